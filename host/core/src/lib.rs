@@ -1,0 +1,21 @@
+//! The words and decisions of dray: what a reference, a digest, a manifest, a policy and a plan
+//! are. Nothing here does I/O, prints or reads the environment.
+
+mod digest;
+mod manifest;
+mod names;
+mod plan;
+mod platform;
+pub mod policy;
+mod reference;
+mod report;
+mod trim;
+
+pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
+pub use manifest::{Children, Descriptor, Manifest, ManifestError, media_type};
+pub use names::{Names, expand_braces, matches};
+pub use plan::{Action, Copy, Endpoint, Reason};
+pub use platform::{ParsePlatformError, Platform};
+pub use reference::{ParseReferenceError, Reference};
+pub use report::{CopyReport, Report, Summary};
+pub use trim::{Selection, TrimError, select, trim};

@@ -1,0 +1,268 @@
+//! Manifests: exact bytes whose children are descriptors (OCI image specification, manifest and
+//! image index; Docker image manifest version 2, schema 2).
+
+use crate::{Digest, Platform};
+use oci_spec::image as oci;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Media types of manifests.
+pub mod media_type {
+    /// OCI image index.
+    pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// OCI image manifest.
+    pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// Docker manifest list.
+    pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+    /// Docker image manifest, schema 2.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+    /// Whether a descriptor of this type names a manifest rather than a blob.
+    pub fn is_manifest(media_type: &str) -> bool {
+        matches!(media_type, OCI_INDEX | OCI_MANIFEST | DOCKER_LIST | DOCKER_MANIFEST)
+    }
+
+    /// Whether it is the type of a list of manifests.
+    pub fn is_index(media_type: &str) -> bool {
+        matches!(media_type, OCI_INDEX | DOCKER_LIST)
+    }
+
+    /// Layers that their makers do not let others distribute; registries need not hold them.
+    pub(crate) fn is_foreign(media_type: &str) -> bool {
+        media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+    }
+}
+
+/// Names content: its type, digest and size (OCI image specification, descriptor).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Descriptor {
+    /// What kind of content.
+    pub media_type: String,
+    /// The content itself.
+    pub digest: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// What an artifact's manifest is about.
+    pub artifact_type: Option<String>,
+    /// Free notes; for children of an index.
+    pub annotations: BTreeMap<String, String>,
+    /// For which machines; for children of an index.
+    pub platform: Option<Platform>,
+    /// The content itself, where the manifest carries it.
+    pub data: Option<Vec<u8>>,
+}
+
+impl Descriptor {
+    /// A descriptor with the three things that every one has.
+    pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
+        Descriptor {
+            media_type: media_type.into(),
+            digest,
+            size,
+            artifact_type: None,
+            annotations: BTreeMap::new(),
+            platform: None,
+            data: None,
+        }
+    }
+}
+
+/// A manifest as it came, and what it names.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    /// Its type, the digest and size of `body`.
+    pub descriptor: Descriptor,
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// What it names.
+    pub children: Children,
+    /// The manifest that this one is about.
+    pub subject: Option<Digest>,
+}
+
+/// What a manifest names.
+#[derive(Clone, Debug)]
+pub enum Children {
+    /// Manifests.
+    Index(Vec<Descriptor>),
+    /// A config and layers: blobs.
+    Image {
+        /// The image's configuration, or an artifact's.
+        config: Descriptor,
+        /// In order. Layers that must not be distributed are left out.
+        layers: Vec<Descriptor>,
+    },
+}
+
+/// The bytes are no manifest that dray can copy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not the shape that its type demands.
+    #[error("read the manifest: {0}")]
+    Malformed(String),
+    /// The content is not what its name says.
+    #[error("verify the manifest: asked for {expected}, got {actual}")]
+    Digest {
+        /// What was asked for.
+        expected: Digest,
+        /// What came.
+        actual: Digest,
+    },
+    /// A type that dray does not know.
+    #[error("read the manifest: its type {0} is not supported")]
+    Unsupported(String),
+}
+
+/// What tells the kinds of manifest apart where no type is given.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shape {
+    schema_version: Option<u64>,
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+    layers: Option<serde::de::IgnoredAny>,
+}
+
+impl Manifest {
+    /// Reads a manifest. `given` is the type that came with it; where it says nothing
+    /// (`application/json`, none), the body tells. `expected` is the digest that was asked for.
+    ///
+    /// # Errors
+    /// Where the body has another digest, contradicts its type, or is malformed.
+    pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {
+        let digest = match expected {
+            Some(expected) => expected.alike(&body),
+            None => Digest::of(&body),
+        };
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(ManifestError::Digest { expected: expected.clone(), actual: digest });
+        }
+        let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
+        let shape: Shape = serde_json::from_slice(&body).map_err(malformed)?;
+        let media_type = shape.media_type(given)?;
+        let (children, subject) = if media_type::is_index(&media_type) {
+            let index: oci::ImageIndex = serde_json::from_slice(&body).map_err(malformed)?;
+            let children = index.manifests().iter().map(descriptor).collect::<Result<_, _>>()?;
+            (Children::Index(children), index.subject().as_ref().map(descriptor).transpose()?)
+        } else {
+            let image: oci::ImageManifest = serde_json::from_slice(&body).map_err(malformed)?;
+            let layers = image.layers().iter().map(descriptor);
+            let layers = layers.filter(|layer| !matches!(layer, Ok(layer) if media_type::is_foreign(&layer.media_type)));
+            let children = Children::Image { config: descriptor(image.config())?, layers: layers.collect::<Result<_, _>>()? };
+            (children, image.subject().as_ref().map(descriptor).transpose()?)
+        };
+        Ok(Manifest {
+            descriptor: Descriptor::new(media_type, digest, body.len() as u64),
+            body,
+            children,
+            subject: subject.map(|subject| subject.digest),
+        })
+    }
+}
+
+impl Shape {
+    fn media_type(&self, given: &str) -> Result<String, ManifestError> {
+        if self.schema_version == Some(1) {
+            return Err(ManifestError::Unsupported("Docker schema 1".into()));
+        }
+        if let Some(own) = &self.media_type
+            && media_type::is_manifest(given)
+            && own != given
+        {
+            return Err(ManifestError::Malformed(format!("it came as {given} and calls itself {own}")));
+        }
+        let stated = self.media_type.as_deref().unwrap_or(given);
+        if media_type::is_manifest(stated) {
+            // One body that is both an index and an image means different things to different
+            // readers (OCI image specification, CVE-2021-41190).
+            let both = if media_type::is_index(stated) { self.layers.is_some() } else { self.manifests.is_some() };
+            return match both {
+                true => Err(ManifestError::Malformed("it is an index and an image at once".into())),
+                false => Ok(stated.into()),
+            };
+        }
+        match (stated, &self.manifests, &self.layers) {
+            ("" | "application/json" | "text/plain" | "application/octet-stream", Some(_), None) => Ok(media_type::OCI_INDEX.into()),
+            ("" | "application/json" | "text/plain" | "application/octet-stream", None, Some(_)) => Ok(media_type::OCI_MANIFEST.into()),
+            (other, ..) => Err(ManifestError::Unsupported(if other.is_empty() { "(none)".into() } else { other.into() })),
+        }
+    }
+}
+
+fn descriptor(read: &oci::Descriptor) -> Result<Descriptor, ManifestError> {
+    use base64::Engine as _;
+    let malformed = |text: String| ManifestError::Malformed(text);
+    let digest: Digest = read.digest().to_string().parse().map_err(|error: crate::ParseDigestError| malformed(error.to_string()))?;
+    let data = read.data().as_ref().map(|data| base64::engine::general_purpose::STANDARD.decode(data));
+    let data = data.transpose().map_err(|error| malformed(format!("data of {digest}: {error}")))?;
+    if let Some(data) = &data
+        && (data.len() as u64 != read.size() || digest.alike(data) != digest)
+    {
+        return Err(malformed(format!("data of {digest} is not what its digest says")));
+    }
+    let platform = read.platform().as_ref().map(|platform| Platform {
+        os: platform.os().to_string(),
+        architecture: platform.architecture().to_string(),
+        variant: platform.variant().clone(),
+    });
+    Ok(Descriptor {
+        media_type: read.media_type().to_string(),
+        digest,
+        size: read.size(),
+        artifact_type: read.artifact_type().as_ref().map(ToString::to_string),
+        annotations: read.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        platform,
+        data,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEX: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn image(extra: &str) -> Vec<u8> {
+        format!(r#"{{"schemaVersion":2,{extra}"config":{{"mediaType":"application/vnd.acme.config","digest":"{HEX}","size":0}},"layers":[]}}"#).into_bytes()
+    }
+
+    #[test]
+    fn an_artifact_with_any_config_and_no_layers_is_an_image() {
+        let manifest = Manifest::parse(media_type::OCI_MANIFEST, image(""), None).unwrap();
+        let Children::Image { config, layers } = manifest.children else { panic!() };
+        assert_eq!((config.media_type.as_str(), layers.len()), ("application/vnd.acme.config", 0));
+    }
+
+    #[test]
+    fn the_body_tells_its_type_where_the_answer_does_not() {
+        let body = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{HEX}","size":3,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}}]}}"#, media_type::OCI_MANIFEST);
+        let manifest = Manifest::parse("application/json", body.into_bytes(), None).unwrap();
+        assert_eq!(manifest.descriptor.media_type, media_type::OCI_INDEX);
+        let Children::Index(children) = manifest.children else { panic!() };
+        assert_eq!(children[0].platform.as_ref().unwrap().to_string(), "linux/arm/v7");
+    }
+
+    #[test]
+    fn ambiguity_lies_and_old_schemas_are_refused() {
+        let both = format!(r#"{{"schemaVersion":2,"manifests":[],{}"#, &String::from_utf8(image("")).unwrap()[19..]);
+        for (given, body) in [
+            (media_type::OCI_INDEX, both.into_bytes()),
+            (media_type::OCI_INDEX, image(&format!(r#""mediaType":"{}","#, media_type::OCI_MANIFEST))),
+            ("", br#"{"schemaVersion":1,"fsLayers":[]}"#.to_vec()),
+            ("text/html", b"<html>".to_vec()),
+            ("application/vnd.acme", image("")),
+        ] {
+            assert!(Manifest::parse(given, body.clone(), None).is_err(), "{given} {}", String::from_utf8_lossy(&body));
+        }
+        let error = Manifest::parse("", image(""), Some(&HEX.parse().unwrap())).unwrap_err();
+        assert!(matches!(error, ManifestError::Digest { .. }));
+    }
+
+    #[test]
+    fn inline_data_must_be_what_its_digest_says() {
+        let body = |data: &str| format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"m","digest":"{}","size":2,"data":"{data}"}},"layers":[]}}"#, Digest::of(b"{}")).into_bytes();
+        let Children::Image { config, .. } = Manifest::parse("", body("e30="), None).unwrap().children else { panic!() };
+        assert_eq!(config.data.as_deref(), Some(b"{}".as_slice()));
+        assert!(Manifest::parse("", body("e31="), None).is_err());
+    }
+}

@@ -1,0 +1,85 @@
+//! A plan: the copies of a policy, as data.
+
+use crate::Descriptor;
+use serde::Serialize;
+use std::fmt;
+
+/// One end of a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// Canonical name of the place, with its scheme: two endpoints of one place have it in common.
+    pub place: String,
+    /// Unique in its place.
+    pub repository: String,
+    /// Tag or digest; none: the only image of its place.
+    pub reference: Option<String>,
+    /// As people write it.
+    pub display: String,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.display)
+    }
+}
+
+/// One descriptor graph to be moved to one reference, with the reason.
+#[derive(Clone, Debug)]
+pub struct Copy {
+    /// The rule that asks for it.
+    pub rule: String,
+    /// From where.
+    pub source: Endpoint,
+    /// To where.
+    pub destination: Endpoint,
+    /// What the source names now; for a trimmed index, what will be written.
+    pub descriptor: Descriptor,
+    /// What is to be done.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// What is to be done with a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// The destination differs: it is copied.
+    Copy,
+    /// Nothing: the destination has it.
+    Unchanged,
+    /// A filter dropped it.
+    Drop,
+    /// It cannot be done.
+    Fail,
+}
+
+/// Why a copy is what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The destination does not have the tag.
+    New,
+    /// The destination's tag names something else.
+    Moved {
+        /// What it names.
+        from: crate::Digest,
+    },
+    /// The destination has it.
+    Same,
+    /// Children of wanted platforms are not at the destination.
+    Incomplete(usize),
+    /// Referrers are not at the destination.
+    Referrers(usize),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::New => f.write_str("new at the destination"),
+            Reason::Moved { from } => write!(f, "the destination has {}", from.short()),
+            Reason::Same => f.write_str("same digest at both ends"),
+            Reason::Incomplete(count) => write!(f, "{count} of the wanted platforms are missing at the destination"),
+            Reason::Referrers(count) => write!(f, "{count} referrers are missing at the destination"),
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Platforms (OCI image specification, image index, `platform`).
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// An operating system and an architecture that an image is made for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// `linux`, `windows`, …: Go's GOOS.
+    pub os: String,
+    /// `amd64`, `arm64`, …: Go's GOARCH.
+    pub architecture: String,
+    /// `v7`, `v8`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+/// The text is no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read `{0}` as a platform: expected OS/ARCH or OS/ARCH/VARIANT, such as linux/amd64 or linux/arm/v7")]
+pub struct ParsePlatformError(String);
+
+impl Platform {
+    /// The platform of images for the machine that this program was built for.
+    pub fn of_this_machine() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            "x86" => "386",
+            other => other,
+        };
+        // Images for macOS do not exist; its users run Linux ones.
+        let os = if std::env::consts::OS == "macos" { "linux" } else { std::env::consts::OS };
+        Platform { os: os.into(), architecture: architecture.into(), variant: None }
+    }
+
+    /// Whether an image for `offered` is what was asked for by `self`. Without a variant, every
+    /// variant is; arm64 and arm64/v8 are one.
+    pub fn wants(&self, offered: &Platform) -> bool {
+        let normal = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
+            ("arm64", Some("v8")) => None,
+            (_, variant) => variant.map(str::to_owned),
+        };
+        self.os == offered.os
+            && self.architecture == offered.architecture
+            && (self.variant.is_none() || normal(self) == normal(offered))
+    }
+}
+
+impl FromStr for Platform {
+    type Err = ParsePlatformError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let good = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let parts: Vec<&str> = text.split('/').collect();
+        match parts.as_slice() {
+            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(good) => Ok(Platform {
+                os: (*os).into(),
+                architecture: (*architecture).into(),
+                variant: variant.first().map(|variant| (*variant).into()),
+            }),
+            _ => Err(ParsePlatformError(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn platform(text: &str) -> Platform {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_variant_narrows() {
+        assert!(platform("linux/arm").wants(&platform("linux/arm/v7")));
+        assert!(!platform("linux/arm/v6").wants(&platform("linux/arm/v7")));
+        assert!(platform("linux/arm64/v8").wants(&platform("linux/arm64")));
+        assert!(!platform("linux/amd64").wants(&platform("windows/amd64")));
+    }
+
+    #[test]
+    fn refuses_what_is_no_platform() {
+        for text in ["amd64", "linux/", "linux/arm/v7/x", "a b/c"] {
+            assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! TOML → [`Policy`], or every mistake in it.
+
+use super::raw::{self, Table, boolean, integer, list, one_or_many, string, strings, table};
+use super::*;
+use crate::expand_braces;
+use std::str::FromStr;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+/// The JSON Schema of policies, for editors.
+pub fn schema() -> &'static str {
+    include_str!("schema.json")
+}
+
+/// Reads a policy.
+///
+/// # Errors
+/// Every mistake that can be found without plugins, each with its place.
+pub fn parse(text: &str) -> Result<Policy, PolicyError> {
+    let mut problems = Vec::new();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        problems.push(Problem { message: error.message().into(), span: error.span(), help: None });
+    }
+    if !problems.is_empty() {
+        return Err(PolicyError(problems));
+    }
+    let policy = policy(Table::new("a policy", document.get_ref(), 0..0), &mut problems);
+    if problems.is_empty() { Ok(policy) } else { Err(PolicyError(problems)) }
+}
+
+/// Reads a plugin's configuration from a table of key and value, as on a command line.
+pub fn plugin_config(name: &str, config: serde_json::Value) -> Call {
+    Call { plugin: At { value: name.into(), span: 0..0 }, config, keys: BTreeMap::new(), span: 0..0 }
+}
+
+fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
+    let mut policy = Policy::default();
+    match root.take("version") {
+        Some(value) => {
+            if let Some(version) = integer(value, problems)
+                && version.value != 1
+            {
+                problems.push(Problem::new(format!("version {} of the policy is not known", version.value), version.span).help("this dray reads version = 1"));
+            }
+        }
+        None => problems.push(Problem::new("the policy does not say its version", 0..0).help("begin it with `version = 1`")),
+    }
+    if let Some(value) = root.take("registry") {
+        for (name, value) in named(value, problems) {
+            if let Some(entry) = table("a registry", value, problems) {
+                policy.registries.insert(name, registry(entry, problems));
+            }
+        }
+    }
+    if let Some(value) = root.take("plugin") {
+        for (name, value) in named(value, problems) {
+            let plugin = table("a plugin", value, problems).and_then(|entry| plugin(entry, problems));
+            if let Some(plugin) = plugin {
+                policy.plugins.insert(name, plugin);
+            }
+        }
+    }
+    if let Some(value) = root.take("rule") {
+        for value in list(value, problems) {
+            let rule = table("a rule", value, problems).and_then(|entry| rule(entry, problems));
+            if let Some(rule) = rule {
+                if policy.rules.iter().any(|earlier: &Rule| earlier.name.value == rule.name.value) {
+                    problems.push(Problem::new(format!("two rules are named `{}`", rule.name.value), rule.name.span.clone()).help("names tell rules apart in reports and with --rule"));
+                }
+                policy.rules.push(rule);
+            }
+        }
+    }
+    root.end(problems);
+    policy
+}
+
+/// The entries of a table of tables.
+fn named<'a>(value: &'a Spanned<DeValue<'a>>, problems: &mut Vec<Problem>) -> Vec<(String, &'a Spanned<DeValue<'a>>)> {
+    let Some(table) = table("", value, problems) else { return Vec::new() };
+    table.rest().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
+    let mut registry = Registry::default();
+    if let Some(number) = entry.take("concurrency").and_then(|value| integer(value, problems)) {
+        match number.value {
+            1..=1024 => registry.concurrency = Some(number.value as usize),
+            _ => problems.push(Problem::new("concurrency is 1 to 1024 requests", number.span)),
+        }
+    }
+    if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
+        let rate = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
+        match rate {
+            Some(rate) if rate.as_u64() > 0 => registry.bandwidth = Some(rate.as_u64()),
+            _ => problems.push(Problem::new(format!("`{}` is no bandwidth", text.value), text.span).help("write bytes a second: \"200MB/s\", \"10MiB/s\"")),
+        }
+    }
+    if let Some(value) = entry.take("tls") {
+        registry.tls = tls(value, problems).unwrap_or_default();
+    }
+    if let Some(value) = entry.take("auth") {
+        let calls = one_or_many(value).into_iter().filter_map(|value| call(value, "an auth provider", "provider", problems));
+        registry.auth = Some(calls.collect());
+    }
+    if let Some(text) = entry.take("storage").and_then(|value| string(value, problems)) {
+        registry.storage = Some(text.value.into());
+    }
+    entry.end(problems);
+    registry
+}
+
+fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
+    let help = "write tls = \"off\" for plain HTTP, or tls = { ca = \"ca.pem\" }";
+    if let Some(word) = value.get_ref().as_str() {
+        if word == "off" {
+            return Some(Tls::Off);
+        }
+        problems.push(Problem::new(format!("tls cannot be \"{word}\""), value.span()).help(help));
+        return None;
+    }
+    let mut entry = table("tls", value, problems)?;
+    let mut path = |key, problems: &mut Vec<Problem>| {
+        let text: Option<At<String>> = entry.take(key).and_then(|value| string(value, problems));
+        text.map(|text| PathBuf::from(text.value))
+    };
+    let ca = path("ca", problems);
+    let identity = match (path("cert", problems), path("key", problems)) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        _ => {
+            problems.push(Problem::new("a client certificate needs both `cert` and `key`", value.span()));
+            None
+        }
+    };
+    let verify = entry.take("verify").and_then(|value| boolean(value, problems)).unwrap_or(true);
+    entry.end(problems);
+    Some(Tls::On { ca, identity, verify, explicit: true })
+}
+
+/// A table that names a plugin with one key and configures it with the others.
+fn call(value: &Spanned<DeValue>, what: &'static str, key: &'static str, problems: &mut Vec<Problem>) -> Option<Call> {
+    let mut entry = table(what, value, problems)?;
+    let span = entry.span.clone();
+    let plugin = entry.require(key, problems).and_then(|value| string(value, problems))?;
+    let mut config = serde_json::Map::new();
+    let mut keys = BTreeMap::new();
+    for (key, value) in entry.rest() {
+        keys.insert(key.to_owned(), value.span());
+        config.insert(key.to_owned(), raw::json(value.get_ref()));
+    }
+    Some(Call { plugin, config: config.into(), keys, span })
+}
+
+fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
+    let source = entry.require("source", problems).and_then(|value| string(value, problems));
+    let mut grant = Grant::default();
+    if let Some(mut entry) = entry.take("grant").and_then(|value| table("a grant", value, problems)) {
+        if let Some(value) = entry.take("hosts") {
+            grant.hosts = strings(value, problems).into_iter().map(|host| host.value).collect();
+        }
+        if let Some(value) = entry.take("secrets") {
+            for text in strings(value, problems) {
+                match text.value.parse() {
+                    Ok(secret) => grant.secrets.push(secret),
+                    Err(()) => problems.push(Problem::new(format!("`{}` does not say where the secret lies", text.value), text.span).help("write \"env:NAME\" or \"file:PATH\"")),
+                }
+            }
+        }
+        entry.end(problems);
+    }
+    let mut limits = Limits::default();
+    if let Some(mut entry) = entry.take("limits").and_then(|value| table("a plugin's limits", value, problems)) {
+        if let Some(text) = entry.take("memory").and_then(|value| string(value, problems)) {
+            match bytesize::ByteSize::from_str(&text.value) {
+                Ok(size) if (64 << 10..=4u64 << 30).contains(&size.as_u64()) => limits.memory = size.as_u64() as usize,
+                _ => problems.push(Problem::new(format!("`{}` is no limit of memory", text.value), text.span).help("write a size between 64KiB and 4GiB: \"64MiB\"")),
+            }
+        }
+        if let Some(text) = entry.take("call").and_then(|value| string(value, problems)) {
+            match humantime::parse_duration(&text.value) {
+                Ok(time) if !time.is_zero() => limits.call = time,
+                _ => problems.push(Problem::new(format!("`{}` is no duration", text.value), text.span).help("write \"5s\" or \"500ms\"")),
+            }
+        }
+        entry.end(problems);
+    }
+    entry.end(problems);
+    let source = source?;
+    if let Some((scheme, _)) = source.value.split_once("://") {
+        problems.push(Problem::new(format!("plugins cannot be loaded from {scheme}: yet"), source.span.clone()).help("name a component file: source = \"plugins/calver.wasm\""));
+    }
+    Some(Plugin { source: At { value: source.value.into(), span: source.span }, grant, limits })
+}
+
+fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
+    let name = entry.require("name", problems).and_then(|value| string(value, problems));
+    let mut from = Vec::new();
+    if let Some(value) = entry.require("from", problems) {
+        for text in one_or_many(value).into_iter().filter_map(|value| string(value, problems)).collect::<Vec<_>>() {
+            match expand_braces(&text.value) {
+                Ok(texts) => from.extend(texts.into_iter().filter_map(|value| reference(At { value, span: text.span.clone() }, problems))),
+                Err(rest) => problems.push(Problem::new(format!("`{rest}` is never closed"), text.span)),
+            }
+        }
+        if from.is_empty() && problems.is_empty() {
+            problems.push(Problem::new("`from` is empty", value.span()));
+        }
+    }
+    let to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
+        let names = crate::Names { registry: "", repository: "" };
+        if let Err(placeholder) = names.fill(&text.value) {
+            problems.push(Problem::new(format!("`{placeholder}` stands for nothing"), text.span.clone()).help("`to` knows {name}, {path}, {registry} and {tag}"));
+        }
+        reference(text, problems)
+    });
+    let tags = entry.take("tags").map(|value| tags(value, problems));
+    let mut platforms = Vec::new();
+    if let Some(value) = entry.take("platforms") {
+        for text in strings(value, problems) {
+            match text.value.parse() {
+                Ok(platform) => platforms.push(platform),
+                Err(_) => problems.push(Problem::new(format!("`{}` is no platform", text.value), text.span).help("write \"linux/amd64\" or \"linux/arm/v7\"")),
+            }
+        }
+    }
+    let mut index = IndexMode::default();
+    if let Some(text) = entry.take("index").and_then(|value| string(value, problems)) {
+        match text.value.as_str() {
+            "keep" => {}
+            "trim" => index = IndexMode::Trim,
+            other => problems.push(Problem::new(format!("index cannot be \"{other}\""), text.span.clone()).help("\"keep\" leaves the index and its digest as they are, \"trim\" writes a smaller one")),
+        }
+        if platforms.is_empty() {
+            problems.push(Problem::new("`index` says what becomes of an index when platforms are chosen, and this rule chooses none", text.span).help("add `platforms`, or leave `index` out"));
+        }
+    }
+    let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    entry.end(problems);
+    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers })
+}
+
+fn reference(text: At<String>, problems: &mut Vec<Problem>) -> Option<At<Reference>> {
+    match text.value.parse() {
+        Ok(value) => Some(At { value, span: text.span }),
+        Err(_) => {
+            problems.push(Problem::new(format!("`{}` does not name a transport", text.value), text.span).help(format!("begin it with one: \"docker://{}\"", text.value)));
+            None
+        }
+    }
+}
+
+fn tags(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Tags {
+    let mut tags = Tags::default();
+    for item in list(value, problems) {
+        match item.get_ref() {
+            DeValue::Table(_) => tags.filters.extend(call(item, "a filter", "filter", problems)),
+            _ => tags.literals.extend(string(item, problems)),
+        }
+    }
+    if tags.literals.is_empty() && tags.filters.is_empty() && problems.is_empty() {
+        problems.push(Problem::new("`tags` is empty", value.span()).help("leave it out to copy every tag"));
+    }
+    tags
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,158 @@
+//! The policy: what a user declares in TOML. `docs/policy.md` documents every key.
+
+mod check;
+mod problem;
+mod raw;
+mod secret;
+
+pub use check::{parse, plugin_config, schema};
+pub use problem::{PolicyError, Problem, suggestion};
+pub use secret::SecretRef;
+
+use crate::{Platform, Reference};
+use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
+
+/// A value and where it stands in the policy, in bytes from its beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub span: Range<usize>,
+}
+
+/// A whole policy, checked as far as it can be without plugins.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// `[registry."host"]`
+    pub registries: BTreeMap<String, Registry>,
+    /// `[plugin.NAME]`
+    pub plugins: BTreeMap<String, Plugin>,
+    /// `[[rule]]`, in order.
+    pub rules: Vec<Rule>,
+}
+
+/// How a registry is talked to.
+#[derive(Clone, Debug, Default)]
+pub struct Registry {
+    /// Requests under way at once; none: the default.
+    pub concurrency: Option<usize>,
+    /// Bytes a second, both ways together; none: no cap.
+    pub bandwidth: Option<u64>,
+    /// How the connection is secured.
+    pub tls: Tls,
+    /// Where credentials come from; none: the docker-config provider.
+    pub auth: Option<Vec<Call>>,
+    /// dray serves this folder as the registry while it runs. Relative to the policy.
+    pub storage: Option<PathBuf>,
+}
+
+/// How a connection is secured.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tls {
+    /// Plain HTTP.
+    Off,
+    /// TLS.
+    On {
+        /// PEM file of further trusted authorities. Relative to the policy.
+        ca: Option<PathBuf>,
+        /// PEM files of a client certificate and its key. Relative to the policy.
+        identity: Option<(PathBuf, PathBuf)>,
+        /// False: any certificate is taken.
+        verify: bool,
+        /// Written by the user, so plain HTTP is never tried.
+        explicit: bool,
+    },
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls::On { ca: None, identity: None, verify: true, explicit: false }
+    }
+}
+
+/// A plugin by name, with its configuration.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Name of the plugin.
+    pub plugin: At<String>,
+    /// Its configuration, as JSON.
+    pub config: serde_json::Value,
+    /// Where each key's value stands.
+    pub keys: BTreeMap<String, Range<usize>>,
+    /// The whole table.
+    pub span: Range<usize>,
+}
+
+/// A plugin that is not built in.
+#[derive(Clone, Debug)]
+pub struct Plugin {
+    /// A component file. Relative to the policy.
+    pub source: At<PathBuf>,
+    /// What it may reach.
+    pub grant: Grant,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+/// What the operator allows a plugin.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grant {
+    /// `host[:port]`, beside those of the opened place.
+    pub hosts: Vec<String>,
+    /// Secrets that it may read.
+    pub secrets: Vec<SecretRef>,
+}
+
+/// What a call of a plugin may use up.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    /// Bytes of memory.
+    pub memory: usize,
+    /// The guest's own time in one call; its waiting for the host does not count.
+    pub call: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { memory: 256 << 20, call: Duration::from_secs(10) }
+    }
+}
+
+/// One source-to-destination statement.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Unique.
+    pub name: At<String>,
+    /// With braces expanded; globs stand.
+    pub from: Vec<At<Reference>>,
+    /// A template.
+    pub to: At<Reference>,
+    /// Which tags; none: all.
+    pub tags: Option<Tags>,
+    /// Which platforms; empty: all.
+    pub platforms: Vec<Platform>,
+    /// What becomes of an index when platforms are chosen.
+    pub index: IndexMode,
+    /// Copy signatures, SBOMs and the like with their subject.
+    pub referrers: bool,
+}
+
+/// Which tags a rule wants.
+#[derive(Clone, Debug, Default)]
+pub struct Tags {
+    /// Wanted whatever the filters say.
+    pub literals: Vec<At<String>>,
+    /// Chained.
+    pub filters: Vec<Call>,
+}
+
+/// What becomes of an index when platforms are chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum IndexMode {
+    /// It keeps its digest; the other platforms' images are not copied.
+    #[default]
+    Keep,
+    /// A smaller one is written.
+    Trim,
+}

@@ -1,0 +1,53 @@
+//! References: `scheme:rest`. What `rest` means is the transport's business.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+
+/// Where an image is, as its user writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Reference {
+    /// Names the transport.
+    pub scheme: String,
+    /// What stands behind the colon.
+    pub rest: String,
+}
+
+/// The text is no reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("read `{0}` as a reference: it must begin with a transport, as in docker://registry.example.com/app:1.0 or oci:folder:1.0")]
+pub struct ParseReferenceError(String);
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let error = || ParseReferenceError(text.into());
+        let (scheme, rest) = text.split_once(':').ok_or_else(error)?;
+        let good = scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !good || scheme.is_empty() || rest.is_empty() {
+            return Err(error());
+        }
+        Ok(Reference { scheme: scheme.into(), rest: rest.into() })
+    }
+}
+
+impl TryFrom<String> for Reference {
+    type Error = ParseReferenceError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Reference> for String {
+    fn from(reference: Reference) -> Self {
+        reference.to_string()
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.scheme, self.rest)
+    }
+}

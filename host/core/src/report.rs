@@ -1,0 +1,69 @@
+//! What a run did, for people and machines.
+
+use crate::Action;
+use serde::Serialize;
+
+/// What came of one copy.
+#[derive(Clone, Debug, Serialize)]
+pub struct CopyReport {
+    /// The rule that asked for it.
+    pub rule: String,
+    /// From where.
+    pub source: String,
+    /// To where.
+    pub destination: String,
+    /// What was to be copied; none where it could not be learnt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
+    /// What was done.
+    pub action: Action,
+    /// Why.
+    pub reason: String,
+    /// Bytes of blobs that were sent for it.
+    pub bytes: u64,
+    /// What went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+/// The counts of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Images copied.
+    pub copied: u64,
+    /// Images that the destination had already.
+    pub unchanged: u64,
+    /// Images that could not be copied, and rules that could not be planned.
+    pub failed: u64,
+    /// Bytes of blobs sent.
+    pub bytes: u64,
+    /// Bytes of blobs that were mounted from another repository instead of being sent.
+    pub mounted_bytes: u64,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// A run's summary and what came of every copy.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Report {
+    /// The counts.
+    pub summary: Summary,
+    /// In the order in which they ended.
+    pub copies: Vec<CopyReport>,
+}
+
+impl Report {
+    /// Takes in what came of one copy.
+    pub fn add(&mut self, copy: CopyReport) {
+        match copy.action {
+            Action::Copy => self.summary.copied += 1,
+            Action::Unchanged => self.summary.unchanged += 1,
+            Action::Fail => self.summary.failed += 1,
+            Action::Drop => return,
+        }
+        self.copies.push(copy);
+    }
+}

@@ -1,0 +1,94 @@
+//! Keeps the newest tags, newest first.
+
+use dray_plugin::version;
+use dray_plugin_filter::{self as filter, dray::plugin::images, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use serde::Deserialize;
+use std::cmp::Reverse;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    count: u32,
+    #[serde(default)]
+    by: By,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum By {
+    #[default]
+    Semver,
+    Created,
+    Name,
+}
+
+fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    if config.count == 0 {
+        return Err(Error::key("count", "at least 1"));
+    }
+    let indices = 0u32..tags.len() as u32;
+    let kept = match config.by {
+        By::Semver => {
+            let versions = indices.zip(tags);
+            newest(versions.filter_map(|(index, tag)| Some((version(tag)?, index))))
+        }
+        By::Name => newest(tags.iter().zip(indices)),
+        By::Created if tags.is_empty() => Vec::new(),
+        By::Created => {
+            let facts = images::inspect(tags)?;
+            let dated = facts.iter().zip(indices);
+            newest(dated.filter_map(|(fact, index)| Some((fact.created?, index))))
+        }
+    };
+    Ok(kept.into_iter().take(config.count as usize).collect())
+}
+
+fn newest<K: Ord>(keyed: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
+    let mut keyed: Vec<_> = keyed.collect();
+    keyed.sort_by(|a, b| Reverse(&a.0).cmp(&Reverse(&b.0)));
+    keyed.into_iter().map(|(_, index)| index).collect()
+}
+
+struct Filter;
+
+impl Meta for Filter {
+    fn describe() -> Info {
+        Info {
+            name: "latest".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "Keeps the newest tags".into(),
+            schemes: Vec::new(),
+            config_schema: include_str!("schema.json").into(),
+        }
+    }
+}
+
+impl Guest for Filter {
+    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
+        select(&tags, &filter::config(&config)?)
+    }
+}
+
+filter::export!(Filter);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
+        let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
+        let kept = select(&names, &filter::config(config).unwrap()).unwrap();
+        kept.into_iter().map(|index| tags[index as usize]).collect()
+    }
+
+    #[test]
+    fn by_version_newest_first() {
+        let tags = ["1.9", "v1.10.0", "latest", "1.10.0-rc.1", "0.1"];
+        assert_eq!(kept(&tags, r#"{"count":3}"#), ["v1.10.0", "1.10.0-rc.1", "1.9"]);
+    }
+
+    #[test]
+    fn by_name() {
+        assert_eq!(kept(&["a", "c", "b"], r#"{"count":2,"by":"name"}"#), ["c", "b"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! Keeps (or with `exclude` drops) the tags whose version is in a range.
+
+mod range;
+
+use dray_plugin_filter::{self as filter, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    range: String,
+    #[serde(default)]
+    prerelease: bool,
+    #[serde(default)]
+    exclude: bool,
+}
+
+/// Tags that are no version are in no range; with `exclude` they stay.
+fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
+    let within = |tag: &str| {
+        dray_plugin::version(tag).is_some_and(|version| range.contains(&version, config.prerelease))
+    };
+    let kept = (0u32..).zip(tags).filter(|(_, tag)| within(tag) != config.exclude);
+    Ok(kept.map(|(index, _)| index).collect())
+}
+
+struct Filter;
+
+impl Meta for Filter {
+    fn describe() -> Info {
+        Info {
+            name: "semver".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "Keeps the tags whose version is in a range".into(),
+            schemes: Vec::new(),
+            config_schema: include_str!("schema.json").into(),
+        }
+    }
+}
+
+impl Guest for Filter {
+    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
+        select(&tags, &filter::config(&config)?)
+    }
+}
+
+filter::export!(Filter);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
+        let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
+        let kept = select(&names, &filter::config(config).unwrap()).unwrap();
+        kept.into_iter().map(|index| tags[index as usize]).collect()
+    }
+
+    #[test]
+    fn takes_versions_as_tags_write_them() {
+        let tags = ["1.17.4", "v1.17.5", "1.19", "v1.20.0", "latest", "2", "1.18.0-rc.1"];
+        assert_eq!(kept(&tags, r#"{"range":">=1.17.5, <1.20"}"#), ["v1.17.5", "1.19"]);
+        assert_eq!(kept(&tags, r#"{"range":"1.17 || 2"}"#), ["1.17.4", "v1.17.5", "2"]);
+        assert_eq!(kept(&tags, r#"{"range":"<1.18", "prerelease":true}"#), ["1.17.4", "v1.17.5"]);
+        assert_eq!(
+            kept(&tags, r#"{"range":">=1.17.5 <1.20", "prerelease":true}"#),
+            ["v1.17.5", "1.19", "1.18.0-rc.1"]
+        );
+    }
+
+    #[test]
+    fn exclude_keeps_what_is_no_version() {
+        assert_eq!(kept(&["1.0", "2.0", "latest"], r#"{"range":"<2","exclude":true}"#), ["2.0", "latest"]);
+    }
+
+    #[test]
+    fn a_malformed_range_is_an_error_of_its_key() {
+        let config = Config { range: ">=x.y".into(), prerelease: false, exclude: false };
+        let Err(Error::Invalid(text)) = select(&[], &config) else { panic!("taken") };
+        assert!(text.starts_with("range: "), "{text}");
+    }
+}

@@ -1,0 +1,74 @@
+//! What every kind of plugin for dray uses.
+//!
+//! A plugin is a library crate that uses the crate of its one role and fills its traits:
+//!
+//! | Crate | What the plugin is |
+//! |---|---|
+//! | `dray-plugin-transport` | a kind of place from which images are read and to which they are written |
+//! | `dray-plugin-auth` | where credentials come from |
+//! | `dray-plugin-filter` | which tags are wanted |
+//!
+//! `docs/plugins.md` walks through a whole filter.
+
+mod one_or_many;
+mod version;
+
+pub use one_or_many::OneOrMany;
+pub use version::version;
+
+#[doc(hidden)]
+pub use {serde, serde_json, wit_bindgen};
+
+/// Bindings of one world of `wit/`, with the things that every role wants beside them. For the
+/// crates of the roles.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! role {
+    ($world:literal, $bindings:literal) => {
+        $crate::wit_bindgen::generate!({
+            world: $world,
+            path: "../../../wit",
+            pub_export_macro: true,
+            default_bindings_module: $bindings,
+            runtime_path: "::dray_plugin::wit_bindgen::rt",
+            additional_derives: [PartialEq],
+        });
+
+        pub use dray::plugin::types::Error;
+        pub use dray_plugin::OneOrMany;
+        pub use exports::dray::plugin::meta::{Guest as Meta, Info};
+
+        impl Error {
+            /// A configuration key with a wrong value: the host underlines it in the policy.
+            pub fn key(key: &str, why: impl std::fmt::Display) -> Self {
+                Error::Invalid(format!("{key}: {why}"))
+            }
+        }
+
+        /// Reads a plugin's configuration: the JSON of its table in the policy.
+        pub fn config<T: $crate::serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
+            $crate::serde_json::from_str(json).map_err(|error| Error::Invalid(error.to_string()))
+        }
+
+        /// Sends a warning to dray's log.
+        pub fn warn(message: &str) {
+            dray::plugin::log::emit(dray::plugin::log::Level::Warn, message);
+        }
+
+        /// Makes a panic visible, which on wasm32-unknown-unknown would print nothing: run as a
+        /// constructor, before the first export.
+        #[cfg(target_arch = "wasm32")]
+        extern "C" fn log_panics() {
+            std::panic::set_hook(Box::new(|panic| {
+                dray::plugin::log::emit(
+                    dray::plugin::log::Level::Error,
+                    &format!("the plugin panicked: {panic}"),
+                );
+            }));
+        }
+        #[cfg(target_arch = "wasm32")]
+        #[used]
+        #[unsafe(link_section = ".init_array")]
+        static LOG_PANICS: extern "C" fn() = log_panics;
+    };
+}
