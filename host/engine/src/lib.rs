@@ -1,1 +1,36 @@
-//! x
+//! Moves the bytes of dray: HTTP, files, blobs, the planning and the run. It knows plugins as
+//! traits; it never prints, reads the environment or exits.
+
+pub mod bind;
+mod blob;
+mod claims;
+mod compare;
+mod copy;
+mod error;
+mod events;
+mod expand;
+pub mod files;
+mod graph;
+pub mod http;
+mod pace;
+mod place;
+mod planner;
+pub mod plugin;
+mod run;
+mod secret;
+mod transfer;
+
+pub use bind::{BoundRule, bind};
+pub use compare::{ImageChoice, Planned, PlannedCopy};
+pub use copy::{CopyRequest, plan_copy};
+pub use error::{Error, Kind, Result};
+pub use events::{Event, Observer};
+pub use graph::read_manifest;
+pub use place::{Place, Places};
+pub use planner::plan;
+pub use run::{Run, RunOptions};
+pub use secret::Secret;
+
+/// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
+/// Registries must take manifests of 4 MiB (distribution specification, 4.4).
+pub const DOCUMENT_LIMIT: usize = 8 << 20;

@@ -131,7 +131,7 @@ impl source::Guest for Docker {
 
 impl sink::Guest for Docker {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: true, sparse: None, shared: false }
+        Abilities { mount: true, sparse: None, shared: false, many: true }
     }
 
     fn store(

@@ -47,7 +47,6 @@ pub fn advance(
         (Some(_), _) => Ok(upload.start()),
         (None, _) => match incoming.siblings.first() {
             Some(from) => Ok(upload.mount(from)),
-            None if incoming.absent => Ok(upload.start()),
             None => Ok(upload.head()),
         },
     }
@@ -106,7 +105,7 @@ mod tests {
     use super::*;
     use sink::{Finish, Step};
 
-    fn incoming(siblings: &[&str], absent: bool) -> Incoming {
+    fn incoming(siblings: &[&str]) -> Incoming {
         let blob = Descriptor {
             media_type: String::new(),
             digest: "sha256:ab".into(),
@@ -114,7 +113,7 @@ mod tests {
             artifact_type: None,
             annotations: Vec::new(),
         };
-        Incoming { blob, siblings: siblings.iter().map(|name| name.to_string()).collect(), absent }
+        Incoming { blob, siblings: siblings.iter().map(|name| name.to_string()).collect() }
     }
 
     fn answer(status: u16, location: &str) -> Option<Outcome> {
@@ -128,9 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_known_absent_blob_costs_a_post_and_a_put() {
-        let incoming = incoming(&[], true);
-        let (Step::Ask(post), state) = step(&incoming, None, None) else { panic!() };
+    fn a_blob_that_is_not_there_costs_a_post_and_a_put() {
+        let incoming = incoming(&[]);
+        let (Step::Ask(_), state) = step(&incoming, None, None) else { panic!() };
+        let (Step::Ask(post), state) = step(&incoming, state, answer(404, "")) else { panic!() };
         assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
         let (Step::Send(put), state) = step(&incoming, state, answer(202, "/v2/a/blobs/uploads/u?_state=x%3D")) else { panic!() };
         assert_eq!(put.request.url, "https://r/v2/a/blobs/uploads/u?_state=x%3D&digest=sha256:ab");
@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_mount_that_is_not_made_goes_on_as_an_upload() {
-        let incoming = incoming(&["b"], false);
+        let incoming = incoming(&["b"]);
         let (Step::Ask(post), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(post.url, "https://r/v2/a/blobs/uploads/?mount=sha256:ab&from=b");
         assert_eq!(post.access[1].repository, "b");
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_may_be_there_is_asked_for_first() {
-        let incoming = incoming(&[], false);
+        let incoming = incoming(&[]);
         let (Step::Ask(head), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(head.method, "HEAD");
         assert_eq!(step(&incoming, state, answer(200, "")).0, Step::Finished(Finish::Present));
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_interrupted_upload_begins_again() {
-        let incoming = incoming(&[], true);
+        let incoming = incoming(&[]);
         let state = Some(serde_json::to_vec(&State::Put).unwrap());
         let (Step::Ask(post), _) = step(&incoming, state, Some(Outcome::Interrupted("reset".into()))) else { panic!() };
         assert_eq!(post.method, "POST");

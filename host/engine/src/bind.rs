@@ -1,0 +1,219 @@
+//! A policy and its plugins brought together: what can be checked without a network is checked.
+
+use crate::{
+    Error, ImageChoice, Places,
+    compare::Wanted,
+    place::Spot,
+    plugin::Filter,
+};
+use dray_core::{
+    Names, Reference,
+    policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
+};
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+/// A rule that is ready to be planned.
+pub struct BoundRule {
+    /// Its name.
+    pub name: String,
+    pub(crate) from: Vec<Source>,
+    pub(crate) to: Reference,
+    pub(crate) tags: Option<BoundTags>,
+    pub(crate) wanted: Wanted,
+}
+
+pub(crate) struct Source {
+    pub spot: Spot,
+    /// Its repository holds glob characters.
+    pub pattern: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct BoundTags {
+    pub literals: Vec<String>,
+    pub filters: Vec<BoundFilter>,
+}
+
+#[derive(Clone)]
+pub(crate) struct BoundFilter {
+    pub filter: Arc<dyn Filter>,
+    pub config: String,
+    /// The filter with its configuration, for people.
+    pub label: String,
+}
+
+/// Brings a policy and its plugins together.
+///
+/// # Errors
+/// Every mistake that can be found without a network.
+pub async fn bind(policy: &Policy, places: &Arc<Places>) -> Result<Vec<BoundRule>, PolicyError> {
+    let mut problems = Vec::new();
+    let mut rules = Vec::new();
+    for rule in &policy.rules {
+        rules.extend(bind_rule(rule, places, &mut problems).await);
+    }
+    if problems.is_empty() {
+        collisions(policy, &rules, &mut problems);
+    }
+    if problems.is_empty() { Ok(rules) } else { Err(PolicyError(problems)) }
+}
+
+fn problem(error: Error, span: &Range<usize>) -> Problem {
+    Problem { message: format!("failed to {error}"), span: Some(span.clone()), help: error.help }
+}
+
+async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Option<BoundRule> {
+    let before = problems.len();
+    let mut from = Vec::new();
+    for written in &rule.from {
+        match places.spot(&written.value, true).await {
+            Ok(spot) => from.push(bind_source(rule, written, spot, places, problems).await),
+            Err(error) => problems.push(problem(error, &written.span)),
+        }
+    }
+    let to = &rule.to;
+    for source in &from {
+        let name = if source.pattern { "name" } else { &source.spot.repository };
+        let names = Names { registry: &source.spot.place.location, repository: name };
+        match destination(&names, &to.value, Some("tag"), places).await {
+            Ok(spot) if spot.reference.as_deref().is_some_and(|reference| reference.contains(':')) => {
+                problems.push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                problems.push(problem(error, &to.span));
+                break;
+            }
+        }
+    }
+    let tags = match &rule.tags {
+        Some(tags) => {
+            let mut filters = Vec::new();
+            for call in &tags.filters {
+                filters.extend(bind_filter(call, places, problems).await);
+            }
+            let literals = tags.literals.iter().map(|literal| literal.value.clone()).collect();
+            Some(BoundTags { literals, filters })
+        }
+        None => None,
+    };
+    let choice = match rule.platforms.is_empty() {
+        true => ImageChoice::All,
+        false => ImageChoice::Some(rule.platforms.clone(), rule.index),
+    };
+    debug_assert!(rule.index == IndexMode::Keep || !rule.platforms.is_empty());
+    let wanted = Wanted { rule: rule.name.value.clone(), choice, referrers: rule.referrers };
+    (problems.len() == before).then(|| BoundRule { name: rule.name.value.clone(), from, to: to.value.clone(), tags, wanted })
+}
+
+async fn bind_source(rule: &Rule, written: &At<Reference>, spot: Spot, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Source {
+    if let (Some(reference), Some(_)) = (&spot.reference, &rule.tags) {
+        let text = format!("`{}` names {reference}, and the rule has `tags` too", written.value);
+        problems.push(Problem::new(text, written.span.clone()).help("say it once: in `from` or in `tags`"));
+    }
+    for literal in rule.tags.iter().flat_map(|tags| &tags.literals) {
+        let sign = if literal.value.contains(':') { '@' } else { ':' };
+        let named = Reference { scheme: written.value.scheme.clone(), rest: format!("{}{sign}{}", written.value.rest, literal.value) };
+        match places.parse(&named, true).await {
+            Ok((_, parsed)) if parsed.reference.as_ref() == Some(&literal.value) => {}
+            Ok(_) => {
+                let text = format!("{}: knows no tags, so `{}` stands for nothing", written.value.scheme, literal.value);
+                problems.push(Problem::new(text, literal.span.clone()));
+            }
+            Err(error) => problems.push(problem(error, &literal.span)),
+        }
+    }
+    let pattern = spot.repository.contains(['*', '?', '[']);
+    Source { spot, pattern }
+}
+
+async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Option<BoundFilter> {
+    let config = call.config.to_string();
+    let checked = async {
+        let filter = places.plugins().filter(&call.plugin.value, &call.config).await?;
+        let images = Arc::new(NoImages);
+        filter.select("", &[], &config, images).await?;
+        Ok::<_, Error>(filter)
+    };
+    match checked.await {
+        Ok(filter) => {
+            let label = match call.config.as_object().filter(|config| !config.is_empty()) {
+                Some(_) => format!("{} {config}", call.plugin.value),
+                None => call.plugin.value.clone(),
+            };
+            Some(BoundFilter { filter, config, label })
+        }
+        Err(error) => {
+            problems.push(in_call(error, call));
+            None
+        }
+    }
+}
+
+/// Puts a plugin's complaint under the key that it names.
+pub fn in_call(error: Error, call: &Call) -> Problem {
+    let named = call.keys.iter().find(|(key, _)| error.text.starts_with(&format!("{key}: ")));
+    let unknown = error.kind == crate::Kind::NotFound;
+    let span = match named {
+        Some((_, span)) => span,
+        None if unknown => &call.plugin.span,
+        None => &call.span,
+    };
+    Problem { message: error.text, span: Some(span.clone()), help: error.help }
+}
+
+/// A filter that is only checked has no images to ask about.
+struct NoImages;
+
+impl crate::plugin::Images for NoImages {
+    fn inspect(&self, _tags: Vec<String>) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::plugin::Facts>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+/// The destination for some names. `tag` fills `{tag}`.
+pub(crate) async fn destination(names: &Names<'_>, to: &Reference, tag: Option<&str>, places: &Arc<Places>) -> crate::Result<Spot> {
+    let filled = names.fill(&to.rest).map_err(|placeholder| Error::invalid(format!("fill in {to}: `{placeholder}` stands for nothing")))?;
+    let rest = match tag {
+        Some(tag) => filled.replace("{tag}", tag),
+        None => filled,
+    };
+    places.spot(&Reference { scheme: to.scheme.clone(), rest }, false).await
+}
+
+/// Literal tags of different sources that would be written to the same place.
+fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>) {
+    let mut written: HashMap<String, (String, &str)> = HashMap::new();
+    for (rule, bound) in policy.rules.iter().zip(rules) {
+        for source in bound.from.iter().filter(|source| !source.pattern) {
+            let names = Names { registry: &source.spot.place.location, repository: &source.spot.repository };
+            let Ok(to) = names.fill(&rule.to.value.to_string()) else { continue };
+            let literals = match (&bound.tags, &source.spot.reference) {
+                (Some(tags), _) => tags.literals.clone(),
+                (None, Some(reference)) => vec![reference.clone()],
+                (None, None) => Vec::new(),
+            };
+            for literal in literals {
+                let destination = if to.contains("{tag}") { to.replace("{tag}", &literal) } else { format!("{to}:{literal}") };
+                let from = source.spot.endpoint(Some(&literal)).display;
+                match written.get(&destination) {
+                    Some((other, by)) if *other != from => {
+                        let text = format!("`{from}` and `{other}` (rule `{by}`) would both be written to `{destination}`");
+                        problems.push(Problem::new(text, rule.to.span.clone()).help("tell them apart in `to`, for instance with {name} or {path}"));
+                        return;
+                    }
+                    _ => {
+                        written.insert(destination, (from, &bound.name));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with a name that is not among the known ones.
+pub fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
+    let help = suggestion(name, known.iter().copied());
+    let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));
+    Error::new(crate::Kind::NotFound, format!("find the {what} `{name}`: there is none of that name")).help(help)
+}

@@ -1,0 +1,177 @@
+//! Reading a blob: its segments in order, counted and hashed, taken up again where they broke.
+
+use crate::{
+    Error, Place, Result,
+    http::{Backoff, Download},
+    plugin::Segment,
+};
+use bytes::Bytes;
+use dray_core::{Descriptor, Hasher};
+use std::{collections::VecDeque, sync::Arc};
+use tokio::sync::mpsc;
+
+/// A blob on its way. The caller holds the permits.
+pub(crate) struct BlobReader {
+    place: Arc<Place>,
+    blob: Descriptor,
+    segments: VecDeque<Segment>,
+    current: Option<Stream>,
+    /// What was read and not yet given.
+    rest: Bytes,
+    /// Bytes of the current segment that have passed.
+    passed: u64,
+    /// Bytes of the blob that have passed.
+    position: u64,
+    hasher: Option<Hasher>,
+    backoff: Backoff,
+}
+
+enum Stream {
+    Inline(Option<Bytes>),
+    File(mpsc::Receiver<Result<Bytes>>),
+    Http(Download),
+}
+
+impl Stream {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        match self {
+            Stream::Inline(bytes) => Ok(bytes.take()),
+            Stream::File(chunks) => chunks.recv().await.transpose(),
+            Stream::Http(download) => download.next().await,
+        }
+    }
+}
+
+impl BlobReader {
+    /// Asks the place where the bytes lie.
+    pub async fn open(place: &Arc<Place>, repository: &str, blob: &Descriptor) -> Result<Self> {
+        let segments = match &blob.data {
+            Some(data) => vec![Segment::Inline(data.clone().into())],
+            None => place.transport.locate(place, repository, blob).await?,
+        };
+        Ok(BlobReader {
+            place: place.clone(),
+            hasher: Some(Hasher::new(blob.digest.algorithm())),
+            blob: blob.clone(),
+            segments: segments.into(),
+            current: None,
+            rest: Bytes::new(),
+            passed: 0,
+            position: 0,
+            backoff: Backoff::new(),
+        })
+    }
+
+    /// Bytes that have passed.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next bytes, `most` at the utmost; none: the end, and all was right. The last bytes are
+    /// given only once the digest has been verified.
+    ///
+    /// # Errors
+    /// Corrupt where size or digest are not what the descriptor says.
+    pub async fn next(&mut self, most: u64) -> Result<Option<Bytes>> {
+        if self.position == self.blob.size {
+            self.verify()?;
+            return Ok(None);
+        }
+        if self.rest.is_empty() {
+            let Some(chunk) = self.raw().await? else {
+                return Err(self.wrong(&format!("it ended after {} of {} bytes", self.position, self.blob.size)));
+            };
+            self.rest = chunk;
+        }
+        let chunk = self.rest.split_to(most.min(self.rest.len() as u64) as usize);
+        self.position += chunk.len() as u64;
+        if self.position + self.rest.len() as u64 > self.blob.size {
+            return Err(self.wrong(&format!("it is longer than {} bytes", self.blob.size)));
+        }
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
+        if self.position == self.blob.size {
+            self.verify()?;
+        }
+        Ok(Some(chunk))
+    }
+
+    fn wrong(&self, why: &str) -> Error {
+        Error::corrupt(format!("verify {} from {}: {why}", self.blob.digest, self.place.location))
+    }
+
+    fn verify(&mut self) -> Result<()> {
+        let Some(hasher) = self.hasher.take() else { return Ok(()) };
+        let digest = hasher.finish();
+        if digest != self.blob.digest {
+            return Err(self.wrong(&format!("its bytes have the digest {digest}")));
+        }
+        Ok(())
+    }
+
+    async fn raw(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Some(segment) = self.segments.front() else { return Ok(None) };
+            let read = async {
+                if self.current.is_none() {
+                    self.current = Some(open(&self.place, segment, self.passed).await?);
+                }
+                match &mut self.current {
+                    Some(stream) => stream.next().await,
+                    None => Ok(None),
+                }
+            };
+            match read.await {
+                Ok(Some(chunk)) => {
+                    self.passed += chunk.len() as u64;
+                    self.backoff.progress();
+                    return Ok(Some(chunk));
+                }
+                Ok(None) => {
+                    self.current = None;
+                    // Nothing is left over here, so what was given is all that came.
+                    let short = self.segments.len() == 1 && self.position < self.blob.size;
+                    if short && matches!(segment, Segment::Http(_)) {
+                        // A body that ends early without an error: the rest may still be had.
+                        let error = Error::transient(format!("read {}: the answer ended after {} of {} bytes", self.blob.digest, self.position, self.blob.size));
+                        self.pause(error).await?;
+                        continue;
+                    }
+                    self.segments.pop_front();
+                    self.passed = 0;
+                }
+                Err(error) => {
+                    self.current = None;
+                    self.pause(error).await?;
+                }
+            }
+        }
+    }
+
+    async fn pause(&mut self, error: Error) -> Result<()> {
+        match self.backoff.after(&error) {
+            Some(wait) => {
+                tracing::debug!(%error, ?wait, "taking the blob up again");
+                tokio::time::sleep(wait).await;
+                Ok(())
+            }
+            None => Err(error),
+        }
+    }
+}
+
+async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream> {
+    match segment {
+        Segment::Inline(bytes) => Ok(Stream::Inline(Some(bytes.slice((from as usize).min(bytes.len())..)))),
+        Segment::File { path, offset, length } => {
+            let files = place.files.as_ref().ok_or_else(|| Error::invalid(format!("read {path}: {} has no files", place.location)))?;
+            let length = length.map(|length| length.saturating_sub(from));
+            files.stream(path, offset + from, length).map(Stream::File)
+        }
+        Segment::Http(request) => {
+            let http = place.http.as_ref().ok_or_else(|| Error::invalid(format!("read {}: {} has no host", request.url, place.location)))?;
+            Download::open(http, request, from).await.map(Stream::Http)
+        }
+    }
+}

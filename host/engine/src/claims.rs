@@ -1,0 +1,175 @@
+//! Work that several copies share is done once: the first to claim it does it, the others wait.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::Notify;
+
+/// What is known of content at one destination: in which repositories it is, and who is busy
+/// bringing it there.
+pub(crate) struct Claims<K> {
+    state: Mutex<HashMap<K, State>>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Repositories that hold it.
+    held: HashSet<String>,
+    /// Repositories to which it is on its way.
+    busy: HashSet<String>,
+}
+
+/// What to do with content that is wanted in a repository.
+pub(crate) enum Claim<K: Eq + Hash> {
+    /// Nothing: it is there.
+    Held,
+    /// Bring it there, and then say so to the ticket. A dropped ticket gives the claim up.
+    Yours {
+        /// Repositories to link it from.
+        siblings: Vec<String>,
+        ticket: Ticket<K>,
+    },
+}
+
+pub(crate) struct Ticket<K: Eq + Hash> {
+    claims: Arc<Claims<K>>,
+    key: Option<(K, String)>,
+}
+
+/// Whether content in one repository spares bringing it to another.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// It does not: each repository is on its own.
+    None,
+    /// It can be linked, so one brings it and the others wait.
+    Mount,
+    /// It is there for all.
+    Place,
+}
+
+impl<K: Eq + Hash + Clone> Claims<K> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Claims { state: Mutex::default(), changed: Notify::new() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, HashMap<K, State>> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Claims content for a repository, waiting while somebody else brings it.
+    pub async fn claim(self: &Arc<Self>, key: &K, repository: &str, sharing: Sharing) -> Claim<K> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before the look, so a change in between is not missed.
+            changed.as_mut().enable();
+            if let Some(claim) = self.look(key, repository, sharing) {
+                return claim;
+            }
+            changed.await;
+        }
+    }
+
+    fn look(self: &Arc<Self>, key: &K, repository: &str, sharing: Sharing) -> Option<Claim<K>> {
+        let mut states = self.state();
+        let state = states.entry(key.clone()).or_default();
+        let held = match sharing {
+            Sharing::Place => !state.held.is_empty(),
+            Sharing::None | Sharing::Mount => state.held.contains(repository),
+        };
+        if held {
+            return Some(Claim::Held);
+        }
+        let busy = match sharing {
+            Sharing::None => state.busy.contains(repository),
+            // Once it can be linked from somewhere, every repository links it for itself.
+            Sharing::Mount if !state.held.is_empty() => state.busy.contains(repository),
+            Sharing::Mount | Sharing::Place => !state.busy.is_empty(),
+        };
+        if busy {
+            return None;
+        }
+        state.busy.insert(repository.into());
+        let siblings = match sharing {
+            Sharing::Mount => state.held.iter().take(1).cloned().collect(),
+            Sharing::None | Sharing::Place => Vec::new(),
+        };
+        let ticket = Ticket { claims: self.clone(), key: Some((key.clone(), repository.into())) };
+        Some(Claim::Yours { siblings, ticket })
+    }
+
+    fn settle(&self, key: K, repository: String, held: bool) {
+        let mut states = self.state();
+        let state = states.entry(key).or_default();
+        state.busy.remove(&repository);
+        if held {
+            state.held.insert(repository);
+        }
+        drop(states);
+        self.changed.notify_waiters();
+    }
+}
+
+impl<K: Eq + Hash + Clone> Ticket<K> {
+    /// It is there now.
+    pub fn held(mut self) {
+        if let Some((key, repository)) = self.key.take() {
+            self.claims.settle(key, repository, true);
+        }
+    }
+}
+
+impl<K: Eq + Hash> Drop for Ticket<K> {
+    fn drop(&mut self) {
+        if let Some((key, repository)) = self.key.take() {
+            let mut states = self.claims.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Some(state) = states.get_mut(&key) {
+                state.busy.remove(&repository);
+            }
+            drop(states);
+            self.claims.changed.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn yours(claims: &Arc<Claims<u8>>, repository: &str, sharing: Sharing) -> (Vec<String>, Ticket<u8>) {
+        match claims.claim(&1, repository, sharing).await {
+            Claim::Yours { siblings, ticket } => (siblings, ticket),
+            Claim::Held => panic!("{repository} has it already"),
+        }
+    }
+
+    #[tokio::test]
+    async fn one_brings_it_and_the_others_link_it() {
+        let claims = Claims::new();
+        let (siblings, first) = yours(&claims, "a", Sharing::Mount).await;
+        assert!(siblings.is_empty());
+        let waiting = tokio::spawn({
+            let claims = claims.clone();
+            async move { yours(&claims, "b", Sharing::Mount).await.0 }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        first.held();
+        assert_eq!(waiting.await.unwrap(), ["a"]);
+        assert!(matches!(claims.claim(&1, "a", Sharing::Mount).await, Claim::Held));
+    }
+
+    #[tokio::test]
+    async fn a_claim_that_is_given_up_goes_to_the_next() {
+        let claims = Claims::new();
+        let (_, first) = yours(&claims, "a", Sharing::Place).await;
+        drop(first);
+        let (siblings, second) = yours(&claims, "b", Sharing::Place).await;
+        assert!(siblings.is_empty());
+        second.held();
+        assert!(matches!(claims.claim(&1, "c", Sharing::Place).await, Claim::Held));
+    }
+}

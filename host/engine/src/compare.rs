@@ -1,0 +1,227 @@
+//! One tag at both ends: what it names, and what is to be done about it.
+
+use crate::{
+    Error, Kind, Place, Result,
+    error::Context,
+    graph::{read_manifest, referrers},
+    place::Spot,
+    plugin::Naming,
+};
+use dray_core::{Action, Children, Copy, Descriptor, Digest, Endpoint, Manifest, Platform, Reason, media_type, policy::IndexMode, select, trim};
+use std::{collections::HashSet, sync::Arc};
+
+/// Something that a plan holds.
+pub enum Planned {
+    /// A copy, or a tag that needs none.
+    Copy(Box<PlannedCopy>),
+    /// A filter dropped a tag.
+    Dropped {
+        /// The rule whose filter it was.
+        rule: String,
+        /// What was dropped.
+        source: Endpoint,
+        /// Which filter, with its configuration.
+        by: String,
+    },
+    /// It could not be planned.
+    Failed {
+        /// The rule.
+        rule: String,
+        /// From where.
+        source: String,
+        /// To where.
+        destination: String,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// A copy and what carrying it out needs.
+pub struct PlannedCopy {
+    /// The decision.
+    pub copy: Copy,
+    pub(crate) source: (Arc<Place>, String),
+    pub(crate) destination: (Arc<Place>, String),
+    pub(crate) naming: Naming,
+    pub(crate) choice: ImageChoice,
+    pub(crate) referrers: bool,
+    /// What is to be published, where it had to be read already.
+    pub(crate) manifest: Option<Manifest>,
+}
+
+/// Which part of a multi-platform image is wanted.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ImageChoice {
+    /// The whole.
+    All,
+    /// The image of one platform, without the index.
+    One(Platform),
+    /// Several platforms.
+    Some(Vec<Platform>, IndexMode),
+}
+
+impl ImageChoice {
+    /// What an index keeps of its children.
+    pub(crate) fn platforms(&self) -> &[Platform] {
+        match self {
+            ImageChoice::Some(platforms, _) => platforms,
+            ImageChoice::All | ImageChoice::One(_) => &[],
+        }
+    }
+}
+
+/// What a rule says of each of its images.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub rule: String,
+    pub choice: ImageChoice,
+    pub referrers: bool,
+}
+
+/// A source's image as it is to be written.
+pub(crate) struct Resolved {
+    pub descriptor: Descriptor,
+    pub manifest: Option<Manifest>,
+}
+
+/// Learns what is to be written for a tag of the source.
+pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wanted) -> Result<Resolved> {
+    let shown = source.endpoint(reference).display;
+    let found = source.place.resolve(&source.repository, reference).await;
+    let found = found.context(|| format!("resolve {shown}"))?;
+    let Some((descriptor, manifest)) = found else {
+        return Err(Error::new(Kind::NotFound, format!("resolve {shown}: there is no such image")));
+    };
+    let read = async |manifest: Option<Manifest>| match manifest {
+        Some(manifest) => Ok(manifest),
+        None => read_manifest(&source.place, &source.repository, reference, Some(&descriptor)).await,
+    };
+    if !media_type::is_index(&descriptor.media_type) {
+        return Ok(Resolved { descriptor, manifest });
+    }
+    match &wanted.choice {
+        ImageChoice::All | ImageChoice::Some(_, IndexMode::Keep) => Ok(Resolved { descriptor, manifest }),
+        ImageChoice::Some(platforms, IndexMode::Trim) => {
+            let index = read(manifest).await?;
+            let trimmed = trim(&index, platforms).map_err(Error::from).context(|| shown.clone())?;
+            Ok(Resolved { descriptor: trimmed.descriptor.clone(), manifest: Some(trimmed) })
+        }
+        ImageChoice::One(platform) => {
+            let index = read(manifest).await?;
+            let Children::Index(children) = &index.children else { return Ok(Resolved { descriptor, manifest: Some(index) }) };
+            let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
+            let selection = selection.context(|| shown.clone()).map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
+            match selection.kept.into_iter().find(|child| child.platform.is_some()) {
+                Some(descriptor) => Ok(Resolved { descriptor, manifest: None }),
+                None => Ok(Resolved { descriptor, manifest: Some(index) }),
+            }
+        }
+    }
+}
+
+/// Decides on one tag. `absent`: the destination is known not to have it.
+pub(crate) async fn compare(source: &Spot, reference: Option<&str>, destination: &Spot, wanted: &Wanted, resolved: Resolved, absent: bool) -> Result<PlannedCopy> {
+    let Resolved { descriptor, manifest } = resolved;
+    let tag = destination.reference.as_deref().or(reference);
+    let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
+    let digest = descriptor.digest.to_string();
+    // A place for one image knows no tags; an image without one is named by its digest.
+    let many = destination.place.abilities().await?.many;
+    let (naming, at) = match tag {
+        Some(tag) if many && !by_digest => (Naming::Tag(tag.to_owned()), Some(tag.to_owned())),
+        _ if many => (Naming::Root, Some(digest)),
+        _ => (Naming::Root, None),
+    };
+    if wanted.referrers && !many {
+        let text = format!("copy referrers to {}: it holds one image alone", destination.written);
+        return Err(Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination"));
+    }
+    let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
+    let there = match absent {
+        true => None,
+        false => destination.place.resolve(&destination.repository, at.as_deref()).await.context(|| format!("resolve {to}"))?,
+    };
+    let mut planned = PlannedCopy {
+        copy: Copy {
+            rule: wanted.rule.clone(),
+            source: source.endpoint(reference),
+            destination: to,
+            descriptor,
+            action: Action::Copy,
+            reason: Reason::New,
+        },
+        source: (source.place.clone(), source.repository.clone()),
+        destination: (destination.place.clone(), destination.repository.clone()),
+        naming,
+        choice: wanted.choice.clone(),
+        referrers: wanted.referrers,
+        manifest,
+    };
+    match there {
+        None => {}
+        Some((there, _)) if there.digest != planned.copy.descriptor.digest => planned.copy.reason = Reason::Moved { from: there.digest },
+        Some(_) => planned.look_inside().await?,
+    }
+    Ok(planned)
+}
+
+impl PlannedCopy {
+    /// The tag is the same at both ends; what hangs on it may not be.
+    async fn look_inside(&mut self) -> Result<()> {
+        self.copy.action = Action::Unchanged;
+        self.copy.reason = Reason::Same;
+        let index = media_type::is_index(&self.copy.descriptor.media_type);
+        let chosen = matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
+        if !(index && chosen) && !self.referrers {
+            return Ok(());
+        }
+        let children = self.children().await?;
+        if index && chosen {
+            let mut missing = 0;
+            for child in &children {
+                let (place, repository) = &self.destination;
+                let there = place.resolve(repository, Some(&child.digest.to_string())).await?;
+                missing += usize::from(there.is_none());
+            }
+            if missing > 0 {
+                self.copy.action = Action::Copy;
+                self.copy.reason = Reason::Incomplete(missing);
+                return Ok(());
+            }
+        }
+        if self.referrers {
+            let mut missing = 0;
+            for descriptor in std::iter::once(&self.copy.descriptor).chain(&children) {
+                let wanted = referrers(&self.source.0, &self.source.1, &descriptor.digest).await?;
+                if wanted.is_empty() {
+                    continue;
+                }
+                let there = referrers(&self.destination.0, &self.destination.1, &descriptor.digest).await?;
+                let there: HashSet<Digest> = there.into_iter().map(|descriptor| descriptor.digest).collect();
+                missing += wanted.iter().filter(|wanted| !there.contains(&wanted.digest)).count();
+            }
+            if missing > 0 {
+                self.copy.action = Action::Copy;
+                self.copy.reason = Reason::Referrers(missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// The wanted children of an index; none of an image.
+    async fn children(&mut self) -> Result<Vec<Descriptor>> {
+        if !media_type::is_index(&self.copy.descriptor.media_type) {
+            return Ok(Vec::new());
+        }
+        let manifest = match self.manifest.take() {
+            Some(manifest) => manifest,
+            None => read_manifest(&self.source.0, &self.source.1, None, Some(&self.copy.descriptor)).await?,
+        };
+        let children = match &manifest.children {
+            Children::Index(children) => select(children, self.choice.platforms())?.kept,
+            Children::Image { .. } => Vec::new(),
+        };
+        self.manifest = Some(manifest);
+        Ok(children)
+    }
+}

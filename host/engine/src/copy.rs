@@ -1,0 +1,36 @@
+//! `dray copy`: a plan of one image.
+
+use crate::{
+    Error, Places, Result,
+    compare::{ImageChoice, PlannedCopy, Wanted, compare, resolve},
+};
+use dray_core::{Digest, Reference};
+use std::sync::Arc;
+
+/// One image to be copied.
+pub struct CopyRequest {
+    /// From where.
+    pub source: Reference,
+    /// To where; without a tag, the source's.
+    pub destination: Reference,
+    /// Which part of it.
+    pub choice: ImageChoice,
+}
+
+/// Plans the copy of one image.
+///
+/// # Errors
+/// Where either end cannot be read.
+pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
+    let source = places.spot(&request.source, false).await?;
+    let destination = places.spot(&request.destination, false).await?;
+    let wanted = Wanted { rule: "copy".into(), choice: request.choice.clone(), referrers: false };
+    let reference = source.reference.clone();
+    let resolved = resolve(&source, reference.as_deref(), &wanted).await?;
+    if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())
+        && named != resolved.descriptor.digest
+    {
+        return Err(Error::invalid(format!("copy to {}: the source is {}", request.destination, resolved.descriptor.digest)));
+    }
+    compare(&source, reference.as_deref(), &destination, &wanted, resolved, false).await
+}

@@ -1,0 +1,123 @@
+use std::{fmt, time::Duration};
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something failed. Its text is a fragment that fits "failed to {text}".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Error {
+    /// What decides on what happens next.
+    pub kind: Kind,
+    /// For people.
+    pub text: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+/// The kinds of failure.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// There is no such thing.
+    NotFound,
+    /// These digests must be there first. Empty strings: the place did not say which.
+    Missing(Vec<String>),
+    /// Credentials are missing or wrong.
+    Unauthorized,
+    /// It is forbidden.
+    Denied,
+    /// Too many requests; how long to wait, where the other side said so.
+    RateLimited(Option<Duration>),
+    /// It may work later.
+    Transient,
+    /// It cannot be done there.
+    Unsupported,
+    /// What was given is wrong.
+    Invalid,
+    /// Content is not what its digest or size says.
+    Corrupt,
+    /// A plugin misbehaved.
+    Plugin,
+    /// The run was told to stop.
+    Cancelled,
+}
+
+impl Error {
+    /// A failure of some kind.
+    pub fn new(kind: Kind, text: impl Into<String>) -> Self {
+        Error { kind, text: text.into(), help: None }
+    }
+
+    /// Adds what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Puts before it what was being done.
+    pub fn context(mut self, doing: impl fmt::Display) -> Self {
+        self.text = format!("{doing}: {}", self.text);
+        self
+    }
+
+    /// Whether trying again can help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind, Kind::Transient | Kind::RateLimited(_))
+    }
+
+    pub(crate) fn invalid(text: impl Into<String>) -> Self {
+        Error::new(Kind::Invalid, text)
+    }
+
+    pub(crate) fn transient(text: impl Into<String>) -> Self {
+        Error::new(Kind::Transient, text)
+    }
+
+    pub(crate) fn corrupt(text: impl Into<String>) -> Self {
+        Error::new(Kind::Corrupt, text)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<dray_core::ManifestError> for Error {
+    fn from(error: dray_core::ManifestError) -> Self {
+        let kind = match &error {
+            dray_core::ManifestError::Digest { .. } => Kind::Corrupt,
+            dray_core::ManifestError::Unsupported(_) => Kind::Unsupported,
+            dray_core::ManifestError::Malformed(_) => Kind::Invalid,
+        };
+        Error::new(kind, error.to_string())
+    }
+}
+
+impl From<dray_core::TrimError> for Error {
+    fn from(error: dray_core::TrimError) -> Self {
+        match error {
+            dray_core::TrimError::Manifest(error) => error.into(),
+            error => Error::new(Kind::NotFound, error.to_string()),
+        }
+    }
+}
+
+impl From<dray_core::ParseDigestError> for Error {
+    fn from(error: dray_core::ParseDigestError) -> Self {
+        Error::invalid(error.to_string())
+    }
+}
+
+/// Puts before an error what was being done.
+pub(crate) trait Context<T> {
+    fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| error.context(doing()))
+    }
+}

@@ -1,0 +1,61 @@
+//! Rules to pairs of repositories.
+
+use crate::{
+    BoundRule, Error, Places, Result,
+    bind::{Source, destination},
+    error::Context,
+    graph::pages,
+    place::Spot,
+};
+use dray_core::{Names, matches};
+use std::sync::Arc;
+
+/// A repository and where its tags go.
+pub(crate) struct Pair {
+    pub rule: usize,
+    pub source: Spot,
+    pub to: Target,
+}
+
+/// Where tags go.
+pub(crate) enum Target {
+    /// All into one repository.
+    Repository(Spot),
+    /// `{tag}` decides.
+    ByTag,
+}
+
+/// The pairs of a rule's source: one, or one for each repository that its glob matches.
+pub(crate) async fn pairs(index: usize, rule: &BoundRule, source: &Source, places: &Arc<Places>) -> Result<Vec<Pair>> {
+    let mut spots = Vec::new();
+    if source.pattern {
+        let place = &source.spot.place;
+        let listed = pages(|next| place.transport.repositories(place, next)).await;
+        let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
+        for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository)) {
+            let mut spot = source.spot.clone();
+            spot.written.rest = spot.written.rest.replace(&source.spot.repository, &repository);
+            spot.repository = repository;
+            spots.push(spot);
+        }
+        if spots.is_empty() {
+            return Err(Error::new(crate::Kind::NotFound, format!("find repositories: none of {} matches `{}`", place.location, source.spot.repository)));
+        }
+    } else {
+        spots.push(source.spot.clone());
+    }
+    let mut pairs = Vec::new();
+    for source in spots {
+        let to = match rule.to.rest.contains("{tag}") {
+            true => Target::ByTag,
+            false => Target::Repository(destination(&names(&source), &rule.to, None, places).await?),
+        };
+        pairs.push(Pair { rule: index, source, to });
+    }
+    Ok(pairs)
+}
+
+/// What `{name}` and its like stand for.
+pub(crate) fn names(source: &Spot) -> Names<'_> {
+    Names { registry: &source.place.location, repository: &source.repository }
+}

@@ -1,0 +1,224 @@
+//! One host and what was learnt of it: its protocol, its challenge, its tokens.
+
+use super::{
+    auth::{self, Challenge, Token},
+    guard,
+    retry::{self, IDLE},
+    settings::{Plain, RegistrySettings},
+};
+use crate::{Error, Kind, Result, pace::Pace, plugin::{Access, Credential, Key}};
+use reqwest::header::HeaderValue;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+use tokio::sync::{OnceCell, Semaphore};
+use url::Url;
+
+pub(super) struct Host {
+    /// `host[:port]`
+    pub address: String,
+    /// The name by which users know it.
+    pub registry: String,
+    pub settings: RegistrySettings,
+    pub http: reqwest::Client,
+    pub slots: Arc<Semaphore>,
+    pub pace: Option<Pace>,
+    scheme: OnceCell<&'static str>,
+    challenge: Mutex<Option<Challenge>>,
+    /// By scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
+    tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
+    credentials: tokio::sync::Mutex<Vec<Known>>,
+    /// No request before: the host asked for patience.
+    patience: Mutex<Option<Instant>>,
+}
+
+/// What the auth providers said for repositories with a prefix.
+struct Known {
+    covers: Option<String>,
+    credential: Option<Credential>,
+    until: Option<Instant>,
+}
+
+impl Known {
+    fn is_for(&self, repository: &str) -> bool {
+        self.covers.as_deref().is_none_or(|prefix| repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Host {
+    pub fn new(address: &str, registry: &str, settings: RegistrySettings, http: reqwest::Client) -> Self {
+        Host {
+            address: address.into(),
+            registry: registry.into(),
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
+            pace: settings.bandwidth.map(Pace::new),
+            settings,
+            http,
+            scheme: OnceCell::new(),
+            challenge: Mutex::default(),
+            tokens: Mutex::default(),
+            credentials: tokio::sync::Mutex::default(),
+            patience: Mutex::default(),
+        }
+    }
+
+    /// The address to which a request really goes: the protocol found out, names that dray serves
+    /// itself replaced.
+    pub async fn real(&self, url: &Url) -> Result<Url> {
+        let scheme = self.scheme().await;
+        let mut real = url.clone();
+        let malformed = |_| Error::invalid(format!("read the address {url}"));
+        if let Some(origin) = &self.settings.origin {
+            let (host, port) = origin.address.rsplit_once(':').unwrap_or((&origin.address, "80"));
+            real.set_scheme("http").map_err(malformed)?;
+            real.set_host(Some(host)).map_err(|_| malformed(()))?;
+            real.set_port(port.parse().ok()).map_err(malformed)?;
+        } else if scheme != real.scheme() {
+            let port = real.port();
+            real.set_scheme(scheme).map_err(malformed)?;
+            real.set_port(port).map_err(malformed)?;
+        }
+        Ok(real)
+    }
+
+    /// Finds out once whether a host that may speak plain HTTP does: it does not answer to TLS.
+    async fn scheme(&self) -> &'static str {
+        let fallback = match self.settings.tls.plain {
+            Plain::Never => return "https",
+            Plain::Always => return "http",
+            Plain::Loopback => guard::is_loopback(&self.address),
+            Plain::Fallback => true,
+        };
+        if !fallback {
+            return "https";
+        }
+        let probe = async || {
+            let head = self.http.head(format!("https://{}/v2/", self.address)).timeout(IDLE);
+            match head.send().await {
+                Ok(_) => "https",
+                Err(error) if error.is_connect() => "http",
+                Err(_) => "https",
+            }
+        };
+        self.scheme.get_or_init(probe).await
+    }
+
+    /// The value of the Authorization header, if the host wants one.
+    pub async fn authorization(&self, access: &[Access]) -> Result<Option<HeaderValue>> {
+        if let Some(origin) = &self.settings.origin {
+            return auth::header("Bearer", origin.token.expose()).map(Some);
+        }
+        let challenge = lock(&self.challenge).clone();
+        let Some(challenge) = challenge else { return Ok(None) };
+        let repository = access.first().map_or("", |access| access.repository.as_str());
+        let credential = self.credential(repository).await?;
+        match (&challenge, credential.as_ref().map(|credential| &credential.key)) {
+            (_, Some(Key::Bearer(token))) => auth::header("Bearer", token.expose()).map(Some),
+            (Challenge::Basic, Some(Key::Basic(user, password))) => auth::basic(user, password).map(Some),
+            (Challenge::Basic, Some(Key::IdentityToken(_))) => {
+                let text = format!("log in to {}: it wants a password, and there is an identity token", self.registry);
+                Err(Error::new(Kind::Unauthorized, text))
+            }
+            (Challenge::Basic, None) => Ok(None),
+            (Challenge::Bearer { realm, service }, key) => {
+                let scopes = auth::scopes(access);
+                let slot = lock(&self.tokens).entry(scopes.join(" ")).or_default().clone();
+                let mut token = slot.lock().await;
+                if let Some(token) = token.as_ref().filter(|token| token.is_fresh()) {
+                    return auth::header("Bearer", token.secret.expose()).map(Some);
+                }
+                let from = Url::parse(&format!("{}://{}", self.scheme().await, self.address));
+                let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
+                guard::check(&from, realm).map_err(|error| error.context(format!("log in to {}", self.registry)))?;
+                let fresh = auth::fetch(&self.http, realm, service.as_deref(), &scopes, key).await;
+                let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
+                let header = auth::header("Bearer", fresh.secret.expose());
+                *token = Some(fresh);
+                header.map(Some)
+            }
+        }
+    }
+
+    /// Takes in the challenge of a 401. Tells whether another attempt can go better.
+    pub fn challenged(&self, response: &reqwest::Response, access: &[Access]) -> Result<bool> {
+        let Some(fresh) = auth::challenge(response)? else { return Ok(false) };
+        // The token was refused: it is not used again.
+        lock(&self.tokens).remove(&auth::scopes(access).join(" "));
+        let mut challenge = lock(&self.challenge);
+        let again = matches!(fresh, Challenge::Bearer { .. }) || *challenge != Some(fresh.clone());
+        *challenge = Some(fresh);
+        Ok(again)
+    }
+
+    async fn credential(&self, repository: &str) -> Result<Option<Credential>> {
+        let mut known = self.credentials.lock().await;
+        let now = Instant::now();
+        known.retain(|known| known.until.is_none_or(|until| until > now));
+        if let Some(known) = known.iter().find(|known| known.is_for(repository)) {
+            return Ok(known.credential.clone());
+        }
+        for provider in &self.settings.auth {
+            if let Some(credential) = provider.lookup(&self.registry, repository).await? {
+                let until = credential.lifetime.map(|lifetime| now + lifetime);
+                known.push(Known { covers: credential.covers.clone(), credential: Some(credential.clone()), until });
+                return Ok(Some(credential));
+            }
+        }
+        known.push(Known { covers: Some(repository.into()), credential: None, until: None });
+        Ok(None)
+    }
+
+    /// Adds to a refusal where the credentials came from, or how to give some.
+    pub async fn refused(&self, error: Error, access: &[Access]) -> Error {
+        if error.kind != Kind::Unauthorized {
+            return error;
+        }
+        let repository = access.first().map_or("", |access| access.repository.as_str());
+        let credential = self.credential(repository).await.ok().flatten();
+        self.explain(error, credential.as_ref())
+    }
+
+    fn explain(&self, error: Error, credential: Option<&Credential>) -> Error {
+        if error.kind != Kind::Unauthorized {
+            return error;
+        }
+        let registry = &self.registry;
+        match credential {
+            Some(credential) => error.help(format!("{registry} refused the credentials from {}", credential.origin)),
+            None => error.help(format!("no credentials for {registry} were found: log in with `skopeo login {registry}` or `docker login {registry}`, or name an `auth` provider for it in the policy")),
+        }
+    }
+
+    /// Remembers that the host asked for patience.
+    pub fn slow_down(&self, error: &Error) {
+        if let Kind::RateLimited(Some(told)) = error.kind {
+            *lock(&self.patience) = Some(Instant::now() + told);
+        }
+    }
+
+    /// Waits for as long as the host asked for.
+    pub async fn patience(&self) {
+        let until = *lock(&self.patience);
+        if let Some(until) = until.filter(|until| *until > Instant::now()) {
+            tokio::time::sleep_until(until.into()).await;
+        }
+    }
+
+    /// An error below HTTP, in the words of people.
+    pub fn broken(&self, method: &str, url: &Url, error: &reqwest::Error) -> Error {
+        retry::broken(method, &redacted(url), error)
+    }
+}
+
+/// An address without its query, which may hold signatures.
+pub(super) fn redacted(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
+}

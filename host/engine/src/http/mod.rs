@@ -1,0 +1,15 @@
+//! The one HTTP client of a run: credentials, redirects, retries, pacing, TLS.
+
+mod auth;
+mod guard;
+mod host;
+mod retry;
+mod send;
+mod settings;
+mod stream;
+
+pub use send::PlaceHttp;
+pub(crate) use send::pair;
+pub use settings::{Client, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
+pub(crate) use retry::Backoff;
+pub(crate) use stream::{Download, feed, upload};

@@ -1,0 +1,137 @@
+//! When and how long to wait before another attempt.
+
+use crate::{Error, Kind};
+use reqwest::{StatusCode, header::HeaderMap};
+use std::time::{Duration, SystemTime};
+
+/// To establish a connection.
+pub(super) const CONNECT: Duration = Duration::from_secs(15);
+/// For an answer to begin, or its next bytes to come, or an upload to take its next bytes.
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+/// For the answer to an upload: registries verify the whole blob before they give it.
+pub(super) const VERIFY: Duration = Duration::from_secs(600);
+
+const FIRST: Duration = Duration::from_millis(200);
+const LONGEST: Duration = Duration::from_secs(20);
+/// A registry that asks for more patience than this is given up.
+const PATIENCE: Duration = Duration::from_secs(300);
+const ATTEMPTS: u32 = 6;
+
+/// Counts attempts. Waits double, with jitter, so that many clients do not come back at once.
+pub(crate) struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    pub fn new() -> Self {
+        Backoff { failures: 0 }
+    }
+
+    /// How long to wait before another attempt; none: it is enough.
+    pub fn after(&mut self, error: &Error) -> Option<Duration> {
+        if !error.is_transient() {
+            return None;
+        }
+        self.failures += 1;
+        if self.failures >= ATTEMPTS {
+            return None;
+        }
+        match error.kind {
+            Kind::RateLimited(Some(told)) => (told <= PATIENCE).then(|| told + jitter(FIRST)),
+            _ => Some((FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())),
+        }
+    }
+
+    /// Something came through: failures are counted anew.
+    pub fn progress(&mut self) {
+        self.failures = 0;
+    }
+}
+
+fn jitter(most: Duration) -> Duration {
+    most.mul_f64(fastrand::f64())
+}
+
+/// What a status that was not expected means. `said` is the registry's own explanation.
+pub(super) fn refusal(method: &str, url: &str, status: StatusCode, headers: &HeaderMap, said: &str) -> Error {
+    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
+    let text = format!("{method} {url} answered {status}{said}");
+    match status.as_u16() {
+        401 => Error::new(Kind::Unauthorized, text),
+        403 => Error::new(Kind::Denied, text),
+        404 | 410 => Error::new(Kind::NotFound, text),
+        429 => Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text),
+        503 if headers.contains_key("retry-after") => Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text),
+        405 | 501 => Error::new(Kind::Unsupported, text),
+        408 | 425 | 500..=599 => Error::transient(text),
+        _ => Error::invalid(text),
+    }
+}
+
+/// Seconds or a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// A failure below HTTP: connections break, so another attempt may help.
+pub(super) fn broken(method: &str, url: &str, error: &reqwest::Error) -> Error {
+    let text = format!("{method} {url}: {}", root_cause(error));
+    if error.is_builder() || error.is_request() && is_certificate(error) {
+        let help = "trust its authority with `tls = { ca = \"…\" }` in the policy or --tls-ca";
+        return Error::invalid(text).help(help);
+    }
+    Error::transient(text)
+}
+
+fn is_certificate(error: &reqwest::Error) -> bool {
+    causes(error).iter().any(|cause| cause.contains("certificate"))
+}
+
+fn causes(error: &reqwest::Error) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        causes.push(error.to_string());
+        cause = error.source();
+    }
+    causes
+}
+
+/// The innermost cause: the outer ones only say that there was one.
+pub(super) fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).pop().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        let headers = |value: &str| HeaderMap::from_iter([("retry-after".parse().unwrap(), value.parse().unwrap())]);
+        assert_eq!(retry_after(&headers("7"), now), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after(&headers("Sun, 06 Nov 1994 08:49:47 GMT"), now), Some(Duration::from_secs(10)));
+        assert_eq!(retry_after(&headers("Sun, 06 Nov 1994 08:00:00 GMT"), now), Some(Duration::ZERO));
+        assert_eq!(retry_after(&headers("soon"), now), None);
+    }
+
+    #[test]
+    fn waits_grow_and_end() {
+        let mut backoff = Backoff::new();
+        let error = Error::transient("x");
+        let waits: Vec<Duration> = std::iter::from_fn(|| backoff.after(&error)).collect();
+        assert_eq!(waits.len(), 5);
+        assert!(waits[4] > waits[0] && waits[4] <= Duration::from_millis(4800), "{waits:?}");
+        assert_eq!(Backoff::new().after(&Error::invalid("x")), None);
+        let patient = Error::new(Kind::RateLimited(Some(Duration::from_secs(3))), "x");
+        assert!(Backoff::new().after(&patient).unwrap() >= Duration::from_secs(3));
+        let endless = Error::new(Kind::RateLimited(Some(Duration::from_secs(86400))), "x");
+        assert_eq!(Backoff::new().after(&endless), None);
+    }
+}

@@ -1,0 +1,256 @@
+//! Requests on behalf of a place.
+
+use super::{
+    guard,
+    host::{Host, redacted},
+    retry::{self, Backoff, IDLE},
+    settings::Client,
+};
+use crate::{
+    DOCUMENT_LIMIT, Error, Kind, Result,
+    plugin::{Request, Response},
+};
+use bytes::{Bytes, BytesMut};
+use reqwest::{Method, header};
+use serde::Deserialize;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::OwnedSemaphorePermit;
+use url::Url;
+
+const REDIRECTS: usize = 10;
+
+/// HTTP as one place may use it.
+pub struct PlaceHttp {
+    client: Client,
+    host: Arc<Host>,
+    /// Hosts beside its own.
+    granted: Vec<String>,
+    /// Hosts to which the place itself sent us for an upload.
+    learned: Mutex<HashSet<String>>,
+}
+
+/// The right to have a request under way.
+pub(crate) type Permit = OwnedSemaphorePermit;
+
+/// A right at each of two places, for a request whose body is another one's answer. Taken in one
+/// order everywhere, so that two transfers in opposite directions cannot wait for each other.
+pub(crate) async fn pair(one: Option<&PlaceHttp>, other: Option<&PlaceHttp>) -> Vec<Permit> {
+    let mut hosts: Vec<&Arc<Host>> = [one, other].into_iter().flatten().map(|place| &place.host).collect();
+    hosts.sort_by(|a, b| a.address.cmp(&b.address));
+    let mut permits = Vec::new();
+    if let [a, b] = hosts[..]
+        && a.address == b.address
+    {
+        // With one slot alone, source and destination must share it.
+        let slots = 2.min(a.settings.concurrency) as u32;
+        permits.extend(a.slots.clone().acquire_many_owned(slots).await);
+        return permits;
+    }
+    for host in hosts {
+        permits.extend(host.slots.clone().acquire_owned().await);
+    }
+    permits
+}
+
+impl PlaceHttp {
+    /// For a place at `host`, known to users as `registry`.
+    ///
+    /// # Errors
+    /// Where its TLS settings cannot be used.
+    pub fn new(client: &Client, host: &str, registry: &str, granted: &[String]) -> Result<Self> {
+        let host = client.host(host, registry)?;
+        Ok(PlaceHttp { client: client.clone(), host, granted: granted.to_vec(), learned: Mutex::default() })
+    }
+
+    pub(crate) fn pace(&self) -> Option<&crate::pace::Pace> {
+        self.host.pace.as_ref()
+    }
+
+    /// Sends a small request, again and again where that can help.
+    ///
+    /// # Errors
+    /// Where the answer is not one of those that were expected.
+    pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
+        let mut backoff = Backoff::new();
+        loop {
+            let error = match self.attempt(request, body.clone()).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            self.host.slow_down(&error);
+            match backoff.after(&error) {
+                Some(wait) => {
+                    tracing::debug!(%error, ?wait, "trying again");
+                    tokio::time::sleep(wait).await;
+                }
+                None => return Err(self.host.refused(error, &request.access).await),
+            }
+        }
+    }
+
+    async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
+        self.host.patience().await;
+        let permit = self.host.slots.clone().acquire_owned().await;
+        let answering = async {
+            let (response, url) = self.follow(request, &[], &|| body.clone().into()).await?;
+            self.finish(request, response, &url).await
+        };
+        let response = tokio::time::timeout(IDLE * 2, answering).await;
+        drop(permit);
+        response.map_err(|_| Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, (IDLE * 2).as_secs())))?
+    }
+
+    /// Reads the whole of an answer that was expected; makes an error of another.
+    pub(super) async fn finish(&self, request: &Request, response: reqwest::Response, url: &Url) -> Result<Response> {
+        let (status, headers) = (response.status(), response.headers().clone());
+        if !request.expect.contains(&status.as_u16()) {
+            let said = explanation(response).await;
+            return Err(retry::refusal(&request.method, &redacted(url), status, &headers, &said));
+        }
+        self.learn(&headers, url);
+        let body = bounded(response, DOCUMENT_LIMIT).await?;
+        let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Ok(Response {
+            status: status.as_u16(),
+            headers: headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
+            body,
+            url: url.to_string(),
+        })
+    }
+
+    /// Sends one request, through challenges and redirects. Gives the answer and its address.
+    pub(super) async fn follow(&self, request: &Request, headers: &[(&str, String)], body: &(dyn Fn() -> reqwest::Body + Sync)) -> Result<(reqwest::Response, Url)> {
+        let malformed = |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url));
+        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed("no such method"))?;
+        let mut url = Url::parse(&request.url).map_err(|error| malformed(&error.to_string()))?;
+        self.check(&url)?;
+        let (mut challenged, mut redirects) = (false, 0);
+        loop {
+            let authority = guard::authority(&url);
+            // Credentials go to the host of the place and no other, whoever names it.
+            let own = authority == self.host.address;
+            let host = if own { self.host.clone() } else { self.client.host(&authority, &authority)? };
+            let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
+            let mut builder = host.http.request(method.clone(), real);
+            for (name, value) in request.headers.iter().map(|(name, value)| (name.as_str(), value)).chain(headers.iter().map(|(name, value)| (*name, value))) {
+                if is_forbidden(name) {
+                    return Err(malformed(&format!("plugins cannot set the header {name}")));
+                }
+                builder = builder.header(name, value);
+            }
+            if own && let Some(value) = self.host.authorization(&request.access).await? {
+                builder = builder.header(header::AUTHORIZATION, value);
+            }
+            let response = builder.body(body()).send().await.map_err(|error| host.broken(&request.method, &url, &error))?;
+            tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
+            if own && response.status() == 401 && !challenged && self.host.challenged(&response, &request.access)? {
+                challenged = true;
+                continue;
+            }
+            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+            match location {
+                Some(location) if response.status().is_redirection() && matches!(method, Method::GET | Method::HEAD) => {
+                    redirects += 1;
+                    if redirects > REDIRECTS {
+                        return Err(malformed("too many redirects"));
+                    }
+                    let next = url.join(location).map_err(|error| malformed(&error.to_string()))?;
+                    guard::check(response.url(), &next).or_else(|error| {
+                        // A redirect back to the place itself is no way out.
+                        if guard::authority(&next) == self.host.address { Ok(()) } else { Err(error) }
+                    })?;
+                    url = next;
+                }
+                _ => return Ok((response, url)),
+            }
+        }
+    }
+
+    /// Whether the plugin may ask this host at all.
+    fn check(&self, url: &Url) -> Result<()> {
+        let authority = guard::authority(url);
+        let learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if authority == self.host.address || self.granted.contains(&authority) || learned.contains(&url.origin().ascii_serialization()) {
+            return Ok(());
+        }
+        let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
+        Err(Error::new(Kind::Denied, text).help(format!("grant it with `grant = {{ hosts = [\"{authority}\"] }}` in the plugin's table")))
+    }
+
+    /// An upload may go on elsewhere, where the place says so.
+    fn learn(&self, headers: &header::HeaderMap, url: &Url) {
+        let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
+        if guard::authority(&target) != self.host.address && guard::check(url, &target).is_ok() {
+            let mut learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            learned.insert(target.origin().ascii_serialization());
+        }
+    }
+
+    pub(super) async fn explain(&self, error: Error, request: &Request) -> Error {
+        self.host.slow_down(&error);
+        self.host.refused(error, &request.access).await
+    }
+
+    pub(super) async fn patience(&self) {
+        self.host.patience().await;
+    }
+}
+
+/// Headers that say how a message travels, or who sends it: the host's business.
+fn is_forbidden(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    matches!(
+        name.as_str(),
+        "authorization" | "proxy-authorization" | "cookie" | "host" | "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "content-length"
+    )
+}
+
+/// Reads an answer into memory, up to a limit.
+pub(super) async fn bounded(mut response: reqwest::Response, limit: usize) -> Result<Bytes> {
+    let shown = redacted(response.url());
+    let too_long = || Error::corrupt(format!("read the answer of {shown}: it is longer than {limit} bytes"));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_long());
+    }
+    let mut body = BytesMut::new();
+    loop {
+        let chunk = tokio::time::timeout(IDLE, response.chunk()).await;
+        let chunk = chunk.map_err(|_| Error::transient(format!("read the answer of {shown}: it stalled")))?;
+        match chunk.map_err(|error| Error::transient(format!("read the answer of {shown}: {}", retry::root_cause(&error))))? {
+            Some(chunk) if body.len() + chunk.len() > limit => return Err(too_long()),
+            Some(chunk) => body.extend_from_slice(&chunk),
+            None => return Ok(body.freeze()),
+        }
+    }
+}
+
+/// The error document of a registry (distribution specification, "Error Codes").
+#[derive(Deserialize)]
+struct Faults {
+    errors: Vec<Fault>,
+}
+
+#[derive(Deserialize)]
+struct Fault {
+    code: Option<String>,
+    message: Option<String>,
+}
+
+/// What a registry says about its refusal: its error codes, or the beginning of what else it says.
+pub(super) async fn explanation(response: reqwest::Response) -> String {
+    let Ok(body) = bounded(response, 64 << 10).await else { return String::new() };
+    if let Ok(faults) = serde_json::from_slice::<Faults>(&body) {
+        let told = faults.errors.into_iter().map(|fault| {
+            let parts = [fault.code, fault.message];
+            parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+        });
+        return told.collect::<Vec<_>>().join("; ");
+    }
+    let text = String::from_utf8_lossy(&body);
+    let visible = text.chars().map(|character| if character.is_control() { ' ' } else { character });
+    visible.take(200).collect::<String>().trim().to_owned()
+}

@@ -1,0 +1,180 @@
+//! What the operator says about HTTP, and the client built from it.
+
+use super::host::Host;
+use crate::{Error, Result, Secret, plugin::Credentials};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+/// What the operator says about HTTP.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// By the registry's name.
+    pub registries: HashMap<String, RegistrySettings>,
+    /// For registries that are not named.
+    pub default: RegistrySettings,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// The `User-Agent` header; Docker Hub refuses requests without one.
+    pub user_agent: String,
+}
+
+/// How one registry is talked to.
+#[derive(Clone)]
+pub struct RegistrySettings {
+    /// Requests under way at once.
+    pub concurrency: usize,
+    /// Bytes a second.
+    pub bandwidth: Option<u64>,
+    /// How the connection is secured.
+    pub tls: TlsSettings,
+    /// Asked in order.
+    pub auth: Vec<Arc<dyn Credentials>>,
+    /// Where it really is, for registries that dray serves itself.
+    pub origin: Option<Origin>,
+}
+
+/// Requests under way at once to a registry, where the policy does not say.
+const CONCURRENCY: usize = 32;
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        RegistrySettings { concurrency: CONCURRENCY, bandwidth: None, tls: TlsSettings::default(), auth: Vec::new(), origin: None }
+    }
+}
+
+/// How a connection is secured.
+#[derive(Clone, Debug)]
+pub struct TlsSettings {
+    /// PEM file of further trusted authorities.
+    pub ca: Option<PathBuf>,
+    /// PEM files of a client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// False: any certificate is taken.
+    pub verify: bool,
+    /// When plain HTTP is spoken.
+    pub plain: Plain,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        TlsSettings { ca: None, identity: None, verify: true, plain: Plain::Loopback }
+    }
+}
+
+/// When plain HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plain {
+    /// Never.
+    Never,
+    /// To a loopback address that does not speak TLS, as Docker does.
+    Loopback,
+    /// To any host that does not speak TLS.
+    Fallback,
+    /// Always.
+    Always,
+}
+
+/// Where a registry really is.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// `127.0.0.1:5000`; spoken to in plain HTTP.
+    pub address: String,
+    /// Sent as a bearer token.
+    pub token: Secret,
+}
+
+/// Proxies, as the environment names them.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// For `http:` addresses.
+    pub http: Option<String>,
+    /// For `https:` addresses.
+    pub https: Option<String>,
+    /// Hosts that are reached without one.
+    pub none: Option<String>,
+}
+
+/// The HTTP client of a run.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    hosts: Mutex<HashMap<String, Arc<Host>>>,
+}
+
+impl Client {
+    /// A client that has not connected to anything.
+    pub fn new(settings: Settings) -> Self {
+        // Fails only if a provider is installed already: then that one is used.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Client(Arc::new(Inner { settings, hosts: Mutex::default() }))
+    }
+
+    /// Short names of registries that the settings declare.
+    pub fn names(&self) -> Vec<String> {
+        self.0.settings.registries.keys().cloned().collect()
+    }
+
+    /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
+    pub(super) fn host(&self, address: &str, registry: &str) -> Result<Arc<Host>> {
+        let mut hosts = self.0.hosts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(host) = hosts.get(address) {
+            return Ok(host.clone());
+        }
+        let settings = &self.0.settings;
+        let own = settings.registries.get(registry).unwrap_or(&settings.default);
+        let http = build(own, settings).map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
+        let host = Arc::new(Host::new(address, registry, own.clone(), http));
+        hosts.insert(address.into(), host.clone());
+        Ok(host)
+    }
+}
+
+fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())));
+    let malformed = |path: &PathBuf| {
+        let path = path.display().to_string();
+        move |error: reqwest::Error| Error::invalid(format!("read {path}: {error}")).help("it must be PEM")
+    };
+    let mut builder = reqwest::Client::builder()
+        .user_agent(&settings.user_agent)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        // Blobs share no connection: over HTTP/2 all of them would go through one.
+        .http1_only()
+        .tcp_nodelay(true)
+        .connect_timeout(super::retry::CONNECT)
+        .pool_max_idle_per_host(own.concurrency)
+        .no_proxy();
+    if own.origin.is_none() {
+        let none = settings.proxies.none.as_deref().and_then(reqwest::NoProxy::from_string);
+        let proxy = |address: &str| {
+            let address = address.to_owned();
+            move |error: reqwest::Error| Error::invalid(format!("use the proxy {address}: {error}"))
+        };
+        if let Some(address) = &settings.proxies.http {
+            builder = builder.proxy(reqwest::Proxy::http(address).map_err(proxy(address))?.no_proxy(none.clone()));
+        }
+        if let Some(address) = &settings.proxies.https {
+            builder = builder.proxy(reqwest::Proxy::https(address).map_err(proxy(address))?.no_proxy(none));
+        }
+    }
+    if let Some(path) = &own.tls.ca {
+        let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(malformed(path))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if let Some((certificate, key)) = &own.tls.identity {
+        let mut pem = read(certificate)?;
+        pem.push(b'\n');
+        pem.extend(read(key)?);
+        builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(malformed(certificate))?);
+    }
+    if !own.tls.verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    builder.build().map_err(|error| Error::invalid(format!("set up TLS: {}", super::retry::root_cause(&error))))
+}

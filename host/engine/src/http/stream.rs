@@ -1,0 +1,156 @@
+//! Blobs over HTTP: downloads that go on by Range, uploads fed from elsewhere.
+
+use super::{
+    retry::{self, IDLE, VERIFY},
+    send::{PlaceHttp, explanation},
+};
+use crate::{Error, Result, plugin::{Request, Response}};
+use bytes::Bytes;
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::mpsc;
+
+/// The body of an answer, from some byte on.
+pub(crate) struct Download {
+    response: reqwest::Response,
+    url: String,
+    /// Bytes to leave out: the server did not heed the Range.
+    skip: u64,
+}
+
+impl Download {
+    /// Asks for the bytes from `offset` on.
+    pub async fn open(http: &PlaceHttp, request: &Request, offset: u64) -> Result<Self> {
+        http.patience().await;
+        let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
+        let opening = http.follow(request, range.as_slice(), &|| Bytes::new().into());
+        let opened = tokio::time::timeout(IDLE, opening).await;
+        let (response, url) = opened.map_err(|_| Error::transient(format!("GET {}: no answer in {} s", request.url, IDLE.as_secs())))??;
+        let status = response.status();
+        if !request.expect.contains(&status.as_u16()) {
+            let headers = response.headers().clone();
+            let said = explanation(response).await;
+            let error = retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
+            return Err(http.explain(error, request).await);
+        }
+        let start = match status.as_u16() {
+            206 => started(&response).ok_or_else(|| Error::transient(format!("GET {url}: a part without a proper Content-Range")))?,
+            _ => 0,
+        };
+        if start > offset {
+            return Err(Error::transient(format!("GET {url}: asked for byte {offset}, got {start}")));
+        }
+        Ok(Download { response, url: super::host::redacted(&url), skip: offset - start })
+    }
+
+    /// The next bytes; none: the end of the answer.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let chunk = tokio::time::timeout(IDLE, self.response.chunk()).await;
+            let chunk = chunk.map_err(|_| Error::transient(format!("GET {}: it stalled", self.url)))?;
+            let chunk = chunk.map_err(|error| Error::transient(format!("GET {}: {}", self.url, retry::root_cause(&error))))?;
+            let Some(mut chunk) = chunk else { return Ok(None) };
+            let skipped = self.skip.min(chunk.len() as u64);
+            self.skip -= skipped;
+            let rest = chunk.split_off(skipped as usize);
+            if !rest.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
+    }
+}
+
+/// `bytes 5-9/10` → 5 (RFC 9110, 14.4).
+fn started(response: &reqwest::Response) -> Option<u64> {
+    let range = response.headers().get("content-range")?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}
+
+/// A body whose bytes come through a channel.
+struct Fed {
+    chunks: mpsc::Receiver<Bytes>,
+    left: u64,
+}
+
+impl http_body::Body for Fed {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+        match self.chunks.poll_recv(context) {
+            Poll::Ready(Some(chunk)) => {
+                self.left = self.left.saturating_sub(chunk.len() as u64);
+                Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
+            }
+            // The feeder went away early: the request must break, not look finished.
+            Poll::Ready(None) if self.left > 0 => Poll::Ready(Some(Err(std::io::Error::other("the source broke off")))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.left)
+    }
+}
+
+/// Chunks that wait for the destination.
+const AHEAD: usize = 4;
+
+/// Sends a request whose body is `length` bytes that `feed` sends into the channel. Not tried
+/// again: nobody knows what arrived. The caller holds the permits.
+///
+/// # Errors
+/// The feeder's own where it failed; a transient one where the destination broke.
+pub(crate) async fn upload<F, R>(http: &PlaceHttp, request: &Request, length: u64, feed: F) -> Result<Response>
+where
+    F: FnOnce(mpsc::Sender<Bytes>) -> R,
+    R: Future<Output = Result<()>>,
+{
+    http.patience().await;
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let receiver = std::sync::Mutex::new(Some(receiver));
+    let body = || match receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        Some(chunks) => reqwest::Body::wrap(Fed { chunks, left: length }),
+        // A second attempt has nothing to send, and breaks by that.
+        None => reqwest::Body::wrap(Fed { chunks: mpsc::channel(1).1, left: length }),
+    };
+    let put = async {
+        let (response, url) = http.follow(request, &[], &body).await?;
+        http.finish(request, response, &url).await
+    };
+    let feeding = feed(sender);
+    tokio::pin!(put, feeding);
+    let answer = tokio::select! {
+        biased;
+        fed = &mut feeding => {
+            fed?;
+            let verified = tokio::time::timeout(VERIFY, put).await;
+            verified.map_err(|_| Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, VERIFY.as_secs())))?
+        }
+        // An answer before the end of the body: a refusal.
+        answer = &mut put => answer,
+    };
+    match answer {
+        Ok(response) => Ok(response),
+        Err(error) => Err(http.explain(error, request).await),
+    }
+}
+
+/// Hands a chunk to an upload.
+///
+/// # Errors
+/// Transient where the destination takes nothing for too long. A destination that went away is
+/// none: its own error tells more.
+pub(crate) async fn feed(sender: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<bool> {
+    match tokio::time::timeout(IDLE, sender.send(chunk)).await {
+        Ok(sent) => Ok(sent.is_ok()),
+        Err(_) => Err(Error::transient("send the blob: the destination stalled")),
+    }
+}

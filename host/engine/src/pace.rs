@@ -1,0 +1,54 @@
+//! Pacing: a cap on bytes a second that many streams share.
+
+use std::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+/// A token bucket that may go into debt: a chunk passes at once and the next one waits for it.
+pub(crate) struct Pace {
+    bytes_per_second: f64,
+    /// When all that has passed will have been paid for.
+    paid: Mutex<Instant>,
+}
+
+/// How much may pass unpaid after a pause.
+const BURST: Duration = Duration::from_millis(50);
+
+impl Pace {
+    pub fn new(bytes_per_second: u64) -> Self {
+        Pace { bytes_per_second: bytes_per_second as f64, paid: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits until so many more bytes may pass.
+    pub async fn pass(&self, bytes: usize) {
+        let wait = self.book(Instant::now(), bytes);
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn book(&self, now: Instant, bytes: usize) -> Duration {
+        let mut paid = self.paid.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let wait = paid.saturating_duration_since(now + BURST);
+        let cost = Duration::from_secs_f64(bytes as f64 / self.bytes_per_second);
+        *paid = (*paid).max(now) + cost;
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_paid_for() {
+        let pace = Pace::new(1000);
+        let start = Instant::now();
+        assert_eq!(pace.book(start, 1000), Duration::ZERO);
+        let second = pace.book(start, 1000);
+        assert!((900..=1000).contains(&second.as_millis()), "{second:?}");
+        let third = pace.book(start + Duration::from_secs(1), 1);
+        assert!((900..=1000).contains(&third.as_millis()), "{third:?}");
+    }
+}

@@ -1,0 +1,174 @@
+//! Places: opened sources and destinations.
+
+use crate::{
+    Error, Kind, Result,
+    files::Root,
+    http::{Client, PlaceHttp},
+    plugin::{Abilities, Found, Parsed, Plugins, Transport},
+};
+use dray_core::{Descriptor, Endpoint, Manifest, Reference};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+};
+use tokio::sync::OnceCell;
+
+/// One opened source or destination: a registry, a layout, a folder.
+pub struct Place {
+    /// What it speaks.
+    pub transport: Arc<dyn Transport>,
+    /// Its scheme.
+    pub scheme: String,
+    /// Canonical name, as its transport gave it.
+    pub location: String,
+    /// Its network.
+    pub http: Option<PlaceHttp>,
+    /// Its files.
+    pub files: Option<Root>,
+    abilities: OnceCell<Abilities>,
+    /// Whether it was seen to take an index with missing children.
+    pub(crate) sparse_seen: std::sync::atomic::AtomicBool,
+}
+
+impl Place {
+    /// Canonical name with its scheme.
+    pub fn key(&self) -> String {
+        format!("{}:{}", self.scheme, self.location)
+    }
+
+    /// What it can do as a destination, asked once.
+    pub(crate) async fn abilities(self: &Arc<Self>) -> Result<Abilities> {
+        self.abilities.get_or_try_init(|| self.transport.able(self)).await.copied()
+    }
+
+    /// What a tag or digest names, and the manifest where that came with it.
+    pub async fn resolve(self: &Arc<Self>, repository: &str, reference: Option<&str>) -> Result<Option<(Descriptor, Option<Manifest>)>> {
+        match self.transport.resolve(self, repository, reference).await? {
+            Found::Absent => Ok(None),
+            Found::Named(descriptor) => {
+                if let Some(asked) = reference.and_then(|reference| reference.parse::<dray_core::Digest>().ok())
+                    && asked != descriptor.digest
+                {
+                    return Err(Error::corrupt(format!("resolve {asked}: {} answered with {}", self.location, descriptor.digest)));
+                }
+                Ok(Some((descriptor, None)))
+            }
+            Found::Held(media_type, body) => {
+                let expected = reference.and_then(|reference| reference.parse().ok());
+                let manifest = Manifest::parse(&media_type, body, expected.as_ref())?;
+                Ok(Some((manifest.descriptor.clone(), Some(manifest))))
+            }
+        }
+    }
+}
+
+/// A reference that has been read, and its place.
+#[derive(Clone)]
+pub(crate) struct Spot {
+    pub place: Arc<Place>,
+    pub repository: String,
+    pub reference: Option<String>,
+    /// The user's own words.
+    pub written: Reference,
+}
+
+impl Spot {
+    /// The end of a copy: this repository, with a tag or digest where it is not in the words.
+    pub fn endpoint(&self, reference: Option<&str>) -> Endpoint {
+        let mut display = self.written.to_string();
+        if self.reference.is_none()
+            && let Some(reference) = reference
+        {
+            display.push(if reference.contains(':') { '@' } else { ':' });
+            display.push_str(reference);
+        }
+        Endpoint {
+            place: self.place.key(),
+            repository: self.repository.clone(),
+            reference: reference.or(self.reference.as_deref()).map(str::to_owned),
+            display,
+        }
+    }
+}
+
+/// The places of a run: each is opened once.
+pub struct Places {
+    plugins: Arc<dyn Plugins>,
+    client: Client,
+    /// What relative paths in references are relative to.
+    base: PathBuf,
+    open: Mutex<HashMap<String, Arc<Place>>>,
+}
+
+impl Places {
+    /// Places that are opened as they are needed.
+    pub fn new(plugins: Arc<dyn Plugins>, client: Client, base: impl Into<PathBuf>) -> Arc<Self> {
+        Arc::new(Places { plugins, client, base: base.into(), open: Mutex::default() })
+    }
+
+    /// Where components come from.
+    pub fn plugins(&self) -> &Arc<dyn Plugins> {
+        &self.plugins
+    }
+
+    /// Reads a reference without opening anything.
+    ///
+    /// # Errors
+    /// Where no transport has its scheme, or the transport cannot read it.
+    pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<(Arc<dyn Transport>, Parsed)> {
+        let transport = self.plugins.transport(&reference.scheme).await?;
+        let parsed = transport.parse(&reference.rest, pattern, &self.client.names()).await?;
+        if !transport.trusted() {
+            self.check(transport.as_ref(), &parsed, reference)?;
+        }
+        Ok((transport, parsed))
+    }
+
+    /// A stranger's transport gets the folder and the host that its user wrote, and no others.
+    fn check(&self, transport: &dyn Transport, parsed: &Parsed, reference: &Reference) -> Result<()> {
+        let refuse = |what: &str| Err(Error::new(Kind::Denied, format!("open {reference}: the plugin {} asks for {what}, which the reference does not name", transport.name())));
+        let written = |part: &str| !part.is_empty() && reference.rest.contains(part);
+        if let Some(root) = &parsed.root
+            && (!written(root) || Path::new(root).components().any(|part| part == std::path::Component::ParentDir) && !reference.rest.starts_with(root))
+        {
+            return refuse(&format!("the folder {root}"));
+        }
+        if let Some(host) = &parsed.host
+            && !written(host)
+            && !transport.granted_hosts().contains(host)
+        {
+            return refuse(&format!("the host {host}"));
+        }
+        Ok(())
+    }
+
+    /// Reads a reference and opens its place.
+    pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<Spot> {
+        let (transport, parsed) = self.parse(reference, pattern).await?;
+        let place = self.open(transport, &reference.scheme, &parsed)?;
+        Ok(Spot { place, repository: parsed.repository, reference: parsed.reference, written: reference.clone() })
+    }
+
+    fn open(&self, transport: Arc<dyn Transport>, scheme: &str, parsed: &Parsed) -> Result<Arc<Place>> {
+        let root = parsed.root.as_ref().map(|root| self.base.join(root));
+        let location = parsed.location.clone();
+        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let key = format!("{scheme}:{location}");
+        if let Some(place) = open.get(&key) {
+            return Ok(place.clone());
+        }
+        let http = parsed.host.as_deref().map(|host| PlaceHttp::new(&self.client, host, &location, transport.granted_hosts()));
+        let place = Arc::new(Place {
+            transport,
+            scheme: scheme.into(),
+            location,
+            http: http.transpose()?,
+            files: root.map(Root::new),
+            abilities: OnceCell::new(),
+            sparse_seen: false.into(),
+        });
+        open.insert(key, place.clone());
+        Ok(place)
+    }
+}

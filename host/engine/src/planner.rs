@@ -1,0 +1,288 @@
+//! Planning: list, filter, resolve at both ends, compare. A plan is a stream.
+
+use crate::{
+    BoundRule, Error, Kind, Places, Planned, Result,
+    bind::destination,
+    compare::{ImageChoice, Resolved, Wanted, compare, resolve},
+    error::Context,
+    expand::{Pair, Target, names, pairs},
+    graph::{RepositoryImages, pages},
+    place::Spot,
+    plugin::Page,
+};
+use futures_util::{StreamExt, stream};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+
+/// Repositories that are planned at once.
+const REPOSITORIES: usize = 32;
+/// Tags of a repository that are compared at once.
+const TAGS: usize = 16;
+
+struct Planner {
+    rules: Vec<BoundRule>,
+    places: Arc<Places>,
+    out: mpsc::Sender<Planned>,
+}
+
+/// Nobody wants the rest of the plan.
+struct Unwanted;
+
+/// A tag that is to be compared.
+struct Candidate {
+    rule: usize,
+    source: Spot,
+    reference: Option<String>,
+    destination: Spot,
+    absent: bool,
+}
+
+/// Plans some rules, into a channel. What cannot be planned comes out as a failure.
+pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
+    let planner = Arc::new(Planner { rules, places, out });
+    let mut all = Vec::new();
+    for (index, rule) in planner.rules.iter().enumerate() {
+        for source in &rule.from {
+            match pairs(index, rule, source, &planner.places).await {
+                Ok(found) => all.extend(found),
+                Err(error) => {
+                    let source = source.spot.written.to_string();
+                    if planner.failed(rule, source, rule.to.to_string(), error).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+    let groups = stream::iter(group(all, &planner.rules));
+    groups.for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
+}
+
+/// Repositories that are written from more than one source are planned together, so that two
+/// tags that collide are found before either is copied.
+fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
+    let by_tag: HashSet<String> = pairs.iter().filter(|pair| matches!(pair.to, Target::ByTag)).map(|pair| rules[pair.rule].to.scheme.clone()).collect();
+    let mut groups: HashMap<String, usize> = HashMap::new();
+    let mut out: Vec<Vec<Pair>> = Vec::new();
+    for pair in pairs {
+        let scheme = &rules[pair.rule].to.scheme;
+        // Where `{tag}` leads is known only tag by tag.
+        let key = match &pair.to {
+            Target::Repository(spot) if !by_tag.contains(scheme) => format!("{}\n{}", spot.place.key(), spot.repository),
+            _ => scheme.clone(),
+        };
+        let at = *groups.entry(key).or_insert_with(|| {
+            out.push(Vec::new());
+            out.len() - 1
+        });
+        out[at].push(pair);
+    }
+    out
+}
+
+impl Planner {
+    async fn send(&self, planned: Planned) -> Result<(), Unwanted> {
+        self.out.send(planned).await.map_err(|_| Unwanted)
+    }
+
+    async fn failed(&self, rule: &BoundRule, source: String, destination: String, error: Error) -> Result<(), Unwanted> {
+        self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
+    }
+
+    async fn group(&self, mut group: Vec<Pair>) {
+        // Whoever stops listening ends the planning: there is nothing else to do about it.
+        let _ = match (group.len(), group.pop()) {
+            (1, Some(Pair { rule, source, to: Target::Repository(destination) })) => self.alone(rule, source, destination).await,
+            (_, Some(last)) => {
+                group.push(last);
+                self.together(group).await
+            }
+            (_, None) => Ok(()),
+        };
+    }
+
+    /// A repository that nothing else writes to: each tag goes out as soon as it is known.
+    async fn alone(&self, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
+        let rule = &self.rules[index];
+        let tags = match self.tags(rule, &source).await? {
+            Ok(tags) => tags,
+            Err(error) => return self.failed(rule, source.written.to_string(), destination.written.to_string(), error).await,
+        };
+        let known = match tags.len() {
+            // One request more would be saved by none.
+            0 | 1 => None,
+            _ => self.known(&destination).await,
+        };
+        let candidates = tags.into_iter().map(|reference| {
+            let tag = destination.reference.as_deref().or(reference.as_deref());
+            let absent = known.as_ref().is_some_and(|known| tag.is_some_and(|tag| !tag.contains(':') && !known.contains(tag)));
+            Candidate { rule: index, source: source.clone(), reference, destination: destination.clone(), absent }
+        });
+        let mut planned = stream::iter(candidates).map(|candidate| self.candidate(candidate, None)).buffered(TAGS);
+        while let Some(planned) = planned.next().await {
+            self.send(planned).await?;
+        }
+        Ok(())
+    }
+
+    /// Repositories that are written from several sources: all is resolved before any goes out.
+    async fn together(&self, pairs: Vec<Pair>) -> Result<(), Unwanted> {
+        let mut candidates = Vec::new();
+        for Pair { rule: index, source, to } in pairs {
+            let rule = &self.rules[index];
+            let tags = match self.tags(rule, &source).await? {
+                Ok(tags) => tags,
+                Err(error) => {
+                    self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?;
+                    continue;
+                }
+            };
+            for reference in tags {
+                let destination = match &to {
+                    Target::Repository(spot) => Ok(spot.clone()),
+                    Target::ByTag => {
+                        let tag = reference.as_deref().unwrap_or("latest").replace(':', "-");
+                        destination(&names(&source), &rule.to, Some(&tag), &self.places).await
+                    }
+                };
+                match destination {
+                    Ok(destination) => candidates.push(Candidate { rule: index, source: source.clone(), reference, destination, absent: false }),
+                    Err(error) => self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?,
+                }
+            }
+        }
+        let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
+            let wanted = &self.rules[candidate.rule].wanted;
+            let resolved = resolve(&candidate.source, candidate.reference.as_deref(), wanted).await;
+            (candidate, resolved)
+        });
+        let resolved: Vec<_> = resolved.buffered(TAGS).collect().await;
+        let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
+        let mut order = Vec::new();
+        for (candidate, resolved) in resolved {
+            let endpoint = candidate.destination.endpoint(candidate.reference.as_deref());
+            // Of a place for one image, every image is the same one.
+            let tag = endpoint.reference.clone();
+            let key = (endpoint.place, endpoint.repository, tag);
+            let entry = by_destination.entry(key.clone()).or_default();
+            if entry.is_empty() {
+                order.push(key);
+            }
+            entry.push((candidate, resolved));
+        }
+        for key in order {
+            for planned in self.settle(by_destination.remove(&key).unwrap_or_default()).await {
+                self.send(planned).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Candidates for one tag: one content, or a collision.
+    async fn settle(&self, mut candidates: Vec<(Candidate, Result<Resolved>)>) -> Vec<Planned> {
+        let mut contents: Vec<(String, &ImageChoice)> = candidates
+            .iter()
+            .filter_map(|(candidate, resolved)| {
+                let resolved = resolved.as_ref().ok()?;
+                Some((resolved.descriptor.digest.to_string(), &self.rules[candidate.rule].wanted.choice))
+            })
+            .collect();
+        contents.dedup();
+        if contents.len() > 1 {
+            let sources: Vec<String> = candidates.iter().map(|(candidate, _)| candidate.source.endpoint(candidate.reference.as_deref()).display).collect();
+            let collide = |(candidate, _): (Candidate, _)| {
+                let to = candidate.destination.endpoint(candidate.reference.as_deref()).display;
+                let text = format!("plan {to}: {} would be written to it, with different content", sources.join(" and "));
+                let error = Error::invalid(text).help("tell them apart in `to`, for instance with {name} or {path}, or narrow the tags");
+                self.failure(&candidate, error)
+            };
+            return candidates.into_iter().map(collide).collect();
+        }
+        // The same content from several rules is copied once.
+        let failed = candidates.iter().position(|(_, resolved)| resolved.is_err());
+        let first = failed.unwrap_or(0);
+        if candidates.is_empty() {
+            return Vec::new();
+        }
+        let (candidate, resolved) = candidates.swap_remove(first);
+        vec![self.candidate(candidate, Some(resolved)).await]
+    }
+
+    fn failure(&self, candidate: &Candidate, error: Error) -> Planned {
+        Planned::Failed {
+            rule: self.rules[candidate.rule].name.clone(),
+            source: candidate.source.endpoint(candidate.reference.as_deref()).display,
+            destination: candidate.destination.endpoint(candidate.reference.as_deref()).display,
+            error,
+        }
+    }
+
+    async fn candidate(&self, candidate: Candidate, resolved: Option<Result<Resolved>>) -> Planned {
+        let wanted: &Wanted = &self.rules[candidate.rule].wanted;
+        let Candidate { source, reference, destination, absent, .. } = &candidate;
+        let compared = async {
+            let resolved = match resolved {
+                Some(resolved) => resolved?,
+                None => resolve(source, reference.as_deref(), wanted).await?,
+            };
+            compare(source, reference.as_deref(), destination, wanted, resolved, *absent).await
+        };
+        match compared.await {
+            Ok(planned) => Planned::Copy(Box::new(planned)),
+            Err(error) => self.failure(&candidate, error),
+        }
+    }
+
+    /// The tags that a rule wants of a repository; none in the list: the only image.
+    async fn tags(&self, rule: &BoundRule, source: &Spot) -> Result<Result<Vec<Option<String>>>, Unwanted> {
+        if let Some(reference) = &source.reference {
+            return Ok(Ok(vec![Some(reference.clone())]));
+        }
+        let (literals, filters) = match &rule.tags {
+            Some(tags) if tags.filters.is_empty() => return Ok(Ok(tags.literals.iter().cloned().map(Some).collect())),
+            Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
+            None => (&[][..], &[][..]),
+        };
+        let listed = pages(|next| source.place.transport.tags(&source.place, &source.repository, next)).await;
+        let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
+            Ok(tags) => tags,
+            // A place without tags holds one image.
+            Err(error) if error.kind == Kind::Unsupported => return Ok(Ok(vec![None])),
+            Err(error) => return Ok(Err(error)),
+        };
+        let images = Arc::new(RepositoryImages { place: source.place.clone(), repository: source.repository.clone() });
+        for filter in filters {
+            let kept = filter.filter.select(&source.repository, &tags, &filter.config, images.clone()).await;
+            let kept = match kept.context(|| format!("filter the tags of {} with {}", source.written, filter.label)) {
+                Ok(kept) => kept,
+                Err(error) => return Ok(Err(error)),
+            };
+            let chosen: HashSet<usize> = kept.iter().copied().collect();
+            for (at, tag) in tags.iter().enumerate() {
+                if !chosen.contains(&at) && !literals.contains(tag) {
+                    let dropped = Planned::Dropped { rule: rule.name.clone(), source: source.endpoint(Some(tag)), by: filter.label.clone() };
+                    self.send(dropped).await?;
+                }
+            }
+            tags = kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
+        }
+        let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
+        tags.extend(more);
+        Ok(Ok(tags.into_iter().map(Some).collect()))
+    }
+
+    /// The tags of a destination, where one request tells them all.
+    async fn known(&self, destination: &Spot) -> Option<HashSet<String>> {
+        let place = &destination.place;
+        match place.transport.tags(place, &destination.repository, None).await {
+            Ok(Page { items, next: None }) => Some(items.into_iter().collect()),
+            Ok(Page { next: Some(_), .. }) => None,
+            Err(error) if error.kind == Kind::NotFound => Some(HashSet::new()),
+            // Listing may be forbidden where reading is not.
+            Err(_) => None,
+        }
+    }
+}

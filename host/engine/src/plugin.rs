@@ -1,0 +1,276 @@
+//! What plugins are to the engine: the vocabulary of `wit/` as traits.
+
+use crate::{Place, Result, Secret};
+use bytes::Bytes;
+use dray_core::{Descriptor, Digest};
+use futures_util::future::BoxFuture;
+use std::{sync::Arc, time::Duration};
+
+/// An HTTP request as a plugin wants it made.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `GET`, …
+    pub method: String,
+    /// Always `https:`.
+    pub url: String,
+    /// Without credentials.
+    pub headers: Vec<(String, String)>,
+    /// Statuses that are answers.
+    pub expect: Vec<u16>,
+    /// What it touches.
+    pub access: Vec<Access>,
+}
+
+/// A repository and what is done to it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Access {
+    /// Its name.
+    pub repository: String,
+    /// `pull`, `push`, `delete`.
+    pub actions: Vec<String>,
+}
+
+/// A small answer.
+#[derive(Clone, Debug)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// At most [`crate::DOCUMENT_LIMIT`] bytes.
+    pub body: Bytes,
+    /// Where it came from, after redirects.
+    pub url: String,
+}
+
+/// A piece of a blob.
+#[derive(Clone, Debug)]
+pub enum Segment {
+    /// The bytes themselves.
+    Inline(Bytes),
+    /// A stretch of a file of the place; no length: to its end.
+    File {
+        /// Relative to the place's root.
+        path: String,
+        /// Bytes from its beginning.
+        offset: u64,
+        /// Bytes.
+        length: Option<u64>,
+    },
+    /// The body of an answer.
+    Http(Request),
+}
+
+/// How a transport reads a reference.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// Canonical name of the place.
+    pub location: String,
+    /// Unique in its place.
+    pub repository: String,
+    /// Tag or digest.
+    pub reference: Option<String>,
+    /// Folder of the place's files.
+    pub root: Option<String>,
+    /// `host[:port]` of the place.
+    pub host: Option<String>,
+}
+
+/// What a tag or digest names.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Nothing.
+    Absent,
+    /// A manifest by its digest.
+    Named(Descriptor),
+    /// The manifest itself: media type and bytes.
+    Held(String, Vec<u8>),
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page<T> {
+    /// The entries.
+    pub items: Vec<T>,
+    /// How to ask for the next part.
+    pub next: Option<String>,
+}
+
+/// What a place can do as a destination.
+#[derive(Clone, Copy, Debug)]
+pub struct Abilities {
+    /// A blob can be linked from another repository.
+    pub mount: bool,
+    /// An index may name children that are not there; none: it must be tried.
+    pub sparse: Option<bool>,
+    /// Blobs belong to the place, not to a repository in it.
+    pub shared: bool,
+    /// It holds more than one image.
+    pub many: bool,
+}
+
+/// A blob that is to be stored.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// What it is.
+    pub blob: Descriptor,
+    /// Repositories to mount it from.
+    pub siblings: Vec<String>,
+}
+
+/// One step of storing a blob.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A request without a body.
+    Ask(Request),
+    /// A request whose body is the blob's bytes from `offset` on.
+    Send {
+        /// The request.
+        request: Request,
+        /// Bytes from the blob's beginning.
+        offset: u64,
+        /// Bytes; none: to its end.
+        length: Option<u64>,
+    },
+    /// The blob becomes a file.
+    Write(String),
+    /// It is there.
+    Finished(Finish),
+}
+
+/// How a blob came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It was there.
+    Present,
+    /// It was linked from another repository.
+    Mounted,
+    /// It was sent.
+    Stored,
+}
+
+/// What came of a step.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The answer to a request.
+    Response(Response),
+    /// The file is there.
+    Written,
+    /// The step broke.
+    Interrupted(String),
+}
+
+/// A step, and what the plugin wants to find again when it hears of its outcome.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// What to do.
+    pub step: Step,
+    /// Opaque.
+    pub state: Vec<u8>,
+}
+
+/// How a manifest is published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// By digest, for a parent that follows.
+    Child,
+    /// By digest.
+    Root,
+    /// Under a tag.
+    Tag(String),
+}
+
+/// A kind of place. Functions that a plugin does not offer fail as unsupported.
+pub trait Transport: Send + Sync {
+    /// Name of the plugin.
+    fn name(&self) -> &str;
+    /// Built into dray: its roots and hosts need no grant.
+    fn trusted(&self) -> bool;
+    /// Hosts granted to the plugin beside those of its places.
+    fn granted_hosts(&self) -> &[String];
+    /// Reads what stands behind `scheme:`.
+    fn parse<'a>(&'a self, rest: &'a str, pattern: bool, registries: &'a [String]) -> BoxFuture<'a, Result<Parsed>>;
+    /// Repositories of a place.
+    fn repositories<'a>(&'a self, place: &'a Arc<Place>, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>>;
+    /// Tags of a repository.
+    fn tags<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>>;
+    /// What a tag or digest names now.
+    fn resolve<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<Found>>;
+    /// A manifest's media type and bytes.
+    fn fetch<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<(String, Vec<u8>)>>;
+    /// Manifests whose subject is this digest.
+    fn referrers<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, subject: &'a Digest, next: Option<String>) -> BoxFuture<'a, Result<Page<Descriptor>>>;
+    /// Where the bytes of a blob lie.
+    fn locate<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, blob: &'a Descriptor) -> BoxFuture<'a, Result<Vec<Segment>>>;
+    /// What the place can do as a destination.
+    fn able<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>>;
+    /// The next step of storing a blob.
+    fn store<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, incoming: &'a Incoming, state: Option<Vec<u8>>, last: Option<Outcome>) -> BoxFuture<'a, Result<Turn>>;
+    /// Publishes a manifest.
+    fn publish<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, digest: &'a Digest, media_type: &'a str, body: &'a [u8], naming: &'a Naming) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Facts about an image, for filters.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// Of the manifest.
+    pub digest: String,
+    /// Milliseconds since 1970.
+    pub created: Option<i64>,
+    /// Of the config.
+    pub labels: Vec<(String, String)>,
+    /// `os/architecture[/variant]`
+    pub platforms: Vec<String>,
+}
+
+/// Where a filter learns facts about images.
+pub trait Images: Send + Sync {
+    /// As many facts as tags, in their order.
+    fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>>;
+}
+
+/// Chooses tags.
+pub trait Filter: Send + Sync {
+    /// Indices of the tags to keep, in the order in which to copy; checked by the adapter.
+    fn select<'a>(&'a self, repository: &'a str, tags: &'a [String], config: &'a str, images: Arc<dyn Images>) -> BoxFuture<'a, Result<Vec<usize>>>;
+}
+
+/// What opens a registry.
+#[derive(Clone, Debug)]
+pub enum Key {
+    /// User and password.
+    Basic(String, Secret),
+    /// Traded for an access token at the registry's token endpoint.
+    IdentityToken(Secret),
+    /// Sent as it is.
+    Bearer(Secret),
+}
+
+/// A key and where it is good.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The key.
+    pub key: Key,
+    /// How long it may be kept.
+    pub lifetime: Option<Duration>,
+    /// The repository prefix that it serves; none: the whole registry.
+    pub covers: Option<String>,
+    /// Where it was found.
+    pub origin: String,
+}
+
+/// Where credentials come from: a provider with its configuration bound to it.
+pub trait Credentials: Send + Sync {
+    /// None: nothing for that registry here.
+    fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> BoxFuture<'a, Result<Option<Credential>>>;
+}
+
+/// Loads plugins by what they are needed for.
+pub trait Plugins: Send + Sync {
+    /// The transport of a scheme.
+    fn transport<'a>(&'a self, scheme: &'a str) -> BoxFuture<'a, Result<Arc<dyn Transport>>>;
+    /// A filter by name. Its configuration is checked against its schema.
+    fn filter<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
+    /// An auth provider by name. Its configuration is checked against its schema.
+    fn auth<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Credentials>>>;
+}

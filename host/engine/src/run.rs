@@ -1,0 +1,397 @@
+//! Carrying out a plan: children before parents, what is shared once, images side by side.
+
+use crate::{
+    Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
+    claims::{Claim, Claims, Sharing},
+    error::Context,
+    graph::{read_manifest, referrers},
+    plugin::{Abilities, Finish, Incoming, Naming},
+    transfer::{Side, transfer},
+};
+use dray_core::{Action, Children, CopyReport, Descriptor, Digest, Manifest, Report, media_type, select};
+use futures_util::future::BoxFuture;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+/// How a run behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct RunOptions {
+    /// Images on their way at once.
+    pub images: usize,
+    /// Do the rest after a failure.
+    pub keep_going: bool,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        RunOptions { images: 32, keep_going: false }
+    }
+}
+
+/// Indexes within indexes after which a source is taken to go round in circles.
+const DEPTH: usize = 8;
+
+/// One execution of a plan.
+pub struct Run {
+    shared: Arc<Shared>,
+    options: RunOptions,
+}
+
+/// What is at a destination: its place and the content.
+type Key = (String, Digest);
+
+struct Shared {
+    observer: Arc<dyn Observer>,
+    blobs: Arc<Claims<Key>>,
+    /// The third part says which platforms' children were copied.
+    manifests: Arc<Claims<(Key, String)>>,
+    /// One writer a subject at a time: the list of its referrers may be a manifest that is read,
+    /// added to and written back.
+    subjects: Mutex<HashMap<(String, String, Digest), Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Run {
+    /// A run that has done nothing.
+    pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
+        let shared = Shared { observer, blobs: Claims::new(), manifests: Claims::new(), subjects: Mutex::default() };
+        Run { shared: Arc::new(shared), options }
+    }
+
+    /// Carries out what comes, until the plan ends, something fails (and the rest is not wanted)
+    /// or `stop` turns true. What is on its way then is dropped: nothing is half published.
+    pub async fn carry_out(&self, mut plan: mpsc::Receiver<Planned>, mut stop: watch::Receiver<bool>) -> Report {
+        let begun = Instant::now();
+        let mut report = Report::default();
+        let mut copies = JoinSet::new();
+        let mut planning = true;
+        let mut stopped = false;
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => {
+                    stopped = true;
+                    break;
+                }
+                Some(done) = copies.join_next(), if !copies.is_empty() => {
+                    let failed = self.ended(done, &mut report);
+                    planning &= !failed || self.options.keep_going;
+                }
+                planned = plan.recv(), if planning && copies.len() < self.options.images => match planned {
+                    None => planning = false,
+                    Some(Planned::Dropped { .. }) => {}
+                    Some(Planned::Failed { rule, source, destination, error }) => {
+                        self.finished(&mut report, failure(rule, source, destination, None, &error), 0);
+                        planning &= self.options.keep_going;
+                    }
+                    Some(Planned::Copy(planned)) if planned.copy.action == Action::Unchanged => {
+                        self.finished(&mut report, account(&planned.copy), 0);
+                    }
+                    Some(Planned::Copy(planned)) => {
+                        self.shared.observer.event(Event::Started(&planned.copy));
+                        let shared = self.shared.clone();
+                        copies.spawn(image(shared, planned));
+                    }
+                },
+                else => break,
+            }
+        }
+        drop(plan);
+        if stopped {
+            copies.shutdown().await;
+        }
+        report.summary.seconds = begun.elapsed().as_secs_f64();
+        report
+    }
+
+    fn ended(&self, done: Result<Ended, tokio::task::JoinError>, report: &mut Report) -> bool {
+        let Ok(Ended { copy, result, sent, mounted }) = done else {
+            // A panic of the engine itself: it must not pass for success.
+            let error = Error::new(Kind::Plugin, "copy an image: dray itself failed");
+            self.finished(report, failure("".into(), "".into(), "".into(), None, &error), 0);
+            return true;
+        };
+        report.summary.mounted_bytes += mounted;
+        let (copied, failed) = match result {
+            Ok(()) => (account(&copy), false),
+            Err(error) => {
+                let error = error.context(format!("copy {} to {}", copy.source, copy.destination));
+                let digest = Some(copy.descriptor.digest.to_string());
+                (failure(copy.rule, copy.source.display, copy.destination.display, digest, &error), true)
+            }
+        };
+        self.finished(report, copied, sent);
+        failed
+    }
+
+    fn finished(&self, report: &mut Report, mut copy: CopyReport, sent: u64) {
+        copy.bytes = sent;
+        report.summary.bytes += sent;
+        self.shared.observer.event(Event::Finished(&copy));
+        report.add(copy);
+    }
+}
+
+fn account(copy: &dray_core::Copy) -> CopyReport {
+    CopyReport {
+        rule: copy.rule.clone(),
+        source: copy.source.display.clone(),
+        destination: copy.destination.display.clone(),
+        digest: Some(copy.descriptor.digest.to_string()),
+        action: copy.action,
+        reason: copy.reason.to_string(),
+        bytes: 0,
+        error: None,
+        help: None,
+    }
+}
+
+fn failure(rule: String, source: String, destination: String, digest: Option<String>, error: &Error) -> CopyReport {
+    CopyReport {
+        rule,
+        source,
+        destination,
+        digest,
+        action: Action::Fail,
+        reason: "it failed".into(),
+        bytes: 0,
+        error: Some(format!("failed to {error}")),
+        help: error.help.clone(),
+    }
+}
+
+struct Ended {
+    copy: dray_core::Copy,
+    result: Result<()>,
+    sent: u64,
+    mounted: u64,
+}
+
+/// One image on its way.
+struct Job {
+    shared: Arc<Shared>,
+    source: (Arc<Place>, String),
+    destination: (Arc<Place>, String),
+    abilities: Abilities,
+    referrers: bool,
+    sent: AtomicU64,
+    mounted: AtomicU64,
+}
+
+async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
+    let PlannedCopy { copy, source, destination, naming, choice, referrers, manifest } = *planned;
+    let abilities = match destination.0.abilities().await {
+        Ok(abilities) => abilities,
+        Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
+    };
+    let job = Arc::new(Job { shared, source, destination, abilities, referrers, sent: 0.into(), mounted: 0.into() });
+    let result = job.clone().top(&copy.descriptor, manifest, naming, &choice).await;
+    Ended { copy, result, sent: job.sent.load(Ordering::Relaxed), mounted: job.mounted.load(Ordering::Relaxed) }
+}
+
+impl Job {
+    async fn top(self: Arc<Self>, descriptor: &Descriptor, manifest: Option<Manifest>, naming: Naming, choice: &crate::ImageChoice) -> Result<()> {
+        let manifest = match manifest {
+            Some(manifest) => manifest,
+            None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
+        };
+        let platforms: Vec<String> = choice.platforms().iter().map(ToString::to_string).collect();
+        let selection = match &manifest.children {
+            Children::Index(children) => Some(select(children, choice.platforms())?),
+            Children::Image { .. } => None,
+        };
+        if let Some(selection) = &selection
+            && !selection.dropped.is_empty()
+        {
+            self.probe(&manifest, &selection.dropped).await?;
+        }
+        let key = (self.key(&manifest.descriptor.digest), platforms.join(","));
+        match self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await {
+            Claim::Held => self.publish(&manifest, &naming).await,
+            Claim::Yours { ticket, .. } => {
+                match selection {
+                    Some(selection) => self.clone().children(selection.kept, 1).await?,
+                    None => self.clone().blobs(&manifest).await?,
+                }
+                self.clone().referrers_of(&manifest.descriptor.digest, 1).await?;
+                self.publish(&manifest, &naming).await?;
+                ticket.held();
+                Ok(())
+            }
+        }
+    }
+
+    fn key(&self, digest: &Digest) -> Key {
+        (self.destination.0.key(), digest.clone())
+    }
+
+    /// Finds out before anything is moved whether the destination takes an index whose other
+    /// platforms are missing: it is pushed by its digest, under no tag.
+    async fn probe(&self, index: &Manifest, dropped: &[Descriptor]) -> Result<()> {
+        let place = &self.destination.0;
+        if self.abilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let refused = match self.publish(index, &Naming::Child).await {
+            Ok(()) => {
+                place.sparse_seen.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // Wanted children are on their way; only the dropped ones will stay missing.
+        let Kind::Missing(missing) = &refused.kind else { return Err(refused) };
+        let stays = |digest: &String| digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest);
+        match missing.is_empty() || missing.iter().any(stays) {
+            true => Err(sparse(place)),
+            false => Ok(()),
+        }
+    }
+
+    fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            let mut tasks = JoinSet::new();
+            for child in children {
+                tasks.spawn(self.clone().manifest(child, Naming::Child, depth));
+            }
+            all(tasks).await
+        })
+    }
+
+    /// Copies a manifest by its digest, with all that it names.
+    async fn manifest(self: Arc<Self>, descriptor: Descriptor, naming: Naming, depth: usize) -> Result<()> {
+        if depth > DEPTH {
+            return Err(Error::invalid(format!("copy {}: manifests are nested deeper than {DEPTH}", descriptor.digest)));
+        }
+        let key = (self.key(&descriptor.digest), String::new());
+        let Claim::Yours { ticket, .. } = self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await else {
+            return Ok(());
+        };
+        if !self.has(&descriptor).await? {
+            let manifest = read_manifest(&self.source.0, &self.source.1, None, Some(&descriptor)).await?;
+            match &manifest.children {
+                Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
+                Children::Image { .. } => self.clone().blobs(&manifest).await?,
+            }
+            self.clone().referrers_of(&descriptor.digest, depth + 1).await?;
+            self.publish(&manifest, &naming).await?;
+        } else {
+            self.clone().referrers_of(&descriptor.digest, depth + 1).await?;
+        }
+        ticket.held();
+        Ok(())
+    }
+
+    /// Whether the destination has an image by its digest. It would not have taken one without
+    /// its blobs; of an index that cannot be said.
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        if media_type::is_index(&descriptor.media_type) || !self.abilities.many {
+            return Ok(false);
+        }
+        let there = self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string())).await;
+        Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
+    }
+
+    async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
+        let Children::Image { config, layers } = &manifest.children else { return Ok(()) };
+        let mut tasks = JoinSet::new();
+        let mut seen = std::collections::HashSet::new();
+        for blob in layers.iter().chain(std::iter::once(config)) {
+            if seen.insert(&blob.digest) {
+                tasks.spawn(self.clone().blob(blob.clone()));
+            }
+        }
+        all(tasks).await
+    }
+
+    async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
+        let sharing = match self.abilities {
+            Abilities { shared: true, .. } => Sharing::Place,
+            Abilities { mount: true, .. } => Sharing::Mount,
+            _ => Sharing::None,
+        };
+        let key = self.key(&blob.digest);
+        let Claim::Yours { siblings, ticket } = self.shared.blobs.claim(&key, &self.destination.1, sharing).await else {
+            return Ok(());
+        };
+        let observer = self.shared.observer.as_ref();
+        observer.event(Event::Expected(blob.size));
+        let source = Side { place: &self.source.0, repository: &self.source.1 };
+        let destination = Side { place: &self.destination.0, repository: &self.destination.1 };
+        let size = blob.size;
+        let finish = transfer(source, destination, &Incoming { blob, siblings }, observer).await?;
+        match finish {
+            Finish::Stored => {
+                self.sent.fetch_add(size, Ordering::Relaxed);
+            }
+            Finish::Mounted => {
+                self.mounted.fetch_add(size, Ordering::Relaxed);
+                observer.event(Event::Spared(size));
+                observer.event(Event::Mounted(size));
+            }
+            Finish::Present => observer.event(Event::Spared(size)),
+        }
+        ticket.held();
+        Ok(())
+    }
+
+    /// Copies what refers to a manifest, before the manifest gets its tag.
+    fn referrers_of(self: Arc<Self>, subject: &Digest, depth: usize) -> BoxFuture<'static, Result<()>> {
+        let subject = subject.clone();
+        Box::pin(async move {
+            if !self.referrers {
+                return Ok(());
+            }
+            let mut tasks = JoinSet::new();
+            for descriptor in referrers(&self.source.0, &self.source.1, &subject).await? {
+                tasks.spawn(self.clone().manifest(descriptor, Naming::Root, depth));
+            }
+            all(tasks).await
+        })
+    }
+
+    async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+        let (place, repository) = &self.destination;
+        let lock = manifest.subject.as_ref().map(|subject| {
+            let mut subjects = self.shared.subjects.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            subjects.entry((place.key(), repository.clone(), subject.clone())).or_default().clone()
+        });
+        let _one_at_a_time = match &lock {
+            Some(lock) => Some(lock.lock().await),
+            None => None,
+        };
+        let Descriptor { digest, media_type, .. } = &manifest.descriptor;
+        let published = place.transport.publish(place, repository, digest, media_type, &manifest.body, naming).await;
+        published.map_err(|error| match &error.kind {
+            Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
+            _ => error,
+        })
+        .context(|| format!("publish the manifest {}", digest.short()))
+    }
+}
+
+fn sparse(place: &Place) -> Error {
+    let text = format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
+    Error::new(Kind::Unsupported, text).help("set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all")
+}
+
+/// Waits for all; the first failure ends the others.
+async fn all(mut tasks: JoinSet<Result<()>>) -> Result<()> {
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok(done) => done?,
+            Err(error) if error.is_panic() => return Err(Error::new(Kind::Plugin, "copy a part of the image: dray itself failed")),
+            Err(_) => return Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Bringing one blob from a place to another.
+
+use crate::{
+    Error, Event, Observer, Place, Result,
+    blob::BlobReader,
+    error::Context,
+    http::{Backoff, feed, pair, upload},
+    plugin::{Finish, Incoming, Outcome, Request, Step},
+};
+use bytes::Bytes;
+use dray_core::Descriptor;
+use std::sync::Arc;
+
+/// Steps after which a plugin is taken to go round in circles.
+const STEPS: usize = 10_000;
+
+/// One end of a transfer.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    pub place: &'a Arc<Place>,
+    pub repository: &'a str,
+}
+
+struct Transfer<'a> {
+    source: Side<'a>,
+    destination: Side<'a>,
+    blob: &'a Descriptor,
+    observer: &'a dyn Observer,
+    /// What has been read so far, kept from one step to the next.
+    reader: Option<BlobReader>,
+    /// Bytes that the observer heard of and that a new attempt sends again.
+    sent: u64,
+}
+
+/// Stores a blob at the destination, by the steps that its transport names.
+///
+/// # Errors
+/// Where the source cannot be read, its bytes are not what their digest says, or the destination
+/// refuses them.
+pub(crate) async fn transfer(source: Side<'_>, destination: Side<'_>, incoming: &Incoming, observer: &dyn Observer) -> Result<Finish> {
+    let transfer = Transfer { source, destination, blob: &incoming.blob, observer, reader: None, sent: 0 };
+    let digest = &incoming.blob.digest;
+    transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
+}
+
+impl Transfer<'_> {
+    async fn run(mut self, incoming: &Incoming) -> Result<Finish> {
+        let Side { place, repository } = self.destination;
+        let (mut state, mut last) = (None, None);
+        let mut backoff = Backoff::new();
+        for _ in 0..STEPS {
+            let turn = place.transport.store(place, repository, incoming, state, last).await?;
+            let outcome = match &turn.step {
+                Step::Finished(finish) => return Ok(*finish),
+                Step::Ask(request) => self.ask(request).await,
+                Step::Send { request, offset, length } => self.send(request, *offset, *length).await,
+                Step::Write(path) => self.write(path).await,
+            };
+            last = Some(match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    let Some(after) = backoff.after(&error) else { return Err(error) };
+                    self.observer.event(Event::Retrying { error: &error, after });
+                    tokio::time::sleep(after).await;
+                    Outcome::Interrupted(error.text)
+                }
+            });
+            state = Some(turn.state);
+        }
+        Err(Error::new(crate::Kind::Plugin, format!("store it: the transport {} did not come to an end in {STEPS} steps", place.transport.name())))
+    }
+
+    async fn ask(&self, request: &Request) -> Result<Outcome> {
+        self.http()?.send(request, Bytes::new()).await.map(Outcome::Response)
+    }
+
+    fn http(&self) -> Result<&crate::http::PlaceHttp> {
+        let place = self.destination.place;
+        place.http.as_ref().ok_or_else(|| Error::invalid(format!("write to {}: it has no host", place.location)))
+    }
+
+    /// A reader that stands at `offset`.
+    async fn reader(&mut self, offset: u64) -> Result<BlobReader> {
+        if let Some(reader) = self.reader.take().filter(|reader| reader.position() == offset) {
+            return Ok(reader);
+        }
+        if offset == 0 && self.sent > 0 {
+            self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));
+        }
+        let mut reader = BlobReader::open(self.source.place, self.source.repository, self.blob).await?;
+        // The digest is that of the whole blob, so what went before is read again.
+        while reader.position() < offset {
+            if reader.next(offset - reader.position()).await?.is_none() {
+                break;
+            }
+        }
+        if reader.position() != offset {
+            return Err(Error::new(crate::Kind::Plugin, format!("send from byte {offset}: no such place to begin")));
+        }
+        Ok(reader)
+    }
+
+    async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
+        let size = self.blob.size;
+        let end = length.map_or(size, |length| offset.saturating_add(length));
+        if end > size || offset > end {
+            return Err(Error::new(crate::Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
+        }
+        let destination = self.destination.place.clone();
+        let http = destination.http.as_ref().ok_or_else(|| Error::invalid(format!("write to {}: it has no host", destination.location)))?;
+        let source = self.source.place.clone();
+        let permits = pair(source.http.as_ref(), Some(http)).await;
+        let mut reader = self.reader(offset).await?;
+        let observer = self.observer;
+        let sent = &mut self.sent;
+        let response = upload(http, request, end - offset, async |sender| {
+            // Reading at the end verifies, so an empty blob is verified too.
+            while reader.position() < end || end == size {
+                let Some(chunk) = reader.next(end - reader.position()).await? else { break };
+                for pace in [source.http.as_ref(), Some(http)].into_iter().flatten().filter_map(|http| http.pace()) {
+                    pace.pass(chunk.len()).await;
+                }
+                let bytes = chunk.len() as u64;
+                if !feed(&sender, chunk).await? {
+                    break;
+                }
+                *sent += bytes;
+                observer.event(Event::Sent(bytes));
+            }
+            Ok(())
+        })
+        .await?;
+        drop(permits);
+        self.reader = Some(reader);
+        Ok(Outcome::Response(response))
+    }
+
+    async fn write(&mut self, path: &str) -> Result<Outcome> {
+        let place = self.destination.place;
+        let files = place.files.as_ref().ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
+        let source = self.source.place.clone();
+        let permits = pair(source.http.as_ref(), None).await;
+        let mut reader = self.reader(0).await?;
+        let writer = files.writer(path)?;
+        while let Some(chunk) = reader.next(u64::MAX).await? {
+            if let Some(pace) = source.http.as_ref().and_then(|http| http.pace()) {
+                pace.pass(chunk.len()).await;
+            }
+            let bytes = chunk.len() as u64;
+            if !writer.write(chunk).await {
+                break;
+            }
+            self.sent += bytes;
+            self.observer.event(Event::Sent(bytes));
+        }
+        drop(permits);
+        writer.keep().await?;
+        Ok(Outcome::Written)
+    }
+}
