@@ -1,1 +1,50 @@
-fn main() {}
+//! Builds, checks and tests dray: `cargo xtask --help`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod gates;
+mod plugins;
+mod sources;
+mod tests;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, checks and tests dray")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build the first-party plugins into plugins/prebuilt, or a plugin of your own
+    Plugins {
+        /// Rebuild with the canonical toolchain and compare bytes; write nothing
+        #[arg(long)]
+        check: bool,
+        /// Folder of a plugin outside of plugins/; the component is written into it
+        path: Option<PathBuf>,
+    },
+    /// Install what the tests need (with apt, as root) and run every test
+    Test,
+    /// Check formatting, lints, documentation and dependencies
+    Gates,
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().task {
+        Task::Plugins { check: true, .. } => plugins::check(),
+        Task::Plugins { path: Some(path), .. } => plugins::build_one(&path),
+        Task::Plugins { .. } => plugins::build(),
+        Task::Test => tests::run(),
+        Task::Gates => gates::run(),
+    }
+}
+
+/// The top of the repository.
+fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}

@@ -1,1 +1,76 @@
+//! Credentials from auth.json and config.json, as containers-auth.json(5) and Docker describe
+//! them.
 
+mod files;
+
+use dray_plugin_auth::{
+    self as auth, Error, Info, Meta,
+    dray::plugin::{helpers, secrets},
+    exports::dray::plugin::credentials::{Credential, Guest, Secret},
+};
+use files::{Entry, File};
+use serde::Deserialize;
+
+struct DockerConfig;
+
+impl Meta for DockerConfig {
+    fn describe() -> Info {
+        Info {
+            name: "docker-config".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "Credentials from auth.json, config.json and credential helpers".into(),
+            schemes: Vec::new(),
+            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+        }
+    }
+}
+
+/// What a credential helper answers to `get` (docker-credential-helpers).
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Answer {
+    username: String,
+    secret: String,
+}
+
+/// Helpers say this where they know nothing (docker-credential-helpers, `credentials/error.go`).
+const NOTHING: &str = "credentials not found in native keychain";
+
+fn ask(helper: &str, server: &str) -> Result<Option<Secret>, Error> {
+    let answer = match helpers::call(helper, "get", server) {
+        Ok(answer) => answer,
+        Err(Error::NotFound(_)) => return Ok(None),
+        Err(Error::Invalid(text)) if text.contains(NOTHING) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let answer: Answer = serde_json::from_str(&answer).map_err(|error| Error::Invalid(format!("docker-credential-{helper} answered what is no credential: {error}")))?;
+    Ok(Some(match answer.username.as_str() {
+        "<token>" => Secret::IdentityToken(answer.secret),
+        _ => Secret::Basic((answer.username, answer.secret)),
+    }))
+}
+
+impl Guest for DockerConfig {
+    fn lookup(registry: String, repository: String, _config: String) -> Result<Option<Credential>, Error> {
+        for (path, content) in secrets::auth_files()? {
+            let file = File::parse(&content).map_err(|why| Error::Invalid(format!("read {path}: {why}")))?;
+            let from = |secret, covers, origin| Ok(Some(Credential { secret, lifetime: None, covers, origin }));
+            if let Some(helper) = file.helper(&registry)
+                && let Some(secret) = ask(helper, files::server(&registry))?
+            {
+                return from(secret, None, format!("docker-credential-{helper} (named in {path})"));
+            }
+            if let Some(Entry { secret, covers }) = file.entry(&registry, &repository).map_err(|why| Error::Invalid(format!("read {path}: {why}")))? {
+                return from(secret, covers, path);
+            }
+            if let Some(helper) = &file.creds_store
+                && let Some(secret) = ask(helper, files::server(&registry))?
+            {
+                return from(secret, None, format!("docker-credential-{helper} (named in {path})"));
+            }
+        }
+        Ok(None)
+    }
+}
+
+auth::export!(DockerConfig);

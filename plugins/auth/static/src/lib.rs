@@ -1,1 +1,87 @@
+//! Credentials from granted secrets: environment variables or files.
 
+use dray_plugin_auth::{
+    self as auth, Error, Info, Meta,
+    dray::plugin::secrets,
+    exports::dray::plugin::credentials::{Credential, Guest, Secret},
+};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Config {
+    username: Option<String>,
+    password: Option<String>,
+    credentials: Option<String>,
+    token: Option<String>,
+    identity_token: Option<String>,
+}
+
+struct Static;
+
+impl Meta for Static {
+    fn describe() -> Info {
+        Info {
+            name: "static".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "Credentials from environment variables or files".into(),
+            schemes: Vec::new(),
+            config_schema: include_str!("schema.json").into(),
+        }
+    }
+}
+
+fn is_reference(text: &str) -> bool {
+    text.starts_with("env:") || text.starts_with("file:")
+}
+
+fn secret(config: Config, get: impl Fn(&str) -> Result<String, Error>) -> Result<(Secret, String), Error> {
+    match config {
+        Config { username: Some(user), password: Some(password), .. } => {
+            let user = if is_reference(&user) { get(&user)? } else { user };
+            Ok((Secret::Basic((user, get(&password)?)), password))
+        }
+        Config { credentials: Some(name), .. } => {
+            let text = get(&name)?;
+            let Some((user, password)) = text.split_once(':') else {
+                return Err(Error::key("credentials", format!("{name} does not hold USER:PASSWORD")));
+            };
+            Ok((Secret::Basic((user.into(), password.into())), name))
+        }
+        Config { token: Some(name), .. } => Ok((Secret::Bearer(get(&name)?), name)),
+        Config { identity_token: Some(name), .. } => Ok((Secret::IdentityToken(get(&name)?), name)),
+        _ => Err(Error::Invalid("a static credential needs username and password, credentials, token or identity-token".into())),
+    }
+}
+
+impl Guest for Static {
+    fn lookup(_registry: String, _repository: String, config: String) -> Result<Option<Credential>, Error> {
+        let (secret, origin) = secret(auth::config(&config)?, secrets::get)?;
+        Ok(Some(Credential { secret, lifetime: None, covers: None, origin }))
+    }
+}
+
+auth::export!(Static);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(config: &str) -> Result<(Secret, String), Error> {
+        secret(auth::config(config).unwrap(), |name| Ok(format!("<{name}>")))
+    }
+
+    #[test]
+    fn a_user_may_be_written_and_a_password_may_not() {
+        let (secret, origin) = found(r#"{"username":"bob","password":"env:P"}"#).unwrap();
+        assert_eq!((secret, origin.as_str()), (Secret::Basic(("bob".into(), "<env:P>".into())), "env:P"));
+        let (secret, _) = found(r#"{"username":"env:U","password":"env:P"}"#).unwrap();
+        assert_eq!(secret, Secret::Basic(("<env:U>".into(), "<env:P>".into())));
+    }
+
+    #[test]
+    fn credentials_hold_both() {
+        let (secret, _) = found(r#"{"credentials":"file:x"}"#).unwrap();
+        assert_eq!(secret, Secret::Basic(("<file".into(), "x>".into())));
+    }
+}

@@ -1,1 +1,189 @@
+//! `dir:`: skopeo's directory format, one image a folder (containers-transports(5)).
 
+use dray_plugin_transport::{
+    Error, Info, Meta,
+    dray::plugin::{
+        files,
+        types::{Descriptor, FileRange, Manifest, Segment},
+    },
+    export,
+    exports::dray::plugin::{
+        catalog::{self, Found, Page},
+        references::{self, Parsed},
+        sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
+        source::{self, ReferrersPage},
+    },
+};
+
+const VERSION: &str = "version";
+const MARK: &str = "Directory Transport Version: ";
+/// Version 1.2 says that not every digest is SHA-256.
+const V1_1: &[u8] = b"Directory Transport Version: 1.1\n";
+const V1_2: &[u8] = b"Directory Transport Version: 1.2\n";
+
+struct Dir;
+
+impl Meta for Dir {
+    fn describe() -> Info {
+        Info {
+            name: "dir".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            summary: "One image in a folder, as skopeo writes it: dir:PATH".into(),
+            schemes: vec!["dir".into()],
+            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+        }
+    }
+}
+
+impl references::Guest for Dir {
+    fn parse(rest: String, _pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
+        let path = rest.trim_end_matches('/');
+        if path.is_empty() {
+            return Err(Error::Invalid("`dir:` needs the path of a folder: dir:PATH".into()));
+        }
+        let name = path.rsplit('/').next().unwrap_or(path);
+        Ok(Parsed { location: path.into(), repository: name.into(), reference: None, root: Some(path.into()), host: None })
+    }
+}
+
+/// The file of a blob: bare hexadecimal digits for SHA-256, `algorithm-hex` otherwise.
+fn blob_file(digest: &str) -> String {
+    match digest.strip_prefix("sha256:") {
+        Some(hex) => hex.into(),
+        None => digest.replace(':', "-"),
+    }
+}
+
+fn whole(path: &str) -> FileRange {
+    FileRange { path: path.into(), offset: 0, length: None }
+}
+
+/// None: there is no such file.
+fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
+    match files::read(&whole(path)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn manifest_file(reference: Option<&str>) -> String {
+    match reference {
+        Some(digest) => format!("{}.manifest.json", blob_file(digest)),
+        None => "manifest.json".into(),
+    }
+}
+
+/// The top manifest, or a child by its digest. The format does not store media types: the
+/// manifests tell theirs.
+fn manifest(reference: Option<&str>) -> Result<Option<Manifest>, Error> {
+    let body = match read(&manifest_file(reference))? {
+        // The top manifest may be asked for by its digest: the host verifies.
+        None if reference.is_some() => read("manifest.json")?,
+        body => body,
+    };
+    Ok(body.map(|body| Manifest { media_type: String::new(), body }))
+}
+
+impl catalog::Guest for Dir {
+    fn repositories(_location: String, _next: Option<String>) -> Result<Page, Error> {
+        Err(Error::Unsupported("a folder holds one image, not repositories".into()))
+    }
+
+    fn tags(_location: String, _repository: String, _next: Option<String>) -> Result<Page, Error> {
+        Err(Error::Unsupported("a folder holds one image, not tags".into()))
+    }
+
+    fn resolve(_location: String, _repository: String, reference: Option<String>) -> Result<Found, Error> {
+        Ok(match manifest(reference.as_deref())? {
+            Some(manifest) => Found::Held(manifest),
+            None => Found::Absent,
+        })
+    }
+}
+
+impl source::Guest for Dir {
+    fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
+        manifest(reference.as_deref())?.ok_or_else(|| Error::NotFound(format!("{location} holds no such manifest")))
+    }
+
+    fn referrers(_location: String, _repository: String, _subject: String, _next: Option<String>) -> Result<ReferrersPage, Error> {
+        Ok(ReferrersPage { descriptors: Vec::new(), next: None })
+    }
+
+    fn locate(_location: String, _repository: String, blob: Descriptor) -> Result<Vec<Segment>, Error> {
+        Ok(vec![Segment::File(whole(&blob_file(&blob.digest)))])
+    }
+}
+
+/// Writes the version, unless the folder holds something that is not an image.
+fn claim(location: &str, digest: &str) -> Result<(), Error> {
+    let current = read(VERSION)?;
+    let wanted = if digest.starts_with("sha256:") { V1_1 } else { V1_2 };
+    match &current {
+        Some(version) if !version.starts_with(MARK.as_bytes()) => {
+            return Err(Error::Denied(format!("{location} holds a file `version` that no image has: choose an empty folder")));
+        }
+        Some(version) if version == wanted || version == V1_2 => return Ok(()),
+        Some(_) => {}
+        // Our own half-written files begin with `.dray-`; anything else is somebody's.
+        None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-")) => {
+            return Err(Error::Denied(format!("{location} is not empty and holds no image: choose an empty folder")));
+        }
+        None => {}
+    }
+    // Of two writers of the same version, one comes late: both want the same.
+    files::replace(VERSION, current.as_deref(), wanted).map(|_| ())
+}
+
+impl sink::Guest for Dir {
+    fn able(_location: String) -> Abilities {
+        Abilities { mount: false, sparse: Some(true), shared: true, many: false }
+    }
+
+    fn store_blob(location: String, _repository: String, incoming: Incoming, _state: Option<Vec<u8>>, last: Option<Outcome>) -> Result<Turn, Error> {
+        let path = blob_file(&incoming.blob.digest);
+        let step = match last {
+            Some(Outcome::Written) => Step::Finished(Finish::Stored),
+            _ if files::stat(&path)? == Some(incoming.blob.size) => Step::Finished(Finish::Present),
+            _ => {
+                claim(&location, &incoming.blob.digest)?;
+                Step::Write(path)
+            }
+        };
+        Ok(Turn { step, state: Vec::new() })
+    }
+
+    fn publish(location: String, _repository: String, digest: String, manifest: Manifest, naming: Naming) -> Result<(), Error> {
+        claim(&location, &digest)?;
+        let path = match naming {
+            Naming::Child => manifest_file(Some(&digest)),
+            Naming::Root | Naming::Tag(_) => manifest_file(None),
+        };
+        let current = read(&path)?;
+        if current.as_deref() == Some(&manifest.body) || files::replace(&path, current.as_deref(), &manifest.body)? {
+            return Ok(());
+        }
+        Err(Error::Transient(format!("{location} is written by somebody else at the same time")))
+    }
+}
+
+export!(Dir with_types_in dray_plugin_transport);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_skopeo_names_them() {
+        assert_eq!(blob_file("sha256:ab"), "ab");
+        assert_eq!(blob_file("sha512:ab"), "sha512-ab");
+        assert_eq!(manifest_file(Some("sha256:ab")), "ab.manifest.json");
+    }
+
+    #[test]
+    fn references_are_paths() {
+        let parsed = <Dir as references::Guest>::parse("/a/b:1/".into(), false, Vec::new()).unwrap();
+        assert_eq!((parsed.location.as_str(), parsed.repository.as_str(), parsed.reference), ("/a/b:1", "b:1", None));
+    }
+}

@@ -134,7 +134,7 @@ impl sink::Guest for Docker {
         Abilities { mount: true, sparse: None, shared: false, many: true }
     }
 
-    fn store(
+    fn store_blob(
         location: String,
         repository: String,
         incoming: Incoming,

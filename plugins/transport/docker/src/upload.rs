@@ -96,7 +96,7 @@ impl Upload<'_> {
         let url = format!("{url}{joint}digest={}", self.digest);
         let mut put = request("PUT", url, &[201, 404, 416], &[wire::push(self.repository)]);
         put.headers.push(("content-type".into(), "application/octet-stream".into()));
-        Ok(turn(sink::Step::Send(sink::Send { request: put, offset: 0, length: None }), State::Put))
+        Ok(turn(sink::Step::Send(sink::Sending { request: put, offset: 0, length: None }), State::Put))
     }
 }
 

@@ -1,0 +1,13 @@
+//! Calling one function of one interface in a fresh instance.
+
+/// `calling!(self, indices, scope, function, arguments…)`
+macro_rules! calling {
+    ($self:ident, $indices:expr, $scope:expr, $function:ident $(, $argument:expr)*) => {{
+        let indices = $indices;
+        let (mut store, instance) = $self.plugin.instance($scope).await?;
+        let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
+        let result = called.await;
+        $self.plugin.answer(result)
+    }};
+}
+pub(crate) use calling;

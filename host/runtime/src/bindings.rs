@@ -1,0 +1,32 @@
+//! The contract as Rust. One world with everything: which of its exports a component has is
+//! probed interface by interface.
+#![allow(missing_docs)]
+
+wasmtime::component::bindgen!({
+    path: "../../wit",
+    inline: "
+        package dray:host;
+        world plugin {
+            import dray:plugin/log@0.1.0;
+            import dray:plugin/clock@0.1.0;
+            import dray:plugin/http@0.1.0;
+            import dray:plugin/files@0.1.0;
+            import dray:plugin/secrets@0.1.0;
+            import dray:plugin/helpers@0.1.0;
+            import dray:plugin/images@0.1.0;
+            export dray:plugin/meta@0.1.0;
+            export dray:plugin/references@0.1.0;
+            export dray:plugin/catalog@0.1.0;
+            export dray:plugin/source@0.1.0;
+            export dray:plugin/sink@0.1.0;
+            export dray:plugin/credentials@0.1.0;
+            export dray:plugin/tag-filter@0.1.0;
+        }
+    ",
+    world: "dray:host/plugin",
+    imports: { default: async },
+    exports: { default: async },
+});
+
+pub use dray::plugin as host;
+pub use exports::dray::plugin as guest;

@@ -1,0 +1,29 @@
+//! The first-party plugins, embedded as components.
+
+use crate::Role;
+
+pub(crate) struct Builtin {
+    pub name: &'static str,
+    pub role: Role,
+    pub schemes: &'static [&'static str],
+    pub component: &'static [u8],
+}
+
+macro_rules! builtin {
+    ($name:literal, $role:expr, $schemes:expr) => {
+        Builtin { name: $name, role: $role, schemes: $schemes, component: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")) }
+    };
+}
+
+pub(crate) static BUILTINS: [Builtin; 10] = [
+    builtin!("docker", Role::Transport, &["docker"]),
+    builtin!("oci", Role::Transport, &["oci"]),
+    builtin!("dir", Role::Transport, &["dir"]),
+    builtin!("docker-config", Role::Auth, &[]),
+    builtin!("static", Role::Auth, &[]),
+    builtin!("glob", Role::Filter, &[]),
+    builtin!("regex", Role::Filter, &[]),
+    builtin!("semver", Role::Filter, &[]),
+    builtin!("latest", Role::Filter, &[]),
+    builtin!("age", Role::Filter, &[]),
+];

@@ -1,0 +1,122 @@
+//! Between the contract's vocabulary and the engine's.
+
+use crate::bindings::{guest, host::types};
+use dray_core::{Descriptor, Digest};
+use dray_engine::{
+    Error, Kind, Result,
+    plugin::{self, Access, Finish, Found, Incoming, Naming, Outcome, Segment, Step, Turn},
+};
+use std::time::Duration;
+
+pub(crate) fn error(error: types::Error) -> Error {
+    let (kind, text) = match error {
+        types::Error::NotFound(text) => (Kind::NotFound, text),
+        types::Error::Missing(digests) => {
+            let shown = digests.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+            let text = format!("the destination misses what it names ({shown})");
+            (Kind::Missing(digests), text)
+        }
+        types::Error::Unauthorized(text) => (Kind::Unauthorized, text),
+        types::Error::Denied(text) => (Kind::Denied, text),
+        types::Error::RateLimited(wait) => (Kind::RateLimited(wait.map(Duration::from_millis)), "too many requests".into()),
+        types::Error::Transient(text) => (Kind::Transient, text),
+        types::Error::Unsupported(text) => (Kind::Unsupported, text),
+        types::Error::Invalid(text) => (Kind::Invalid, text),
+    };
+    Error::new(kind, text)
+}
+
+/// The engine's error for a guest. Its help goes along, so that it is there when it comes back.
+pub(crate) fn to_guest(error: Error) -> types::Error {
+    let text = match error.help {
+        Some(help) => format!("{} ({help})", error.text),
+        None => error.text,
+    };
+    match error.kind {
+        Kind::NotFound => types::Error::NotFound(text),
+        Kind::Missing(digests) => types::Error::Missing(digests),
+        Kind::Unauthorized => types::Error::Unauthorized(text),
+        Kind::Denied => types::Error::Denied(text),
+        // The host has waited and tried again already.
+        Kind::RateLimited(_) | Kind::Invalid | Kind::Corrupt | Kind::Plugin | Kind::Cancelled => types::Error::Invalid(text),
+        Kind::Transient => types::Error::Invalid(text),
+        Kind::Unsupported => types::Error::Unsupported(text),
+    }
+}
+
+pub(crate) fn request(request: types::Request) -> plugin::Request {
+    let access = request.access.into_iter().map(|access| Access { repository: access.repository, actions: access.actions });
+    plugin::Request { method: request.method, url: request.url, headers: request.headers, expect: request.expect, access: access.collect() }
+}
+
+pub(crate) fn response(response: plugin::Response) -> types::Response {
+    types::Response { status: response.status, headers: response.headers, body: response.body.into(), url: response.url }
+}
+
+pub(crate) fn descriptor(descriptor: types::Descriptor) -> Result<Descriptor> {
+    let digest: Digest = descriptor.digest.parse()?;
+    let mut converted = Descriptor::new(descriptor.media_type, digest, descriptor.size);
+    converted.artifact_type = descriptor.artifact_type;
+    converted.annotations = descriptor.annotations.into_iter().collect();
+    Ok(converted)
+}
+
+pub(crate) fn descriptor_to_guest(descriptor: &Descriptor) -> types::Descriptor {
+    types::Descriptor {
+        media_type: descriptor.media_type.clone(),
+        digest: descriptor.digest.to_string(),
+        size: descriptor.size,
+        artifact_type: descriptor.artifact_type.clone(),
+        annotations: descriptor.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+    }
+}
+
+pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
+    Ok(match found {
+        guest::catalog::Found::Absent => Found::Absent,
+        guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
+        guest::catalog::Found::Held(manifest) => Found::Held(manifest.media_type, manifest.body),
+    })
+}
+
+pub(crate) fn segment(segment: types::Segment) -> Segment {
+    match segment {
+        types::Segment::Inline(bytes) => Segment::Inline(bytes.into()),
+        types::Segment::File(range) => Segment::File { path: range.path, offset: range.offset, length: range.length },
+        types::Segment::Http(asked) => Segment::Http(request(asked)),
+    }
+}
+
+pub(crate) fn incoming(incoming: &Incoming) -> guest::sink::Incoming {
+    guest::sink::Incoming { blob: descriptor_to_guest(&incoming.blob), siblings: incoming.siblings.clone() }
+}
+
+pub(crate) fn outcome(outcome: Outcome) -> guest::sink::Outcome {
+    match outcome {
+        Outcome::Response(answer) => guest::sink::Outcome::Response(response(answer)),
+        Outcome::Written => guest::sink::Outcome::Written,
+        Outcome::Interrupted(why) => guest::sink::Outcome::Interrupted(why),
+    }
+}
+
+pub(crate) fn turn(turn: guest::sink::Turn) -> Turn {
+    let step = match turn.step {
+        guest::sink::Step::Ask(asked) => Step::Ask(request(asked)),
+        guest::sink::Step::Send(sending) => Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length },
+        guest::sink::Step::Write(path) => Step::Write(path),
+        guest::sink::Step::Finished(finish) => Step::Finished(match finish {
+            guest::sink::Finish::Present => Finish::Present,
+            guest::sink::Finish::Mounted => Finish::Mounted,
+            guest::sink::Finish::Stored => Finish::Stored,
+        }),
+    };
+    Turn { step, state: turn.state }
+}
+
+pub(crate) fn naming(naming: &Naming) -> guest::sink::Naming {
+    match naming {
+        Naming::Child => guest::sink::Naming::Child,
+        Naming::Root => guest::sink::Naming::Root,
+        Naming::Tag(tag) => guest::sink::Naming::Tag(tag.clone()),
+    }
+}

@@ -1,0 +1,154 @@
+//! What guests may ask of the host.
+
+use crate::{bindings::host, convert, state::State};
+use dray_core::policy::SecretRef;
+use dray_engine::{Error, Kind, Place, files::Root};
+use host::types;
+use std::{
+    process::Stdio,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::io::AsyncWriteExt;
+
+impl types::Host for State {}
+
+impl host::log::Host for State {
+    async fn emit(&mut self, level: host::log::Level, message: String) {
+        let plugin = &self.plugin.name;
+        let message: String = message.chars().take(4096).collect();
+        match level {
+            host::log::Level::Trace => tracing::trace!(%plugin, "{message}"),
+            host::log::Level::Debug => tracing::debug!(%plugin, "{message}"),
+            host::log::Level::Info => tracing::info!(%plugin, "{message}"),
+            host::log::Level::Warn => tracing::warn!(%plugin, "{message}"),
+            host::log::Level::Error => tracing::error!(%plugin, "{message}"),
+        }
+    }
+}
+
+impl host::clock::Host for State {
+    async fn now(&mut self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+    }
+}
+
+impl host::http::Host for State {
+    async fn send(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
+        self.called()?;
+        let place = self.scope.place.clone();
+        let http = place.as_ref().and_then(|place| place.http.as_ref());
+        let http = http.ok_or_else(|| types::Error::Denied("send a request: the opened place has no host".into()))?;
+        let response = http.send(&convert::request(request), body.into()).await;
+        response.map(convert::response).map_err(convert::to_guest)
+    }
+}
+
+impl State {
+    /// Works with the files of the opened place, on a thread that may block.
+    async fn files<T: Send + 'static>(&mut self, work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static) -> Result<T, types::Error> {
+        self.called()?;
+        let denied = || types::Error::Denied("use files: the opened place has none".into());
+        let place: Arc<Place> = self.scope.place.clone().ok_or_else(denied)?;
+        let done = tokio::task::spawn_blocking(move || place.files.as_ref().map(work)).await;
+        match done {
+            Ok(Some(done)) => done.map_err(convert::to_guest),
+            Ok(None) => Err(denied()),
+            Err(error) => Err(types::Error::Invalid(format!("use files: {error}"))),
+        }
+    }
+}
+
+impl host::files::Host for State {
+    async fn entries(&mut self, path: String) -> Result<Vec<host::files::Entry>, types::Error> {
+        let entries = self.files(move |files| files.entries(&path)).await?;
+        Ok(entries.into_iter().map(|entry| host::files::Entry { name: entry.name, size: entry.size, directory: entry.directory }).collect())
+    }
+
+    async fn stat(&mut self, path: String) -> Result<Option<u64>, types::Error> {
+        self.files(move |files| files.stat(&path)).await
+    }
+
+    async fn read(&mut self, range: types::FileRange) -> Result<Vec<u8>, types::Error> {
+        self.files(move |files| files.read(&range.path, range.offset, range.length)).await
+    }
+
+    async fn replace(&mut self, path: String, expected: Option<Vec<u8>>, content: Vec<u8>) -> Result<bool, types::Error> {
+        self.files(move |files| files.replace(&path, expected.as_deref(), &content)).await
+    }
+}
+
+impl host::secrets::Host for State {
+    async fn get(&mut self, name: String) -> Result<String, types::Error> {
+        self.called()?;
+        let granted = name.parse::<SecretRef>().ok().filter(|name| self.scope.granted.contains(name));
+        let (Some(granted), Some(secrets)) = (granted, &self.scope.secrets) else {
+            return Err(types::Error::Denied(format!("read the secret {name}: the policy does not grant it")));
+        };
+        let secret = secrets.get(&granted).map_err(convert::to_guest)?;
+        Ok(secret.expose().to_owned())
+    }
+
+    async fn auth_files(&mut self) -> Result<Vec<(String, String)>, types::Error> {
+        self.called()?;
+        // All of a user's credentials: for dray's own provider alone.
+        let Some(secrets) = self.scope.secrets.as_ref().filter(|_| self.plugin.builtin) else {
+            return Err(types::Error::Denied("read auth.json: only the docker-config provider may".into()));
+        };
+        let files = secrets.auth_files().map_err(convert::to_guest)?;
+        Ok(files.into_iter().map(|(path, content)| (path, content.expose().to_owned())).collect())
+    }
+}
+
+/// For a credential helper to answer: it may ask its user.
+const HELPER: Duration = Duration::from_secs(120);
+
+impl host::helpers::Host for State {
+    async fn call(&mut self, helper: String, verb: String, input: String) -> Result<String, types::Error> {
+        self.called()?;
+        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        if !self.plugin.builtin || !plain(&helper) || !plain(&verb) {
+            return Err(types::Error::Denied(format!("run docker-credential-{helper}: only the docker-config provider may")));
+        }
+        run_helper(&format!("docker-credential-{helper}"), &verb, &input).await.map_err(convert::to_guest)
+    }
+}
+
+async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Result<String> {
+    let failed = |error: std::io::Error| {
+        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::Invalid };
+        Error::new(kind, format!("run {program}: {error}"))
+    };
+    let mut command = tokio::process::Command::new(program);
+    command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await.map_err(failed)?;
+    }
+    let output = tokio::time::timeout(HELPER, child.wait_with_output()).await;
+    let output = output.map_err(|_| Error::new(Kind::Invalid, format!("run {program}: no answer in {} s", HELPER.as_secs())))?.map_err(failed)?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() {
+        // Helpers explain their failures on standard output.
+        return Err(Error::new(Kind::Invalid, format!("run {program}: {said}")));
+    }
+    Ok(said)
+}
+
+impl host::images::Host for State {
+    async fn inspect(&mut self, tags: Vec<String>) -> Result<Vec<host::images::Facts>, types::Error> {
+        self.called()?;
+        let Some(images) = self.scope.images.clone() else {
+            return Err(types::Error::Denied("inspect images: there are none".into()));
+        };
+        let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
+        let convert = |facts: dray_engine::plugin::Facts| host::images::Facts {
+            digest: facts.digest,
+            // The contract has no time before 1970; images that claim one do not know theirs.
+            created: facts.created.and_then(|created| u64::try_from(created).ok()).filter(|created| *created > 0),
+            labels: facts.labels,
+            platforms: facts.platforms,
+        };
+        Ok(facts.into_iter().map(convert).collect())
+    }
+}

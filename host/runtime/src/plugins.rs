@@ -1,0 +1,192 @@
+//! The plugins of a run: built in or named by the policy, each loaded when it is needed.
+
+use crate::{
+    Info, Role, Secrets,
+    auth::WasmAuth,
+    builtin::BUILTINS,
+    filter::WasmFilter,
+    load::{self, Loaded},
+    schema,
+    transport::WasmTransport,
+};
+use dray_core::policy::{Grant, Limits, Plugin};
+use dray_engine::{
+    Error, Kind, Result,
+    bind::unknown,
+    plugin::{Credentials, Filter, Plugins, Transport},
+};
+use futures_core::future::BoxFuture;
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
+use tokio::sync::{Mutex, OnceCell};
+use wasmtime::Engine;
+
+/// What the runtime is told by its caller.
+pub struct Settings {
+    /// Where compiled components are kept; none: nowhere.
+    pub cache: Option<PathBuf>,
+    /// The policy's own plugins, by name; their sources are absolute or relative to the working
+    /// folder.
+    pub plugins: BTreeMap<String, Plugin>,
+    /// Where secrets come from.
+    pub secrets: Arc<dyn Secrets>,
+}
+
+/// Loads plugins.
+pub struct Runtime {
+    settings: Settings,
+    engine: OnceCell<Engine>,
+    loaded: Mutex<HashMap<String, Arc<Loaded>>>,
+}
+
+/// A plugin that is at hand, for people.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The name by which policies call it.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// What it says of itself.
+    pub info: Info,
+    /// `built in`, or its file.
+    pub origin: String,
+    /// Of its component.
+    pub digest: String,
+    /// What it is granted.
+    pub grant: Grant,
+    /// What it may use up.
+    pub limits: Limits,
+}
+
+impl Runtime {
+    /// A runtime that has loaded nothing.
+    pub fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Runtime { settings, engine: OnceCell::new(), loaded: Mutex::default() })
+    }
+
+    async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
+        // Two that want the same plugin compile it once.
+        let mut loaded = self.loaded.lock().await;
+        if let Some(plugin) = loaded.get(name) {
+            return Ok(plugin.clone());
+        }
+        let engine = self.engine.get_or_try_init(async || load::engine()).await?.clone();
+        let cache = self.settings.cache.clone();
+        let own = self.settings.plugins.get(name).cloned();
+        let task = {
+            let name = name.to_owned();
+            move || match own {
+                Some(plugin) => {
+                    let path = &plugin.source.value;
+                    let wasm = std::fs::read(path).map_err(|error| {
+                        Error::new(Kind::Invalid, format!("load the plugin {name} from {}: {error}", path.display())).help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
+                    })?;
+                    Loaded::new(&engine, &name, &wasm, false, plugin.grant, plugin.limits, cache.as_deref())
+                }
+                None => {
+                    let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
+                    let builtin = builtin.ok_or_else(|| Error::new(Kind::NotFound, format!("find the plugin {name}")))?;
+                    Loaded::new(&engine, &name, builtin.component, true, Grant::default(), Limits::default(), cache.as_deref())
+                }
+            }
+        };
+        let compiled = tokio::task::spawn_blocking(task).await;
+        let plugin = Arc::new(compiled.map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {name}: {error}")))??);
+        loaded.insert(name.into(), plugin.clone());
+        Ok(plugin)
+    }
+
+    /// A plugin of some kind by its name.
+    async fn named(&self, what: &str, role: Role, name: &str) -> Result<Arc<Loaded>> {
+        let builtin = BUILTINS.iter().any(|builtin| builtin.name == name && builtin.role == role);
+        if !builtin && !self.settings.plugins.contains_key(name) {
+            let known = BUILTINS.iter().filter(|builtin| builtin.role == role).map(|builtin| builtin.name);
+            let known: Vec<&str> = known.chain(self.settings.plugins.keys().map(String::as_str)).collect();
+            return Err(unknown(what, name, &known));
+        }
+        let plugin = self.load(name).await?;
+        if plugin.role != role {
+            return Err(Error::new(Kind::Invalid, format!("use the plugin {name}: it is no {what}")));
+        }
+        Ok(plugin)
+    }
+
+    /// All plugins that are at hand.
+    ///
+    /// # Errors
+    /// Where one cannot be loaded.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let mut listed = Vec::new();
+        let own = self.settings.plugins.keys().map(String::as_str);
+        for name in BUILTINS.iter().map(|builtin| builtin.name).chain(own) {
+            listed.push(self.inspect(name).await?);
+        }
+        Ok(listed)
+    }
+
+    /// One plugin by name.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be loaded.
+    pub async fn inspect(&self, name: &str) -> Result<Listed> {
+        if !BUILTINS.iter().any(|builtin| builtin.name == name) && !self.settings.plugins.contains_key(name) {
+            let known: Vec<&str> = BUILTINS.iter().map(|builtin| builtin.name).chain(self.settings.plugins.keys().map(String::as_str)).collect();
+            return Err(unknown("plugin", name, &known));
+        }
+        let plugin = self.load(name).await?;
+        let origin = match self.settings.plugins.get(name) {
+            Some(own) => own.source.value.display().to_string(),
+            None => "built in".into(),
+        };
+        Ok(Listed {
+            name: name.into(),
+            role: plugin.role,
+            info: plugin.info().await?.clone(),
+            origin,
+            digest: plugin.digest.to_string(),
+            grant: plugin.grant.clone(),
+            limits: plugin.limits,
+        })
+    }
+
+    async fn transport_of(&self, scheme: &str) -> Result<Arc<dyn Transport>> {
+        if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
+            return Ok(Arc::new(WasmTransport::new(self.load(builtin.name).await?)?));
+        }
+        for name in self.settings.plugins.keys() {
+            let plugin = self.load(name).await?;
+            if plugin.role == Role::Transport && plugin.info().await?.schemes.iter().any(|served| served == scheme) {
+                return Ok(Arc::new(WasmTransport::new(plugin)?));
+            }
+        }
+        let known: Vec<&str> = BUILTINS.iter().flat_map(|builtin| builtin.schemes).copied().collect();
+        let error = unknown("transport", scheme, &known);
+        // `nginx:1.27` is an image name as Docker writes it.
+        Err(if known.iter().any(|known| error.help.as_deref().unwrap_or_default().contains(&format!("`{known}`"))) { error } else { error.help(format!("there are {}; an image of a registry is docker://{scheme}:…", known.join(", "))) })
+    }
+}
+
+impl Plugins for Runtime {
+    fn transport<'a>(&'a self, scheme: &'a str) -> BoxFuture<'a, Result<Arc<dyn Transport>>> {
+        Box::pin(self.transport_of(scheme))
+    }
+
+    fn filter<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
+        Box::pin(async move {
+            let plugin = self.named("filter", Role::Filter, name).await?;
+            schema::check(name, &plugin.info().await?.schema, config)?;
+            Ok(Arc::new(WasmFilter::new(plugin)?) as Arc<dyn Filter>)
+        })
+    }
+
+    fn auth<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Credentials>>> {
+        Box::pin(async move {
+            let plugin = self.named("auth provider", Role::Auth, name).await?;
+            schema::check(name, &plugin.info().await?.schema, config)?;
+            Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone())?) as Arc<dyn Credentials>)
+        })
+    }
+}

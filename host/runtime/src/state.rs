@@ -1,0 +1,54 @@
+//! What a store holds for the guest that runs in it.
+
+use crate::{bindings::host, load::Loaded, meter::Meter};
+use dray_core::policy::SecretRef;
+use dray_engine::{Place, Result, Secret, plugin::Images};
+use std::sync::Arc;
+use wasmtime::StoreLimits;
+
+/// Where secrets come from; the caller of the runtime reads environment and files.
+pub trait Secrets: Send + Sync {
+    /// A granted secret.
+    ///
+    /// # Errors
+    /// Where there is none.
+    fn get(&self, name: &SecretRef) -> Result<Secret>;
+
+    /// Path and content of the auth.json and config.json files, in search order.
+    ///
+    /// # Errors
+    /// Where one is there and cannot be read.
+    fn auth_files(&self) -> Result<Vec<(String, Secret)>>;
+}
+
+/// What a call may reach.
+#[derive(Clone, Default)]
+pub(crate) struct Scope {
+    pub place: Option<Arc<Place>>,
+    pub images: Option<Arc<dyn Images>>,
+    pub secrets: Option<Arc<dyn Secrets>>,
+    /// Secrets that the policy grants.
+    pub granted: Vec<SecretRef>,
+}
+
+/// Requests to the host in one call, after which the guest is taken to go round in circles.
+const CALLS: u32 = 20_000;
+
+pub(crate) struct State {
+    pub plugin: Arc<Loaded>,
+    pub limits: StoreLimits,
+    pub meter: Meter,
+    pub scope: Scope,
+    pub calls: u32,
+}
+
+impl State {
+    /// Counts a request to the host.
+    pub fn called(&mut self) -> Result<(), host::types::Error> {
+        self.calls += 1;
+        if self.calls > CALLS {
+            return Err(host::types::Error::Denied(format!("the plugin asked the host more than {CALLS} times in one call")));
+        }
+        Ok(())
+    }
+}

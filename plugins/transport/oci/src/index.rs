@@ -1,0 +1,161 @@
+//! `index.json`: what a layout names. Entries of others keep every field that they have.
+
+use super::*;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+pub struct Index {
+    document: Map<String, Value>,
+    entries: Vec<Value>,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let mut document = Map::new();
+        document.insert("schemaVersion".into(), 2.into());
+        document.insert("mediaType".into(), OCI_INDEX.into());
+        Index { document, entries: Vec::new() }
+    }
+}
+
+fn name(entry: &Value) -> Option<&str> {
+    entry.get("annotations")?.get(REF_NAME)?.as_str()
+}
+
+fn descriptor(entry: &Value) -> Option<Descriptor> {
+    Some(Descriptor {
+        media_type: entry.get("mediaType")?.as_str()?.into(),
+        digest: entry.get("digest")?.as_str()?.into(),
+        size: entry.get("size")?.as_u64()?,
+        artifact_type: entry.get("artifactType").and_then(Value::as_str).map(str::to_owned),
+        annotations: Vec::new(),
+    })
+}
+
+impl Index {
+    pub fn parse(location: &str, bytes: &[u8]) -> Result<Self, Error> {
+        let broken = |why: String| Error::Invalid(format!("{location}/{INDEX} is broken: {why}"));
+        let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+        match document.remove("manifests") {
+            Some(Value::Array(entries)) => Ok(Index { document, entries }),
+            Some(Value::Null) | None => Ok(Index { document, entries: Vec::new() }),
+            Some(_) => Err(broken("`manifests` is no list".into())),
+        }
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut document = self.document.clone();
+        document.insert("manifests".into(), self.entries.clone().into());
+        // A map of JSON values always serialises.
+        serde_json::to_vec(&document).unwrap_or_default()
+    }
+
+    pub fn tags(&self) -> Vec<String> {
+        self.entries.iter().filter_map(name).map(str::to_owned).collect()
+    }
+
+    /// Every entry.
+    pub fn roots(&self) -> Result<Vec<Descriptor>, Error> {
+        let read = |entry| descriptor(entry).ok_or_else(|| Error::Invalid(format!("{INDEX} names something without media type, digest or size")));
+        self.entries.iter().map(read).collect()
+    }
+
+    /// The entry of a tag; without one, the only entry.
+    pub fn find(&self, location: &str, tag: Option<&str>) -> Result<Option<Descriptor>, Error> {
+        let found = match tag {
+            Some(tag) => self.entries.iter().find(|entry| name(entry) == Some(tag)),
+            None if self.entries.len() > 1 => {
+                return Err(Error::Invalid(format!("{location} holds {} images: say which, as in oci:{location}:TAG", self.entries.len())));
+            }
+            None => self.entries.first(),
+        };
+        match found {
+            Some(entry) => match descriptor(entry) {
+                Some(descriptor) => Ok(Some(descriptor)),
+                None => Err(Error::Invalid(format!("{location}/{INDEX} names something without media type, digest or size"))),
+            },
+            None => Ok(None),
+        }
+    }
+
+    /// Adds an image, and takes its tag away from the one that had it. False: it is there already.
+    pub fn add(&mut self, mut entry: Value, tag: Option<&str>) -> bool {
+        let same = |other: &Value| other.get("digest") == entry.get("digest") && name(other) == tag;
+        if self.entries.iter().any(same) {
+            return false;
+        }
+        if let Some(tag) = tag {
+            self.entries.retain(|other| name(other) != Some(tag));
+            entry["annotations"] = json!({ REF_NAME: tag });
+        }
+        self.entries.push(entry);
+        true
+    }
+}
+
+pub fn entry(digest: &str, manifest: &Manifest) -> Value {
+    json!({ "mediaType": manifest.media_type, "digest": digest, "size": manifest.body.len() })
+}
+
+/// The digest of the manifest that this one is about.
+pub fn subject(body: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    let media_type = value.get("mediaType").and_then(Value::as_str).unwrap_or(OCI_MANIFEST);
+    let refers = matches!(media_type, OCI_MANIFEST | OCI_INDEX);
+    let digest = value.get("subject")?.get("digest")?.as_str()?;
+    refers.then(|| digest.to_owned())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Layout {
+    image_layout_version: String,
+}
+
+/// Whether an `oci-layout` file is of a version that dray knows.
+pub fn is_layout(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<Layout>(bytes).is_ok_and(|layout| layout.image_layout_version.starts_with("1."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(digest: &str) -> Value {
+        json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": 1 })
+    }
+
+    #[test]
+    fn a_tag_moves_and_others_stay_as_they_are() {
+        let other = r#"{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"d0","size":1,"extra":{"a":1},"annotations":{"org.opencontainers.image.ref.name":"old"}}],"annotations":{"k":"v"}}"#;
+        let mut index = Index::parse("x", other.as_bytes()).unwrap();
+        assert!(index.add(image("d1"), Some("v1")));
+        assert!(!index.add(image("d1"), Some("v1")));
+        assert!(index.add(image("d2"), Some("v1")));
+        assert_eq!(index.tags(), ["old", "v1"]);
+        assert_eq!(index.find("x", Some("v1")).unwrap().unwrap().digest, "d2");
+        let written = String::from_utf8(index.bytes()).unwrap();
+        assert!(written.contains(r#""extra":{"a":1}"#) && written.contains(r#""k":"v""#), "{written}");
+    }
+
+    #[test]
+    fn without_a_tag_there_must_be_one_image() {
+        let mut index = Index::default();
+        assert!(index.find("x", None).unwrap().is_none());
+        index.add(image("d1"), None);
+        assert_eq!(index.find("x", None).unwrap().unwrap().digest, "d1");
+        index.add(image("d2"), Some("t"));
+        assert!(index.find("x", None).is_err());
+    }
+
+    #[test]
+    fn subjects() {
+        assert_eq!(subject(br#"{"subject":{"digest":"d"}}"#).as_deref(), Some("d"));
+        assert_eq!(subject(b"{}"), None);
+        assert_eq!(subject(b"\x1f\x8b"), None);
+    }
+}

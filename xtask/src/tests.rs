@@ -1,0 +1,45 @@
+//! `cargo xtask test`
+
+use anyhow::{Result, ensure};
+use std::{path::Path, process::Command};
+
+/// What the tests run: a program and Debian's package of it.
+const PROGRAMS: [(&str, &str); 5] = [
+    ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+    ("podman", "podman"),
+    ("htpasswd", "apache2-utils"),
+    ("busybox", "busybox-static"),
+];
+
+fn is_there(program: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join(program).exists())
+}
+
+fn missing() -> Vec<(&'static str, &'static str)> {
+    PROGRAMS.into_iter().filter(|(program, _)| !is_there(program)).collect()
+}
+
+/// Runs a command at the top of the repository.
+pub fn step(folder: &str, program: &str, arguments: &[&str]) -> Result<()> {
+    println!("\n== {program} {}", arguments.join(" "));
+    let status = Command::new(program).args(arguments).current_dir(crate::top().join(folder)).env("CARGO_TERM_COLOR", "auto").status()?;
+    ensure!(status.success(), "`{program} {}` failed", arguments.join(" "));
+    Ok(())
+}
+
+/// Installs what the tests need, where apt is there, and runs every test.
+pub fn run() -> Result<()> {
+    let root = std::env::var("USER").is_ok_and(|user| user == "root") || Path::new("/root").metadata().is_ok() && std::fs::read_dir("/root").is_ok();
+    if !missing().is_empty() && is_there("apt-get") && root {
+        let packages: Vec<&str> = missing().into_iter().map(|(_, package)| package).collect();
+        step("", "apt-get", &["update", "-qq"])?;
+        step("", "apt-get", &[&["install", "-y", "-qq", "--no-install-recommends"], packages.as_slice()].concat())?;
+    }
+    for (program, package) in missing() {
+        println!("left out: the tests against {program} (install {package} to run them)");
+    }
+    step("", "cargo", &["test", "--workspace", "--locked"])?;
+    step("plugins", "cargo", &["test", "--workspace", "--locked"])
+}
