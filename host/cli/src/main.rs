@@ -1,1 +1,82 @@
-fn main() {}
+//! `dray`: copies and syncs container images. The only crate that prints, reads the environment
+//! and exits.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
+
+mod args;
+mod copy;
+mod failure;
+mod inspect;
+mod output;
+mod plan;
+mod plugin;
+mod policy;
+mod progress;
+mod secrets;
+mod serve;
+mod session;
+mod signals;
+mod sync;
+
+use args::{Arguments, Command, PluginCommand, RegistryCommand};
+use clap::{CommandFactory, Parser};
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Everything was done.
+const DONE: u8 = 0;
+/// Something failed.
+const FAILED: u8 = 1;
+/// The command line or the policy is wrong.
+const WRONG: u8 = 2;
+/// `plan --detailed-exitcode`: changes are due.
+const DUE: u8 = 3;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match &arguments.command {
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "dray", &mut std::io::stdout());
+            return ExitCode::from(DONE);
+        }
+        Command::Schema => {
+            print!("{}", dray_core::policy::schema());
+            return ExitCode::from(DONE);
+        }
+        _ => {}
+    }
+    let screen = progress::Screen::new(arguments.global.quiet);
+    output::log(&arguments.global, &screen);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    let code = match runtime.block_on(run(arguments, screen)) {
+        Ok(code) => code,
+        Err(failure) => {
+            failure.print();
+            failure.code()
+        }
+    };
+    // What was dropped half-way may still wait for a slow host: nobody waits for it.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    ExitCode::from(code)
+}
+
+async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failure> {
+    match arguments.command {
+        Command::Sync(options) => sync::run(options, screen).await,
+        Command::Plan(options) => plan::run(options).await,
+        Command::Check { policy } => policy::check(&policy).await,
+        Command::Copy(options) => copy::run(options, screen).await,
+        Command::Inspect(options) => inspect::run(options).await,
+        Command::ListTags(options) => inspect::list_tags(options).await,
+        Command::Plugin { command: PluginCommand::List(options) } => plugin::list(options).await,
+        Command::Plugin { command: PluginCommand::Inspect(options) } => plugin::inspect(options).await,
+        Command::Registry { command: RegistryCommand::Serve { root, addr } } => serve::run(&root, addr).await,
+        // Done before anything was started.
+        Command::Completions { .. } | Command::Schema => Ok(DONE),
+    }
+}

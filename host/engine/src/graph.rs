@@ -19,7 +19,7 @@ const PAGES: usize = 100_000;
 ///
 /// # Errors
 /// Where it is not there, or not what was asked for.
-pub async fn read_manifest(place: &Arc<Place>, repository: &str, reference: Option<&str>, descriptor: Option<&Descriptor>) -> Result<Manifest> {
+pub(crate) async fn read_manifest(place: &Arc<Place>, repository: &str, reference: Option<&str>, descriptor: Option<&Descriptor>) -> Result<Manifest> {
     let named = descriptor.map(|descriptor| descriptor.digest.to_string());
     let shown = named.as_deref().or(reference).unwrap_or("the image").to_owned();
     let read = async {

@@ -75,7 +75,7 @@ impl Run {
         let mut copies = JoinSet::new();
         let mut planning = true;
         let mut stopped = false;
-        loop {
+        while planning || !copies.is_empty() {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => {
@@ -102,7 +102,6 @@ impl Run {
                         copies.spawn(image(shared, planned));
                     }
                 },
-                else => break,
             }
         }
         drop(plan);

@@ -1,0 +1,231 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use dray_core::{Platform, Reference};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Copies and syncs container images between registries, OCI layouts and directories.
+///
+/// Places are named by references: docker://HOST/REPOSITORY[:TAG|@DIGEST] (a registry),
+/// oci:PATH[:TAG] (an OCI image layout), dir:PATH (one image, as skopeo writes it).
+#[derive(Parser)]
+#[command(name = "dray", version, after_help = EXIT_CODES, propagate_version = false)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 all well; 1 something failed; 2 the command line or the policy is wrong; \
+3 changes are due (plan --detailed-exitcode); 130 and 143 stopped by Ctrl-C and SIGTERM.
+
+Start with `dray plan POLICY.toml`: it says what a sync would do, and changes nothing.";
+
+#[derive(Args)]
+pub struct Global {
+    /// Say more on standard error (-v progress of decisions, -vv requests, -vvv everything)
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How log messages are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Do what a policy says
+    Sync(SyncOptions),
+    /// Say what a sync would do and why; change nothing
+    Plan(PlanOptions),
+    /// Check a policy without a network
+    Check {
+        /// Path of the policy; `-` is standard input
+        policy: PathBuf,
+    },
+    /// Copy one image
+    Copy(CopyOptions),
+    /// Show what an image is
+    Inspect(InspectOptions),
+    /// List the tags of a repository
+    ListTags(ListTagsOptions),
+    /// Show plugins
+    Plugin {
+        #[command(subcommand)]
+        command: PluginCommand,
+    },
+    /// Be a registry
+    Registry {
+        #[command(subcommand)]
+        command: RegistryCommand,
+    },
+    /// Print a shell's completion script
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the JSON Schema of policies, for editors
+    Schema,
+}
+
+#[derive(Args)]
+pub struct SyncOptions {
+    /// Path of the policy; `-` is standard input
+    pub policy: PathBuf,
+    /// Only these rules
+    #[arg(long = "rule", value_name = "NAME")]
+    pub rules: Vec<String>,
+    /// How the report is written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// After a failure, do the rest all the same
+    #[arg(long)]
+    pub keep_going: bool,
+}
+
+#[derive(Args)]
+pub struct PlanOptions {
+    /// Path of the policy; `-` is standard input
+    pub policy: PathBuf,
+    /// Only these rules
+    #[arg(long = "rule", value_name = "NAME")]
+    pub rules: Vec<String>,
+    /// How the plan is written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// Exit with 3 where changes are due
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+}
+
+/// How registries are reached without a policy.
+#[derive(Args)]
+pub struct Access {
+    /// Credentials in the form of auth.json or config.json, instead of the usual places
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+    /// A file that holds USER:PASSWORD, for all registries of this command
+    #[arg(long, value_name = "FILE")]
+    pub creds_file: Option<PathBuf>,
+    /// PEM file of further trusted authorities
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Take any certificate, and plain HTTP
+    #[arg(long)]
+    pub insecure: bool,
+}
+
+#[derive(Args)]
+#[command(after_help = "Without --all and --platform, the image for this machine's platform is copied. One --platform copies that platform's image; several keep the index and copy their images alone.")]
+pub struct CopyOptions {
+    /// From where: docker://registry.example.com/app:1.0
+    pub source: Reference,
+    /// To where: oci:folder:1.0
+    pub destination: Reference,
+    /// Copy every platform
+    #[arg(long, conflicts_with = "platforms")]
+    pub all: bool,
+    /// Copy this platform; may be given again
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
+    pub platforms: Vec<Platform>,
+    /// How the report is written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+pub struct InspectOptions {
+    /// The image
+    pub reference: Reference,
+    /// Print the manifest as it is, byte for byte
+    #[arg(long, conflicts_with = "config")]
+    pub raw: bool,
+    /// Print the image's config as it is, byte for byte
+    #[arg(long)]
+    pub config: bool,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+pub struct ListTagsOptions {
+    /// The repository: docker://registry.example.com/app
+    pub reference: Reference,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Subcommand)]
+pub enum PluginCommand {
+    /// List the plugins that are built in, and those of a policy
+    List(PluginListOptions),
+    /// Show one plugin and its configuration's schema
+    Inspect(PluginInspectOptions),
+}
+
+#[derive(Args)]
+pub struct PluginListOptions {
+    /// Also list the plugins of this policy
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct PluginInspectOptions {
+    /// A plugin's name, or a component file
+    pub plugin: String,
+    /// Where the name may be declared
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+pub enum RegistryCommand {
+    /// Serve a folder as a registry, in the storage layout of distribution
+    Serve {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        root: PathBuf,
+        /// Where to listen
+        #[arg(long, default_value = "127.0.0.1:5000")]
+        addr: SocketAddr,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

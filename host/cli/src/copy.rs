@@ -1,0 +1,29 @@
+//! `dray copy`
+
+use crate::{args::CopyOptions, failure::Failure, progress::Screen, session::Session, signals::Stop, sync};
+use dray_core::{Platform, policy::IndexMode};
+use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
+use tokio::sync::mpsc;
+
+pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
+    let stop = Stop::listen();
+    let session = Session::without_policy(&options.access)?;
+    let choice = match (options.all, options.platforms.len()) {
+        (true, _) => ImageChoice::All,
+        (false, 0) => ImageChoice::One(Platform::of_this_machine()),
+        (false, 1) => ImageChoice::One(options.platforms[0].clone()),
+        (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
+    };
+    let request = CopyRequest { source: options.source, destination: options.destination, choice };
+    let planned = plan_copy(&session.places, &request).await?;
+    let (sender, receiver) = mpsc::channel(1);
+    // The channel has room for the one copy.
+    let _ = sender.send(Planned::Copy(Box::new(planned))).await;
+    drop(sender);
+    let progress = screen.watch();
+    progress.planned();
+    let run = Run::new(progress.clone(), RunOptions::default());
+    let report = run.carry_out(receiver, stop.signal.clone()).await;
+    progress.end();
+    Ok(sync::end(&report, options.output, &stop, false))
+}

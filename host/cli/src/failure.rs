@@ -1,0 +1,103 @@
+//! What ends a command, in the words of people.
+
+use crate::{FAILED, WRONG};
+use dray_core::policy::{PolicyError, Problem};
+use dray_engine::{Error, Kind};
+use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
+use std::{fmt, io::IsTerminal};
+
+/// Why a command did not do what it was told.
+pub enum Failure {
+    /// The policy is wrong.
+    Policy {
+        /// Its path, for people.
+        name: String,
+        /// Its text.
+        text: String,
+        /// What is wrong.
+        error: PolicyError,
+    },
+    /// The command line is wrong.
+    Usage(Error),
+    /// Something failed.
+    Failed(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Failed(error)
+    }
+}
+
+impl Failure {
+    /// A file that the command line names and that cannot be used.
+    pub fn usage(text: impl Into<String>) -> Self {
+        Failure::Usage(Error::new(Kind::Invalid, text))
+    }
+
+    pub fn code(&self) -> u8 {
+        match self {
+            Failure::Policy { .. } | Failure::Usage(_) => WRONG,
+            Failure::Failed(_) => FAILED,
+        }
+    }
+
+    pub fn print(&self) {
+        match self {
+            Failure::Policy { name, text, error } => {
+                for problem in &error.0 {
+                    print(&Shown { problem, source: NamedSource::new(name, text.clone()).with_language("toml") });
+                }
+            }
+            Failure::Usage(error) | Failure::Failed(error) => {
+                eprintln!("error: failed to {error}");
+                if let Some(help) = &error.help {
+                    eprintln!("  help: {help}");
+                }
+            }
+        }
+    }
+}
+
+/// Whether standard error takes colours (<https://no-color.org>).
+pub fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn print(diagnostic: &dyn Diagnostic) {
+    let theme = if colours() { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic);
+    eprintln!("{}", text.trim_end());
+}
+
+/// A problem and the text that it is in.
+#[derive(Debug)]
+struct Shown<'a> {
+    problem: &'a Problem,
+    source: NamedSource<String>,
+}
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for Shown<'_> {}
+
+impl Diagnostic for Shown<'_> {
+    fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
+        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.problem.span.as_ref().map(|_| &self.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.problem.span.clone()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".into()), span))))
+    }
+}

@@ -1,0 +1,34 @@
+//! Logs, and numbers for people.
+
+use crate::{
+    args::{Global, LogFormat},
+    failure::colours,
+    progress::Screen,
+};
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// Sends log messages to standard error, past the progress bar.
+pub fn log(global: &Global, screen: &Screen) {
+    let level = match (global.quiet, global.verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "warn,dray=info,dray_core=info,dray_engine=info,dray_runtime=info,dray_registry=info",
+        (false, 2) => "warn,dray=debug,dray_core=debug,dray_engine=debug,dray_runtime=debug,dray_registry=debug",
+        (false, _) => "info,dray=trace,dray_core=trace,dray_engine=trace,dray_runtime=trace,dray_registry=trace",
+    };
+    let base = fmt().with_env_filter(EnvFilter::new(level)).with_writer(screen.clone()).with_target(false);
+    match global.log_format {
+        LogFormat::Text => base.with_ansi(colours()).without_time().init(),
+        LogFormat::Json => base.json().init(),
+    }
+}
+
+/// `1.5 MiB`
+pub fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// `3 images`
+pub fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}

@@ -1,0 +1,141 @@
+//! `dray plan`
+
+use crate::{
+    DONE, DUE, FAILED,
+    args::{Output, PlanOptions},
+    failure::Failure,
+    output::counted,
+    policy, sync,
+};
+use dray_core::{Action, CopyReport};
+use dray_engine::Planned;
+use std::io::{BufWriter, Write};
+
+/// What a plan holds, in numbers.
+#[derive(Default, serde::Serialize)]
+struct Totals {
+    copy: u64,
+    unchanged: u64,
+    dropped: u64,
+    failed: u64,
+}
+
+pub async fn run(options: PlanOptions) -> Result<u8, Failure> {
+    let mut loaded = policy::load(&options.policy)?;
+    loaded.choose(&options.rules)?;
+    let (session, rules) = loaded.bind(true).await?;
+    let mut plan = sync::planning(rules, session.places.clone());
+    let mut totals = Totals::default();
+    let mut out = Out { sink: BufWriter::new(std::io::stdout()), output: options.output, first: true };
+    let written = async {
+        out.begin()?;
+        while let Some(planned) = plan.recv().await {
+            out.entry(&mut totals, &planned)?;
+            if plan.is_empty() {
+                out.sink.flush()?;
+            }
+        }
+        out.end(&totals)
+    };
+    // Whoever reads the plan may have seen enough.
+    if let Err(error) = written.await
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(Failure::usage(format!("write the plan: {error}")));
+    }
+    Ok(match (totals.failed, totals.copy) {
+        (1.., _) => FAILED,
+        (0, 1..) if options.detailed_exitcode => DUE,
+        _ => DONE,
+    })
+}
+
+struct Out {
+    sink: BufWriter<std::io::Stdout>,
+    output: Output,
+    first: bool,
+}
+
+impl Out {
+    fn begin(&mut self) -> std::io::Result<()> {
+        match self.output {
+            Output::Json => write!(self.sink, "{{\"copies\": ["),
+            Output::Text => Ok(()),
+        }
+    }
+
+    fn entry(&mut self, totals: &mut Totals, planned: &Planned) -> std::io::Result<()> {
+        let entry = describe(planned);
+        match entry.action {
+            Action::Copy => totals.copy += 1,
+            Action::Unchanged => totals.unchanged += 1,
+            Action::Drop => totals.dropped += 1,
+            Action::Fail => totals.failed += 1,
+        }
+        match self.output {
+            Output::Json => {
+                let separator = if std::mem::take(&mut self.first) { "\n" } else { ",\n" };
+                let mut value = serde_json::to_value(&entry).map_err(std::io::Error::other)?;
+                // Nothing was sent.
+                value.as_object_mut().map(|object| object.remove("bytes"));
+                write!(self.sink, "{separator}{value}")
+            }
+            Output::Text => {
+                let CopyReport { source, destination, reason, .. } = &entry;
+                match entry.action {
+                    Action::Copy => writeln!(self.sink, "copy       {source} -> {destination} ({reason})"),
+                    Action::Unchanged => writeln!(self.sink, "unchanged  {destination}"),
+                    Action::Drop => writeln!(self.sink, "drop       {source} ({reason})"),
+                    Action::Fail => {
+                        writeln!(self.sink, "fail       {source} -> {destination}: {}", entry.error.as_deref().unwrap_or_default())?;
+                        match &entry.help {
+                            Some(help) => writeln!(self.sink, "           help: {help}"),
+                            None => Ok(()),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, totals: &Totals) -> std::io::Result<()> {
+        match self.output {
+            Output::Json => {
+                let summary = serde_json::to_string(totals).map_err(std::io::Error::other)?;
+                writeln!(self.sink, "\n], \"summary\": {summary}}}")?;
+            }
+            Output::Text => {
+                let Totals { copy, unchanged, dropped, failed } = totals;
+                writeln!(self.sink, "{} to copy, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed", counted(*copy, "image"))?;
+            }
+        }
+        self.sink.flush()
+    }
+}
+
+fn describe(planned: &Planned) -> CopyReport {
+    let entry = |rule: &str, source: &str, destination: &str, action, reason: String| CopyReport {
+        rule: rule.into(),
+        source: source.into(),
+        destination: destination.into(),
+        digest: None,
+        action,
+        reason,
+        bytes: 0,
+        error: None,
+        help: None,
+    };
+    match planned {
+        Planned::Copy(planned) => {
+            let copy = &planned.copy;
+            let digest = Some(copy.descriptor.digest.to_string());
+            CopyReport { digest, ..entry(&copy.rule, &copy.source.display, &copy.destination.display, copy.action, copy.reason.to_string()) }
+        }
+        Planned::Dropped { rule, source, by } => entry(rule, &source.display, "", Action::Drop, format!("dropped by {by}")),
+        Planned::Failed { rule, source, destination, error } => CopyReport {
+            error: Some(format!("failed to {error}")),
+            help: error.help.clone(),
+            ..entry(rule, source, destination, Action::Fail, "it cannot be planned".into())
+        },
+    }
+}

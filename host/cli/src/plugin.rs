@@ -1,0 +1,97 @@
+//! `dray plugin`
+
+use crate::{
+    DONE,
+    args::{Output, PluginInspectOptions, PluginListOptions},
+    failure::Failure,
+    policy,
+    secrets::UserSecrets,
+    session,
+};
+use dray_core::policy::{At, Grant, Limits, Plugin};
+use dray_runtime::{Listed, Role, Runtime};
+use serde_json::{Value, json};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// A runtime that knows the plugins of a policy.
+fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
+    let plugins = match policy {
+        Some(path) => {
+            let loaded = policy::load(path)?;
+            let absolute = |plugin: Plugin| Plugin { source: At { value: loaded.base.join(&plugin.source.value), span: plugin.source.span.clone() }, ..plugin };
+            loaded.policy.plugins.into_iter().map(|(name, plugin)| (name, absolute(plugin))).collect()
+        }
+        None => BTreeMap::new(),
+    };
+    Ok(session::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }))
+}
+
+fn role(role: Role) -> &'static str {
+    match role {
+        Role::Transport => "transport",
+        Role::Auth => "auth",
+        Role::Filter => "filter",
+    }
+}
+
+/// What a plugin may reach, by its kind and by its grant.
+fn granted(plugin: &Listed) -> String {
+    let mut parts: Vec<String> = match plugin.role {
+        Role::Transport => vec!["files and hosts of its references".into()],
+        Role::Auth if plugin.origin == "built in" && plugin.name == "docker-config" => vec!["auth.json, config.json, credential helpers".into()],
+        Role::Auth => vec!["secrets named in its table".into()],
+        Role::Filter => vec!["facts about images".into()],
+    };
+    parts.extend(plugin.grant.hosts.iter().map(|host| format!("host {host}")));
+    parts.extend(plugin.grant.secrets.iter().map(|secret| format!("secret {secret}")));
+    parts.join(", ")
+}
+
+fn describe(plugin: &Listed) -> Value {
+    json!({
+        "name": plugin.name,
+        "kind": role(plugin.role),
+        "version": plugin.info.version,
+        "summary": plugin.info.summary,
+        "schemes": plugin.info.schemes,
+        "origin": plugin.origin,
+        "digest": plugin.digest,
+        "granted": granted(plugin),
+        "limits": { "memory": plugin.limits.memory, "call_seconds": plugin.limits.call.as_secs_f64() },
+    })
+}
+
+pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
+    let listed = runtime(options.policy.as_deref())?.list().await?;
+    match options.output {
+        Output::Json => println!("{:#}", listed.iter().map(describe).collect::<Value>()),
+        Output::Text => {
+            println!("{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED", "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST");
+            for plugin in &listed {
+                println!("{:<14} {:<10} {:<8} {:<20} {:<20.20} {}", plugin.name, role(plugin.role), plugin.info.version, plugin.origin, plugin.digest, granted(plugin));
+            }
+        }
+    }
+    Ok(DONE)
+}
+
+pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
+    let path = Path::new(&options.plugin);
+    let listed = if path.is_file() {
+        let source = At { value: path.to_owned(), span: 0..0 };
+        let plugin = Plugin { source, grant: Grant::default(), limits: Limits::default() };
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let plugins = BTreeMap::from([(name.clone(), plugin)]);
+        session::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?
+    } else {
+        runtime(options.policy.as_deref())?.inspect(&options.plugin).await?
+    };
+    let mut shown = describe(&listed);
+    shown["config_schema"] = listed.info.schema;
+    println!("{shown:#}");
+    Ok(DONE)
+}

@@ -1,0 +1,164 @@
+//! Progress: a bar on a terminal, plain lines elsewhere; all on standard error.
+
+use crate::output::bytes;
+use dray_core::{Action, CopyReport};
+use dray_engine::{Event, Observer};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    io::{IsTerminal, Write},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Standard error, which a progress bar may occupy.
+#[derive(Clone)]
+pub struct Screen {
+    bar: Arc<Mutex<Option<ProgressBar>>>,
+    quiet: bool,
+}
+
+impl Screen {
+    pub fn new(quiet: bool) -> Self {
+        Screen { bar: Arc::default(), quiet }
+    }
+
+    fn bar(&self) -> Option<ProgressBar> {
+        self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    /// Writes past the bar.
+    fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+        match self.bar() {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    /// Shows progress from now on.
+    pub fn watch(&self) -> Arc<Progress> {
+        if !self.quiet && std::io::stderr().is_terminal() {
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
+            let style = ProgressStyle::with_template("{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}");
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar.enable_steady_tick(Duration::from_millis(120));
+            *self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(bar);
+        }
+        Arc::new(Progress { screen: self.clone(), planned: 0.into(), done: 0.into(), sent: 0.into(), expected: 0.into(), told: Mutex::new(Instant::now()) })
+    }
+
+    fn clear(&self) {
+        if let Some(bar) = self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Write for Screen {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        self.aside(|| std::io::stderr().write(buffer))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Screen {
+    type Writer = Screen;
+
+    fn make_writer(&'a self) -> Screen {
+        self.clone()
+    }
+}
+
+/// How often plain progress says where a long copy stands.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// Shows what happens.
+pub struct Progress {
+    screen: Screen,
+    planned: AtomicU64,
+    done: AtomicU64,
+    sent: AtomicU64,
+    expected: AtomicU64,
+    told: Mutex<Instant>,
+}
+
+impl Progress {
+    /// Takes the bar away.
+    pub fn end(&self) {
+        self.screen.clear();
+    }
+
+    /// One more image is known.
+    pub fn planned(&self) {
+        self.planned.fetch_add(1, Ordering::Relaxed);
+        self.refresh();
+    }
+
+    fn refresh(&self) {
+        let Some(bar) = self.screen.bar() else { return };
+        bar.set_length(self.expected.load(Ordering::Relaxed));
+        bar.set_message(format!("{}/{} images", self.done.load(Ordering::Relaxed), self.planned.load(Ordering::Relaxed)));
+    }
+
+    fn line(&self, text: &str) {
+        if !self.screen.quiet {
+            self.screen.aside(|| eprintln!("{text}"));
+        }
+    }
+
+    fn sent(&self, count: u64) {
+        let sent = self.sent.fetch_add(count, Ordering::Relaxed) + count;
+        if let Some(bar) = self.screen.bar() {
+            bar.set_position(sent);
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if told.elapsed() > EVERY {
+            *told = Instant::now();
+            let (expected, done, planned) = (self.expected.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed), self.planned.load(Ordering::Relaxed));
+            self.line(&format!("{} of {} sent, {done} of {planned} images done", bytes(sent), bytes(expected)));
+        }
+    }
+
+    fn finished(&self, copy: &CopyReport) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+        let (source, destination) = (&copy.source, &copy.destination);
+        match (copy.action, &copy.error) {
+            (Action::Copy, _) => self.line(&format!("copied {source} to {destination} ({})", bytes(copy.bytes))),
+            (Action::Fail, error) => {
+                let error = error.as_deref().unwrap_or_default();
+                let help = copy.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
+                // Failures are told even to those who want quiet.
+                self.screen.aside(|| eprintln!("error: {error}{help}"));
+            }
+            (Action::Unchanged, _) => tracing::info!("unchanged {destination}"),
+            (Action::Drop, _) => {}
+        }
+        self.refresh();
+    }
+}
+
+impl Observer for Progress {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Started(copy) => tracing::info!("copying {} to {}: {}", copy.source, copy.destination, copy.reason),
+            Event::Expected(count) => {
+                self.expected.fetch_add(count, Ordering::Relaxed);
+                self.refresh();
+            }
+            Event::Spared(count) => {
+                self.expected.fetch_sub(count, Ordering::Relaxed);
+                self.refresh();
+            }
+            Event::Sent(count) => self.sent(count),
+            Event::Retrying { error, after } => tracing::warn!("trying again in {after:.1?}: {error}"),
+            Event::Finished(copy) => self.finished(copy),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Secrets from the environment and from files.
+
+use dray_core::policy::SecretRef;
+use dray_engine::{Error, Kind, Result, Secret};
+use dray_runtime::Secrets;
+use std::{
+    env, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+/// Where this user's secrets lie.
+pub struct UserSecrets {
+    /// What `file:` is relative to.
+    pub base: PathBuf,
+    /// The one file to look for credentials in.
+    pub authfile: Option<PathBuf>,
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// Where auth.json and its like are looked for (containers-auth.json(5), Docker's documentation).
+fn usual_places() -> Vec<PathBuf> {
+    let home = env::home_dir();
+    let below = |folder: Option<PathBuf>, rest: &str| folder.map(|folder| folder.join(rest));
+    let runtime = variable("XDG_RUNTIME_DIR").or_else(|| Some(format!("/run/containers/{}", rustix::process::getuid().as_raw()).into()));
+    let runtime = match variable("XDG_RUNTIME_DIR") {
+        Some(_) => below(runtime, "containers/auth.json"),
+        None => below(runtime, "auth.json"),
+    };
+    let config = variable("XDG_CONFIG_HOME").or_else(|| below(home.clone(), ".config"));
+    let docker = variable("DOCKER_CONFIG").or_else(|| below(home.clone(), ".docker"));
+    [runtime, below(config, "containers/auth.json"), below(docker, "config.json"), below(home, ".dockercfg")].into_iter().flatten().collect()
+}
+
+fn read(path: &Path) -> Result<Option<(String, Secret)>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some((path.display().to_string(), Secret::new(text)))),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(Error::new(Kind::Denied, format!("read {}: {error}", path.display()))),
+    }
+}
+
+impl Secrets for UserSecrets {
+    fn get(&self, name: &SecretRef) -> Result<Secret> {
+        let missing = |why: String| Error::new(Kind::NotFound, format!("read the secret {name}: {why}"));
+        match name {
+            SecretRef::Env(variable) => match env::var(variable) {
+                Ok(value) => Ok(Secret::new(value)),
+                Err(_) => Err(missing("there is no such environment variable".into()).help(format!("set {variable}"))),
+            },
+            SecretRef::File(path) => {
+                let text = fs::read_to_string(self.base.join(path)).map_err(|error| missing(error.to_string()))?;
+                Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+            }
+        }
+    }
+
+    fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
+        if let Some(path) = &self.authfile {
+            let file = read(path)?.ok_or_else(|| Error::new(Kind::NotFound, format!("read {}: there is no such file", path.display())))?;
+            return Ok(vec![file]);
+        }
+        usual_places().iter().filter_map(|path| read(path).transpose()).collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! What a command works with: plugins, places, the client, registries that dray serves itself.
+
+use crate::{
+    args::Access,
+    failure::Failure,
+    secrets::UserSecrets,
+};
+use dray_core::policy::{At, Call, Plugin, Policy, PolicyError, Problem, Registry, Tls, plugin_config};
+use dray_engine::{
+    Error, Places, Secret,
+    bind::in_call,
+    http::{Client, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
+    plugin::{Credential, Credentials, Plugins},
+};
+use dray_runtime::Runtime;
+use std::{
+    collections::BTreeMap,
+    env,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::OnceCell;
+
+/// What one command works with.
+pub struct Session {
+    pub places: Arc<Places>,
+}
+
+/// The default provider, loaded when a registry asks for credentials.
+struct Lazy {
+    runtime: Arc<Runtime>,
+    call: Call,
+    loaded: OnceCell<Arc<dyn Credentials>>,
+}
+
+impl Credentials for Lazy {
+    fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> futures_core::future::BoxFuture<'a, dray_engine::Result<Option<Credential>>> {
+        Box::pin(async move {
+            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
+            let provider = self.loaded.get_or_try_init(load).await?;
+            provider.lookup(registry, repository).await
+        })
+    }
+}
+
+fn lazy(runtime: &Arc<Runtime>, call: Call) -> Arc<dyn Credentials> {
+    Arc::new(Lazy { runtime: runtime.clone(), call, loaded: OnceCell::new() })
+}
+
+/// Proxies as the environment names them; the lower-case names go first, and HTTP_PROXY in upper
+/// case alone is what curl calls dangerous only in CGI programs.
+fn proxies() -> Proxies {
+    let named = |names: [&str; 2]| names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    Proxies {
+        http: named(["http_proxy", "HTTP_PROXY"]),
+        https: named(["https_proxy", "HTTPS_PROXY"]),
+        none: named(["no_proxy", "NO_PROXY"]),
+    }
+}
+
+pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
+    let cache = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
+    Runtime::new(dray_runtime::Settings { cache: cache.map(|cache| cache.join("dray")), plugins, secrets: Arc::new(secrets) })
+}
+
+fn user_agent() -> String {
+    format!("dray/{}", env!("CARGO_PKG_VERSION"))
+}
+
+impl Session {
+    /// For a command without a policy.
+    pub fn without_policy(access: &Access) -> Result<Self, Failure> {
+        let base = env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
+        for path in [&access.authfile, &access.creds_file, &access.tls_ca].into_iter().flatten() {
+            if !path.is_file() {
+                return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
+            }
+        }
+        let runtime = runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: access.authfile.clone() });
+        let call = match &access.creds_file {
+            Some(path) => plugin_config("static", serde_json::json!({ "credentials": format!("file:{}", path.display()) })),
+            None => plugin_config("docker-config", serde_json::json!({})),
+        };
+        let tls = TlsSettings {
+            ca: access.tls_ca.clone(),
+            identity: None,
+            verify: !access.insecure,
+            plain: if access.insecure { Plain::Fallback } else { Plain::Loopback },
+        };
+        let default = RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..RegistrySettings::default() };
+        let client = Client::new(Settings { default, proxies: proxies(), user_agent: user_agent(), ..Settings::default() });
+        let plugins: Arc<dyn Plugins> = runtime.clone();
+        Ok(Session { places: Places::new(plugins, client, base) })
+    }
+
+    /// For a policy whose relative paths are relative to `base`. `serve`: registries with a
+    /// `storage` are served.
+    pub async fn for_policy(policy: &mut Policy, base: &Path, serve: bool) -> Result<Self, SessionError> {
+        for plugin in policy.plugins.values_mut() {
+            plugin.source = At { value: base.join(&plugin.source.value), span: plugin.source.span.clone() };
+        }
+        let authfile = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
+        let runtime = runtime(policy.plugins.clone(), UserSecrets { base: base.to_owned(), authfile });
+        let docker_config = || lazy(&runtime, plugin_config("docker-config", serde_json::json!({})));
+        let mut problems = Vec::new();
+        let mut settings = Settings {
+            default: RegistrySettings { auth: vec![docker_config()], ..RegistrySettings::default() },
+            proxies: proxies(),
+            user_agent: user_agent(),
+            ..Settings::default()
+        };
+        for (name, registry) in &policy.registries {
+            let auth = match &registry.auth {
+                Some(calls) => auth(calls, &runtime, &mut problems).await,
+                None => vec![docker_config()],
+            };
+            let origin = match &registry.storage {
+                Some(storage) => Some(serve_storage(&base.join(storage), serve).await?),
+                None => None,
+            };
+            settings.registries.insert(name.clone(), registry_settings(registry, base, auth, origin));
+        }
+        if !problems.is_empty() {
+            return Err(SessionError::Policy(PolicyError(problems)));
+        }
+        let plugins: Arc<dyn Plugins> = runtime.clone();
+        Ok(Session { places: Places::new(plugins, Client::new(settings), base) })
+    }
+}
+
+/// Why a session for a policy could not begin.
+pub enum SessionError {
+    Policy(PolicyError),
+    Failed(Error),
+}
+
+impl From<Error> for SessionError {
+    fn from(error: Error) -> Self {
+        SessionError::Failed(error)
+    }
+}
+
+async fn auth(calls: &[Call], runtime: &Arc<Runtime>, problems: &mut Vec<Problem>) -> Vec<Arc<dyn Credentials>> {
+    let mut providers = Vec::new();
+    for call in calls {
+        match runtime.auth(&call.plugin.value, &call.config).await {
+            Ok(provider) => providers.push(provider),
+            Err(error) => problems.push(in_call(error, call)),
+        }
+    }
+    providers
+}
+
+fn registry_settings(registry: &Registry, base: &Path, auth: Vec<Arc<dyn Credentials>>, origin: Option<Origin>) -> RegistrySettings {
+    let path = |path: &PathBuf| base.join(path);
+    let tls = match &registry.tls {
+        Tls::Off => TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
+        Tls::On { ca, identity, verify, explicit } => TlsSettings {
+            ca: ca.as_ref().map(path),
+            identity: identity.as_ref().map(|(cert, key)| (path(cert), path(key))),
+            verify: *verify,
+            plain: if *explicit { Plain::Never } else { Plain::Loopback },
+        },
+    };
+    let defaults = RegistrySettings::default();
+    RegistrySettings { concurrency: registry.concurrency.unwrap_or(defaults.concurrency), bandwidth: registry.bandwidth, tls, auth, origin }
+}
+
+/// Serves a folder to this process alone: whoever else connects lacks the token.
+async fn serve_storage(root: &Path, serve: bool) -> Result<Origin, Error> {
+    let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
+    let address = match serve {
+        true => {
+            let failed = |error| Error::new(dray_engine::Kind::Invalid, format!("serve {}: {error}", root.display()));
+            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), Some(token.clone())).await.map_err(failed)?;
+            let address = server.address();
+            tokio::spawn(server.run());
+            address.to_string()
+        }
+        false => "127.0.0.1:0".into(),
+    };
+    Ok(Origin { address, token: Secret::new(token) })
+}

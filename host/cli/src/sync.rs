@@ -1,0 +1,89 @@
+//! `dray sync`, and the end of every command that copies.
+
+use crate::{
+    DONE, FAILED,
+    args::{Output, SyncOptions},
+    failure::Failure,
+    output::{bytes, counted},
+    policy,
+    progress::{Progress, Screen},
+    signals::Stop,
+};
+use dray_core::Report;
+use dray_engine::{Places, Planned, Run, RunOptions, plan};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
+    let stop = Stop::listen();
+    let mut loaded = policy::load(&options.policy)?;
+    loaded.choose(&options.rules)?;
+    let (session, rules) = loaded.bind(true).await?;
+    let progress = screen.watch();
+    let run = Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
+    let planned = counting(planning(rules, session.places.clone()), progress.clone());
+    let report = run.carry_out(planned, stop.signal.clone()).await;
+    progress.end();
+    let unfinished = report.summary.failed > 0 && !options.keep_going;
+    Ok(end(&report, options.output, &stop, unfinished))
+}
+
+/// A plan that grows in the background.
+pub fn planning(rules: Vec<dray_engine::BoundRule>, places: Arc<Places>) -> mpsc::Receiver<Planned> {
+    let (sender, receiver) = mpsc::channel(256);
+    tokio::spawn(plan(rules, places, sender));
+    receiver
+}
+
+/// Shows how many images there are as the plan passes.
+fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc::Receiver<Planned> {
+    let (sender, receiver) = mpsc::channel(256);
+    tokio::spawn(async move {
+        while let Some(planned) = plan.recv().await {
+            if !matches!(planned, Planned::Dropped { .. }) {
+                progress.planned();
+            }
+            if sender.send(planned).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// Writes the report; the exit code.
+pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
+    match output {
+        Output::Json => match serde_json::to_string(report) {
+            Ok(text) => println!("{text}"),
+            Err(error) => eprintln!("error: failed to write the report: {error}"),
+        },
+        Output::Text => summarise(report, stop.code().is_some(), unfinished),
+    }
+    match stop.code() {
+        Some(code) => code,
+        None if report.summary.failed > 0 => FAILED,
+        None => DONE,
+    }
+}
+
+fn summarise(report: &Report, stopped: bool, unfinished: bool) {
+    let summary = report.summary;
+    if stopped {
+        println!("stopped: what was under way is not published; run it again to go on");
+    } else if unfinished {
+        println!("stopped at the first failure; --keep-going does the rest");
+    }
+    let mounted = match summary.mounted_bytes {
+        0 => String::new(),
+        count => format!(", {} spared by mounts", bytes(count)),
+    };
+    println!(
+        "{} copied, {} unchanged, {} failed; {} sent{mounted} in {:.1} s",
+        counted(summary.copied, "image"),
+        summary.unchanged,
+        summary.failed,
+        bytes(summary.bytes),
+        summary.seconds
+    );
+}

@@ -1,0 +1,67 @@
+//! Looking at one image or repository.
+
+use crate::{
+    Error, Kind, Places, Result,
+    error::Context,
+    graph::{pages, read_blob, read_manifest},
+    place::Spot,
+};
+use dray_core::{Children, Manifest, Platform, Reference, select};
+use std::sync::Arc;
+
+/// An image that is looked at.
+pub struct Image {
+    /// Its manifest.
+    pub manifest: Manifest,
+    spot: Spot,
+}
+
+impl Image {
+    /// Reads the manifest that a reference names.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
+        let spot = places.spot(reference, false).await?;
+        let manifest = read_manifest(&spot.place, &spot.repository, spot.reference.as_deref(), None).await;
+        Ok(Image { manifest: manifest.context(|| format!("inspect {reference}"))?, spot })
+    }
+
+    /// The image of a platform; of an index without it, the first one.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub async fn platform(&self, platform: &Platform) -> Result<Image> {
+        let mut manifest = self.manifest.clone();
+        while let Children::Index(children) = &manifest.children {
+            let chosen = select(children, std::slice::from_ref(platform)).ok().and_then(|selection| selection.kept.into_iter().next());
+            let Some(child) = chosen.or_else(|| children.first().cloned()) else { break };
+            manifest = read_manifest(&self.spot.place, &self.spot.repository, None, Some(&child)).await?;
+        }
+        Ok(Image { manifest, spot: self.spot.clone() })
+    }
+
+    /// The bytes of its config.
+    ///
+    /// # Errors
+    /// Where it has none, or it cannot be read.
+    pub async fn config(&self) -> Result<Vec<u8>> {
+        match &self.manifest.children {
+            Children::Image { config, .. } => read_blob(&self.spot.place, &self.spot.repository, config).await,
+            Children::Index(_) => Err(Error::new(Kind::NotFound, "read the config: an empty index has none")),
+        }
+    }
+}
+
+/// The tags of a repository.
+///
+/// # Errors
+/// Where it cannot be listed.
+pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
+    let spot = places.spot(reference, false).await?;
+    if let Some(tag) = &spot.reference {
+        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already")).help("leave the tag out"));
+    }
+    let listed = pages(|next| spot.place.transport.tags(&spot.place, &spot.repository, next)).await;
+    listed.context(|| format!("list the tags of {reference}"))
+}

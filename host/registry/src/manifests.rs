@@ -1,0 +1,139 @@
+//! Manifests (4.2, 4.4, 4.9).
+
+use crate::{
+    answer::{self, Answer, Fault},
+    route::Reference,
+    storage::{Storage, blocking},
+};
+use bytes::Bytes;
+use dray_core::{Children, Digest, Manifest};
+use http_body_util::{BodyExt, Limited};
+use hyper::{Request, StatusCode, body::Incoming, header::CONTENT_TYPE};
+use serde::Deserialize;
+use std::{fs, io::ErrorKind};
+
+/// 4.4 demands 4 MiB at least.
+const LIMIT: usize = 8 << 20;
+
+/// Where a manifest does not say what it is.
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Typed {
+    media_type: Option<String>,
+    manifests: Option<serde::de::IgnoredAny>,
+}
+
+/// The storage keeps no media types: the body tells.
+fn media_type(body: &[u8]) -> String {
+    match serde_json::from_slice::<Typed>(body) {
+        Ok(Typed { media_type: Some(stated), .. }) => stated,
+        Ok(Typed { manifests: Some(_), .. }) => OCI_INDEX.into(),
+        _ => OCI_MANIFEST.into(),
+    }
+}
+
+fn find(storage: &Storage, name: &str, reference: &Reference) -> Result<Digest, Fault> {
+    let found = match reference {
+        Reference::Tag(tag) => storage.current(name, tag)?,
+        Reference::Digest(digest) => Some(digest.clone()),
+    };
+    let found = found.filter(|digest| storage.revision_link(name, digest).is_file());
+    found.ok_or_else(|| match reference {
+        Reference::Tag(tag) => Fault::manifest_unknown(tag),
+        Reference::Digest(digest) => Fault::manifest_unknown(&digest.to_string()),
+    })
+}
+
+pub async fn get(storage: &Storage, name: &str, reference: &Reference, head: bool) -> Result<Answer, Fault> {
+    let (name, reference) = (name.to_owned(), reference.clone());
+    blocking(storage, move |storage| {
+        let digest = find(storage, &name, &reference)?;
+        let body = match fs::read(storage.blob(&digest)) {
+            Ok(body) => body,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Fault::manifest_unknown(&digest.to_string())),
+            Err(error) => return Err(error.into()),
+        };
+        let length = body.len();
+        let mut answer = answer::content(&media_type(&body), if head { Vec::new() } else { body });
+        answer::set(&mut answer, "content-length", &length.to_string());
+        answer::set(&mut answer, "docker-content-digest", &digest.to_string());
+        answer::set(&mut answer, "etag", &format!("\"{digest}\""));
+        Ok(answer)
+    })
+    .await
+}
+
+pub async fn put(storage: &Storage, name: &str, reference: &Reference, request: Request<Incoming>) -> Result<Answer, Fault> {
+    let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let given = given.split(';').next().unwrap_or_default().trim().to_owned();
+    let body = Limited::new(request.into_body(), LIMIT).collect().await.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
+        true => Fault::too_large(LIMIT),
+        false => Fault::manifest_invalid(format!("the body broke off: {error}")),
+    })?;
+    let (name, reference, body) = (name.to_owned(), reference.clone(), body.to_bytes());
+    blocking(storage, move |storage| store(storage, &name, &reference, &given, body)).await
+}
+
+fn store(storage: &Storage, name: &str, reference: &Reference, given: &str, body: Bytes) -> Result<Answer, Fault> {
+    let expected = match reference {
+        Reference::Digest(digest) => Some(digest),
+        Reference::Tag(_) => None,
+    };
+    let manifest = Manifest::parse(given, body.to_vec(), expected).map_err(|error| match error {
+        dray_core::ManifestError::Digest { .. } => Fault::digest_invalid(error.to_string()),
+        _ => Fault::manifest_invalid(error.to_string()),
+    })?;
+    // An index may name children that are not here: mirrors of some platforms have such.
+    if let Children::Image { config, layers } = &manifest.children {
+        for blob in layers.iter().chain([config]) {
+            if !storage.layer_link(name, &blob.digest).is_file() || !storage.blob(&blob.digest).is_file() {
+                return Err(Fault::manifest_blob_unknown(&blob.digest.to_string()));
+            }
+        }
+    }
+    let digest = &manifest.descriptor.digest;
+    storage.put(digest, &body)?;
+    if let Some(subject) = &manifest.subject {
+        storage.link(&storage.referrers(name, subject).join(digest.algorithm_name()).join(digest.hex()).join("link"), digest)?;
+    }
+    storage.link(&storage.revision_link(name, digest), digest)?;
+    if let Reference::Tag(tag) = reference {
+        storage.set_tag(name, tag, digest)?;
+    }
+    let mut answer = answer::empty(StatusCode::CREATED);
+    answer::set(&mut answer, "location", &format!("/v2/{name}/manifests/{digest}"));
+    answer::set(&mut answer, "docker-content-digest", &digest.to_string());
+    if let Some(subject) = &manifest.subject {
+        answer::set(&mut answer, "oci-subject", &subject.to_string());
+    }
+    Ok(answer)
+}
+
+pub async fn delete(storage: &Storage, name: &str, reference: &Reference) -> Result<Answer, Fault> {
+    let (name, reference) = (name.to_owned(), reference.clone());
+    blocking(storage, move |storage| {
+        let digest = find(storage, &name, &reference)?;
+        if let Reference::Tag(tag) = &reference {
+            fs::remove_dir_all(storage.tag(&name, tag))?;
+            return Ok(answer::empty(StatusCode::ACCEPTED));
+        }
+        for tag in storage.names(&storage.tags(&name))? {
+            if storage.current(&name, &tag)?.as_ref() == Some(&digest) {
+                fs::remove_dir_all(storage.tag(&name, &tag))?;
+            }
+        }
+        let body = fs::read(storage.blob(&digest))?;
+        if let Ok(Manifest { subject: Some(subject), .. }) = Manifest::parse("", body, Some(&digest)) {
+            let link = storage.referrers(&name, &subject).join(digest.algorithm_name()).join(digest.hex());
+            if link.is_dir() {
+                fs::remove_dir_all(link)?;
+            }
+        }
+        fs::remove_file(storage.revision_link(&name, &digest))?;
+        Ok(answer::empty(StatusCode::ACCEPTED))
+    })
+    .await
+}
