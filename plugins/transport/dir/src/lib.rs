@@ -126,8 +126,9 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
         }
         Some(version) if version == wanted || version == V1_2 => return Ok(()),
         Some(_) => {}
-        // Our own half-written files begin with `.dray-`; anything else is somebody's.
-        None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-")) => {
+        // Our own half-written files begin with `.dray-`, and another writer of this image may have
+        // claimed the folder by now; anything else is somebody's.
+        None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-")) && read(VERSION)?.is_none() => {
             return Err(Error::Denied(format!("{location} is not empty and holds no image: choose an empty folder")));
         }
         None => {}

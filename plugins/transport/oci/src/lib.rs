@@ -167,7 +167,8 @@ fn claim(location: &str) -> Result<(), Error> {
         Some(layout) if layout.trim_ascii() == LAYOUT_CONTENT || index::is_layout(&layout) => Ok(()),
         Some(_) => Err(Error::Denied(format!("{location} holds a layout of a version that is not known"))),
         None => {
-            let ours = |name: &str| name.starts_with(".dray-") || name == "blobs";
+            // What another writer of this run or of another has begun counts as ours.
+            let ours = |name: &str| name.starts_with(".dray-") || matches!(name, "blobs" | LAYOUT);
             if files::entries("")?.iter().any(|entry| !ours(&entry.name)) {
                 return Err(Error::Denied(format!("{location} is not empty and holds no OCI layout: choose an empty folder")));
             }
