@@ -156,7 +156,7 @@ impl BlobReader {
                 tokio::time::sleep(wait).await;
                 Ok(())
             }
-            None => Err(error),
+            None => Err(self.backoff.give_up(error)),
         }
     }
 }

@@ -37,9 +37,9 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
         Kind::Missing(digests) => types::Error::Missing(digests),
         Kind::Unauthorized => types::Error::Unauthorized(text),
         Kind::Denied => types::Error::Denied(text),
-        // The host has waited and tried again already.
-        Kind::RateLimited(_) | Kind::Invalid | Kind::Corrupt | Kind::Plugin | Kind::Cancelled => types::Error::Invalid(text),
-        Kind::Transient => types::Error::Invalid(text),
+        Kind::RateLimited(wait) => types::Error::RateLimited(wait.map(|wait| wait.as_millis() as u64)),
+        Kind::Transient => types::Error::Transient(text),
+        Kind::Invalid | Kind::Corrupt | Kind::Plugin | Kind::Cancelled => types::Error::Invalid(text),
         Kind::Unsupported => types::Error::Unsupported(text),
     }
 }

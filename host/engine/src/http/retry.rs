@@ -15,7 +15,7 @@ const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(20);
 /// A registry that asks for more patience than this is given up.
 const PATIENCE: Duration = Duration::from_secs(300);
-const ATTEMPTS: u32 = 6;
+const ATTEMPTS: u32 = 8;
 
 /// Counts attempts. Waits double, with jitter, so that many clients do not come back at once.
 pub(crate) struct Backoff {
@@ -40,6 +40,14 @@ impl Backoff {
             Kind::RateLimited(Some(told)) => (told <= PATIENCE).then(|| told + jitter(FIRST)),
             _ => Some((FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())),
         }
+    }
+
+    /// The error of the last attempt, for those above, who must not begin all over.
+    pub fn give_up(&self, error: Error) -> Error {
+        if !error.is_transient() {
+            return error;
+        }
+        Error { kind: Kind::Invalid, text: format!("{} (given up after {} attempts)", error.text, self.failures.max(1)), ..error }
     }
 
     /// Something came through: failures are counted anew.
@@ -126,8 +134,8 @@ mod tests {
         let mut backoff = Backoff::new();
         let error = Error::transient("x");
         let waits: Vec<Duration> = std::iter::from_fn(|| backoff.after(&error)).collect();
-        assert_eq!(waits.len(), 5);
-        assert!(waits[4] > waits[0] && waits[4] <= Duration::from_millis(4800), "{waits:?}");
+        assert_eq!(waits.len(), 7);
+        assert!(waits[6] > waits[0] && waits[6] <= Duration::from_millis(19_200), "{waits:?}");
         assert_eq!(Backoff::new().after(&Error::invalid("x")), None);
         let patient = Error::new(Kind::RateLimited(Some(Duration::from_secs(3))), "x");
         assert!(Backoff::new().after(&patient).unwrap() >= Duration::from_secs(3));

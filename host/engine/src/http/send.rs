@@ -86,7 +86,7 @@ impl PlaceHttp {
                     tracing::debug!(%error, ?wait, "trying again");
                     tokio::time::sleep(wait).await;
                 }
-                None => return Err(self.host.refused(error, &request.access).await),
+                None => return Err(self.host.refused(backoff.give_up(error), &request.access).await),
             }
         }
     }
@@ -105,12 +105,12 @@ impl PlaceHttp {
 
     /// Reads the whole of an answer that was expected; makes an error of another.
     pub(super) async fn finish(&self, request: &Request, response: reqwest::Response, url: &Url) -> Result<Response> {
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (status, headers, real) = (response.status(), response.headers().clone(), response.url().clone());
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
             return Err(retry::refusal(&request.method, &redacted(url), status, &headers, &said));
         }
-        self.learn(&headers, url);
+        self.learn(&headers, url, &real);
         let body = bounded(response, DOCUMENT_LIMIT).await?;
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Ok(Response {
@@ -181,10 +181,10 @@ impl PlaceHttp {
     }
 
     /// An upload may go on elsewhere, where the place says so.
-    fn learn(&self, headers: &header::HeaderMap, url: &Url) {
+    fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url) {
         let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
-        if guard::authority(&target) != self.host.address && guard::check(url, &target).is_ok() {
+        if guard::authority(&target) != self.host.address && guard::check(real, &target).is_ok() {
             let mut learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             learned.insert(target.origin().ascii_serialization());
         }

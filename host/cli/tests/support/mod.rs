@@ -1,0 +1,262 @@
+//! A hermetic folder, dray in it, and real registries on loopback.
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Whether a program is here. Where it is not, the test is left out, and says so; with
+/// DRAY_TEST_ALL set, as in CI, that is a failure.
+pub fn has(program: &str) -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let there = std::env::split_paths(&folders).any(|folder| folder.join(program).exists());
+    assert!(there || std::env::var_os("DRAY_TEST_ALL").is_none(), "{program} is not installed");
+    if !there {
+        eprintln!("left out: {program} is not installed");
+    }
+    there
+}
+
+/// A folder of a test, with a home of its own.
+pub struct World {
+    folder: TempDir,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    fn new(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    #[track_caller]
+    pub fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}\n{}", self.out, self.err))
+    }
+}
+
+impl World {
+    pub fn new() -> Self {
+        World { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn hermetic(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.folder.path()).env_clear();
+        for (name, value) in [("HOME", "home"), ("XDG_RUNTIME_DIR", "run"), ("XDG_CONFIG_HOME", "config")] {
+            command.env(name, self.path(value));
+        }
+        // One cache for all tests: compiling plugins anew would make each of them slow.
+        command.env("XDG_CACHE_HOME", Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache"));
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.hermetic(env!("CARGO_BIN_EXE_dray"));
+        command.args(arguments);
+        command
+    }
+
+    /// Runs dray to its end.
+    pub fn dray(&self, arguments: &[&str]) -> Ran {
+        Ran::new(self.command(arguments).stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// Runs another tool, which must succeed; what it printed.
+    #[track_caller]
+    pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(program);
+        let output = command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        let ran = Ran::new(output);
+        assert_eq!(ran.code, 0, "{program} {arguments:?}\n{}\n{}", ran.out, ran.err);
+        ran.out
+    }
+
+    /// The digest that skopeo sees.
+    #[track_caller]
+    pub fn digest(&self, reference: &str, more: &[&str]) -> String {
+        let arguments = [&["inspect", "--raw", "--tls-verify=false"], more, &[reference]].concat();
+        let raw = self.tool("skopeo", &arguments);
+        dray_core::Digest::of(raw.as_bytes()).to_string()
+    }
+}
+
+/// An address on loopback that nobody listens at.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A process that ends with its test.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Debian's docker-registry.
+pub struct Registry {
+    pub host: String,
+    config: PathBuf,
+    log: PathBuf,
+    process: Option<Running>,
+}
+
+impl Registry {
+    /// `auth` is the `auth:` part of its configuration, indented by two.
+    pub fn start(world: &World, name: &str, auth: &str) -> Self {
+        let port = free_port();
+        let root = world.path(name);
+        let auth = if auth.is_empty() { String::new() } else { format!("auth:\n{auth}\n") };
+        let config = format!(
+            "version: 0.1\nlog: {{ accesslog: {{ disabled: false }}, level: warn }}\nstorage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\nhttp: {{ addr: 127.0.0.1:{port} }}\n{auth}",
+            root.display()
+        );
+        let config = world.write(&format!("{name}.yml"), &config);
+        let mut registry = Registry { host: format!("127.0.0.1:{port}"), config, log: world.path(&format!("{name}.log")), process: None };
+        registry.restart();
+        registry
+    }
+
+    pub fn restart(&mut self) {
+        self.kill();
+        let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&self.config).stdout(log.try_clone().unwrap()).stderr(log);
+        self.process = Some(Running(command.spawn().unwrap()));
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&self.host).is_err() {
+            assert!(Instant::now() < deadline, "docker-registry does not listen: {}", fs::read_to_string(&self.log).unwrap());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// The requests since the last call, as `METHOD PATH STATUS`.
+    pub fn requests(&self) -> Vec<String> {
+        // The registry writes its log after the answer.
+        std::thread::sleep(Duration::from_millis(200));
+        let text = fs::read_to_string(&self.log).unwrap();
+        fs::write(&self.log, "").unwrap();
+        let access = text.lines().filter_map(|line| {
+            let (_, request) = line.split_once("] \"")?;
+            let (request, rest) = request.split_once(" HTTP/1.1\" ")?;
+            Some(format!("{request} {}", rest.split(' ').next()?))
+        });
+        access.collect()
+    }
+}
+
+/// A server whose answers the test makes up: it hears the request line and headers.
+pub struct Fake {
+    pub host: String,
+    requests: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    pub fn start(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::start_raw(move |request, _, stream| answer(request, stream))
+    }
+
+    /// Like [`Fake::start`], and the answer is also given the request's body.
+    pub fn start_raw(answer: impl Fn(&str, &[u8], &mut TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let requests = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (answer, heard) = (std::sync::Arc::new(answer), requests.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (answer, heard) = (answer.clone(), heard.clone());
+                std::thread::spawn(move || serve(stream, answer.as_ref(), &heard));
+            }
+        });
+        Fake { host, requests }
+    }
+
+    /// Request lines and headers, as they came.
+    pub fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(stream: TcpStream, answer: &dyn Fn(&str, &[u8], &mut TcpStream), heard: &std::sync::Mutex<Vec<String>>) {
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut request = String::new();
+        loop {
+            let mut line = String::new();
+            match reader.read_line(&mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) if line == "\r\n" => break,
+                Ok(_) => request.push_str(&line),
+            }
+        }
+        let length = request.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned));
+        let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
+        if reader.read_exact(&mut body).is_err() {
+            return;
+        }
+        heard.lock().unwrap().push(request.clone());
+        answer(&request, &body, &mut writer);
+    }
+}
+
+/// Writes an answer with a body.
+pub fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8]) {
+    let head = format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+    // A client that went away is the test's business.
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+}
+
+/// Passes a request on to a registry, and its answer back with the registry's address replaced.
+pub fn forward(backend: &str, front: &str, request: &str, body: &[u8], stream: &mut TcpStream) {
+    let mut onward = TcpStream::connect(backend).unwrap();
+    let headers = request.lines().filter(|line| !line.to_lowercase().starts_with("authorization:") && !line.to_lowercase().starts_with("connection:"));
+    let mut head: String = headers.map(|line| format!("{line}\r\n")).collect();
+    head.push_str("Connection: close\r\n\r\n");
+    onward.write_all(head.as_bytes()).unwrap();
+    onward.write_all(body).unwrap();
+    let mut answer = Vec::new();
+    onward.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).replace(backend, front).replace("Connection: close\r\n", "");
+    let _ = stream.write_all(head.replace("\r\nConnection: close", "").as_bytes()).and_then(|()| stream.write_all(&answer[end..]));
+}
