@@ -7,7 +7,7 @@ run wherever containers do. The output is the same at every run.
 import hashlib, io, json, gzip, os, shutil, struct, tarfile
 
 TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "images")
-TAGS = ["1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0", "nightly"]
+TAGS = ["1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0", "nightly", "2026.01", "2026.02", "2026.04.1"]
 
 
 def elf(machine, code, message):

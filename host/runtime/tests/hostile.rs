@@ -1,0 +1,154 @@
+//! Plugins that spin, grab memory or answer with nonsense: each ends in a clear error, in bounded
+//! time and memory. They are written by hand, as core modules of the canonical ABI.
+
+use dray_core::policy::{At, Grant, Limits, Plugin, SecretRef};
+use dray_engine::{
+    Error, Kind, Result, Secret,
+    plugin::{Facts, Filter, Images, Plugins},
+};
+use dray_runtime::{Runtime, Secrets, Settings};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A filter whose `select` has this body. Strings lie from byte 16 on; `describe` answers with
+/// them.
+fn filter(select: &str) -> Vec<u8> {
+    component("", "include dray:plugin/filter@0.1.0;", select)
+}
+
+fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
+    let module = format!(
+        r#"(module
+            {imports}
+            (memory (export "memory") 1)
+            (global $top (mut i32) (i32.const 4096))
+            (data (i32.const 16) "hostile")
+            (data (i32.const 32) "{{}}")
+            (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+                (local $at i32)
+                (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
+                (global.set $top (i32.add (local.get $at) (local.get 3)))
+                (local.get $at))
+            ;; name, version, summary, schemes, schema: pointer and length of each.
+            (func (export "dray:plugin/meta@0.1.0#describe") (result i32)
+                (i32.store (i32.const 64) (i32.const 16)) (i32.store (i32.const 68) (i32.const 7))
+                (i32.store (i32.const 72) (i32.const 16)) (i32.store (i32.const 76) (i32.const 7))
+                (i32.store (i32.const 80) (i32.const 16)) (i32.store (i32.const 84) (i32.const 7))
+                (i32.store (i32.const 88) (i32.const 16)) (i32.store (i32.const 92) (i32.const 0))
+                (i32.store (i32.const 96) (i32.const 32)) (i32.store (i32.const 100) (i32.const 2))
+                (i32.const 64))
+            (func (export "dray:plugin/tag-filter@0.1.0#select")
+                (param i32 i32 i32 i32 i32 i32) (result i32)
+                {select}))"#
+    );
+    let mut module = wat::parse_str(module).unwrap();
+    let mut resolve = wit_parser::Resolve::default();
+    resolve.push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")).unwrap();
+    let package = resolve.push_str("hostile.wit", &format!("package test:hostile; world hostile {{ {world} }}")).unwrap();
+    let world = resolve.select_world(&[package], Some("hostile")).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+    wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+struct Nothing;
+
+impl Secrets for Nothing {
+    fn get(&self, name: &SecretRef) -> Result<Secret> {
+        Err(Error::new(Kind::NotFound, name.to_string()))
+    }
+    fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
+        Ok(Vec::new())
+    }
+}
+
+impl Images for Nothing {
+    fn inspect(&self, _tags: Vec<String>) -> futures_core::future::BoxFuture<'_, Result<Vec<Facts>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("hostile.wasm");
+    std::fs::write(&path, wasm).unwrap();
+    let limits = Limits { memory: 4 << 20, call: Duration::from_millis(200) };
+    let plugin = Plugin { source: At { value: path, span: 0..0 }, grant: Grant::default(), limits };
+    let plugins = BTreeMap::from([("hostile".to_owned(), plugin)]);
+    let runtime = Runtime::new(Settings { cache: None, plugins, secrets: Arc::new(Nothing) });
+    runtime.filter("hostile", &serde_json::json!({})).await
+}
+
+async fn select(body: &str) -> Result<Vec<usize>> {
+    let filter = load(&filter(body)).await?;
+    filter.select("a", &["v1".to_owned(), "v2".to_owned()], "{}", Arc::new(Nothing)).await
+}
+
+/// `ok` with a list of indices at byte 128.
+fn answer(indices: &[u32]) -> String {
+    let stores: String = indices.iter().enumerate().map(|(at, index)| format!("(i32.store (i32.const {}) (i32.const {index}))", 128 + at * 4)).collect();
+    format!("{stores} (i32.store8 (i32.const 104) (i32.const 0)) (i32.store (i32.const 112) (i32.const 128)) (i32.store (i32.const 116) (i32.const {})) (i32.const 104)", indices.len())
+}
+
+#[track_caller]
+fn complains(result: Result<Vec<usize>>, about: &str) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind, Kind::Plugin);
+    assert!(error.text.contains("hostile") && error.text.contains(about), "{error}");
+}
+
+#[tokio::test]
+async fn an_honest_one_works() {
+    assert_eq!(select(&answer(&[1, 0])).await.unwrap(), [1, 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn one_that_spins_is_stopped_and_lets_others_work() {
+    let began = Instant::now();
+    let spinning = tokio::spawn(select("(loop (br 0)) (unreachable)"));
+    // One thread serves both: the guest must yield it.
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!spinning.is_finished() || began.elapsed() > Duration::from_millis(150));
+    complains(spinning.await.unwrap(), "ran for more than 200ms");
+    assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+#[tokio::test]
+async fn one_that_grabs_memory_is_stopped() {
+    complains(select("(loop (drop (memory.grow (i32.const 16))) (br 0)) (unreachable)").await, "more memory than 4 MiB");
+}
+
+#[tokio::test]
+async fn absurd_indices_are_refused() {
+    complains(select(&answer(&[0, 7])).await, "kept tag 7 of 2");
+    complains(select(&answer(&[1, 1])).await, "kept tag 1 twice");
+}
+
+#[tokio::test]
+async fn answers_outside_of_memory_are_refused() {
+    complains(select("(i32.const -16)").await, "");
+    complains(select("(i32.store8 (i32.const 104) (i32.const 0)) (i32.store (i32.const 112) (i32.const 128)) (i32.store (i32.const 116) (i32.const 2000000000)) (i32.const 104)").await, "");
+    complains(select("(unreachable)").await, "unreachable");
+}
+
+#[tokio::test]
+async fn what_is_no_plugin_is_refused_with_a_remedy() {
+    let module = wat::parse_str("(module)").unwrap();
+    let component = wat::parse_str("(component)").unwrap();
+    for (wasm, about) in [(b"junk".as_slice(), "no WebAssembly"), (&module, "core module"), (&component, "exports nothing")] {
+        let Err(error) = load(wasm).await else { panic!("{about}: loaded") };
+        assert!(error.text.contains(about), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_asks_for_files_does_not_get_them() {
+    let import = r#"(import "dray:plugin/files@0.1.0" "stat" (func (param i32 i32 i32)))"#;
+    let world = "import dray:plugin/files@0.1.0; export dray:plugin/meta@0.1.0; export dray:plugin/tag-filter@0.1.0;";
+    let Err(error) = load(&component(import, world, "(unreachable)")).await else { panic!("loaded") };
+    assert!(error.text.contains("dray:plugin/files"), "{error}");
+    assert!(error.help.unwrap().contains("wit/plugin.wit"));
+}
