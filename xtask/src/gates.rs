@@ -7,8 +7,24 @@ use anyhow::Result;
 pub fn run() -> Result<()> {
     for folder in ["", "plugins", "examples/plugins/calver"] {
         step(folder, "cargo", &["fmt", "--all", "--check"])?;
-        step(folder, "cargo", &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"])?;
+        step(
+            folder,
+            "cargo",
+            &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        )?;
     }
-    step("", "env", &["RUSTDOCFLAGS=-D warnings", "cargo", "doc", "--workspace", "--no-deps", "--locked", "--document-private-items"])?;
+    step(
+        "",
+        "env",
+        &[
+            "RUSTDOCFLAGS=-D warnings",
+            "cargo",
+            "doc",
+            "--workspace",
+            "--no-deps",
+            "--locked",
+            "--document-private-items",
+        ],
+    )?;
     step("", "cargo", &["deny", "--offline", "check", "bans", "licenses", "sources"])
 }

@@ -60,7 +60,12 @@ impl Toolchain {
     fn any() -> Result<Self> {
         let canonical = Canonical::read()?;
         let found = Self::rustup().or_else(Self::system);
-        found.with_context(|| format!("no toolchain for {TARGET} is here: run `rustup target add {TARGET}`, or install {}", canonical.install))
+        found.with_context(|| {
+            format!(
+                "no toolchain for {TARGET} is here: run `rustup target add {TARGET}`, or install {}",
+                canonical.install
+            )
+        })
     }
 
     fn version(&self) -> &str {
@@ -71,7 +76,9 @@ impl Toolchain {
 
     /// `cargo rustc`, set up so that neither paths nor line numbers get into the component.
     fn cargo(&self, folder: &Path) -> Result<Command> {
-        let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+        let home = env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
         let home = home.context("there is no home folder")?;
         let mut flags = vec![
             format!("--remap-path-prefix={}=/cargo", home.display()),
@@ -84,14 +91,25 @@ impl Toolchain {
                 flags.extend(["-Zlocation-detail=none".into(), "-Zfmt-debug=none".into()]);
                 let mut cargo = Command::new("/usr/bin/cargo");
                 let path = env::var("PATH").unwrap_or_default();
-                cargo.env("PATH", format!("/usr/bin:{path}")).env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
+                cargo
+                    .env("PATH", format!("/usr/bin:{path}"))
+                    .env("RUSTC", "/usr/bin/rustc")
+                    .env("RUSTC_BOOTSTRAP", "1");
                 cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19");
                 // rustup's own cargo, which runs this, names another toolchain to its children.
                 cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC_WRAPPER");
                 cargo
             }
         };
-        cargo.arg("rustc").args(["--lib", "--release", "--locked", "--target", TARGET, "--crate-type", "cdylib"]);
+        cargo.arg("rustc").args([
+            "--lib",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+            "--crate-type",
+            "cdylib",
+        ]);
         if let Toolchain::System { .. } = self {
             cargo.args(["-Z", "build-std=std,panic_abort"]);
         }
@@ -136,9 +154,13 @@ fn component(toolchain: &Toolchain, folder: &Path, package: Option<&str>, target
 }
 
 fn package_name(folder: &Path) -> Result<String> {
-    let text = fs::read_to_string(folder.join("Cargo.toml")).with_context(|| format!("read the Cargo.toml of {}", folder.display()))?;
+    let text = fs::read_to_string(folder.join("Cargo.toml"))
+        .with_context(|| format!("read the Cargo.toml of {}", folder.display()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("name = \""));
-    Ok(line.and_then(|rest| rest.split('"').next()).context("its Cargo.toml does not name the package")?.to_owned())
+    Ok(line
+        .and_then(|rest| rest.split('"').next())
+        .context("its Cargo.toml does not name the package")?
+        .to_owned())
 }
 
 fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
@@ -170,10 +192,19 @@ pub fn build() -> Result<()> {
         fs::write(folder.join(format!("{name}.wasm")), bytes)?;
     }
     let digests = components.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes)));
-    let manifest = Manifest { toolchain: toolchain.version().into(), sources: sources::digest(&top)?, components: digests.collect() };
+    let manifest = Manifest {
+        toolchain: toolchain.version().into(),
+        sources: sources::digest(&top)?,
+        components: digests.collect(),
+    };
     fs::write(Manifest::path(&top), serde_json::to_string_pretty(&manifest)? + "\n")?;
     if toolchain.version() != canonical.rustc {
-        println!("built with {}; what is committed must be built with {} ({})", toolchain.version(), canonical.rustc, canonical.install);
+        println!(
+            "built with {}; what is committed must be built with {} ({})",
+            toolchain.version(),
+            canonical.rustc,
+            canonical.install
+        );
     }
     Ok(())
 }
@@ -186,9 +217,19 @@ pub fn check() -> Result<()> {
         bail!("the canonical toolchain, {}, is not here: install {}", canonical.rustc, canonical.install);
     };
     let manifest = Manifest::read(&crate::top())?;
-    ensure!(manifest.toolchain == canonical.rustc, "plugins/prebuilt was built with {}, not with {}", manifest.toolchain, canonical.rustc);
-    let built: BTreeMap<String, Digest> = components(&toolchain)?.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect();
-    ensure!(built == manifest.components, "rebuilt components differ from plugins/prebuilt:\n{built:#?}\n{:#?}", manifest.components);
+    ensure!(
+        manifest.toolchain == canonical.rustc,
+        "plugins/prebuilt was built with {}, not with {}",
+        manifest.toolchain,
+        canonical.rustc
+    );
+    let built: BTreeMap<String, Digest> =
+        components(&toolchain)?.into_iter().map(|(name, bytes)| (name, Digest::of(&bytes))).collect();
+    ensure!(
+        built == manifest.components,
+        "rebuilt components differ from plugins/prebuilt:\n{built:#?}\n{:#?}",
+        manifest.components
+    );
     println!("plugins/prebuilt is what {} makes of the sources", canonical.rustc);
     Ok(())
 }

@@ -4,10 +4,11 @@ use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
 /// What the tests run: a program and Debian's package of it.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 6] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
+    ("runc", "runc"),
     ("htpasswd", "apache2-utils"),
     ("busybox", "busybox-static"),
 ];
@@ -24,22 +25,36 @@ fn missing() -> Vec<(&'static str, &'static str)> {
 /// Runs a command at the top of the repository.
 pub fn step(folder: &str, program: &str, arguments: &[&str]) -> Result<()> {
     println!("\n== {program} {}", arguments.join(" "));
-    let status = Command::new(program).args(arguments).current_dir(crate::top().join(folder)).env("CARGO_TERM_COLOR", "auto").status()?;
+    let status = Command::new(program)
+        .args(arguments)
+        .current_dir(crate::top().join(folder))
+        .env("CARGO_TERM_COLOR", "auto")
+        .status()?;
     ensure!(status.success(), "`{program} {}` failed", arguments.join(" "));
     Ok(())
 }
 
 /// Installs what the tests need, where apt is there, and runs every test.
 pub fn run() -> Result<()> {
-    let root = std::env::var("USER").is_ok_and(|user| user == "root") || Path::new("/root").metadata().is_ok() && std::fs::read_dir("/root").is_ok();
+    let root = std::env::var("USER").is_ok_and(|user| user == "root")
+        || Path::new("/root").metadata().is_ok() && std::fs::read_dir("/root").is_ok();
     if !missing().is_empty() && is_there("apt-get") && root {
         let packages: Vec<&str> = missing().into_iter().map(|(_, package)| package).collect();
         step("", "apt-get", &["update", "-qq"])?;
-        step("", "apt-get", &[&["install", "-y", "-qq", "--no-install-recommends"], packages.as_slice()].concat())?;
+        step(
+            "",
+            "apt-get",
+            &[&["install", "-y", "-qq", "--no-install-recommends"], packages.as_slice()].concat(),
+        )?;
     }
     for (program, package) in missing() {
         println!("left out: the tests against {program} (install {package} to run them)");
     }
+    match crate::plugins::build_one(&crate::top().join("examples/plugins/calver")) {
+        Ok(()) => {}
+        Err(error) => println!("left out: the example plugin calver: {error:#}"),
+    }
     step("", "cargo", &["test", "--workspace", "--locked"])?;
-    step("plugins", "cargo", &["test", "--workspace", "--locked"])
+    step("plugins", "cargo", &["test", "--workspace", "--locked"])?;
+    step("examples/plugins/calver", "cargo", &["test", "--locked"])
 }

@@ -136,7 +136,9 @@ pub struct Access {
 }
 
 #[derive(Args)]
-#[command(after_help = "Without --all and --platform, the image for this machine's platform is copied. One --platform copies that platform's image; several keep the index and copy their images alone.")]
+#[command(
+    after_help = "Without --all and --platform, the image for this machine's platform is copied. One --platform copies that platform's image; several keep the index and copy their images alone."
+)]
 pub struct CopyOptions {
     /// From where: docker://registry.example.com/app:1.0
     pub source: Reference,

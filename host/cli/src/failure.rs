@@ -46,7 +46,10 @@ impl Failure {
         match self {
             Failure::Policy { name, text, error } => {
                 for problem in &error.0 {
-                    print(&Shown { problem, source: NamedSource::new(name, text.clone()).with_language("toml") });
+                    print(&Shown {
+                        problem,
+                        source: NamedSource::new(name, text.clone()).with_language("toml"),
+                    });
                 }
             }
             Failure::Usage(error) | Failure::Failed(error) => {

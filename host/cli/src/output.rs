@@ -13,8 +13,12 @@ pub fn log(global: &Global, screen: &Screen) {
         (true, _) => "error",
         (false, 0) => "warn",
         (false, 1) => "warn,dray=info,dray_core=info,dray_engine=info,dray_runtime=info,dray_registry=info",
-        (false, 2) => "warn,dray=debug,dray_core=debug,dray_engine=debug,dray_runtime=debug,dray_registry=debug",
-        (false, _) => "info,dray=trace,dray_core=trace,dray_engine=trace,dray_runtime=trace,dray_registry=trace",
+        (false, 2) => {
+            "warn,dray=debug,dray_core=debug,dray_engine=debug,dray_runtime=debug,dray_registry=debug"
+        }
+        (false, _) => {
+            "info,dray=trace,dray_core=trace,dray_engine=trace,dray_runtime=trace,dray_registry=trace"
+        }
     };
     let base = fmt().with_env_filter(EnvFilter::new(level)).with_writer(screen.clone()).with_target(false);
     match global.log_format {

@@ -87,7 +87,11 @@ impl Out {
                     Action::Unchanged => writeln!(self.sink, "unchanged  {destination}"),
                     Action::Drop => writeln!(self.sink, "drop       {source} ({reason})"),
                     Action::Fail => {
-                        writeln!(self.sink, "fail       {source} -> {destination}: {}", entry.error.as_deref().unwrap_or_default())?;
+                        writeln!(
+                            self.sink,
+                            "fail       {source} -> {destination}: {}",
+                            entry.error.as_deref().unwrap_or_default()
+                        )?;
                         match &entry.help {
                             Some(help) => writeln!(self.sink, "           help: {help}"),
                             None => Ok(()),
@@ -106,7 +110,11 @@ impl Out {
             }
             Output::Text => {
                 let Totals { copy, unchanged, dropped, failed } = totals;
-                writeln!(self.sink, "{} to copy, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed", counted(*copy, "image"))?;
+                writeln!(
+                    self.sink,
+                    "{} to copy, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
+                    counted(*copy, "image")
+                )?;
             }
         }
         self.sink.flush()
@@ -129,9 +137,20 @@ fn describe(planned: &Planned) -> CopyReport {
         Planned::Copy(planned) => {
             let copy = &planned.copy;
             let digest = Some(copy.descriptor.digest.to_string());
-            CopyReport { digest, ..entry(&copy.rule, &copy.source.display, &copy.destination.display, copy.action, copy.reason.to_string()) }
+            CopyReport {
+                digest,
+                ..entry(
+                    &copy.rule,
+                    &copy.source.display,
+                    &copy.destination.display,
+                    copy.action,
+                    copy.reason.to_string(),
+                )
+            }
         }
-        Planned::Dropped { rule, source, by } => entry(rule, &source.display, "", Action::Drop, format!("dropped by {by}")),
+        Planned::Dropped { rule, source, by } => {
+            entry(rule, &source.display, "", Action::Drop, format!("dropped by {by}"))
+        }
         Planned::Failed { rule, source, destination, error } => CopyReport {
             error: Some(format!("failed to {error}")),
             help: error.help.clone(),

@@ -22,7 +22,13 @@ fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
     let plugins = match policy {
         Some(path) => {
             let loaded = policy::load(path)?;
-            let absolute = |plugin: Plugin| Plugin { source: At { value: loaded.base.join(&plugin.source.value), span: plugin.source.span.clone() }, ..plugin };
+            let absolute = |plugin: Plugin| Plugin {
+                source: At {
+                    value: loaded.base.join(&plugin.source.value),
+                    span: plugin.source.span.clone(),
+                },
+                ..plugin
+            };
             loaded.policy.plugins.into_iter().map(|(name, plugin)| (name, absolute(plugin))).collect()
         }
         None => BTreeMap::new(),
@@ -42,7 +48,9 @@ fn role(role: Role) -> &'static str {
 fn granted(plugin: &Listed) -> String {
     let mut parts: Vec<String> = match plugin.role {
         Role::Transport => vec!["files and hosts of its references".into()],
-        Role::Auth if plugin.origin == "built in" && plugin.name == "docker-config" => vec!["auth.json, config.json, credential helpers".into()],
+        Role::Auth if plugin.origin == "built in" && plugin.name == "docker-config" => {
+            vec!["auth.json, config.json, credential helpers".into()]
+        }
         Role::Auth => vec!["secrets named in its table".into()],
         Role::Filter => vec!["facts about images".into()],
     };
@@ -70,9 +78,20 @@ pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
     match options.output {
         Output::Json => println!("{:#}", listed.iter().map(describe).collect::<Value>()),
         Output::Text => {
-            println!("{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED", "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST");
+            println!(
+                "{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED",
+                "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST"
+            );
             for plugin in &listed {
-                println!("{:<14} {:<10} {:<8} {:<20} {:<20.20} {}", plugin.name, role(plugin.role), plugin.info.version, plugin.origin, plugin.digest, granted(plugin));
+                println!(
+                    "{:<14} {:<10} {:<8} {:<20} {:<20.20} {}",
+                    plugin.name,
+                    role(plugin.role),
+                    plugin.info.version,
+                    plugin.origin,
+                    plugin.digest,
+                    granted(plugin)
+                );
             }
         }
     }

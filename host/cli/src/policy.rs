@@ -25,10 +25,13 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let mut text = String::new();
     let (name, base) = if path == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::usage(format!("read the policy from standard input: {error}")))?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .map_err(|error| Failure::usage(format!("read the policy from standard input: {error}")))?;
         ("<stdin>".to_owned(), PathBuf::new())
     } else {
-        text = std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("read the policy {}: {error}", path.display())))?;
+        text = std::fs::read_to_string(path)
+            .map_err(|error| Failure::usage(format!("read the policy {}: {error}", path.display())))?;
         (path.display().to_string(), path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
@@ -45,8 +48,12 @@ impl Loaded {
         let known: Vec<String> = self.policy.rules.iter().map(|rule| rule.name.value.clone()).collect();
         for name in names {
             if !known.contains(name) {
-                let help = suggestion(name, known.iter().map(String::as_str)).unwrap_or_else(|| format!("its rules are {}", known.join(", ")));
-                let error = dray_engine::Error::new(dray_engine::Kind::Invalid, format!("find the rule `{name}`: {} has none of that name", self.name));
+                let help = suggestion(name, known.iter().map(String::as_str))
+                    .unwrap_or_else(|| format!("its rules are {}", known.join(", ")));
+                let error = dray_engine::Error::new(
+                    dray_engine::Kind::Invalid,
+                    format!("find the rule `{name}`: {} has none of that name", self.name),
+                );
                 return Err(Failure::Usage(error.help(help)));
             }
         }

@@ -41,12 +41,21 @@ impl Screen {
     pub fn watch(&self) -> Arc<Progress> {
         if !self.quiet && std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}");
+            let style = ProgressStyle::with_template(
+                "{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}",
+            );
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             *self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(bar);
         }
-        Arc::new(Progress { screen: self.clone(), planned: 0.into(), done: 0.into(), sent: 0.into(), expected: 0.into(), told: Mutex::new(Instant::now()) })
+        Arc::new(Progress {
+            screen: self.clone(),
+            planned: 0.into(),
+            done: 0.into(),
+            sent: 0.into(),
+            expected: 0.into(),
+            told: Mutex::new(Instant::now()),
+        })
     }
 
     fn clear(&self) {
@@ -102,7 +111,11 @@ impl Progress {
     fn refresh(&self) {
         let Some(bar) = self.screen.bar() else { return };
         bar.set_length(self.expected.load(Ordering::Relaxed));
-        bar.set_message(format!("{}/{} images", self.done.load(Ordering::Relaxed), self.planned.load(Ordering::Relaxed)));
+        bar.set_message(format!(
+            "{}/{} images",
+            self.done.load(Ordering::Relaxed),
+            self.planned.load(Ordering::Relaxed)
+        ));
     }
 
     fn line(&self, text: &str) {
@@ -120,8 +133,16 @@ impl Progress {
         let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if told.elapsed() > EVERY {
             *told = Instant::now();
-            let (expected, done, planned) = (self.expected.load(Ordering::Relaxed), self.done.load(Ordering::Relaxed), self.planned.load(Ordering::Relaxed));
-            self.line(&format!("{} of {} sent, {done} of {planned} images done", bytes(sent), bytes(expected)));
+            let (expected, done, planned) = (
+                self.expected.load(Ordering::Relaxed),
+                self.done.load(Ordering::Relaxed),
+                self.planned.load(Ordering::Relaxed),
+            );
+            self.line(&format!(
+                "{} of {} sent, {done} of {planned} images done",
+                bytes(sent),
+                bytes(expected)
+            ));
         }
     }
 
@@ -129,7 +150,9 @@ impl Progress {
         self.done.fetch_add(1, Ordering::Relaxed);
         let (source, destination) = (&copy.source, &copy.destination);
         match (copy.action, &copy.error) {
-            (Action::Copy, _) => self.line(&format!("copied {source} to {destination} ({})", bytes(copy.bytes))),
+            (Action::Copy, _) => {
+                self.line(&format!("copied {source} to {destination} ({})", bytes(copy.bytes)))
+            }
             (Action::Fail, error) => {
                 let error = error.as_deref().unwrap_or_default();
                 let help = copy.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
@@ -146,7 +169,9 @@ impl Progress {
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Started(copy) => tracing::info!("copying {} to {}: {}", copy.source, copy.destination, copy.reason),
+            Event::Started(copy) => {
+                tracing::info!("copying {} to {}: {}", copy.source, copy.destination, copy.reason)
+            }
             Event::Expected(count) => {
                 self.expected.fetch_add(count, Ordering::Relaxed);
                 self.refresh();

@@ -25,14 +25,18 @@ fn variable(name: &str) -> Option<PathBuf> {
 fn usual_places() -> Vec<PathBuf> {
     let home = env::home_dir();
     let below = |folder: Option<PathBuf>, rest: &str| folder.map(|folder| folder.join(rest));
-    let runtime = variable("XDG_RUNTIME_DIR").or_else(|| Some(format!("/run/containers/{}", rustix::process::getuid().as_raw()).into()));
+    let runtime = variable("XDG_RUNTIME_DIR")
+        .or_else(|| Some(format!("/run/containers/{}", rustix::process::getuid().as_raw()).into()));
     let runtime = match variable("XDG_RUNTIME_DIR") {
         Some(_) => below(runtime, "containers/auth.json"),
         None => below(runtime, "auth.json"),
     };
     let config = variable("XDG_CONFIG_HOME").or_else(|| below(home.clone(), ".config"));
     let docker = variable("DOCKER_CONFIG").or_else(|| below(home.clone(), ".docker"));
-    [runtime, below(config, "containers/auth.json"), below(docker, "config.json"), below(home, ".dockercfg")].into_iter().flatten().collect()
+    [runtime, below(config, "containers/auth.json"), below(docker, "config.json"), below(home, ".dockercfg")]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn read(path: &Path) -> Result<Option<(String, Secret)>> {
@@ -47,12 +51,16 @@ impl Secrets for UserSecrets {
     fn get(&self, name: &SecretRef) -> Result<Secret> {
         let missing = |why: String| Error::new(Kind::NotFound, format!("read the secret {name}: {why}"));
         match name {
-            SecretRef::Env(variable) => match env::var(variable) {
-                Ok(value) => Ok(Secret::new(value)),
-                Err(_) => Err(missing("there is no such environment variable".into()).help(format!("set {variable}"))),
-            },
+            SecretRef::Env(variable) => {
+                match env::var(variable) {
+                    Ok(value) => Ok(Secret::new(value)),
+                    Err(_) => Err(missing("there is no such environment variable".into())
+                        .help(format!("set {variable}"))),
+                }
+            }
             SecretRef::File(path) => {
-                let text = fs::read_to_string(self.base.join(path)).map_err(|error| missing(error.to_string()))?;
+                let text =
+                    fs::read_to_string(self.base.join(path)).map_err(|error| missing(error.to_string()))?;
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
         }
@@ -60,7 +68,9 @@ impl Secrets for UserSecrets {
 
     fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
         if let Some(path) = &self.authfile {
-            let file = read(path)?.ok_or_else(|| Error::new(Kind::NotFound, format!("read {}: there is no such file", path.display())))?;
+            let file = read(path)?.ok_or_else(|| {
+                Error::new(Kind::NotFound, format!("read {}: there is no such file", path.display()))
+            })?;
             return Ok(vec![file]);
         }
         usual_places().iter().filter_map(|path| read(path).transpose()).collect()

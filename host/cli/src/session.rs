@@ -1,10 +1,6 @@
 //! What a command works with: plugins, places, the client, registries that dray serves itself.
 
-use crate::{
-    args::Access,
-    failure::Failure,
-    secrets::UserSecrets,
-};
+use crate::{args::Access, failure::Failure, secrets::UserSecrets};
 use dray_core::policy::{At, Call, Plugin, Policy, PolicyError, Problem, Registry, Tls, plugin_config};
 use dray_engine::{
     Error, Places, Secret,
@@ -34,7 +30,11 @@ struct Lazy {
 }
 
 impl Credentials for Lazy {
-    fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> futures_core::future::BoxFuture<'a, dray_engine::Result<Option<Credential>>> {
+    fn lookup<'a>(
+        &'a self,
+        registry: &'a str,
+        repository: &'a str,
+    ) -> futures_core::future::BoxFuture<'a, dray_engine::Result<Option<Credential>>> {
         Box::pin(async move {
             let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
             let provider = self.loaded.get_or_try_init(load).await?;
@@ -50,7 +50,9 @@ fn lazy(runtime: &Arc<Runtime>, call: Call) -> Arc<dyn Credentials> {
 /// Proxies as the environment names them; the lower-case names go first, and HTTP_PROXY in upper
 /// case alone is what curl calls dangerous only in CGI programs.
 fn proxies() -> Proxies {
-    let named = |names: [&str; 2]| names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    let named = |names: [&str; 2]| {
+        names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+    };
     Proxies {
         http: named(["http_proxy", "HTTP_PROXY"]),
         https: named(["https_proxy", "HTTPS_PROXY"]),
@@ -61,7 +63,11 @@ fn proxies() -> Proxies {
 pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
     let cache = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    Runtime::new(dray_runtime::Settings { cache: cache.map(|cache| cache.join("dray")), plugins, secrets: Arc::new(secrets) })
+    Runtime::new(dray_runtime::Settings {
+        cache: cache.map(|cache| cache.join("dray")),
+        plugins,
+        secrets: Arc::new(secrets),
+    })
 }
 
 fn user_agent() -> String {
@@ -71,15 +77,20 @@ fn user_agent() -> String {
 impl Session {
     /// For a command without a policy.
     pub fn without_policy(access: &Access) -> Result<Self, Failure> {
-        let base = env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
+        let base = env::current_dir()
+            .map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
         for path in [&access.authfile, &access.creds_file, &access.tls_ca].into_iter().flatten() {
             if !path.is_file() {
                 return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
             }
         }
-        let runtime = runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: access.authfile.clone() });
+        let runtime =
+            runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: access.authfile.clone() });
         let call = match &access.creds_file {
-            Some(path) => plugin_config("static", serde_json::json!({ "credentials": format!("file:{}", path.display()) })),
+            Some(path) => plugin_config(
+                "static",
+                serde_json::json!({ "credentials": format!("file:{}", path.display()) }),
+            ),
             None => plugin_config("docker-config", serde_json::json!({})),
         };
         let tls = TlsSettings {
@@ -88,8 +99,14 @@ impl Session {
             verify: !access.insecure,
             plain: if access.insecure { Plain::Fallback } else { Plain::Loopback },
         };
-        let default = RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..RegistrySettings::default() };
-        let client = Client::new(Settings { default, proxies: proxies(), user_agent: user_agent(), ..Settings::default() });
+        let default =
+            RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..RegistrySettings::default() };
+        let client = Client::new(Settings {
+            default,
+            proxies: proxies(),
+            user_agent: user_agent(),
+            ..Settings::default()
+        });
         let plugins: Arc<dyn Plugins> = runtime.clone();
         Ok(Session { places: Places::new(plugins, client, base) })
     }
@@ -141,7 +158,11 @@ impl From<Error> for SessionError {
     }
 }
 
-async fn auth(calls: &[Call], runtime: &Arc<Runtime>, problems: &mut Vec<Problem>) -> Vec<Arc<dyn Credentials>> {
+async fn auth(
+    calls: &[Call],
+    runtime: &Arc<Runtime>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<dyn Credentials>> {
     let mut providers = Vec::new();
     for call in calls {
         match runtime.auth(&call.plugin.value, &call.config).await {
@@ -152,7 +173,12 @@ async fn auth(calls: &[Call], runtime: &Arc<Runtime>, problems: &mut Vec<Problem
     providers
 }
 
-fn registry_settings(registry: &Registry, base: &Path, auth: Vec<Arc<dyn Credentials>>, origin: Option<Origin>) -> RegistrySettings {
+fn registry_settings(
+    registry: &Registry,
+    base: &Path,
+    auth: Vec<Arc<dyn Credentials>>,
+    origin: Option<Origin>,
+) -> RegistrySettings {
     let path = |path: &PathBuf| base.join(path);
     let tls = match &registry.tls {
         Tls::Off => TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
@@ -164,7 +190,13 @@ fn registry_settings(registry: &Registry, base: &Path, auth: Vec<Arc<dyn Credent
         },
     };
     let defaults = RegistrySettings::default();
-    RegistrySettings { concurrency: registry.concurrency.unwrap_or(defaults.concurrency), bandwidth: registry.bandwidth, tls, auth, origin }
+    RegistrySettings {
+        concurrency: registry.concurrency.unwrap_or(defaults.concurrency),
+        bandwidth: registry.bandwidth,
+        tls,
+        auth,
+        origin,
+    }
 }
 
 /// Serves a folder to this process alone: whoever else connects lacks the token.
@@ -172,8 +204,11 @@ async fn serve_storage(root: &Path, serve: bool) -> Result<Origin, Error> {
     let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
     let address = match serve {
         true => {
-            let failed = |error| Error::new(dray_engine::Kind::Invalid, format!("serve {}: {error}", root.display()));
-            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), Some(token.clone())).await.map_err(failed)?;
+            let failed =
+                |error| Error::new(dray_engine::Kind::Invalid, format!("serve {}: {error}", root.display()));
+            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), Some(token.clone()))
+                .await
+                .map_err(failed)?;
             let address = server.address();
             tokio::spawn(server.run());
             address.to_string()

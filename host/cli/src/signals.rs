@@ -22,7 +22,9 @@ impl Stop {
         let code = Arc::new(AtomicU8::new(0));
         let told = code.clone();
         tokio::spawn(async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
                 // The default of both is to end the process, which is safe at any time.
                 return std::future::pending().await;
             };

@@ -20,7 +20,8 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
     loaded.choose(&options.rules)?;
     let (session, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
-    let run = Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
+    let run =
+        Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
     let planned = counting(planning(rules, session.places.clone()), progress.clone());
     let report = run.carry_out(planned, stop.signal.clone()).await;
     progress.end();

@@ -34,7 +34,11 @@ fn only_the_runtime_names_wasmtime_and_only_the_cli_the_environment() {
             let path = file.unwrap().path();
             let Ok(text) = fs::read_to_string(&path) else { continue };
             assert!(member == "runtime" || !text.contains("wasmtime::"), "{} names wasmtime", path.display());
-            assert!(member == "cli" || !text.contains("env::var"), "{} reads the environment", path.display());
+            assert!(
+                member == "cli" || !text.contains("env::var"),
+                "{} reads the environment",
+                path.display()
+            );
         }
     }
 }

@@ -8,7 +8,9 @@ use support::{Fake, Running, World, respond};
 const IMAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
 
 fn rule(rest: &str) -> String {
-    format!("version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = \"oci:{IMAGES}\"\nto = \"docker://m/a\"\n{rest}")
+    format!(
+        "version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = \"oci:{IMAGES}\"\nto = \"docker://m/a\"\n{rest}"
+    )
 }
 
 #[test]
@@ -55,7 +57,15 @@ fn a_plan_changes_nothing_and_says_what_is_due() {
     assert!(!world.path("m").exists());
     let plan = plan.json();
     assert_eq!(plan["summary"], serde_json::json!({ "copy": 3, "unchanged": 0, "dropped": 6, "failed": 0 }));
-    let drops: Vec<(&str, &str)> = plan["copies"].as_array().unwrap().iter().filter(|copy| copy["action"] == "drop").map(|copy| (copy["source"].as_str().unwrap().rsplit(':').next().unwrap(), copy["reason"].as_str().unwrap())).collect();
+    let drops: Vec<(&str, &str)> = plan["copies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|copy| copy["action"] == "drop")
+        .map(|copy| {
+            (copy["source"].as_str().unwrap().rsplit(':').next().unwrap(), copy["reason"].as_str().unwrap())
+        })
+        .collect();
     assert!(drops.contains(&("2.0.0", r#"dropped by semver {"range":"<2"}"#)), "{drops:?}");
     assert!(drops.contains(&("1.0.0", r#"dropped by glob {"exclude":true,"pattern":"1.0*"}"#)), "{drops:?}");
     world.dray(&["sync", "policy.toml"]).ok();
@@ -83,7 +93,13 @@ fn the_report_is_one_json_document() {
 #[test]
 fn a_policy_from_standard_input() {
     let world = World::new();
-    let mut child = world.command(&["sync", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = world
+        .command(&["sync", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(rule("tags = [\"1.0.0\"]").as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -93,7 +109,9 @@ fn a_policy_from_standard_input() {
 #[test]
 fn collisions_are_found_before_anything_is_copied() {
     let world = World::new();
-    let text = format!("version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = [\"oci:{IMAGES}\", \"oci:other\"]\nto = \"docker://m/x\"\n");
+    let text = format!(
+        "version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = [\"oci:{IMAGES}\", \"oci:other\"]\nto = \"docker://m/x\"\n"
+    );
     world.write("policy.toml", &text);
     // The other layout has one tag in common, with other content.
     world.dray(&["copy", "--all", &format!("oci:{IMAGES}:2.0.0"), "oci:other:1.0.0"]).ok();
@@ -101,7 +119,13 @@ fn collisions_are_found_before_anything_is_copied() {
     let ran = world.dray(&["sync", "policy.toml", "--output", "json", "--keep-going"]);
     assert_eq!(ran.code, 1);
     let report = ran.json();
-    let failed: Vec<&str> = report["copies"].as_array().unwrap().iter().filter(|copy| copy["action"] == "fail").map(|copy| copy["destination"].as_str().unwrap()).collect();
+    let failed: Vec<&str> = report["copies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|copy| copy["action"] == "fail")
+        .map(|copy| copy["destination"].as_str().unwrap())
+        .collect();
     assert_eq!(failed, ["docker://m/x:1.0.0", "docker://m/x:1.0.0"], "{report}");
     assert!(report["copies"].to_string().contains("with different content"));
     // What is the same in both is copied once.
@@ -117,10 +141,22 @@ fn signals_end_it_cleanly() {
         respond(stream, "404 Not Found", "", b"");
     });
     let world = World::new();
-    world.write("policy.toml", &format!("version = 1\n[[rule]]\nname = \"a\"\nfrom = \"docker://{}/a\"\nto = \"oci:out\"\n", slow.host));
+    world.write(
+        "policy.toml",
+        &format!(
+            "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"docker://{}/a\"\nto = \"oci:out\"\n",
+            slow.host
+        ),
+    );
     for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
         let before = slow.requests().len();
-        let mut running = Running(world.command(&["sync", "policy.toml", "--output", "json"]).stdout(Stdio::piped()).spawn().unwrap());
+        let mut running = Running(
+            world
+                .command(&["sync", "policy.toml", "--output", "json"])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
         while slow.requests().len() == before {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -144,19 +180,34 @@ fn referrers_travel_with_their_subject() {
     };
     world.dray(&["copy", "--all", &format!("oci:{IMAGES}:1.0.0"), "oci:src:1.0.0"]).ok();
     let config = put("{}");
-    let signature = format!(r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.example.signature","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2,"data":"e30="}},"layers":[],"subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{subject}","size":{size}}}}}"#);
-    let policy = |referrers: bool| world.write("policy.toml", &format!("version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = \"oci:src\"\nto = \"docker://m/a\"\nreferrers = {referrers}\n"));
+    let signature = format!(
+        r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"application/vnd.example.signature","config":{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{config}","size":2,"data":"e30="}},"layers":[],"subject":{{"mediaType":"application/vnd.oci.image.index.v1+json","digest":"{subject}","size":{size}}}}}"#
+    );
+    let policy = |referrers: bool| {
+        world.write("policy.toml", &format!("version = 1\n[registry.m]\nstorage = \"m\"\n[[rule]]\nname = \"a\"\nfrom = \"oci:src\"\nto = \"docker://m/a\"\nreferrers = {referrers}\n"))
+    };
     policy(true);
     world.dray(&["sync", "policy.toml"]).ok();
     // A signature appears later: the tag is unchanged, its referrers are not.
     let digest = put(&signature);
     let index = std::fs::read_to_string(world.path("src/index.json")).unwrap();
-    let entry = format!(r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":{}}}"#, signature.len());
-    std::fs::write(world.path("src/index.json"), index.replace("\"manifests\":[", &format!("\"manifests\":[{entry},"))).unwrap();
+    let entry = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{digest}","size":{}}}"#,
+        signature.len()
+    );
+    std::fs::write(
+        world.path("src/index.json"),
+        index.replace("\"manifests\":[", &format!("\"manifests\":[{entry},")),
+    )
+    .unwrap();
     let plan = world.dray(&["plan", "policy.toml"]).ok();
     assert!(plan.out.contains("1 referrers are missing"), "{}", plan.out);
     world.dray(&["sync", "policy.toml"]).ok();
-    let there = world.path(&format!("m/docker/registry/v2/repositories/a/_referrers/sha256/{}/sha256/{}/link", subject.hex(), digest.hex()));
+    let there = world.path(&format!(
+        "m/docker/registry/v2/repositories/a/_referrers/sha256/{}/sha256/{}/link",
+        subject.hex(),
+        digest.hex()
+    ));
     assert!(there.is_file(), "the signature is not a referrer of its subject");
     let again = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!((&again["summary"]["copied"], &again["summary"]["unchanged"]), (&0.into(), &1.into()));
@@ -164,8 +215,10 @@ fn referrers_travel_with_their_subject() {
 
 /// The index of the tag 1.0.0.
 fn first_index() -> std::path::PathBuf {
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(format!("{IMAGES}/index.json")).unwrap()).unwrap();
-    let digest = index["manifests"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(format!("{IMAGES}/index.json")).unwrap()).unwrap();
+    let digest =
+        index["manifests"][0]["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap().to_owned();
     format!("{IMAGES}/blobs/sha256/{digest}").into()
 }
 
@@ -173,9 +226,19 @@ fn first_index() -> std::path::PathBuf {
 fn plugins_can_be_looked_at() {
     let world = World::new();
     let listed = world.dray(&["plugin", "list", "--output", "json"]).ok().json();
-    let names: Vec<&str> = listed.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["docker", "oci", "dir", "docker-config", "static", "glob", "regex", "semver", "latest", "age"]);
-    assert!(listed.as_array().unwrap().iter().all(|plugin| plugin["digest"].as_str().unwrap().starts_with("sha256:")));
+    let names: Vec<&str> =
+        listed.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        ["docker", "oci", "dir", "docker-config", "static", "glob", "regex", "semver", "latest", "age"]
+    );
+    assert!(
+        listed
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|plugin| plugin["digest"].as_str().unwrap().starts_with("sha256:"))
+    );
     let semver = world.dray(&["plugin", "inspect", "semver"]).ok().json();
     assert_eq!(semver["kind"], "filter");
     assert!(semver["config_schema"]["properties"]["range"].is_object());
@@ -195,7 +258,8 @@ fn platforms_keep_the_index_where_they_can() {
     world.write("policy.toml", &rule("tags = [\"1.0.0\"]\nplatforms = [\"linux/arm64\", \"linux/amd64\"]"));
     let plan = world.dray(&["plan", "policy.toml"]).ok();
     assert!(plan.out.contains("1 of the wanted platforms are missing"), "{}", plan.out);
-    let missing = world.dray(&["copy", "--platform", "linux/s390x", &format!("oci:{IMAGES}:1.0.0"), "oci:out:1"]);
+    let missing =
+        world.dray(&["copy", "--platform", "linux/s390x", &format!("oci:{IMAGES}:1.0.0"), "oci:out:1"]);
     assert!(missing.code == 1 && missing.err.contains("linux/amd64, linux/arm64"), "{}", missing.err);
 }
 
@@ -206,7 +270,9 @@ fn the_examples_run() {
     let built = examples.join("plugins/calver/calver.wasm").is_file();
     assert!(built || std::env::var_os("DRAY_TEST_ALL").is_none(), "calver.wasm is not built");
     if !built {
-        eprintln!("left out: examples/calver.toml (build its plugin with `cargo xtask plugins examples/plugins/calver`)");
+        eprintln!(
+            "left out: examples/calver.toml (build its plugin with `cargo xtask plugins examples/plugins/calver`)"
+        );
     }
     let world = World::new();
     for (policy, copied) in [("quickstart", 3), ("calver", 2)] {
@@ -215,12 +281,19 @@ fn the_examples_run() {
         }
         // As it stands but for its paths, which would write into the repository.
         let text = std::fs::read_to_string(examples.join(format!("{policy}.toml"))).unwrap();
-        let text = text.replace("oci:images", &format!("oci:{IMAGES}")).replace("plugins/", &format!("{}/plugins/", examples.display()));
+        let text = text
+            .replace("oci:images", &format!("oci:{IMAGES}"))
+            .replace("plugins/", &format!("{}/plugins/", examples.display()));
         world.write(&format!("examples/{policy}.toml"), &text);
-        let report = world.dray(&["sync", &format!("examples/{policy}.toml"), "--output", "json"]).ok().json();
+        let report =
+            world.dray(&["sync", &format!("examples/{policy}.toml"), "--output", "json"]).ok().json();
         assert_eq!(report["summary"]["copied"], copied, "{report}");
         let again = world.dray(&["sync", &format!("examples/{policy}.toml")]).ok();
-        assert!(again.out.contains(&format!("0 images copied, {copied} unchanged, 0 failed")), "{}", again.out);
+        assert!(
+            again.out.contains(&format!("0 images copied, {copied} unchanged, 0 failed")),
+            "{}",
+            again.out
+        );
     }
     assert!(world.path("mirror/docker/registry/v2/repositories/samples/hello").is_dir());
 }

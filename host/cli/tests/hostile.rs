@@ -4,14 +4,20 @@
 mod support;
 
 use dray_core::Digest;
-use std::{io::Write, net::TcpStream, time::{Duration, Instant}};
+use std::{
+    io::Write,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 use support::{Fake, World, respond};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 fn manifest(blob: &Digest, size: usize) -> String {
     let config = Digest::of(b"{}");
-    format!(r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{blob}","size":{size}}}]}}"#)
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{blob}","size":{size}}}]}}"#
+    )
 }
 
 fn path(request: &str) -> &str {
@@ -19,7 +25,8 @@ fn path(request: &str) -> &str {
 }
 
 fn serve_manifest(request: &str, stream: &mut TcpStream, body: &str) {
-    let headers = format!("Content-Type: {MANIFEST}\r\nDocker-Content-Digest: {}\r\n", Digest::of(body.as_bytes()));
+    let headers =
+        format!("Content-Type: {MANIFEST}\r\nDocker-Content-Digest: {}\r\n", Digest::of(body.as_bytes()));
     if request.starts_with("HEAD") {
         let head = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).unwrap();
@@ -29,7 +36,11 @@ fn serve_manifest(request: &str, stream: &mut TcpStream, body: &str) {
 }
 
 /// A registry of one image, whose layer is answered as the test likes.
-fn registry(layer: &'static [u8], size: usize, answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Fake {
+fn registry(
+    layer: &'static [u8],
+    size: usize,
+    answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static,
+) -> Fake {
     let body = manifest(&Digest::of(layer), size);
     Fake::start(move |request, stream| match path(request) {
         path if path.contains("/manifests/") => serve_manifest(request, stream, &body),
@@ -47,7 +58,9 @@ fn refused(fake: &Fake) -> String {
     assert!(began.elapsed() < Duration::from_secs(60));
     assert!(!world.path("out/index.json").exists(), "something was published");
     let left = world.path("out/blobs/sha256");
-    let left = std::fs::read_dir(left).map(|entries| entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count());
+    let left = std::fs::read_dir(left).map(|entries| {
+        entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with('.')).count()
+    });
     assert_eq!(left.unwrap_or(0), 0, "half-written files are left");
     ran.err
 }
@@ -78,16 +91,22 @@ fn a_blob_that_is_shorter_than_it_says() {
 #[test]
 fn a_download_that_breaks_goes_on_by_range() {
     let layer: &[u8] = b"0123456789";
-    let fake = registry(layer, 10, move |request, stream| match request.to_lowercase().contains("range: bytes=4-") {
-        true => respond(stream, "206 Partial Content", "Content-Range: bytes 4-9/10\r\n", &layer[4..]),
-        false => {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123");
-            let _ = stream.shutdown(std::net::Shutdown::Both);
+    let fake = registry(layer, 10, move |request, stream| {
+        match request.to_lowercase().contains("range: bytes=4-") {
+            true => respond(stream, "206 Partial Content", "Content-Range: bytes 4-9/10\r\n", &layer[4..]),
+            false => {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n0123");
+                let _ = stream.shutdown(std::net::Shutdown::Both);
+            }
         }
     });
     let world = World::new();
     world.dray(&["copy", &format!("docker://{}/a:1", fake.host), "oci:out:1"]).ok();
-    let blob = fake.requests().into_iter().filter(|request| path(request).ends_with(&Digest::of(layer).to_string())).collect::<Vec<_>>();
+    let blob = fake
+        .requests()
+        .into_iter()
+        .filter(|request| path(request).ends_with(&Digest::of(layer).to_string()))
+        .collect::<Vec<_>>();
     assert_eq!(blob.len(), 2, "{blob:?}");
 }
 
@@ -99,7 +118,9 @@ fn a_manifest_that_is_not_what_was_asked_for() {
         let headers = format!("Content-Type: {MANIFEST}\r\nDocker-Content-Digest: {named}\r\n");
         match request.starts_with("HEAD") {
             true => {
-                let _ = stream.write_all(format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                let _ = stream.write_all(
+                    format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).as_bytes(),
+                );
             }
             false => respond(stream, "200 OK", &headers, body.as_bytes()),
         }
@@ -125,7 +146,14 @@ fn a_manifest_without_end() {
 
 #[test]
 fn lists_that_lead_in_a_circle() {
-    let fake = Fake::start(|_, stream| respond(stream, "200 OK", "Link: </v2/a/tags/list?n=1&last=x>; rel=\"next\"\r\n", br#"{"name":"a","tags":["x"]}"#));
+    let fake = Fake::start(|_, stream| {
+        respond(
+            stream,
+            "200 OK",
+            "Link: </v2/a/tags/list?n=1&last=x>; rel=\"next\"\r\n",
+            br#"{"name":"a","tags":["x"]}"#,
+        )
+    });
     let world = World::new();
     let ran = world.dray(&["list-tags", &format!("docker://{}/a", fake.host)]);
     assert!(ran.code == 1 && ran.err.contains("lead back to"), "{}", ran.err);
@@ -144,7 +172,9 @@ fn credentials_stay_at_home() {
         match path(request) {
             path if path.contains("/manifests/") => serve_manifest(request, stream, &body),
             path if path.ends_with(&Digest::of(b"{}").to_string()) => respond(stream, "200 OK", "", b"{}"),
-            path => respond(stream, "307 Temporary Redirect", &format!("Location: http://{to}{path}\r\n"), b""),
+            path => {
+                respond(stream, "307 Temporary Redirect", &format!("Location: http://{to}{path}\r\n"), b"")
+            }
         }
     });
     let world = World::new();
@@ -174,10 +204,22 @@ fn an_upload_elsewhere_gets_no_credentials() {
     let world = World::new();
     world.write("creds", "bob:secret\n");
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
-    world.dray(&["copy", "--creds-file", "creds", &format!("oci:{image}:1.0.0"), &format!("docker://{}/a:1", fake.host)]).ok();
+    world
+        .dray(&[
+            "copy",
+            "--creds-file",
+            "creds",
+            &format!("oci:{image}:1.0.0"),
+            &format!("docker://{}/a:1", fake.host),
+        ])
+        .ok();
     let strayed = elsewhere.requests();
     assert_eq!(strayed.len(), 3);
-    assert!(strayed.iter().all(|request| request.starts_with("PUT /upload?id=1&digest=") && !request.to_lowercase().contains("authorization")), "{strayed:?}");
+    assert!(
+        strayed.iter().all(|request| request.starts_with("PUT /upload?id=1&digest=")
+            && !request.to_lowercase().contains("authorization")),
+        "{strayed:?}"
+    );
 }
 
 #[test]

@@ -14,7 +14,16 @@ fn images(world: &World, host: &str, tags: &[&str]) {
     let layout = world.path("built");
     for tag in tags {
         build(&layout, tag, &busybox);
-        world.tool("skopeo", &["copy", "--all", "--dest-tls-verify=false", &format!("oci:built:{tag}"), &format!("docker://{host}/team/busybox:{tag}")]);
+        world.tool(
+            "skopeo",
+            &[
+                "copy",
+                "--all",
+                "--dest-tls-verify=false",
+                &format!("oci:built:{tag}"),
+                &format!("docker://{host}/team/busybox:{tag}"),
+            ],
+        );
     }
 }
 
@@ -99,7 +108,11 @@ fn basic_auth_increments_and_podman() {
     images(&world, &source.host, &["1.0", "1.1", "2.0"]);
     world.tool("htpasswd", &["-Bbc", "users", "bob", "s3cret:x"]);
     let users = world.path("users");
-    let destination = Registry::start(&world, "basic", &format!("  htpasswd: {{ realm: test, path: {} }}", users.display()));
+    let destination = Registry::start(
+        &world,
+        "basic",
+        &format!("  htpasswd: {{ realm: test, path: {} }}", users.display()),
+    );
     let policy = format!(
         "version = 1\n[registry.\"{}\"]\nauth = {{ provider = \"static\", username = \"bob\", password = \"file:password\" }}\n[[rule]]\nname = \"busybox\"\nfrom = \"docker://{}/team/busybox\"\nto = \"docker://{}/mirror/{{path}}\"\ntags = [{{ filter = \"semver\", range = \"1\" }}]\n",
         destination.host, source.host, destination.host
@@ -108,7 +121,12 @@ fn basic_auth_increments_and_podman() {
     world.write("password", "s3cret:x\n");
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!(summary(&report), (2, 0, 0));
-    let there = |tag: &str| world.digest(&format!("docker://{}/mirror/team/busybox:{tag}", destination.host), &["--creds", "bob:s3cret:x"]);
+    let there = |tag: &str| {
+        world.digest(
+            &format!("docker://{}/mirror/team/busybox:{tag}", destination.host),
+            &["--creds", "bob:s3cret:x"],
+        )
+    };
     let here = |tag: &str| world.digest(&format!("docker://{}/team/busybox:{tag}", source.host), &[]);
     assert_eq!((there("1.0"), there("1.1")), (here("1.0"), here("1.1")));
 
@@ -117,18 +135,36 @@ fn basic_auth_increments_and_podman() {
     destination.requests();
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!(summary(&report), (0, 2, 0));
-    let heads = |requests: Vec<String>| requests.into_iter().filter(|request| request.contains("/manifests/") && request.ends_with("200")).collect::<Vec<_>>();
+    let heads = |requests: Vec<String>| {
+        requests
+            .into_iter()
+            .filter(|request| request.contains("/manifests/") && request.ends_with("200"))
+            .collect::<Vec<_>>()
+    };
     for requests in [heads(source.requests()), heads(destination.requests())] {
         assert_eq!(requests.len(), 2, "{requests:?}");
         assert!(requests.iter().all(|request| request.starts_with("HEAD ")), "{requests:?}");
     }
 
     // One tag moves, one is added: only these are copied, and no blob that is there is sent.
-    world.tool("skopeo", &["copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", &format!("docker://{}/team/busybox:2.0", source.host), &format!("docker://{}/team/busybox:1.0", source.host)]);
+    world.tool(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            &format!("docker://{}/team/busybox:2.0", source.host),
+            &format!("docker://{}/team/busybox:1.0", source.host),
+        ],
+    );
     images(&world, &source.host, &["1.2"]);
     let plan = world.dray(&["plan", "policy.toml", "--output", "json", "--detailed-exitcode"]);
     assert_eq!(plan.code, 3);
-    assert_eq!(plan.json()["summary"], serde_json::json!({ "copy": 2, "unchanged": 1, "dropped": 1, "failed": 0 }));
+    assert_eq!(
+        plan.json()["summary"],
+        serde_json::json!({ "copy": 2, "unchanged": 1, "dropped": 1, "failed": 0 })
+    );
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!(summary(&report), (2, 1, 0));
     assert!(report["summary"]["bytes"].as_u64().unwrap() < 20_000, "{report}");
@@ -136,11 +172,35 @@ fn basic_auth_increments_and_podman() {
 
     // podman takes it and runs it.
     let image = format!("{}/mirror/team/busybox:1.2", destination.host);
-    let root = ["--root", world.path("podman").to_str().unwrap(), "--runroot", world.path("podman-run").to_str().unwrap(), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"].map(str::to_owned);
-    let podman = |more: &[&str]| world.tool("podman", &[root.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), more].concat());
+    let root = [
+        "--root",
+        world.path("podman").to_str().unwrap(),
+        "--runroot",
+        world.path("podman-run").to_str().unwrap(),
+        "--storage-driver",
+        "vfs",
+        "--cgroup-manager",
+        "cgroupfs",
+    ]
+    .map(str::to_owned);
+    let podman = |more: &[&str]| {
+        world.tool("podman", &[root.iter().map(String::as_str).collect::<Vec<_>>().as_slice(), more].concat())
+    };
     podman(&["pull", "--tls-verify=false", "--creds", "bob:s3cret:x", &image]);
     if has("runc") {
-        let said = podman(&["--runtime", "runc", "run", "--rm", "--network", "none", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", &image]);
+        let said = podman(&[
+            "--runtime",
+            "runc",
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+            &image,
+        ]);
         assert_eq!(said, format!("1.2 {}\n", dray_core::Platform::of_this_machine().architecture));
     }
 
@@ -170,25 +230,46 @@ fn a_token_server() {
     let gate = Fake::start_raw(move |request, body, stream| {
         let me = me.get().unwrap();
         let line = request.lines().next().unwrap();
-        let header = |name: &str| request.lines().find_map(|line| line.to_lowercase().starts_with(&format!("{name}: ")).then(|| line[name.len() + 2..].trim().to_owned()));
+        let header = |name: &str| {
+            request.lines().find_map(|line| {
+                line.to_lowercase()
+                    .starts_with(&format!("{name}: "))
+                    .then(|| line[name.len() + 2..].trim().to_owned())
+            })
+        };
         if line.starts_with("GET /token?") {
             // base64 of bob:secret
             let known = header("authorization").as_deref() == Some("Basic Ym9iOnNlY3JldA==");
-            let scope = line.contains("scope=repository%3Amirror%2Fbusybox%3Apull%2Cpush") || line.contains("scope=repository%3Amirror%2Fbusybox%3Apull");
+            let scope = line.contains("scope=repository%3Amirror%2Fbusybox%3Apull%2Cpush")
+                || line.contains("scope=repository%3Amirror%2Fbusybox%3Apull");
             return match known && scope && line.contains("service=test") {
-                true => respond(stream, "200 OK", "Content-Type: application/json\r\n", br#"{"token":"t0ken","expires_in":300}"#),
+                true => respond(
+                    stream,
+                    "200 OK",
+                    "Content-Type: application/json\r\n",
+                    br#"{"token":"t0ken","expires_in":300}"#,
+                ),
                 false => respond(stream, "401 Unauthorized", "", b""),
             };
         }
         if header("authorization").as_deref() != Some("Bearer t0ken") {
-            let challenge = format!("WWW-Authenticate: Bearer realm=\"http://{me}/token\",service=\"test\",scope=\"repository:mirror/busybox:pull\"\r\n");
+            let challenge = format!(
+                "WWW-Authenticate: Bearer realm=\"http://{me}/token\",service=\"test\",scope=\"repository:mirror/busybox:pull\"\r\n"
+            );
             return respond(stream, "401 Unauthorized", &challenge, b"");
         }
         support::forward(&backend, me, request, body, stream);
     });
     own.set(gate.host.clone()).unwrap();
     world.write("auth.json", &format!(r#"{{"auths":{{"{}":{{"auth":"Ym9iOnNlY3JldA=="}}}}}}"#, gate.host));
-    let copied = world.dray(&["copy", "--all", "--authfile", "auth.json", &format!("docker://{}/team/busybox:1.0", source.host), &format!("docker://{}/mirror/busybox:1.0", gate.host)]);
+    let copied = world.dray(&[
+        "copy",
+        "--all",
+        "--authfile",
+        "auth.json",
+        &format!("docker://{}/team/busybox:1.0", source.host),
+        &format!("docker://{}/mirror/busybox:1.0", gate.host),
+    ]);
     copied.ok();
     let here = world.digest(&format!("docker://{}/team/busybox:1.0", source.host), &[]);
     assert_eq!(world.digest(&format!("docker://{}/mirror/busybox:1.0", behind.host), &[]), here);
@@ -221,7 +302,12 @@ fn a_destination_that_dies_and_comes_back() {
     let mut waited = 0;
     let arrived = || -> u64 {
         let Ok(uploads) = fs::read_dir(&uploads) else { return 0 };
-        uploads.flatten().filter_map(|upload| fs::metadata(upload.path().join("data")).ok()).map(|data| data.len()).max().unwrap_or(0)
+        uploads
+            .flatten()
+            .filter_map(|upload| fs::metadata(upload.path().join("data")).ok())
+            .map(|data| data.len())
+            .max()
+            .unwrap_or(0)
     };
     while arrived() < 8 << 20 {
         std::thread::sleep(Duration::from_millis(5));
@@ -229,15 +315,30 @@ fn a_destination_that_dies_and_comes_back() {
         assert!(waited < 4000, "the blob does not move");
     }
     destination.kill();
-    assert!(!world.path("destination/docker/registry/v2/repositories/big/_manifests/tags/big").exists(), "a tag names what is not there");
+    assert!(
+        !world.path("destination/docker/registry/v2/repositories/big/_manifests/tags/big").exists(),
+        "a tag names what is not there"
+    );
     std::thread::sleep(Duration::from_millis(300));
     destination.restart();
     let mut out = String::new();
     running.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
     assert!(running.0.wait().unwrap().success(), "{out}");
-    assert_eq!(world.digest(&format!("docker://{}/big:big", destination.host), &[]), world.digest("oci:built:big", &[]));
+    assert_eq!(
+        world.digest(&format!("docker://{}/big:big", destination.host), &[]),
+        world.digest("oci:built:big", &[])
+    );
     // All that the tag names is there: skopeo reads every byte.
-    world.tool("skopeo", &["copy", "--all", "--src-tls-verify=false", &format!("docker://{}/big:big", destination.host), "oci:again:big"]);
+    world.tool(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--src-tls-verify=false",
+            &format!("docker://{}/big:big", destination.host),
+            "oci:again:big",
+        ],
+    );
 }
 
 /// Debian's docker-registry refuses an index with missing children.
@@ -250,7 +351,10 @@ fn a_sparse_index_is_refused_before_a_blob_moves() {
     let destination = Registry::start(&world, "destination", "");
     build(&world.path("built"), "1.0", &fs::read("/bin/busybox").unwrap());
     let policy = |index: &str| {
-        let text = format!("version = 1\n[[rule]]\nname = \"a\"\nfrom = \"oci:built\"\nto = \"docker://{}/a\"\nplatforms = [\"linux/arm64\"]\n{index}", destination.host);
+        let text = format!(
+            "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"oci:built\"\nto = \"docker://{}/a\"\nplatforms = [\"linux/arm64\"]\n{index}",
+            destination.host
+        );
         world.write("policy.toml", &text);
     };
     policy("");
@@ -261,7 +365,10 @@ fn a_sparse_index_is_refused_before_a_blob_moves() {
     assert!(!destination.requests().iter().any(|request| request.contains("/blobs/")), "a blob was moved");
     policy("index = \"trim\"");
     world.dray(&["sync", "policy.toml"]).ok();
-    let raw = world.tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/a:1.0", destination.host)]);
+    let raw = world.tool(
+        "skopeo",
+        &["inspect", "--raw", "--tls-verify=false", &format!("docker://{}/a:1.0", destination.host)],
+    );
     let index: serde_json::Value = serde_json::from_str(&raw).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1);
     assert_eq!(index["manifests"][0]["platform"]["architecture"], "arm64");
@@ -281,7 +388,10 @@ fn shared_blobs_are_uploaded_once_and_mounted() {
     let mut policy = "version = 1\n".to_owned();
     for name in ["a", "b", "c"] {
         build(&world.path(name), name, &busybox);
-        policy += &format!("[[rule]]\nname = \"{name}\"\nfrom = \"oci:{name}\"\nto = \"docker://{}/team/{{name}}\"\n", destination.host);
+        policy += &format!(
+            "[[rule]]\nname = \"{name}\"\nfrom = \"oci:{name}\"\nto = \"docker://{}/team/{{name}}\"\n",
+            destination.host
+        );
     }
     world.write("policy.toml", &policy);
     destination.requests();
@@ -291,8 +401,12 @@ fn shared_blobs_are_uploaded_once_and_mounted() {
     let size = report["summary"]["mounted_bytes"].as_u64().unwrap();
     assert_eq!(size, 2 * (busybox.len().next_multiple_of(512) as u64 + 512 + 1024));
     let requests = destination.requests();
-    let mounts = requests.iter().filter(|request| request.contains("mount=") && request.ends_with("201")).count();
-    let puts = requests.iter().filter(|request| request.starts_with("PUT ") && request.contains("/blobs/uploads/")).count();
+    let mounts =
+        requests.iter().filter(|request| request.contains("mount=") && request.ends_with("201")).count();
+    let puts = requests
+        .iter()
+        .filter(|request| request.starts_with("PUT ") && request.contains("/blobs/uploads/"))
+        .count();
     // Uploaded: one shared layer, and a layer and a config for each of three images of two platforms.
     assert_eq!((mounts, puts), (2, 1 + 3 * 2 * 2), "{requests:#?}");
 }
@@ -326,7 +440,14 @@ fn directories_and_layouts_are_skopeos_too() {
     // Two at once lose nothing.
     let mut writers = Vec::new();
     for number in 0..8 {
-        writers.push(Running(world.command(&["copy", "--all", "oci:built:1.0", &format!("oci:shared:t{number}")]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()));
+        writers.push(Running(
+            world
+                .command(&["copy", "--all", "oci:built:1.0", &format!("oci:shared:t{number}")])
+                .stderr(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        ));
     }
     for mut writer in writers {
         assert!(writer.0.wait().unwrap().success());

@@ -176,7 +176,15 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_verify() {
-        for text in ["", "sha256:", "sha256:12", "md5:00", "sha256", &format!("sha256:{}", "A".repeat(64)), &format!("sha256:{}/..", "a".repeat(61))] {
+        for text in [
+            "",
+            "sha256:",
+            "sha256:12",
+            "md5:00",
+            "sha256",
+            &format!("sha256:{}", "A".repeat(64)),
+            &format!("sha256:{}/..", "a".repeat(61)),
+        ] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
         }
     }

@@ -82,6 +82,7 @@ pub struct Manifest {
 
 /// What a manifest names.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "few are alive at once, and a box would be in every user's way")]
 pub enum Children {
     /// Manifests.
     Index(Vec<Descriptor>),
@@ -147,8 +148,12 @@ impl Manifest {
         } else {
             let image: oci::ImageManifest = serde_json::from_slice(&body).map_err(malformed)?;
             let layers = image.layers().iter().map(descriptor);
-            let layers = layers.filter(|layer| !matches!(layer, Ok(layer) if media_type::is_foreign(&layer.media_type)));
-            let children = Children::Image { config: descriptor(image.config())?, layers: layers.collect::<Result<_, _>>()? };
+            let layers = layers
+                .filter(|layer| !matches!(layer, Ok(layer) if media_type::is_foreign(&layer.media_type)));
+            let children = Children::Image {
+                config: descriptor(image.config())?,
+                layers: layers.collect::<Result<_, _>>()?,
+            };
             (children, image.subject().as_ref().map(descriptor).transpose()?)
         };
         Ok(Manifest {
@@ -175,16 +180,23 @@ impl Shape {
         if media_type::is_manifest(stated) {
             // One body that is both an index and an image means different things to different
             // readers (OCI image specification, CVE-2021-41190).
-            let both = if media_type::is_index(stated) { self.layers.is_some() } else { self.manifests.is_some() };
+            let both =
+                if media_type::is_index(stated) { self.layers.is_some() } else { self.manifests.is_some() };
             return match both {
                 true => Err(ManifestError::Malformed("it is an index and an image at once".into())),
                 false => Ok(stated.into()),
             };
         }
         match (stated, &self.manifests, &self.layers) {
-            ("" | "application/json" | "text/plain" | "application/octet-stream", Some(_), None) => Ok(media_type::OCI_INDEX.into()),
-            ("" | "application/json" | "text/plain" | "application/octet-stream", None, Some(_)) => Ok(media_type::OCI_MANIFEST.into()),
-            (other, ..) => Err(ManifestError::Unsupported(if other.is_empty() { "(none)".into() } else { other.into() })),
+            ("" | "application/json" | "text/plain" | "application/octet-stream", Some(_), None) => {
+                Ok(media_type::OCI_INDEX.into())
+            }
+            ("" | "application/json" | "text/plain" | "application/octet-stream", None, Some(_)) => {
+                Ok(media_type::OCI_MANIFEST.into())
+            }
+            (other, ..) => {
+                Err(ManifestError::Unsupported(if other.is_empty() { "(none)".into() } else { other.into() }))
+            }
         }
     }
 }
@@ -192,7 +204,11 @@ impl Shape {
 fn descriptor(read: &oci::Descriptor) -> Result<Descriptor, ManifestError> {
     use base64::Engine as _;
     let malformed = |text: String| ManifestError::Malformed(text);
-    let digest: Digest = read.digest().to_string().parse().map_err(|error: crate::ParseDigestError| malformed(error.to_string()))?;
+    let digest: Digest = read
+        .digest()
+        .to_string()
+        .parse()
+        .map_err(|error: crate::ParseDigestError| malformed(error.to_string()))?;
     let data = read.data().as_ref().map(|data| base64::engine::general_purpose::STANDARD.decode(data));
     let data = data.transpose().map_err(|error| malformed(format!("data of {digest}: {error}")))?;
     if let Some(data) = &data
@@ -210,7 +226,12 @@ fn descriptor(read: &oci::Descriptor) -> Result<Descriptor, ManifestError> {
         digest,
         size: read.size(),
         artifact_type: read.artifact_type().as_ref().map(ToString::to_string),
-        annotations: read.annotations().iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        annotations: read
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
         platform,
         data,
     })
@@ -235,7 +256,10 @@ mod tests {
 
     #[test]
     fn the_body_tells_its_type_where_the_answer_does_not() {
-        let body = format!(r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{HEX}","size":3,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}}]}}"#, media_type::OCI_MANIFEST);
+        let body = format!(
+            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{}","digest":"{HEX}","size":3,"platform":{{"os":"linux","architecture":"arm","variant":"v7"}}}}]}}"#,
+            media_type::OCI_MANIFEST
+        );
         let manifest = Manifest::parse("application/json", body.into_bytes(), None).unwrap();
         assert_eq!(manifest.descriptor.media_type, media_type::OCI_INDEX);
         let Children::Index(children) = manifest.children else { panic!() };
@@ -244,7 +268,8 @@ mod tests {
 
     #[test]
     fn ambiguity_lies_and_old_schemas_are_refused() {
-        let both = format!(r#"{{"schemaVersion":2,"manifests":[],{}"#, &String::from_utf8(image("")).unwrap()[19..]);
+        let both =
+            format!(r#"{{"schemaVersion":2,"manifests":[],{}"#, &String::from_utf8(image("")).unwrap()[19..]);
         for (given, body) in [
             (media_type::OCI_INDEX, both.into_bytes()),
             (media_type::OCI_INDEX, image(&format!(r#""mediaType":"{}","#, media_type::OCI_MANIFEST))),
@@ -252,7 +277,11 @@ mod tests {
             ("text/html", b"<html>".to_vec()),
             ("application/vnd.acme", image("")),
         ] {
-            assert!(Manifest::parse(given, body.clone(), None).is_err(), "{given} {}", String::from_utf8_lossy(&body));
+            assert!(
+                Manifest::parse(given, body.clone(), None).is_err(),
+                "{given} {}",
+                String::from_utf8_lossy(&body)
+            );
         }
         let error = Manifest::parse("", image(""), Some(&HEX.parse().unwrap())).unwrap_err();
         assert!(matches!(error, ManifestError::Digest { .. }));
@@ -260,8 +289,12 @@ mod tests {
 
     #[test]
     fn inline_data_must_be_what_its_digest_says() {
-        let body = |data: &str| format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"m","digest":"{}","size":2,"data":"{data}"}},"layers":[]}}"#, Digest::of(b"{}")).into_bytes();
-        let Children::Image { config, .. } = Manifest::parse("", body("e30="), None).unwrap().children else { panic!() };
+        let body = |data: &str| {
+            format!(r#"{{"schemaVersion":2,"config":{{"mediaType":"m","digest":"{}","size":2,"data":"{data}"}},"layers":[]}}"#, Digest::of(b"{}")).into_bytes()
+        };
+        let Children::Image { config, .. } = Manifest::parse("", body("e30="), None).unwrap().children else {
+            panic!()
+        };
         assert_eq!(config.data.as_deref(), Some(b"{}".as_slice()));
         assert!(Manifest::parse("", body("e31="), None).is_err());
     }

@@ -79,7 +79,10 @@ mod tests {
     #[test]
     fn placeholders() {
         let names = Names { registry: "r.example", repository: "a/b" };
-        assert_eq!(names.fill("docker://m/{registry}/{path}-{name}:{tag}").unwrap(), "docker://m/r.example/a/b-b:{tag}");
+        assert_eq!(
+            names.fill("docker://m/{registry}/{path}-{name}:{tag}").unwrap(),
+            "docker://m/r.example/a/b-b:{tag}"
+        );
         assert_eq!(names.fill("x{nmae}"), Err("{nmae}".into()));
         assert_eq!(names.fill("x{name"), Err("{name".into()));
     }

@@ -78,7 +78,9 @@ impl fmt::Display for Reason {
             Reason::New => f.write_str("new at the destination"),
             Reason::Moved { from } => write!(f, "the destination has {}", from.short()),
             Reason::Same => f.write_str("same digest at both ends"),
-            Reason::Incomplete(count) => write!(f, "{count} of the wanted platforms are missing at the destination"),
+            Reason::Incomplete(count) => {
+                write!(f, "{count} of the wanted platforms are missing at the destination")
+            }
             Reason::Referrers(count) => write!(f, "{count} referrers are missing at the destination"),
         }
     }

@@ -37,7 +37,8 @@ impl Platform {
     /// Whether an image for `offered` is what was asked for by `self`. Without a variant, every
     /// variant is; arm64 and arm64/v8 are one.
     pub fn wants(&self, offered: &Platform) -> bool {
-        let normal = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref()) {
+        let normal = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref())
+        {
             ("arm64", Some("v8")) => None,
             (_, variant) => variant.map(str::to_owned),
         };
@@ -51,14 +52,19 @@ impl FromStr for Platform {
     type Err = ParsePlatformError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let good = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let good = |part: &&str| {
+            !part.is_empty()
+                && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        };
         let parts: Vec<&str> = text.split('/').collect();
         match parts.as_slice() {
-            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(good) => Ok(Platform {
-                os: (*os).into(),
-                architecture: (*architecture).into(),
-                variant: variant.first().map(|variant| (*variant).into()),
-            }),
+            [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(good) => {
+                Ok(Platform {
+                    os: (*os).into(),
+                    architecture: (*architecture).into(),
+                    variant: variant.first().map(|variant| (*variant).into()),
+                })
+            }
             _ => Err(ParsePlatformError(text.into())),
         }
     }

@@ -15,7 +15,9 @@ pub struct Reference {
 
 /// The text is no reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("read `{0}` as a reference: it must begin with a transport, as in docker://registry.example.com/app:1.0 or oci:folder:1.0")]
+#[error(
+    "read `{0}` as a reference: it must begin with a transport, as in docker://registry.example.com/app:1.0 or oci:folder:1.0"
+)]
 pub struct ParseReferenceError(String);
 
 impl FromStr for Reference {
@@ -24,7 +26,8 @@ impl FromStr for Reference {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseReferenceError(text.into());
         let (scheme, rest) = text.split_once(':').ok_or_else(error)?;
-        let good = scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let good =
+            scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !good || scheme.is_empty() || rest.is_empty() {
             return Err(error());
         }

@@ -107,8 +107,16 @@ mod tests {
             let digest = Digest::of(name.as_bytes());
             format!(r#"{{"mediaType":"{}","digest":"{digest}","size":1{rest}}}"#, media_type::OCI_MANIFEST)
         };
-        let platform = |os: &str, architecture: &str| format!(r#","platform":{{"os":"{os}","architecture":"{architecture}"}}"#);
-        let attests = |name: &str| format!(r#"{},"annotations":{{"{ATTESTED}":"{}"}}"#, platform("unknown", "unknown"), Digest::of(name.as_bytes()));
+        let platform = |os: &str, architecture: &str| {
+            format!(r#","platform":{{"os":"{os}","architecture":"{architecture}"}}"#)
+        };
+        let attests = |name: &str| {
+            format!(
+                r#"{},"annotations":{{"{ATTESTED}":"{}"}}"#,
+                platform("unknown", "unknown"),
+                Digest::of(name.as_bytes())
+            )
+        };
         let children = [
             child("amd", &platform("linux", "amd64")),
             child("arm", &platform("linux", "arm64")),
@@ -116,7 +124,10 @@ mod tests {
             child("arm-attestation", &attests("arm")),
             child("artifact", ""),
         ];
-        let body = format!(r#"{{"schemaVersion":2,"annotations":{{"k":"v"}},"manifests":[{}]}}"#, children.join(","));
+        let body = format!(
+            r#"{{"schemaVersion":2,"annotations":{{"k":"v"}},"manifests":[{}]}}"#,
+            children.join(",")
+        );
         Manifest::parse(media_type::OCI_INDEX, body.into_bytes(), None).unwrap()
     }
 

@@ -1,11 +1,6 @@
 //! A policy and its plugins brought together: what can be checked without a network is checked.
 
-use crate::{
-    Error, ImageChoice, Places,
-    compare::Wanted,
-    place::Spot,
-    plugin::Filter,
-};
+use crate::{Error, ImageChoice, Places, compare::Wanted, place::Spot, plugin::Filter};
 use dray_core::{
     Names, Reference,
     policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
@@ -77,7 +72,8 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         let names = Names { registry: &source.spot.place.location, repository: name };
         match destination(&names, &to.value, Some("tag"), places).await {
             Ok(spot) if spot.reference.as_deref().is_some_and(|reference| reference.contains(':')) => {
-                problems.push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
+                problems
+                    .push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
             }
             Ok(_) => {}
             Err(error) => {
@@ -103,21 +99,39 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     };
     debug_assert!(rule.index == IndexMode::Keep || !rule.platforms.is_empty());
     let wanted = Wanted { rule: rule.name.value.clone(), choice, referrers: rule.referrers };
-    (problems.len() == before).then(|| BoundRule { name: rule.name.value.clone(), from, to: to.value.clone(), tags, wanted })
+    (problems.len() == before).then(|| BoundRule {
+        name: rule.name.value.clone(),
+        from,
+        to: to.value.clone(),
+        tags,
+        wanted,
+    })
 }
 
-async fn bind_source(rule: &Rule, written: &At<Reference>, spot: Spot, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Source {
+async fn bind_source(
+    rule: &Rule,
+    written: &At<Reference>,
+    spot: Spot,
+    places: &Arc<Places>,
+    problems: &mut Vec<Problem>,
+) -> Source {
     if let (Some(reference), Some(_)) = (&spot.reference, &rule.tags) {
         let text = format!("`{}` names {reference}, and the rule has `tags` too", written.value);
         problems.push(Problem::new(text, written.span.clone()).help("say it once: in `from` or in `tags`"));
     }
     for literal in rule.tags.iter().flat_map(|tags| &tags.literals) {
         let sign = if literal.value.contains(':') { '@' } else { ':' };
-        let named = Reference { scheme: written.value.scheme.clone(), rest: format!("{}{sign}{}", written.value.rest, literal.value) };
+        let named = Reference {
+            scheme: written.value.scheme.clone(),
+            rest: format!("{}{sign}{}", written.value.rest, literal.value),
+        };
         match places.parse(&named, true).await {
             Ok((_, parsed)) if parsed.reference.as_ref() == Some(&literal.value) => {}
             Ok(_) => {
-                let text = format!("{}: knows no tags, so `{}` stands for nothing", written.value.scheme, literal.value);
+                let text = format!(
+                    "{}: knows no tags, so `{}` stands for nothing",
+                    written.value.scheme, literal.value
+                );
                 problems.push(Problem::new(text, literal.span.clone()));
             }
             Err(error) => problems.push(problem(error, &literal.span)),
@@ -166,14 +180,24 @@ pub fn in_call(error: Error, call: &Call) -> Problem {
 struct NoImages;
 
 impl crate::plugin::Images for NoImages {
-    fn inspect(&self, _tags: Vec<String>) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::plugin::Facts>>> {
+    fn inspect(
+        &self,
+        _tags: Vec<String>,
+    ) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::plugin::Facts>>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }
 
 /// The destination for some names. `tag` fills `{tag}`.
-pub(crate) async fn destination(names: &Names<'_>, to: &Reference, tag: Option<&str>, places: &Arc<Places>) -> crate::Result<Spot> {
-    let filled = names.fill(&to.rest).map_err(|placeholder| Error::invalid(format!("fill in {to}: `{placeholder}` stands for nothing")))?;
+pub(crate) async fn destination(
+    names: &Names<'_>,
+    to: &Reference,
+    tag: Option<&str>,
+    places: &Arc<Places>,
+) -> crate::Result<Spot> {
+    let filled = names
+        .fill(&to.rest)
+        .map_err(|placeholder| Error::invalid(format!("fill in {to}: `{placeholder}` stands for nothing")))?;
     let rest = match tag {
         Some(tag) => filled.replace("{tag}", tag),
         None => filled,
@@ -194,12 +218,21 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
                 (None, None) => Vec::new(),
             };
             for literal in literals {
-                let destination = if to.contains("{tag}") { to.replace("{tag}", &literal) } else { format!("{to}:{literal}") };
+                let destination = if to.contains("{tag}") {
+                    to.replace("{tag}", &literal)
+                } else {
+                    format!("{to}:{literal}")
+                };
                 let from = source.spot.endpoint(Some(&literal)).display;
                 match written.get(&destination) {
                     Some((other, by)) if *other != from => {
-                        let text = format!("`{from}` and `{other}` (rule `{by}`) would both be written to `{destination}`");
-                        problems.push(Problem::new(text, rule.to.span.clone()).help("tell them apart in `to`, for instance with {name} or {path}"));
+                        let text = format!(
+                            "`{from}` and `{other}` (rule `{by}`) would both be written to `{destination}`"
+                        );
+                        problems.push(
+                            Problem::new(text, rule.to.span.clone())
+                                .help("tell them apart in `to`, for instance with {name} or {path}"),
+                        );
                         return;
                     }
                     _ => {
@@ -215,5 +248,6 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     let help = suggestion(name, known.iter().copied());
     let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));
-    Error::new(crate::Kind::NotFound, format!("find the {what} `{name}`: there is none of that name")).help(help)
+    Error::new(crate::Kind::NotFound, format!("find the {what} `{name}`: there is none of that name"))
+        .help(help)
 }

@@ -79,7 +79,9 @@ impl BlobReader {
         }
         if self.rest.is_empty() {
             let Some(chunk) = self.raw().await? else {
-                return Err(self.wrong(&format!("it ended after {} of {} bytes", self.position, self.blob.size)));
+                return Err(
+                    self.wrong(&format!("it ended after {} of {} bytes", self.position, self.blob.size))
+                );
             };
             self.rest = chunk;
         }
@@ -134,7 +136,10 @@ impl BlobReader {
                     let short = self.segments.len() == 1 && self.position < self.blob.size;
                     if short && matches!(segment, Segment::Http(_)) {
                         // A body that ends early without an error: the rest may still be had.
-                        let error = Error::transient(format!("read {}: the answer ended after {} of {} bytes", self.blob.digest, self.position, self.blob.size));
+                        let error = Error::transient(format!(
+                            "read {}: the answer ended after {} of {} bytes",
+                            self.blob.digest, self.position, self.blob.size
+                        ));
                         self.pause(error).await?;
                         continue;
                     }
@@ -165,12 +170,17 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
     match segment {
         Segment::Inline(bytes) => Ok(Stream::Inline(Some(bytes.slice((from as usize).min(bytes.len())..)))),
         Segment::File { path, offset, length } => {
-            let files = place.files.as_ref().ok_or_else(|| Error::invalid(format!("read {path}: {} has no files", place.location)))?;
+            let files = place
+                .files
+                .as_ref()
+                .ok_or_else(|| Error::invalid(format!("read {path}: {} has no files", place.location)))?;
             let length = length.map(|length| length.saturating_sub(from));
             files.stream(path, offset + from, length).map(Stream::File)
         }
         Segment::Http(request) => {
-            let http = place.http.as_ref().ok_or_else(|| Error::invalid(format!("read {}: {} has no host", request.url, place.location)))?;
+            let http = place.http.as_ref().ok_or_else(|| {
+                Error::invalid(format!("read {}: {} has no host", request.url, place.location))
+            })?;
             Download::open(http, request, from).await.map(Stream::Http)
         }
     }

@@ -139,7 +139,11 @@ impl<K: Eq + Hash> Drop for Ticket<K> {
 mod tests {
     use super::*;
 
-    async fn yours(claims: &Arc<Claims<u8>>, repository: &str, sharing: Sharing) -> (Vec<String>, Ticket<u8>) {
+    async fn yours(
+        claims: &Arc<Claims<u8>>,
+        repository: &str,
+        sharing: Sharing,
+    ) -> (Vec<String>, Ticket<u8>) {
         match claims.claim(&1, repository, sharing).await {
             Claim::Yours { siblings, ticket } => (siblings, ticket),
             Claim::Held => panic!("{repository} has it already"),

@@ -7,7 +7,10 @@ use crate::{
     place::Spot,
     plugin::Naming,
 };
-use dray_core::{Action, Children, Copy, Descriptor, Digest, Endpoint, Manifest, Platform, Reason, media_type, policy::IndexMode, select, trim};
+use dray_core::{
+    Action, Children, Copy, Descriptor, Digest, Endpoint, Manifest, Platform, Reason, media_type,
+    policy::IndexMode, select, trim,
+};
 use std::{collections::HashSet, sync::Arc};
 
 /// Something that a plan holds.
@@ -108,9 +111,13 @@ pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wan
         }
         ImageChoice::One(platform) => {
             let index = read(manifest).await?;
-            let Children::Index(children) = &index.children else { return Ok(Resolved { descriptor, manifest: Some(index) }) };
+            let Children::Index(children) = &index.children else {
+                return Ok(Resolved { descriptor, manifest: Some(index) });
+            };
             let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
-            let selection = selection.context(|| shown.clone()).map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
+            let selection = selection
+                .context(|| shown.clone())
+                .map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
             match selection.kept.into_iter().find(|child| child.platform.is_some()) {
                 Some(descriptor) => Ok(Resolved { descriptor, manifest: None }),
                 None => Ok(Resolved { descriptor, manifest: Some(index) }),
@@ -120,7 +127,14 @@ pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wan
 }
 
 /// Decides on one tag. `absent`: the destination is known not to have it.
-pub(crate) async fn compare(source: &Spot, reference: Option<&str>, destination: &Spot, wanted: &Wanted, resolved: Resolved, absent: bool) -> Result<PlannedCopy> {
+pub(crate) async fn compare(
+    source: &Spot,
+    reference: Option<&str>,
+    destination: &Spot,
+    wanted: &Wanted,
+    resolved: Resolved,
+    absent: bool,
+) -> Result<PlannedCopy> {
     let Resolved { descriptor, manifest } = resolved;
     let tag = destination.reference.as_deref().or(reference);
     let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
@@ -139,7 +153,11 @@ pub(crate) async fn compare(source: &Spot, reference: Option<&str>, destination:
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
     let there = match absent {
         true => None,
-        false => destination.place.resolve(&destination.repository, at.as_deref()).await.context(|| format!("resolve {to}"))?,
+        false => destination
+            .place
+            .resolve(&destination.repository, at.as_deref())
+            .await
+            .context(|| format!("resolve {to}"))?,
     };
     let mut planned = PlannedCopy {
         copy: Copy {
@@ -159,7 +177,9 @@ pub(crate) async fn compare(source: &Spot, reference: Option<&str>, destination:
     };
     match there {
         None => {}
-        Some((there, _)) if there.digest != planned.copy.descriptor.digest => planned.copy.reason = Reason::Moved { from: there.digest },
+        Some((there, _)) if there.digest != planned.copy.descriptor.digest => {
+            planned.copy.reason = Reason::Moved { from: there.digest }
+        }
         Some(_) => planned.look_inside().await?,
     }
     Ok(planned)

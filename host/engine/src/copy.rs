@@ -30,7 +30,10 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())
         && named != resolved.descriptor.digest
     {
-        return Err(Error::invalid(format!("copy to {}: the source is {}", request.destination, resolved.descriptor.digest)));
+        return Err(Error::invalid(format!(
+            "copy to {}: the source is {}",
+            request.destination, resolved.descriptor.digest
+        )));
     }
     compare(&source, reference.as_deref(), &destination, &wanted, resolved, false).await
 }

@@ -26,20 +26,29 @@ pub(crate) enum Target {
 }
 
 /// The pairs of a rule's source: one, or one for each repository that its glob matches.
-pub(crate) async fn pairs(index: usize, rule: &BoundRule, source: &Source, places: &Arc<Places>) -> Result<Vec<Pair>> {
+pub(crate) async fn pairs(
+    index: usize,
+    rule: &BoundRule,
+    source: &Source,
+    places: &Arc<Places>,
+) -> Result<Vec<Pair>> {
     let mut spots = Vec::new();
     if source.pattern {
         let place = &source.spot.place;
         let listed = pages(|next| place.transport.repositories(place, next)).await;
         let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
-        for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository)) {
+        for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository))
+        {
             let mut spot = source.spot.clone();
             spot.written.rest = spot.written.rest.replace(&source.spot.repository, &repository);
             spot.repository = repository;
             spots.push(spot);
         }
         if spots.is_empty() {
-            return Err(Error::new(crate::Kind::NotFound, format!("find repositories: none of {} matches `{}`", place.location, source.spot.repository)));
+            return Err(Error::new(
+                crate::Kind::NotFound,
+                format!("find repositories: none of {} matches `{}`", place.location, source.spot.repository),
+            ));
         }
     } else {
         spots.push(source.spot.clone());

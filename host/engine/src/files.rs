@@ -111,7 +111,8 @@ impl Root {
         };
         let bytes = read().map_err(|error| self.failed("read", path, &error))?;
         if bytes.len() > DOCUMENT_LIMIT {
-            let text = format!("read {}: it is longer than {DOCUMENT_LIMIT} bytes", self.path.join(path).display());
+            let text =
+                format!("read {}: it is longer than {DOCUMENT_LIMIT} bytes", self.path.join(path).display());
             return Err(Error::invalid(text));
         }
         Ok(bytes)
@@ -142,7 +143,12 @@ impl Root {
     }
 
     /// Reads a stretch of a file on a thread of its own.
-    pub(crate) fn stream(&self, path: &str, offset: u64, length: Option<u64>) -> Result<mpsc::Receiver<Result<Bytes>>> {
+    pub(crate) fn stream(
+        &self,
+        path: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<mpsc::Receiver<Result<Bytes>>> {
         let open = || {
             let mut file = self.dir()?.open(path)?;
             file.seek(SeekFrom::Start(offset))?;
@@ -272,7 +278,10 @@ mod tests {
         assert!(!root.replace("a/index.json", None, b"2").unwrap());
         assert!(root.replace("a/index.json", Some(b"1"), b"2").unwrap());
         assert_eq!(root.read("a/index.json", 0, None).unwrap(), b"2");
-        assert_eq!(root.entries("a").unwrap(), [Entry { name: "index.json".into(), size: 1, directory: false }]);
+        assert_eq!(
+            root.entries("a").unwrap(),
+            [Entry { name: "index.json".into(), size: 1, directory: false }]
+        );
     }
 
     #[test]

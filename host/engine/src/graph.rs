@@ -19,12 +19,20 @@ const PAGES: usize = 100_000;
 ///
 /// # Errors
 /// Where it is not there, or not what was asked for.
-pub(crate) async fn read_manifest(place: &Arc<Place>, repository: &str, reference: Option<&str>, descriptor: Option<&Descriptor>) -> Result<Manifest> {
+pub(crate) async fn read_manifest(
+    place: &Arc<Place>,
+    repository: &str,
+    reference: Option<&str>,
+    descriptor: Option<&Descriptor>,
+) -> Result<Manifest> {
     let named = descriptor.map(|descriptor| descriptor.digest.to_string());
     let shown = named.as_deref().or(reference).unwrap_or("the image").to_owned();
     let read = async {
         if let Some(data) = descriptor.and_then(|descriptor| descriptor.data.clone()) {
-            return Ok((descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default(), data));
+            return Ok((
+                descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default(),
+                data,
+            ));
         }
         place.transport.fetch(place, repository, named.as_deref().or(reference)).await
     };
@@ -43,13 +51,17 @@ pub(crate) async fn read_manifest(place: &Arc<Place>, repository: &str, referenc
         && descriptor.size != manifest.descriptor.size
     {
         let (said, is) = (descriptor.size, manifest.descriptor.size);
-        return Err(Error::corrupt(format!("verify the manifest {shown}: it has {is} bytes where {said} were named")));
+        return Err(Error::corrupt(format!(
+            "verify the manifest {shown}: it has {is} bytes where {said} were named"
+        )));
     }
     Ok(manifest)
 }
 
 /// Reads a whole list, page by page.
-pub(crate) async fn pages<'a, T>(mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>) -> Result<Vec<T>> {
+pub(crate) async fn pages<'a, T>(
+    mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
+) -> Result<Vec<T>> {
     let (mut items, mut next) = (Vec::new(), None);
     let mut seen = HashSet::new();
     loop {
@@ -68,7 +80,11 @@ pub(crate) async fn pages<'a, T>(mut page: impl FnMut(Option<String>) -> BoxFutu
 }
 
 /// All manifests whose subject is this digest.
-pub(crate) async fn referrers(place: &Arc<Place>, repository: &str, subject: &Digest) -> Result<Vec<Descriptor>> {
+pub(crate) async fn referrers(
+    place: &Arc<Place>,
+    repository: &str,
+    subject: &Digest,
+) -> Result<Vec<Descriptor>> {
     let listed = pages(|next| place.transport.referrers(place, repository, subject, next)).await;
     listed.context(|| format!("list the referrers of {}", subject.short()))
 }
@@ -76,7 +92,10 @@ pub(crate) async fn referrers(place: &Arc<Place>, repository: &str, subject: &Di
 /// Reads a small blob into memory, verified.
 pub(crate) async fn read_blob(place: &Arc<Place>, repository: &str, blob: &Descriptor) -> Result<Vec<u8>> {
     if blob.size > DOCUMENT_LIMIT as u64 {
-        return Err(Error::invalid(format!("read {}: {} bytes are too many for a config", blob.digest, blob.size)));
+        return Err(Error::invalid(format!(
+            "read {}: {} bytes are too many for a config",
+            blob.digest, blob.size
+        )));
     }
     let _permits = pair(place.http.as_ref(), None).await;
     let mut reader = BlobReader::open(place, repository, blob).await?;
@@ -127,9 +146,16 @@ impl RepositoryImages {
         let mut image = top;
         for _ in 0..8 {
             let Children::Index(children) = &image.children else { break };
-            let real = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+            let real =
+                |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
             if platforms.is_empty() {
-                platforms.extend(children.iter().filter(real).filter_map(|child| child.platform.as_ref()).map(Platform::to_string));
+                platforms.extend(
+                    children
+                        .iter()
+                        .filter(real)
+                        .filter_map(|child| child.platform.as_ref())
+                        .map(Platform::to_string),
+                );
             }
             let Some(child) = children.iter().find(real) else { break };
             image = read_manifest(&self.place, &self.repository, None, Some(child)).await?;

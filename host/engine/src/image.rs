@@ -34,7 +34,9 @@ impl Image {
     pub async fn platform(&self, platform: &Platform) -> Result<Image> {
         let mut manifest = self.manifest.clone();
         while let Children::Index(children) = &manifest.children {
-            let chosen = select(children, std::slice::from_ref(platform)).ok().and_then(|selection| selection.kept.into_iter().next());
+            let chosen = select(children, std::slice::from_ref(platform))
+                .ok()
+                .and_then(|selection| selection.kept.into_iter().next());
             let Some(child) = chosen.or_else(|| children.first().cloned()) else { break };
             manifest = read_manifest(&self.spot.place, &self.spot.repository, None, Some(&child)).await?;
         }
@@ -47,7 +49,9 @@ impl Image {
     /// Where it has none, or it cannot be read.
     pub async fn config(&self) -> Result<Vec<u8>> {
         match &self.manifest.children {
-            Children::Image { config, .. } => read_blob(&self.spot.place, &self.spot.repository, config).await,
+            Children::Image { config, .. } => {
+                read_blob(&self.spot.place, &self.spot.repository, config).await
+            }
             Children::Index(_) => Err(Error::new(Kind::NotFound, "read the config: an empty index has none")),
         }
     }
@@ -60,7 +64,8 @@ impl Image {
 pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
     let spot = places.spot(reference, false).await?;
     if let Some(tag) = &spot.reference {
-        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already")).help("leave the tag out"));
+        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already"))
+            .help("leave the tag out"));
     }
     let listed = pages(|next| spot.place.transport.tags(&spot.place, &spot.repository, next)).await;
     listed.context(|| format!("list the tags of {reference}"))

@@ -43,14 +43,22 @@ impl Place {
     }
 
     /// What a tag or digest names, and the manifest where that came with it.
-    pub async fn resolve(self: &Arc<Self>, repository: &str, reference: Option<&str>) -> Result<Option<(Descriptor, Option<Manifest>)>> {
+    pub async fn resolve(
+        self: &Arc<Self>,
+        repository: &str,
+        reference: Option<&str>,
+    ) -> Result<Option<(Descriptor, Option<Manifest>)>> {
         match self.transport.resolve(self, repository, reference).await? {
             Found::Absent => Ok(None),
             Found::Named(descriptor) => {
-                if let Some(asked) = reference.and_then(|reference| reference.parse::<dray_core::Digest>().ok())
+                if let Some(asked) =
+                    reference.and_then(|reference| reference.parse::<dray_core::Digest>().ok())
                     && asked != descriptor.digest
                 {
-                    return Err(Error::corrupt(format!("resolve {asked}: {} answered with {}", self.location, descriptor.digest)));
+                    return Err(Error::corrupt(format!(
+                        "resolve {asked}: {} answered with {}",
+                        self.location, descriptor.digest
+                    )));
                 }
                 Ok(Some((descriptor, None)))
             }
@@ -127,10 +135,20 @@ impl Places {
 
     /// A stranger's transport gets the folder and the host that its user wrote, and no others.
     fn check(&self, transport: &dyn Transport, parsed: &Parsed, reference: &Reference) -> Result<()> {
-        let refuse = |what: &str| Err(Error::new(Kind::Denied, format!("open {reference}: the plugin {} asks for {what}, which the reference does not name", transport.name())));
+        let refuse = |what: &str| {
+            Err(Error::new(
+                Kind::Denied,
+                format!(
+                    "open {reference}: the plugin {} asks for {what}, which the reference does not name",
+                    transport.name()
+                ),
+            ))
+        };
         let written = |part: &str| !part.is_empty() && reference.rest.contains(part);
         if let Some(root) = &parsed.root
-            && (!written(root) || Path::new(root).components().any(|part| part == std::path::Component::ParentDir) && !reference.rest.starts_with(root))
+            && (!written(root)
+                || Path::new(root).components().any(|part| part == std::path::Component::ParentDir)
+                    && !reference.rest.starts_with(root))
         {
             return refuse(&format!("the folder {root}"));
         }
@@ -147,7 +165,12 @@ impl Places {
     pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<Spot> {
         let (transport, parsed) = self.parse(reference, pattern).await?;
         let place = self.open(transport, &reference.scheme, &parsed)?;
-        Ok(Spot { place, repository: parsed.repository, reference: parsed.reference, written: reference.clone() })
+        Ok(Spot {
+            place,
+            repository: parsed.repository,
+            reference: parsed.reference,
+            written: reference.clone(),
+        })
     }
 
     fn open(&self, transport: Arc<dyn Transport>, scheme: &str, parsed: &Parsed) -> Result<Arc<Place>> {
@@ -158,7 +181,10 @@ impl Places {
         if let Some(place) = open.get(&key) {
             return Ok(place.clone());
         }
-        let http = parsed.host.as_deref().map(|host| PlaceHttp::new(&self.client, host, &location, transport.granted_hosts()));
+        let http = parsed
+            .host
+            .as_deref()
+            .map(|host| PlaceHttp::new(&self.client, host, &location, transport.granted_hosts()));
         let place = Arc::new(Place {
             transport,
             scheme: scheme.into(),

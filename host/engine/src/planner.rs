@@ -64,14 +64,20 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
 /// Repositories that are written from more than one source are planned together, so that two
 /// tags that collide are found before either is copied.
 fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
-    let by_tag: HashSet<String> = pairs.iter().filter(|pair| matches!(pair.to, Target::ByTag)).map(|pair| rules[pair.rule].to.scheme.clone()).collect();
+    let by_tag: HashSet<String> = pairs
+        .iter()
+        .filter(|pair| matches!(pair.to, Target::ByTag))
+        .map(|pair| rules[pair.rule].to.scheme.clone())
+        .collect();
     let mut groups: HashMap<String, usize> = HashMap::new();
     let mut out: Vec<Vec<Pair>> = Vec::new();
     for pair in pairs {
         let scheme = &rules[pair.rule].to.scheme;
         // Where `{tag}` leads is known only tag by tag.
         let key = match &pair.to {
-            Target::Repository(spot) if !by_tag.contains(scheme) => format!("{}\n{}", spot.place.key(), spot.repository),
+            Target::Repository(spot) if !by_tag.contains(scheme) => {
+                format!("{}\n{}", spot.place.key(), spot.repository)
+            }
             _ => scheme.clone(),
         };
         let at = *groups.entry(key).or_insert_with(|| {
@@ -88,14 +94,22 @@ impl Planner {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }
 
-    async fn failed(&self, rule: &BoundRule, source: String, destination: String, error: Error) -> Result<(), Unwanted> {
+    async fn failed(
+        &self,
+        rule: &BoundRule,
+        source: String,
+        destination: String,
+        error: Error,
+    ) -> Result<(), Unwanted> {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
     async fn group(&self, mut group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
         let _ = match (group.len(), group.pop()) {
-            (1, Some(Pair { rule, source, to: Target::Repository(destination) })) => self.alone(rule, source, destination).await,
+            (1, Some(Pair { rule, source, to: Target::Repository(destination) })) => {
+                self.alone(rule, source, destination).await
+            }
             (_, Some(last)) => {
                 group.push(last);
                 self.together(group).await
@@ -109,7 +123,11 @@ impl Planner {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
-            Err(error) => return self.failed(rule, source.written.to_string(), destination.written.to_string(), error).await,
+            Err(error) => {
+                return self
+                    .failed(rule, source.written.to_string(), destination.written.to_string(), error)
+                    .await;
+            }
         };
         let known = match tags.len() {
             // One request more would be saved by none.
@@ -118,10 +136,19 @@ impl Planner {
         };
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
-            let absent = known.as_ref().is_some_and(|known| tag.is_some_and(|tag| !tag.contains(':') && !known.contains(tag)));
-            Candidate { rule: index, source: source.clone(), reference, destination: destination.clone(), absent }
+            let absent = known
+                .as_ref()
+                .is_some_and(|known| tag.is_some_and(|tag| !tag.contains(':') && !known.contains(tag)));
+            Candidate {
+                rule: index,
+                source: source.clone(),
+                reference,
+                destination: destination.clone(),
+                absent,
+            }
         });
-        let mut planned = stream::iter(candidates).map(|candidate| self.candidate(candidate, None)).buffered(TAGS);
+        let mut planned =
+            stream::iter(candidates).map(|candidate| self.candidate(candidate, None)).buffered(TAGS);
         while let Some(planned) = planned.next().await {
             self.send(planned).await?;
         }
@@ -149,8 +176,16 @@ impl Planner {
                     }
                 };
                 match destination {
-                    Ok(destination) => candidates.push(Candidate { rule: index, source: source.clone(), reference, destination, absent: false }),
-                    Err(error) => self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?,
+                    Ok(destination) => candidates.push(Candidate {
+                        rule: index,
+                        source: source.clone(),
+                        reference,
+                        destination,
+                        absent: false,
+                    }),
+                    Err(error) => {
+                        self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?
+                    }
                 }
             }
         }
@@ -192,11 +227,18 @@ impl Planner {
             .collect();
         contents.dedup();
         if contents.len() > 1 {
-            let sources: Vec<String> = candidates.iter().map(|(candidate, _)| candidate.source.endpoint(candidate.reference.as_deref()).display).collect();
+            let sources: Vec<String> = candidates
+                .iter()
+                .map(|(candidate, _)| candidate.source.endpoint(candidate.reference.as_deref()).display)
+                .collect();
             let collide = |(candidate, _): (Candidate, _)| {
                 let to = candidate.destination.endpoint(candidate.reference.as_deref()).display;
-                let text = format!("plan {to}: {} would be written to it, with different content", sources.join(" and "));
-                let error = Error::invalid(text).help("tell them apart in `to`, for instance with {name} or {path}, or narrow the tags");
+                let text = format!(
+                    "plan {to}: {} would be written to it, with different content",
+                    sources.join(" and ")
+                );
+                let error = Error::invalid(text)
+                    .help("tell them apart in `to`, for instance with {name} or {path}, or narrow the tags");
                 self.failure(&candidate, error)
             };
             return candidates.into_iter().map(collide).collect();
@@ -242,7 +284,9 @@ impl Planner {
             return Ok(Ok(vec![Some(reference.clone())]));
         }
         let (literals, filters) = match &rule.tags {
-            Some(tags) if tags.filters.is_empty() => return Ok(Ok(tags.literals.iter().cloned().map(Some).collect())),
+            Some(tags) if tags.filters.is_empty() => {
+                return Ok(Ok(tags.literals.iter().cloned().map(Some).collect()));
+            }
             Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
             None => (&[][..], &[][..]),
         };
@@ -253,17 +297,24 @@ impl Planner {
             Err(error) if error.kind == Kind::Unsupported => return Ok(Ok(vec![None])),
             Err(error) => return Ok(Err(error)),
         };
-        let images = Arc::new(RepositoryImages { place: source.place.clone(), repository: source.repository.clone() });
+        let images =
+            Arc::new(RepositoryImages { place: source.place.clone(), repository: source.repository.clone() });
         for filter in filters {
             let kept = filter.filter.select(&source.repository, &tags, &filter.config, images.clone()).await;
-            let kept = match kept.context(|| format!("filter the tags of {} with {}", source.written, filter.label)) {
+            let kept = match kept
+                .context(|| format!("filter the tags of {} with {}", source.written, filter.label))
+            {
                 Ok(kept) => kept,
                 Err(error) => return Ok(Err(error)),
             };
             let chosen: HashSet<usize> = kept.iter().copied().collect();
             for (at, tag) in tags.iter().enumerate() {
                 if !chosen.contains(&at) && !literals.contains(tag) {
-                    let dropped = Planned::Dropped { rule: rule.name.clone(), source: source.endpoint(Some(tag)), by: filter.label.clone() };
+                    let dropped = Planned::Dropped {
+                        rule: rule.name.clone(),
+                        source: source.endpoint(Some(tag)),
+                        by: filter.label.clone(),
+                    };
                     self.send(dropped).await?;
                 }
             }

@@ -189,25 +189,75 @@ pub trait Transport: Send + Sync {
     /// Hosts granted to the plugin beside those of its places.
     fn granted_hosts(&self) -> &[String];
     /// Reads what stands behind `scheme:`.
-    fn parse<'a>(&'a self, rest: &'a str, pattern: bool, registries: &'a [String]) -> BoxFuture<'a, Result<Parsed>>;
+    fn parse<'a>(
+        &'a self,
+        rest: &'a str,
+        pattern: bool,
+        registries: &'a [String],
+    ) -> BoxFuture<'a, Result<Parsed>>;
     /// Repositories of a place.
-    fn repositories<'a>(&'a self, place: &'a Arc<Place>, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>>;
+    fn repositories<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<String>>>;
     /// Tags of a repository.
-    fn tags<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>>;
+    fn tags<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<String>>>;
     /// What a tag or digest names now.
-    fn resolve<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<Found>>;
+    fn resolve<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        reference: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Found>>;
     /// A manifest's media type and bytes.
-    fn fetch<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<(String, Vec<u8>)>>;
+    fn fetch<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        reference: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(String, Vec<u8>)>>;
     /// Manifests whose subject is this digest.
-    fn referrers<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, subject: &'a Digest, next: Option<String>) -> BoxFuture<'a, Result<Page<Descriptor>>>;
+    fn referrers<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        subject: &'a Digest,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<Descriptor>>>;
     /// Where the bytes of a blob lie.
-    fn locate<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, blob: &'a Descriptor) -> BoxFuture<'a, Result<Vec<Segment>>>;
+    fn locate<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        blob: &'a Descriptor,
+    ) -> BoxFuture<'a, Result<Vec<Segment>>>;
     /// What the place can do as a destination.
     fn able<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>>;
     /// The next step of storing a blob.
-    fn store<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, incoming: &'a Incoming, state: Option<Vec<u8>>, last: Option<Outcome>) -> BoxFuture<'a, Result<Turn>>;
+    fn store<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        incoming: &'a Incoming,
+        state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> BoxFuture<'a, Result<Turn>>;
     /// Publishes a manifest.
-    fn publish<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, digest: &'a Digest, media_type: &'a str, body: &'a [u8], naming: &'a Naming) -> BoxFuture<'a, Result<()>>;
+    fn publish<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        digest: &'a Digest,
+        media_type: &'a str,
+        body: &'a [u8],
+        naming: &'a Naming,
+    ) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Facts about an image, for filters.
@@ -232,7 +282,13 @@ pub trait Images: Send + Sync {
 /// Chooses tags.
 pub trait Filter: Send + Sync {
     /// Indices of the tags to keep, in the order in which to copy; checked by the adapter.
-    fn select<'a>(&'a self, repository: &'a str, tags: &'a [String], config: &'a str, images: Arc<dyn Images>) -> BoxFuture<'a, Result<Vec<usize>>>;
+    fn select<'a>(
+        &'a self,
+        repository: &'a str,
+        tags: &'a [String],
+        config: &'a str,
+        images: Arc<dyn Images>,
+    ) -> BoxFuture<'a, Result<Vec<usize>>>;
 }
 
 /// What opens a registry.
@@ -262,7 +318,11 @@ pub struct Credential {
 /// Where credentials come from: a provider with its configuration bound to it.
 pub trait Credentials: Send + Sync {
     /// None: nothing for that registry here.
-    fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> BoxFuture<'a, Result<Option<Credential>>>;
+    fn lookup<'a>(
+        &'a self,
+        registry: &'a str,
+        repository: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Credential>>>;
 }
 
 /// Loads plugins by what they are needed for.
@@ -270,7 +330,15 @@ pub trait Plugins: Send + Sync {
     /// The transport of a scheme.
     fn transport<'a>(&'a self, scheme: &'a str) -> BoxFuture<'a, Result<Arc<dyn Transport>>>;
     /// A filter by name. Its configuration is checked against its schema.
-    fn filter<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
+    fn filter<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
     /// An auth provider by name. Its configuration is checked against its schema.
-    fn auth<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Credentials>>>;
+    fn auth<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Credentials>>>;
 }

@@ -63,13 +63,18 @@ struct Shared {
 impl Run {
     /// A run that has done nothing.
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
-        let shared = Shared { observer, blobs: Claims::new(), manifests: Claims::new(), subjects: Mutex::default() };
+        let shared =
+            Shared { observer, blobs: Claims::new(), manifests: Claims::new(), subjects: Mutex::default() };
         Run { shared: Arc::new(shared), options }
     }
 
     /// Carries out what comes, until the plan ends, something fails (and the rest is not wanted)
     /// or `stop` turns true. What is on its way then is dropped: nothing is half published.
-    pub async fn carry_out(&self, mut plan: mpsc::Receiver<Planned>, mut stop: watch::Receiver<bool>) -> Report {
+    pub async fn carry_out(
+        &self,
+        mut plan: mpsc::Receiver<Planned>,
+        mut stop: watch::Receiver<bool>,
+    ) -> Report {
         let begun = Instant::now();
         let mut report = Report::default();
         let mut copies = JoinSet::new();
@@ -154,7 +159,13 @@ fn account(copy: &dray_core::Copy) -> CopyReport {
     }
 }
 
-fn failure(rule: String, source: String, destination: String, digest: Option<String>, error: &Error) -> CopyReport {
+fn failure(
+    rule: String,
+    source: String,
+    destination: String,
+    digest: Option<String>,
+    error: &Error,
+) -> CopyReport {
     CopyReport {
         rule,
         source,
@@ -192,13 +203,32 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         Ok(abilities) => abilities,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
     };
-    let job = Arc::new(Job { shared, source, destination, abilities, referrers, sent: 0.into(), mounted: 0.into() });
+    let job = Arc::new(Job {
+        shared,
+        source,
+        destination,
+        abilities,
+        referrers,
+        sent: 0.into(),
+        mounted: 0.into(),
+    });
     let result = job.clone().top(&copy.descriptor, manifest, naming, &choice).await;
-    Ended { copy, result, sent: job.sent.load(Ordering::Relaxed), mounted: job.mounted.load(Ordering::Relaxed) }
+    Ended {
+        copy,
+        result,
+        sent: job.sent.load(Ordering::Relaxed),
+        mounted: job.mounted.load(Ordering::Relaxed),
+    }
 }
 
 impl Job {
-    async fn top(self: Arc<Self>, descriptor: &Descriptor, manifest: Option<Manifest>, naming: Naming, choice: &crate::ImageChoice) -> Result<()> {
+    async fn top(
+        self: Arc<Self>,
+        descriptor: &Descriptor,
+        manifest: Option<Manifest>,
+        naming: Naming,
+        choice: &crate::ImageChoice,
+    ) -> Result<()> {
         let manifest = match manifest {
             Some(manifest) => manifest,
             None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
@@ -249,7 +279,9 @@ impl Job {
         };
         // Wanted children are on their way; only the dropped ones will stay missing.
         let Kind::Missing(missing) = &refused.kind else { return Err(refused) };
-        let stays = |digest: &String| digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest);
+        let stays = |digest: &String| {
+            digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest)
+        };
         match missing.is_empty() || missing.iter().any(stays) {
             true => Err(sparse(place)),
             false => Ok(()),
@@ -269,10 +301,15 @@ impl Job {
     /// Copies a manifest by its digest, with all that it names.
     async fn manifest(self: Arc<Self>, descriptor: Descriptor, naming: Naming, depth: usize) -> Result<()> {
         if depth > DEPTH {
-            return Err(Error::invalid(format!("copy {}: manifests are nested deeper than {DEPTH}", descriptor.digest)));
+            return Err(Error::invalid(format!(
+                "copy {}: manifests are nested deeper than {DEPTH}",
+                descriptor.digest
+            )));
         }
         let key = (self.key(&descriptor.digest), String::new());
-        let Claim::Yours { ticket, .. } = self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await else {
+        let Claim::Yours { ticket, .. } =
+            self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await
+        else {
             return Ok(());
         };
         if !self.has(&descriptor).await? {
@@ -296,7 +333,8 @@ impl Job {
         if media_type::is_index(&descriptor.media_type) || !self.abilities.many {
             return Ok(false);
         }
-        let there = self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string())).await;
+        let there =
+            self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string())).await;
         Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
     }
 
@@ -319,7 +357,9 @@ impl Job {
             _ => Sharing::None,
         };
         let key = self.key(&blob.digest);
-        let Claim::Yours { siblings, ticket } = self.shared.blobs.claim(&key, &self.destination.1, sharing).await else {
+        let Claim::Yours { siblings, ticket } =
+            self.shared.blobs.claim(&key, &self.destination.1, sharing).await
+        else {
             return Ok(());
         };
         let observer = self.shared.observer.as_ref();
@@ -369,7 +409,8 @@ impl Job {
             None => None,
         };
         let Descriptor { digest, media_type, .. } = &manifest.descriptor;
-        let published = place.transport.publish(place, repository, digest, media_type, &manifest.body, naming).await;
+        let published =
+            place.transport.publish(place, repository, digest, media_type, &manifest.body, naming).await;
         published.map_err(|error| match &error.kind {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
             _ => error,
@@ -379,8 +420,11 @@ impl Job {
 }
 
 fn sparse(place: &Place) -> Error {
-    let text = format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
-    Error::new(Kind::Unsupported, text).help("set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all")
+    let text =
+        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
+    Error::new(Kind::Unsupported, text).help(
+        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
+    )
 }
 
 /// Waits for all; the first failure ends the others.
@@ -388,7 +432,9 @@ async fn all(mut tasks: JoinSet<Result<()>>) -> Result<()> {
     while let Some(done) = tasks.join_next().await {
         match done {
             Ok(done) => done?,
-            Err(error) if error.is_panic() => return Err(Error::new(Kind::Plugin, "copy a part of the image: dray itself failed")),
+            Err(error) if error.is_panic() => {
+                return Err(Error::new(Kind::Plugin, "copy a part of the image: dray itself failed"));
+            }
             Err(_) => return Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
         }
     }

@@ -37,7 +37,12 @@ struct Transfer<'a> {
 /// # Errors
 /// Where the source cannot be read, its bytes are not what their digest says, or the destination
 /// refuses them.
-pub(crate) async fn transfer(source: Side<'_>, destination: Side<'_>, incoming: &Incoming, observer: &dyn Observer) -> Result<Finish> {
+pub(crate) async fn transfer(
+    source: Side<'_>,
+    destination: Side<'_>,
+    incoming: &Incoming,
+    observer: &dyn Observer,
+) -> Result<Finish> {
     let transfer = Transfer { source, destination, blob: &incoming.blob, observer, reader: None, sent: 0 };
     let digest = &incoming.blob.digest;
     transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
@@ -67,7 +72,13 @@ impl Transfer<'_> {
             });
             state = Some(turn.state);
         }
-        Err(Error::new(crate::Kind::Plugin, format!("store it: the transport {} did not come to an end in {STEPS} steps", place.transport.name())))
+        Err(Error::new(
+            crate::Kind::Plugin,
+            format!(
+                "store it: the transport {} did not come to an end in {STEPS} steps",
+                place.transport.name()
+            ),
+        ))
     }
 
     async fn ask(&self, request: &Request) -> Result<Outcome> {
@@ -76,7 +87,10 @@ impl Transfer<'_> {
 
     fn http(&self) -> Result<&crate::http::PlaceHttp> {
         let place = self.destination.place;
-        place.http.as_ref().ok_or_else(|| Error::invalid(format!("write to {}: it has no host", place.location)))
+        place
+            .http
+            .as_ref()
+            .ok_or_else(|| Error::invalid(format!("write to {}: it has no host", place.location)))
     }
 
     /// A reader that stands at `offset`.
@@ -95,7 +109,10 @@ impl Transfer<'_> {
             }
         }
         if reader.position() != offset {
-            return Err(Error::new(crate::Kind::Plugin, format!("send from byte {offset}: no such place to begin")));
+            return Err(Error::new(
+                crate::Kind::Plugin,
+                format!("send from byte {offset}: no such place to begin"),
+            ));
         }
         Ok(reader)
     }
@@ -107,7 +124,10 @@ impl Transfer<'_> {
             return Err(Error::new(crate::Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
         }
         let destination = self.destination.place.clone();
-        let http = destination.http.as_ref().ok_or_else(|| Error::invalid(format!("write to {}: it has no host", destination.location)))?;
+        let http = destination
+            .http
+            .as_ref()
+            .ok_or_else(|| Error::invalid(format!("write to {}: it has no host", destination.location)))?;
         let source = self.source.place.clone();
         let permits = pair(source.http.as_ref(), Some(http)).await;
         let mut reader = self.reader(offset).await?;
@@ -117,7 +137,9 @@ impl Transfer<'_> {
             // Reading at the end verifies, so an empty blob is verified too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
-                for pace in [source.http.as_ref(), Some(http)].into_iter().flatten().filter_map(|http| http.pace()) {
+                for pace in
+                    [source.http.as_ref(), Some(http)].into_iter().flatten().filter_map(|http| http.pace())
+                {
                     pace.pass(chunk.len()).await;
                 }
                 let bytes = chunk.len() as u64;
@@ -137,7 +159,10 @@ impl Transfer<'_> {
 
     async fn write(&mut self, path: &str) -> Result<Outcome> {
         let place = self.destination.place;
-        let files = place.files.as_ref().ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
+        let files = place
+            .files
+            .as_ref()
+            .ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
         let source = self.source.place.clone();
         let permits = pair(source.http.as_ref(), None).await;
         let mut reader = self.reader(0).await?;

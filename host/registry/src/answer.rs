@@ -20,7 +20,10 @@ impl hyper::body::Body for Chunks {
     type Data = Bytes;
     type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         self.0.poll_recv(context).map(|chunk| {
             chunk.map(|chunk| {
                 chunk.map(|chunk| {
@@ -113,13 +116,18 @@ impl Fault {
 
     /// A chunk out of order (4.3.1).
     pub fn out_of_order(size: u64) -> Self {
-        let mut fault = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", format!("the upload stands at byte {size}"));
+        let mut fault = Self::new(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "BLOB_UPLOAD_INVALID",
+            format!("the upload stands at byte {size}"),
+        );
         fault.range = Some(format!("0-{}", size.saturating_sub(1)));
         fault
     }
 
     pub fn range(size: u64) -> Self {
-        let mut fault = Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "UNSUPPORTED", "the range cannot be satisfied");
+        let mut fault =
+            Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "UNSUPPORTED", "the range cannot be satisfied");
         fault.range = Some(format!("bytes */{size}"));
         fault
     }
@@ -133,13 +141,21 @@ impl Fault {
     }
 
     pub fn manifest_blob_unknown(digest: &str) -> Self {
-        let mut fault = Self::new(StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN", "manifest references a blob unknown to registry");
+        let mut fault = Self::new(
+            StatusCode::NOT_FOUND,
+            "MANIFEST_BLOB_UNKNOWN",
+            "manifest references a blob unknown to registry",
+        );
         fault.detail = json!({ "digest": digest });
         fault
     }
 
     pub fn too_large(limit: usize) -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID", format!("manifests have at most {limit} bytes"))
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "SIZE_INVALID",
+            format!("manifests have at most {limit} bytes"),
+        )
     }
 
     pub fn answer(self, head: bool) -> Answer {

@@ -8,7 +8,13 @@ use dray_core::Digest;
 use http_body_util::Either;
 use hyper::{HeaderMap, Response, StatusCode, header::RANGE};
 
-pub async fn get(storage: &Storage, name: &str, digest: &Digest, headers: &HeaderMap, head: bool) -> Result<Answer, Fault> {
+pub async fn get(
+    storage: &Storage,
+    name: &str,
+    digest: &Digest,
+    headers: &HeaderMap,
+    head: bool,
+) -> Result<Answer, Fault> {
     let (link, path) = (storage.layer_link(name, digest), storage.blob(digest));
     let size = blocking(storage, {
         let (digest, path) = (digest.clone(), path.clone());

@@ -15,12 +15,7 @@ use answer::{Answer, Fault};
 use hyper::{Method, Request, body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use route::Route;
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use storage::Storage;
 use tokio::net::TcpListener;
 
@@ -50,7 +45,11 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let authorization = token.map(|token| format!("Bearer {token}"));
-        Ok(Server { listener, address, registry: Arc::new(Registry { storage: Storage::new(root), authorization }) })
+        Ok(Server {
+            listener,
+            address,
+            registry: Arc::new(Registry { storage: Storage::new(root), authorization }),
+        })
     }
 
     /// Where it listens.
@@ -80,7 +79,10 @@ impl Server {
                     async move { Ok::<_, std::convert::Infallible>(registry.serve(request).await) }
                 });
                 let mut server = hyper::server::conn::http1::Builder::new();
-                let connection = server.timer(TokioTimer::new()).header_read_timeout(HEADERS).serve_connection(TokioIo::new(stream), service);
+                let connection = server
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEADERS)
+                    .serve_connection(TokioIo::new(stream), service);
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection broke");
                 }
@@ -93,7 +95,8 @@ impl Registry {
     async fn serve(&self, request: Request<Incoming>) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let head = method == Method::HEAD;
-        let answered = if self.admits(&request) { self.answer(request).await } else { Err(Fault::unauthorized()) };
+        let answered =
+            if self.admits(&request) { self.answer(request).await } else { Err(Fault::unauthorized()) };
         let answer = answered.unwrap_or_else(|fault| fault.answer(head));
         tracing::debug!(%method, %uri, status = answer.status().as_u16(), "answered");
         answer
@@ -112,16 +115,30 @@ impl Registry {
             (Method::GET | Method::HEAD, Route::Base) => Ok(answer::json(&serde_json::json!({}))),
             (Method::GET, Route::Catalog) => listing::catalog(storage, &query).await,
             (Method::GET, Route::Tags { name }) => listing::tags(storage, &name, &query).await,
-            (Method::GET, Route::Referrers { name, digest }) => listing::referrers(storage, &name, &digest, &query).await,
-            (method @ (Method::GET | Method::HEAD), Route::Manifest { name, reference }) => manifests::get(storage, &name, &reference, method == Method::HEAD).await,
-            (Method::PUT, Route::Manifest { name, reference }) => manifests::put(storage, &name, &reference, request).await,
-            (Method::DELETE, Route::Manifest { name, reference }) => manifests::delete(storage, &name, &reference).await,
-            (method @ (Method::GET | Method::HEAD), Route::Blob { name, digest }) => blobs::get(storage, &name, &digest, request.headers(), method == Method::HEAD).await,
+            (Method::GET, Route::Referrers { name, digest }) => {
+                listing::referrers(storage, &name, &digest, &query).await
+            }
+            (method @ (Method::GET | Method::HEAD), Route::Manifest { name, reference }) => {
+                manifests::get(storage, &name, &reference, method == Method::HEAD).await
+            }
+            (Method::PUT, Route::Manifest { name, reference }) => {
+                manifests::put(storage, &name, &reference, request).await
+            }
+            (Method::DELETE, Route::Manifest { name, reference }) => {
+                manifests::delete(storage, &name, &reference).await
+            }
+            (method @ (Method::GET | Method::HEAD), Route::Blob { name, digest }) => {
+                blobs::get(storage, &name, &digest, request.headers(), method == Method::HEAD).await
+            }
             (Method::DELETE, Route::Blob { name, digest }) => blobs::delete(storage, &name, &digest).await,
             (Method::POST, Route::Uploads { name }) => uploads::start(storage, &name, &query, request).await,
             (Method::GET, Route::Upload { name, id }) => uploads::status(storage, &name, &id).await,
-            (Method::PATCH, Route::Upload { name, id }) => uploads::append(storage, &name, &id, request).await,
-            (Method::PUT, Route::Upload { name, id }) => uploads::close(storage, &name, &id, &query, request).await,
+            (Method::PATCH, Route::Upload { name, id }) => {
+                uploads::append(storage, &name, &id, request).await
+            }
+            (Method::PUT, Route::Upload { name, id }) => {
+                uploads::close(storage, &name, &id, &query, request).await
+            }
             (Method::DELETE, Route::Upload { name, id }) => uploads::cancel(storage, &name, &id).await,
             _ => Err(Fault::unsupported()),
         }

@@ -13,7 +13,10 @@ use std::{fs, path::Path};
 /// A page of sorted names: `n` of them behind `last`. And the name behind which the next begins.
 fn page(names: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<String>), Fault> {
     let limit = match query.get("n") {
-        Some(text) => Some(text.parse::<usize>().map_err(|_| Fault::manifest_invalid(format!("`n` is a number, not {text}")))?),
+        Some(text) => Some(
+            text.parse::<usize>()
+                .map_err(|_| Fault::manifest_invalid(format!("`n` is a number, not {text}")))?,
+        ),
         None => None,
     };
     let last = query.get("last");
@@ -26,7 +29,10 @@ fn page(names: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<String
 
 fn with_next(mut answer: Answer, path: &str, query: &Query, next: Option<String>) -> Answer {
     if let (Some(last), Some(limit)) = (next, query.get("n")) {
-        let query: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("last", &last).append_pair("n", limit).finish();
+        let query: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("last", &last)
+            .append_pair("n", limit)
+            .finish();
         answer::set(&mut answer, "link", &format!("<{path}?{query}>; rel=\"next\""));
     }
     answer
@@ -59,7 +65,12 @@ pub async fn catalog(storage: &Storage, query: &Query) -> Result<Answer, Fault> 
     .await
 }
 
-fn repositories(storage: &Storage, folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Fault> {
+fn repositories(
+    storage: &Storage,
+    folder: &Path,
+    prefix: &str,
+    names: &mut Vec<String>,
+) -> Result<(), Fault> {
     for entry in storage.names(folder)? {
         if entry.starts_with(['_', '.']) {
             continue;
@@ -87,7 +98,12 @@ struct Typed {
     media_type: String,
 }
 
-pub async fn referrers(storage: &Storage, name: &str, subject: &Digest, query: &Query) -> Result<Answer, Fault> {
+pub async fn referrers(
+    storage: &Storage,
+    name: &str,
+    subject: &Digest,
+    query: &Query,
+) -> Result<Answer, Fault> {
     let (name, subject, wanted) = (name.to_owned(), subject.clone(), query.get("artifactType").cloned());
     blocking(storage, move |storage| {
         let mut manifests = Vec::new();
@@ -119,7 +135,10 @@ fn describe(body: Vec<u8>, digest: &Digest) -> Option<Value> {
     let referrer: Referrer = serde_json::from_slice(&body).ok()?;
     let manifest = Manifest::parse("", body, Some(digest)).ok()?;
     let mut described = json!({ "mediaType": manifest.descriptor.media_type, "digest": digest, "size": manifest.descriptor.size });
-    let artifact_type = referrer.artifact_type.filter(|stated| !stated.is_empty()).or(referrer.config.map(|config| config.media_type));
+    let artifact_type = referrer
+        .artifact_type
+        .filter(|stated| !stated.is_empty())
+        .or(referrer.config.map(|config| config.media_type));
     if let Some(artifact_type) = artifact_type {
         described["artifactType"] = artifact_type.into();
     }

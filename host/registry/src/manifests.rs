@@ -53,7 +53,9 @@ pub async fn get(storage: &Storage, name: &str, reference: &Reference, head: boo
         let digest = find(storage, &name, &reference)?;
         let body = match fs::read(storage.blob(&digest)) {
             Ok(body) => body,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Fault::manifest_unknown(&digest.to_string())),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Fault::manifest_unknown(&digest.to_string()));
+            }
             Err(error) => return Err(error.into()),
         };
         let length = body.len();
@@ -66,18 +68,31 @@ pub async fn get(storage: &Storage, name: &str, reference: &Reference, head: boo
     .await
 }
 
-pub async fn put(storage: &Storage, name: &str, reference: &Reference, request: Request<Incoming>) -> Result<Answer, Fault> {
+pub async fn put(
+    storage: &Storage,
+    name: &str,
+    reference: &Reference,
+    request: Request<Incoming>,
+) -> Result<Answer, Fault> {
     let given = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.split(';').next().unwrap_or_default().trim().to_owned();
-    let body = Limited::new(request.into_body(), LIMIT).collect().await.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-        true => Fault::too_large(LIMIT),
-        false => Fault::manifest_invalid(format!("the body broke off: {error}")),
+    let body = Limited::new(request.into_body(), LIMIT).collect().await.map_err(|error| {
+        match error.is::<http_body_util::LengthLimitError>() {
+            true => Fault::too_large(LIMIT),
+            false => Fault::manifest_invalid(format!("the body broke off: {error}")),
+        }
     })?;
     let (name, reference, body) = (name.to_owned(), reference.clone(), body.to_bytes());
     blocking(storage, move |storage| store(storage, &name, &reference, &given, body)).await
 }
 
-fn store(storage: &Storage, name: &str, reference: &Reference, given: &str, body: Bytes) -> Result<Answer, Fault> {
+fn store(
+    storage: &Storage,
+    name: &str,
+    reference: &Reference,
+    given: &str,
+    body: Bytes,
+) -> Result<Answer, Fault> {
     let expected = match reference {
         Reference::Digest(digest) => Some(digest),
         Reference::Tag(_) => None,
@@ -97,7 +112,10 @@ fn store(storage: &Storage, name: &str, reference: &Reference, given: &str, body
     let digest = &manifest.descriptor.digest;
     storage.put(digest, &body)?;
     if let Some(subject) = &manifest.subject {
-        storage.link(&storage.referrers(name, subject).join(digest.algorithm_name()).join(digest.hex()).join("link"), digest)?;
+        storage.link(
+            &storage.referrers(name, subject).join(digest.algorithm_name()).join(digest.hex()).join("link"),
+            digest,
+        )?;
     }
     storage.link(&storage.revision_link(name, digest), digest)?;
     if let Reference::Tag(tag) = reference {

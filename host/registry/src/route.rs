@@ -42,13 +42,19 @@ pub fn parse(path: &str) -> Result<Route, Fault> {
         [_, .., "tags", "list"] => Ok(Route::Tags { name: named(2)? }),
         [_, .., "blobs", "uploads"] => Ok(Route::Uploads { name: named(2)? }),
         [_, .., "blobs", "uploads", ""] => Ok(Route::Uploads { name: named(3)? }),
-        [_, .., "blobs", "uploads", id] => match id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
-            true => Ok(Route::Upload { name: named(3)?, id: id.into() }),
-            false => Err(Fault::upload_unknown()),
-        },
+        [_, .., "blobs", "uploads", id] => {
+            match id.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-') {
+                true => Ok(Route::Upload { name: named(3)?, id: id.into() }),
+                false => Err(Fault::upload_unknown()),
+            }
+        }
         [_, .., "blobs", digest] => Ok(Route::Blob { name: named(2)?, digest: self::digest(digest)? }),
-        [_, .., "referrers", digest] => Ok(Route::Referrers { name: named(2)?, digest: self::digest(digest)? }),
-        [_, .., "manifests", reference] => Ok(Route::Manifest { name: named(2)?, reference: self::reference(reference)? }),
+        [_, .., "referrers", digest] => {
+            Ok(Route::Referrers { name: named(2)?, digest: self::digest(digest)? })
+        }
+        [_, .., "manifests", reference] => {
+            Ok(Route::Manifest { name: named(2)?, reference: self::reference(reference)? })
+        }
         _ => Err(Fault::not_found()),
     }
 }
@@ -63,12 +69,18 @@ fn reference(text: &str) -> Result<Reference, Fault> {
     if text.contains(':') || text.contains("%3A") || text.contains("%3a") {
         return digest(text).map(Reference::Digest);
     }
-    if is_tag(text) { Ok(Reference::Tag(text.into())) } else { Err(Fault::manifest_invalid(format!("invalid tag {text}"))) }
+    if is_tag(text) {
+        Ok(Reference::Tag(text.into()))
+    } else {
+        Err(Fault::manifest_invalid(format!("invalid tag {text}")))
+    }
 }
 
 /// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2)
 pub fn is_tag(text: &str) -> bool {
-    let good = |(at, byte): (usize, u8)| byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-');
+    let good = |(at, byte): (usize, u8)| {
+        byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
+    };
     (1..=128).contains(&text.len()) && text.bytes().enumerate().all(good)
 }
 
@@ -81,7 +93,11 @@ fn name(parts: &[&str]) -> Result<String, Fault> {
 pub fn is_name(name: &str) -> bool {
     let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     let component = |component: &str| {
-        component.starts_with(plain) && component.ends_with(plain) && component.split(plain).all(|separator| matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-'))
+        component.starts_with(plain)
+            && component.ends_with(plain)
+            && component.split(plain).all(|separator| {
+                matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+            })
     };
     name.len() <= 255 && name.split('/').all(component)
 }
@@ -96,9 +112,25 @@ mod tests {
         assert_eq!(parse("/v2/").unwrap(), Route::Base);
         assert_eq!(parse("/v2/a/b/tags/list").unwrap(), Route::Tags { name: "a/b".into() });
         assert_eq!(parse("/v2/a/blobs/uploads/").unwrap(), Route::Uploads { name: "a".into() });
-        assert_eq!(parse(&format!("/v2/a/blobs/{digest}")).unwrap(), Route::Blob { name: "a".into(), digest: digest.clone() });
-        assert_eq!(parse(&format!("/v2/tags/list/manifests/{digest}")).unwrap(), Route::Manifest { name: "tags/list".into(), reference: Reference::Digest(digest) });
-        for bad in ["/v1/", "/v2/../x/tags/list", "/v2/A/tags/list", "/v2/a/blobs/sha256:12", "/v2/a/manifests/-x", "/v2/a/blobs/uploads/..", "/v2/a/b", "/v2/_x/tags/list", "/v2//tags/list"] {
+        assert_eq!(
+            parse(&format!("/v2/a/blobs/{digest}")).unwrap(),
+            Route::Blob { name: "a".into(), digest: digest.clone() }
+        );
+        assert_eq!(
+            parse(&format!("/v2/tags/list/manifests/{digest}")).unwrap(),
+            Route::Manifest { name: "tags/list".into(), reference: Reference::Digest(digest) }
+        );
+        for bad in [
+            "/v1/",
+            "/v2/../x/tags/list",
+            "/v2/A/tags/list",
+            "/v2/a/blobs/sha256:12",
+            "/v2/a/manifests/-x",
+            "/v2/a/blobs/uploads/..",
+            "/v2/a/b",
+            "/v2/_x/tags/list",
+            "/v2//tags/list",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -172,7 +172,10 @@ fn write_whole(path: &Path, content: &[u8], synced: bool) -> io::Result<()> {
 }
 
 /// Works with the storage on a thread that may block.
-pub async fn blocking<T: Send + 'static>(storage: &Storage, work: impl FnOnce(&Storage) -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+pub async fn blocking<T: Send + 'static>(
+    storage: &Storage,
+    work: impl FnOnce(&Storage) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
     let storage = storage.clone();
     tokio::task::spawn_blocking(move || work(&storage)).await?
 }

@@ -101,7 +101,12 @@ impl Upload {
     }
 
     /// Makes the upload a blob of its repository.
-    async fn finish(self, storage: &Storage, digest: Digest, hashed: Option<Digest>) -> Result<Answer, Fault> {
+    async fn finish(
+        self,
+        storage: &Storage,
+        digest: Digest,
+        hashed: Option<Digest>,
+    ) -> Result<Answer, Fault> {
         blocking(storage, move |storage| {
             let hashed = match hashed {
                 Some(hashed) => hashed,
@@ -109,7 +114,9 @@ impl Upload {
             };
             if hashed != digest {
                 fs::remove_dir_all(&self.folder)?;
-                return Err(Fault::digest_invalid(format!("the content has the digest {hashed}, not {digest}")));
+                return Err(Fault::digest_invalid(format!(
+                    "the content has the digest {hashed}, not {digest}"
+                )));
             }
             let path = storage.blob(&digest);
             if !path.is_file() {
@@ -136,7 +143,8 @@ fn httpdate(time: SystemTime) -> String {
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let of_year = day - (365 * year + year / 4 - year / 100);
     let shifted = (5 * of_year + 2) / 153;
-    let (month, date) = (if shifted < 10 { shifted + 3 } else { shifted - 9 }, of_year - (153 * shifted + 2) / 5 + 1);
+    let (month, date) =
+        (if shifted < 10 { shifted + 3 } else { shifted - 9 }, of_year - (153 * shifted + 2) / 5 + 1);
     let year = year + era * 400 + i64::from(month <= 2);
     format!("{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
@@ -161,7 +169,12 @@ fn created(name: &str, digest: &Digest) -> Answer {
 }
 
 /// POST: mounts, takes a whole blob, or begins an upload.
-pub async fn start(storage: &Storage, name: &str, query: &Query, request: Request<Incoming>) -> Result<Answer, Fault> {
+pub async fn start(
+    storage: &Storage,
+    name: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Answer, Fault> {
     if let Some(mount) = query.get("mount") {
         let digest = route::digest(mount)?;
         let from = query.get("from").filter(|from| route::is_name(from)).cloned();
@@ -169,7 +182,8 @@ pub async fn start(storage: &Storage, name: &str, query: &Query, request: Reques
             let (name, digest) = (name.to_owned(), digest.clone());
             move |storage| {
                 let Some(from) = from else { return Ok(false) };
-                let there = storage.follow(&storage.layer_link(&from, &digest))?.is_some() && storage.blob(&digest).is_file();
+                let there = storage.follow(&storage.layer_link(&from, &digest))?.is_some()
+                    && storage.blob(&digest).is_file();
                 if there {
                     storage.link(&storage.layer_link(&name, &digest), &digest)?;
                 }
@@ -213,9 +227,13 @@ fn in_order(upload: &Upload, request: &Request<Incoming>) -> Result<(), Fault> {
     let Some(range) = request.headers().get(CONTENT_RANGE) else { return Ok(()) };
     let size = upload.size()?;
     let range = range.to_str().unwrap_or_default().trim_start_matches("bytes").trim();
-    let parsed = range.split_once('-').and_then(|(first, last)| Some((first.parse::<u64>().ok()?, last.split('/').next()?.parse::<u64>().ok()?)));
-    let (first, last) = parsed.ok_or_else(|| Fault::upload_invalid("a Content-Range is written first-last"))?;
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let parsed = range.split_once('-').and_then(|(first, last)| {
+        Some((first.parse::<u64>().ok()?, last.split('/').next()?.parse::<u64>().ok()?))
+    });
+    let (first, last) =
+        parsed.ok_or_else(|| Fault::upload_invalid("a Content-Range is written first-last"))?;
+    let length =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if first != size || last < first {
         return Err(Fault::out_of_order(size));
     }
@@ -225,7 +243,12 @@ fn in_order(upload: &Upload, request: &Request<Incoming>) -> Result<(), Fault> {
     Ok(())
 }
 
-pub async fn append(storage: &Storage, name: &str, id: &str, request: Request<Incoming>) -> Result<Answer, Fault> {
+pub async fn append(
+    storage: &Storage,
+    name: &str,
+    id: &str,
+    request: Request<Incoming>,
+) -> Result<Answer, Fault> {
     let upload = Upload::find(storage, name, id)?;
     in_order(&upload, &request)?;
     upload.take(request.into_body(), None).await?;
@@ -233,7 +256,13 @@ pub async fn append(storage: &Storage, name: &str, id: &str, request: Request<In
 }
 
 /// PUT: the last chunk, or all of it, or nothing more.
-pub async fn close(storage: &Storage, name: &str, id: &str, query: &Query, request: Request<Incoming>) -> Result<Answer, Fault> {
+pub async fn close(
+    storage: &Storage,
+    name: &str,
+    id: &str,
+    query: &Query,
+    request: Request<Incoming>,
+) -> Result<Answer, Fault> {
     let upload = Upload::find(storage, name, id)?;
     let digest = query.get("digest").ok_or_else(|| Fault::digest_invalid("the query names no digest"))?;
     let digest = route::digest(digest)?;

@@ -26,20 +26,37 @@ pub(crate) struct WasmAuth {
 impl WasmAuth {
     pub fn new(plugin: Arc<Loaded>, config: &serde_json::Value, secrets: Arc<dyn Secrets>) -> Result<Self> {
         let indices = guest::credentials::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name)))?;
+        let indices = indices.map_err(|error| {
+            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
+        })?;
         // To name a secret in a provider's table is to grant it.
         let mut granted = plugin.grant.secrets.clone();
-        granted.extend(config.as_object().into_iter().flat_map(|table| table.values()).filter_map(|value| value.as_str()?.parse().ok()));
+        granted.extend(
+            config
+                .as_object()
+                .into_iter()
+                .flat_map(|table| table.values())
+                .filter_map(|value| value.as_str()?.parse().ok()),
+        );
         Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted })
     }
 }
 
 impl Credentials for WasmAuth {
-    fn lookup<'a>(&'a self, registry: &'a str, repository: &'a str) -> BoxFuture<'a, Result<Option<Credential>>> {
+    fn lookup<'a>(
+        &'a self,
+        registry: &'a str,
+        repository: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Credential>>> {
         Box::pin(async move {
-            let scope = Scope { secrets: Some(self.secrets.clone()), granted: self.granted.clone(), ..Scope::default() };
+            let scope = Scope {
+                secrets: Some(self.secrets.clone()),
+                granted: self.granted.clone(),
+                ..Scope::default()
+            };
             let found = calling!(self, &self.indices, scope, call_lookup, registry, repository, &self.config);
-            let found = found.map_err(|error| error.context(format!("find the credentials of {registry}")))?;
+            let found =
+                found.map_err(|error| error.context(format!("find the credentials of {registry}")))?;
             Ok(found.map(|found| Credential {
                 key: match found.secret {
                     credentials::Secret::Basic((user, password)) => Key::Basic(user, Secret::new(password)),

@@ -11,7 +11,12 @@ pub(crate) struct Builtin {
 
 macro_rules! builtin {
     ($name:literal, $role:expr, $schemes:expr) => {
-        Builtin { name: $name, role: $role, schemes: $schemes, component: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")) }
+        Builtin {
+            name: $name,
+            role: $role,
+            schemes: $schemes,
+            component: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")),
+        }
     };
 }
 

@@ -19,7 +19,9 @@ pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> 
     if path.exists() {
         match load(engine, &path) {
             Ok(component) => return Ok(component),
-            Err(error) => tracing::debug!(%error, path = %path.display(), "the cached component cannot be used"),
+            Err(error) => {
+                tracing::debug!(%error, path = %path.display(), "the cached component cannot be used")
+            }
         }
     }
     let component = Component::new(engine, wasm)?;
@@ -33,7 +35,11 @@ pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> 
 fn is_ours(folder: &Path) -> bool {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
     let ours = made.and_then(|()| fs::symlink_metadata(folder));
-    ours.is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == rustix::process::getuid().as_raw() && metadata.mode() & 0o077 == 0)
+    ours.is_ok_and(|metadata| {
+        metadata.is_dir()
+            && metadata.uid() == rustix::process::getuid().as_raw()
+            && metadata.mode() & 0o077 == 0
+    })
 }
 
 #[allow(unsafe_code, reason = "compiled code is machine code: loading it is trusting it")]

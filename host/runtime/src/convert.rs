@@ -18,7 +18,9 @@ pub(crate) fn error(error: types::Error) -> Error {
         }
         types::Error::Unauthorized(text) => (Kind::Unauthorized, text),
         types::Error::Denied(text) => (Kind::Denied, text),
-        types::Error::RateLimited(wait) => (Kind::RateLimited(wait.map(Duration::from_millis)), "too many requests".into()),
+        types::Error::RateLimited(wait) => {
+            (Kind::RateLimited(wait.map(Duration::from_millis)), "too many requests".into())
+        }
         types::Error::Transient(text) => (Kind::Transient, text),
         types::Error::Unsupported(text) => (Kind::Unsupported, text),
         types::Error::Invalid(text) => (Kind::Invalid, text),
@@ -45,12 +47,26 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
 }
 
 pub(crate) fn request(request: types::Request) -> plugin::Request {
-    let access = request.access.into_iter().map(|access| Access { repository: access.repository, actions: access.actions });
-    plugin::Request { method: request.method, url: request.url, headers: request.headers, expect: request.expect, access: access.collect() }
+    let access = request
+        .access
+        .into_iter()
+        .map(|access| Access { repository: access.repository, actions: access.actions });
+    plugin::Request {
+        method: request.method,
+        url: request.url,
+        headers: request.headers,
+        expect: request.expect,
+        access: access.collect(),
+    }
 }
 
 pub(crate) fn response(response: plugin::Response) -> types::Response {
-    types::Response { status: response.status, headers: response.headers, body: response.body.into(), url: response.url }
+    types::Response {
+        status: response.status,
+        headers: response.headers,
+        body: response.body.into(),
+        url: response.url,
+    }
 }
 
 pub(crate) fn descriptor(descriptor: types::Descriptor) -> Result<Descriptor> {
@@ -82,7 +98,9 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
 pub(crate) fn segment(segment: types::Segment) -> Segment {
     match segment {
         types::Segment::Inline(bytes) => Segment::Inline(bytes.into()),
-        types::Segment::File(range) => Segment::File { path: range.path, offset: range.offset, length: range.length },
+        types::Segment::File(range) => {
+            Segment::File { path: range.path, offset: range.offset, length: range.length }
+        }
         types::Segment::Http(asked) => Segment::Http(request(asked)),
     }
 }
@@ -102,7 +120,9 @@ pub(crate) fn outcome(outcome: Outcome) -> guest::sink::Outcome {
 pub(crate) fn turn(turn: guest::sink::Turn) -> Turn {
     let step = match turn.step {
         guest::sink::Step::Ask(asked) => Step::Ask(request(asked)),
-        guest::sink::Step::Send(sending) => Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length },
+        guest::sink::Step::Send(sending) => {
+            Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length }
+        }
         guest::sink::Step::Write(path) => Step::Write(path),
         guest::sink::Step::Finished(finish) => Step::Finished(match finish {
             guest::sink::Finish::Present => Finish::Present,

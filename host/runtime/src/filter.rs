@@ -16,17 +16,27 @@ pub(crate) struct WasmFilter {
 impl WasmFilter {
     pub fn new(plugin: Arc<Loaded>) -> Result<Self> {
         let indices = guest::tag_filter::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name)))?;
+        let indices = indices.map_err(|error| {
+            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
+        })?;
         Ok(WasmFilter { plugin, indices })
     }
 }
 
 impl Filter for WasmFilter {
-    fn select<'a>(&'a self, repository: &'a str, tags: &'a [String], config: &'a str, images: Arc<dyn Images>) -> BoxFuture<'a, Result<Vec<usize>>> {
+    fn select<'a>(
+        &'a self,
+        repository: &'a str,
+        tags: &'a [String],
+        config: &'a str,
+        images: Arc<dyn Images>,
+    ) -> BoxFuture<'a, Result<Vec<usize>>> {
         Box::pin(async move {
             let scope = Scope { images: Some(images), ..Scope::default() };
             let kept = calling!(self, &self.indices, scope, call_select, repository, tags, config)?;
-            let wrong = |why: String| Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.plugin.name));
+            let wrong = |why: String| {
+                Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.plugin.name))
+            };
             let mut seen = vec![false; tags.len()];
             for index in &kept {
                 match seen.get_mut(*index as usize) {

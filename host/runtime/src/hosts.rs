@@ -34,11 +34,16 @@ impl host::clock::Host for State {
 }
 
 impl host::http::Host for State {
-    async fn send(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
+    async fn send(
+        &mut self,
+        request: types::Request,
+        body: Vec<u8>,
+    ) -> Result<types::Response, types::Error> {
         self.called()?;
         let place = self.scope.place.clone();
         let http = place.as_ref().and_then(|place| place.http.as_ref());
-        let http = http.ok_or_else(|| types::Error::Denied("send a request: the opened place has no host".into()))?;
+        let http =
+            http.ok_or_else(|| types::Error::Denied("send a request: the opened place has no host".into()))?;
         let response = http.send(&convert::request(request), body.into()).await;
         response.map(convert::response).map_err(convert::to_guest)
     }
@@ -46,7 +51,10 @@ impl host::http::Host for State {
 
 impl State {
     /// Works with the files of the opened place, on a thread that may block.
-    async fn files<T: Send + 'static>(&mut self, work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static) -> Result<T, types::Error> {
+    async fn files<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static,
+    ) -> Result<T, types::Error> {
         self.called()?;
         let denied = || types::Error::Denied("use files: the opened place has none".into());
         let place: Arc<Place> = self.scope.place.clone().ok_or_else(denied)?;
@@ -62,7 +70,14 @@ impl State {
 impl host::files::Host for State {
     async fn entries(&mut self, path: String) -> Result<Vec<host::files::Entry>, types::Error> {
         let entries = self.files(move |files| files.entries(&path)).await?;
-        Ok(entries.into_iter().map(|entry| host::files::Entry { name: entry.name, size: entry.size, directory: entry.directory }).collect())
+        Ok(entries
+            .into_iter()
+            .map(|entry| host::files::Entry {
+                name: entry.name,
+                size: entry.size,
+                directory: entry.directory,
+            })
+            .collect())
     }
 
     async fn stat(&mut self, path: String) -> Result<Option<u64>, types::Error> {
@@ -73,7 +88,12 @@ impl host::files::Host for State {
         self.files(move |files| files.read(&range.path, range.offset, range.length)).await
     }
 
-    async fn replace(&mut self, path: String, expected: Option<Vec<u8>>, content: Vec<u8>) -> Result<bool, types::Error> {
+    async fn replace(
+        &mut self,
+        path: String,
+        expected: Option<Vec<u8>>,
+        content: Vec<u8>,
+    ) -> Result<bool, types::Error> {
         self.files(move |files| files.replace(&path, expected.as_deref(), &content)).await
     }
 }
@@ -83,7 +103,9 @@ impl host::secrets::Host for State {
         self.called()?;
         let granted = name.parse::<SecretRef>().ok().filter(|name| self.scope.granted.contains(name));
         let (Some(granted), Some(secrets)) = (granted, &self.scope.secrets) else {
-            return Err(types::Error::Denied(format!("read the secret {name}: the policy does not grant it")));
+            return Err(types::Error::Denied(format!(
+                "read the secret {name}: the policy does not grant it"
+            )));
         };
         let secret = secrets.get(&granted).map_err(convert::to_guest)?;
         Ok(secret.expose().to_owned())
@@ -106,9 +128,14 @@ const HELPER: Duration = Duration::from_secs(120);
 impl host::helpers::Host for State {
     async fn call(&mut self, helper: String, verb: String, input: String) -> Result<String, types::Error> {
         self.called()?;
-        let plain = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        let plain = |text: &str| {
+            !text.is_empty()
+                && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+        };
         if !self.plugin.builtin || !plain(&helper) || !plain(&verb) {
-            return Err(types::Error::Denied(format!("run docker-credential-{helper}: only the docker-config provider may")));
+            return Err(types::Error::Denied(format!(
+                "run docker-credential-{helper}: only the docker-config provider may"
+            )));
         }
         run_helper(&format!("docker-credential-{helper}"), &verb, &input).await.map_err(convert::to_guest)
     }
@@ -126,7 +153,11 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
         stdin.write_all(input.as_bytes()).await.map_err(failed)?;
     }
     let output = tokio::time::timeout(HELPER, child.wait_with_output()).await;
-    let output = output.map_err(|_| Error::new(Kind::Invalid, format!("run {program}: no answer in {} s", HELPER.as_secs())))?.map_err(failed)?;
+    let output = output
+        .map_err(|_| {
+            Error::new(Kind::Invalid, format!("run {program}: no answer in {} s", HELPER.as_secs()))
+        })?
+        .map_err(failed)?;
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() {
         // Helpers explain their failures on standard output.
@@ -145,7 +176,10 @@ impl host::images::Host for State {
         let convert = |facts: dray_engine::plugin::Facts| host::images::Facts {
             digest: facts.digest,
             // The contract has no time before 1970; images that claim one do not know theirs.
-            created: facts.created.and_then(|created| u64::try_from(created).ok()).filter(|created| *created > 0),
+            created: facts
+                .created
+                .and_then(|created| u64::try_from(created).ok())
+                .filter(|created| *created > 0),
             labels: facts.labels,
             platforms: facts.platforms,
         };

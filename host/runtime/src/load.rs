@@ -6,7 +6,10 @@ use crate::{
     meter::{Meter, OutOfTime, TICK},
     state::{Scope, State},
 };
-use dray_core::{Digest, policy::{Grant, Limits}};
+use dray_core::{
+    Digest,
+    policy::{Grant, Limits},
+};
 use dray_engine::{Error, Kind, Result};
 use std::{path::Path, sync::Arc};
 use tokio::sync::OnceCell;
@@ -59,7 +62,8 @@ pub(crate) struct Loaded {
 pub(crate) fn engine() -> Result<Engine> {
     let mut config = Config::new();
     config.epoch_interruption(true);
-    let engine = Engine::new(&config).map_err(|error| Error::new(Kind::Plugin, format!("start wasmtime: {error:#}")))?;
+    let engine = Engine::new(&config)
+        .map_err(|error| Error::new(Kind::Plugin, format!("start wasmtime: {error:#}")))?;
     let weak = engine.weak();
     std::thread::spawn(move || {
         while let Some(engine) = weak.upgrade() {
@@ -109,25 +113,57 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
 
 impl Loaded {
     /// Compiles a component and links it. Blocks.
-    pub fn new(engine: &Engine, name: &str, wasm: &[u8], builtin: bool, grant: Grant, limits: Limits, cache: Option<&Path>) -> Result<Self> {
+    pub fn new(
+        engine: &Engine,
+        name: &str,
+        wasm: &[u8],
+        builtin: bool,
+        grant: Grant,
+        limits: Limits,
+        cache: Option<&Path>,
+    ) -> Result<Self> {
         let failed = |why: String| Error::new(Kind::Plugin, format!("load the plugin {name}: {why}"));
         if !wasm.starts_with(b"\0asm") {
-            return Err(failed("it is no WebAssembly".into()).help("build it with `cargo xtask plugins FOLDER`, or see docs/plugins.md"));
+            return Err(failed("it is no WebAssembly".into())
+                .help("build it with `cargo xtask plugins FOLDER`, or see docs/plugins.md"));
         }
         if wasm.get(4..8) == Some(&[1, 0, 0, 0]) {
-            return Err(failed("it is a core module, not a component".into()).help("make it one with `cargo xtask plugins FOLDER` or `wasm-tools component new`"));
+            return Err(failed("it is a core module, not a component".into())
+                .help("make it one with `cargo xtask plugins FOLDER` or `wasm-tools component new`"));
         }
-        let component = cache::component(engine, wasm, cache).map_err(|error| failed(format!("{error:#}")))?;
+        let component =
+            cache::component(engine, wasm, cache).map_err(|error| failed(format!("{error:#}")))?;
         let role = role(engine, &component).map_err(failed)?;
         let linked = linker(engine, role).and_then(|linker| linker.instantiate_pre(&component));
-        let pre = linked.map_err(|error| failed(format!("{error:#}")).help(format!("a plugin of the kind {role:?} may import only what its world in wit/plugin.wit imports")))?;
-        Ok(Loaded { name: name.into(), role, builtin, digest: Digest::of(wasm), grant, limits, pre, engine: engine.clone(), info: OnceCell::new() })
+        let pre = linked.map_err(|error| {
+            failed(format!("{error:#}")).help(format!(
+                "a plugin of the kind {role:?} may import only what its world in wit/plugin.wit imports"
+            ))
+        })?;
+        Ok(Loaded {
+            name: name.into(),
+            role,
+            builtin,
+            digest: Digest::of(wasm),
+            grant,
+            limits,
+            pre,
+            engine: engine.clone(),
+            info: OnceCell::new(),
+        })
     }
 
     /// A fresh instance in a fresh store.
     pub async fn instance(self: &Arc<Self>, scope: Scope) -> Result<(Store<State>, Instance)> {
-        let limits = StoreLimitsBuilder::new().memory_size(self.limits.memory).table_elements(100_000).instances(100).memories(100).trap_on_grow_failure(true).build();
-        let state = State { plugin: self.clone(), limits, meter: Meter::new(self.limits.call), scope, calls: 0 };
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(self.limits.memory)
+            .table_elements(100_000)
+            .instances(100)
+            .memories(100)
+            .trap_on_grow_failure(true)
+            .build();
+        let state =
+            State { plugin: self.clone(), limits, meter: Meter::new(self.limits.call), scope, calls: 0 };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limits);
         store.call_hook(|mut context, hook| Ok(context.data_mut().meter.hook(hook)?));
@@ -177,7 +213,15 @@ impl Loaded {
         };
         let info = described.await.map_err(|error| self.trapped(error))?;
         let schema = serde_json::from_str(&info.config_schema);
-        let schema = schema.map_err(|error| Error::new(Kind::Plugin, format!("read the schema of the plugin {}: {error}", self.name)))?;
-        Ok(Info { name: info.name, version: info.version, summary: info.summary, schemes: info.schemes, schema })
+        let schema = schema.map_err(|error| {
+            Error::new(Kind::Plugin, format!("read the schema of the plugin {}: {error}", self.name))
+        })?;
+        Ok(Info {
+            name: info.name,
+            version: info.version,
+            summary: info.summary,
+            schemes: info.schemes,
+            schema,
+        })
     }
 }

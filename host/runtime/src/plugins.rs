@@ -82,19 +82,35 @@ impl Runtime {
                 Some(plugin) => {
                     let path = &plugin.source.value;
                     let wasm = std::fs::read(path).map_err(|error| {
-                        Error::new(Kind::Invalid, format!("load the plugin {name} from {}: {error}", path.display())).help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
+                        Error::new(
+                            Kind::Invalid,
+                            format!("load the plugin {name} from {}: {error}", path.display()),
+                        )
+                        .help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
                     })?;
                     Loaded::new(&engine, &name, &wasm, false, plugin.grant, plugin.limits, cache.as_deref())
                 }
                 None => {
                     let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
-                    let builtin = builtin.ok_or_else(|| Error::new(Kind::NotFound, format!("find the plugin {name}")))?;
-                    Loaded::new(&engine, &name, builtin.component, true, Grant::default(), Limits::default(), cache.as_deref())
+                    let builtin = builtin
+                        .ok_or_else(|| Error::new(Kind::NotFound, format!("find the plugin {name}")))?;
+                    Loaded::new(
+                        &engine,
+                        &name,
+                        builtin.component,
+                        true,
+                        Grant::default(),
+                        Limits::default(),
+                        cache.as_deref(),
+                    )
                 }
             }
         };
         let compiled = tokio::task::spawn_blocking(task).await;
-        let plugin = Arc::new(compiled.map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {name}: {error}")))??);
+        let plugin = Arc::new(
+            compiled
+                .map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {name}: {error}")))??,
+        );
         loaded.insert(name.into(), plugin.clone());
         Ok(plugin)
     }
@@ -133,7 +149,11 @@ impl Runtime {
     /// Where there is none, or it cannot be loaded.
     pub async fn inspect(&self, name: &str) -> Result<Listed> {
         if !BUILTINS.iter().any(|builtin| builtin.name == name) && !self.settings.plugins.contains_key(name) {
-            let known: Vec<&str> = BUILTINS.iter().map(|builtin| builtin.name).chain(self.settings.plugins.keys().map(String::as_str)).collect();
+            let known: Vec<&str> = BUILTINS
+                .iter()
+                .map(|builtin| builtin.name)
+                .chain(self.settings.plugins.keys().map(String::as_str))
+                .collect();
             return Err(unknown("plugin", name, &known));
         }
         let plugin = self.load(name).await?;
@@ -158,14 +178,28 @@ impl Runtime {
         }
         for name in self.settings.plugins.keys() {
             let plugin = self.load(name).await?;
-            if plugin.role == Role::Transport && plugin.info().await?.schemes.iter().any(|served| served == scheme) {
+            if plugin.role == Role::Transport
+                && plugin.info().await?.schemes.iter().any(|served| served == scheme)
+            {
                 return Ok(Arc::new(WasmTransport::new(plugin)?));
             }
         }
         let known: Vec<&str> = BUILTINS.iter().flat_map(|builtin| builtin.schemes).copied().collect();
         let error = unknown("transport", scheme, &known);
         // `nginx:1.27` is an image name as Docker writes it.
-        Err(if known.iter().any(|known| error.help.as_deref().unwrap_or_default().contains(&format!("`{known}`"))) { error } else { error.help(format!("there are {}; an image of a registry is docker://{scheme}:…", known.join(", "))) })
+        Err(
+            if known
+                .iter()
+                .any(|known| error.help.as_deref().unwrap_or_default().contains(&format!("`{known}`")))
+            {
+                error
+            } else {
+                error.help(format!(
+                    "there are {}; an image of a registry is docker://{scheme}:…",
+                    known.join(", ")
+                ))
+            },
+        )
     }
 }
 
@@ -174,7 +208,11 @@ impl Plugins for Runtime {
         Box::pin(self.transport_of(scheme))
     }
 
-    fn filter<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
+    fn filter<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
         Box::pin(async move {
             let plugin = self.named("filter", Role::Filter, name).await?;
             schema::check(name, &plugin.info().await?.schema, config)?;
@@ -182,11 +220,16 @@ impl Plugins for Runtime {
         })
     }
 
-    fn auth<'a>(&'a self, name: &'a str, config: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Credentials>>> {
+    fn auth<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Credentials>>> {
         Box::pin(async move {
             let plugin = self.named("auth provider", Role::Auth, name).await?;
             schema::check(name, &plugin.info().await?.schema, config)?;
-            Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone())?) as Arc<dyn Credentials>)
+            Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone())?)
+                as Arc<dyn Credentials>)
         })
     }
 }

@@ -11,11 +11,16 @@ use serde_json::Value;
 /// The first mistake; its text begins with the key where it is.
 pub(crate) fn check(plugin: &str, schema: &Value, config: &Value) -> Result<()> {
     let validator = jsonschema::validator_for(schema);
-    let validator = validator.map_err(|error| Error::new(Kind::Plugin, format!("read the schema of the plugin {plugin}: {error}")))?;
+    let validator = validator.map_err(|error| {
+        Error::new(Kind::Plugin, format!("read the schema of the plugin {plugin}: {error}"))
+    })?;
     let Some(error) = validator.iter_errors(config).next() else { return Ok(()) };
     let path = error.instance_path().to_string();
     let key = path.trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
-    let known: Vec<&str> = schema["properties"].as_object().map(|keys| keys.keys().map(String::as_str).collect()).unwrap_or_default();
+    let known: Vec<&str> = schema["properties"]
+        .as_object()
+        .map(|keys| keys.keys().map(String::as_str).collect())
+        .unwrap_or_default();
     let keys = || match known[..] {
         [] => format!("{plugin} takes no configuration"),
         _ => format!("the keys of {plugin} are {}", known.join(", ")),
@@ -31,15 +36,26 @@ pub(crate) fn check(plugin: &str, schema: &Value, config: &Value) -> Result<()> 
             Error::new(Kind::Invalid, format!("{plugin} needs the key `{name}`")).help(keys())
         }
         ValidationErrorKind::OneOfNotValid { .. } | ValidationErrorKind::AnyOf { .. } if key.is_empty() => {
-            let alternatives = schema["oneOf"].as_array().or(schema["anyOf"].as_array()).cloned().unwrap_or_default();
-            let alternatives: Vec<String> = alternatives.iter().filter_map(|one| one["required"].as_array()).map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" and ")).collect();
-            Error::new(Kind::Invalid, format!("{plugin} needs one of: {}", alternatives.join("; "))).help(keys())
+            let alternatives =
+                schema["oneOf"].as_array().or(schema["anyOf"].as_array()).cloned().unwrap_or_default();
+            let alternatives: Vec<String> = alternatives
+                .iter()
+                .filter_map(|one| one["required"].as_array())
+                .map(|names| names.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" and "))
+                .collect();
+            Error::new(Kind::Invalid, format!("{plugin} needs one of: {}", alternatives.join("; ")))
+                .help(keys())
         }
-        ValidationErrorKind::Pattern { .. } if schema.pointer(&format!("/properties/{key}/$ref")).and_then(Value::as_str) == Some("#/$defs/secret") => {
-            Error::new(Kind::Invalid, format!("{key}: a policy holds no secrets")).help("say where it lies: \"env:NAME\" or \"file:PATH\"")
+        ValidationErrorKind::Pattern { .. }
+            if schema.pointer(&format!("/properties/{key}/$ref")).and_then(Value::as_str)
+                == Some("#/$defs/secret") =>
+        {
+            Error::new(Kind::Invalid, format!("{key}: a policy holds no secrets"))
+                .help("say where it lies: \"env:NAME\" or \"file:PATH\"")
         }
         _ => {
-            let help = schema["properties"][&key]["description"].as_str().map(str::to_owned).unwrap_or_else(keys);
+            let help =
+                schema["properties"][&key]["description"].as_str().map(str::to_owned).unwrap_or_else(keys);
             let separator = if key.is_empty() { "" } else { ": " };
             Error::new(Kind::Invalid, format!("{key}{separator}{}", error.masked())).help(help)
         }

@@ -47,7 +47,9 @@ impl State {
     pub fn called(&mut self) -> Result<(), host::types::Error> {
         self.calls += 1;
         if self.calls > CALLS {
-            return Err(host::types::Error::Denied(format!("the plugin asked the host more than {CALLS} times in one call")));
+            return Err(host::types::Error::Denied(format!(
+                "the plugin asked the host more than {CALLS} times in one call"
+            )));
         }
         Ok(())
     }

@@ -1,12 +1,6 @@
 //! Transports as the engine sees them.
 
-use crate::{
-    adapt::calling,
-    bindings::guest,
-    convert,
-    load::Loaded,
-    state::Scope,
-};
+use crate::{adapt::calling, bindings::guest, convert, load::Loaded, state::Scope};
 use dray_core::{Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Place, Result,
@@ -30,7 +24,9 @@ pub(crate) struct WasmTransport {
 
 impl WasmTransport {
     pub fn new(plugin: Arc<Loaded>) -> Result<Self> {
-        let failed = |error: wasmtime::Error| Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name));
+        let failed = |error: wasmtime::Error| {
+            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
+        };
         Ok(WasmTransport {
             references: guest::references::GuestIndices::new(&plugin.pre).map_err(failed)?,
             catalog: guest::catalog::GuestIndices::new(&plugin.pre).map_err(failed)?,
@@ -41,11 +37,15 @@ impl WasmTransport {
     }
 
     fn source(&self) -> Result<&guest::source::GuestIndices> {
-        self.source.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, format!("read images: {} can only be written", self.plugin.name)))
+        self.source.as_ref().ok_or_else(|| {
+            Error::new(Kind::Unsupported, format!("read images: {} can only be written", self.plugin.name))
+        })
     }
 
     fn sink(&self) -> Result<&guest::sink::GuestIndices> {
-        self.sink.as_ref().ok_or_else(|| Error::new(Kind::Unsupported, format!("write images: {} can only be read", self.plugin.name)))
+        self.sink.as_ref().ok_or_else(|| {
+            Error::new(Kind::Unsupported, format!("write images: {} can only be read", self.plugin.name))
+        })
     }
 }
 
@@ -66,59 +66,153 @@ impl Transport for WasmTransport {
         &self.plugin.grant.hosts
     }
 
-    fn parse<'a>(&'a self, rest: &'a str, pattern: bool, registries: &'a [String]) -> BoxFuture<'a, Result<Parsed>> {
+    fn parse<'a>(
+        &'a self,
+        rest: &'a str,
+        pattern: bool,
+        registries: &'a [String],
+    ) -> BoxFuture<'a, Result<Parsed>> {
         Box::pin(async move {
-            let parsed = calling!(self, &self.references, Scope::default(), call_parse, rest, pattern, registries)?;
+            let parsed =
+                calling!(self, &self.references, Scope::default(), call_parse, rest, pattern, registries)?;
             if parsed.location.is_empty() || parsed.repository.is_empty() {
-                return Err(Error::new(Kind::Plugin, format!("read {rest}: the plugin {} gave it no place", self.plugin.name)));
+                return Err(Error::new(
+                    Kind::Plugin,
+                    format!("read {rest}: the plugin {} gave it no place", self.plugin.name),
+                ));
             }
-            Ok(Parsed { location: parsed.location, repository: parsed.repository, reference: parsed.reference, root: parsed.root, host: parsed.host })
+            Ok(Parsed {
+                location: parsed.location,
+                repository: parsed.repository,
+                reference: parsed.reference,
+                root: parsed.root,
+                host: parsed.host,
+            })
         })
     }
 
-    fn repositories<'a>(&'a self, place: &'a Arc<Place>, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>> {
+    fn repositories<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
-            let page = calling!(self, &self.catalog, at(place), call_repositories, &place.location, next.as_deref())?;
+            let page = calling!(
+                self,
+                &self.catalog,
+                at(place),
+                call_repositories,
+                &place.location,
+                next.as_deref()
+            )?;
             Ok(Page { items: page.names, next: page.next })
         })
     }
 
-    fn tags<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, next: Option<String>) -> BoxFuture<'a, Result<Page<String>>> {
+    fn tags<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
-            let page = calling!(self, &self.catalog, at(place), call_tags, &place.location, repository, next.as_deref())?;
+            let page = calling!(
+                self,
+                &self.catalog,
+                at(place),
+                call_tags,
+                &place.location,
+                repository,
+                next.as_deref()
+            )?;
             Ok(Page { items: page.names, next: page.next })
         })
     }
 
-    fn resolve<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<Found>> {
+    fn resolve<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        reference: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
-            let found = calling!(self, &self.catalog, at(place), call_resolve, &place.location, repository, reference)?;
+            let found = calling!(
+                self,
+                &self.catalog,
+                at(place),
+                call_resolve,
+                &place.location,
+                repository,
+                reference
+            )?;
             convert::found(found)
         })
     }
 
-    fn fetch<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, reference: Option<&'a str>) -> BoxFuture<'a, Result<(String, Vec<u8>)>> {
+    fn fetch<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        reference: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<(String, Vec<u8>)>> {
         Box::pin(async move {
-            let manifest = calling!(self, self.source()?, at(place), call_fetch, &place.location, repository, reference)?;
+            let manifest = calling!(
+                self,
+                self.source()?,
+                at(place),
+                call_fetch,
+                &place.location,
+                repository,
+                reference
+            )?;
             Ok((manifest.media_type, manifest.body))
         })
     }
 
-    fn referrers<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, subject: &'a Digest, next: Option<String>) -> BoxFuture<'a, Result<Page<Descriptor>>> {
+    fn referrers<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        subject: &'a Digest,
+        next: Option<String>,
+    ) -> BoxFuture<'a, Result<Page<Descriptor>>> {
         Box::pin(async move {
             let subject = subject.to_string();
-            let page = calling!(self, self.source()?, at(place), call_referrers, &place.location, repository, &subject, next.as_deref())?;
+            let page = calling!(
+                self,
+                self.source()?,
+                at(place),
+                call_referrers,
+                &place.location,
+                repository,
+                &subject,
+                next.as_deref()
+            )?;
             let items = page.descriptors.into_iter().map(convert::descriptor).collect::<Result<_>>()?;
             Ok(Page { items, next: page.next })
         })
     }
 
-    fn locate<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, blob: &'a Descriptor) -> BoxFuture<'a, Result<Vec<Segment>>> {
+    fn locate<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        blob: &'a Descriptor,
+    ) -> BoxFuture<'a, Result<Vec<Segment>>> {
         Box::pin(async move {
             let blob = convert::descriptor_to_guest(blob);
-            let segments = calling!(self, self.source()?, at(place), call_locate, &place.location, repository, &blob)?;
+            let segments =
+                calling!(self, self.source()?, at(place), call_locate, &place.location, repository, &blob)?;
             if segments.len() > SEGMENTS {
-                return Err(Error::new(Kind::Plugin, format!("locate {}: the plugin {} names {} pieces", blob.digest, self.plugin.name, segments.len())));
+                return Err(Error::new(
+                    Kind::Plugin,
+                    format!(
+                        "locate {}: the plugin {} names {} pieces",
+                        blob.digest,
+                        self.plugin.name,
+                        segments.len()
+                    ),
+                ));
             }
             Ok(segments.into_iter().map(convert::segment).collect())
         })
@@ -128,24 +222,60 @@ impl Transport for WasmTransport {
         Box::pin(async move {
             let sink = self.sink()?;
             let (mut store, instance) = self.plugin.instance(at(place)).await?;
-            let able = async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
+            let able =
+                async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
             let able = able.await.map_err(|error| self.plugin.trapped(error))?;
             Ok(Abilities { mount: able.mount, sparse: able.sparse, shared: able.shared, many: able.many })
         })
     }
 
-    fn store<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, incoming: &'a Incoming, state: Option<Vec<u8>>, last: Option<Outcome>) -> BoxFuture<'a, Result<Turn>> {
+    fn store<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        incoming: &'a Incoming,
+        state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> BoxFuture<'a, Result<Turn>> {
         Box::pin(async move {
             let (incoming, last) = (convert::incoming(incoming), last.map(convert::outcome));
-            let turn = calling!(self, self.sink()?, at(place), call_store_blob, &place.location, repository, &incoming, state.as_deref(), last.as_ref())?;
+            let turn = calling!(
+                self,
+                self.sink()?,
+                at(place),
+                call_store_blob,
+                &place.location,
+                repository,
+                &incoming,
+                state.as_deref(),
+                last.as_ref()
+            )?;
             Ok(convert::turn(turn))
         })
     }
 
-    fn publish<'a>(&'a self, place: &'a Arc<Place>, repository: &'a str, digest: &'a Digest, media_type: &'a str, body: &'a [u8], naming: &'a Naming) -> BoxFuture<'a, Result<()>> {
+    fn publish<'a>(
+        &'a self,
+        place: &'a Arc<Place>,
+        repository: &'a str,
+        digest: &'a Digest,
+        media_type: &'a str,
+        body: &'a [u8],
+        naming: &'a Naming,
+    ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let manifest = guest::sink::Manifest { media_type: media_type.into(), body: body.into() };
-            calling!(self, self.sink()?, at(place), call_publish, &place.location, repository, &digest.to_string(), &manifest, &convert::naming(naming))
+            calling!(
+                self,
+                self.sink()?,
+                at(place),
+                call_publish,
+                &place.location,
+                repository,
+                &digest.to_string(),
+                &manifest,
+                &convert::naming(naming)
+            )
         })
     }
 }

@@ -48,9 +48,17 @@ fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
     let mut module = wat::parse_str(module).unwrap();
     let mut resolve = wit_parser::Resolve::default();
     resolve.push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit")).unwrap();
-    let package = resolve.push_str("hostile.wit", &format!("package test:hostile; world hostile {{ {world} }}")).unwrap();
+    let package = resolve
+        .push_str("hostile.wit", &format!("package test:hostile; world hostile {{ {world} }}"))
+        .unwrap();
     let world = resolve.select_world(&[package], Some("hostile")).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+    wit_component::embed_component_metadata(
+        &mut module,
+        &resolve,
+        world,
+        wit_component::StringEncoding::UTF8,
+    )
+    .unwrap();
     wit_component::ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 
@@ -89,8 +97,15 @@ async fn select(body: &str) -> Result<Vec<usize>> {
 
 /// `ok` with a list of indices at byte 128.
 fn answer(indices: &[u32]) -> String {
-    let stores: String = indices.iter().enumerate().map(|(at, index)| format!("(i32.store (i32.const {}) (i32.const {index}))", 128 + at * 4)).collect();
-    format!("{stores} (i32.store8 (i32.const 104) (i32.const 0)) (i32.store (i32.const 112) (i32.const 128)) (i32.store (i32.const 116) (i32.const {})) (i32.const 104)", indices.len())
+    let stores: String = indices
+        .iter()
+        .enumerate()
+        .map(|(at, index)| format!("(i32.store (i32.const {}) (i32.const {index}))", 128 + at * 4))
+        .collect();
+    format!(
+        "{stores} (i32.store8 (i32.const 104) (i32.const 0)) (i32.store (i32.const 112) (i32.const 128)) (i32.store (i32.const 116) (i32.const {})) (i32.const 104)",
+        indices.len()
+    )
 }
 
 #[track_caller]
@@ -118,7 +133,10 @@ async fn one_that_spins_is_stopped_and_lets_others_work() {
 
 #[tokio::test]
 async fn one_that_grabs_memory_is_stopped() {
-    complains(select("(loop (drop (memory.grow (i32.const 16))) (br 0)) (unreachable)").await, "more memory than 4 MiB");
+    complains(
+        select("(loop (drop (memory.grow (i32.const 16))) (br 0)) (unreachable)").await,
+        "more memory than 4 MiB",
+    );
 }
 
 #[tokio::test]
@@ -138,7 +156,9 @@ async fn answers_outside_of_memory_are_refused() {
 async fn what_is_no_plugin_is_refused_with_a_remedy() {
     let module = wat::parse_str("(module)").unwrap();
     let component = wat::parse_str("(component)").unwrap();
-    for (wasm, about) in [(b"junk".as_slice(), "no WebAssembly"), (&module, "core module"), (&component, "exports nothing")] {
+    for (wasm, about) in
+        [(b"junk".as_slice(), "no WebAssembly"), (&module, "core module"), (&component, "exports nothing")]
+    {
         let Err(error) = load(wasm).await else { panic!("{about}: loaded") };
         assert!(error.text.contains(about), "{error}");
     }
@@ -147,7 +167,8 @@ async fn what_is_no_plugin_is_refused_with_a_remedy() {
 #[tokio::test]
 async fn a_filter_that_asks_for_files_does_not_get_them() {
     let import = r#"(import "dray:plugin/files@0.1.0" "stat" (func (param i32 i32 i32)))"#;
-    let world = "import dray:plugin/files@0.1.0; export dray:plugin/meta@0.1.0; export dray:plugin/tag-filter@0.1.0;";
+    let world =
+        "import dray:plugin/files@0.1.0; export dray:plugin/meta@0.1.0; export dray:plugin/tag-filter@0.1.0;";
     let Err(error) = load(&component(import, world, "(unreachable)")).await else { panic!("loaded") };
     assert!(error.text.contains("dray:plugin/files"), "{error}");
     assert!(error.help.unwrap().contains("wit/plugin.wit"));

@@ -45,11 +45,14 @@ fn version(tag: &str) -> Option<(u16, u8, u32)> {
 
 fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
     let since = match &config.since {
-        Some(text) => Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?),
+        Some(text) => {
+            Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?)
+        }
         None => None,
     };
     let versions = (0u32..).zip(tags).filter_map(|(index, tag)| Some((version(tag)?, index)));
-    let mut kept: Vec<_> = versions.filter(|(version, _)| since.is_none_or(|since| *version >= since)).collect();
+    let mut kept: Vec<_> =
+        versions.filter(|(version, _)| since.is_none_or(|since| *version >= since)).collect();
     kept.sort_by_key(|(version, _)| Reverse(*version));
     Ok(kept.into_iter().map(|(_, index)| index).collect())
 }

@@ -97,7 +97,8 @@ impl World {
     #[track_caller]
     pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(program);
-        let output = command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
+        let output =
+            command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
         let ran = Ran::new(output);
         assert_eq!(ran.code, 0, "{program} {arguments:?}\n{}\n{}", ran.out, ran.err);
         ran.out
@@ -147,7 +148,12 @@ impl Registry {
             root.display()
         );
         let config = world.write(&format!("{name}.yml"), &config);
-        let mut registry = Registry { host: format!("127.0.0.1:{port}"), config, log: world.path(&format!("{name}.log")), process: None };
+        let mut registry = Registry {
+            host: format!("127.0.0.1:{port}"),
+            config,
+            log: world.path(&format!("{name}.log")),
+            process: None,
+        };
         registry.restart();
         registry
     }
@@ -160,7 +166,11 @@ impl Registry {
         self.process = Some(Running(command.spawn().unwrap()));
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&self.host).is_err() {
-            assert!(Instant::now() < deadline, "docker-registry does not listen: {}", fs::read_to_string(&self.log).unwrap());
+            assert!(
+                Instant::now() < deadline,
+                "docker-registry does not listen: {}",
+                fs::read_to_string(&self.log).unwrap()
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -216,7 +226,11 @@ impl Fake {
     }
 }
 
-fn serve(stream: TcpStream, answer: &dyn Fn(&str, &[u8], &mut TcpStream), heard: &std::sync::Mutex<Vec<String>>) {
+fn serve(
+    stream: TcpStream,
+    answer: &dyn Fn(&str, &[u8], &mut TcpStream),
+    heard: &std::sync::Mutex<Vec<String>>,
+) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
     loop {
@@ -229,7 +243,10 @@ fn serve(stream: TcpStream, answer: &dyn Fn(&str, &[u8], &mut TcpStream), heard:
                 Ok(_) => request.push_str(&line),
             }
         }
-        let length = request.to_lowercase().lines().find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned));
+        let length = request
+            .to_lowercase()
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: ").map(str::to_owned));
         let mut body = vec![0; length.map_or(0, |length| length.trim().parse().unwrap())];
         if reader.read_exact(&mut body).is_err() {
             return;
@@ -249,7 +266,9 @@ pub fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &[u8])
 /// Passes a request on to a registry, and its answer back with the registry's address replaced.
 pub fn forward(backend: &str, front: &str, request: &str, body: &[u8], stream: &mut TcpStream) {
     let mut onward = TcpStream::connect(backend).unwrap();
-    let headers = request.lines().filter(|line| !line.to_lowercase().starts_with("authorization:") && !line.to_lowercase().starts_with("connection:"));
+    let headers = request.lines().filter(|line| {
+        !line.to_lowercase().starts_with("authorization:") && !line.to_lowercase().starts_with("connection:")
+    });
     let mut head: String = headers.map(|line| format!("{line}\r\n")).collect();
     head.push_str("Connection: close\r\n\r\n");
     onward.write_all(head.as_bytes()).unwrap();
@@ -257,6 +276,9 @@ pub fn forward(backend: &str, front: &str, request: &str, body: &[u8], stream: &
     let mut answer = Vec::new();
     onward.read_to_end(&mut answer).unwrap();
     let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
-    let head = String::from_utf8_lossy(&answer[..end]).replace(backend, front).replace("Connection: close\r\n", "");
-    let _ = stream.write_all(head.replace("\r\nConnection: close", "").as_bytes()).and_then(|()| stream.write_all(&answer[end..]));
+    let head =
+        String::from_utf8_lossy(&answer[..end]).replace(backend, front).replace("Connection: close\r\n", "");
+    let _ = stream
+        .write_all(head.replace("\r\nConnection: close", "").as_bytes())
+        .and_then(|()| stream.write_all(&answer[end..]));
 }

@@ -43,10 +43,18 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
             if let Some(version) = integer(value, problems)
                 && version.value != 1
             {
-                problems.push(Problem::new(format!("version {} of the policy is not known", version.value), version.span).help("this dray reads version = 1"));
+                problems.push(
+                    Problem::new(
+                        format!("version {} of the policy is not known", version.value),
+                        version.span,
+                    )
+                    .help("this dray reads version = 1"),
+                );
             }
         }
-        None => problems.push(Problem::new("the policy does not say its version", 0..0).help("begin it with `version = 1`")),
+        None => problems.push(
+            Problem::new("the policy does not say its version", 0..0).help("begin it with `version = 1`"),
+        ),
     }
     if let Some(value) = root.take("registry") {
         for (name, value) in named(value, problems) {
@@ -68,7 +76,13 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
             let rule = table("a rule", value, problems).and_then(|entry| rule(entry, problems));
             if let Some(rule) = rule {
                 if policy.rules.iter().any(|earlier: &Rule| earlier.name.value == rule.name.value) {
-                    problems.push(Problem::new(format!("two rules are named `{}`", rule.name.value), rule.name.span.clone()).help("names tell rules apart in reports and with --rule"));
+                    problems.push(
+                        Problem::new(
+                            format!("two rules are named `{}`", rule.name.value),
+                            rule.name.span.clone(),
+                        )
+                        .help("names tell rules apart in reports and with --rule"),
+                    );
                 }
                 policy.rules.push(rule);
             }
@@ -79,7 +93,10 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
 }
 
 /// The entries of a table of tables.
-fn named<'a>(value: &'a Spanned<DeValue<'a>>, problems: &mut Vec<Problem>) -> Vec<(String, &'a Spanned<DeValue<'a>>)> {
+fn named<'a>(
+    value: &'a Spanned<DeValue<'a>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(String, &'a Spanned<DeValue<'a>>)> {
     let Some(table) = table("", value, problems) else { return Vec::new() };
     table.rest().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -93,17 +110,23 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
         }
     }
     if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
-        let rate = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
+        let rate =
+            text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
         match rate {
             Some(rate) if rate.as_u64() > 0 => registry.bandwidth = Some(rate.as_u64()),
-            _ => problems.push(Problem::new(format!("`{}` is no bandwidth", text.value), text.span).help("write bytes a second: \"200MB/s\", \"10MiB/s\"")),
+            _ => problems.push(
+                Problem::new(format!("`{}` is no bandwidth", text.value), text.span)
+                    .help("write bytes a second: \"200MB/s\", \"10MiB/s\""),
+            ),
         }
     }
     if let Some(value) = entry.take("tls") {
         registry.tls = tls(value, problems).unwrap_or_default();
     }
     if let Some(value) = entry.take("auth") {
-        let calls = one_or_many(value).into_iter().filter_map(|value| call(value, "an auth provider", "provider", problems));
+        let calls = one_or_many(value)
+            .into_iter()
+            .filter_map(|value| call(value, "an auth provider", "provider", problems));
         registry.auth = Some(calls.collect());
     }
     if let Some(text) = entry.take("storage").and_then(|value| string(value, problems)) {
@@ -142,7 +165,12 @@ fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
 }
 
 /// A table that names a plugin with one key and configures it with the others.
-fn call(value: &Spanned<DeValue>, what: &'static str, key: &'static str, problems: &mut Vec<Problem>) -> Option<Call> {
+fn call(
+    value: &Spanned<DeValue>,
+    what: &'static str,
+    key: &'static str,
+    problems: &mut Vec<Problem>,
+) -> Option<Call> {
     let mut entry = table(what, value, problems)?;
     let span = entry.span.clone();
     let plugin = entry.require(key, problems).and_then(|value| string(value, problems))?;
@@ -166,24 +194,40 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
             for text in strings(value, problems) {
                 match text.value.parse() {
                     Ok(secret) => grant.secrets.push(secret),
-                    Err(()) => problems.push(Problem::new(format!("`{}` does not say where the secret lies", text.value), text.span).help("write \"env:NAME\" or \"file:PATH\"")),
+                    Err(()) => problems.push(
+                        Problem::new(
+                            format!("`{}` does not say where the secret lies", text.value),
+                            text.span,
+                        )
+                        .help("write \"env:NAME\" or \"file:PATH\""),
+                    ),
                 }
             }
         }
         entry.end(problems);
     }
     let mut limits = Limits::default();
-    if let Some(mut entry) = entry.take("limits").and_then(|value| table("a plugin's limits", value, problems)) {
+    if let Some(mut entry) =
+        entry.take("limits").and_then(|value| table("a plugin's limits", value, problems))
+    {
         if let Some(text) = entry.take("memory").and_then(|value| string(value, problems)) {
             match bytesize::ByteSize::from_str(&text.value) {
-                Ok(size) if (64 << 10..=4u64 << 30).contains(&size.as_u64()) => limits.memory = size.as_u64() as usize,
-                _ => problems.push(Problem::new(format!("`{}` is no limit of memory", text.value), text.span).help("write a size between 64KiB and 4GiB: \"64MiB\"")),
+                Ok(size) if (64 << 10..=4u64 << 30).contains(&size.as_u64()) => {
+                    limits.memory = size.as_u64() as usize
+                }
+                _ => problems.push(
+                    Problem::new(format!("`{}` is no limit of memory", text.value), text.span)
+                        .help("write a size between 64KiB and 4GiB: \"64MiB\""),
+                ),
             }
         }
         if let Some(text) = entry.take("call").and_then(|value| string(value, problems)) {
             match humantime::parse_duration(&text.value) {
                 Ok(time) if !time.is_zero() => limits.call = time,
-                _ => problems.push(Problem::new(format!("`{}` is no duration", text.value), text.span).help("write \"5s\" or \"500ms\"")),
+                _ => problems.push(
+                    Problem::new(format!("`{}` is no duration", text.value), text.span)
+                        .help("write \"5s\" or \"500ms\""),
+                ),
             }
         }
         entry.end(problems);
@@ -191,7 +235,10 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
     entry.end(problems);
     let source = source?;
     if let Some((scheme, _)) = source.value.split_once("://") {
-        problems.push(Problem::new(format!("plugins cannot be loaded from {scheme}: yet"), source.span.clone()).help("name a component file: source = \"plugins/calver.wasm\""));
+        problems.push(
+            Problem::new(format!("plugins cannot be loaded from {scheme}: yet"), source.span.clone())
+                .help("name a component file: source = \"plugins/calver.wasm\""),
+        );
     }
     Some(Plugin { source: At { value: source.value.into(), span: source.span }, grant, limits })
 }
@@ -200,9 +247,15 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
     let name = entry.require("name", problems).and_then(|value| string(value, problems));
     let mut from = Vec::new();
     if let Some(value) = entry.require("from", problems) {
-        for text in one_or_many(value).into_iter().filter_map(|value| string(value, problems)).collect::<Vec<_>>() {
+        for text in
+            one_or_many(value).into_iter().filter_map(|value| string(value, problems)).collect::<Vec<_>>()
+        {
             match expand_braces(&text.value) {
-                Ok(texts) => from.extend(texts.into_iter().filter_map(|value| reference(At { value, span: text.span.clone() }, problems))),
+                Ok(texts) => from.extend(
+                    texts
+                        .into_iter()
+                        .filter_map(|value| reference(At { value, span: text.span.clone() }, problems)),
+                ),
                 Err(rest) => problems.push(Problem::new(format!("`{rest}` is never closed"), text.span)),
             }
         }
@@ -213,7 +266,10 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
     let to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
         let names = crate::Names { registry: "", repository: "" };
         if let Err(placeholder) = names.fill(&text.value) {
-            problems.push(Problem::new(format!("`{placeholder}` stands for nothing"), text.span.clone()).help("`to` knows {name}, {path}, {registry} and {tag}"));
+            problems.push(
+                Problem::new(format!("`{placeholder}` stands for nothing"), text.span.clone())
+                    .help("`to` knows {name}, {path}, {registry} and {tag}"),
+            );
         }
         reference(text, problems)
     });
@@ -223,7 +279,10 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         for text in strings(value, problems) {
             match text.value.parse() {
                 Ok(platform) => platforms.push(platform),
-                Err(_) => problems.push(Problem::new(format!("`{}` is no platform", text.value), text.span).help("write \"linux/amd64\" or \"linux/arm/v7\"")),
+                Err(_) => problems.push(
+                    Problem::new(format!("`{}` is no platform", text.value), text.span)
+                        .help("write \"linux/amd64\" or \"linux/arm/v7\""),
+                ),
             }
         }
     }
@@ -232,7 +291,11 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         match text.value.as_str() {
             "keep" => {}
             "trim" => index = IndexMode::Trim,
-            other => problems.push(Problem::new(format!("index cannot be \"{other}\""), text.span.clone()).help("\"keep\" leaves the index and its digest as they are, \"trim\" writes a smaller one")),
+            other => {
+                problems.push(Problem::new(format!("index cannot be \"{other}\""), text.span.clone()).help(
+                    "\"keep\" leaves the index and its digest as they are, \"trim\" writes a smaller one",
+                ))
+            }
         }
         if platforms.is_empty() {
             problems.push(Problem::new("`index` says what becomes of an index when platforms are chosen, and this rule chooses none", text.span).help("add `platforms`, or leave `index` out"));
@@ -247,7 +310,10 @@ fn reference(text: At<String>, problems: &mut Vec<Problem>) -> Option<At<Referen
     match text.value.parse() {
         Ok(value) => Some(At { value, span: text.span }),
         Err(_) => {
-            problems.push(Problem::new(format!("`{}` does not name a transport", text.value), text.span).help(format!("begin it with one: \"docker://{}\"", text.value)));
+            problems.push(
+                Problem::new(format!("`{}` does not name a transport", text.value), text.span)
+                    .help(format!("begin it with one: \"docker://{}\"", text.value)),
+            );
             None
         }
     }

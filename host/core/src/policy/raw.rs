@@ -30,7 +30,11 @@ impl<'a> Table<'a> {
     }
 
     /// Takes the value of a key that must be there.
-    pub fn require(&mut self, key: &'static str, problems: &mut Vec<Problem>) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub fn require(
+        &mut self,
+        key: &'static str,
+        problems: &mut Vec<Problem>,
+    ) -> Option<&'a Spanned<DeValue<'a>>> {
         let value = self.take(key);
         if value.is_none() {
             problems.push(Problem::new(format!("{} needs the key `{key}`", self.what), self.span.clone()));
@@ -81,14 +85,21 @@ pub(super) fn integer(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> 
     }
 }
 
-pub(super) fn table<'a>(what: &'static str, value: &'a Spanned<DeValue<'a>>, problems: &mut Vec<Problem>) -> Option<Table<'a>> {
+pub(super) fn table<'a>(
+    what: &'static str,
+    value: &'a Spanned<DeValue<'a>>,
+    problems: &mut Vec<Problem>,
+) -> Option<Table<'a>> {
     match value.get_ref().as_table() {
         Some(table) => Some(Table::new(what, table, value.span())),
         None => wrong(value, "a table", problems),
     }
 }
 
-pub(super) fn list<'a>(value: &'a Spanned<DeValue<'a>>, problems: &mut Vec<Problem>) -> Vec<&'a Spanned<DeValue<'a>>> {
+pub(super) fn list<'a>(
+    value: &'a Spanned<DeValue<'a>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<&'a Spanned<DeValue<'a>>> {
     match value.get_ref().as_array() {
         Some(items) => items.iter().collect(),
         None => wrong(value, "a list", problems).unwrap_or_default(),
@@ -111,7 +122,9 @@ pub(super) fn strings(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> 
 pub(super) fn json(value: &DeValue) -> serde_json::Value {
     match value {
         DeValue::String(text) => text.as_ref().into(),
-        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX).into(),
+        DeValue::Integer(integer) => {
+            i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or(i64::MAX).into()
+        }
         DeValue::Float(float) => float.as_str().parse::<f64>().unwrap_or(f64::NAN).into(),
         DeValue::Boolean(value) => (*value).into(),
         DeValue::Datetime(date) => date.to_string().into(),

@@ -46,7 +46,14 @@ fn a_whole_policy() {
     let policy = parse(WHOLE).unwrap();
     let rule = &policy.rules[0];
     let from: Vec<String> = rule.from.iter().map(|from| from.value.to_string()).collect();
-    assert_eq!(from, ["docker://registry.k8s.io/kube-apiserver", "docker://registry.k8s.io/kube-proxy", "docker://r.example/lib/*"]);
+    assert_eq!(
+        from,
+        [
+            "docker://registry.k8s.io/kube-apiserver",
+            "docker://registry.k8s.io/kube-proxy",
+            "docker://r.example/lib/*"
+        ]
+    );
     let tags = rule.tags.as_ref().unwrap();
     assert_eq!(tags.literals[0].value, "latest");
     assert_eq!(tags.filters[0].config, serde_json::json!({ "range": ">=1.17.5, <1.20" }));
@@ -65,9 +72,9 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
     let mut documented = std::collections::BTreeSet::new();
     keys(&schema, &mut documented);
     let source = include_str!("check.rs");
-    let asked = ["take(\"", "require(\"", "path(\"", "\"an auth provider\", \"", "\"a filter\", \""].iter().flat_map(|call| {
-        source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned())
-    });
+    let asked = ["take(\"", "require(\"", "path(\"", "\"an auth provider\", \"", "\"a filter\", \""]
+        .iter()
+        .flat_map(|call| source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
     assert_eq!(asked.collect::<std::collections::BTreeSet<_>>(), documented);
 }
 
@@ -75,7 +82,11 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
 /// help.
 #[test]
 fn mistakes_are_underlined_with_a_remedy() {
-    let rule = |rest: &str| format!("[[rule]]\nname = \"a\"\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\n{rest}");
+    let rule = |rest: &str| {
+        format!(
+            "[[rule]]\nname = \"a\"\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\n{rest}"
+        )
+    };
     for (text, underlined, message, help) in [
         (rule("tgas = []"), "tgas", "a rule has no key `tgas`", "did you mean `tags`?"),
         (rule("tags = 3"), "3", "expected a list, found integer", ""),
@@ -85,17 +96,47 @@ fn mistakes_are_underlined_with_a_remedy() {
         (rule("index = \"trim\""), "\"trim\"", "chooses none", "platforms"),
         (rule("platforms = [\"linux/amd64\"]\nindex = \"cut\""), "\"cut\"", "cannot be", "keep"),
         (rule("") + &rule(""), "\"a\"", "two rules are named `a`", "--rule"),
-        (rule("").replace("docker://m.example/a", "docker://m/{nmae}"), "\"docker://m/{nmae}\"", "stands for nothing", "{name}"),
-        (rule("").replace("docker://r.example/a", "r.example/a"), "\"r.example/a\"", "does not name a transport", "docker://r.example/a"),
-        (rule("").replace("docker://r.example/a", "docker://r/{a,b"), "\"docker://r/{a,b\"", "never closed", ""),
+        (
+            rule("").replace("docker://m.example/a", "docker://m/{nmae}"),
+            "\"docker://m/{nmae}\"",
+            "stands for nothing",
+            "{name}",
+        ),
+        (
+            rule("").replace("docker://r.example/a", "r.example/a"),
+            "\"r.example/a\"",
+            "does not name a transport",
+            "docker://r.example/a",
+        ),
+        (
+            rule("").replace("docker://r.example/a", "docker://r/{a,b"),
+            "\"docker://r/{a,b\"",
+            "never closed",
+            "",
+        ),
         ("[registry.x]\nbandwidth = \"fast\"".into(), "\"fast\"", "no bandwidth", "200MB/s"),
         ("[registry.x]\nconcurrency = 0".into(), "0", "1 to 1024", ""),
         ("[registry.x]\ntls = \"on\"".into(), "\"on\"", "tls cannot be", "off"),
         ("[registry.x]\ntls = { cert = \"a\" }".into(), "{ cert = \"a\" }", "both `cert` and `key`", ""),
         ("[registry.x]\nauth = { user = \"a\" }".into(), "{ user = \"a\" }", "needs the key `provider`", ""),
-        ("[plugin.x]\nsource = \"oci://r/a\"".into(), "\"oci://r/a\"", "cannot be loaded from oci", "component file"),
-        ("[plugin.x]\nsource = \"a\"\ngrant = { secrets = [\"hunter2\"] }".into(), "\"hunter2\"", "where the secret lies", "env:NAME"),
-        ("[plugin.x]\nsource = \"a\"\nlimits = { memory = \"1B\" }".into(), "\"1B\"", "limit of memory", "64MiB"),
+        (
+            "[plugin.x]\nsource = \"oci://r/a\"".into(),
+            "\"oci://r/a\"",
+            "cannot be loaded from oci",
+            "component file",
+        ),
+        (
+            "[plugin.x]\nsource = \"a\"\ngrant = { secrets = [\"hunter2\"] }".into(),
+            "\"hunter2\"",
+            "where the secret lies",
+            "env:NAME",
+        ),
+        (
+            "[plugin.x]\nsource = \"a\"\nlimits = { memory = \"1B\" }".into(),
+            "\"1B\"",
+            "limit of memory",
+            "64MiB",
+        ),
         ("rules = 1".into(), "rules", "no key `rules`", "did you mean `rule`?"),
         ("a = ".into(), "", "", ""),
     ] {

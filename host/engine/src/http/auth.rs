@@ -1,7 +1,10 @@
 //! Challenges and tokens (distribution's token authentication specification; RFC 6750, RFC 7617).
 
 use super::retry::{self, IDLE};
-use crate::{Error, Kind, Result, Secret, plugin::{Access, Key}};
+use crate::{
+    Error, Kind, Result, Secret,
+    plugin::{Access, Key},
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
 use serde::Deserialize;
@@ -50,8 +53,15 @@ pub(super) fn challenge(response: &reqwest::Response) -> Result<Option<Challenge
         }
         if scheme.eq_ignore_ascii_case("bearer") {
             let parameters = parameters_of(parameters);
-            let named = |name: &str| parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
-            let malformed = || Error::invalid(format!("log in: {} sent a challenge without a proper realm", response.url()));
+            let named = |name: &str| {
+                parameters
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
+                    .map(|(_, value)| value.clone())
+            };
+            let malformed = || {
+                Error::invalid(format!("log in: {} sent a challenge without a proper realm", response.url()))
+            };
             let realm = named("realm").ok_or_else(malformed)?;
             let realm = Url::parse(&realm).map_err(|_| malformed())?;
             return Ok(Some(Challenge::Bearer { realm, service: named("service") }));
@@ -81,7 +91,10 @@ pub(super) fn scopes(access: &[Access]) -> Vec<String> {
     if access.is_empty() {
         return vec!["registry:catalog:*".into()];
     }
-    access.iter().map(|access| format!("repository:{}:{}", access.repository, access.actions.join(","))).collect()
+    access
+        .iter()
+        .map(|access| format!("repository:{}:{}", access.repository, access.actions.join(",")))
+        .collect()
 }
 
 pub(super) fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
@@ -90,13 +103,20 @@ pub(super) fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
 
 pub(super) fn header(scheme: &str, credentials: &str) -> Result<HeaderValue> {
     let value = HeaderValue::from_str(&format!("{scheme} {credentials}"));
-    let mut value = value.map_err(|_| Error::invalid("send the credentials: they hold characters that no header can"))?;
+    let mut value =
+        value.map_err(|_| Error::invalid("send the credentials: they hold characters that no header can"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 /// Fetches an access token.
-pub(super) async fn fetch(http: &reqwest::Client, realm: &Url, service: Option<&str>, scopes: &[String], key: Option<&Key>) -> Result<Token> {
+pub(super) async fn fetch(
+    http: &reqwest::Client,
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &[String],
+    key: Option<&Key>,
+) -> Result<Token> {
     let mut backoff = retry::Backoff::new();
     loop {
         let error = match fetch_once(http, realm, service, scopes, key).await {
@@ -110,13 +130,24 @@ pub(super) async fn fetch(http: &reqwest::Client, realm: &Url, service: Option<&
     }
 }
 
-async fn fetch_once(http: &reqwest::Client, realm: &Url, service: Option<&str>, scopes: &[String], key: Option<&Key>) -> Result<Token> {
+async fn fetch_once(
+    http: &reqwest::Client,
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &[String],
+    key: Option<&Key>,
+) -> Result<Token> {
     let service = service.map(|service| ("service", service));
     let mut url = realm.clone();
     let request = if let Some(Key::IdentityToken(token)) = key {
         // OAuth2 (distribution, token specification, "Using OAuth2").
         let scope = scopes.join(" ");
-        let fields = [("grant_type", "refresh_token"), ("client_id", "dray"), ("scope", &scope), ("refresh_token", token.expose())];
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", "dray"),
+            ("scope", &scope),
+            ("refresh_token", token.expose()),
+        ];
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         form.extend_pairs(fields).extend_pairs(service);
         http.post(url.clone()).header("content-type", "application/x-www-form-urlencoded").body(form.finish())
@@ -130,15 +161,19 @@ async fn fetch_once(http: &reqwest::Client, realm: &Url, service: Option<&str>, 
     };
     let method = if matches!(key, Some(Key::IdentityToken(_))) { "POST" } else { "GET" };
     let shown = super::host::redacted(&url);
-    let response = request.timeout(IDLE).send().await.map_err(|error| retry::broken(method, &shown, &error))?;
+    let response =
+        request.timeout(IDLE).send().await.map_err(|error| retry::broken(method, &shown, &error))?;
     let (status, headers) = (response.status(), response.headers().clone());
     if !status.is_success() {
         return Err(retry::refusal(method, &shown, status, &headers, ""));
     }
     let body = super::send::bounded(response, 1 << 20).await?;
-    let answer: Answer = serde_json::from_slice(&body).map_err(|error| Error::invalid(format!("read the token of {shown}: {error}")))?;
+    let answer: Answer = serde_json::from_slice(&body)
+        .map_err(|error| Error::invalid(format!("read the token of {shown}: {error}")))?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token")))?;
+    let token = token.ok_or_else(|| {
+        Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token"))
+    })?;
     let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).max(LIFETIME));
     Ok(Token { secret: Secret::new(token), until: Instant::now() + lifetime - MARGIN })
 }
@@ -149,15 +184,23 @@ mod tests {
 
     #[test]
     fn reads_parameters() {
-        let read = parameters_of(r#"realm="https://a.example/token?x=1,2",service=r.example, scope="a:b:c,d""#);
-        let expected = [("realm", "https://a.example/token?x=1,2"), ("service", "r.example"), ("scope", "a:b:c,d")];
+        let read =
+            parameters_of(r#"realm="https://a.example/token?x=1,2",service=r.example, scope="a:b:c,d""#);
+        let expected =
+            [("realm", "https://a.example/token?x=1,2"), ("service", "r.example"), ("scope", "a:b:c,d")];
         assert_eq!(read, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
     }
 
     #[test]
     fn scopes_name_what_is_touched() {
-        let access = |repository: &str, actions: &[&str]| Access { repository: repository.into(), actions: actions.iter().map(|action| action.to_string()).collect() };
-        assert_eq!(scopes(&[access("a/b", &["pull", "push"]), access("c", &["pull"])]), ["repository:a/b:pull,push", "repository:c:pull"]);
+        let access = |repository: &str, actions: &[&str]| Access {
+            repository: repository.into(),
+            actions: actions.iter().map(|action| action.to_string()).collect(),
+        };
+        assert_eq!(
+            scopes(&[access("a/b", &["pull", "push"]), access("c", &["pull"])]),
+            ["repository:a/b:pull,push", "repository:c:pull"]
+        );
         assert_eq!(scopes(&[]), ["registry:catalog:*"]);
     }
 }

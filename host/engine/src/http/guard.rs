@@ -29,7 +29,9 @@ pub(super) fn is_loopback(authority: &str) -> bool {
 fn is_internal(url: &Url) -> bool {
     let internal = |address: IpAddr| match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified(),
+        IpAddr::V6(v6) => {
+            v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_unspecified()
+        }
     };
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -65,11 +67,20 @@ mod tests {
 
     #[test]
     fn nobody_outside_sends_us_inside() {
-        let verdict = |from: &str, to: &str| check(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()).is_ok();
+        let verdict =
+            |from: &str, to: &str| check(&Url::parse(from).unwrap(), &Url::parse(to).unwrap()).is_ok();
         assert!(verdict("https://r.example/v2/", "https://cdn.example/blob"));
         assert!(verdict("https://10.0.0.1/v2/", "https://10.0.0.2/blob"));
         assert!(verdict("http://127.0.0.1:5000/v2/", "http://127.0.0.1:9000/blob"));
-        for inside in ["https://127.0.0.1/", "https://169.254.169.254/latest", "https://[::1]/", "https://10.1.2.3/", "https://localhost/", "https://[::ffff:10.0.0.1]/", "https://2130706433/"] {
+        for inside in [
+            "https://127.0.0.1/",
+            "https://169.254.169.254/latest",
+            "https://[::1]/",
+            "https://10.1.2.3/",
+            "https://localhost/",
+            "https://[::ffff:10.0.0.1]/",
+            "https://2130706433/",
+        ] {
             assert!(!verdict("https://r.example/v2/", inside), "{inside}");
         }
         assert!(!verdict("https://r.example/v2/", "http://r.example/v2/"));

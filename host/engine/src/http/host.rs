@@ -6,7 +6,11 @@ use super::{
     retry::{self, IDLE},
     settings::{Plain, RegistrySettings},
 };
-use crate::{Error, Kind, Result, pace::Pace, plugin::{Access, Credential, Key}};
+use crate::{
+    Error, Kind, Result,
+    pace::Pace,
+    plugin::{Access, Credential, Key},
+};
 use reqwest::header::HeaderValue;
 use std::{
     collections::HashMap,
@@ -43,7 +47,9 @@ struct Known {
 
 impl Known {
     fn is_for(&self, repository: &str) -> bool {
-        self.covers.as_deref().is_none_or(|prefix| repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
+        self.covers.as_deref().is_none_or(|prefix| {
+            repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
+        })
     }
 }
 
@@ -122,7 +128,10 @@ impl Host {
             (_, Some(Key::Bearer(token))) => auth::header("Bearer", token.expose()).map(Some),
             (Challenge::Basic, Some(Key::Basic(user, password))) => auth::basic(user, password).map(Some),
             (Challenge::Basic, Some(Key::IdentityToken(_))) => {
-                let text = format!("log in to {}: it wants a password, and there is an identity token", self.registry);
+                let text = format!(
+                    "log in to {}: it wants a password, and there is an identity token",
+                    self.registry
+                );
                 Err(Error::new(Kind::Unauthorized, text))
             }
             (Challenge::Basic, None) => Ok(None),
@@ -135,7 +144,8 @@ impl Host {
                 }
                 let from = Url::parse(&format!("{}://{}", self.scheme().await, self.address));
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
-                guard::check(&from, realm).map_err(|error| error.context(format!("log in to {}", self.registry)))?;
+                guard::check(&from, realm)
+                    .map_err(|error| error.context(format!("log in to {}", self.registry)))?;
                 let fresh = auth::fetch(&self.http, realm, service.as_deref(), &scopes, key).await;
                 let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
@@ -166,7 +176,11 @@ impl Host {
         for provider in &self.settings.auth {
             if let Some(credential) = provider.lookup(&self.registry, repository).await? {
                 let until = credential.lifetime.map(|lifetime| now + lifetime);
-                known.push(Known { covers: credential.covers.clone(), credential: Some(credential.clone()), until });
+                known.push(Known {
+                    covers: credential.covers.clone(),
+                    credential: Some(credential.clone()),
+                    until,
+                });
                 return Ok(Some(credential));
             }
         }

@@ -8,8 +8,8 @@ mod send;
 mod settings;
 mod stream;
 
+pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;
 pub(crate) use send::pair;
 pub use settings::{Client, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
-pub(crate) use retry::Backoff;
 pub(crate) use stream::{Download, feed, upload};

@@ -47,7 +47,11 @@ impl Backoff {
         if !error.is_transient() {
             return error;
         }
-        Error { kind: Kind::Invalid, text: format!("{} (given up after {} attempts)", error.text, self.failures.max(1)), ..error }
+        Error {
+            kind: Kind::Invalid,
+            text: format!("{} (given up after {} attempts)", error.text, self.failures.max(1)),
+            ..error
+        }
     }
 
     /// Something came through: failures are counted anew.
@@ -69,7 +73,9 @@ pub(super) fn refusal(method: &str, url: &str, status: StatusCode, headers: &Hea
         403 => Error::new(Kind::Denied, text),
         404 | 410 => Error::new(Kind::NotFound, text),
         429 => Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text),
-        503 if headers.contains_key("retry-after") => Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text),
+        503 if headers.contains_key("retry-after") => {
+            Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text)
+        }
         405 | 501 => Error::new(Kind::Unsupported, text),
         408 | 425 | 500..=599 => Error::transient(text),
         _ => Error::invalid(text),
@@ -122,9 +128,13 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        let headers = |value: &str| HeaderMap::from_iter([("retry-after".parse().unwrap(), value.parse().unwrap())]);
+        let headers =
+            |value: &str| HeaderMap::from_iter([("retry-after".parse().unwrap(), value.parse().unwrap())]);
         assert_eq!(retry_after(&headers("7"), now), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after(&headers("Sun, 06 Nov 1994 08:49:47 GMT"), now), Some(Duration::from_secs(10)));
+        assert_eq!(
+            retry_after(&headers("Sun, 06 Nov 1994 08:49:47 GMT"), now),
+            Some(Duration::from_secs(10))
+        );
         assert_eq!(retry_after(&headers("Sun, 06 Nov 1994 08:00:00 GMT"), now), Some(Duration::ZERO));
         assert_eq!(retry_after(&headers("soon"), now), None);
     }

@@ -100,11 +100,23 @@ impl PlaceHttp {
         };
         let response = tokio::time::timeout(IDLE * 2, answering).await;
         drop(permit);
-        response.map_err(|_| Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, (IDLE * 2).as_secs())))?
+        response.map_err(|_| {
+            Error::transient(format!(
+                "{} {}: no answer in {} s",
+                request.method,
+                request.url,
+                (IDLE * 2).as_secs()
+            ))
+        })?
     }
 
     /// Reads the whole of an answer that was expected; makes an error of another.
-    pub(super) async fn finish(&self, request: &Request, response: reqwest::Response, url: &Url) -> Result<Response> {
+    pub(super) async fn finish(
+        &self,
+        request: &Request,
+        response: reqwest::Response,
+        url: &Url,
+    ) -> Result<Response> {
         let (status, headers, real) = (response.status(), response.headers().clone(), response.url().clone());
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
@@ -122,9 +134,15 @@ impl PlaceHttp {
     }
 
     /// Sends one request, through challenges and redirects. Gives the answer and its address.
-    pub(super) async fn follow(&self, request: &Request, headers: &[(&str, String)], body: &(dyn Fn() -> reqwest::Body + Sync)) -> Result<(reqwest::Response, Url)> {
+    pub(super) async fn follow(
+        &self,
+        request: &Request,
+        headers: &[(&str, String)],
+        body: &(dyn Fn() -> reqwest::Body + Sync),
+    ) -> Result<(reqwest::Response, Url)> {
         let malformed = |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url));
-        let method = Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed("no such method"))?;
+        let method =
+            Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed("no such method"))?;
         let mut url = Url::parse(&request.url).map_err(|error| malformed(&error.to_string()))?;
         self.check(&url)?;
         let (mut challenged, mut redirects) = (false, 0);
@@ -135,7 +153,12 @@ impl PlaceHttp {
             let host = if own { self.host.clone() } else { self.client.host(&authority, &authority)? };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
             let mut builder = host.http.request(method.clone(), real);
-            for (name, value) in request.headers.iter().map(|(name, value)| (name.as_str(), value)).chain(headers.iter().map(|(name, value)| (*name, value))) {
+            for (name, value) in request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value))
+                .chain(headers.iter().map(|(name, value)| (*name, value)))
+            {
                 if is_forbidden(name) {
                     return Err(malformed(&format!("plugins cannot set the header {name}")));
                 }
@@ -144,15 +167,25 @@ impl PlaceHttp {
             if own && let Some(value) = self.host.authorization(&request.access).await? {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
-            let response = builder.body(body()).send().await.map_err(|error| host.broken(&request.method, &url, &error))?;
+            let response = builder
+                .body(body())
+                .send()
+                .await
+                .map_err(|error| host.broken(&request.method, &url, &error))?;
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
-            if own && response.status() == 401 && !challenged && self.host.challenged(&response, &request.access)? {
+            if own
+                && response.status() == 401
+                && !challenged
+                && self.host.challenged(&response, &request.access)?
+            {
                 challenged = true;
                 continue;
             }
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             match location {
-                Some(location) if response.status().is_redirection() && matches!(method, Method::GET | Method::HEAD) => {
+                Some(location)
+                    if response.status().is_redirection() && matches!(method, Method::GET | Method::HEAD) =>
+                {
                     redirects += 1;
                     if redirects > REDIRECTS {
                         return Err(malformed("too many redirects"));
@@ -173,11 +206,15 @@ impl PlaceHttp {
     fn check(&self, url: &Url) -> Result<()> {
         let authority = guard::authority(url);
         let learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if authority == self.host.address || self.granted.contains(&authority) || learned.contains(&url.origin().ascii_serialization()) {
+        if authority == self.host.address
+            || self.granted.contains(&authority)
+            || learned.contains(&url.origin().ascii_serialization())
+        {
             return Ok(());
         }
         let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
-        Err(Error::new(Kind::Denied, text).help(format!("grant it with `grant = {{ hosts = [\"{authority}\"] }}` in the plugin's table")))
+        Err(Error::new(Kind::Denied, text)
+            .help(format!("grant it with `grant = {{ hosts = [\"{authority}\"] }}` in the plugin's table")))
     }
 
     /// An upload may go on elsewhere, where the place says so.
@@ -205,7 +242,17 @@ fn is_forbidden(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(
         name.as_str(),
-        "authorization" | "proxy-authorization" | "cookie" | "host" | "connection" | "keep-alive" | "te" | "trailer" | "transfer-encoding" | "upgrade" | "content-length"
+        "authorization"
+            | "proxy-authorization"
+            | "cookie"
+            | "host"
+            | "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
     )
 }
 
@@ -220,7 +267,9 @@ pub(super) async fn bounded(mut response: reqwest::Response, limit: usize) -> Re
     loop {
         let chunk = tokio::time::timeout(IDLE, response.chunk()).await;
         let chunk = chunk.map_err(|_| Error::transient(format!("read the answer of {shown}: it stalled")))?;
-        match chunk.map_err(|error| Error::transient(format!("read the answer of {shown}: {}", retry::root_cause(&error))))? {
+        match chunk.map_err(|error| {
+            Error::transient(format!("read the answer of {shown}: {}", retry::root_cause(&error)))
+        })? {
             Some(chunk) if body.len() + chunk.len() > limit => return Err(too_long()),
             Some(chunk) => body.extend_from_slice(&chunk),
             None => return Ok(body.freeze()),

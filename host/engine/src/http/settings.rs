@@ -41,7 +41,13 @@ const CONCURRENCY: usize = 32;
 
 impl Default for RegistrySettings {
     fn default() -> Self {
-        RegistrySettings { concurrency: CONCURRENCY, bandwidth: None, tls: TlsSettings::default(), auth: Vec::new(), origin: None }
+        RegistrySettings {
+            concurrency: CONCURRENCY,
+            bandwidth: None,
+            tls: TlsSettings::default(),
+            auth: Vec::new(),
+            origin: None,
+        }
     }
 }
 
@@ -127,7 +133,8 @@ impl Client {
         }
         let settings = &self.0.settings;
         let own = settings.registries.get(registry).unwrap_or(&settings.default);
-        let http = build(own, settings).map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
+        let http = build(own, settings)
+            .map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
         let host = Arc::new(Host::new(address, registry, own.clone(), http));
         hosts.insert(address.into(), host.clone());
         Ok(host)
@@ -135,7 +142,9 @@ impl Client {
 }
 
 fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())));
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))
+    };
     let malformed = |path: &PathBuf| {
         let path = path.display().to_string();
         move |error: reqwest::Error| Error::invalid(format!("read {path}: {error}")).help("it must be PEM")
@@ -157,7 +166,8 @@ fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client>
             move |error: reqwest::Error| Error::invalid(format!("use the proxy {address}: {error}"))
         };
         if let Some(address) = &settings.proxies.http {
-            builder = builder.proxy(reqwest::Proxy::http(address).map_err(proxy(address))?.no_proxy(none.clone()));
+            builder =
+                builder.proxy(reqwest::Proxy::http(address).map_err(proxy(address))?.no_proxy(none.clone()));
         }
         if let Some(address) = &settings.proxies.https {
             builder = builder.proxy(reqwest::Proxy::https(address).map_err(proxy(address))?.no_proxy(none));
@@ -176,5 +186,7 @@ fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client>
     if !own.tls.verify {
         builder = builder.tls_danger_accept_invalid_certs(true);
     }
-    builder.build().map_err(|error| Error::invalid(format!("set up TLS: {}", super::retry::root_cause(&error))))
+    builder
+        .build()
+        .map_err(|error| Error::invalid(format!("set up TLS: {}", super::retry::root_cause(&error))))
 }

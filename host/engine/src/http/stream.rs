@@ -4,7 +4,10 @@ use super::{
     retry::{self, IDLE, VERIFY},
     send::{PlaceHttp, explanation},
 };
-use crate::{Error, Result, plugin::{Request, Response}};
+use crate::{
+    Error, Result,
+    plugin::{Request, Response},
+};
 use bytes::Bytes;
 use std::{
     pin::Pin,
@@ -27,16 +30,21 @@ impl Download {
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
         let opening = http.follow(request, range.as_slice(), &|| Bytes::new().into());
         let opened = tokio::time::timeout(IDLE, opening).await;
-        let (response, url) = opened.map_err(|_| Error::transient(format!("GET {}: no answer in {} s", request.url, IDLE.as_secs())))??;
+        let (response, url) = opened.map_err(|_| {
+            Error::transient(format!("GET {}: no answer in {} s", request.url, IDLE.as_secs()))
+        })??;
         let status = response.status();
         if !request.expect.contains(&status.as_u16()) {
             let headers = response.headers().clone();
             let said = explanation(response).await;
-            let error = retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
+            let error =
+                retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
             return Err(http.explain(error, request).await);
         }
         let start = match status.as_u16() {
-            206 => started(&response).ok_or_else(|| Error::transient(format!("GET {url}: a part without a proper Content-Range")))?,
+            206 => started(&response).ok_or_else(|| {
+                Error::transient(format!("GET {url}: a part without a proper Content-Range"))
+            })?,
             _ => 0,
         };
         if start > offset {
@@ -50,7 +58,9 @@ impl Download {
         loop {
             let chunk = tokio::time::timeout(IDLE, self.response.chunk()).await;
             let chunk = chunk.map_err(|_| Error::transient(format!("GET {}: it stalled", self.url)))?;
-            let chunk = chunk.map_err(|error| Error::transient(format!("GET {}: {}", self.url, retry::root_cause(&error))))?;
+            let chunk = chunk.map_err(|error| {
+                Error::transient(format!("GET {}: {}", self.url, retry::root_cause(&error)))
+            })?;
             let Some(mut chunk) = chunk else { return Ok(None) };
             let skipped = self.skip.min(chunk.len() as u64);
             self.skip -= skipped;
@@ -78,14 +88,19 @@ impl http_body::Body for Fed {
     type Data = Bytes;
     type Error = std::io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
         match self.chunks.poll_recv(context) {
             Poll::Ready(Some(chunk)) => {
                 self.left = self.left.saturating_sub(chunk.len() as u64);
                 Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
             }
             // The feeder went away early: the request must break, not look finished.
-            Poll::Ready(None) if self.left > 0 => Poll::Ready(Some(Err(std::io::Error::other("the source broke off")))),
+            Poll::Ready(None) if self.left > 0 => {
+                Poll::Ready(Some(Err(std::io::Error::other("the source broke off"))))
+            }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
         }
@@ -108,7 +123,12 @@ const AHEAD: usize = 4;
 ///
 /// # Errors
 /// The feeder's own where it failed; a transient one where the destination broke.
-pub(crate) async fn upload<F, R>(http: &PlaceHttp, request: &Request, length: u64, feed: F) -> Result<Response>
+pub(crate) async fn upload<F, R>(
+    http: &PlaceHttp,
+    request: &Request,
+    length: u64,
+    feed: F,
+) -> Result<Response>
 where
     F: FnOnce(mpsc::Sender<Bytes>) -> R,
     R: Future<Output = Result<()>>,

@@ -46,7 +46,9 @@ impl File {
     pub fn parse(content: &str) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_str(content).map_err(|error| error.to_string())?;
         let modern = ["auths", "credHelpers", "credsStore"].iter().any(|key| value.get(key).is_some());
-        let old = value.as_object().is_some_and(|object| !object.is_empty() && object.values().all(|entry| entry.get("auth").is_some()));
+        let old = value.as_object().is_some_and(|object| {
+            !object.is_empty() && object.values().all(|entry| entry.get("auth").is_some())
+        });
         if !modern && old {
             let auths = serde_json::from_value(value).map_err(|error| error.to_string())?;
             return Ok(File { auths, cred_helpers: BTreeMap::new(), creds_store: None });
@@ -55,14 +57,18 @@ impl File {
     }
 
     pub fn helper(&self, registry: &str) -> Option<&str> {
-        let named = self.cred_helpers.iter().find(|(key, _)| host(key) == host(server(registry)) || key.as_str() == registry);
+        let named = self
+            .cred_helpers
+            .iter()
+            .find(|(key, _)| host(key) == host(server(registry)) || key.as_str() == registry);
         named.map(|(_, helper)| helper.as_str()).filter(|helper| !helper.is_empty())
     }
 
     /// The repository's own key, then those of its namespaces, then the registry's; then the
     /// registry's as Docker writes it.
     pub fn entry(&self, registry: &str, repository: &str) -> Result<Option<Entry>, String> {
-        let narrow = self.auths.keys().any(|key| key.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')));
+        let narrow =
+            self.auths.keys().any(|key| key.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')));
         let mut scope = repository;
         while !scope.is_empty() {
             if let Some(secret) = self.secret(&format!("{registry}/{scope}"))? {
@@ -75,7 +81,11 @@ impl File {
         if let Some(secret) = self.secret(registry)? {
             return Ok(Some(Entry { secret, covers }));
         }
-        for key in self.auths.keys().filter(|key| host(key) == host(server(registry)) && (key.contains("://") || !key.contains('/'))) {
+        for key in self
+            .auths
+            .keys()
+            .filter(|key| host(key) == host(server(registry)) && (key.contains("://") || !key.contains('/')))
+        {
             if let Some(secret) = self.secret(key)? {
                 return Ok(Some(Entry { secret, covers }));
             }
@@ -94,7 +104,8 @@ impl File {
         }
         if let Some(encoded) = filled(&auth.auth) {
             let broken = || format!("the entry of {key} is not base64 of USER:PASSWORD");
-            let decoded = decode(&encoded).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(broken)?;
+            let decoded =
+                decode(&encoded).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(broken)?;
             let (user, password) = decoded.split_once(':').ok_or_else(broken)?;
             return Ok(Some(Secret::Basic((user.into(), password.trim_end_matches('\0').into()))));
         }
@@ -153,7 +164,10 @@ mod tests {
     #[test]
     fn docker_hub_lies_under_its_old_address() {
         let file = File::parse(r#"{"auths":{"https://index.docker.io/v1/":{"auth":"YTpwOnE="}}}"#).unwrap();
-        assert_eq!(file.entry("docker.io", "library/x").unwrap().unwrap().secret, Secret::Basic(("a".into(), "p:q".into())));
+        assert_eq!(
+            file.entry("docker.io", "library/x").unwrap().unwrap().secret,
+            Secret::Basic(("a".into(), "p:q".into()))
+        );
     }
 
     #[test]

@@ -43,7 +43,9 @@ fn ask(helper: &str, server: &str) -> Result<Option<Secret>, Error> {
         Err(Error::Invalid(text)) if text.contains(NOTHING) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let answer: Answer = serde_json::from_str(&answer).map_err(|error| Error::Invalid(format!("docker-credential-{helper} answered what is no credential: {error}")))?;
+    let answer: Answer = serde_json::from_str(&answer).map_err(|error| {
+        Error::Invalid(format!("docker-credential-{helper} answered what is no credential: {error}"))
+    })?;
     Ok(Some(match answer.username.as_str() {
         "<token>" => Secret::IdentityToken(answer.secret),
         _ => Secret::Basic((answer.username, answer.secret)),
@@ -54,13 +56,17 @@ impl Guest for DockerConfig {
     fn lookup(registry: String, repository: String, _config: String) -> Result<Option<Credential>, Error> {
         for (path, content) in secrets::auth_files()? {
             let file = File::parse(&content).map_err(|why| Error::Invalid(format!("read {path}: {why}")))?;
-            let from = |secret, covers, origin| Ok(Some(Credential { secret, lifetime: None, covers, origin }));
+            let from =
+                |secret, covers, origin| Ok(Some(Credential { secret, lifetime: None, covers, origin }));
             if let Some(helper) = file.helper(&registry)
                 && let Some(secret) = ask(helper, files::server(&registry))?
             {
                 return from(secret, None, format!("docker-credential-{helper} (named in {path})"));
             }
-            if let Some(Entry { secret, covers }) = file.entry(&registry, &repository).map_err(|why| Error::Invalid(format!("read {path}: {why}")))? {
+            if let Some(Entry { secret, covers }) = file
+                .entry(&registry, &repository)
+                .map_err(|why| Error::Invalid(format!("read {path}: {why}")))?
+            {
                 return from(secret, covers, path);
             }
             if let Some(helper) = &file.creds_store

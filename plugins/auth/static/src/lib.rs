@@ -50,7 +50,9 @@ fn secret(config: Config, get: impl Fn(&str) -> Result<String, Error>) -> Result
         }
         Config { token: Some(name), .. } => Ok((Secret::Bearer(get(&name)?), name)),
         Config { identity_token: Some(name), .. } => Ok((Secret::IdentityToken(get(&name)?), name)),
-        _ => Err(Error::Invalid("a static credential needs username and password, credentials, token or identity-token".into())),
+        _ => Err(Error::Invalid(
+            "a static credential needs username and password, credentials, token or identity-token".into(),
+        )),
     }
 }
 

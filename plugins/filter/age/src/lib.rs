@@ -1,6 +1,10 @@
 //! Keeps the tags whose image is young enough.
 
-use dray_plugin_filter::{self as filter, dray::plugin::{clock, images}, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use dray_plugin_filter::{
+    self as filter, Error, Info, Meta,
+    dray::plugin::{clock, images},
+    exports::dray::plugin::tag_filter::Guest,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

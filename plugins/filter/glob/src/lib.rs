@@ -1,6 +1,8 @@
 //! Keeps (or with `exclude` drops) the tags that match a glob.
 
-use dray_plugin_filter::{self as filter, Error, Info, Meta, OneOrMany, exports::dray::plugin::tag_filter::Guest};
+use dray_plugin_filter::{
+    self as filter, Error, Info, Meta, OneOrMany, exports::dray::plugin::tag_filter::Guest,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]

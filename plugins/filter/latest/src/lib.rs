@@ -1,7 +1,9 @@
 //! Keeps the newest tags, newest first.
 
 use dray_plugin::version;
-use dray_plugin_filter::{self as filter, dray::plugin::images, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use dray_plugin_filter::{
+    self as filter, Error, Info, Meta, dray::plugin::images, exports::dray::plugin::tag_filter::Guest,
+};
 use serde::Deserialize;
 use std::cmp::Reverse;
 

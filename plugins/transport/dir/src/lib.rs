@@ -42,7 +42,13 @@ impl references::Guest for Dir {
             return Err(Error::Invalid("`dir:` needs the path of a folder: dir:PATH".into()));
         }
         let name = path.rsplit('/').next().unwrap_or(path);
-        Ok(Parsed { location: path.into(), repository: name.into(), reference: None, root: Some(path.into()), host: None })
+        Ok(Parsed {
+            location: path.into(),
+            repository: name.into(),
+            reference: None,
+            root: Some(path.into()),
+            host: None,
+        })
     }
 }
 
@@ -104,10 +110,16 @@ impl catalog::Guest for Dir {
 
 impl source::Guest for Dir {
     fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
-        manifest(reference.as_deref())?.ok_or_else(|| Error::NotFound(format!("{location} holds no such manifest")))
+        manifest(reference.as_deref())?
+            .ok_or_else(|| Error::NotFound(format!("{location} holds no such manifest")))
     }
 
-    fn referrers(_location: String, _repository: String, _subject: String, _next: Option<String>) -> Result<ReferrersPage, Error> {
+    fn referrers(
+        _location: String,
+        _repository: String,
+        _subject: String,
+        _next: Option<String>,
+    ) -> Result<ReferrersPage, Error> {
         Ok(ReferrersPage { descriptors: Vec::new(), next: None })
     }
 
@@ -122,14 +134,20 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
     let wanted = if digest.starts_with("sha256:") { V1_1 } else { V1_2 };
     match &current {
         Some(version) if !version.starts_with(MARK.as_bytes()) => {
-            return Err(Error::Denied(format!("{location} holds a file `version` that no image has: choose an empty folder")));
+            return Err(Error::Denied(format!(
+                "{location} holds a file `version` that no image has: choose an empty folder"
+            )));
         }
         Some(version) if version == wanted || version == V1_2 => return Ok(()),
         Some(_) => {}
         // Our own half-written files begin with `.dray-`, and another writer of this image may have
         // claimed the folder by now; anything else is somebody's.
-        None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-")) && read(VERSION)?.is_none() => {
-            return Err(Error::Denied(format!("{location} is not empty and holds no image: choose an empty folder")));
+        None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-"))
+            && read(VERSION)?.is_none() =>
+        {
+            return Err(Error::Denied(format!(
+                "{location} is not empty and holds no image: choose an empty folder"
+            )));
         }
         None => {}
     }
@@ -142,7 +160,13 @@ impl sink::Guest for Dir {
         Abilities { mount: false, sparse: Some(true), shared: true, many: false }
     }
 
-    fn store_blob(location: String, _repository: String, incoming: Incoming, _state: Option<Vec<u8>>, last: Option<Outcome>) -> Result<Turn, Error> {
+    fn store_blob(
+        location: String,
+        _repository: String,
+        incoming: Incoming,
+        _state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> Result<Turn, Error> {
         let path = blob_file(&incoming.blob.digest);
         let step = match last {
             Some(Outcome::Written) => Step::Finished(Finish::Stored),
@@ -155,14 +179,22 @@ impl sink::Guest for Dir {
         Ok(Turn { step, state: Vec::new() })
     }
 
-    fn publish(location: String, _repository: String, digest: String, manifest: Manifest, naming: Naming) -> Result<(), Error> {
+    fn publish(
+        location: String,
+        _repository: String,
+        digest: String,
+        manifest: Manifest,
+        naming: Naming,
+    ) -> Result<(), Error> {
         claim(&location, &digest)?;
         let path = match naming {
             Naming::Child => manifest_file(Some(&digest)),
             Naming::Root | Naming::Tag(_) => manifest_file(None),
         };
         let current = read(&path)?;
-        if current.as_deref() == Some(&manifest.body) || files::replace(&path, current.as_deref(), &manifest.body)? {
+        if current.as_deref() == Some(&manifest.body)
+            || files::replace(&path, current.as_deref(), &manifest.body)?
+        {
             return Ok(());
         }
         Err(Error::Transient(format!("{location} is written by somebody else at the same time")))
@@ -185,6 +217,9 @@ mod tests {
     #[test]
     fn references_are_paths() {
         let parsed = <Dir as references::Guest>::parse("/a/b:1/".into(), false, Vec::new()).unwrap();
-        assert_eq!((parsed.location.as_str(), parsed.repository.as_str(), parsed.reference), ("/a/b:1", "b:1", None));
+        assert_eq!(
+            (parsed.location.as_str(), parsed.repository.as_str(), parsed.reference),
+            ("/a/b:1", "b:1", None)
+        );
     }
 }

@@ -9,12 +9,15 @@ pub fn api_host(location: &str) -> &str {
 
 pub fn parse(rest: &str, pattern: bool, registries: &[String]) -> Result<Parsed, Error> {
     let invalid = |why: &str| Error::Invalid(format!("`docker:{rest}`: {why}"));
-    let name = rest.strip_prefix("//").ok_or_else(|| invalid("a registry's reference begins with docker://"))?;
+    let name =
+        rest.strip_prefix("//").ok_or_else(|| invalid("a registry's reference begins with docker://"))?;
     let (name, reference) = split(name).map_err(|why| invalid(&why))?;
     let (location, repository) = match name.split_once('/') {
         Some((first, repository)) if is_host(first, registries) => (first, repository.to_owned()),
         Some(_) => ("docker.io", name.to_owned()),
-        None if is_host(name, registries) => return Err(invalid("the repository is missing: docker://HOST/REPOSITORY")),
+        None if is_host(name, registries) => {
+            return Err(invalid("the repository is missing: docker://HOST/REPOSITORY"));
+        }
         None => ("docker.io", name.to_owned()),
     };
     let location = if location == "index.docker.io" { "docker.io" } else { location };
@@ -60,7 +63,9 @@ fn split(name: &str) -> Result<(&str, Option<String>), String> {
         byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
     });
     if tag.is_empty() || tag.len() > 128 || !good {
-        return Err(format!("`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`"));
+        return Err(format!(
+            "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`"
+        ));
     }
     Ok((name, Some(tag.into())))
 }
@@ -78,7 +83,10 @@ fn check_host(host: &str) -> Result<(), String> {
     let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     let good = match bracketed {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')),
+        None => {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
+        }
     };
     if !good {
         return Err(format!("`{host}` is no host name"));
@@ -119,10 +127,12 @@ fn is_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends_well = component.bytes().next().is_some_and(alphanumeric)
         && component.bytes().last().is_some_and(alphanumeric);
-    let mut separators = component.split(|character: char| character.is_ascii_lowercase() || character.is_ascii_digit());
-    ends_well && separators.all(|separator| {
-        matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
-    })
+    let mut separators =
+        component.split(|character: char| character.is_ascii_lowercase() || character.is_ascii_digit());
+    ends_well
+        && separators.all(|separator| {
+            matches!(separator, "" | "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-')
+        })
 }
 
 #[cfg(test)]
@@ -164,7 +174,9 @@ mod tests {
             ("//localhost:5000", "repository is missing"),
             ("//r.example//a", "cannot stand"),
         ] {
-            let Err(Error::Invalid(text)) = parse(rest, false, &["mirror".into()]) else { panic!("{rest} was taken") };
+            let Err(Error::Invalid(text)) = parse(rest, false, &["mirror".into()]) else {
+                panic!("{rest} was taken")
+            };
             assert!(text.contains(why), "{rest}: {text}");
         }
     }

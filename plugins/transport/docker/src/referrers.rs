@@ -3,7 +3,12 @@
 use super::*;
 use serde_json::{Value, json};
 
-pub fn list(location: &str, repository: &str, subject: &str, next: Option<String>) -> Result<ReferrersPage, Error> {
+pub fn list(
+    location: &str,
+    repository: &str,
+    subject: &str,
+    next: Option<String>,
+) -> Result<ReferrersPage, Error> {
     let url = next.unwrap_or_else(|| to(location, &format!("{repository}/referrers/{subject}")));
     let response = send(request("GET", url, &[200, 400, 404, 405], &[wire::pull(repository)]), &[])?;
     let typed = header(&response, "content-type").map(wire::without_parameters);
@@ -64,7 +69,8 @@ fn fallback_tag(subject: &str) -> String {
 }
 
 fn index(manifest: &Manifest) -> Result<Value, Error> {
-    serde_json::from_slice(&manifest.body).map_err(|error| Error::Invalid(format!("list of referrers: {error}")))
+    serde_json::from_slice(&manifest.body)
+        .map_err(|error| Error::Invalid(format!("list of referrers: {error}")))
 }
 
 fn descriptors(index: &Value) -> Result<Vec<Descriptor>, Error> {
@@ -81,7 +87,9 @@ fn descriptors(index: &Value) -> Result<Vec<Descriptor>, Error> {
     };
     manifests
         .iter()
-        .map(|entry| read(entry).ok_or_else(|| Error::Invalid("a referrer without media type, digest or size".into())))
+        .map(|entry| {
+            read(entry).ok_or_else(|| Error::Invalid("a referrer without media type, digest or size".into()))
+        })
         .collect()
 }
 
@@ -100,9 +108,12 @@ mod tests {
         let body = br#"{"config":{"mediaType":"application/x"},"annotations":{"a":"b"},"subject":{"digest":"sha256:ab"}}"#;
         let manifest = Manifest { media_type: "m".into(), body: body.to_vec() };
         let entry = entry("sha256:cd", &manifest, serde_json::from_slice(body).unwrap());
-        assert_eq!(entry, json!({
-            "mediaType": "m", "digest": "sha256:cd", "size": body.len(),
-            "artifactType": "application/x", "annotations": {"a": "b"},
-        }));
+        assert_eq!(
+            entry,
+            json!({
+                "mediaType": "m", "digest": "sha256:cd", "size": body.len(),
+                "artifactType": "application/x", "annotations": {"a": "b"},
+            })
+        );
     }
 }

@@ -23,7 +23,8 @@ pub fn advance(
     let upload = Upload { location, repository, digest };
     let state: Option<State> = match state {
         Some(state) => Some(
-            serde_json::from_slice(&state).map_err(|error| Error::Invalid(format!("upload state: {error}")))?,
+            serde_json::from_slice(&state)
+                .map_err(|error| Error::Invalid(format!("upload state: {error}")))?,
         ),
         None => None,
     };
@@ -80,7 +81,10 @@ impl Upload<'_> {
     fn mount(&self, from: &str) -> Turn {
         let url = self.url(&format!("uploads/?mount={}&from={from}", self.digest));
         let access = [wire::push(self.repository), wire::pull(from)];
-        turn(sink::Step::Ask(request("POST", url, &[201, 202, 400, 401, 403, 404, 405], &access)), State::Mount)
+        turn(
+            sink::Step::Ask(request("POST", url, &[201, 202, 400, 401, 403, 404, 405], &access)),
+            State::Mount,
+        )
     }
 
     fn start(&self) -> Turn {
@@ -118,7 +122,12 @@ mod tests {
 
     fn answer(status: u16, location: &str) -> Option<Outcome> {
         let headers = vec![("location".to_owned(), location.to_owned())];
-        Some(Outcome::Response(Response { status, headers, body: Vec::new(), url: "https://r/v2/a/blobs/uploads/".into() }))
+        Some(Outcome::Response(Response {
+            status,
+            headers,
+            body: Vec::new(),
+            url: "https://r/v2/a/blobs/uploads/".into(),
+        }))
     }
 
     fn step(incoming: &Incoming, state: Option<Vec<u8>>, last: Option<Outcome>) -> (Step, Option<Vec<u8>>) {
@@ -132,7 +141,11 @@ mod tests {
         let (Step::Ask(_), state) = step(&incoming, None, None) else { panic!() };
         let (Step::Ask(post), state) = step(&incoming, state, answer(404, "")) else { panic!() };
         assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
-        let (Step::Send(put), state) = step(&incoming, state, answer(202, "/v2/a/blobs/uploads/u?_state=x%3D")) else { panic!() };
+        let (Step::Send(put), state) =
+            step(&incoming, state, answer(202, "/v2/a/blobs/uploads/u?_state=x%3D"))
+        else {
+            panic!()
+        };
         assert_eq!(put.request.url, "https://r/v2/a/blobs/uploads/u?_state=x%3D&digest=sha256:ab");
         let (last, _) = step(&incoming, state, answer(201, ""));
         assert_eq!(last, Step::Finished(Finish::Stored));
@@ -146,7 +159,9 @@ mod tests {
         assert_eq!(post.access[1].repository, "b");
         assert_eq!(step(&incoming, state.clone(), answer(201, "")).0, Step::Finished(Finish::Mounted));
         assert!(matches!(step(&incoming, state.clone(), answer(202, "/u")).0, Step::Send(_)));
-        assert!(matches!(step(&incoming, state, answer(403, "")).0, Step::Ask(post) if !post.url.contains("mount")));
+        assert!(
+            matches!(step(&incoming, state, answer(403, "")).0, Step::Ask(post) if !post.url.contains("mount"))
+        );
     }
 
     #[test]
@@ -161,7 +176,9 @@ mod tests {
     fn an_interrupted_upload_begins_again() {
         let incoming = incoming(&[]);
         let state = Some(serde_json::to_vec(&State::Put).unwrap());
-        let (Step::Ask(post), _) = step(&incoming, state, Some(Outcome::Interrupted("reset".into()))) else { panic!() };
+        let (Step::Ask(post), _) = step(&incoming, state, Some(Outcome::Interrupted("reset".into()))) else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
     }
 }

@@ -55,13 +55,7 @@ pub fn to(location: &str, path: &str) -> String {
 }
 
 pub fn request(method: &str, url: String, expect: &[u16], access: &[Access]) -> Request {
-    Request {
-        method: method.into(),
-        url,
-        headers: Vec::new(),
-        expect: expect.into(),
-        access: access.into(),
-    }
+    Request { method: method.into(), url, headers: Vec::new(), expect: expect.into(), access: access.into() }
 }
 
 pub fn pull(repository: &str) -> Access {
@@ -91,8 +85,9 @@ pub fn without_parameters(media_type: &str) -> String {
 }
 
 pub fn json<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
-    serde_json::from_slice(&response.body)
-        .map_err(|error| Error::Invalid(format!("the answer of {} is not what the specification says: {error}", response.url)))
+    serde_json::from_slice(&response.body).map_err(|error| {
+        Error::Invalid(format!("the answer of {} is not what the specification says: {error}", response.url))
+    })
 }
 
 pub fn needed(reference: Option<String>) -> Result<String, Error> {
@@ -198,7 +193,9 @@ mod tests {
     fn a_refusal_names_what_is_missing() {
         let mut refused = response(&[]);
         refused.status = 400;
-        refused.body = br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"","detail":{"digest":"sha256:ab"}}]}"#.to_vec();
+        refused.body =
+            br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"","detail":{"digest":"sha256:ab"}}]}"#
+                .to_vec();
         assert_eq!(refusal(&refused), Error::Missing(vec!["sha256:ab".into()]));
     }
 }

@@ -39,7 +39,8 @@ fn descriptor(entry: &Value) -> Option<Descriptor> {
 impl Index {
     pub fn parse(location: &str, bytes: &[u8]) -> Result<Self, Error> {
         let broken = |why: String| Error::Invalid(format!("{location}/{INDEX} is broken: {why}"));
-        let mut document: Map<String, Value> = serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
+        let mut document: Map<String, Value> =
+            serde_json::from_slice(bytes).map_err(|error| broken(error.to_string()))?;
         match document.remove("manifests") {
             Some(Value::Array(entries)) => Ok(Index { document, entries }),
             Some(Value::Null) | None => Ok(Index { document, entries: Vec::new() }),
@@ -60,7 +61,11 @@ impl Index {
 
     /// Every entry.
     pub fn roots(&self) -> Result<Vec<Descriptor>, Error> {
-        let read = |entry| descriptor(entry).ok_or_else(|| Error::Invalid(format!("{INDEX} names something without media type, digest or size")));
+        let read = |entry| {
+            descriptor(entry).ok_or_else(|| {
+                Error::Invalid(format!("{INDEX} names something without media type, digest or size"))
+            })
+        };
         self.entries.iter().map(read).collect()
     }
 
@@ -69,14 +74,19 @@ impl Index {
         let found = match tag {
             Some(tag) => self.entries.iter().find(|entry| name(entry) == Some(tag)),
             None if self.entries.len() > 1 => {
-                return Err(Error::Invalid(format!("{location} holds {} images: say which, as in oci:{location}:TAG", self.entries.len())));
+                return Err(Error::Invalid(format!(
+                    "{location} holds {} images: say which, as in oci:{location}:TAG",
+                    self.entries.len()
+                )));
             }
             None => self.entries.first(),
         };
         match found {
             Some(entry) => match descriptor(entry) {
                 Some(descriptor) => Ok(Some(descriptor)),
-                None => Err(Error::Invalid(format!("{location}/{INDEX} names something without media type, digest or size"))),
+                None => Err(Error::Invalid(format!(
+                    "{location}/{INDEX} names something without media type, digest or size"
+                ))),
             },
             None => Ok(None),
         }

@@ -50,7 +50,9 @@ impl references::Guest for Oci {
             return Err(Error::Invalid(format!("`oci:{rest}` names no folder: oci:PATH[:TAG]")));
         }
         if reference.is_some_and(str::is_empty) {
-            return Err(Error::Invalid(format!("`oci:{rest}` ends with a colon: write the tag behind it, or leave it out")));
+            return Err(Error::Invalid(format!(
+                "`oci:{rest}` ends with a colon: write the tag behind it, or leave it out"
+            )));
         }
         let name = path.rsplit('/').next().unwrap_or(path);
         Ok(Parsed {
@@ -66,7 +68,8 @@ impl references::Guest for Oci {
 /// Where a digest's content lies. The digest is checked, so that it cannot lead elsewhere.
 fn blob_file(digest: &str) -> Result<String, Error> {
     let good = digest.split_once(':').filter(|(algorithm, hex)| {
-        matches!((*algorithm, hex.len()), ("sha256", 64) | ("sha512", 128)) && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        matches!((*algorithm, hex.len()), ("sha256", 64) | ("sha512", 128))
+            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
     match good {
         Some((algorithm, hex)) => Ok(format!("blobs/{algorithm}/{hex}")),
@@ -129,7 +132,9 @@ impl catalog::Guest for Oci {
 
 impl source::Guest for Oci {
     fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
-        let missing = || Error::NotFound(format!("{location} holds no image {}", reference.as_deref().unwrap_or_default()));
+        let missing = || {
+            Error::NotFound(format!("{location} holds no image {}", reference.as_deref().unwrap_or_default()))
+        };
         let (digest, media_type) = match reference.as_deref().filter(|reference| is_digest(reference)) {
             Some(digest) => (digest.to_owned(), String::new()),
             None => {
@@ -143,7 +148,12 @@ impl source::Guest for Oci {
     }
 
     /// Referrers stand in the index, and their manifests name the subject.
-    fn referrers(location: String, _repository: String, subject: String, _next: Option<String>) -> Result<ReferrersPage, Error> {
+    fn referrers(
+        location: String,
+        _repository: String,
+        subject: String,
+        _next: Option<String>,
+    ) -> Result<ReferrersPage, Error> {
         let mut descriptors = Vec::new();
         if let Some((index, _)) = read_index(&location)? {
             for descriptor in index.roots()? {
@@ -170,7 +180,9 @@ fn claim(location: &str) -> Result<(), Error> {
             // What another writer of this run or of another has begun counts as ours.
             let ours = |name: &str| name.starts_with(".dray-") || matches!(name, "blobs" | LAYOUT);
             if files::entries("")?.iter().any(|entry| !ours(&entry.name)) {
-                return Err(Error::Denied(format!("{location} is not empty and holds no OCI layout: choose an empty folder")));
+                return Err(Error::Denied(format!(
+                    "{location} is not empty and holds no OCI layout: choose an empty folder"
+                )));
             }
             // Of two writers, one comes late: both want the same.
             files::replace(LAYOUT, None, LAYOUT_CONTENT).map(|_| ())
@@ -186,7 +198,13 @@ impl sink::Guest for Oci {
         Abilities { mount: false, sparse: Some(true), shared: true, many: true }
     }
 
-    fn store_blob(location: String, _repository: String, incoming: Incoming, _state: Option<Vec<u8>>, last: Option<Outcome>) -> Result<Turn, Error> {
+    fn store_blob(
+        location: String,
+        _repository: String,
+        incoming: Incoming,
+        _state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> Result<Turn, Error> {
         let path = blob_file(&incoming.blob.digest)?;
         let step = match last {
             Some(Outcome::Written) => Step::Finished(Finish::Stored),
@@ -199,7 +217,13 @@ impl sink::Guest for Oci {
         Ok(Turn { step, state: Vec::new() })
     }
 
-    fn publish(location: String, _repository: String, digest: String, manifest: Manifest, naming: Naming) -> Result<(), Error> {
+    fn publish(
+        location: String,
+        _repository: String,
+        digest: String,
+        manifest: Manifest,
+        naming: Naming,
+    ) -> Result<(), Error> {
         claim(&location)?;
         let path = blob_file(&digest)?;
         let current = read(&path)?;
@@ -239,7 +263,9 @@ mod tests {
             let parsed = <Oci as references::Guest>::parse(rest.into(), false, Vec::new()).unwrap();
             (parsed.location, parsed.repository, parsed.reference)
         };
-        let expect = |location: &str, repository: &str, reference: Option<&str>| (location.to_owned(), repository.to_owned(), reference.map(str::to_owned));
+        let expect = |location: &str, repository: &str, reference: Option<&str>| {
+            (location.to_owned(), repository.to_owned(), reference.map(str::to_owned))
+        };
         assert_eq!(parse("a/b"), expect("a/b", "b", None));
         assert_eq!(parse("/a/b:1.0"), expect("/a/b", "b", Some("1.0")));
         assert_eq!(parse("b:r.example/x:1"), expect("b", "b", Some("r.example/x:1")));
