@@ -4,18 +4,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use dray_core::{Platform, Reference};
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Copies and syncs container images between registries, OCI layouts and directories.
-///
-/// Places are named by references: docker://HOST/REPOSITORY[:TAG|@DIGEST] (a registry),
-/// oci:PATH[:TAG] (an OCI image layout), dir:PATH (one image, as skopeo writes it).
+/// Copies and syncs container images between registries, OCI layouts and directories
 #[derive(Parser)]
-#[command(name = "dray", version, after_help = EXIT_CODES, propagate_version = false)]
+#[command(name = "dray", version, long_about = ABOUT, after_help = EXIT_CODES, propagate_version = false)]
 pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
     #[command(subcommand)]
     pub command: Command,
 }
+
+const ABOUT: &str = "\
+Copies and syncs container images between registries, OCI layouts and directories.
+
+Places are named by references: docker://HOST/REPOSITORY[:TAG|@DIGEST] (a registry), \
+oci:PATH[:TAG] (an OCI image layout), dir:PATH (one image, as skopeo writes it).";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all well; 1 something failed; 2 the command line or the policy is wrong; \

@@ -35,7 +35,6 @@ pub async fn run(options: InspectOptions) -> Result<u8, Failure> {
         shown["manifests"] = listed.collect();
     }
     if let Children::Image { config, layers } = &chosen.manifest.children {
-        let describe = |blob: &Descriptor| json!({ "digest": blob.digest, "mediaType": blob.media_type, "size": blob.size });
         shown["config"] = describe(config);
         shown["layers"] = layers.iter().map(describe).collect();
         // An artifact's config may be anything; an image's says more.
@@ -52,6 +51,10 @@ pub async fn run(options: InspectOptions) -> Result<u8, Failure> {
     }
     println!("{shown:#}");
     Ok(DONE)
+}
+
+fn describe(blob: &Descriptor) -> Value {
+    json!({ "digest": blob.digest, "mediaType": blob.media_type, "size": blob.size })
 }
 
 fn bytes(content: &[u8]) -> Result<u8, Failure> {

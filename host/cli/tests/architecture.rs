@@ -1,4 +1,5 @@
 //! The direction of dependencies: cli → {runtime, registry} → engine → core.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 

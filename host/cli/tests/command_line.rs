@@ -1,4 +1,5 @@
 //! The command line and the policy, as users meet them.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

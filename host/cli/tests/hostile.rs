@@ -1,5 +1,6 @@
 //! Registries that lie, stall and send elsewhere; each must end in a clear error, and nothing
 //! must be published.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! dray between real registries: docker-registry with and without credentials; skopeo and podman
 //! judge.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

@@ -192,7 +192,7 @@ impl PlannedCopy {
         self.copy.reason = Reason::Same;
         let index = media_type::is_index(&self.copy.descriptor.media_type);
         let chosen = matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
-        if !(index && chosen) && !self.referrers {
+        if !(index && chosen || self.referrers) {
             return Ok(());
         }
         let children = self.children().await?;

@@ -50,6 +50,9 @@ pub struct Run {
 /// What is at a destination: its place and the content.
 type Key = (String, Digest);
 
+/// A place, a repository in it, and a manifest there.
+type Subject = (String, String, Digest);
+
 struct Shared {
     observer: Arc<dyn Observer>,
     blobs: Arc<Claims<Key>>,
@@ -57,7 +60,7 @@ struct Shared {
     manifests: Arc<Claims<(Key, String)>>,
     /// One writer a subject at a time: the list of its referrers may be a manifest that is read,
     /// added to and written back.
-    subjects: Mutex<HashMap<(String, String, Digest), Arc<tokio::sync::Mutex<()>>>>,
+    subjects: Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Run {

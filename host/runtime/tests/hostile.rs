@@ -1,5 +1,6 @@
 //! Plugins that spin, grab memory or answer with nonsense: each ends in a clear error, in bounded
 //! time and memory. They are written by hand, as core modules of the canonical ABI.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 use dray_core::policy::{At, Grant, Limits, Plugin, SecretRef};
 use dray_engine::{
