@@ -15,7 +15,11 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
     let request = CopyRequest { source: options.source, destination: options.destination, choice };
-    let planned = plan_copy(&session.places, &request).await?;
+    let mut told = stop.signal.clone();
+    let planned = tokio::select! {
+        planned = plan_copy(&session.places, &request) => planned?,
+        _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
+    };
     let (sender, receiver) = mpsc::channel(1);
     // The channel has room for the one copy.
     let _ = sender.send(Planned::Copy(Box::new(planned))).await;

@@ -77,7 +77,7 @@ impl Host {
     /// The address to which a request really goes: the protocol found out, names that dray serves
     /// itself replaced.
     pub async fn real(&self, url: &Url) -> Result<Url> {
-        let scheme = self.scheme().await;
+        let scheme = self.scheme().await?;
         let mut real = url.clone();
         let malformed = |_| Error::invalid(format!("read the address {url}"));
         if let Some(origin) = &self.settings.origin {
@@ -94,25 +94,26 @@ impl Host {
     }
 
     /// Finds out once whether a host that may speak plain HTTP does: it does not answer to TLS.
-    async fn scheme(&self) -> &'static str {
+    async fn scheme(&self) -> Result<&'static str> {
         let fallback = match self.settings.tls.plain {
-            Plain::Never => return "https",
-            Plain::Always => return "http",
+            Plain::Never => return Ok("https"),
+            Plain::Always => return Ok("http"),
             Plain::Loopback => guard::is_loopback(&self.address),
             Plain::Fallback => true,
         };
         if !fallback {
-            return "https";
+            return Ok("https");
         }
         let probe = async || {
-            let head = self.http.head(format!("https://{}/v2/", self.address)).timeout(IDLE);
-            match head.send().await {
-                Ok(_) => "https",
-                Err(error) if error.is_connect() => "http",
-                Err(_) => "https",
+            let url = format!("https://{}/v2/", self.address);
+            match self.http.head(&url).timeout(IDLE).send().await {
+                // Nobody is there, so nothing was learnt.
+                Err(error) if retry::is_unreachable(&error) => Err(retry::broken("HEAD", &url, &error)),
+                Err(error) if error.is_connect() => Ok("http"),
+                _ => Ok("https"),
             }
         };
-        self.scheme.get_or_init(probe).await
+        self.scheme.get_or_try_init(probe).await.copied()
     }
 
     /// The value of the Authorization header, if the host wants one.
@@ -142,7 +143,7 @@ impl Host {
                 if let Some(token) = token.as_ref().filter(|token| token.is_fresh()) {
                     return auth::header("Bearer", token.secret.expose()).map(Some);
                 }
-                let from = Url::parse(&format!("{}://{}", self.scheme().await, self.address));
+                let from = Url::parse(&format!("{}://{}", self.scheme().await?, self.address));
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
                 guard::check(&from, realm)
                     .map_err(|error| error.context(format!("log in to {}", self.registry)))?;

@@ -102,6 +102,20 @@ pub(super) fn broken(method: &str, url: &str, error: &reqwest::Error) -> Error {
     Error::transient(text)
 }
 
+/// Whether no connection came about at all, so that nothing is known of the other side.
+pub(super) fn is_unreachable(error: &reqwest::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(kind, Some(ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    error.is_timeout()
+}
+
 fn is_certificate(error: &reqwest::Error) -> bool {
     causes(error).iter().any(|cause| cause.contains("certificate"))
 }

@@ -128,7 +128,9 @@ impl Client {
     /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
     pub(super) fn host(&self, address: &str, registry: &str) -> Result<Arc<Host>> {
         let mut hosts = self.0.hosts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(host) = hosts.get(address) {
+        // One address under two names has the settings and credentials of each.
+        let key = format!("{registry} {address}");
+        if let Some(host) = hosts.get(&key) {
             return Ok(host.clone());
         }
         let settings = &self.0.settings;
@@ -136,7 +138,7 @@ impl Client {
         let http = build(own, settings)
             .map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
         let host = Arc::new(Host::new(address, registry, own.clone(), http));
-        hosts.insert(address.into(), host.clone());
+        hosts.insert(key, host.clone());
         Ok(host)
     }
 }
