@@ -26,5 +26,5 @@ pub fn run() -> Result<()> {
             "--document-private-items",
         ],
     )?;
-    step("", "cargo", &["deny", "--offline", "check", "bans", "licenses", "sources"])
+    step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])
 }
