@@ -8,6 +8,9 @@ use tokio::sync::mpsc;
 pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
     let session = Session::without_policy(&options.access)?;
+    if options.access.creds_file.is_some() {
+        one_registry(&session, &options).await?;
+    }
     let choice = match (options.all, options.platforms.len()) {
         (true, _) => ImageChoice::All,
         (false, 0) => ImageChoice::One(Platform::of_this_machine()),
@@ -30,4 +33,16 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     let report = run.carry_out(receiver, stop.signal.clone()).await;
     progress.end();
     Ok(sync::end(&report, options.output, &stop, false))
+}
+
+/// One file's credentials must not go to two registries.
+async fn one_registry(session: &Session, options: &CopyOptions) -> Result<(), Failure> {
+    let (_, source) = session.places.parse(&options.source, false).await?;
+    let (_, destination) = session.places.parse(&options.destination, false).await?;
+    match (source.host, destination.host) {
+        (Some(source), Some(destination)) if source != destination => Err(Failure::usage(format!(
+            "use --creds-file: it would go to both {source} and {destination}; use --authfile, which tells registries apart"
+        ))),
+        _ => Ok(()),
+    }
 }

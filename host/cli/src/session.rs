@@ -201,7 +201,10 @@ fn registry_settings(
 
 /// Serves a folder to this process alone: whoever else connects lacks the token.
 async fn serve_storage(root: &Path, serve: bool) -> Result<Origin, Error> {
-    let token: String = std::iter::repeat_with(fastrand::alphanumeric).take(32).collect();
+    let mut random = [0u8; 32];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::new(dray_engine::Kind::Invalid, format!("make a token: {error}")))?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let address = match serve {
         true => {
             let failed =

@@ -10,7 +10,7 @@ use crate::{
     signals::Stop,
 };
 use dray_core::Report;
-use dray_engine::{Places, Planned, Run, RunOptions, plan};
+use dray_engine::{Error, Kind, Places, Planned, Run, RunOptions, plan};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -32,7 +32,20 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
 /// A plan that grows in the background.
 pub fn planning(rules: Vec<dray_engine::BoundRule>, places: Arc<Places>) -> mpsc::Receiver<Planned> {
     let (sender, receiver) = mpsc::channel(256);
-    tokio::spawn(plan(rules, places, sender));
+    let planning = tokio::spawn(plan(rules, places, sender.clone()));
+    tokio::spawn(async move {
+        if planning.await.is_err() {
+            // A plan that broke off must not pass for one that ended.
+            let error = Error::new(Kind::Plugin, "plan: dray itself failed");
+            let failed = Planned::Failed {
+                rule: String::new(),
+                source: String::new(),
+                destination: String::new(),
+                error,
+            };
+            let _ = sender.send(failed).await;
+        }
+    });
     receiver
 }
 

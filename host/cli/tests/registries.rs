@@ -457,3 +457,45 @@ fn directories_and_layouts_are_skopeos_too() {
     assert_eq!(tags.lines().count(), 8, "{tags}");
     assert_eq!(world.digest("oci:shared:t5", &[]), digest);
 }
+
+/// `storage` in a policy, and then Debian's docker-registry on the same folder, and the reverse.
+#[test]
+fn docker_registry_serves_what_dray_stored() {
+    if !["docker-registry", "skopeo", "busybox"].iter().all(|program| has(program)) {
+        return;
+    }
+    let world = World::new();
+    build(&world.path("built"), "1.0", &fs::read("/bin/busybox").unwrap());
+    world.write("out.toml", "version = 1\n[registry.m]\nstorage = \"shared\"\n[[rule]]\nname = \"a\"\nfrom = \"oci:built\"\nto = \"docker://m/team/{name}\"\n");
+    world.dray(&["sync", "out.toml"]).ok();
+    let registry = Registry::start(&world, "shared", "");
+    let digest = world.digest("oci:built:1.0", &[]);
+    assert_eq!(world.digest(&format!("docker://{}/team/built:1.0", registry.host), &[]), digest);
+    world.tool(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--src-tls-verify=false",
+            &format!("docker://{}/team/built:1.0", registry.host),
+            "dir:read",
+        ],
+    );
+    // What docker-registry stores, dray serves.
+    world.tool(
+        "skopeo",
+        &[
+            "copy",
+            "--all",
+            "--dest-tls-verify=false",
+            "dir:read",
+            &format!("docker://{}/other/app:2", registry.host),
+        ],
+    );
+    world.write("in.toml", "version = 1\n[registry.m]\nstorage = \"shared\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://m/{team,other}/*\"\nto = \"oci:back\"\n");
+    world.dray(&["sync", "in.toml"]).ok();
+    assert_eq!(
+        (world.digest("oci:back:1.0", &[]), world.digest("oci:back:2", &[])),
+        (digest.clone(), digest)
+    );
+}

@@ -99,14 +99,30 @@ pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wan
         Some(manifest) => Ok(manifest),
         None => read_manifest(&source.place, &source.repository, reference, Some(&descriptor)).await,
     };
+    if !media_type::is_manifest(&descriptor.media_type) {
+        // A type that tells nothing (`application/json`): the manifest tells more.
+        let manifest = read(manifest).await?;
+        let resolved = Resolved { descriptor: manifest.descriptor.clone(), manifest: Some(manifest) };
+        return choose(source, &shown, wanted, resolved).await;
+    }
+    choose(source, &shown, wanted, Resolved { descriptor, manifest }).await
+}
+
+/// What of an image is to be written.
+async fn choose(source: &Spot, shown: &str, wanted: &Wanted, resolved: Resolved) -> Result<Resolved> {
+    let Resolved { descriptor, manifest } = resolved;
     if !media_type::is_index(&descriptor.media_type) {
         return Ok(Resolved { descriptor, manifest });
     }
+    let read = async |manifest: Option<Manifest>| match manifest {
+        Some(manifest) => Ok(manifest),
+        None => read_manifest(&source.place, &source.repository, None, Some(&descriptor)).await,
+    };
     match &wanted.choice {
         ImageChoice::All | ImageChoice::Some(_, IndexMode::Keep) => Ok(Resolved { descriptor, manifest }),
         ImageChoice::Some(platforms, IndexMode::Trim) => {
             let index = read(manifest).await?;
-            let trimmed = trim(&index, platforms).map_err(Error::from).context(|| shown.clone())?;
+            let trimmed = trim(&index, platforms).map_err(Error::from).context(|| shown)?;
             Ok(Resolved { descriptor: trimmed.descriptor.clone(), manifest: Some(trimmed) })
         }
         ImageChoice::One(platform) => {
@@ -116,7 +132,7 @@ pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wan
             };
             let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
             let selection = selection
-                .context(|| shown.clone())
+                .context(|| shown)
                 .map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
             match selection.kept.into_iter().find(|child| child.platform.is_some()) {
                 Some(descriptor) => Ok(Resolved { descriptor, manifest: None }),
@@ -191,7 +207,9 @@ impl PlannedCopy {
         self.copy.action = Action::Unchanged;
         self.copy.reason = Reason::Same;
         let index = media_type::is_index(&self.copy.descriptor.media_type);
-        let chosen = matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
+        // Where an index may be sparse, its digest does not tell that all of it is there.
+        let sparse = self.destination.0.abilities().await?.sparse == Some(true);
+        let chosen = sparse || matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
         if !(index && chosen || self.referrers) {
             return Ok(());
         }

@@ -13,7 +13,9 @@ use serde::Deserialize;
 use std::{collections::HashMap, collections::HashSet, sync::Arc};
 
 /// Pages of a list after which a place is taken to go round in circles.
-const PAGES: usize = 100_000;
+const PAGES: usize = 10_000;
+/// Entries of a list after which a place is taken to have no end.
+const ENTRIES: usize = 2_000_000;
 
 /// Reads and verifies a manifest.
 ///
@@ -67,6 +69,9 @@ pub(crate) async fn pages<'a, T>(
     loop {
         let got = page(next).await?;
         items.extend(got.items);
+        if items.len() > ENTRIES {
+            return Err(Error::invalid(format!("read a list: it has more than {ENTRIES} entries")));
+        }
         match got.next {
             None => return Ok(items),
             Some(link) => {
@@ -97,8 +102,8 @@ pub(crate) async fn read_blob(place: &Arc<Place>, repository: &str, blob: &Descr
             blob.digest, blob.size
         )));
     }
-    let _permits = pair(place.http.as_ref(), None).await;
     let mut reader = BlobReader::open(place, repository, blob).await?;
+    let _permits = pair(place.http.as_ref(), None).await;
     let mut bytes = Vec::new();
     while let Some(chunk) = reader.next(u64::MAX).await? {
         bytes.extend_from_slice(&chunk);

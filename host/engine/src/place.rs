@@ -9,7 +9,7 @@ use crate::{
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex},
 };
 use tokio::sync::OnceCell;
@@ -144,16 +144,19 @@ impl Places {
                 ),
             ))
         };
-        let written = |part: &str| !part.is_empty() && reference.rest.contains(part);
+        // The folder is what the reference begins with, up to where a name in it may begin.
+        let folder = |root: &str| {
+            let rest = reference.rest.strip_prefix(root);
+            !root.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
+        };
         if let Some(root) = &parsed.root
-            && (!written(root)
-                || Path::new(root).components().any(|part| part == std::path::Component::ParentDir)
-                    && !reference.rest.starts_with(root))
+            && !folder(root)
         {
             return refuse(&format!("the folder {root}"));
         }
+        let authority = reference.rest.trim_start_matches('/').split('/').next().unwrap_or_default();
         if let Some(host) = &parsed.host
-            && !written(host)
+            && host != authority
             && !transport.granted_hosts().contains(host)
         {
             return refuse(&format!("the host {host}"));
@@ -177,14 +180,16 @@ impl Places {
         let root = parsed.root.as_ref().map(|root| self.base.join(root));
         let location = parsed.location.clone();
         let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = format!("{scheme}:{location}");
+        let key = format!("{scheme}:{location}\n{root:?}\n{:?}", parsed.host);
         if let Some(place) = open.get(&key) {
             return Ok(place.clone());
         }
+        // Settings and credentials go by a name that a stranger's transport cannot choose.
+        let registry = |host: &str| if transport.trusted() { location.clone() } else { host.to_owned() };
         let http = parsed
             .host
             .as_deref()
-            .map(|host| PlaceHttp::new(&self.client, host, &location, transport.granted_hosts()));
+            .map(|host| PlaceHttp::new(&self.client, host, &registry(host), transport.granted_hosts()));
         let place = Arc::new(Place {
             transport,
             scheme: scheme.into(),

@@ -104,18 +104,22 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(&self, mut group: Vec<Pair>) {
+    async fn group(&self, group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
-        let _ = match (group.len(), group.pop()) {
-            (1, Some(Pair { rule, source, to: Target::Repository(destination) })) => {
-                self.alone(rule, source, destination).await
+        let _ = match &group[..] {
+            [Pair { rule, source, to: Target::Repository(destination) }]
+                if self.keeps_tags(destination).await =>
+            {
+                self.alone(*rule, source.clone(), destination.clone()).await
             }
-            (_, Some(last)) => {
-                group.push(last);
-                self.together(group).await
-            }
-            (_, None) => Ok(()),
+            _ => self.together(group).await,
         };
+    }
+
+    /// Whether each tag has a name of its own at the destination.
+    async fn keeps_tags(&self, destination: &Spot) -> bool {
+        let many = destination.place.abilities().await.is_ok_and(|abilities| abilities.many);
+        many && destination.reference.is_none()
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
@@ -198,10 +202,11 @@ impl Planner {
         let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
         let mut order = Vec::new();
         for (candidate, resolved) in resolved {
-            let endpoint = candidate.destination.endpoint(candidate.reference.as_deref());
+            let Candidate { destination, reference, .. } = &candidate;
             // Of a place for one image, every image is the same one.
-            let tag = endpoint.reference.clone();
-            let key = (endpoint.place, endpoint.repository, tag);
+            let many = destination.place.abilities().await.is_ok_and(|abilities| abilities.many);
+            let tag = destination.reference.clone().or_else(|| reference.clone()).filter(|_| many);
+            let key = (destination.place.key(), destination.repository.clone(), tag);
             let entry = by_destination.entry(key.clone()).or_default();
             if entry.is_empty() {
                 order.push(key);

@@ -56,7 +56,7 @@ type Subject = (String, String, Digest);
 struct Shared {
     observer: Arc<dyn Observer>,
     blobs: Arc<Claims<Key>>,
-    /// The third part says which platforms' children were copied.
+    /// The second part says which platforms' children were copied, or whether referrers were.
     manifests: Arc<Claims<(Key, String)>>,
     /// One writer a subject at a time: the list of its referrers may be a manifest that is read,
     /// added to and written back.
@@ -248,18 +248,24 @@ impl Job {
         }
         let key = (self.key(&manifest.descriptor.digest), platforms.join(","));
         match self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await {
-            Claim::Held => self.publish(&manifest, &naming).await,
+            Claim::Held => {}
             Claim::Yours { ticket, .. } => {
                 match selection {
                     Some(selection) => self.clone().children(selection.kept, 1).await?,
                     None => self.clone().blobs(&manifest).await?,
                 }
-                self.clone().referrers_of(&manifest.descriptor.digest, 1).await?;
-                self.publish(&manifest, &naming).await?;
+                // Who finds it held may name it, so it must be published by then; and no claim is held
+                // while referrers travel: they may name what they refer to.
+                let first = if self.referrers { &Naming::Child } else { &naming };
+                self.publish(&manifest, first).await?;
                 ticket.held();
-                Ok(())
+                if !self.referrers {
+                    return Ok(());
+                }
             }
         }
+        self.clone().referrers_of(&manifest.descriptor.digest, 1).await?;
+        self.publish(&manifest, &naming).await
     }
 
     fn key(&self, digest: &Digest) -> Key {
@@ -309,7 +315,8 @@ impl Job {
                 descriptor.digest
             )));
         }
-        let key = (self.key(&descriptor.digest), String::new());
+        let referrers = if self.referrers { "with referrers" } else { "" };
+        let key = (self.key(&descriptor.digest), referrers.to_owned());
         let Claim::Yours { ticket, .. } =
             self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await
         else {
@@ -321,13 +328,10 @@ impl Job {
                 Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
                 Children::Image { .. } => self.clone().blobs(&manifest).await?,
             }
-            self.clone().referrers_of(&descriptor.digest, depth + 1).await?;
             self.publish(&manifest, &naming).await?;
-        } else {
-            self.clone().referrers_of(&descriptor.digest, depth + 1).await?;
         }
         ticket.held();
-        Ok(())
+        self.referrers_of(&descriptor.digest, depth + 1).await
     }
 
     /// Whether the destination has an image by its digest. It would not have taken one without

@@ -14,6 +14,9 @@ use std::sync::Arc;
 /// Steps after which a plugin is taken to go round in circles.
 const STEPS: usize = 10_000;
 
+/// How often a blob is sent from its beginning before the destination is given up.
+const BEGINNINGS: u32 = 8;
+
 /// One end of a transfer.
 #[derive(Clone, Copy)]
 pub(crate) struct Side<'a> {
@@ -28,6 +31,8 @@ struct Transfer<'a> {
     observer: &'a dyn Observer,
     /// What has been read so far, kept from one step to the next.
     reader: Option<BlobReader>,
+    /// How often the blob was sent from its beginning.
+    begun: u32,
     /// Bytes that the observer heard of and that a new attempt sends again.
     sent: u64,
 }
@@ -43,7 +48,8 @@ pub(crate) async fn transfer(
     incoming: &Incoming,
     observer: &dyn Observer,
 ) -> Result<Finish> {
-    let transfer = Transfer { source, destination, blob: &incoming.blob, observer, reader: None, sent: 0 };
+    let transfer =
+        Transfer { source, destination, blob: &incoming.blob, observer, reader: None, begun: 0, sent: 0 };
     let digest = &incoming.blob.digest;
     transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
 }
@@ -98,6 +104,13 @@ impl Transfer<'_> {
         if let Some(reader) = self.reader.take().filter(|reader| reader.position() == offset) {
             return Ok(reader);
         }
+        if offset == 0 {
+            self.begun += 1;
+            if self.begun > BEGINNINGS {
+                let text = format!("send it: the destination lost it {BEGINNINGS} times");
+                return Err(Error::new(crate::Kind::Invalid, text));
+            }
+        }
         if offset == 0 && self.sent > 0 {
             self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));
         }
@@ -129,8 +142,9 @@ impl Transfer<'_> {
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("write to {}: it has no host", destination.location)))?;
         let source = self.source.place.clone();
-        let permits = pair(source.http.as_ref(), Some(http)).await;
+        // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
+        let permits = pair(source.http.as_ref(), Some(http)).await;
         let observer = self.observer;
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, async |sender| {
@@ -164,8 +178,8 @@ impl Transfer<'_> {
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
         let source = self.source.place.clone();
-        let permits = pair(source.http.as_ref(), None).await;
         let mut reader = self.reader(0).await?;
+        let permits = pair(source.http.as_ref(), None).await;
         let writer = files.writer(path)?;
         while let Some(chunk) = reader.next(u64::MAX).await? {
             if let Some(pace) = source.http.as_ref().and_then(|http| http.pace()) {

@@ -6,15 +6,31 @@ use crate::answer::Fault;
 use bytes::Bytes;
 use dray_core::Digest;
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
 };
 use tokio::sync::mpsc;
 
 #[derive(Clone)]
 pub struct Storage {
     top: PathBuf,
+    /// Uploads that a request is writing to.
+    busy: Arc<Mutex<HashSet<String>>>,
+}
+
+/// The right to write to an upload.
+pub struct Turn {
+    storage: Storage,
+    id: String,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.storage.busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&self.id);
+    }
 }
 
 /// Bytes read from the disk at once.
@@ -26,7 +42,13 @@ fn hashed(digest: &Digest) -> PathBuf {
 
 impl Storage {
     pub fn new(root: &Path) -> Self {
-        Storage { top: root.join("docker/registry/v2") }
+        Storage { top: root.join("docker/registry/v2"), busy: Arc::default() }
+    }
+
+    /// Takes the right to write to an upload; none: another request has it.
+    pub fn turn(&self, id: &str) -> Option<Turn> {
+        let mut busy = self.busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        busy.insert(id.to_owned()).then(|| Turn { storage: self.clone(), id: id.to_owned() })
     }
 
     pub fn repositories(&self) -> PathBuf {
@@ -88,7 +110,8 @@ impl Storage {
     }
 
     pub fn link(&self, link: &Path, digest: &Digest) -> io::Result<()> {
-        if self.follow(link)?.as_ref() == Some(digest) {
+        // A link that a crash left empty is none.
+        if self.follow(link).ok().flatten().as_ref() == Some(digest) {
             return Ok(());
         }
         write_whole(link, digest.to_string().as_bytes(), false)

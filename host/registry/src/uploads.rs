@@ -217,6 +217,7 @@ pub async fn status(storage: &Storage, name: &str, id: &str) -> Result<Answer, F
 }
 
 pub async fn cancel(storage: &Storage, name: &str, id: &str) -> Result<Answer, Fault> {
+    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     fs::remove_dir_all(&upload.folder)?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -249,6 +250,7 @@ pub async fn append(
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Fault> {
+    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     in_order(&upload, &request)?;
     upload.take(request.into_body(), None).await?;
@@ -263,6 +265,7 @@ pub async fn close(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Fault> {
+    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     let digest = query.get("digest").ok_or_else(|| Fault::digest_invalid("the query names no digest"))?;
     let digest = route::digest(digest)?;

@@ -15,6 +15,9 @@ impl types::Host for State {}
 
 impl host::log::Host for State {
     async fn emit(&mut self, level: host::log::Level, message: String) {
+        if self.called().is_err() {
+            return;
+        }
         let plugin = &self.plugin.name;
         let message: String = message.chars().take(4096).collect();
         match level {

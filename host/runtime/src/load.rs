@@ -3,7 +3,7 @@
 use crate::{
     bindings::{guest, host},
     cache,
-    meter::{Meter, OutOfTime, TICK},
+    meter::{Ceiling, Meter, OutOfMemory, OutOfTime, TICK},
     state::{Scope, State},
 };
 use dray_core::{
@@ -14,7 +14,7 @@ use dray_engine::{Error, Kind, Result};
 use std::{path::Path, sync::Arc};
 use tokio::sync::OnceCell;
 use wasmtime::{
-    Config, Engine, Store, StoreLimitsBuilder, UpdateDeadline,
+    Config, Engine, Store, UpdateDeadline,
     component::{Component, HasSelf, Instance, InstancePre, Linker},
 };
 
@@ -155,13 +155,7 @@ impl Loaded {
 
     /// A fresh instance in a fresh store.
     pub async fn instance(self: &Arc<Self>, scope: Scope) -> Result<(Store<State>, Instance)> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(self.limits.memory)
-            .table_elements(100_000)
-            .instances(100)
-            .memories(100)
-            .trap_on_grow_failure(true)
-            .build();
+        let limits = Ceiling { limit: self.limits.memory, used: 0 };
         let state =
             State { plugin: self.clone(), limits, meter: Meter::new(self.limits.call), scope, calls: 0 };
         let mut store = Store::new(&self.engine, state);
@@ -178,15 +172,10 @@ impl Loaded {
 
     /// What a trap means.
     pub fn trapped(&self, error: wasmtime::Error) -> Error {
-        let why = match error.downcast_ref::<OutOfTime>() {
-            Some(out) => format!("{out}, its limit"),
-            None => {
-                let text = format!("{:#}", error.root_cause());
-                match text.contains("growing memory") || format!("{error:#}").contains("growing memory") {
-                    true => format!("it wanted more memory than {} MiB, its limit", self.limits.memory >> 20),
-                    false => text,
-                }
-            }
+        let why = match (error.downcast_ref::<OutOfTime>(), error.downcast_ref::<OutOfMemory>()) {
+            (Some(out), _) => format!("{out}, its limit"),
+            (_, Some(out)) => format!("{out}, its limit"),
+            (None, None) => format!("{:#}", error.root_cause()),
         };
         Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.name))
     }

@@ -1,4 +1,4 @@
-//! The guest's own time: its waiting for the host does not count.
+//! What a guest uses up: its own time (its waiting for the host does not count) and its memory.
 
 use std::time::{Duration, Instant};
 use wasmtime::CallHook;
@@ -54,6 +54,43 @@ impl Meter {
 
     fn check(&self) -> Result<(), OutOfTime> {
         if self.spent > self.limit { Err(OutOfTime(self.limit)) } else { Ok(()) }
+    }
+}
+
+/// Adds up all memories of an instance: a component may have several.
+pub(crate) struct Ceiling {
+    /// Bytes.
+    pub limit: usize,
+    /// Bytes.
+    pub used: usize,
+}
+
+/// The guest wanted too much memory.
+#[derive(Debug, thiserror::Error)]
+#[error("it wanted more memory than {} MiB", .0 >> 20)]
+pub(crate) struct OutOfMemory(usize);
+
+/// Entries of a guest's tables.
+const ENTRIES: usize = 1_000_000;
+
+impl wasmtime::ResourceLimiter for Ceiling {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.used += desired.saturating_sub(current);
+        if self.used > self.limit { Err(OutOfMemory(self.limit).into()) } else { Ok(true) }
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= ENTRIES)
     }
 }
 

@@ -1,10 +1,13 @@
 //! What a store holds for the guest that runs in it.
 
-use crate::{bindings::host, load::Loaded, meter::Meter};
+use crate::{
+    bindings::host,
+    load::Loaded,
+    meter::{Ceiling, Meter},
+};
 use dray_core::policy::SecretRef;
 use dray_engine::{Place, Result, Secret, plugin::Images};
 use std::sync::Arc;
-use wasmtime::StoreLimits;
 
 /// Where secrets come from; the caller of the runtime reads environment and files.
 pub trait Secrets: Send + Sync {
@@ -36,7 +39,7 @@ const CALLS: u32 = 20_000;
 
 pub(crate) struct State {
     pub plugin: Arc<Loaded>,
-    pub limits: StoreLimits,
+    pub limits: Ceiling,
     pub meter: Meter,
     pub scope: Scope,
     pub calls: u32,

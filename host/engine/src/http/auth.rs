@@ -174,7 +174,7 @@ async fn fetch_once(
     let token = token.ok_or_else(|| {
         Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token"))
     })?;
-    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).max(LIFETIME));
+    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).clamp(LIFETIME, 86_400));
     Ok(Token { secret: Secret::new(token), until: Instant::now() + lifetime - MARGIN })
 }
 

@@ -34,7 +34,10 @@ fn is_internal(url: &Url) -> bool {
         }
     };
     match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Domain(name)) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
         Some(Host::Ipv4(address)) => internal(address.into()),
         Some(Host::Ipv6(address)) => internal(address.into()),
         None => true,

@@ -15,7 +15,7 @@ use reqwest::header::HeaderValue;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
@@ -37,6 +37,9 @@ pub(super) struct Host {
     /// No request before: the host asked for patience.
     patience: Mutex<Option<Instant>>,
 }
+
+/// No run lasts longer.
+const LONG: Duration = Duration::from_secs(365 * 86_400);
 
 /// What the auth providers said for repositories with a prefix.
 struct Known {
@@ -109,7 +112,7 @@ impl Host {
             match self.http.head(&url).timeout(IDLE).send().await {
                 // Nobody is there, so nothing was learnt.
                 Err(error) if retry::is_unreachable(&error) => Err(retry::broken("HEAD", &url, &error)),
-                Err(error) if error.is_connect() => Ok("http"),
+                Err(error) if error.is_connect() && !retry::is_certificate(&error) => Ok("http"),
                 _ => Ok("https"),
             }
         };
@@ -157,12 +160,19 @@ impl Host {
     }
 
     /// Takes in the challenge of a 401. Tells whether another attempt can go better.
-    pub fn challenged(&self, response: &reqwest::Response, access: &[Access]) -> Result<bool> {
+    pub fn challenged(
+        &self,
+        response: &reqwest::Response,
+        access: &[Access],
+        anonymous: bool,
+    ) -> Result<bool> {
         let Some(fresh) = auth::challenge(response)? else { return Ok(false) };
         // The token was refused: it is not used again.
         lock(&self.tokens).remove(&auth::scopes(access).join(" "));
         let mut challenge = lock(&self.challenge);
-        let again = matches!(fresh, Challenge::Bearer { .. }) || *challenge != Some(fresh.clone());
+        // Another request may have learnt the challenge while this one was on its way without.
+        let again =
+            anonymous || matches!(fresh, Challenge::Bearer { .. }) || *challenge != Some(fresh.clone());
         *challenge = Some(fresh);
         Ok(again)
     }
@@ -176,7 +186,7 @@ impl Host {
         }
         for provider in &self.settings.auth {
             if let Some(credential) = provider.lookup(&self.registry, repository).await? {
-                let until = credential.lifetime.map(|lifetime| now + lifetime);
+                let until = credential.lifetime.map(|lifetime| now + lifetime.min(LONG));
                 known.push(Known {
                     covers: credential.covers.clone(),
                     credential: Some(credential.clone()),
@@ -212,8 +222,11 @@ impl Host {
 
     /// Remembers that the host asked for patience.
     pub fn slow_down(&self, error: &Error) {
-        if let Kind::RateLimited(Some(told)) = error.kind {
-            *lock(&self.patience) = Some(Instant::now() + told);
+        if let Kind::RateLimited(Some(told)) = error.kind
+            && told <= retry::PATIENCE
+        {
+            let mut patience = lock(&self.patience);
+            *patience = (*patience).max(Some(Instant::now() + told));
         }
     }
 

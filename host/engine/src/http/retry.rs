@@ -14,7 +14,7 @@ pub(super) const VERIFY: Duration = Duration::from_secs(600);
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(20);
 /// A registry that asks for more patience than this is given up.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 const ATTEMPTS: u32 = 8;
 
 /// Counts attempts. Waits double, with jitter, so that many clients do not come back at once.
@@ -116,7 +116,8 @@ pub(super) fn is_unreachable(error: &reqwest::Error) -> bool {
     error.is_timeout()
 }
 
-fn is_certificate(error: &reqwest::Error) -> bool {
+/// Whether TLS is spoken, with a certificate that is not trusted.
+pub(super) fn is_certificate(error: &reqwest::Error) -> bool {
     causes(error).iter().any(|cause| cause.contains("certificate"))
 }
 

@@ -61,7 +61,10 @@ impl PlaceHttp {
     /// # Errors
     /// Where its TLS settings cannot be used.
     pub fn new(client: &Client, host: &str, registry: &str, granted: &[String]) -> Result<Self> {
-        let host = client.host(host, registry)?;
+        // As addresses write it: in lower case, without the default port.
+        let url = Url::parse(&format!("https://{host}"));
+        let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
+        let host = client.host(&guard::authority(&url), registry)?;
         Ok(PlaceHttp { client: client.clone(), host, granted: granted.to_vec(), learned: Mutex::default() })
     }
 
@@ -144,6 +147,16 @@ impl PlaceHttp {
         let method =
             Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed("no such method"))?;
         let mut url = Url::parse(&request.url).map_err(|error| malformed(&error.to_string()))?;
+        if request
+            .url
+            .split(['?', '#'])
+            .next()
+            .unwrap_or_default()
+            .split('/')
+            .any(|part| matches!(part, "." | ".."))
+        {
+            return Err(malformed("its path leads upwards"));
+        }
         self.check(&url)?;
         let (mut challenged, mut redirects) = (false, 0);
         loop {
@@ -164,7 +177,9 @@ impl PlaceHttp {
                 }
                 builder = builder.header(name, value);
             }
-            if own && let Some(value) = self.host.authorization(&request.access).await? {
+            let authorization = if own { self.host.authorization(&request.access).await? } else { None };
+            let anonymous = authorization.is_none();
+            if let Some(value) = authorization {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
             let response = builder
@@ -176,7 +191,7 @@ impl PlaceHttp {
             if own
                 && response.status() == 401
                 && !challenged
-                && self.host.challenged(&response, &request.access)?
+                && self.host.challenged(&response, &request.access, anonymous)?
             {
                 challenged = true;
                 continue;

@@ -67,17 +67,23 @@ impl File {
     /// The repository's own key, then those of its namespaces, then the registry's; then the
     /// registry's as Docker writes it.
     pub fn entry(&self, registry: &str, repository: &str) -> Result<Option<Entry>, String> {
-        let narrow =
-            self.auths.keys().any(|key| key.strip_prefix(registry).is_some_and(|rest| rest.starts_with('/')));
+        // With narrower keys below it in the file, an answer is good for this repository alone.
+        let covers = |scope: &str| {
+            let below =
+                if scope.is_empty() { format!("{registry}/") } else { format!("{registry}/{scope}/") };
+            match self.auths.keys().any(|key| key.starts_with(&below)) {
+                true => Some(repository.to_owned()),
+                false => Some(scope.to_owned()).filter(|scope| !scope.is_empty()),
+            }
+        };
         let mut scope = repository;
         while !scope.is_empty() {
             if let Some(secret) = self.secret(&format!("{registry}/{scope}"))? {
-                return Ok(Some(Entry { secret, covers: Some(scope.into()) }));
+                return Ok(Some(Entry { secret, covers: covers(scope) }));
             }
             scope = scope.rfind('/').map_or("", |slash| &scope[..slash]);
         }
-        // With narrower keys in the file, the registry's answer is good for this repository alone.
-        let covers = narrow.then(|| repository.to_owned());
+        let covers = covers("");
         if let Some(secret) = self.secret(registry)? {
             return Ok(Some(Entry { secret, covers }));
         }
@@ -156,7 +162,7 @@ mod tests {
         // base64 of a:p, b:p, c:p
         let file = File::parse(r#"{"auths":{"r.example":{"auth":"YTpw"},"r.example/team":{"auth":"Yjpw"},"r.example/team/app":{"auth":"Yzpw"}}}"#).unwrap();
         assert_eq!(user(&file, "r.example", "team/app"), Some(("c".into(), Some("team/app".into()))));
-        assert_eq!(user(&file, "r.example", "team/other"), Some(("b".into(), Some("team".into()))));
+        assert_eq!(user(&file, "r.example", "team/other"), Some(("b".into(), Some("team/other".into()))));
         assert_eq!(user(&file, "r.example", "teams"), Some(("a".into(), Some("teams".into()))));
         assert_eq!(user(&file, "other.example", "x"), None);
     }

@@ -83,11 +83,7 @@ fn manifest_file(reference: Option<&str>) -> String {
 /// The top manifest, or a child by its digest. The format does not store media types: the
 /// manifests tell theirs.
 fn manifest(reference: Option<&str>) -> Result<Option<Manifest>, Error> {
-    let body = match read(&manifest_file(reference))? {
-        // The top manifest may be asked for by its digest: the host verifies.
-        None if reference.is_some() => read("manifest.json")?,
-        body => body,
-    };
+    let body = read(&manifest_file(reference))?;
     Ok(body.map(|body| Manifest { media_type: String::new(), body }))
 }
 
@@ -110,8 +106,12 @@ impl catalog::Guest for Dir {
 
 impl source::Guest for Dir {
     fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
-        manifest(reference.as_deref())?
-            .ok_or_else(|| Error::NotFound(format!("{location} holds no such manifest")))
+        // The top manifest may be asked for by its digest too: the host verifies.
+        let found = match manifest(reference.as_deref())? {
+            None => manifest(None)?,
+            found => found,
+        };
+        found.ok_or_else(|| Error::NotFound(format!("{location} holds no such manifest")))
     }
 
     fn referrers(

@@ -56,7 +56,9 @@ impl catalog::Guest for Docker {
         let url = next.unwrap_or_else(|| to(&location, "_catalog?n=1000"));
         let response = send(request("GET", url, &[200], &[]), &[])?;
         let listed: Repositories = wire::json(&response)?;
-        Ok(Page { names: listed.repositories.unwrap_or_default(), next: next_page(&response)? })
+        let mut names = listed.repositories.unwrap_or_default();
+        names.retain(|name| name::is_repository(name));
+        Ok(Page { names, next: next_page(&response)? })
     }
 
     fn tags(location: String, repository: String, next: Option<String>) -> Result<Page, Error> {
@@ -68,6 +70,7 @@ impl catalog::Guest for Docker {
 
     fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
         let reference = wire::needed(reference)?;
+        name::check_reference(&reference)?;
         let url = to(&location, &format!("{repository}/manifests/{reference}"));
         let mut head = request("HEAD", url, &[200, 404], &[wire::pull(&repository)]);
         head.headers.push(wire::accept());
@@ -95,6 +98,7 @@ impl catalog::Guest for Docker {
 
 /// None: there is no such manifest.
 fn get(location: &str, repository: &str, reference: &str) -> Result<Option<Manifest>, Error> {
+    name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
     let mut get = request("GET", url, &[200, 404], &[wire::pull(repository)]);
     get.headers.push(wire::accept());

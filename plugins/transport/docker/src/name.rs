@@ -36,6 +36,33 @@ pub fn parse(rest: &str, pattern: bool, registries: &[String]) -> Result<Parsed,
     })
 }
 
+fn is_digest(text: &str) -> bool {
+    let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
+    let hex = hex.or(text.strip_prefix("sha512:").filter(|hex| hex.len() == 128));
+    hex.is_some_and(|hex| hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2)
+fn is_tag(text: &str) -> bool {
+    let good = |(at, byte): (usize, u8)| {
+        byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
+    };
+    (1..=128).contains(&text.len()) && text.bytes().enumerate().all(good)
+}
+
+/// Checks a tag or digest that another place may have named: it becomes a part of an address.
+pub fn check_reference(reference: &str) -> Result<(), Error> {
+    match is_tag(reference) || is_digest(reference) {
+        true => Ok(()),
+        false => Err(Error::Invalid(format!("`{}` is no tag of a registry", reference.escape_debug()))),
+    }
+}
+
+/// Whether a catalog's entry is a repository name.
+pub fn is_repository(name: &str) -> bool {
+    check_repository(name, false).is_ok()
+}
+
 /// Takes the tag or digest off.
 fn split(name: &str) -> Result<(&str, Option<String>), String> {
     if let Some((name, digest)) = name.split_once('@') {
@@ -43,13 +70,11 @@ fn split(name: &str) -> Result<(&str, Option<String>), String> {
         if name.contains('/') && last.contains(':') {
             return Err("give a tag or a digest, not both".into());
         }
-        let hex = digest.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
-        let hex = hex.or(digest.strip_prefix("sha512:").filter(|hex| hex.len() == 128));
-        return match hex {
-            Some(hex) if hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) => {
-                Ok((name, Some(digest.into())))
+        return match is_digest(digest) {
+            true => Ok((name, Some(digest.into()))),
+            false => {
+                Err(format!("`{digest}` is no digest: write @sha256: and 64 lower-case hexadecimal digits"))
             }
-            _ => Err(format!("`{digest}` is no digest: write @sha256: and 64 lower-case hexadecimal digits")),
         };
     }
     let slash = name.rfind('/').map_or(0, |slash| slash + 1);
@@ -59,10 +84,7 @@ fn split(name: &str) -> Result<(&str, Option<String>), String> {
     if slash == 0 && tag.bytes().all(|byte| byte.is_ascii_digit()) && name == "localhost" {
         return Err("the repository is missing: docker://HOST/REPOSITORY".into());
     }
-    let good = tag.bytes().enumerate().all(|(at, byte)| {
-        byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
-    });
-    if tag.is_empty() || tag.len() > 128 || !good {
+    if !is_tag(tag) {
         return Err(format!(
             "`{tag}` is no tag: up to 128 letters, digits, `_`, `.` and `-`, not beginning with `.` or `-`"
         ));
@@ -179,6 +201,14 @@ mod tests {
             };
             assert!(text.contains(why), "{rest}: {text}");
         }
+    }
+
+    #[test]
+    fn a_tag_cannot_lead_elsewhere() {
+        for reference in ["../../victim/manifests/latest", "a/b", "a?b", "a%2f", "", "sha256:x"] {
+            assert!(check_reference(reference).is_err(), "{reference}");
+        }
+        assert!(check_reference("v1.0-rc_2").is_ok());
     }
 
     #[test]

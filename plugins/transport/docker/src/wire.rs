@@ -138,6 +138,7 @@ pub fn put_manifest(
     reference: &str,
     manifest: &Manifest,
 ) -> Result<Response, Error> {
+    name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
     // Quay answers 202 (reference: Harbor's adapter for it); 400 and 404 say what is missing.
     let mut put = request("PUT", url, &[200, 201, 202, 400, 404], &[push(repository)]);
