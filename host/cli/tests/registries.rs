@@ -499,3 +499,33 @@ fn docker_registry_serves_what_dray_stored() {
         (digest.clone(), digest)
     );
 }
+
+/// A registry with a certificate of a private authority.
+#[test]
+fn a_private_authority() {
+    if !["docker-registry", "openssl"].iter().all(|program| has(program)) {
+        return;
+    }
+    let world = World::new();
+    let image = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
+    world.write("ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+    for command in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=registry",
+        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out leaf.pem",
+    ] {
+        world.tool("openssl", &command.split(' ').collect::<Vec<_>>());
+    }
+    let (leaf, key) = (world.path("leaf.pem"), world.path("leaf.key"));
+    let registry = Registry::start_tls(&world, "private", &leaf, &key);
+    let to = format!("docker://{}/a:1", registry.host);
+    let refused = world.dray(&["copy", image, &to]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("certificate") && refused.err.contains("--tls-ca"), "{}", refused.err);
+    world.dray(&["copy", "--tls-ca", "ca.pem", image, &to]).ok();
+    let policy = |tls: &str| {
+        world.write("policy.toml", &format!("version = 1\n[registry.\"{}\"]\ntls = {tls}\n[[rule]]\nname = \"a\"\nfrom = \"docker://{}/a\"\nto = \"oci:out\"\n", registry.host, registry.host));
+        world.dray(&["sync", "policy.toml"]).code
+    };
+    assert_eq!((policy("{ ca = \"ca.pem\" }"), policy("{ verify = false }"), policy("\"off\"")), (0, 0, 1));
+}

@@ -158,6 +158,22 @@ impl Registry {
         registry
     }
 
+    /// One that speaks TLS.
+    pub fn start_tls(world: &World, name: &str, certificate: &Path, key: &Path) -> Self {
+        let tls = format!("  tls: {{ certificate: {}, key: {} }}", certificate.display(), key.display());
+        let mut registry = Registry::start(world, name, "");
+        let config = fs::read_to_string(&registry.config).unwrap();
+        let http = format!("http:\n  addr: {}\n{tls}\n", registry.host);
+        let config: String = config
+            .lines()
+            .filter(|line| !line.starts_with("http:"))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        fs::write(&registry.config, config + &http).unwrap();
+        registry.restart();
+        registry
+    }
+
     pub fn restart(&mut self) {
         self.kill();
         let log = fs::OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
