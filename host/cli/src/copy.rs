@@ -1,15 +1,15 @@
 //! `dray copy`
 
-use crate::{args::CopyOptions, failure::Failure, progress::Screen, session::Session, signals::Stop, sync};
+use crate::{args::CopyOptions, failure::Failure, progress::Screen, setup::Setup, signals::Stop, sync};
 use dray_core::{Platform, policy::IndexMode};
 use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
 use tokio::sync::mpsc;
 
 pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
-    let session = Session::without_policy(&options.access)?;
+    let setup = Setup::without_policy(&options.access)?;
     if options.access.creds_file.is_some() {
-        one_registry(&session, &options).await?;
+        one_registry(&setup, &options).await?;
     }
     let choice = match (options.all, options.platforms.len()) {
         (true, _) => ImageChoice::All,
@@ -20,7 +20,7 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     let request = CopyRequest { source: options.source, destination: options.destination, choice };
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
-        planned = plan_copy(&session.places, &request) => planned?,
+        planned = plan_copy(&setup.places, &request) => planned?,
         _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
     };
     let (sender, receiver) = mpsc::channel(1);
@@ -36,9 +36,9 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
 }
 
 /// One file's credentials must not go to two registries.
-async fn one_registry(session: &Session, options: &CopyOptions) -> Result<(), Failure> {
-    let (_, source) = session.places.parse(&options.source, false).await?;
-    let (_, destination) = session.places.parse(&options.destination, false).await?;
+async fn one_registry(setup: &Setup, options: &CopyOptions) -> Result<(), Failure> {
+    let (_, source) = setup.places.parse(&options.source, false).await?;
+    let (_, destination) = setup.places.parse(&options.destination, false).await?;
     match (source.host, destination.host) {
         (Some(source), Some(destination)) if source != destination => Err(Failure::usage(format!(
             "use --creds-file: it would go to both {source} and {destination}; use --authfile, which tells registries apart"

@@ -4,7 +4,7 @@ use crate::{
     DONE,
     args::{InspectOptions, ListTagsOptions, Output},
     failure::Failure,
-    session::Session,
+    setup::Setup,
 };
 use dray_core::{Children, Descriptor, Platform};
 use dray_engine::Image;
@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::io::Write;
 
 pub async fn run(options: InspectOptions) -> Result<u8, Failure> {
-    let session = Session::without_policy(&options.access)?;
-    let image = Image::open(&session.places, &options.reference).await?;
+    let setup = Setup::without_policy(&options.access)?;
+    let image = Image::open(&setup.places, &options.reference).await?;
     if options.raw {
         return bytes(&image.manifest.body);
     }
@@ -65,8 +65,8 @@ fn bytes(content: &[u8]) -> Result<u8, Failure> {
 }
 
 pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
-    let session = Session::without_policy(&options.access)?;
-    let tags = dray_engine::list_tags(&session.places, &options.reference).await?;
+    let setup = Setup::without_policy(&options.access)?;
+    let tags = dray_engine::list_tags(&setup.places, &options.reference).await?;
     match options.output {
         Output::Json => println!("{}", json!({ "reference": options.reference, "tags": tags })),
         Output::Text => {

@@ -13,7 +13,7 @@ mod policy;
 mod progress;
 mod secrets;
 mod serve;
-mod session;
+mod setup;
 mod signals;
 mod sync;
 

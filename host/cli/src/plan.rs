@@ -23,8 +23,8 @@ struct Totals {
 pub async fn run(options: PlanOptions) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
-    let (session, rules) = loaded.bind(true).await?;
-    let mut plan = sync::planning(rules, session.places.clone());
+    let (setup, rules) = loaded.bind(true).await?;
+    let mut plan = sync::planning(rules, setup.places.clone());
     let mut totals = Totals::default();
     let mut out = Out { sink: BufWriter::new(std::io::stdout()), output: options.output, first: true };
     let written = async {

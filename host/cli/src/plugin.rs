@@ -6,7 +6,7 @@ use crate::{
     failure::Failure,
     policy,
     secrets::UserSecrets,
-    session,
+    setup,
 };
 use dray_core::policy::{At, Grant, Limits, Plugin};
 use dray_runtime::{Listed, Role, Runtime};
@@ -33,7 +33,7 @@ fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
         }
         None => BTreeMap::new(),
     };
-    Ok(session::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }))
+    Ok(setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }))
 }
 
 fn role(role: Role) -> &'static str {
@@ -105,7 +105,7 @@ pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
         let plugin = Plugin { source, grant: Grant::default(), limits: Limits::default() };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);
-        session::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?
+        setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?
     } else {
         runtime(options.policy.as_deref())?.inspect(&options.plugin).await?
     };

@@ -3,7 +3,7 @@
 use crate::{
     DONE,
     failure::Failure,
-    session::{Session, SessionError},
+    setup::{Setup, SetupError},
 };
 use dray_core::policy::{Policy, PolicyError, suggestion};
 use dray_engine::{BoundRule, bind};
@@ -64,14 +64,14 @@ impl Loaded {
     }
 
     /// Brings policy and plugins together.
-    pub async fn bind(mut self, serve: bool) -> Result<(Session, Vec<BoundRule>), Failure> {
-        let session = match Session::for_policy(&mut self.policy, &self.base, serve).await {
-            Ok(session) => session,
-            Err(SessionError::Policy(error)) => return Err(self.wrong(error)),
-            Err(SessionError::Failed(error)) => return Err(error.into()),
+    pub async fn bind(mut self, serve: bool) -> Result<(Setup, Vec<BoundRule>), Failure> {
+        let setup = match Setup::for_policy(&mut self.policy, &self.base, serve).await {
+            Ok(setup) => setup,
+            Err(SetupError::Policy(error)) => return Err(self.wrong(error)),
+            Err(SetupError::Failed(error)) => return Err(error.into()),
         };
-        match bind(&self.policy, &session.places).await {
-            Ok(rules) => Ok((session, rules)),
+        match bind(&self.policy, &setup.places).await {
+            Ok(rules) => Ok((setup, rules)),
             Err(error) => Err(self.wrong(error)),
         }
     }

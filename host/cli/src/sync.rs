@@ -18,11 +18,11 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
-    let (session, rules) = loaded.bind(true).await?;
+    let (setup, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
     let run =
         Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
-    let planned = counting(planning(rules, session.places.clone()), progress.clone());
+    let planned = counting(planning(rules, setup.places.clone()), progress.clone());
     let report = run.carry_out(planned, stop.signal.clone()).await;
     progress.end();
     let unfinished = report.summary.failed > 0 && !options.keep_going;

@@ -253,7 +253,11 @@ impl PlannedCopy {
         }
         let manifest = match self.manifest.take() {
             Some(manifest) => manifest,
-            None => read_manifest(&self.source.0, &self.source.1, None, Some(&self.copy.descriptor)).await?,
+            // Both ends have it: the destination may be a disk.
+            None => {
+                let (place, repository) = &self.destination;
+                read_manifest(place, repository, None, Some(&self.copy.descriptor)).await?
+            }
         };
         let children = match &manifest.children {
             Children::Index(children) => select(children, self.choice.platforms())?.kept,

@@ -18,7 +18,7 @@ use std::{
 use tokio::sync::OnceCell;
 
 /// What one command works with.
-pub struct Session {
+pub struct Setup {
     pub places: Arc<Places>,
 }
 
@@ -74,7 +74,7 @@ fn user_agent() -> String {
     format!("dray/{}", env!("CARGO_PKG_VERSION"))
 }
 
-impl Session {
+impl Setup {
     /// For a command without a policy.
     pub fn without_policy(access: &Access) -> Result<Self, Failure> {
         let base = env::current_dir()
@@ -108,12 +108,12 @@ impl Session {
             ..Settings::default()
         });
         let plugins: Arc<dyn Plugins> = runtime.clone();
-        Ok(Session { places: Places::new(plugins, client, base) })
+        Ok(Setup { places: Places::new(plugins, client, base) })
     }
 
     /// For a policy whose relative paths are relative to `base`. `serve`: registries with a
     /// `storage` are served.
-    pub async fn for_policy(policy: &mut Policy, base: &Path, serve: bool) -> Result<Self, SessionError> {
+    pub async fn for_policy(policy: &mut Policy, base: &Path, serve: bool) -> Result<Self, SetupError> {
         for plugin in policy.plugins.values_mut() {
             plugin.source = At { value: base.join(&plugin.source.value), span: plugin.source.span.clone() };
         }
@@ -139,22 +139,22 @@ impl Session {
             settings.registries.insert(name.clone(), registry_settings(registry, base, auth, origin));
         }
         if !problems.is_empty() {
-            return Err(SessionError::Policy(PolicyError(problems)));
+            return Err(SetupError::Policy(PolicyError(problems)));
         }
         let plugins: Arc<dyn Plugins> = runtime.clone();
-        Ok(Session { places: Places::new(plugins, Client::new(settings), base) })
+        Ok(Setup { places: Places::new(plugins, Client::new(settings), base) })
     }
 }
 
-/// Why a session for a policy could not begin.
-pub enum SessionError {
+/// Why a policy could not be set up.
+pub enum SetupError {
     Policy(PolicyError),
     Failed(Error),
 }
 
-impl From<Error> for SessionError {
+impl From<Error> for SetupError {
     fn from(error: Error) -> Self {
-        SessionError::Failed(error)
+        SetupError::Failed(error)
     }
 }
 
