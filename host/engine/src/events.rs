@@ -6,8 +6,6 @@ use std::time::Duration;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A copy was planned.
-    Planned(&'a Copy),
     /// An image's blobs begin to move.
     Started(&'a Copy),
     /// Blobs of so many bytes are about to be sent.
