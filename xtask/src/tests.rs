@@ -4,11 +4,12 @@ use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
 /// What the tests run: a program and Debian's package of it.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
     ("runc", "runc"),
+    ("dockerd", "docker.io"),
     ("openssl", "openssl"),
     ("htpasswd", "apache2-utils"),
     ("busybox", "busybox-static"),

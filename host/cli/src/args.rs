@@ -1,10 +1,10 @@
 //! The command line.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dray_core::{Platform, Reference};
+use dray_core::{Compression, Format, Platform, Reference};
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Copies and syncs container images between registries, OCI layouts and directories
+/// Copies and syncs container images between registries, layouts, archives, daemons and directories
 #[derive(Parser)]
 #[command(name = "dray", version, long_about = ABOUT, after_help = EXIT_CODES, propagate_version = false)]
 pub struct Arguments {
@@ -15,10 +15,16 @@ pub struct Arguments {
 }
 
 const ABOUT: &str = "\
-Copies and syncs container images between registries, OCI layouts and directories.
+Copies and syncs container images between registries, layouts, archives, daemons and directories.
 
-Places are named by references: docker://HOST/REPOSITORY[:TAG|@DIGEST] (a registry), \
-oci:PATH[:TAG] (an OCI image layout), dir:PATH (one image, as skopeo writes it).";
+Places are named by references:
+  docker://HOST/REPOSITORY[:TAG|@DIGEST]         a registry
+  oci:PATH[:TAG|:NAME:TAG]                       an OCI image layout
+  oci-archive:FILE[:TAG|:NAME:TAG]               an OCI image layout in a tar file
+  docker-archive:FILE[:NAME:TAG|:@N]             a tar file as docker save writes it
+  docker-daemon:NAME[:TAG]                       the images of Docker's daemon (DOCKER_HOST)
+  registry-storage:[FOLDER]REPOSITORY[:TAG]      the storage of a distribution registry
+  dir:PATH                                       one image, as skopeo writes it";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all well; 1 something failed; 2 the command line or the policy is wrong; \
@@ -153,6 +159,12 @@ pub struct CopyOptions {
     /// Copy this platform; may be given again
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
     pub platforms: Vec<Platform>,
+    /// Write manifests with these media types: oci or docker
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Write layers in this compression: gzip, zstd or none
+    #[arg(long, value_name = "COMPRESSION")]
+    pub compression: Option<Compression>,
     /// How the report is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

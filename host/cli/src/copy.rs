@@ -1,7 +1,7 @@
 //! `dray copy`
 
 use crate::{args::CopyOptions, failure::Failure, progress::Screen, setup::Setup, signals::Stop, sync};
-use dray_core::{Platform, policy::IndexMode};
+use dray_core::{Form, Platform, policy::IndexMode};
 use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
 use tokio::sync::mpsc;
 
@@ -17,7 +17,8 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
         (false, 1) => ImageChoice::One(options.platforms[0].clone()),
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
-    let request = CopyRequest { source: options.source, destination: options.destination, choice };
+    let form = Form { format: options.format, compression: options.compression };
+    let request = CopyRequest { source: options.source, destination: options.destination, choice, form };
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
         planned = plan_copy(&setup.places, &request) => planned?,

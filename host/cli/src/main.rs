@@ -6,6 +6,7 @@ mod args;
 mod copy;
 mod failure;
 mod inspect;
+mod local;
 mod output;
 mod plan;
 mod plugin;

@@ -123,6 +123,8 @@ impl Out {
 
 fn describe(planned: &Planned) -> CopyReport {
     let entry = |rule: &str, source: &str, destination: &str, action, reason: String| CopyReport {
+        written: None,
+        place: String::new(),
         rule: rule.into(),
         source: source.into(),
         destination: destination.into(),

@@ -1,6 +1,6 @@
 //! What a command works with: plugins, places, the client, registries that dray serves itself.
 
-use crate::{args::Access, failure::Failure, secrets::UserSecrets};
+use crate::{args::Access, failure::Failure, local, secrets::UserSecrets};
 use dray_core::policy::{At, Call, Plugin, Policy, PolicyError, Problem, Registry, Tls, plugin_config};
 use dray_engine::{
     Error, Places, Secret,
@@ -102,13 +102,13 @@ impl Setup {
         let default =
             RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..RegistrySettings::default() };
         let client = Client::new(Settings {
+            registries: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
             default,
             proxies: proxies(),
             user_agent: user_agent(),
-            ..Settings::default()
         });
         let plugins: Arc<dyn Plugins> = runtime.clone();
-        Ok(Setup { places: Places::new(plugins, client, base) })
+        Ok(Setup { places: Places::new(plugins, client, base, local::local()) })
     }
 
     /// For a policy whose relative paths are relative to `base`. `serve`: registries with a
@@ -127,6 +127,7 @@ impl Setup {
             user_agent: user_agent(),
             ..Settings::default()
         };
+        settings.registries.insert(local::DAEMON.into(), local::daemon()?);
         for (name, registry) in &policy.registries {
             let auth = match &registry.auth {
                 Some(calls) => auth(calls, &runtime, &mut problems).await,
@@ -142,7 +143,7 @@ impl Setup {
             return Err(SetupError::Policy(PolicyError(problems)));
         }
         let plugins: Arc<dyn Plugins> = runtime.clone();
-        Ok(Setup { places: Places::new(plugins, Client::new(settings), base) })
+        Ok(Setup { places: Places::new(plugins, Client::new(settings), base, local::local()) })
     }
 }
 
@@ -196,6 +197,7 @@ fn registry_settings(
         tls,
         auth,
         origin,
+        daemon: None,
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     progress::{Progress, Screen},
     signals::Stop,
 };
-use dray_core::Report;
+use dray_core::{Action, Report};
 use dray_engine::{Error, Kind, Places, Planned, Run, RunOptions, plan};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -87,6 +87,15 @@ fn summarise(report: &Report, stopped: bool, unfinished: bool) {
         println!("stopped: what was under way is not published; run it again to go on");
     } else if unfinished {
         println!("stopped at the first failure; --keep-going does the rest");
+    }
+    for copy in report.copies.iter().filter(|copy| copy.action == Action::Copy) {
+        if let Some(written) = &copy.written {
+            println!(
+                "{} was converted: {} became {written}",
+                copy.destination,
+                copy.digest.as_deref().unwrap_or("it")
+            );
+        }
     }
     let mounted = match summary.mounted_bytes {
         0 => String::new(),

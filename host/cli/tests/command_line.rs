@@ -231,7 +231,20 @@ fn plugins_can_be_looked_at() {
         listed.as_array().unwrap().iter().map(|plugin| plugin["name"].as_str().unwrap()).collect();
     assert_eq!(
         names,
-        ["docker", "oci", "dir", "docker-config", "static", "glob", "regex", "semver", "latest", "age"]
+        [
+            "docker",
+            "oci",
+            "dir",
+            "docker-archive",
+            "registry-storage",
+            "docker-config",
+            "static",
+            "glob",
+            "regex",
+            "semver",
+            "latest",
+            "age"
+        ]
     );
     assert!(
         listed

@@ -2,6 +2,7 @@
 //! are. Nothing here does I/O, prints or reads the environment.
 
 mod digest;
+mod form;
 mod manifest;
 mod names;
 mod plan;
@@ -12,6 +13,10 @@ mod report;
 mod trim;
 
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
+pub use form::{
+    Compression, Form, Format, ParseFormError, convert_image, convert_index, is_image_config,
+    layer_compression,
+};
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, media_type};
 pub use names::{Names, expand_braces, matches};
 pub use plan::{Action, Copy, Endpoint, Reason};

@@ -34,6 +34,10 @@ pub struct Copy {
     pub destination: Endpoint,
     /// What the source names now; for a trimmed index, what will be written.
     pub descriptor: Descriptor,
+    /// The form in which it will be written, where that is another one.
+    pub form: crate::Form,
+    /// What was written, where it was converted on its way.
+    pub written: Option<Descriptor>,
     /// What is to be done.
     pub action: Action,
     /// Why.
@@ -66,6 +70,8 @@ pub enum Reason {
     },
     /// The destination has it.
     Same,
+    /// The destination has what was made of it.
+    Converted,
     /// Children of wanted platforms are not at the destination.
     Incomplete(usize),
     /// Referrers are not at the destination.
@@ -78,6 +84,7 @@ impl fmt::Display for Reason {
             Reason::New => f.write_str("new at the destination"),
             Reason::Moved { from } => write!(f, "the destination has {}", from.short()),
             Reason::Same => f.write_str("same digest at both ends"),
+            Reason::Converted => f.write_str("the destination has what was made of it"),
             Reason::Incomplete(count) => {
                 write!(f, "{count} of the wanted platforms are missing at the destination")
             }

@@ -15,6 +15,12 @@ pub struct CopyReport {
     /// What was to be copied; none where it could not be learnt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
+    /// What was written, where it was converted on its way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written: Option<String>,
+    /// Canonical name of the destination's place.
+    #[serde(skip)]
+    pub place: String,
     /// What was done.
     pub action: Action,
     /// Why.

@@ -1,6 +1,6 @@
 //! A policy and its plugins brought together: what can be checked without a network is checked.
 
-use crate::{Error, ImageChoice, Places, compare::Wanted, place::Spot, plugin::Filter};
+use crate::{Error, ImageChoice, Places, compare::Wanted, expand::names, place::Spot, plugin::Filter};
 use dray_core::{
     Names, Reference,
     policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
@@ -98,7 +98,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         false => ImageChoice::Some(rule.platforms.clone(), rule.index),
     };
     debug_assert!(rule.index == IndexMode::Keep || !rule.platforms.is_empty());
-    let wanted = Wanted { rule: rule.name.value.clone(), choice, referrers: rule.referrers };
+    let wanted = Wanted { rule: rule.name.value.clone(), choice, referrers: rule.referrers, form: rule.form };
     (problems.len() == before).then(|| BoundRule {
         name: rule.name.value.clone(),
         from,
@@ -210,7 +210,7 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
     let mut written: HashMap<String, (String, &str)> = HashMap::new();
     for (rule, bound) in policy.rules.iter().zip(rules) {
         for source in bound.from.iter().filter(|source| !source.pattern) {
-            let names = Names { registry: &source.spot.place.location, repository: &source.spot.repository };
+            let names = names(&source.spot);
             let Ok(to) = names.fill(&rule.to.value.to_string()) else { continue };
             let literals = match (&bound.tags, &source.spot.reference) {
                 (Some(tags), _) => tags.literals.clone(),

@@ -2,12 +2,13 @@
 
 use crate::{
     Error, Place, Result,
+    files::pump,
     http::{Backoff, Download},
     plugin::Segment,
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, fs::File, io::Read, sync::Arc};
 use tokio::sync::mpsc;
 
 /// A blob on its way. The caller holds the permits.
@@ -24,6 +25,8 @@ pub(crate) struct BlobReader {
     position: u64,
     hasher: Option<Hasher>,
     backoff: Backoff,
+    /// The bytes rest in a temporary file.
+    local: Option<Arc<File>>,
 }
 
 enum Stream {
@@ -49,17 +52,28 @@ impl BlobReader {
             Some(data) => vec![Segment::Inline(data.clone().into())],
             None => place.transport.locate(place, repository, blob).await?,
         };
-        Ok(BlobReader {
+        Ok(Self::over(place, blob, segments, None))
+    }
+
+    /// Of a blob that rests in a temporary file.
+    pub fn local(place: &Arc<Place>, blob: &Descriptor, file: Arc<File>) -> Self {
+        let whole = Segment::File { path: String::new(), offset: 0, length: None };
+        Self::over(place, blob, vec![whole], Some(file))
+    }
+
+    fn over(place: &Arc<Place>, blob: &Descriptor, segments: Vec<Segment>, local: Option<Arc<File>>) -> Self {
+        BlobReader {
             place: place.clone(),
             hasher: Some(Hasher::new(blob.digest.algorithm())),
             blob: blob.clone(),
             segments: segments.into(),
+            local,
             current: None,
             rest: Bytes::new(),
             passed: 0,
             position: 0,
             backoff: Backoff::new(),
-        })
+        }
     }
 
     /// Bytes that have passed.
@@ -117,7 +131,10 @@ impl BlobReader {
             let Some(segment) = self.segments.front() else { return Ok(None) };
             let read = async {
                 if self.current.is_none() {
-                    self.current = Some(open(&self.place, segment, self.passed).await?);
+                    self.current = Some(match &self.local {
+                        Some(file) => Stream::File(pump(file.clone(), self.passed, self.blob.size)),
+                        None => open(&self.place, segment, self.passed).await?,
+                    });
                 }
                 match &mut self.current {
                     Some(stream) => stream.next().await,
@@ -175,7 +192,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
                 .as_ref()
                 .ok_or_else(|| Error::invalid(format!("read {path}: {} has no files", place.location)))?;
             let length = length.map(|length| length.saturating_sub(from));
-            files.stream(path, offset + from, length).map(Stream::File)
+            files.stream(path, offset + from, length).await.map(Stream::File)
         }
         Segment::Http(request) => {
             let http = place.http.as_ref().ok_or_else(|| {
@@ -183,5 +200,53 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
             })?;
             Download::open(http, request, from).await.map(Stream::Http)
         }
+    }
+}
+
+/// Passes a blob through work that blocks, on a thread of its own. The blob is verified, even if
+/// the work does not want all of it.
+///
+/// # Errors
+/// The source's, or those of the work.
+pub(crate) async fn through<T: Send + 'static>(
+    reader: &mut BlobReader,
+    work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let (sender, receiver) = mpsc::channel(4);
+    let working = tokio::task::spawn_blocking(move || work(&mut Chunks { receiver, rest: Bytes::new() }));
+    let mut wanted = true;
+    loop {
+        match reader.next(u64::MAX).await {
+            Ok(Some(chunk)) => wanted = wanted && sender.send(Ok(chunk)).await.is_ok(),
+            Ok(None) => break,
+            Err(error) => {
+                // The work must not take this for the end.
+                let _ = sender.send(Err(std::io::Error::other("the source broke off"))).await;
+                return Err(error);
+            }
+        }
+    }
+    drop(sender);
+    let done = working.await.map_err(|error| Error::invalid(format!("convert: {error}")))?;
+    done.map_err(|error| Error::invalid(format!("decompress it: {error}")))
+}
+
+/// Chunks as a stream of bytes.
+struct Chunks {
+    receiver: mpsc::Receiver<std::io::Result<Bytes>>,
+    rest: Bytes,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.rest.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(chunk) => self.rest = chunk?,
+                None => return Ok(0),
+            }
+        }
+        let most = buffer.len().min(self.rest.len());
+        buffer[..most].copy_from_slice(&self.rest.split_to(most));
+        Ok(most)
     }
 }

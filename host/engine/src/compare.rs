@@ -2,13 +2,15 @@
 
 use crate::{
     Error, Kind, Place, Result,
+    convert::{is_in, needed},
     error::Context,
     graph::{read_manifest, referrers},
+    journal::Conversion,
     place::Spot,
     plugin::Naming,
 };
 use dray_core::{
-    Action, Children, Copy, Descriptor, Digest, Endpoint, Manifest, Platform, Reason, media_type,
+    Action, Children, Copy, Descriptor, Digest, Endpoint, Form, Manifest, Platform, Reason, media_type,
     policy::IndexMode, select, trim,
 };
 use std::{collections::HashSet, sync::Arc};
@@ -48,6 +50,7 @@ pub struct PlannedCopy {
     pub(crate) naming: Naming,
     pub(crate) choice: ImageChoice,
     pub(crate) referrers: bool,
+    pub(crate) form: Form,
     /// What is to be published, where it had to be read already.
     pub(crate) manifest: Option<Manifest>,
 }
@@ -79,6 +82,22 @@ pub(crate) struct Wanted {
     pub rule: String,
     pub choice: ImageChoice,
     pub referrers: bool,
+    pub form: Form,
+}
+
+impl Wanted {
+    /// What is wanted at a destination: one that holds no indexes gets the one platform's image.
+    pub async fn at(&self, destination: &Spot) -> Result<Wanted> {
+        let mut wanted = self.clone();
+        if let Some(holds) = destination.place.abilities().await?.holds
+            && !holds.manifests.iter().any(|held| media_type::is_index(held))
+            && let ImageChoice::Some(platforms, _) = &self.choice
+            && let [platform] = &platforms[..]
+        {
+            wanted.choice = ImageChoice::One(platform.clone());
+        }
+        Ok(wanted)
+    }
 }
 
 /// A source's image as it is to be written.
@@ -156,9 +175,32 @@ pub(crate) async fn compare(
     let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
     let digest = descriptor.digest.to_string();
     // A place for one image knows no tags; an image without one is named by its digest.
-    let many = destination.place.abilities().await?.many;
+    let abilities = destination.place.abilities().await?;
+    let many = abilities.many;
+    let shown = destination.written.to_string();
+    let mut form = needed(&descriptor, abilities.holds.as_ref(), wanted.form, &shown)?;
+    let mut manifest = manifest;
+    if !form.is_any() {
+        let read = match manifest {
+            Some(manifest) => manifest,
+            None => read_manifest(&source.place, &source.repository, None, Some(&descriptor)).await?,
+        };
+        if is_in(&read, form) {
+            form = Form::default();
+        } else if wanted.referrers {
+            let text = format!(
+                "copy referrers to {shown}: the image is converted on its way, and they are about the one before"
+            );
+            return Err(
+                Error::new(Kind::Unsupported, text).help("leave `referrers` out, or what converts the image")
+            );
+        }
+        manifest = Some(read);
+    }
     let (naming, at) = match tag {
         Some(tag) if many && !by_digest => (Naming::Tag(tag.to_owned()), Some(tag.to_owned())),
+        // What is made from it has another digest.
+        _ if many && (abilities.holds.is_some() || !form.is_any()) => (Naming::Root, None),
         _ if many => (Naming::Root, Some(digest)),
         _ => (Naming::Root, None),
     };
@@ -167,13 +209,33 @@ pub(crate) async fn compare(
         return Err(Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination"));
     }
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
-    let there = match absent {
+    let unnamed = !form.is_any() && at.is_none() && many;
+    let there = match absent || unnamed {
         true => None,
+        false if !form.is_any() || abilities.holds.is_some() => {
+            let mark = destination.place.mark(&destination.repository, at.as_deref()).await;
+            mark.context(|| format!("resolve {to}"))?.map(There::Mark)
+        }
         false => destination
             .place
             .resolve(&destination.repository, at.as_deref())
             .await
-            .context(|| format!("resolve {to}"))?,
+            .context(|| format!("resolve {to}"))?
+            .map(|(there, _)| There::Content(there.digest)),
+    };
+    let converted = match (&destination.place.local.journal, form.is_any() && abilities.holds.is_none()) {
+        (Some(journal), false) => {
+            let of = Conversion {
+                source: descriptor.digest.to_string(),
+                form: form.to_string(),
+                place: destination.place.key(),
+            };
+            journal.converted(&of).unwrap_or_else(|error| {
+                tracing::warn!(%error, "the journal could not be read");
+                None
+            })
+        }
+        _ => None,
     };
     let mut planned = PlannedCopy {
         copy: Copy {
@@ -181,6 +243,8 @@ pub(crate) async fn compare(
             source: source.endpoint(reference),
             destination: to,
             descriptor,
+            form,
+            written: None,
             action: Action::Copy,
             reason: Reason::New,
         },
@@ -189,16 +253,38 @@ pub(crate) async fn compare(
         naming,
         choice: wanted.choice.clone(),
         referrers: wanted.referrers,
+        form,
         manifest,
     };
     match there {
         None => {}
-        Some((there, _)) if there.digest != planned.copy.descriptor.digest => {
-            planned.copy.reason = Reason::Moved { from: there.digest }
+        Some(There::Content(there)) if there != planned.copy.descriptor.digest => {
+            planned.copy.reason = Reason::Moved { from: there }
         }
-        Some(_) => planned.look_inside().await?,
+        Some(There::Mark(mark)) if converted.as_deref() == Some(&mark) => {
+            planned.copy.action = Action::Unchanged;
+            planned.copy.reason = Reason::Converted;
+        }
+        Some(There::Mark(mark)) if mark != planned.copy.descriptor.digest.to_string() => {
+            planned.copy.reason = match mark.parse() {
+                Ok(from) => Reason::Moved { from },
+                Err(_) => Reason::New,
+            }
+        }
+        Some(There::Mark(_)) => {
+            planned.copy.action = Action::Unchanged;
+            planned.copy.reason = Reason::Same;
+        }
+        Some(There::Content(_)) => planned.look_inside().await?,
     }
     Ok(planned)
+}
+
+/// What the destination has.
+enum There {
+    Content(Digest),
+    /// A digest or a mark, of a place that holds it in another form.
+    Mark(String),
 }
 
 impl PlannedCopy {

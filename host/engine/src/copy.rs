@@ -4,7 +4,7 @@ use crate::{
     Error, Places, Result,
     compare::{ImageChoice, PlannedCopy, Wanted, compare, resolve},
 };
-use dray_core::{Digest, Reference};
+use dray_core::{Digest, Form, Reference};
 use std::sync::Arc;
 
 /// One image to be copied.
@@ -15,6 +15,8 @@ pub struct CopyRequest {
     pub destination: Reference,
     /// Which part of it.
     pub choice: ImageChoice,
+    /// In which form.
+    pub form: Form,
 }
 
 /// Plans the copy of one image.
@@ -24,7 +26,9 @@ pub struct CopyRequest {
 pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
     let source = places.spot(&request.source, false).await?;
     let destination = places.spot(&request.destination, false).await?;
-    let wanted = Wanted { rule: "copy".into(), choice: request.choice.clone(), referrers: false };
+    let wanted =
+        Wanted { rule: "copy".into(), choice: request.choice.clone(), referrers: false, form: request.form };
+    let wanted = wanted.at(&destination).await?;
     let reference = source.reference.clone();
     let resolved = resolve(&source, reference.as_deref(), &wanted).await?;
     if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())

@@ -85,6 +85,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Error::invalid(error.to_string())
+    }
+}
+
 impl From<dray_core::ManifestError> for Error {
     fn from(error: dray_core::ManifestError) -> Self {
         let kind = match &error {

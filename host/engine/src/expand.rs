@@ -40,7 +40,13 @@ pub(crate) async fn pairs(
         for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository))
         {
             let mut spot = source.spot.clone();
-            spot.written.rest = spot.written.rest.replace(&source.spot.repository, &repository);
+            let written = &mut spot.written.rest;
+            if written.contains(&source.spot.repository) {
+                *written = written.replace(&source.spot.repository, &repository);
+            } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
+                // The reference names the place as a whole.
+                *written = format!("{written}:{repository}");
+            }
             spot.repository = repository;
             spots.push(spot);
         }
@@ -66,5 +72,11 @@ pub(crate) async fn pairs(
 
 /// What `{name}` and its like stand for.
 pub(crate) fn names(source: &Spot) -> Names<'_> {
-    Names { registry: &source.place.location, repository: &source.repository }
+    // Where a place holds images of many registries, their names begin with their registries'.
+    let named = source.repository.split_once('/').filter(|(first, _)| {
+        let registry = first.contains(['.', ':']) || *first == "localhost";
+        registry && source.place.files.is_some()
+    });
+    let (registry, repository) = named.unwrap_or((&source.place.location, &source.repository));
+    Names { registry, repository }
 }

@@ -1,10 +1,10 @@
 //! Places: opened sources and destinations.
 
 use crate::{
-    Error, Kind, Result,
+    Error, Journal, Kind, Result,
     files::Root,
-    http::{Client, PlaceHttp},
-    plugin::{Abilities, Found, Parsed, Plugins, Transport},
+    http::{Client, Download, PlaceHttp, feed, pair, upload},
+    plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
 use std::{
@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-use tokio::sync::OnceCell;
+use tokio::{io::AsyncWriteExt, sync::OnceCell};
 
 /// One opened source or destination: a registry, a layout, a folder.
 pub struct Place {
@@ -25,8 +25,12 @@ pub struct Place {
     /// Its network.
     pub http: Option<PlaceHttp>,
     /// Its files.
-    pub files: Option<Root>,
+    pub files: Option<Arc<Root>>,
+    /// What the run finds on its machine.
+    pub(crate) local: Arc<Local>,
     abilities: OnceCell<Abilities>,
+    /// One at a time: two readers of an image want the same archive.
+    downloading: tokio::sync::Mutex<()>,
     /// Whether it was seen to take an index with missing children.
     pub(crate) sparse_seen: std::sync::atomic::AtomicBool,
 }
@@ -39,7 +43,76 @@ impl Place {
 
     /// What it can do as a destination, asked once.
     pub(crate) async fn abilities(self: &Arc<Self>) -> Result<Abilities> {
-        self.abilities.get_or_try_init(|| self.transport.able(self)).await.copied()
+        self.abilities.get_or_try_init(|| self.transport.able(self)).await.cloned()
+    }
+
+    fn parts(&self, doing: &str) -> Result<(&PlaceHttp, Arc<Root>)> {
+        match (&self.http, &self.files) {
+            (Some(http), Some(files)) => Ok((http, files.clone())),
+            _ => Err(Error::invalid(format!("{doing}: {} has no host, or no files", self.location))),
+        }
+    }
+
+    /// Downloads an archive, once: its members are then the files beneath `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be had, or is no archive.
+    pub async fn download(&self, request: &Request, path: &str) -> Result<()> {
+        let (http, files) = self.parts("download")?;
+        let _one = self.downloading.lock().await;
+        if files.adopted(path) {
+            return Ok(());
+        }
+        let mut file = tokio::fs::File::from_std(files.unnamed()?);
+        let _permits = pair(Some(http), None).await;
+        let mut download = Download::open(http, request, 0).await?;
+        while let Some(chunk) = download.next().await? {
+            file.write_all(&chunk).await?;
+        }
+        file.flush().await?;
+        let (file, path) = (file.into_std().await, path.to_owned());
+        let adopted = tokio::task::spawn_blocking(move || files.adopt(&path, file)).await;
+        adopted.map_err(|error| Error::invalid(format!("read the download: {error}")))?
+    }
+
+    /// Sends what was written to the place's temporary archive.
+    ///
+    /// # Errors
+    /// Where it is not taken.
+    pub async fn send_archive(&self, request: &Request) -> Result<Response> {
+        let (http, files) = self.parts("send the archive")?;
+        let sealed = tokio::task::spawn_blocking(move || files.sealed()).await;
+        let (mut chunks, size) =
+            sealed.map_err(|error| Error::invalid(format!("send the archive: {error}")))??;
+        let _permits = pair(Some(http), None).await;
+        upload(http, request, size, async |sender| {
+            while let Some(chunk) = chunks.recv().await {
+                if !feed(&sender, chunk?).await? {
+                    break;
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What tells an image from another as cheaply as can be: its digest, or a mark.
+    ///
+    /// # Errors
+    /// Where the place cannot be asked.
+    pub(crate) async fn mark(
+        self: &Arc<Self>,
+        repository: &str,
+        reference: Option<&str>,
+    ) -> Result<Option<String>> {
+        Ok(match self.transport.resolve(self, repository, reference).await? {
+            Found::Absent => None,
+            Found::Marked(mark) => Some(mark),
+            Found::Named(descriptor) => Some(descriptor.digest.to_string()),
+            Found::Held(media_type, body) => {
+                Some(Manifest::parse(&media_type, body, None)?.descriptor.digest.to_string())
+            }
+        })
     }
 
     /// What a tag or digest names, and the manifest where that came with it.
@@ -65,6 +138,12 @@ impl Place {
             Found::Held(media_type, body) => {
                 let expected = reference.and_then(|reference| reference.parse().ok());
                 let manifest = Manifest::parse(&media_type, body, expected.as_ref())?;
+                Ok(Some((manifest.descriptor.clone(), Some(manifest))))
+            }
+            // Only reading it tells more.
+            Found::Marked(_) => {
+                let (media_type, body) = self.transport.fetch(self, repository, reference).await?;
+                let manifest = Manifest::parse(&media_type, body, None)?;
                 Ok(Some((manifest.descriptor.clone(), Some(manifest))))
             }
         }
@@ -100,19 +179,41 @@ impl Spot {
     }
 }
 
+/// What a run finds on its machine and no reference names.
+pub struct Local {
+    /// Folder for what is expanded or downloaded: gone with the run.
+    pub scratch: PathBuf,
+    /// Folders that transports know by name.
+    pub known: HashMap<String, PathBuf>,
+    /// What earlier runs learnt.
+    pub journal: Option<Journal>,
+}
+
 /// The places of a run: each is opened once.
 pub struct Places {
     plugins: Arc<dyn Plugins>,
     client: Client,
     /// What relative paths in references are relative to.
     base: PathBuf,
+    local: Arc<Local>,
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
 impl Places {
     /// Places that are opened as they are needed.
-    pub fn new(plugins: Arc<dyn Plugins>, client: Client, base: impl Into<PathBuf>) -> Arc<Self> {
-        Arc::new(Places { plugins, client, base: base.into(), open: Mutex::default() })
+    pub fn new(
+        plugins: Arc<dyn Plugins>,
+        client: Client,
+        base: impl Into<PathBuf>,
+        local: Local,
+    ) -> Arc<Self> {
+        Arc::new(Places {
+            plugins,
+            client,
+            base: base.into(),
+            local: Arc::new(local),
+            open: Mutex::default(),
+        })
     }
 
     /// Where components come from.
@@ -145,14 +246,16 @@ impl Places {
             ))
         };
         // The folder is what the reference begins with, up to where a name in it may begin.
-        let folder = |root: &str| {
+        let named = |root: &str| {
             let rest = reference.rest.strip_prefix(root);
             !root.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
         };
-        if let Some(root) = &parsed.root
-            && !folder(root)
-        {
-            return refuse(&format!("the folder {root}"));
+        match &parsed.root {
+            Some(Files::Folder(root) | Files::Archive(root)) if !named(root) => {
+                return refuse(&format!("the files of {root}"));
+            }
+            Some(Files::Known(name)) => return refuse(&format!("the folder that is known as {name}")),
+            _ => {}
         }
         let authority = reference.rest.trim_start_matches('/').split('/').next().unwrap_or_default();
         if let Some(host) = &parsed.host
@@ -177,10 +280,21 @@ impl Places {
     }
 
     fn open(&self, transport: Arc<dyn Transport>, scheme: &str, parsed: &Parsed) -> Result<Arc<Place>> {
-        let root = parsed.root.as_ref().map(|root| self.base.join(root));
+        let root = match &parsed.root {
+            None => None,
+            Some(Files::Folder(path)) => Some(Root::folder(self.base.join(path))),
+            Some(Files::Archive(path)) => Some(Root::archive(self.base.join(path), &self.local.scratch)),
+            Some(Files::Temporary) => Some(Root::temporary(&self.local.scratch)),
+            Some(Files::Known(name)) => {
+                let path = self.local.known.get(name);
+                let path = path
+                    .ok_or_else(|| Error::invalid(format!("open {scheme}: no folder is known as {name}")))?;
+                Some(Root::folder(path))
+            }
+        };
         let location = parsed.location.clone();
         let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = format!("{scheme}:{location}\n{root:?}\n{:?}", parsed.host);
+        let key = format!("{scheme}:{location}\n{:?}\n{:?}", parsed.root, parsed.host);
         if let Some(place) = open.get(&key) {
             return Ok(place.clone());
         }
@@ -195,8 +309,10 @@ impl Places {
             scheme: scheme.into(),
             location,
             http: http.transpose()?,
-            files: root.map(Root::new),
+            files: root.map(Arc::new),
+            local: self.local.clone(),
             abilities: OnceCell::new(),
+            downloading: tokio::sync::Mutex::default(),
             sparse_seen: false.into(),
         });
         open.insert(key, place.clone());

@@ -194,8 +194,11 @@ impl Planner {
             }
         }
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
-            let wanted = &self.rules[candidate.rule].wanted;
-            let resolved = resolve(&candidate.source, candidate.reference.as_deref(), wanted).await;
+            let wanted = self.rules[candidate.rule].wanted.at(&candidate.destination).await;
+            let resolved = match wanted {
+                Ok(wanted) => resolve(&candidate.source, candidate.reference.as_deref(), &wanted).await,
+                Err(error) => Err(error),
+            };
             (candidate, resolved)
         });
         let resolved: Vec<_> = resolved.buffered(TAGS).collect().await;
@@ -268,9 +271,10 @@ impl Planner {
     }
 
     async fn candidate(&self, candidate: Candidate, resolved: Option<Result<Resolved>>) -> Planned {
-        let wanted: &Wanted = &self.rules[candidate.rule].wanted;
+        let rule: &Wanted = &self.rules[candidate.rule].wanted;
         let Candidate { source, reference, destination, absent, .. } = &candidate;
         let compared = async {
+            let wanted = &rule.at(destination).await?;
             let resolved = match resolved {
                 Some(resolved) => resolved?,
                 None => resolve(source, reference.as_deref(), wanted).await?,

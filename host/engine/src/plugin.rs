@@ -61,6 +61,19 @@ pub enum Segment {
     Http(Request),
 }
 
+/// What the files of a place are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// Those of a folder.
+    Folder(String),
+    /// The members of a tar archive.
+    Archive(String),
+    /// An archive that only this run knows.
+    Temporary,
+    /// Those of a folder that the host knows by this name.
+    Known(String),
+}
+
 /// How a transport reads a reference.
 #[derive(Clone, Debug)]
 pub struct Parsed {
@@ -70,8 +83,8 @@ pub struct Parsed {
     pub repository: String,
     /// Tag or digest.
     pub reference: Option<String>,
-    /// Folder of the place's files.
-    pub root: Option<String>,
+    /// The place's files.
+    pub root: Option<Files>,
     /// `host[:port]` of the place.
     pub host: Option<String>,
 }
@@ -85,6 +98,8 @@ pub enum Found {
     Named(Descriptor),
     /// The manifest itself: media type and bytes.
     Held(String, Vec<u8>),
+    /// Something that tells only this of itself without being read.
+    Marked(String),
 }
 
 /// A part of a list.
@@ -97,7 +112,7 @@ pub struct Page<T> {
 }
 
 /// What a place can do as a destination.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Abilities {
     /// A blob can be linked from another repository.
     pub mount: bool,
@@ -107,6 +122,17 @@ pub struct Abilities {
     pub shared: bool,
     /// It holds more than one image.
     pub many: bool,
+    /// What it holds; none: everything.
+    pub holds: Option<Holdings>,
+}
+
+/// What a place holds that does not hold everything.
+#[derive(Clone, Debug)]
+pub struct Holdings {
+    /// Media types of manifests, the preferred one first.
+    pub manifests: Vec<String>,
+    /// Layers are plain tar.
+    pub plain: bool,
 }
 
 /// A blob that is to be stored.
@@ -116,6 +142,8 @@ pub struct Incoming {
     pub blob: Descriptor,
     /// Repositories to mount it from.
     pub siblings: Vec<String>,
+    /// Its size is known; otherwise it is decompressed on its way.
+    pub sized: bool,
 }
 
 /// One step of storing a blob.
@@ -258,6 +286,8 @@ pub trait Transport: Send + Sync {
         body: &'a [u8],
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
+    /// After the last image of a run that published something.
+    fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Facts about an image, for filters.

@@ -3,12 +3,16 @@
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     claims::{Claim, Claims, Sharing},
+    conclude::Endings,
     error::Context,
     graph::{read_manifest, referrers},
+    journal::Conversion,
     plugin::{Abilities, Finish, Incoming, Naming},
-    transfer::{Side, transfer},
+    transfer::{Payload, Side, transfer},
 };
-use dray_core::{Action, Children, CopyReport, Descriptor, Digest, Manifest, Report, media_type, select};
+use dray_core::{
+    Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Manifest, Report, media_type, select,
+};
 use futures_util::future::BoxFuture;
 use std::{
     collections::HashMap,
@@ -19,7 +23,7 @@ use std::{
     time::Instant,
 };
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{OnceCell, mpsc, watch},
     task::JoinSet,
 };
 
@@ -53,8 +57,17 @@ type Key = (String, Digest);
 /// A place, a repository in it, and a manifest there.
 type Subject = (String, String, Digest);
 
-struct Shared {
-    observer: Arc<dyn Observer>,
+/// A layer in another compression at a destination: place, repository, digest of the source's.
+type Recompressed = (String, String, Digest, Compression);
+
+/// Brought once; whoever else wants it waits.
+type Brought = Arc<OnceCell<(Digest, u64)>>;
+
+pub(crate) struct Shared {
+    pub observer: Arc<dyn Observer>,
+    layers: Mutex<HashMap<Recompressed, Brought>>,
+    /// What is left to do at the end.
+    endings: Endings,
     blobs: Arc<Claims<Key>>,
     /// The second part says which platforms' children were copied, or whether referrers were.
     manifests: Arc<Claims<(Key, String)>>,
@@ -63,11 +76,28 @@ struct Shared {
     subjects: Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+impl Shared {
+    /// Where digest and size of a layer are kept once it was brought.
+    pub fn layer(&self, key: Recompressed) -> Brought {
+        lock(&self.layers).entry(key).or_default().clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 impl Run {
     /// A run that has done nothing.
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
-        let shared =
-            Shared { observer, blobs: Claims::new(), manifests: Claims::new(), subjects: Mutex::default() };
+        let shared = Shared {
+            observer,
+            layers: Mutex::default(),
+            endings: Endings::default(),
+            blobs: Claims::new(),
+            manifests: Claims::new(),
+            subjects: Mutex::default(),
+        };
         Run { shared: Arc::new(shared), options }
     }
 
@@ -116,6 +146,8 @@ impl Run {
         if stopped {
             copies.shutdown().await;
         }
+        let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
+        self.shared.endings.conclude(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
         report
     }
@@ -154,6 +186,8 @@ fn account(copy: &dray_core::Copy) -> CopyReport {
         source: copy.source.display.clone(),
         destination: copy.destination.display.clone(),
         digest: Some(copy.descriptor.digest.to_string()),
+        written: copy.written.as_ref().map(|written| written.digest.to_string()),
+        place: copy.destination.place.clone(),
         action: copy.action,
         reason: copy.reason.to_string(),
         bytes: 0,
@@ -174,6 +208,8 @@ fn failure(
         source,
         destination,
         digest,
+        written: None,
+        place: String::new(),
         action: Action::Fail,
         reason: "it failed".into(),
         bytes: 0,
@@ -190,18 +226,19 @@ struct Ended {
 }
 
 /// One image on its way.
-struct Job {
-    shared: Arc<Shared>,
-    source: (Arc<Place>, String),
-    destination: (Arc<Place>, String),
-    abilities: Abilities,
+pub(crate) struct Job {
+    pub shared: Arc<Shared>,
+    pub source: (Arc<Place>, String),
+    pub destination: (Arc<Place>, String),
+    pub abilities: Abilities,
+    choice: crate::ImageChoice,
     referrers: bool,
-    sent: AtomicU64,
+    pub sent: AtomicU64,
     mounted: AtomicU64,
 }
 
 async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
-    let PlannedCopy { copy, source, destination, naming, choice, referrers, manifest } = *planned;
+    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, manifest, form } = *planned;
     let abilities = match destination.0.abilities().await {
         Ok(abilities) => abilities,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
@@ -211,11 +248,21 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         source,
         destination,
         abilities,
+        choice,
         referrers,
         sent: 0.into(),
         mounted: 0.into(),
     });
-    let result = job.clone().top(&copy.descriptor, manifest, naming, &choice).await;
+    let result = match form.is_any() {
+        true => job.clone().top(&copy.descriptor, manifest, naming).await,
+        false => match job.clone().other_form(&copy.descriptor, manifest, naming, form).await {
+            Ok(written) => {
+                copy.written = written;
+                Ok(())
+            }
+            Err(error) => Err(error),
+        },
+    };
     Ended {
         copy,
         result,
@@ -230,15 +277,14 @@ impl Job {
         descriptor: &Descriptor,
         manifest: Option<Manifest>,
         naming: Naming,
-        choice: &crate::ImageChoice,
     ) -> Result<()> {
         let manifest = match manifest {
             Some(manifest) => manifest,
             None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
         };
-        let platforms: Vec<String> = choice.platforms().iter().map(ToString::to_string).collect();
+        let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
         let selection = match &manifest.children {
-            Children::Index(children) => Some(select(children, choice.platforms())?),
+            Children::Index(children) => Some(select(children, self.platforms())?),
             Children::Image { .. } => None,
         };
         if let Some(selection) = &selection
@@ -266,6 +312,43 @@ impl Job {
         }
         self.clone().referrers_of(&manifest.descriptor.digest, 1).await?;
         self.publish(&manifest, &naming).await
+    }
+
+    /// Writes an image in another form; what was published, if it is not the source's.
+    async fn other_form(
+        self: Arc<Self>,
+        descriptor: &Descriptor,
+        manifest: Option<Manifest>,
+        naming: Naming,
+        form: Form,
+    ) -> Result<Option<Descriptor>> {
+        let manifest = match manifest {
+            Some(manifest) => manifest,
+            None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
+        };
+        let tag = match &naming {
+            Naming::Tag(tag) => Some(tag.clone()),
+            Naming::Child | Naming::Root => None,
+        };
+        let source = manifest.descriptor.clone();
+        let written = self.clone().converted(manifest, form, naming, self.abilities.clone()).await?;
+        let of = Conversion {
+            source: source.digest.to_string(),
+            form: form.to_string(),
+            place: self.destination.0.key(),
+        };
+        self.shared.endings.learn(of, &self.destination, tag);
+        Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
+    }
+
+    /// The platforms that an index is to keep; empty: all.
+    pub fn platforms(&self) -> &[dray_core::Platform] {
+        self.choice.platforms()
+    }
+
+    /// Whether the destination holds everything.
+    pub fn holds_all(&self) -> bool {
+        self.abilities.holds.is_none()
     }
 
     fn key(&self, digest: &Digest) -> Key {
@@ -345,7 +428,7 @@ impl Job {
         Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
     }
 
-    async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
+    pub async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
         let Children::Image { config, layers } = &manifest.children else { return Ok(()) };
         let mut tasks = JoinSet::new();
         let mut seen = std::collections::HashSet::new();
@@ -357,7 +440,7 @@ impl Job {
         all(tasks).await
     }
 
-    async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
+    pub async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
         let sharing = match self.abilities {
             Abilities { shared: true, .. } => Sharing::Place,
             Abilities { mount: true, .. } => Sharing::Mount,
@@ -374,8 +457,10 @@ impl Job {
         let source = Side { place: &self.source.0, repository: &self.source.1 };
         let destination = Side { place: &self.destination.0, repository: &self.destination.1 };
         let size = blob.size;
-        let finish = transfer(source, destination, &Incoming { blob, siblings }, observer).await?;
-        match finish {
+        let incoming = Incoming { blob, siblings, sized: true };
+        let stored =
+            transfer(source, destination, Payload::Blob(&incoming.blob), &incoming, observer).await?;
+        match stored.finish {
             Finish::Stored => {
                 self.sent.fetch_add(size, Ordering::Relaxed);
             }
@@ -405,16 +490,19 @@ impl Job {
         })
     }
 
-    async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+    pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         let (place, repository) = &self.destination;
-        let lock = manifest.subject.as_ref().map(|subject| {
-            let mut subjects = self.shared.subjects.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            subjects.entry((place.key(), repository.clone(), subject.clone())).or_default().clone()
+        let alone = manifest.subject.as_ref().map(|subject| {
+            lock(&self.shared.subjects)
+                .entry((place.key(), repository.clone(), subject.clone()))
+                .or_default()
+                .clone()
         });
-        let _one_at_a_time = match &lock {
-            Some(lock) => Some(lock.lock().await),
+        let _one_at_a_time = match &alone {
+            Some(alone) => Some(alone.lock().await),
             None => None,
         };
+        self.shared.endings.publishes(place);
         let Descriptor { digest, media_type, .. } = &manifest.descriptor;
         let published =
             place.transport.publish(place, repository, digest, media_type, &manifest.body, naming).await;

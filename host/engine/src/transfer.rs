@@ -2,17 +2,22 @@
 
 use crate::{
     Error, Event, Observer, Place, Result,
-    blob::BlobReader,
+    blob::{BlobReader, through},
+    convert::verify,
+    decode::Plain,
     error::Context,
     http::{Backoff, feed, pair, upload},
-    plugin::{Finish, Incoming, Outcome, Request, Step},
+    plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
 };
 use bytes::Bytes;
-use dray_core::Descriptor;
-use std::sync::Arc;
+use dray_core::{Descriptor, Hasher};
+use std::{fs::File, io::Read, sync::Arc};
 
 /// Steps after which a plugin is taken to go round in circles.
 const STEPS: usize = 10_000;
+
+/// Plain bytes written at once.
+const CHUNK: usize = 512 << 10;
 
 /// How often a blob is sent from its beginning before the destination is given up.
 const BEGINNINGS: u32 = 8;
@@ -24,9 +29,28 @@ pub(crate) struct Side<'a> {
     pub repository: &'a str,
 }
 
+/// What is brought.
+#[derive(Clone)]
+pub(crate) enum Payload<'a> {
+    /// A blob of the source as it is.
+    Blob(&'a Descriptor),
+    /// What a layer of the source decompresses to.
+    Plain(&'a Descriptor),
+    /// Bytes that rest in a temporary file.
+    Local(Arc<File>),
+}
+
+/// What came of a transfer.
+pub(crate) struct Stored {
+    pub finish: Finish,
+    /// Bytes of the blob.
+    pub size: u64,
+}
+
 struct Transfer<'a> {
     source: Side<'a>,
     destination: Side<'a>,
+    payload: Payload<'a>,
     blob: &'a Descriptor,
     observer: &'a dyn Observer,
     /// What has been read so far, kept from one step to the next.
@@ -35,6 +59,8 @@ struct Transfer<'a> {
     begun: u32,
     /// Bytes that the observer heard of and that a new attempt sends again.
     sent: u64,
+    /// Bytes of the blob, as far as that is known.
+    size: u64,
 }
 
 /// Stores a blob at the destination, by the steps that its transport names.
@@ -45,24 +71,40 @@ struct Transfer<'a> {
 pub(crate) async fn transfer(
     source: Side<'_>,
     destination: Side<'_>,
+    payload: Payload<'_>,
     incoming: &Incoming,
     observer: &dyn Observer,
-) -> Result<Finish> {
-    let transfer =
-        Transfer { source, destination, blob: &incoming.blob, observer, reader: None, begun: 0, sent: 0 };
+) -> Result<Stored> {
+    let blob = &incoming.blob;
+    let transfer = Transfer {
+        source,
+        destination,
+        payload,
+        blob,
+        observer,
+        reader: None,
+        begun: 0,
+        sent: 0,
+        size: blob.size,
+    };
     let digest = &incoming.blob.digest;
     transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
 }
 
 impl Transfer<'_> {
-    async fn run(mut self, incoming: &Incoming) -> Result<Finish> {
+    async fn run(mut self, incoming: &Incoming) -> Result<Stored> {
         let Side { place, repository } = self.destination;
         let (mut state, mut last) = (None, None);
         let mut backoff = Backoff::new();
         for _ in 0..STEPS {
             let turn = place.transport.store(place, repository, incoming, state, last).await?;
             let outcome = match &turn.step {
-                Step::Finished(finish) => return Ok(*finish),
+                Step::Finished(finish) => {
+                    if !incoming.sized && *finish != Finish::Stored {
+                        self.size = self.there().await?;
+                    }
+                    return Ok(Stored { finish: *finish, size: self.size });
+                }
                 Step::Ask(request) => self.ask(request).await,
                 Step::Send { request, offset, length } => self.send(request, *offset, *length).await,
                 Step::Write(path) => self.write(path).await,
@@ -85,6 +127,16 @@ impl Transfer<'_> {
                 place.transport.name()
             ),
         ))
+    }
+
+    /// Bytes of a blob that the destination has.
+    async fn there(&self) -> Result<u64> {
+        let Side { place, repository } = self.destination;
+        let segments = place.transport.locate(place, repository, self.blob).await?;
+        let unknown = || Error::invalid(format!("learn the size of {} at the destination", self.blob.digest));
+        let [Segment::File { path, offset: 0, length: None }] = &segments[..] else { return Err(unknown()) };
+        let files = place.files.as_ref().ok_or_else(unknown)?;
+        files.stat(path)?.ok_or_else(unknown)
     }
 
     async fn ask(&self, request: &Request) -> Result<Outcome> {
@@ -114,7 +166,12 @@ impl Transfer<'_> {
         if offset == 0 && self.sent > 0 {
             self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));
         }
-        let mut reader = BlobReader::open(self.source.place, self.source.repository, self.blob).await?;
+        let mut reader = match &self.payload {
+            Payload::Local(file) => BlobReader::local(self.source.place, self.blob, file.clone()),
+            Payload::Blob(blob) | Payload::Plain(blob) => {
+                BlobReader::open(self.source.place, self.source.repository, blob).await?
+            }
+        };
         // The digest is that of the whole blob, so what went before is read again.
         while reader.position() < offset {
             if reader.next(offset - reader.position()).await?.is_none() {
@@ -131,6 +188,9 @@ impl Transfer<'_> {
     }
 
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
+        if matches!(self.payload, Payload::Plain(_)) {
+            return Err(Error::new(crate::Kind::Plugin, "send a blob whose size is not known"));
+        }
         let size = self.blob.size;
         let end = length.map_or(size, |length| offset.saturating_add(length));
         if end > size || offset > end {
@@ -180,7 +240,33 @@ impl Transfer<'_> {
         let source = self.source.place.clone();
         let mut reader = self.reader(0).await?;
         let permits = pair(source.http.as_ref(), None).await;
-        let writer = files.writer(path)?;
+        if let Payload::Plain(layer) = self.payload {
+            let writer = files.writer(path, None).await?;
+            let mut feed = writer.feeder();
+            let decompressed = through(&mut reader, move |bytes| {
+                let mut plain = Plain::new(bytes)?;
+                let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+                let mut size = 0;
+                loop {
+                    let mut chunk = Vec::with_capacity(CHUNK);
+                    if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+                        return Ok((hasher.finish(), size));
+                    }
+                    hasher.update(&chunk);
+                    size += chunk.len() as u64;
+                    feed(chunk.into())?;
+                }
+            });
+            let (digest, size) = decompressed.await?;
+            verify(layer, &self.blob.digest, &digest)?;
+            drop(permits);
+            self.size = size;
+            self.observer.event(Event::Expected(layer.size));
+            self.observer.event(Event::Sent(layer.size));
+            writer.keep().await?;
+            return Ok(Outcome::Written);
+        }
+        let writer = files.writer(path, Some(self.blob.size)).await?;
         while let Some(chunk) = reader.next(u64::MAX).await? {
             if let Some(pace) = source.http.as_ref().and_then(|http| http.pace()) {
                 pace.pass(chunk.len()).await;

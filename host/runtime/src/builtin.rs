@@ -20,10 +20,12 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 10] = [
+pub(crate) static BUILTINS: [Builtin; 12] = [
     builtin!("docker", Role::Transport, &["docker"]),
-    builtin!("oci", Role::Transport, &["oci"]),
+    builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
+    builtin!("docker-archive", Role::Transport, &["docker-archive", "docker-daemon"]),
+    builtin!("registry-storage", Role::Transport, &["registry-storage"]),
     builtin!("docker-config", Role::Auth, &[]),
     builtin!("static", Role::Auth, &[]),
     builtin!("glob", Role::Filter, &[]),

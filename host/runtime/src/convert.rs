@@ -4,7 +4,10 @@ use crate::bindings::{guest, host::types};
 use dray_core::{Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Result,
-    plugin::{self, Access, Finish, Found, Incoming, Naming, Outcome, Segment, Step, Turn},
+    plugin::{
+        self, Abilities, Access, Files, Finish, Found, Holdings, Incoming, Naming, Outcome, Segment, Step,
+        Turn,
+    },
 };
 use std::time::Duration;
 
@@ -92,7 +95,22 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
         guest::catalog::Found::Absent => Found::Absent,
         guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
         guest::catalog::Found::Held(manifest) => Found::Held(manifest.media_type, manifest.body),
+        guest::catalog::Found::Marked(mark) => Found::Marked(mark),
     })
+}
+
+pub(crate) fn root(root: guest::references::Root) -> Files {
+    match root {
+        guest::references::Root::Folder(path) => Files::Folder(path),
+        guest::references::Root::Archive(path) => Files::Archive(path),
+        guest::references::Root::Temporary => Files::Temporary,
+        guest::references::Root::Known(name) => Files::Known(name),
+    }
+}
+
+pub(crate) fn abilities(able: guest::sink::Abilities) -> Abilities {
+    let holds = able.holds.map(|holds| Holdings { manifests: holds.manifests, plain: holds.plain });
+    Abilities { mount: able.mount, sparse: able.sparse, shared: able.shared, many: able.many, holds }
 }
 
 pub(crate) fn segment(segment: types::Segment) -> Segment {
@@ -106,7 +124,11 @@ pub(crate) fn segment(segment: types::Segment) -> Segment {
 }
 
 pub(crate) fn incoming(incoming: &Incoming) -> guest::sink::Incoming {
-    guest::sink::Incoming { blob: descriptor_to_guest(&incoming.blob), siblings: incoming.siblings.clone() }
+    guest::sink::Incoming {
+        blob: descriptor_to_guest(&incoming.blob),
+        siblings: incoming.siblings.clone(),
+        sized: incoming.sized,
+    }
 }
 
 pub(crate) fn outcome(outcome: Outcome) -> guest::sink::Outcome {

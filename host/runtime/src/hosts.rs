@@ -50,9 +50,26 @@ impl host::http::Host for State {
         let response = http.send(&convert::request(request), body.into()).await;
         response.map(convert::response).map_err(convert::to_guest)
     }
+
+    async fn download(&mut self, request: types::Request, path: String) -> Result<(), types::Error> {
+        self.called()?;
+        let place = self.place("download")?;
+        place.download(&convert::request(request), &path).await.map_err(convert::to_guest)
+    }
+
+    async fn send_archive(&mut self, request: types::Request) -> Result<types::Response, types::Error> {
+        self.called()?;
+        let place = self.place("send the archive")?;
+        let response = place.send_archive(&convert::request(request)).await;
+        response.map(convert::response).map_err(convert::to_guest)
+    }
 }
 
 impl State {
+    fn place(&self, doing: &str) -> Result<Arc<Place>, types::Error> {
+        self.scope.place.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
+    }
+
     /// Works with the files of the opened place, on a thread that may block.
     async fn files<T: Send + 'static>(
         &mut self,
@@ -61,7 +78,7 @@ impl State {
         self.called()?;
         let denied = || types::Error::Denied("use files: the opened place has none".into());
         let place: Arc<Place> = self.scope.place.clone().ok_or_else(denied)?;
-        let done = tokio::task::spawn_blocking(move || place.files.as_ref().map(work)).await;
+        let done = tokio::task::spawn_blocking(move || place.files.as_deref().map(work)).await;
         match done {
             Ok(Some(done)) => done.map_err(convert::to_guest),
             Ok(None) => Err(denied()),
@@ -98,6 +115,15 @@ impl host::files::Host for State {
         content: Vec<u8>,
     ) -> Result<bool, types::Error> {
         self.files(move |files| files.replace(&path, expected.as_deref(), &content)).await
+    }
+
+    async fn remove(&mut self, paths: Vec<String>) -> Result<(), types::Error> {
+        self.files(move |files| files.remove(&paths)).await
+    }
+
+    async fn digest(&mut self, path: String, plain: bool) -> Result<host::files::Digested, types::Error> {
+        let (digest, size) = self.files(move |files| files.digest(&path, plain)).await?;
+        Ok(host::files::Digested { digest: digest.to_string(), size })
     }
 }
 

@@ -24,6 +24,16 @@ use std::{
 use tokio::sync::{Mutex, OnceCell};
 use wasmtime::Engine;
 
+/// Schemes of other tools that nobody should need, and what to use instead.
+const ABANDONED: [(&str, &str); 3] = [
+    ("sif", "build an OCI image of it with `apptainer build --sandbox` and `tar`, then use tarball:"),
+    (
+        "ostree",
+        "export the commit with `ostree export`, then use tarball:, or `rpm-ostree compose container-encapsulate`",
+    ),
+    ("atomic", "it is the registry of OpenShift 3: use docker:// with its registry's address"),
+];
+
 /// What the runtime is told by its caller.
 pub struct Settings {
     /// Where compiled components are kept; none: nowhere.
@@ -174,15 +184,19 @@ impl Runtime {
 
     async fn transport_of(&self, scheme: &str) -> Result<Arc<dyn Transport>> {
         if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
-            return Ok(Arc::new(WasmTransport::new(self.load(builtin.name).await?)?));
+            return Ok(Arc::new(WasmTransport::new(scheme, self.load(builtin.name).await?)?));
         }
         for name in self.settings.plugins.keys() {
             let plugin = self.load(name).await?;
             if plugin.role == Role::Transport
                 && plugin.info().await?.schemes.iter().any(|served| served == scheme)
             {
-                return Ok(Arc::new(WasmTransport::new(plugin)?));
+                return Ok(Arc::new(WasmTransport::new(scheme, plugin)?));
             }
+        }
+        if let Some((_, instead)) = ABANDONED.iter().find(|(abandoned, _)| *abandoned == scheme) {
+            let text = format!("use {scheme}: dray does not serve it");
+            return Err(Error::new(Kind::Unsupported, text).help(*instead));
         }
         let known: Vec<&str> = BUILTINS.iter().flat_map(|builtin| builtin.schemes).copied().collect();
         let error = unknown("transport", scheme, &known);

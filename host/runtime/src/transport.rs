@@ -13,6 +13,7 @@ use std::sync::Arc;
 const SEGMENTS: usize = 100_000;
 
 pub(crate) struct WasmTransport {
+    scheme: String,
     plugin: Arc<Loaded>,
     references: guest::references::GuestIndices,
     catalog: guest::catalog::GuestIndices,
@@ -23,11 +24,12 @@ pub(crate) struct WasmTransport {
 }
 
 impl WasmTransport {
-    pub fn new(plugin: Arc<Loaded>) -> Result<Self> {
+    pub fn new(scheme: &str, plugin: Arc<Loaded>) -> Result<Self> {
         let failed = |error: wasmtime::Error| {
             Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
         };
         Ok(WasmTransport {
+            scheme: scheme.into(),
             references: guest::references::GuestIndices::new(&plugin.pre).map_err(failed)?,
             catalog: guest::catalog::GuestIndices::new(&plugin.pre).map_err(failed)?,
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
@@ -73,9 +75,17 @@ impl Transport for WasmTransport {
         registries: &'a [String],
     ) -> BoxFuture<'a, Result<Parsed>> {
         Box::pin(async move {
-            let parsed =
-                calling!(self, &self.references, Scope::default(), call_parse, rest, pattern, registries)?;
-            if parsed.location.is_empty() || parsed.repository.is_empty() {
+            let parsed = calling!(
+                self,
+                &self.references,
+                Scope::default(),
+                call_parse,
+                &self.scheme,
+                rest,
+                pattern,
+                registries
+            )?;
+            if parsed.location.is_empty() {
                 return Err(Error::new(
                     Kind::Plugin,
                     format!("read {rest}: the plugin {} gave it no place", self.plugin.name),
@@ -85,7 +95,7 @@ impl Transport for WasmTransport {
                 location: parsed.location,
                 repository: parsed.repository,
                 reference: parsed.reference,
-                root: parsed.root,
+                root: parsed.root.map(convert::root),
                 host: parsed.host,
             })
         })
@@ -225,7 +235,7 @@ impl Transport for WasmTransport {
             let able =
                 async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
             let able = able.await.map_err(|error| self.plugin.trapped(error))?;
-            Ok(Abilities { mount: able.mount, sparse: able.sparse, shared: able.shared, many: able.many })
+            Ok(convert::abilities(able))
         })
     }
 
@@ -277,5 +287,9 @@ impl Transport for WasmTransport {
                 &convert::naming(naming)
             )
         })
+    }
+
+    fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move { calling!(self, self.sink()?, at(place), call_conclude, &place.location) })
     }
 }

@@ -129,6 +129,22 @@ impl Drop for Running {
     }
 }
 
+/// A process that ends with its test, and is given the time to end its own children.
+pub struct Terminated(Child);
+
+impl Terminated {
+    pub fn start(mut command: Command) -> Self {
+        Terminated(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Terminated {
+    fn drop(&mut self) {
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
 /// Debian's docker-registry.
 pub struct Registry {
     pub host: String,

@@ -302,8 +302,30 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         }
     }
     let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let mut form = crate::Form::default();
+    if let Some(text) = entry.take("format").and_then(|value| string(value, problems)) {
+        form.format = one_of(&text, "\"oci\" and \"docker\"", problems);
+    }
+    if let Some(text) = entry.take("compression").and_then(|value| string(value, problems)) {
+        form.compression = one_of(&text, "\"gzip\", \"zstd\" and \"none\"", problems);
+    }
+    if form.format == Some(crate::Format::Docker) && form.compression == Some(crate::Compression::Zstd) {
+        problems.push(
+            Problem::new("Docker's format knows no layers in zstd", entry.span.clone())
+                .help("set format = \"oci\", or compression = \"gzip\""),
+        );
+    }
     entry.end(problems);
-    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers })
+    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, form })
+}
+
+fn one_of<T: std::str::FromStr>(text: &At<String>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    let read = text.value.parse().ok();
+    if read.is_none() {
+        let problem = Problem::new(format!("`{}` is not known here", text.value), text.span.clone());
+        problems.push(problem.help(format!("there are {known}")));
+    }
+    read
 }
 
 fn reference(text: At<String>, problems: &mut Vec<Problem>) -> Option<At<Reference>> {

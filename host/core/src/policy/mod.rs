@@ -136,6 +136,8 @@ pub struct Rule {
     pub index: IndexMode,
     /// Copy signatures, SBOMs and the like with their subject.
     pub referrers: bool,
+    /// In which form images are written.
+    pub form: crate::Form,
 }
 
 /// Which tags a rule wants.

@@ -4,7 +4,7 @@ use super::{
     auth::{self, Challenge, Token},
     guard,
     retry::{self, IDLE},
-    settings::{Plain, RegistrySettings},
+    settings::{Daemon, Plain, RegistrySettings},
 };
 use crate::{
     Error, Kind, Result,
@@ -80,6 +80,17 @@ impl Host {
     /// The address to which a request really goes: the protocol found out, names that dray serves
     /// itself replaced.
     pub async fn real(&self, url: &Url) -> Result<Url> {
+        if let Some(daemon) = &self.settings.daemon {
+            let base = match daemon {
+                Daemon::Unix(_) => "http://localhost".to_owned(),
+                Daemon::Tcp { address, tls } => {
+                    format!("{}://{address}", if *tls { "https" } else { "http" })
+                }
+            };
+            let rest = &url[url::Position::BeforePath..];
+            return Url::parse(&format!("{base}{rest}"))
+                .map_err(|_| Error::invalid(format!("read the address {base}")));
+        }
         let scheme = self.scheme().await?;
         let mut real = url.clone();
         let malformed = |_| Error::invalid(format!("read the address {url}"));

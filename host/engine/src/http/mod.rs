@@ -11,5 +11,5 @@ mod stream;
 pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;
 pub(crate) use send::pair;
-pub use settings::{Client, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
+pub use settings::{Client, Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
 pub(crate) use stream::{Download, feed, upload};

@@ -34,6 +34,8 @@ pub struct RegistrySettings {
     pub auth: Vec<Arc<dyn Credentials>>,
     /// Where it really is, for registries that dray serves itself.
     pub origin: Option<Origin>,
+    /// Where it really is, for Docker's daemon.
+    pub daemon: Option<Daemon>,
 }
 
 /// Requests under way at once to a registry, where the policy does not say.
@@ -47,6 +49,7 @@ impl Default for RegistrySettings {
             tls: TlsSettings::default(),
             auth: Vec::new(),
             origin: None,
+            daemon: None,
         }
     }
 }
@@ -90,6 +93,20 @@ pub struct Origin {
     pub address: String,
     /// Sent as a bearer token.
     pub token: Secret,
+}
+
+/// Where Docker's daemon listens.
+#[derive(Clone, Debug)]
+pub enum Daemon {
+    /// At a socket.
+    Unix(PathBuf),
+    /// At an address.
+    Tcp {
+        /// `host:port`
+        address: String,
+        /// Whether TLS is spoken.
+        tls: bool,
+    },
 }
 
 /// Proxies, as the environment names them.
@@ -161,7 +178,10 @@ fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client>
         .connect_timeout(super::retry::CONNECT)
         .pool_max_idle_per_host(own.concurrency)
         .no_proxy();
-    if own.origin.is_none() {
+    if let Some(Daemon::Unix(path)) = &own.daemon {
+        builder = builder.unix_socket(path.clone());
+    }
+    if own.origin.is_none() && own.daemon.is_none() {
         let none = settings.proxies.none.as_deref().and_then(reqwest::NoProxy::from_string);
         let proxy = |address: &str| {
             let address = address.to_owned();

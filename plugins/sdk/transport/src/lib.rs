@@ -2,3 +2,102 @@
 #![allow(missing_docs)]
 
 dray_plugin::role!("transport", "dray_plugin_transport");
+
+pub use dray_plugin::serde_json;
+
+use dray::plugin::{files, types::FileRange};
+use exports::dray::plugin::{
+    references::{Parsed, Root},
+    sink::{Finish, Incoming, Outcome, Step, Turn},
+};
+
+/// What a transport without a configuration says of itself.
+pub fn info(name: &str, version: &str, summary: &str, schemes: &[&str]) -> Info {
+    Info {
+        name: name.into(),
+        version: version.into(),
+        summary: summary.into(),
+        schemes: schemes.iter().map(ToString::to_string).collect(),
+        config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+    }
+}
+
+/// The last component of a path.
+pub fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// A place whose files lie at a path, holding one repository of its name.
+pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
+    Parsed {
+        location: path.into(),
+        repository: last(path).into(),
+        reference: reference.map(str::to_owned),
+        root: Some(root),
+        host: None,
+    }
+}
+
+/// A whole file.
+pub fn whole(path: &str) -> FileRange {
+    FileRange { path: path.into(), offset: 0, length: None }
+}
+
+/// The content of a small file; none: there is no such file.
+pub fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
+    match files::read(&whole(path)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The parts of a digest, checked, so that it cannot lead elsewhere when it is part of a path.
+pub fn digest(digest: &str) -> Result<(&str, &str), Error> {
+    let good = digest.split_once(':').filter(|(algorithm, hex)| {
+        matches!((*algorithm, hex.len()), ("sha256", 64) | ("sha512", 128))
+            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    });
+    good.ok_or_else(|| Error::Invalid(format!("`{digest}` is no digest")))
+}
+
+/// The digest of some bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
+}
+
+/// Whether a reference is a digest rather than a tag.
+pub fn is_digest(reference: &str) -> bool {
+    digest(reference).is_ok()
+}
+
+/// Stores a blob as a file: the steps of every place of files. `prepare` is called before the file
+/// is written.
+pub fn store_file(
+    path: String,
+    incoming: &Incoming,
+    last: Option<Outcome>,
+    prepare: impl FnOnce() -> Result<(), Error>,
+) -> Result<Turn, Error> {
+    let there = |size| !incoming.sized || size == incoming.blob.size;
+    let step = match last {
+        Some(Outcome::Written) => Step::Finished(Finish::Stored),
+        _ if files::stat(&path)?.is_some_and(there) => Step::Finished(Finish::Present),
+        _ => {
+            prepare()?;
+            Step::Write(path)
+        }
+    };
+    Ok(Turn { step, state: Vec::new() })
+}
+
+/// `name:tag`, where the name may begin with a host and its port: the name, and the tag if there is
+/// one.
+pub fn split_tag(name: &str) -> (&str, Option<&str>) {
+    let start = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[start..].split_once(':') {
+        Some((last, tag)) => (&name[..start + last.len()], Some(tag)),
+        None => (name, None),
+    }
+}

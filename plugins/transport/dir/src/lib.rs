@@ -1,18 +1,19 @@
 //! `dir:`: skopeo's directory format, one image a folder (containers-transports(5)).
 
 use dray_plugin_transport::{
-    Error, Info, Meta,
+    Error, Info, Meta, at_path,
     dray::plugin::{
         files,
-        types::{Descriptor, FileRange, Manifest, Segment},
+        types::{Descriptor, Manifest, Segment},
     },
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
-        references::{self, Parsed},
-        sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
+        references::{self, Parsed, Root},
+        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
+    info, read, serde_json, store_file, whole,
 };
 
 const VERSION: &str = "version";
@@ -25,30 +26,23 @@ struct Dir;
 
 impl Meta for Dir {
     fn describe() -> Info {
-        Info {
-            name: "dir".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "One image in a folder, as skopeo writes it: dir:PATH".into(),
-            schemes: vec!["dir".into()],
-            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
-        }
+        let summary = "One image in a folder, as skopeo writes it: dir:PATH";
+        info("dir", env!("CARGO_PKG_VERSION"), summary, &["dir"])
     }
 }
 
 impl references::Guest for Dir {
-    fn parse(rest: String, _pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
+    fn parse(
+        _scheme: String,
+        rest: String,
+        _pattern: bool,
+        _registries: Vec<String>,
+    ) -> Result<Parsed, Error> {
         let path = rest.trim_end_matches('/');
         if path.is_empty() {
             return Err(Error::Invalid("`dir:` needs the path of a folder: dir:PATH".into()));
         }
-        let name = path.rsplit('/').next().unwrap_or(path);
-        Ok(Parsed {
-            location: path.into(),
-            repository: name.into(),
-            reference: None,
-            root: Some(path.into()),
-            host: None,
-        })
+        Ok(at_path(path, Root::Folder(path.into()), None))
     }
 }
 
@@ -57,19 +51,6 @@ fn blob_file(digest: &str) -> String {
     match digest.strip_prefix("sha256:") {
         Some(hex) => hex.into(),
         None => digest.replace(':', "-"),
-    }
-}
-
-fn whole(path: &str) -> FileRange {
-    FileRange { path: path.into(), offset: 0, length: None }
-}
-
-/// None: there is no such file.
-fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
-    match files::read(&whole(path)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Error::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -155,9 +136,17 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
     files::replace(VERSION, current.as_deref(), wanted).map(|_| ())
 }
 
+/// What a manifest names.
+fn digests(body: &[u8]) -> Vec<String> {
+    let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(body) else { return Vec::new() };
+    let lists = ["manifests", "layers"].iter().filter_map(|key| manifest.get(key)?.as_array());
+    let named = lists.flatten().chain(manifest.get("config"));
+    named.filter_map(|descriptor| descriptor.get("digest")?.as_str()).map(str::to_owned).collect()
+}
+
 impl sink::Guest for Dir {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: Some(true), shared: true, many: false }
+        Abilities { mount: false, sparse: Some(true), shared: true, many: false, holds: None }
     }
 
     fn store_blob(
@@ -167,16 +156,9 @@ impl sink::Guest for Dir {
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
     ) -> Result<Turn, Error> {
-        let path = blob_file(&incoming.blob.digest);
-        let step = match last {
-            Some(Outcome::Written) => Step::Finished(Finish::Stored),
-            _ if files::stat(&path)? == Some(incoming.blob.size) => Step::Finished(Finish::Present),
-            _ => {
-                claim(&location, &incoming.blob.digest)?;
-                Step::Write(path)
-            }
-        };
-        Ok(Turn { step, state: Vec::new() })
+        store_file(blob_file(&incoming.blob.digest), &incoming, last, || {
+            claim(&location, &incoming.blob.digest)
+        })
     }
 
     fn publish(
@@ -199,6 +181,31 @@ impl sink::Guest for Dir {
         }
         Err(Error::Transient(format!("{location} is written by somebody else at the same time")))
     }
+
+    /// Blobs of an image that was there before are taken away.
+    fn conclude(_location: String) -> Result<(), Error> {
+        let Some(top) = read(&manifest_file(None))? else { return Ok(()) };
+        let mut named = Vec::new();
+        let mut open = vec![top];
+        while let Some(body) = open.pop() {
+            for digest in digests(&body) {
+                let child = manifest_file(Some(&digest));
+                if let Some(body) = read(&child)? {
+                    open.push(body);
+                    named.push(child);
+                }
+                named.push(blob_file(&digest));
+            }
+        }
+        let ours = |name: &str| {
+            let hex = name.strip_suffix(".manifest.json").unwrap_or(name);
+            let hex = hex.strip_prefix("sha512-").unwrap_or(hex);
+            matches!(hex.len(), 64 | 128) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let stale = files::entries("")?.into_iter().map(|entry| entry.name);
+        let stale: Vec<String> = stale.filter(|name| ours(name) && !named.contains(name)).collect();
+        files::remove(&stale)
+    }
 }
 
 export!(Dir with_types_in dray_plugin_transport);
@@ -216,7 +223,8 @@ mod tests {
 
     #[test]
     fn references_are_paths() {
-        let parsed = <Dir as references::Guest>::parse("/a/b:1/".into(), false, Vec::new()).unwrap();
+        let parsed =
+            <Dir as references::Guest>::parse("dir".into(), "/a/b:1/".into(), false, Vec::new()).unwrap();
         assert_eq!(
             (parsed.location.as_str(), parsed.repository.as_str(), parsed.reference),
             ("/a/b:1", "b:1", None)

@@ -36,7 +36,7 @@ impl Meta for Docker {
 }
 
 impl references::Guest for Docker {
-    fn parse(rest: String, pattern: bool, registries: Vec<String>) -> Result<Parsed, Error> {
+    fn parse(_scheme: String, rest: String, pattern: bool, registries: Vec<String>) -> Result<Parsed, Error> {
         name::parse(&rest, pattern, &registries)
     }
 }
@@ -135,7 +135,7 @@ impl source::Guest for Docker {
 
 impl sink::Guest for Docker {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: true, sparse: None, shared: false, many: true }
+        Abilities { mount: true, sparse: None, shared: false, many: true, holds: None }
     }
 
     fn store_blob(
@@ -168,6 +168,10 @@ impl sink::Guest for Docker {
         if header(&response, "oci-subject").is_none() {
             referrers::announce(&location, &repository, &digest, &manifest)?;
         }
+        Ok(())
+    }
+
+    fn conclude(_location: String) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -117,7 +117,7 @@ mod tests {
             artifact_type: None,
             annotations: Vec::new(),
         };
-        Incoming { blob, siblings: siblings.iter().map(|name| name.to_string()).collect() }
+        Incoming { blob, siblings: siblings.iter().map(|name| name.to_string()).collect(), sized: true }
     }
 
     fn answer(status: u16, location: &str) -> Option<Outcome> {

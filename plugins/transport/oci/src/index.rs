@@ -26,6 +26,17 @@ fn name(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
+/// Repository and tag that a name speaks of. One without a slash and a colon is a tag of the
+/// layout's own repository.
+pub fn split<'a>(own: &'a str, name: &'a str) -> (&'a str, Option<&'a str>) {
+    if name.contains(['/', ':']) { split_tag(name) } else { (own, Some(name)) }
+}
+
+/// The name of a tag of a repository.
+pub fn join(own: &str, repository: &str, tag: &str) -> String {
+    if repository == own { tag.into() } else { format!("{repository}:{tag}") }
+}
+
 fn descriptor(entry: &Value) -> Option<Descriptor> {
     Some(Descriptor {
         media_type: entry.get("mediaType")?.as_str()?.into(),
@@ -55,8 +66,25 @@ impl Index {
         serde_json::to_vec(&document).unwrap_or_default()
     }
 
-    pub fn tags(&self) -> Vec<String> {
-        self.entries.iter().filter_map(name).map(str::to_owned).collect()
+    /// The repositories that the names speak of; `own` is that of names that are tags alone.
+    pub fn repositories(&self, own: &str) -> Vec<String> {
+        self.entries
+            .iter()
+            .map(|entry| name(entry).map_or(own, |name| split(own, name).0).to_owned())
+            .collect()
+    }
+
+    /// The tags of a repository; an image without a name is there by its digest.
+    pub fn tags(&self, own: &str, repository: &str) -> Vec<String> {
+        let tag = |entry: &Value| match name(entry) {
+            Some(name) => {
+                let (of, tag) = split(own, name);
+                (of == repository).then(|| tag.unwrap_or(name).to_owned())
+            }
+            None if repository == own => descriptor(entry).map(|descriptor| descriptor.digest),
+            None => None,
+        };
+        self.entries.iter().filter_map(tag).collect()
     }
 
     /// Every entry.
@@ -69,18 +97,30 @@ impl Index {
         self.entries.iter().map(read).collect()
     }
 
-    /// The entry of a tag; without one, the only entry.
-    pub fn find(&self, location: &str, tag: Option<&str>) -> Result<Option<Descriptor>, Error> {
-        let found = match tag {
-            Some(tag) => self.entries.iter().find(|entry| name(entry) == Some(tag)),
-            None if self.entries.len() > 1 => {
-                return Err(Error::Invalid(format!(
-                    "{location} holds {} images: say which, as in oci:{location}:TAG",
-                    self.entries.len()
-                )));
+    /// The entry of a tag; without one, the only entry of the repository.
+    pub fn find(
+        &self,
+        location: &str,
+        repository: &str,
+        tag: Option<&str>,
+    ) -> Result<Option<Descriptor>, Error> {
+        let own = last(location);
+        let mut entries = self.entries.iter().filter(|entry| match (name(entry), tag) {
+            (Some(name), Some(tag)) => {
+                name == join(own, repository, tag) || (repository == own && name == tag)
             }
-            None => self.entries.first(),
-        };
+            (None, Some(_)) => false,
+            (Some(name), None) => repository == own || split(own, name).0 == repository,
+            (None, None) => repository == own,
+        });
+        let found = entries.next();
+        let more = entries.count();
+        if more > 0 && tag.is_none() {
+            return Err(Error::Invalid(format!(
+                "{location} holds {} images: say which, as in oci:{location}:TAG",
+                more + 1
+            )));
+        }
         match found {
             Some(entry) => match descriptor(entry) {
                 Some(descriptor) => Ok(Some(descriptor)),
@@ -146,8 +186,8 @@ mod tests {
         assert!(index.add(image("d1"), Some("v1")));
         assert!(!index.add(image("d1"), Some("v1")));
         assert!(index.add(image("d2"), Some("v1")));
-        assert_eq!(index.tags(), ["old", "v1"]);
-        assert_eq!(index.find("x", Some("v1")).unwrap().unwrap().digest, "d2");
+        assert_eq!(index.tags("x", "x"), ["old", "v1"]);
+        assert_eq!(index.find("x", "x", Some("v1")).unwrap().unwrap().digest, "d2");
         let written = String::from_utf8(index.bytes()).unwrap();
         assert!(written.contains(r#""extra":{"a":1}"#) && written.contains(r#""k":"v""#), "{written}");
     }
@@ -155,11 +195,29 @@ mod tests {
     #[test]
     fn without_a_tag_there_must_be_one_image() {
         let mut index = Index::default();
-        assert!(index.find("x", None).unwrap().is_none());
+        assert!(index.find("x", "x", None).unwrap().is_none());
         index.add(image("d1"), None);
-        assert_eq!(index.find("x", None).unwrap().unwrap().digest, "d1");
+        assert_eq!(index.find("x", "x", None).unwrap().unwrap().digest, "d1");
         index.add(image("d2"), Some("t"));
-        assert!(index.find("x", None).is_err());
+        assert!(index.find("x", "x", None).is_err());
+    }
+
+    #[test]
+    fn whole_names_make_repositories() {
+        let mut index = Index::default();
+        index.add(image("d1"), Some("docker.io/library/nginx:1.27"));
+        index.add(image("d2"), Some("r.example:5000/a"));
+        index.add(image("d3"), Some("edge"));
+        index.add(image("d4"), None);
+        assert_eq!(index.repositories("x"), ["docker.io/library/nginx", "r.example:5000/a", "x", "x"]);
+        assert_eq!(index.tags("x", "docker.io/library/nginx"), ["1.27"]);
+        assert_eq!(index.tags("x", "x"), ["edge", "d4"]);
+        let find =
+            |repository: &str, tag| index.find("x", repository, tag).unwrap().map(|found| found.digest);
+        assert_eq!(find("docker.io/library/nginx", Some("1.27")).as_deref(), Some("d1"));
+        assert_eq!(find("r.example:5000/a", None).as_deref(), Some("d2"));
+        assert_eq!(find("x", Some("1.27")), None);
+        assert_eq!(join("x", "docker.io/a", "1"), "docker.io/a:1");
     }
 
     #[test]

@@ -3,20 +3,22 @@
 mod index;
 
 use dray_plugin_transport::{
-    Error, Info, Meta,
+    Error, Info, Meta, at_path,
     dray::plugin::{
         files,
-        types::{Descriptor, FileRange, Manifest, Segment},
+        types::{Descriptor, Manifest, Segment},
     },
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
-        references::{self, Parsed},
-        sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
+        references::{self, Parsed, Root},
+        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
+    info, is_digest, last, read, split_tag, store_file, whole,
 };
 use index::{Index, entry};
+use std::collections::BTreeSet;
 
 const LAYOUT: &str = "oci-layout";
 const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -26,68 +28,49 @@ struct Oci;
 
 impl Meta for Oci {
     fn describe() -> Info {
-        Info {
-            name: "oci".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "OCI image layouts: oci:PATH[:TAG|@DIGEST]".into(),
-            schemes: vec!["oci".into()],
-            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
-        }
+        let summary = "OCI image layouts, as folders and archives: oci:PATH[:NAME|@DIGEST], oci-archive:FILE[:NAME|@DIGEST]";
+        info("oci", env!("CARGO_PKG_VERSION"), summary, &["oci", "oci-archive"])
     }
 }
 
 impl references::Guest for Oci {
-    /// As in skopeo, the path ends at the first colon, and a tag may hold more of them.
-    fn parse(rest: String, _pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
+    /// As in skopeo, the path ends at the first colon. What follows is a tag, or a whole image name:
+    /// then its repository is the place's too.
+    fn parse(scheme: String, rest: String, pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
         let digest = rest.find("@sha256:").or_else(|| rest.find("@sha512:"));
-        let (path, reference) = match (digest, rest.split_once(':')) {
+        let (path, name) = match (digest, rest.split_once(':')) {
             (Some(at), _) => (&rest[..at], Some(&rest[at + 1..])),
-            (None, Some((path, tag))) => (path, Some(tag)),
+            (None, Some((path, name))) => (path, Some(name)),
             (None, None) => (rest.as_str(), None),
         };
         let path = path.trim_end_matches('/');
         if path.is_empty() {
-            return Err(Error::Invalid(format!("`oci:{rest}` names no folder: oci:PATH[:TAG]")));
+            return Err(Error::Invalid(format!("`{scheme}:{rest}` names no path: {scheme}:PATH[:TAG]")));
         }
-        if reference.is_some_and(str::is_empty) {
+        if name.is_some_and(str::is_empty) {
             return Err(Error::Invalid(format!(
-                "`oci:{rest}` ends with a colon: write the tag behind it, or leave it out"
+                "`{scheme}:{rest}` ends with a colon: write the tag behind it, or leave it out"
             )));
         }
-        let name = path.rsplit('/').next().unwrap_or(path);
-        Ok(Parsed {
-            location: path.into(),
-            repository: name.into(),
-            reference: reference.map(str::to_owned),
-            root: Some(path.into()),
-            host: None,
-        })
+        let root = if scheme == "oci" { Root::Folder(path.into()) } else { Root::Archive(path.into()) };
+        let mut parsed = at_path(path, root, None);
+        match name {
+            Some(digest) if is_digest(digest) => parsed.reference = Some(digest.into()),
+            Some(name) => {
+                let (repository, tag) = index::split(&parsed.repository, name);
+                (parsed.repository, parsed.reference) = (repository.into(), tag.map(str::to_owned));
+            }
+            None if pattern => parsed.repository = "**".into(),
+            None => {}
+        }
+        Ok(parsed)
     }
 }
 
-/// Where a digest's content lies. The digest is checked, so that it cannot lead elsewhere.
+/// Where a digest's content lies.
 fn blob_file(digest: &str) -> Result<String, Error> {
-    let good = digest.split_once(':').filter(|(algorithm, hex)| {
-        matches!((*algorithm, hex.len()), ("sha256", 64) | ("sha512", 128))
-            && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    });
-    match good {
-        Some((algorithm, hex)) => Ok(format!("blobs/{algorithm}/{hex}")),
-        None => Err(Error::Invalid(format!("`{digest}` is no digest"))),
-    }
-}
-
-fn whole(path: &str) -> FileRange {
-    FileRange { path: path.into(), offset: 0, length: None }
-}
-
-/// None: there is no such file.
-fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
-    match files::read(&whole(path)) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(Error::NotFound(_)) => Ok(None),
-        Err(error) => Err(error),
-    }
+    let (algorithm, hex) = dray_plugin_transport::digest(digest)?;
+    Ok(format!("blobs/{algorithm}/{hex}"))
 }
 
 /// The index of a layout that is there, and its bytes.
@@ -98,23 +81,32 @@ fn read_index(location: &str) -> Result<Option<(Index, Vec<u8>)>, Error> {
     }
 }
 
-fn is_digest(reference: &str) -> bool {
-    reference.contains(':') && blob_file(reference).is_ok()
+fn no_layout(location: &str) -> Error {
+    Error::NotFound(format!("{location} holds no OCI layout: there is no {INDEX}"))
 }
 
 impl catalog::Guest for Oci {
-    fn repositories(_location: String, _next: Option<String>) -> Result<Page, Error> {
-        Err(Error::Unsupported("an OCI layout has no repositories; name its folder".into()))
+    fn repositories(location: String, _next: Option<String>) -> Result<Page, Error> {
+        let (index, _) = read_index(&location)?.ok_or_else(|| no_layout(&location))?;
+        let names: BTreeSet<String> = index.repositories(last(&location)).into_iter().collect();
+        Ok(Page { names: names.into_iter().collect(), next: None })
     }
 
-    fn tags(location: String, _repository: String, _next: Option<String>) -> Result<Page, Error> {
-        match read_index(&location)? {
-            Some((index, _)) => Ok(Page { names: index.tags(), next: None }),
-            None => Err(Error::NotFound(format!("{location} holds no OCI layout: there is no {INDEX}"))),
+    fn tags(location: String, repository: String, _next: Option<String>) -> Result<Page, Error> {
+        let (index, _) = read_index(&location)?.ok_or_else(|| no_layout(&location))?;
+        let mut names = Vec::new();
+        for name in index.tags(last(&location), &repository) {
+            // Signatures and their like stand in the index too; they go with what they are about.
+            let about_another = is_digest(&name)
+                && read(&blob_file(&name)?)?.is_some_and(|body| index::subject(&body).is_some());
+            if !about_another {
+                names.push(name);
+            }
         }
+        Ok(Page { names, next: None })
     }
 
-    fn resolve(location: String, _repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
             // A child lies among the blobs, whether or not the index names it.
             return Ok(match read(&blob_file(digest)?)? {
@@ -123,7 +115,7 @@ impl catalog::Guest for Oci {
             });
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(Found::Absent) };
-        Ok(match index.find(&location, reference.as_deref())? {
+        Ok(match index.find(&location, &repository, reference.as_deref())? {
             Some(descriptor) => Found::Named(descriptor),
             None => Found::Absent,
         })
@@ -131,7 +123,7 @@ impl catalog::Guest for Oci {
 }
 
 impl source::Guest for Oci {
-    fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
+    fn fetch(location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
         let missing = || {
             Error::NotFound(format!("{location} holds no image {}", reference.as_deref().unwrap_or_default()))
         };
@@ -139,7 +131,7 @@ impl source::Guest for Oci {
             Some(digest) => (digest.to_owned(), String::new()),
             None => {
                 let (index, _) = read_index(&location)?.ok_or_else(missing)?;
-                let found = index.find(&location, reference.as_deref())?.ok_or_else(missing)?;
+                let found = index.find(&location, &repository, reference.as_deref())?.ok_or_else(missing)?;
                 (found.digest, found.media_type)
             }
         };
@@ -195,7 +187,7 @@ const RACES: usize = 1000;
 
 impl sink::Guest for Oci {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: Some(true), shared: true, many: true }
+        Abilities { mount: false, sparse: Some(true), shared: true, many: true, holds: None }
     }
 
     fn store_blob(
@@ -205,21 +197,12 @@ impl sink::Guest for Oci {
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
     ) -> Result<Turn, Error> {
-        let path = blob_file(&incoming.blob.digest)?;
-        let step = match last {
-            Some(Outcome::Written) => Step::Finished(Finish::Stored),
-            _ if files::stat(&path)? == Some(incoming.blob.size) => Step::Finished(Finish::Present),
-            _ => {
-                claim(&location)?;
-                Step::Write(path)
-            }
-        };
-        Ok(Turn { step, state: Vec::new() })
+        store_file(blob_file(&incoming.blob.digest)?, &incoming, last, || claim(&location))
     }
 
     fn publish(
         location: String,
-        _repository: String,
+        repository: String,
         digest: String,
         manifest: Manifest,
         naming: Naming,
@@ -230,17 +213,17 @@ impl sink::Guest for Oci {
         if current.as_deref() != Some(&manifest.body) {
             files::replace(&path, current.as_deref(), &manifest.body)?;
         }
-        let tag = match &naming {
+        let name = match &naming {
             Naming::Child => return Ok(()),
             Naming::Root => None,
-            Naming::Tag(tag) => Some(tag.as_str()),
+            Naming::Tag(tag) => Some(index::join(last(&location), &repository, tag)),
         };
         for _ in 0..RACES {
             let (mut index, bytes) = match read_index(&location)? {
                 Some((index, bytes)) => (index, Some(bytes)),
                 None => (Index::default(), None),
             };
-            if !index.add(entry(&digest, &manifest), tag) {
+            if !index.add(entry(&digest, &manifest), name.as_deref()) {
                 return Ok(());
             }
             if files::replace(INDEX, bytes.as_deref(), &index.bytes())? {
@@ -248,6 +231,10 @@ impl sink::Guest for Oci {
             }
         }
         Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
+    }
+
+    fn conclude(_location: String) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -257,22 +244,25 @@ export!(Oci with_types_in dray_plugin_transport);
 mod tests {
     use super::*;
 
+    fn parse(rest: &str, pattern: bool) -> Result<(String, String, Option<String>), Error> {
+        let parsed = <Oci as references::Guest>::parse("oci".into(), rest.into(), pattern, Vec::new())?;
+        Ok((parsed.location, parsed.repository, parsed.reference))
+    }
+
     #[test]
     fn references_end_their_path_at_the_first_colon() {
-        let parse = |rest: &str| {
-            let parsed = <Oci as references::Guest>::parse(rest.into(), false, Vec::new()).unwrap();
-            (parsed.location, parsed.repository, parsed.reference)
-        };
         let expect = |location: &str, repository: &str, reference: Option<&str>| {
-            (location.to_owned(), repository.to_owned(), reference.map(str::to_owned))
+            Ok((location.to_owned(), repository.to_owned(), reference.map(str::to_owned)))
         };
-        assert_eq!(parse("a/b"), expect("a/b", "b", None));
-        assert_eq!(parse("/a/b:1.0"), expect("/a/b", "b", Some("1.0")));
-        assert_eq!(parse("b:r.example/x:1"), expect("b", "b", Some("r.example/x:1")));
+        assert_eq!(parse("a/b", false), expect("a/b", "b", None));
+        assert_eq!(parse("a/b", true), expect("a/b", "**", None));
+        assert_eq!(parse("/a/b:1.0", true), expect("/a/b", "b", Some("1.0")));
+        assert_eq!(parse("b:r.example/x:1", false), expect("b", "r.example/x", Some("1")));
+        assert_eq!(parse("b:r.example:5000/x", false), expect("b", "r.example:5000/x", None));
         let digest = format!("sha256:{}", "a".repeat(64));
-        assert_eq!(parse(&format!("b@{digest}")), expect("b", "b", Some(&digest)));
+        assert_eq!(parse(&format!("b@{digest}"), true), expect("b", "b", Some(&digest)));
         for bad in ["", ":1", "a:"] {
-            assert!(<Oci as references::Guest>::parse(bad.into(), false, Vec::new()).is_err(), "{bad}");
+            assert!(parse(bad, false).is_err(), "{bad}");
         }
     }
 

@@ -1,0 +1,23 @@
+//! Manifests: what is read can be written in the other format, and is read again.
+#![no_main]
+
+use dray_core::{Children, Format, Manifest, convert_image, convert_index};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(manifest) = Manifest::parse("", bytes.to_vec(), None) else { return };
+    for format in [Format::Oci, Format::Docker] {
+        let converted = match &manifest.children {
+            Children::Index(children) => convert_index(&manifest, format, children),
+            Children::Image { layers, .. } => convert_image(&manifest, format, layers),
+        };
+        if let Ok(converted) = converted {
+            let (before, after) = (&manifest.children, &converted.children);
+            let count = |children: &Children| match children {
+                Children::Index(children) => children.len(),
+                Children::Image { layers, .. } => layers.len(),
+            };
+            assert_eq!(count(before), count(after));
+        }
+    }
+});

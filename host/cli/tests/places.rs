@@ -1,0 +1,397 @@
+//! Every kind of place, with the tools whose formats they are.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::{fs, path::Path, process::Command};
+use support::{Registry, World, has};
+
+/// The repository's sample images: two platforms each.
+fn images() -> String {
+    format!("oci:{}", Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/images").display())
+}
+
+/// A layout with an image, an index and an artifact: `seed:single`, `seed:multi`, `seed:artifact`.
+fn seed(world: &World) {
+    let from = format!("{}:1.2.0", images());
+    world.dray(&["copy", "--platform", "linux/amd64", &from, "oci:seed:single"]).ok();
+    world.dray(&["copy", "--all", &from, "oci:seed:multi"]).ok();
+    let blob = |content: &[u8]| {
+        let digest = dray_core::Digest::of(content);
+        fs::write(world.path("seed/blobs/sha256").join(digest.hex()), content).unwrap();
+        json!({ "digest": digest.to_string(), "size": content.len() })
+    };
+    let typed = |mut descriptor: Value, media_type: &str| {
+        descriptor["mediaType"] = media_type.into();
+        descriptor
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.acme.notes",
+        "config": typed(blob(b"{}"), "application/vnd.oci.empty.v1+json"),
+        "layers": [typed(blob(b"some notes"), "text/plain")],
+    });
+    let mut entry =
+        typed(blob(manifest.to_string().as_bytes()), "application/vnd.oci.image.manifest.v1+json");
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "artifact" });
+    let index = world.path("seed/index.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    value["manifests"].as_array_mut().unwrap().push(entry);
+    fs::write(index, value.to_string()).unwrap();
+}
+
+/// The diff ids of an image.
+fn diff_ids(world: &World, reference: &str) -> Value {
+    world.dray(&["inspect", "--config", reference]).ok().json()["rootfs"]["diff_ids"].clone()
+}
+
+fn raw(world: &World, reference: &str) -> String {
+    world.dray(&["inspect", "--raw", reference]).ok().out
+}
+
+#[test]
+fn every_pair_of_places() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    let registry = Registry::start(&world, "registry", "");
+    let places = |end: &str, image: &str| {
+        [
+            format!("docker://{}/{end}:{image}", registry.host),
+            format!("oci:{end}-oci:{image}"),
+            format!("oci-archive:{end}.tar:{image}"),
+            format!("dir:{end}-dir-{image}"),
+            format!("registry-storage:[{end}-storage]a/b:{image}"),
+            format!("docker-archive:{end}-docker.tar:app:{image}"),
+        ]
+    };
+    for image in ["single", "multi", "artifact"] {
+        let seeded = format!("oci:seed:{image}");
+        for from in places("one", image) {
+            let seeding = world.dray(&["copy", "--all", &seeded, &from]);
+            if from.starts_with("docker-archive:") && image != "single" {
+                // One that cannot work says why, and leaves nothing.
+                let why = if image == "multi" { "one platform" } else { "an artifact" };
+                assert!(seeding.code == 1 && seeding.err.contains(why), "{from} {}", seeding.err);
+                continue;
+            }
+            seeding.ok();
+            for to in places(&format!("two-{}", from.split(':').next().unwrap()), image) {
+                let copied = world.dray(&["copy", "--all", &from, &to]);
+                if to.starts_with("docker-archive:") && image != "single" {
+                    assert_eq!(copied.code, 1, "{from} {to}");
+                    continue;
+                }
+                copied.ok();
+                match (from.starts_with("docker-archive:"), to.starts_with("docker-archive:")) {
+                    (false, false) | (true, true) => {
+                        assert_eq!(raw(&world, &from), raw(&world, &to), "{from} {to}")
+                    }
+                    _ => {}
+                }
+                if image == "single" {
+                    assert_eq!(diff_ids(&world, &to), diff_ids(&world, &seeded), "{from} {to}");
+                }
+                // Nothing is to be done a second time, whatever was converted.
+                let again = world.dray(&["copy", "--all", &from, &to]).ok();
+                assert!(again.out.contains("1 unchanged"), "{from} {to}: {}", again.out);
+            }
+        }
+    }
+}
+
+#[test]
+fn skopeo_and_podman_read_archives_and_dray_reads_theirs() {
+    if !has("skopeo") || !has("podman") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    world.dray(&["copy", "oci:seed:single", "docker-archive:a.tar:app:1"]).ok();
+    world.dray(&["copy", "--all", "oci:seed:multi", "oci-archive:o.tar:r.example/app:1"]).ok();
+    world.tool("skopeo", &["copy", "docker-archive:a.tar:app:1", "oci:from-docker:1"]);
+    world.tool("skopeo", &["copy", "--all", "oci-archive:o.tar:r.example/app:1", "oci:from-oci:1"]);
+    assert_eq!(diff_ids(&world, "oci:from-docker:1"), diff_ids(&world, "oci:seed:single"));
+    assert_eq!(raw(&world, "oci:from-oci:1"), raw(&world, "oci:seed:multi"));
+    let root = world.path("podman");
+    let podman = |arguments: &[&str]| {
+        let root = root.to_string_lossy();
+        let run = world.path("podman-run");
+        let own = ["--root", &root, "--runroot", &run.to_string_lossy(), "--storage-driver", "vfs"];
+        world.tool("podman", &[&own, arguments].concat())
+    };
+    podman(&["load", "-i", "a.tar"]);
+    podman(&["load", "-i", "o.tar"]);
+    let listed = podman(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert!(listed.contains("docker.io/library/app:1") && listed.contains("r.example/app:1"), "{listed}");
+
+    world.tool("skopeo", &["copy", "oci:seed:single", "docker-archive:theirs.tar:app:2"]);
+    world.tool("skopeo", &["copy", "oci:seed:single", "oci-archive:theirs-oci.tar:app:2"]);
+    world.dray(&["copy", "docker-archive:theirs.tar:app:2", "oci:back:docker"]).ok();
+    world.dray(&["copy", "oci-archive:theirs-oci.tar:app:2", "oci:back:oci"]).ok();
+    assert_eq!(diff_ids(&world, "oci:back:docker"), diff_ids(&world, "oci:seed:single"));
+    assert_eq!(raw(&world, "oci:back:oci"), raw(&world, "oci:seed:single"));
+}
+
+#[test]
+fn a_registry_serves_a_storage_that_dray_wrote_and_its_garbage_collection_leaves_it_whole() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    // Started first, so that the folder is there and the configuration with it.
+    let mut registry = Registry::start(&world, "storage", "");
+    let to = format!("registry-storage:[{}]a/b:1", world.path("storage").display());
+    world.dray(&["copy", "--all", "oci:seed:multi", &to]).ok();
+    let collected =
+        world.tool("docker-registry", &["garbage-collect", &world.path("storage.yml").to_string_lossy()]);
+    assert!(collected.contains("0 blobs and 0 manifests eligible for deletion"), "{collected}");
+    registry.restart();
+    let reference = format!("docker://{}/a/b:1", registry.host);
+    assert_eq!(world.digest(&reference, &[]), world.digest("oci:seed:multi", &[]));
+    world.tool("skopeo", &["copy", "--all", "--src-tls-verify=false", &reference, "oci:pulled:1"]);
+    // And the reverse: what the registry took is read from its folder.
+    let push = format!("docker://{}/c:2", registry.host);
+    world.tool("skopeo", &["copy", "--dest-tls-verify=false", "oci:seed:single", &push]);
+    let from = format!("registry-storage:[{}]c:2", world.path("storage").display());
+    world.dray(&["copy", &from, "oci:back:2"]).ok();
+    assert_eq!(raw(&world, "oci:back:2"), raw(&world, "oci:seed:single"));
+    world.write("harbor/database/x", "");
+    world.write("harbor/job_logs/x", "");
+    world.write("harbor/registry/x", "");
+    let refused = world.dray(&["copy", "oci:seed:single", "registry-storage:[harbor]a:1"]);
+    assert!(refused.code == 1 && refused.err.contains("Harbor"), "{}", refused.err);
+}
+
+#[test]
+fn layers_change_their_compression_and_images_their_format() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    let mut last = "oci:seed:multi".to_owned();
+    for (number, arguments) in [
+        ["--compression", "zstd"],
+        ["--compression", "none"],
+        ["--format", "docker"],
+        ["--compression", "gzip"],
+        ["--format", "oci"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        // skopeo reads no Docker types in a layout.
+        let to = format!("dir:step{number}");
+        let copy = [&["copy", "--all", "--output", "json", &last, &to][..], arguments].concat();
+        let report = world.dray(&copy).ok().json();
+        let written = report["copies"][0]["written"].as_str().unwrap().to_owned();
+        assert_eq!(written, dray_core::Digest::of(raw(&world, &to).as_bytes()).to_string(), "{arguments:?}");
+        let again = world.dray(&copy).ok().json();
+        assert_eq!(again["summary"]["unchanged"], 1, "{arguments:?}");
+        assert_eq!(diff_ids(&world, &to), diff_ids(&world, "oci:seed:multi"), "{arguments:?}");
+        // skopeo decompresses every layer and compares it with the config on its way to an archive;
+        // from zstd it does not go there.
+        match number {
+            0 => world.tool("skopeo", &["copy", "--all", &to, "dir:zstd"]),
+            _ => world.tool("skopeo", &["copy", &to, &format!("docker-archive:step{number}.tar")]),
+        };
+        let media_type = world.dray(&["inspect", "--raw", &to]).ok().json()["mediaType"].clone();
+        assert_eq!(media_type.as_str().unwrap().contains("docker"), (2..4).contains(&number), "{media_type}");
+        last = to;
+    }
+    let zstd = ["copy", "--format", "docker", "--compression", "zstd", "oci:seed:single", "oci:no:1"];
+    let refused = world.dray(&zstd);
+    assert!(refused.code == 1 && refused.err.contains("zstd"), "{}", refused.err);
+}
+
+#[test]
+fn an_offline_bundle_is_made_and_unpacked() {
+    let world = World::new();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let policy = |name: &str| {
+        let text = fs::read_to_string(example.join("airgap").join(name)).unwrap();
+        let text = text.replace("oci:../images", &images());
+        world.write(name, &text);
+        name.to_owned()
+    };
+    let (outside, inside) = (policy("outside.toml"), policy("inside.toml"));
+    let bundled = world.dray(&["sync", &outside]).ok();
+    assert!(bundled.out.contains("3 images copied"), "{}", bundled.out);
+    // Inside there is no registry but its own: any other host is refused by the proxy.
+    let sync = |policy: &str| {
+        let mut command = world.command(&["sync", policy]);
+        let output =
+            command.env("https_proxy", "http://127.0.0.1:1").env("http_proxy", "http://127.0.0.1:1").output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let unpacked = sync(&inside);
+    assert!(unpacked.contains("3 images copied, 0 unchanged, 0 failed"), "{unpacked}");
+    assert!(sync(&inside).contains("0 images copied, 3 unchanged, 0 failed"));
+    assert!(world.dray(&["sync", &outside]).ok().out.contains("0 images copied, 3 unchanged"));
+    let tags = world.dray(&["list-tags", "registry-storage:[inside]samples/hello"]).ok();
+    assert_eq!(tags.out, "1.0.0\n1.1.0\n1.2.0\n");
+}
+
+#[test]
+fn archives_of_docker_save_are_read_whatever_they_are_wrapped_in() {
+    let world = World::new();
+    seed(&world);
+    world.dray(&["copy", "oci:seed:single", "docker-archive:new.tar:app:1"]).ok();
+    // As Docker before 25 writes it: folders of layers, one of them a link.
+    world.tool("mkdir", &["old", "harbor"]);
+    world.tool("tar", &["xf", "new.tar", "-C", "old"]);
+    let items: Value = serde_json::from_slice(&fs::read(world.path("old/manifest.json")).unwrap()).unwrap();
+    let mut item = items[0].clone();
+    for (number, layer) in item["Layers"].as_array_mut().unwrap().iter_mut().enumerate() {
+        let (name, folder) = (layer.as_str().unwrap().to_owned(), format!("old/layer{number}"));
+        world.tool("mkdir", &[&folder]);
+        match number {
+            0 => world.tool("mv", &[&format!("old/{name}"), &format!("{folder}/layer.tar")]),
+            _ => world.tool("ln", &["-s", &format!("../{name}"), &format!("{folder}/layer.tar")]),
+        };
+        *layer = format!("layer{number}/layer.tar").into();
+    }
+    let mut unnamed = item.clone();
+    unnamed["RepoTags"] = Value::Null;
+    fs::write(world.path("old/manifest.json"), json!([item, unnamed]).to_string()).unwrap();
+    world.tool("tar", &["czf", "harbor/harbor.v2.tar.gz", "-C", "old", "."]);
+    world.write("harbor/install.sh", "");
+    world.tool("tar", &["czf", "installer.tgz", "harbor"]);
+    for file in ["harbor/harbor.v2.tar.gz", "installer.tgz"] {
+        for image in ["app:1", "@1"] {
+            let from = format!("docker-archive:{file}:{image}");
+            assert_eq!(raw(&world, &from), raw(&world, "docker-archive:new.tar:app:1"), "{from}");
+        }
+        let to = format!("dir:from-{}", file.replace('/', "-"));
+        world.dray(&["copy", &format!("docker-archive:{file}:app"), &to]).ok();
+        assert_eq!(diff_ids(&world, &to), diff_ids(&world, "oci:seed:single"));
+        let several = world.dray(&["copy", &format!("docker-archive:{file}"), "dir:none"]);
+        assert!(several.code == 1 && several.err.contains("holds 2 images"), "{}", several.err);
+    }
+    let wrong = world.dray(&["copy", "docker-archive:installer.tgz:none:1", "dir:none"]);
+    assert!(wrong.code == 1 && wrong.err.contains("no such image"), "{}", wrong.err);
+}
+
+#[test]
+fn bad_archives_are_refused_and_nothing_is_lost() {
+    let world = World::new();
+    seed(&world);
+    world.dray(&["copy", "oci:seed:single", "docker-archive:good.tar:app:1"]).ok();
+    world.dray(&["copy", "oci:seed:single", "oci-archive:good-oci.tar:1"]).ok();
+    let good = fs::read(world.path("good.tar")).unwrap();
+    world.tool("truncate", &["-s", "1G", "zeros"]);
+    world.tool("tar", &["czf", "zeros.tgz", "zeros"]);
+    let bomb = fs::read(world.path("zeros.tgz")).unwrap();
+    let mut flipped = good.clone();
+    flipped[600] ^= 1;
+    for (name, content) in [
+        ("truncated", &good[..good.len() / 2]),
+        ("flipped", &flipped[..]),
+        ("text", b"this is no archive"),
+        ("empty", b""),
+        ("bomb", &bomb[..]),
+    ] {
+        let file = format!("{name}.tar");
+        fs::write(world.path(&file), content).unwrap();
+        let read = world.dray(&["copy", &format!("docker-archive:{file}:app:1"), "oci:out:1"]);
+        assert!(read.code == 1 && read.err.contains("failed to"), "{name}: {}", read.err);
+        assert!(!world.path("out/index.json").exists(), "{name}");
+        if matches!(name, "text" | "bomb") {
+            // What somebody else has there stays as it is.
+            let write = world.dray(&["copy", "oci:seed:single", &format!("docker-archive:{file}:app:2")]);
+            assert_eq!(write.code, 1, "{name}");
+            assert_eq!(fs::read(world.path(&file)).unwrap(), content, "{name}");
+        }
+    }
+    // An image that fails leaves the archive as it was.
+    fs::remove_dir_all(world.path("seed/blobs")).unwrap();
+    for to in ["docker-archive:good.tar:app:2", "oci-archive:good-oci.tar:2"] {
+        let file = world.path(to.split(':').nth(1).unwrap());
+        let before = fs::read(&file).unwrap();
+        assert_eq!(world.dray(&["copy", "oci:seed:single", to]).code, 1);
+        assert_eq!(fs::read(&file).unwrap(), before);
+    }
+    let left = fs::read_dir(world.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.filter(|name| name.to_string_lossy().starts_with(".dray-")).count(), 0);
+}
+
+#[test]
+fn a_bundle_is_all_or_nothing_unless_the_rest_is_wanted() {
+    let world = World::new();
+    seed(&world);
+    let broken = "oci:seed:artifact";
+    let layer: Value = serde_json::from_str(&raw(&world, broken)).unwrap();
+    let digest = layer["layers"][0]["digest"].as_str().unwrap().replacen(':', "/", 1);
+    fs::remove_file(world.path("seed/blobs").join(digest)).unwrap();
+    world.write(
+        "policy.toml",
+        "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"oci:seed\"\nto = \"oci-archive:bundle.tar\"\n",
+    );
+    let stopped = world.dray(&["sync", "policy.toml"]);
+    assert!(stopped.code == 1 && !world.path("bundle.tar").exists(), "{}", stopped.out);
+    let kept = world.dray(&["sync", "--keep-going", "policy.toml"]);
+    assert!(kept.out.contains("2 images copied, 0 unchanged, 1 failed"), "{}", kept.out);
+    assert_eq!(world.dray(&["list-tags", "oci-archive:bundle.tar"]).ok().out, "single\nmulti\n");
+}
+
+#[test]
+fn a_daemon_takes_images_and_gives_them_back() {
+    if !has("dockerd") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    let socket = world.path("docker.sock");
+    let host = format!("unix://{}", socket.display());
+    let mut dockerd = Command::new("dockerd");
+    dockerd.args(["--iptables=false", "--bridge=none", "--storage-driver=vfs", "-H", &host]);
+    for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+        dockerd.arg(flag).arg(world.path(name));
+    }
+    let log = fs::File::create(world.path("dockerd.log")).unwrap();
+    dockerd.stdout(log.try_clone().unwrap()).stderr(log);
+    let _dockerd = support::Terminated::start(dockerd);
+    let docker =
+        |arguments: &[&str]| Command::new("docker").args(["-H", &host]).args(arguments).output().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !docker(&["info"]).status.success() {
+        let log = fs::read_to_string(world.path("dockerd.log")).unwrap();
+        assert!(std::time::Instant::now() < deadline, "dockerd does not listen: {log}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    let dray = |arguments: &[&str]| {
+        let mut command = world.command(arguments);
+        let output = command.env("DOCKER_HOST", &host).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let to = "docker-daemon:r.example/app:1";
+    let (code, _, error) = dray(&["copy", "oci:seed:single", to]);
+    assert_eq!(code, Some(0), "{error}");
+    let (_, again, _) = dray(&["copy", "oci:seed:single", to]);
+    assert!(again.contains("1 unchanged"), "{again}");
+    let images = docker(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    assert_eq!(String::from_utf8(images.stdout).unwrap(), "r.example/app:1\n");
+    let (code, _, error) = dray(&["copy", to, "oci:back:1"]);
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(diff_ids(&world, "oci:back:1"), diff_ids(&world, "oci:seed:single"));
+    // What Docker itself saves is read.
+    assert!(
+        docker(&["save", "-o", &world.path("saved.tar").to_string_lossy(), "r.example/app:1"])
+            .status
+            .success()
+    );
+    assert_eq!(raw(&world, "docker-archive:saved.tar:r.example/app:1"), raw(&world, "oci:back:1"));
+    let (code, _, error) = dray(&["copy", "docker-daemon:none:1", "oci:back:2"]);
+    assert!(code == Some(1) && error.contains("no such image"), "{error}");
+    let lost =
+        world.command(&["copy", to, "oci:back:3"]).env("DOCKER_HOST", "unix:///none.sock").output().unwrap();
+    let error = String::from_utf8(lost.stderr).unwrap();
+    assert!(error.contains("docker-daemon"), "{error}");
+}

@@ -1,0 +1,331 @@
+//! The forms in which one image can be written, and the manifest of one form made from another's
+//! (OCI image specification; Docker image manifest version 2, schema 2).
+
+use crate::{Children, Descriptor, Manifest, ManifestError, media_type};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::{fmt, str::FromStr};
+
+/// How a layer or an archive is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+/// Whose media types an image has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Those of the OCI image specification.
+    Oci,
+    /// Docker's, schema 2.
+    Docker,
+}
+
+/// A form that is asked for, or that a destination demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Form {
+    /// None: as it is.
+    pub format: Option<Format>,
+    /// Of the layers. None: as they are.
+    pub compression: Option<Compression>,
+}
+
+/// The name is none of those that are known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is none of {1}")]
+pub struct ParseFormError(String, &'static str);
+
+impl FromStr for Compression {
+    type Err = ParseFormError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFormError> {
+        match text {
+            "none" => Ok(Compression::None),
+            "gzip" => Ok(Compression::Gzip),
+            "zstd" => Ok(Compression::Zstd),
+            _ => Err(ParseFormError(text.into(), "none, gzip, zstd")),
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = ParseFormError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFormError> {
+        match text {
+            "oci" => Ok(Format::Oci),
+            "docker" => Ok(Format::Docker),
+            _ => Err(ParseFormError(text.into(), "oci, docker")),
+        }
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = self.format.map(|format| match format {
+            Format::Oci => "format oci",
+            Format::Docker => "format docker",
+        });
+        let compression = self.compression.map(|compression| match compression {
+            Compression::None => "layers uncompressed",
+            Compression::Gzip => "layers gzip",
+            Compression::Zstd => "layers zstd",
+        });
+        let parts: Vec<&str> = format.into_iter().chain(compression).collect();
+        f.write_str(&parts.join(", "))
+    }
+}
+
+impl Form {
+    /// Whether nothing is asked for.
+    pub fn is_any(&self) -> bool {
+        *self == Form::default()
+    }
+}
+
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+impl Format {
+    /// Of a manifest or an index.
+    pub fn of(media_type: &str) -> Option<Format> {
+        match media_type {
+            media_type::OCI_MANIFEST | media_type::OCI_INDEX => Some(Format::Oci),
+            media_type::DOCKER_MANIFEST | media_type::DOCKER_LIST => Some(Format::Docker),
+            _ => None,
+        }
+    }
+
+    /// The media type of image manifests.
+    pub fn manifest(self) -> &'static str {
+        match self {
+            Format::Oci => media_type::OCI_MANIFEST,
+            Format::Docker => media_type::DOCKER_MANIFEST,
+        }
+    }
+
+    /// The media type of indexes.
+    pub fn index(self) -> &'static str {
+        match self {
+            Format::Oci => media_type::OCI_INDEX,
+            Format::Docker => media_type::DOCKER_LIST,
+        }
+    }
+
+    /// The media type of image configs.
+    pub fn config(self) -> &'static str {
+        match self {
+            Format::Oci => OCI_CONFIG,
+            Format::Docker => DOCKER_CONFIG,
+        }
+    }
+
+    /// The media type of layers; none: Docker's format knows no zstd.
+    pub fn layer(self, compression: Compression) -> Option<&'static str> {
+        Some(match (self, compression) {
+            (Format::Oci, Compression::None) => OCI_LAYER,
+            (Format::Oci, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
+            (Format::Oci, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            (Format::Docker, Compression::None) => DOCKER_LAYER,
+            (Format::Docker, Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
+            (Format::Docker, Compression::Zstd) => return None,
+        })
+    }
+}
+
+/// Whether a blob is the config of an image, rather than of an artifact.
+pub fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+}
+
+/// How a layer is compressed, by its media type; none: it is no layer of an image.
+pub fn layer_compression(media_type: &str) -> Option<Compression> {
+    let rest = media_type.strip_prefix(OCI_LAYER).or_else(|| media_type.strip_prefix(DOCKER_LAYER))?;
+    match rest {
+        "" => Some(Compression::None),
+        "+gzip" | ".gzip" => Some(Compression::Gzip),
+        "+zstd" | ".zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+/// The manifest of an image with other layers, in some format. What Docker's format cannot say
+/// (annotations, a subject) is left out.
+///
+/// # Errors
+/// Where the manifest is no image, or has layers that must not be distributed.
+pub fn convert_image(
+    manifest: &Manifest,
+    format: Format,
+    layers: &[Descriptor],
+) -> Result<Manifest, ManifestError> {
+    let Children::Image { config, layers: before } = &manifest.children else {
+        return Err(ManifestError::Unsupported("an index where an image was expected".into()));
+    };
+    let mut value = read(manifest)?;
+    let listed = value["layers"].as_array().map_or(0, Vec::len);
+    if before.len() != layers.len() || listed != layers.len() {
+        let text = "an image with layers that must not be distributed cannot be converted";
+        return Err(ManifestError::Unsupported(text.into()));
+    }
+    match format {
+        Format::Oci if Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) => {
+            for (layer, written) in value["layers"].as_array_mut().into_iter().flatten().zip(layers) {
+                name(layer, written);
+            }
+        }
+        format => {
+            value = json!({
+                "schemaVersion": 2,
+                "mediaType": format.manifest(),
+                "config": named(&Descriptor { media_type: format.config().into(), ..config.clone() }),
+                "layers": layers.iter().map(named).collect::<Vec<_>>(),
+            });
+        }
+    }
+    write(format.manifest(), &value)
+}
+
+/// An index whose children became others, in some format.
+///
+/// # Errors
+/// Where the manifest is no index.
+pub fn convert_index(
+    manifest: &Manifest,
+    format: Format,
+    children: &[Descriptor],
+) -> Result<Manifest, ManifestError> {
+    let Children::Index(before) = &manifest.children else {
+        return Err(ManifestError::Unsupported("an image where an index was expected".into()));
+    };
+    let mut value = read(manifest)?;
+    value["mediaType"] = format.index().into();
+    for (entry, written) in value["manifests"].as_array_mut().into_iter().flatten().zip(children) {
+        name(entry, written);
+        // An attestation names its image by its digest (buildkit, attestation storage).
+        let attested = entry.pointer_mut("/annotations/vnd.docker.reference.digest");
+        if let Some(attested) = attested
+            && let Some(at) =
+                before.iter().position(|child| attested.as_str() == Some(&child.digest.to_string()))
+        {
+            *attested = children[at].digest.to_string().into();
+        }
+    }
+    if format == Format::Docker
+        && let Some(index) = value.as_object_mut()
+    {
+        index.remove("annotations");
+        index.remove("artifactType");
+    }
+    write(format.index(), &value)
+}
+
+fn read(manifest: &Manifest) -> Result<Value, ManifestError> {
+    serde_json::from_slice(&manifest.body).map_err(|error| ManifestError::Malformed(error.to_string()))
+}
+
+fn write(media_type: &str, value: &Value) -> Result<Manifest, ManifestError> {
+    let body = serde_json::to_vec(value).map_err(|error| ManifestError::Malformed(error.to_string()))?;
+    Manifest::parse(media_type, body, None)
+}
+
+fn named(descriptor: &Descriptor) -> Value {
+    json!({
+        "mediaType": descriptor.media_type,
+        "digest": descriptor.digest.to_string(),
+        "size": descriptor.size,
+    })
+}
+
+/// Puts another content into a descriptor.
+fn name(entry: &mut Value, descriptor: &Descriptor) {
+    entry["mediaType"] = descriptor.media_type.clone().into();
+    entry["digest"] = descriptor.digest.to_string().into();
+    entry["size"] = descriptor.size.into();
+    if let Some(entry) = entry.as_object_mut() {
+        entry.remove("data");
+        // Belong to one compression of the layer (zstd:chunked, eStargz).
+        if let Some(Value::Object(annotations)) = entry.get_mut("annotations") {
+            annotations.retain(|key, _| {
+                !key.starts_with("io.github.containers.zstd-chunked.")
+                    && !key.starts_with("containerd.io/snapshot/stargz/")
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Digest;
+
+    fn image(media_type: &str, layer: &str) -> Manifest {
+        let digest = Digest::of(b"");
+        let body = json!({
+            "schemaVersion": 2, "mediaType": media_type,
+            "config": { "mediaType": OCI_CONFIG, "digest": digest.to_string(), "size": 0 },
+            "layers": [{ "mediaType": layer, "digest": digest.to_string(), "size": 0, "annotations": { "k": "v", "io.github.containers.zstd-chunked.manifest-checksum": "x" } }],
+            "annotations": { "k": "v" },
+        });
+        Manifest::parse(media_type, serde_json::to_vec(&body).unwrap(), None).unwrap()
+    }
+
+    #[test]
+    fn an_image_goes_to_docker_and_keeps_its_notes_otherwise() {
+        let before = image(media_type::OCI_MANIFEST, "application/vnd.oci.image.layer.v1.tar+zstd");
+        let layer = |format: Format| {
+            let media_type = format.layer(Compression::Gzip).unwrap();
+            [Descriptor::new(media_type, Digest::of(b"x"), 1)]
+        };
+        let docker = convert_image(&before, Format::Docker, &layer(Format::Docker)).unwrap();
+        assert_eq!(docker.descriptor.media_type, media_type::DOCKER_MANIFEST);
+        let text = String::from_utf8(docker.body.clone()).unwrap();
+        assert!(text.contains(DOCKER_CONFIG) && !text.contains("annotations"), "{text}");
+        let oci = convert_image(&before, Format::Oci, &layer(Format::Oci)).unwrap();
+        let text = String::from_utf8(oci.body).unwrap();
+        assert!(text.contains(r#""annotations":{"k":"v"}"#) && !text.contains("chunked"), "{text}");
+        assert!(convert_image(&before, Format::Oci, &[]).is_err());
+    }
+
+    #[test]
+    fn an_index_follows_its_children() {
+        let (a, b, c) = (Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c"));
+        let body = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+            "manifests": [
+                { "mediaType": media_type::OCI_MANIFEST, "digest": a.to_string(), "size": 1, "platform": { "os": "linux", "architecture": "amd64" } },
+                { "mediaType": media_type::OCI_MANIFEST, "digest": b.to_string(), "size": 1, "annotations": { "vnd.docker.reference.digest": a.to_string() } },
+            ],
+        });
+        let before =
+            Manifest::parse(media_type::OCI_INDEX, serde_json::to_vec(&body).unwrap(), None).unwrap();
+        let child = |digest: &Digest| Descriptor::new(media_type::DOCKER_MANIFEST, digest.clone(), 2);
+        let after = convert_index(&before, Format::Docker, &[child(&c), child(&b)]).unwrap();
+        let Children::Index(children) = &after.children else { panic!() };
+        assert_eq!(children[0].digest, c);
+        assert_eq!(children[1].annotations["vnd.docker.reference.digest"], c.to_string());
+        assert_eq!(children[0].platform.as_ref().unwrap().to_string(), "linux/amd64");
+    }
+
+    #[test]
+    fn layers_tell_their_compression() {
+        for format in [Format::Oci, Format::Docker] {
+            for compression in [Compression::None, Compression::Gzip, Compression::Zstd] {
+                if let Some(media_type) = format.layer(compression) {
+                    assert_eq!(layer_compression(media_type), Some(compression));
+                }
+            }
+        }
+        assert_eq!(layer_compression("application/vnd.in-toto+json"), None);
+        assert_eq!(Format::Docker.layer(Compression::Zstd), None);
+    }
+}

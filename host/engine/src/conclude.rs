@@ -1,0 +1,90 @@
+//! The end of a run: archives appear, daemons get their images, the journal is told.
+
+use crate::{Error, Event, Kind, Observer, Place, Result, journal::Conversion};
+use dray_core::{Action, Report};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// What is left to do when the last image is through.
+#[derive(Default)]
+pub(crate) struct Endings {
+    /// Places at which something was published.
+    places: Mutex<HashMap<String, Arc<Place>>>,
+    /// What became of images in another form.
+    learnt: Mutex<Vec<Learnt>>,
+}
+
+/// An image that was written in another form.
+struct Learnt {
+    of: Conversion,
+    place: Arc<Place>,
+    repository: String,
+    tag: Option<String>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Endings {
+    /// Something is published at a place.
+    pub fn publishes(&self, place: &Arc<Place>) {
+        lock(&self.places).entry(place.key()).or_insert_with(|| place.clone());
+    }
+
+    /// An image was written in another form.
+    pub fn learn(&self, of: Conversion, (place, repository): &(Arc<Place>, String), tag: Option<String>) {
+        lock(&self.learnt).push(Learnt { of, place: place.clone(), repository: repository.clone(), tag });
+    }
+
+    /// Archives and daemons get what was written in one step, at the end: all of it, or, where
+    /// something failed and the rest is not wanted, nothing.
+    pub async fn conclude(&self, report: &mut Report, given_up: bool, observer: &dyn Observer) {
+        let places = std::mem::take(&mut *lock(&self.places));
+        let mut left = Vec::new();
+        for (key, place) in places {
+            let whole = place.files.as_ref().is_some_and(|files| files.is_archive());
+            let done = match (whole, given_up) {
+                (true, true) => Err(Error::new(Kind::Cancelled, "write it: the run did not come to its end")
+                    .help("--keep-going writes what could be copied")),
+                (false, true) => continue,
+                _ => concluded(&place).await,
+            };
+            if let Err(error) = done {
+                let error = error.context(format!("complete {}", place.location));
+                for copy in &mut report.copies {
+                    if copy.action == Action::Copy && copy.place == key {
+                        copy.action = Action::Fail;
+                        (copy.error, copy.help) = (Some(format!("failed to {error}")), error.help.clone());
+                        report.summary.copied -= 1;
+                        report.summary.failed += 1;
+                        observer.event(Event::Finished(copy));
+                    }
+                }
+                left.push(key);
+            }
+        }
+        let learnt = std::mem::take(&mut *lock(&self.learnt));
+        for Learnt { of, place, repository, tag } in learnt {
+            let Some(journal) = &place.local.journal else { continue };
+            if left.contains(&place.key()) {
+                continue;
+            }
+            // Without a record the next run copies again, and that is all.
+            if let Ok(Some(mark)) = place.mark(&repository, tag.as_deref()).await
+                && let Err(error) = journal.record(&of, &mark)
+            {
+                tracing::warn!(%error, "the journal could not be written");
+            }
+        }
+    }
+}
+
+async fn concluded(place: &Arc<Place>) -> Result<()> {
+    place.transport.conclude(place).await?;
+    let Some(files) = place.files.clone() else { return Ok(()) };
+    let sealed = tokio::task::spawn_blocking(move || files.seal()).await;
+    sealed.map_err(|error| Error::invalid(format!("write it: {error}")))?
+}

@@ -1,0 +1,331 @@
+//! Images in another form than their source has them: other media types, layers compressed in
+//! another way. The bytes stream; a layer whose digest is known only at its end rests in a
+//! temporary file.
+
+use crate::{
+    Error, Kind, Result,
+    blob::{BlobReader, through},
+    decode::Plain,
+    error::Context,
+    graph::{read_blob, read_manifest},
+    plugin::{Abilities, Holdings, Incoming, Naming},
+    run::Job,
+    transfer::{Payload, Side, transfer},
+};
+use dray_core::{
+    Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, convert_image, convert_index,
+    is_image_config, layer_compression, media_type, select,
+};
+use futures_util::future::{BoxFuture, try_join_all};
+use serde::Deserialize;
+use std::{
+    fs::File,
+    io::{Read, Write},
+    sync::{Arc, atomic::Ordering},
+};
+
+/// The form in which an image must be written; none: as it is.
+///
+/// # Errors
+/// Where the destination cannot hold it in any form.
+pub(crate) fn needed(
+    descriptor: &Descriptor,
+    holds: Option<&Holdings>,
+    asked: Form,
+    destination: &str,
+) -> Result<Form> {
+    let mut form = asked;
+    let Some(Holdings { manifests, plain }) = holds else { return Ok(form) };
+    let index = media_type::is_index(&descriptor.media_type);
+    let fitting = manifests.iter().filter(|held| media_type::is_index(held) == index);
+    let formats: Vec<Format> = fitting.filter_map(|held| Format::of(held)).collect();
+    let wanted = asked.format.or(Format::of(&descriptor.media_type));
+    match formats.first() {
+        None => {
+            let text = format!("copy an index to {destination}: it holds images of one platform each");
+            return Err(Error::new(Kind::Unsupported, text).help(
+                "choose one: `--platform linux/amd64`, or `platforms = [\"linux/amd64\"]` in the rule",
+            ));
+        }
+        Some(first) if !wanted.is_some_and(|wanted| formats.contains(&wanted)) => {
+            if asked.format.is_some() {
+                let text =
+                    format!("copy to {destination}: it does not hold images of the format that is asked for");
+                return Err(Error::new(Kind::Unsupported, text));
+            }
+            form.format = Some(*first);
+        }
+        Some(_) => {}
+    }
+    if *plain {
+        if asked.compression.is_some_and(|asked| asked != Compression::None) {
+            let text = format!("copy to {destination}: it holds layers uncompressed");
+            return Err(Error::new(Kind::Unsupported, text).help("leave the compression out"));
+        }
+        form.compression = Some(Compression::None);
+    }
+    Ok(form)
+}
+
+/// Whether a manifest is in a form already.
+pub(crate) fn is_in(manifest: &Manifest, form: Form) -> bool {
+    let format = form.format.is_none_or(|format| Format::of(&manifest.descriptor.media_type) == Some(format));
+    let layers = match &manifest.children {
+        // Its children may be in any form.
+        Children::Index(_) => form.compression.is_none() && form.format.is_none(),
+        Children::Image { layers, .. } => layers.iter().all(|layer| {
+            let now = layer_compression(&layer.media_type);
+            form.compression.is_none_or(|wanted| now.is_none_or(|now| now == wanted))
+        }),
+    };
+    format && layers
+}
+
+/// What of an image's config conversions ask for (OCI image specification, configuration).
+#[derive(Deserialize)]
+struct Config {
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    diff_ids: Vec<Digest>,
+}
+
+impl Job {
+    /// Copies a manifest and what it names in another form; what was published.
+    pub(crate) fn converted(
+        self: Arc<Self>,
+        manifest: Manifest,
+        form: Form,
+        naming: Naming,
+        abilities: Abilities,
+    ) -> BoxFuture<'static, Result<Manifest>> {
+        Box::pin(async move {
+            let written = match &manifest.children {
+                Children::Index(children) => {
+                    let kept = select(children, self.platforms())?.kept;
+                    let mut written = Vec::new();
+                    for child in children {
+                        if !kept.contains(child) {
+                            written.push(child.clone());
+                            continue;
+                        }
+                        let image = read_manifest(&self.source.0, &self.source.1, None, Some(child)).await?;
+                        let image =
+                            self.clone().converted(image, form, Naming::Child, abilities.clone()).await?;
+                        written.push(Descriptor { platform: child.platform.clone(), ..image.descriptor });
+                    }
+                    let format = form.format.or(Format::of(&manifest.descriptor.media_type));
+                    convert_index(&manifest, format.unwrap_or(Format::Oci), &written)?
+                }
+                Children::Image { config, layers } => {
+                    self.clone().image(&manifest, config, layers, form).await?
+                }
+            };
+            self.publish(&written, &naming).await?;
+            Ok(written)
+        })
+    }
+
+    async fn image(
+        self: Arc<Self>,
+        manifest: &Manifest,
+        config: &Descriptor,
+        layers: &[Descriptor],
+        form: Form,
+    ) -> Result<Manifest> {
+        if !is_image_config(&config.media_type) {
+            if self.holds_all() {
+                // Artifacts are never converted.
+                self.clone().blobs(manifest).await?;
+                return Ok(manifest.clone());
+            }
+            let text = format!(
+                "copy {}: the destination holds images, and this is an artifact ({})",
+                manifest.descriptor.digest.short(),
+                config.media_type
+            );
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        let format = form.format.or(Format::of(&manifest.descriptor.media_type)).unwrap_or(Format::Oci);
+        let bytes = read_blob(&self.source.0, &self.source.1, config).await.context(|| "read the config")?;
+        let diff_ids = serde_json::from_slice::<Config>(&bytes).map(|config| config.rootfs.diff_ids);
+        let diff_ids = diff_ids
+            .map_err(|error| Error::invalid(format!("read the config {}: {error}", config.digest)))?;
+        if diff_ids.len() != layers.len() {
+            let text = format!(
+                "convert {}: its config knows {} layers and its manifest {}",
+                manifest.descriptor.digest.short(),
+                diff_ids.len(),
+                layers.len()
+            );
+            return Err(Error::invalid(text));
+        }
+        let written = try_join_all(
+            layers.iter().zip(&diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id, format, form)),
+        );
+        let config = Descriptor { media_type: format.config().into(), ..config.clone() };
+        let (written, ()) = futures_util::future::try_join(written, self.clone().blob(config)).await?;
+        Ok(convert_image(manifest, format, &written)?)
+    }
+
+    async fn layer(
+        self: &Arc<Self>,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        format: Format,
+        form: Form,
+    ) -> Result<Descriptor> {
+        let now = layer_compression(&layer.media_type).ok_or_else(|| {
+            Error::new(Kind::Unsupported, format!("convert a layer of the type {}", layer.media_type))
+        })?;
+        let mut wanted = form.compression.unwrap_or(now);
+        if form.compression.is_none() && format.layer(wanted).is_none() {
+            wanted = Compression::Gzip;
+        }
+        let media_type = format.layer(wanted).ok_or_else(|| {
+            Error::new(Kind::Unsupported, "write zstd layers in Docker's format: it knows none")
+                .help("choose format = \"oci\", or another compression")
+        })?;
+        if wanted == now {
+            let same = Descriptor { media_type: media_type.into(), ..layer.clone() };
+            self.clone().blob(same.clone()).await?;
+            return Ok(same);
+        }
+        let repository = if self.abilities.shared { String::new() } else { self.destination.1.clone() };
+        let once = self.shared.layer((self.destination.0.key(), repository, layer.digest.clone(), wanted));
+        let (digest, size) =
+            once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone();
+        Ok(Descriptor::new(media_type, digest, size))
+    }
+
+    async fn recompress(
+        self: &Arc<Self>,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        wanted: Compression,
+        media_type: &str,
+    ) -> Result<(Digest, u64)> {
+        let (source, destination) = (
+            Side { place: &self.source.0, repository: &self.source.1 },
+            Side { place: &self.destination.0, repository: &self.destination.1 },
+        );
+        let observer = self.shared.observer.as_ref();
+        let direct = wanted == Compression::None && self.destination.0.files.is_some();
+        let (payload, digest, size) = match direct {
+            true => (Payload::Plain(layer), diff_id.clone(), 0),
+            false => {
+                let (file, digest, size) = self.spool(source, layer, diff_id, wanted).await?;
+                (Payload::Local(file), digest, size)
+            }
+        };
+        let blob = Descriptor::new(media_type, digest.clone(), size);
+        let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct };
+        let stored = transfer(source, destination, payload, &incoming, observer).await?;
+        if stored.finish == crate::plugin::Finish::Stored {
+            self.sent.fetch_add(stored.size, Ordering::Relaxed);
+        }
+        Ok((digest, stored.size))
+    }
+
+    /// Writes a layer to a temporary file in another compression.
+    async fn spool(
+        &self,
+        source: Side<'_>,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        wanted: Compression,
+    ) -> Result<(Arc<File>, Digest, u64)> {
+        let scratch = self.destination.0.local.scratch.clone();
+        let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
+        let _permits = crate::http::pair(source.place.http.as_ref(), None).await;
+        let spooled = through(&mut reader, move |bytes| {
+            let mut file = tempfile::tempfile_in(&scratch)?;
+            let plain = compress(bytes, &mut file, wanted)?;
+            Ok((file, plain))
+        });
+        let (file, (plain, digest, size)) =
+            spooled.await.context(|| format!("convert the layer {}", layer.digest.short()))?;
+        verify(layer, diff_id, &plain)?;
+        Ok((Arc::new(file), digest, size))
+    }
+}
+
+/// A layer is what the image's config says it is.
+pub(crate) fn verify(layer: &Descriptor, diff_id: &Digest, plain: &Digest) -> Result<()> {
+    if diff_id == plain {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Corrupt,
+        format!(
+            "verify the layer {}: it decompresses to {plain}, and the config says {diff_id}",
+            layer.digest
+        ),
+    ))
+}
+
+/// Counts and hashes what passes.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Hashing { inner, hasher: Hasher::new(dray_core::Algorithm::Sha256), size: 0 }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes a stream in another compression: the digest of the plain bytes, digest and size of those
+/// that were written.
+fn compress(
+    bytes: &mut (dyn Read + Send),
+    file: &mut File,
+    wanted: Compression,
+) -> std::io::Result<(Digest, Digest, u64)> {
+    let mut plain = Plain::new(bytes)?;
+    let mut out = Hashing::new(std::io::BufWriter::with_capacity(1 << 20, file));
+    let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+    let mut copy = |to: &mut dyn Write| {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let read = plain.read(&mut buffer)?;
+            if read == 0 {
+                return Ok::<_, std::io::Error>(());
+            }
+            hasher.update(&buffer[..read]);
+            to.write_all(&buffer[..read])?;
+        }
+    };
+    match wanted {
+        Compression::None => copy(&mut out)?,
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
+            copy(&mut encoder)?;
+            encoder.finish()?;
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(&mut out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            copy(&mut encoder)?;
+            encoder.finish()?;
+        }
+    }
+    out.flush()?;
+    Ok((hasher.finish(), out.hasher.finish(), out.size))
+}

@@ -1,0 +1,502 @@
+//! A tar archive whose members are the files of a place. It is read by offset; a compressed one is
+//! expanded once. What is written goes into a new archive beside it, which replaces it when it is
+//! sealed. A path may lead through a member that is an archive itself, as through a folder.
+
+use super::{
+    CHUNK, Entry, Located, Positioned, failed,
+    writer::{Target, Writer},
+};
+use crate::{
+    DOCUMENT_LIMIT, Error, Result,
+    decode::{Plain, sniff},
+    tar::{BLOCK, END, Index, header, malformed, padding},
+};
+use dray_core::Compression;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    fs::{File, OpenOptions},
+    io::ErrorKind,
+    os::unix::fs::{FileExt, MetadataExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+use tokio::sync::OwnedMutexGuard;
+
+pub(super) struct Archive {
+    /// None: it lies in `scratch` alone.
+    path: Option<PathBuf>,
+    scratch: PathBuf,
+    /// What was there before, once it was looked at.
+    before: Mutex<Option<Option<Arc<Opened>>>>,
+    /// Archives within, and downloaded ones, by their paths.
+    nested: Mutex<HashMap<String, Arc<Opened>>>,
+    staged: Mutex<Staged>,
+    /// Where the next member of the new archive begins. Held for as long as a member of unknown
+    /// size is written.
+    tail: Arc<tokio::sync::Mutex<u64>>,
+}
+
+/// An archive that is read.
+struct Opened {
+    file: Arc<File>,
+    index: Index,
+    /// Which file it was: device, inode, bytes, time of its last change.
+    identity: (u64, u64, u64, i64, i64),
+}
+
+/// The new archive.
+#[derive(Default)]
+struct Staged {
+    /// Small files, which may change until the end.
+    documents: BTreeMap<String, Vec<u8>>,
+    removed: HashSet<String>,
+    members: Index,
+    file: Option<Arc<File>>,
+    temporary: Option<PathBuf>,
+    /// A member was given up: there is a hole.
+    holes: bool,
+}
+
+impl Staged {
+    fn is_clean(&self) -> bool {
+        self.documents.is_empty() && self.removed.is_empty() && self.members.names().next().is_none()
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Nothing more can be done about a file that cannot be removed.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+fn identity(file: &File) -> std::io::Result<(u64, u64, u64, i64, i64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+impl Opened {
+    /// Reads the headers of an archive that lies in a file.
+    fn read(file: Arc<File>, offset: u64, size: u64, scratch: &Path) -> std::io::Result<Self> {
+        let identity = identity(&file)?;
+        let mut first = [0; 8];
+        let most = (first.len() as u64).min(size) as usize;
+        file.read_exact_at(&mut first[..most], offset)?;
+        let source = || Positioned { file: file.clone(), offset, end: offset + size };
+        if sniff(&first[..most])? == Compression::None {
+            let mut index = Index::read(source())?;
+            index.shift(offset);
+            return Ok(Opened { index, file, identity });
+        }
+        let mut expanded = unnamed(scratch)?;
+        std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidInput => {
+                malformed(format!("it is damaged: {error}"))
+            }
+            _ => error,
+        })?;
+        let size = expanded.metadata()?.len();
+        let file = Arc::new(expanded);
+        let index = Index::read(Positioned { file: file.clone(), offset: 0, end: size })?;
+        Ok(Opened { index, file, identity })
+    }
+
+    fn find(&self, name: &str) -> std::io::Result<Option<Located>> {
+        let found = self.index.find(name)?;
+        Ok(found.map(|(offset, size)| Located::Stretch { file: self.file.clone(), offset, size }))
+    }
+}
+
+fn unnamed(scratch: &Path) -> std::io::Result<File> {
+    tempfile::tempfile_in(scratch)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Archive {
+    pub fn new(path: Option<PathBuf>, scratch: PathBuf) -> Self {
+        Archive {
+            path,
+            scratch,
+            before: Mutex::default(),
+            nested: Mutex::default(),
+            staged: Mutex::default(),
+            tail: Arc::default(),
+        }
+    }
+
+    pub fn shown(&self, path: &str) -> PathBuf {
+        self.path.as_deref().unwrap_or(Path::new("the archive")).join(path)
+    }
+
+    fn failed(&self, doing: &str, path: &str, error: &std::io::Error) -> Error {
+        // An archive that is malformed is so as a whole.
+        let shown = if error.kind() == ErrorKind::InvalidData { self.shown("") } else { self.shown(path) };
+        failed(doing, Path::new(shown.to_string_lossy().trim_end_matches('/')), error)
+    }
+
+    fn before(&self) -> std::io::Result<Option<Arc<Opened>>> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let mut before = lock(&self.before);
+        if let Some(before) = &*before {
+            return Ok(before.clone());
+        }
+        let opened = match File::open(path) {
+            Ok(file) => {
+                let metadata = file.metadata()?;
+                if !metadata.is_file() {
+                    return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+                }
+                Some(Arc::new(Opened::read(Arc::new(file), 0, metadata.len(), &self.scratch)?))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        *before = Some(opened.clone());
+        Ok(opened)
+    }
+
+    /// A member of the archive itself.
+    fn member(&self, path: &str) -> std::io::Result<Option<Located>> {
+        {
+            let staged = lock(&self.staged);
+            if let Some(document) = staged.documents.get(path) {
+                return Ok(Some(Located::Inline(document.clone())));
+            }
+            if staged.removed.contains(path) {
+                return Ok(None);
+            }
+            if let (Some((offset, size)), Some(file)) = (staged.members.find(path)?, &staged.file) {
+                return Ok(Some(Located::Stretch { file: file.clone(), offset, size }));
+            }
+        }
+        match self.before()? {
+            Some(before) => before.find(path),
+            None => Ok(None),
+        }
+    }
+
+    /// The archive behind a path, which is a member or was downloaded.
+    fn within(&self, path: &str) -> std::io::Result<Option<Arc<Opened>>> {
+        let mut nested = lock(&self.nested);
+        if let Some(opened) = nested.get(path) {
+            return Ok(Some(opened.clone()));
+        }
+        let Some(Located::Stretch { file, offset, size }) = self.member(path)? else { return Ok(None) };
+        let opened = Arc::new(Opened::read(file, offset, size, &self.scratch)?);
+        nested.insert(path.into(), opened.clone());
+        Ok(Some(opened))
+    }
+
+    fn find(&self, path: &str) -> std::io::Result<Option<Located>> {
+        if let Some(found) = self.member(path)? {
+            return Ok(Some(found));
+        }
+        for (at, _) in path.match_indices('/') {
+            if let Some(opened) = self.within(&path[..at])? {
+                return opened.find(&path[at + 1..]);
+            }
+        }
+        Ok(None)
+    }
+
+    pub fn locate(&self, path: &str) -> Result<Located> {
+        let found = self.find(path).and_then(|found| found.ok_or_else(|| ErrorKind::NotFound.into()));
+        found.map_err(|error| self.failed("read", path, &error))
+    }
+
+    pub fn stat(&self, path: &str) -> Result<Option<u64>> {
+        Ok(match self.find(path).map_err(|error| self.failed("read", path, &error))? {
+            Some(Located::Inline(bytes)) => Some(bytes.len() as u64),
+            Some(Located::Stretch { size, .. }) => Some(size),
+            None => None,
+        })
+    }
+
+    pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
+        let failed = |error| self.failed("list", path, &error);
+        let mut names: BTreeMap<String, (u64, bool)> = BTreeMap::new();
+        let mut take = |prefix: &str, name: &str, size: u64| {
+            let Some(rest) = name.strip_prefix(prefix) else { return };
+            match rest.split_once('/') {
+                Some((folder, _)) => names.insert(folder.into(), (0, true)),
+                None => names.insert(rest.into(), (size, false)),
+            };
+        };
+        let inside = (!path.is_empty()).then(|| self.within(path)).transpose().map_err(failed)?.flatten();
+        if let Some(opened) = inside {
+            for name in opened.index.names() {
+                take("", name, opened.index.find(name).map_err(failed)?.map_or(0, |(_, size)| size));
+            }
+        } else {
+            let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+            let before = self.before().map_err(failed)?;
+            let downloaded: Vec<String> = match path {
+                "" => lock(&self.nested).keys().filter(|path| !path.contains('/')).cloned().collect(),
+                _ => Vec::new(),
+            };
+            let staged = lock(&self.staged);
+            for index in before.iter().map(|before| &before.index).chain(std::iter::once(&staged.members)) {
+                for name in index.names().filter(|name| !staged.removed.contains(*name)) {
+                    take(&prefix, name, index.find(name).map_err(failed)?.map_or(0, |(_, size)| size));
+                }
+            }
+            for (name, document) in &staged.documents {
+                take(&prefix, name, document.len() as u64);
+            }
+            for name in downloaded {
+                names.entry(name).or_insert((0, true));
+            }
+        }
+        Ok(names.into_iter().map(|(name, (size, directory))| Entry { name, size, directory }).collect())
+    }
+
+    pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
+        let current = match self.find(path).map_err(|error| self.failed("read", path, &error))? {
+            None => None,
+            Some(Located::Inline(bytes)) => Some(bytes),
+            Some(Located::Stretch { file, offset, size }) => {
+                let mut bytes = vec![0; size.min(DOCUMENT_LIMIT as u64 + 1) as usize];
+                file.read_exact_at(&mut bytes, offset).map_err(|error| self.failed("read", path, &error))?;
+                Some(bytes)
+            }
+        };
+        let mut staged = lock(&self.staged);
+        let current = staged.documents.get(path).cloned().or(current);
+        if current.as_deref() != expected {
+            return Ok(false);
+        }
+        staged.removed.remove(path);
+        staged.documents.insert(path.into(), content.into());
+        Ok(true)
+    }
+
+    pub fn remove(&self, paths: &[String]) -> Result<()> {
+        let mut staged = lock(&self.staged);
+        for path in paths {
+            staged.documents.remove(path);
+            if staged.members.find(path).is_ok_and(|found| found.is_some()) {
+                staged.members.remove(path);
+                staged.holes = true;
+            }
+            staged.removed.insert(path.clone());
+        }
+        Ok(())
+    }
+
+    pub async fn writer(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Writer> {
+        let mut tail = self.tail.clone().lock_owned().await;
+        let start = *tail;
+        let file = self.staging().map_err(|error| self.failed("write", path, &error))?;
+        let tail = match size {
+            Some(size) => {
+                *tail += BLOCK + size + padding(size);
+                None
+            }
+            None => Some(tail),
+        };
+        let append = Append {
+            archive: self.clone(),
+            name: path.into(),
+            file,
+            start,
+            written: 0,
+            size,
+            tail,
+            kept: false,
+        };
+        Ok(Writer::start(Target::Append(append), self.shown(path)))
+    }
+
+    /// The file of the new archive.
+    fn staging(&self) -> std::io::Result<Arc<File>> {
+        let mut staged = lock(&self.staged);
+        if let Some(file) = &staged.file {
+            return Ok(file.clone());
+        }
+        let (file, temporary) = self.fresh()?;
+        let file = Arc::new(file);
+        (staged.file, staged.temporary) = (Some(file.clone()), temporary);
+        Ok(file)
+    }
+
+    fn fresh(&self) -> std::io::Result<(File, Option<PathBuf>)> {
+        let Some(path) = &self.path else { return Ok((unnamed(&self.scratch)?, None)) };
+        let folder = parent(path);
+        std::fs::create_dir_all(folder)?;
+        let temporary = folder.join(format!(".dray-{:016x}", fastrand::u64(..)));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
+        Ok((file, Some(temporary)))
+    }
+
+    pub fn seal(&self) -> Result<()> {
+        let Some(path) = &self.path else { return Ok(()) };
+        if lock(&self.staged).is_clean() {
+            return Ok(());
+        }
+        let seal = || {
+            let before = self.before()?;
+            let now = match File::open(path) {
+                Ok(file) => Some(identity(&file)?),
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                Err(error) => return Err(error),
+            };
+            if now != before.as_ref().map(|before| before.identity) {
+                return Err(std::io::Error::other("somebody else wrote it meanwhile: run it again"));
+            }
+            let mut staged = self.completed(before.as_deref())?;
+            let (Some(file), Some(temporary)) = (&staged.file, &staged.temporary) else { return Ok(()) };
+            file.sync_all()?;
+            std::fs::rename(temporary, path)?;
+            staged.temporary = None;
+            *lock(&self.before) = None;
+            lock(&self.nested).clear();
+            File::open(parent(path))?.sync_all()
+        };
+        seal().map_err(|error| self.failed("write", "", &error))
+    }
+
+    pub fn sealed(&self) -> Result<(Arc<File>, u64)> {
+        let seal = || {
+            let staged = self.completed(None)?;
+            let file = staged.file.clone().ok_or_else(|| malformed("there is nothing in it"))?;
+            let size = file.metadata()?.len();
+            Ok((file, size))
+        };
+        seal().map_err(|error| self.failed("write", "", &error))
+    }
+
+    /// The new archive with all that belongs into it; another one may be begun.
+    fn completed(&self, before: Option<&Opened>) -> std::io::Result<Staged> {
+        self.staging()?;
+        let mut tail = self.tail.try_lock().map_err(|_| malformed("a member is still being written"))?;
+        let mut staged = std::mem::take(&mut *lock(&self.staged));
+        let mut end = std::mem::take(&mut *tail);
+        if staged.holes {
+            let (file, temporary) = self.fresh()?;
+            let file = Arc::new(file);
+            let mut compact = Staged::default();
+            (compact.file, compact.temporary) = (Some(file.clone()), temporary);
+            end = 0;
+            for name in staged.members.names() {
+                if let (Some((offset, size)), Some(from)) = (staged.members.find(name)?, &staged.file) {
+                    compact.members.insert(name, end + BLOCK, size);
+                    end = copy_member(from, offset, size, &file, end, name)?;
+                }
+            }
+            compact.documents = std::mem::take(&mut staged.documents);
+            compact.removed = std::mem::take(&mut staged.removed);
+            staged = compact;
+        }
+        let Some(file) = staged.file.clone() else { return Ok(staged) };
+        if let Some(before) = before {
+            let gone = |name: &&str| {
+                !staged.removed.contains(*name)
+                    && !staged.documents.contains_key(*name)
+                    && staged.members.find(name).is_ok_and(|found| found.is_none())
+            };
+            for name in before.index.names().filter(gone) {
+                if let Some((offset, size)) = before.index.find(name)? {
+                    end = copy_member(&before.file, offset, size, &file, end, name)?;
+                }
+            }
+        }
+        for (name, document) in &staged.documents {
+            let size = document.len() as u64;
+            file.write_all_at(&header(name, size)?, end)?;
+            file.write_all_at(document, end + BLOCK)?;
+            end += BLOCK + size + padding(size);
+        }
+        // The paddings before are holes, which read as zeros.
+        file.write_all_at(&END, end)?;
+        Ok(staged)
+    }
+
+    pub fn unnamed(&self) -> Result<File> {
+        unnamed(&self.scratch).map_err(|error| failed("make a file in", &self.scratch, &error))
+    }
+
+    pub fn adopt(&self, path: &str, file: File) -> Result<()> {
+        let opened = file
+            .metadata()
+            .and_then(|metadata| Opened::read(Arc::new(file), 0, metadata.len(), &self.scratch));
+        let opened = opened.map_err(|error| self.failed("read", path, &error))?;
+        lock(&self.nested).insert(path.into(), Arc::new(opened));
+        Ok(())
+    }
+
+    pub fn adopted(&self, path: &str) -> bool {
+        lock(&self.nested).contains_key(path)
+    }
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Copies a member to `end` of another archive; where the next one begins.
+fn copy_member(from: &File, offset: u64, size: u64, to: &File, end: u64, name: &str) -> std::io::Result<u64> {
+    to.write_all_at(&header(name, size)?, end)?;
+    let mut buffer = vec![0; CHUNK];
+    let mut copied = 0;
+    while copied < size {
+        let most = (buffer.len() as u64).min(size - copied) as usize;
+        from.read_exact_at(&mut buffer[..most], offset + copied)?;
+        to.write_all_at(&buffer[..most], end + BLOCK + copied)?;
+        copied += most as u64;
+    }
+    Ok(end + BLOCK + size + padding(size))
+}
+
+/// A member that is being written to the new archive.
+pub(super) struct Append {
+    archive: Arc<Archive>,
+    name: String,
+    file: Arc<File>,
+    /// Where its header goes.
+    start: u64,
+    written: u64,
+    size: Option<u64>,
+    /// Held while its size is not known.
+    tail: Option<OwnedMutexGuard<u64>>,
+    kept: bool,
+}
+
+impl Append {
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        if self.size.is_some_and(|size| self.written + bytes.len() as u64 > size) {
+            return Err(malformed(format!("{} is longer than it was said to be", self.name)));
+        }
+        self.file.write_all_at(bytes, self.start + BLOCK + self.written)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub fn keep(mut self) -> std::io::Result<()> {
+        if self.size.is_some_and(|size| self.written != size) {
+            return Err(malformed(format!("{} is shorter than it was said to be", self.name)));
+        }
+        self.file.write_all_at(&header(&self.name, self.written)?, self.start)?;
+        if let Some(tail) = &mut self.tail {
+            **tail = self.start + BLOCK + self.written + padding(self.written);
+        }
+        let mut staged = lock(&self.archive.staged);
+        staged.removed.remove(&self.name);
+        staged.members.insert(&self.name, self.start + BLOCK, self.written);
+        self.kept = true;
+        drop(staged);
+        Ok(())
+    }
+}
+
+impl Drop for Append {
+    fn drop(&mut self) {
+        if !self.kept {
+            lock(&self.archive.staged).holes = true;
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A folder: every path is opened beneath it.
+
+use super::{
+    Entry, Located, failed,
+    writer::{Target, Writer},
+};
+use crate::{Error, Result};
+use cap_std::{ambient_authority, fs::Dir};
+use std::{
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
+
+/// A folder that a place's files lie in.
+pub(super) struct Folder {
+    path: PathBuf,
+    dir: OnceLock<Arc<Dir>>,
+}
+
+impl Folder {
+    pub fn new(path: PathBuf) -> Self {
+        Folder { path, dir: OnceLock::new() }
+    }
+
+    pub fn shown(&self, path: &str) -> PathBuf {
+        self.path.join(path)
+    }
+
+    fn failed(&self, doing: &str, path: &str, error: &std::io::Error) -> Error {
+        failed(doing, &self.shown(path), error)
+    }
+
+    fn dir(&self) -> std::io::Result<Arc<Dir>> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir.clone());
+        }
+        let dir = Arc::new(Dir::open_ambient_dir(&self.path, ambient_authority())?);
+        Ok(self.dir.get_or_init(|| dir).clone())
+    }
+
+    /// The folder, made if it is not there.
+    fn made(&self) -> std::io::Result<Arc<Dir>> {
+        if self.dir.get().is_none() {
+            std::fs::create_dir_all(&self.path)?;
+        }
+        self.dir()
+    }
+
+    pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
+        let read = || {
+            let mut entries = Vec::new();
+            for entry in self.dir()?.read_dir(if path.is_empty() { "." } else { path })? {
+                let entry = entry?;
+                let metadata = entry.metadata()?;
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                entries.push(Entry { name, size: metadata.len(), directory: metadata.is_dir() });
+            }
+            entries.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok::<_, std::io::Error>(entries)
+        };
+        match read() {
+            Ok(entries) => Ok(entries),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(self.failed("list", path, &error)),
+        }
+    }
+
+    pub fn stat(&self, path: &str) -> Result<Option<u64>> {
+        match self.dir().and_then(|dir| dir.metadata(path)) {
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", path, &error)),
+        }
+    }
+
+    pub fn locate(&self, path: &str) -> Result<Located> {
+        let open = || {
+            let file = self.dir()?.open(path)?.into_std();
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+            }
+            Ok(Located::Stretch { size: metadata.len(), file: Arc::new(file), offset: 0 })
+        };
+        open().map_err(|error| self.failed("read", path, &error))
+    }
+
+    pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
+        let failed = |error: std::io::Error| self.failed("write", path, &error);
+        let dir = self.made().map_err(failed)?;
+        // Every dray that writes this folder holds this lock while it compares and renames.
+        let guard = std::fs::File::open(&self.path).map_err(failed)?;
+        guard.lock().map_err(failed)?;
+        let current = match dir.read(path) {
+            Ok(current) => Some(current),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(error)),
+        };
+        if current.as_deref() != expected {
+            return Ok(false);
+        }
+        let mut fresh = Fresh::create(dir, path).map_err(failed)?;
+        fresh.write(content).and_then(|()| fresh.keep()).map_err(failed)?;
+        Ok(true)
+    }
+
+    pub fn remove(&self, paths: &[String]) -> Result<()> {
+        for path in paths {
+            match self.dir().and_then(|dir| dir.remove_file(path)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(self.failed("remove", path, &error));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub fn writer(&self, path: &str) -> Result<Writer> {
+        let fresh = self.made().and_then(|dir| Fresh::create(dir, path));
+        let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
+        Ok(Writer::start(Target::Fresh(fresh), self.shown(path)))
+    }
+}
+
+/// A file under a name of its own until it is whole.
+pub(super) struct Fresh {
+    dir: Arc<Dir>,
+    path: PathBuf,
+    temporary: PathBuf,
+    file: Option<cap_std::fs::File>,
+}
+
+impl Fresh {
+    fn create(dir: Arc<Dir>, path: &str) -> std::io::Result<Self> {
+        let path = Path::new(path);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if !folder.as_os_str().is_empty() {
+            dir.create_dir_all(folder)?;
+        }
+        let temporary = folder.join(format!(".dray-{:016x}", fastrand::u64(..)));
+        let mut options = cap_std::fs::OpenOptions::new();
+        let file = dir.open_with(&temporary, options.write(true).create_new(true))?;
+        Ok(Fresh { dir, path: path.into(), temporary, file: Some(file) })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.file {
+            Some(file) => file.write_all(bytes),
+            None => Ok(()),
+        }
+    }
+
+    pub fn keep(mut self) -> std::io::Result<()> {
+        let Some(file) = self.file.take() else { return Ok(()) };
+        let kept = file.sync_all().and_then(|()| self.dir.rename(&self.temporary, &self.dir, &self.path));
+        if kept.is_err() {
+            self.file = Some(file);
+            return kept;
+        }
+        // The name must outlive a crash as the content does.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        self.dir.open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // Nothing more can be done about a file that cannot be removed.
+            let _ = self.dir.remove_file(&self.temporary);
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! The files of one place, and nothing outside them: a folder, or the members of an archive.
+
+mod archive;
+mod folder;
+mod writer;
+
+use crate::{DOCUMENT_LIMIT, Error, Kind, Result, decode::Plain};
+use archive::Archive;
+use bytes::Bytes;
+use dray_core::{Digest, Hasher};
+use folder::Folder;
+use std::{
+    fs::File,
+    io::{ErrorKind, Read},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+pub(crate) use writer::Writer;
+
+/// What a place's files are.
+pub struct Root(Inner);
+
+enum Inner {
+    Folder(Folder),
+    Archive(Arc<Archive>),
+}
+
+/// A name in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// A folder.
+    pub directory: bool,
+}
+
+/// Where the bytes of a file lie.
+enum Located {
+    Inline(Vec<u8>),
+    Stretch { file: Arc<File>, offset: u64, size: u64 },
+}
+
+/// Bytes read from a disk at once.
+const CHUNK: usize = 512 << 10;
+
+fn failed(doing: &str, shown: &Path, error: &std::io::Error) -> Error {
+    let kind = match error.kind() {
+        ErrorKind::NotFound => Kind::NotFound,
+        ErrorKind::PermissionDenied => Kind::Denied,
+        _ => Kind::Invalid,
+    };
+    Error::new(kind, format!("{doing} {}: {error}", shown.display()))
+}
+
+impl Root {
+    /// A folder, which need not be there yet.
+    pub fn folder(path: impl Into<PathBuf>) -> Self {
+        Root(Inner::Folder(Folder::new(path.into())))
+    }
+
+    /// A tar archive, plain or compressed, which need not be there yet. What it expands to is kept
+    /// in `scratch`.
+    pub fn archive(path: impl Into<PathBuf>, scratch: impl Into<PathBuf>) -> Self {
+        Root(Inner::Archive(Arc::new(Archive::new(Some(path.into()), scratch.into()))))
+    }
+
+    /// An archive that lies in `scratch` and is gone with the run.
+    pub fn temporary(scratch: impl Into<PathBuf>) -> Self {
+        Root(Inner::Archive(Arc::new(Archive::new(None, scratch.into()))))
+    }
+
+    /// The names in a folder, sorted; empty where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.entries(path),
+            Inner::Archive(archive) => archive.entries(path),
+        }
+    }
+
+    /// Size of a regular file; none where there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be learnt.
+    pub fn stat(&self, path: &str) -> Result<Option<u64>> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.stat(path),
+            Inner::Archive(archive) => archive.stat(path),
+        }
+    }
+
+    fn locate(&self, path: &str) -> Result<Located> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.locate(path),
+            Inner::Archive(archive) => archive.locate(path),
+        }
+    }
+
+    fn shown(&self, path: &str) -> PathBuf {
+        match &self.0 {
+            Inner::Folder(folder) => folder.shown(path),
+            Inner::Archive(archive) => archive.shown(path),
+        }
+    }
+
+    /// A small stretch of a file.
+    ///
+    /// # Errors
+    /// Where it is not there, or longer than [`DOCUMENT_LIMIT`].
+    pub fn read(&self, path: &str, offset: u64, length: Option<u64>) -> Result<Vec<u8>> {
+        let shown = self.shown(path);
+        let bytes = match self.locate(path)? {
+            Located::Inline(bytes) => stretch(bytes, offset, length),
+            Located::Stretch { file, offset: start, size } => {
+                let length = length.unwrap_or(u64::MAX).min(size.saturating_sub(offset));
+                if length > DOCUMENT_LIMIT as u64 {
+                    return Err(too_long(&shown));
+                }
+                let mut bytes = vec![0; length as usize];
+                file.read_exact_at(&mut bytes, start + offset)
+                    .map_err(|error| failed("read", &shown, &error))?;
+                bytes
+            }
+        };
+        if bytes.len() > DOCUMENT_LIMIT {
+            return Err(too_long(&shown));
+        }
+        Ok(bytes)
+    }
+
+    /// Replaces a small file if it still holds `expected` (none: it does not exist). False, and
+    /// nothing done, if it does not. In an archive it appears when the archive is sealed.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.replace(path, expected, content),
+            Inner::Archive(archive) => archive.replace(path, expected, content),
+        }
+    }
+
+    /// Removes files that are there.
+    ///
+    /// # Errors
+    /// Where one cannot be removed.
+    pub fn remove(&self, paths: &[String]) -> Result<()> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.remove(paths),
+            Inner::Archive(archive) => archive.remove(paths),
+        }
+    }
+
+    /// SHA-256 and size of a whole file; with `plain`, of what it decompresses to.
+    ///
+    /// # Errors
+    /// Where it cannot be read or decompressed.
+    pub fn digest(&self, path: &str, plain: bool) -> Result<(Digest, u64)> {
+        let mut reader = self.open(path)?;
+        let failed = |error: std::io::Error| failed("read", &self.shown(path), &error);
+        if plain {
+            reader = Box::new(Plain::new(reader).map_err(failed)?);
+        }
+        let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+        let (mut buffer, mut size) = (vec![0; CHUNK], 0);
+        loop {
+            let read = reader.read(&mut buffer).map_err(failed)?;
+            if read == 0 {
+                return Ok((hasher.finish(), size));
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
+    }
+
+    /// A reader of a whole file, from its beginning.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
+        Ok(match self.locate(path)? {
+            Located::Inline(bytes) => Box::new(std::io::Cursor::new(bytes)),
+            Located::Stretch { file, offset, size } => {
+                Box::new(Positioned { file, offset, end: offset + size })
+            }
+        })
+    }
+
+    /// Reads a stretch of a file on a thread of its own.
+    pub(crate) async fn stream(
+        self: &Arc<Self>,
+        path: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<mpsc::Receiver<Result<Bytes>>> {
+        let (root, path, shown) = (self.clone(), path.to_owned(), self.shown(path));
+        // The first touch of an archive reads all of it.
+        let located = tokio::task::spawn_blocking(move || root.locate(&path)).await;
+        let located = located.map_err(|error| Error::invalid(format!("read a file: {error}")))??;
+        Ok(match located {
+            Located::Inline(bytes) => {
+                let (sender, receiver) = mpsc::channel(1);
+                // There is room for one message.
+                let _ = sender.try_send(Ok(stretch(bytes, offset, length).into()));
+                receiver
+            }
+            Located::Stretch { file, offset: start, size } => {
+                let length = length.unwrap_or(u64::MAX).min(size.saturating_sub(offset));
+                stream(Positioned { file, offset: start + offset, end: start + offset + length }, shown)
+            }
+        })
+    }
+
+    /// Writes a new file from chunks, on a thread of its own. It appears when `keep` is called; in
+    /// an archive, when the archive is sealed. `size` in bytes; none: not known yet.
+    pub(crate) async fn writer(&self, path: &str, size: Option<u64>) -> Result<Writer> {
+        match &self.0 {
+            Inner::Folder(folder) => folder.writer(path),
+            Inner::Archive(archive) => archive.writer(path, size).await,
+        }
+    }
+
+    /// Whether what is written appears only when it is sealed.
+    pub(crate) fn is_archive(&self) -> bool {
+        matches!(self.0, Inner::Archive(_))
+    }
+
+    /// Makes what was written to an archive appear as one step. A folder needs no such thing.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or somebody else wrote it meanwhile.
+    pub(crate) fn seal(&self) -> Result<()> {
+        match &self.0 {
+            Inner::Folder(_) => Ok(()),
+            Inner::Archive(archive) => archive.seal(),
+        }
+    }
+
+    /// The bytes of what was written to a temporary archive, and how many they are.
+    pub(crate) fn sealed(&self) -> Result<(mpsc::Receiver<Result<Bytes>>, u64)> {
+        match &self.0 {
+            Inner::Folder(folder) => {
+                Err(Error::invalid(format!("send {}: it is a folder", folder.shown("").display())))
+            }
+            Inner::Archive(archive) => {
+                let (file, size) = archive.sealed()?;
+                Ok((stream(Positioned { file, offset: 0, end: size }, self.shown("")), size))
+            }
+        }
+    }
+
+    /// Takes in a downloaded archive: its members lie under `path`.
+    pub(crate) fn adopt(&self, path: &str, file: File) -> Result<()> {
+        match &self.0 {
+            Inner::Folder(folder) => {
+                Err(Error::invalid(format!("download to {}: it is a folder", folder.shown(path).display())))
+            }
+            Inner::Archive(archive) => archive.adopt(path, file),
+        }
+    }
+
+    /// Whether a downloaded archive is there already.
+    pub(crate) fn adopted(&self, path: &str) -> bool {
+        matches!(&self.0, Inner::Archive(archive) if archive.adopted(path))
+    }
+
+    /// A new file without a name, for a download.
+    pub(crate) fn unnamed(&self) -> Result<File> {
+        match &self.0 {
+            Inner::Folder(folder) => {
+                Err(Error::invalid(format!("download to {}: it is a folder", folder.shown("").display())))
+            }
+            Inner::Archive(archive) => archive.unnamed(),
+        }
+    }
+}
+
+/// Reads a temporary file from some byte on.
+pub(crate) fn pump(file: Arc<File>, offset: u64, end: u64) -> mpsc::Receiver<Result<Bytes>> {
+    stream(Positioned { file, offset, end }, PathBuf::from("a temporary file"))
+}
+
+/// Reads a stretch on a thread of its own.
+fn stream(mut stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::task::spawn_blocking(move || {
+        loop {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let message = match Read::by_ref(&mut stretch).take(CHUNK as u64).read_to_end(&mut chunk) {
+                Ok(0) => return,
+                Ok(_) => Ok(Bytes::from(chunk)),
+                Err(error) => Err(Error::invalid(format!("read {}: {error}", shown.display()))),
+            };
+            let end = message.is_err();
+            if sender.blocking_send(message).is_err() || end {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn too_long(shown: &Path) -> Error {
+    Error::invalid(format!("read {}: it is longer than {DOCUMENT_LIMIT} bytes", shown.display()))
+}
+
+fn stretch(mut bytes: Vec<u8>, offset: u64, length: Option<u64>) -> Vec<u8> {
+    let start = (offset as usize).min(bytes.len());
+    bytes.drain(..start);
+    bytes.truncate(length.map_or(bytes.len(), |length| (length as usize).min(bytes.len())));
+    bytes
+}
+
+/// Reads a stretch of a file without moving its cursor, which others use too.
+struct Positioned {
+    file: Arc<File>,
+    offset: u64,
+    end: u64,
+}
+
+impl Read for Positioned {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let most = (buffer.len() as u64).min(self.end - self.offset) as usize;
+        let read = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+impl crate::tar::Source for Positioned {
+    fn skip(&mut self, bytes: u64) -> std::io::Result<()> {
+        if bytes > self.end - self.offset {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.offset += bytes;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

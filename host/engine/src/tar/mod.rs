@@ -1,0 +1,18 @@
+//! Tar archives (POSIX.1-2017, pax; the GNU extensions for long names and large numbers): their
+//! entries with offsets, an index of their members, and headers to write.
+
+mod index;
+mod pax;
+mod read;
+mod write;
+
+pub use index::{Index, Member};
+pub use read::{Entry, Kind, Reader, Source};
+pub(crate) use write::{END, header, padding};
+
+/// Tar archives are made of blocks of so many bytes.
+pub const BLOCK: u64 = 512;
+
+pub(crate) fn malformed(why: impl Into<String>) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, why.into())
+}

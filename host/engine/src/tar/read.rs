@@ -1,0 +1,327 @@
+//! Entries of a tar archive, one after another.
+
+use super::{BLOCK, malformed, pax};
+use std::io::{ErrorKind, Read, Result};
+
+/// Bytes that can be read, or passed over.
+pub trait Source: Read {
+    /// Passes over so many bytes, all of which must be there.
+    ///
+    /// # Errors
+    /// Where they end before.
+    fn skip(&mut self, bytes: u64) -> Result<()>
+    where
+        Self: Sized,
+    {
+        let passed = std::io::copy(&mut self.by_ref().take(bytes), &mut std::io::sink())?;
+        if passed < bytes { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A regular file.
+    File,
+    /// Another name of a file before it.
+    HardLink,
+    /// A symbolic link.
+    Symlink,
+    /// A character device.
+    Character,
+    /// A block device.
+    Block,
+    /// A folder.
+    Directory,
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry: its metadata, and where its content begins.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// As it stands in the archive.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of its content.
+    pub size: u64,
+    /// From the beginning of the archive to its content.
+    pub offset: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    /// Where a link leads.
+    pub link: Vec<u8>,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
+    /// Extended attributes.
+    pub xattrs: Vec<(String, Vec<u8>)>,
+}
+
+/// Names and extended headers longer than this are taken for an attack.
+const EXTENSION: u64 = 1 << 20;
+
+/// Reads entries. Between two calls of `advance`, the content of the entry may be read from `content`.
+pub struct Reader<S> {
+    source: S,
+    position: u64,
+    /// Bytes of the current entry that have not been read, with its padding.
+    content: u64,
+    padding: u64,
+}
+
+impl<S: Source> Reader<S> {
+    /// Begins at the beginning.
+    pub fn new(source: S) -> Self {
+        Reader { source, position: 0, content: 0, padding: 0 }
+    }
+
+    /// What it reads from.
+    pub fn source(&mut self) -> &mut S {
+        &mut self.source
+    }
+
+    fn block(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {
+        let mut block = [0; BLOCK as usize];
+        let mut filled = 0;
+        while filled < block.len() {
+            match self.source.read(&mut block[filled..]) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(malformed("it ends in the middle of a header")),
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.position += BLOCK;
+        Ok(Some(block))
+    }
+
+    /// Passes over what is left of the current entry.
+    fn finish(&mut self) -> Result<()> {
+        let rest = self.content + self.padding;
+        self.source.skip(rest).map_err(cut)?;
+        self.position += rest;
+        (self.content, self.padding) = (0, 0);
+        Ok(())
+    }
+
+    /// Passes over what is left of the current entry's padding, once its content was read.
+    fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
+        if size > EXTENSION {
+            return Err(malformed(format!("it has a name or an extended header of {size} bytes")));
+        }
+        let mut bytes = vec![0; size as usize];
+        self.source.read_exact(&mut bytes).map_err(cut)?;
+        self.position += size;
+        (self.content, self.padding) = (0, super::padding(size));
+        self.finish()?;
+        Ok(bytes)
+    }
+
+    /// The next entry; none: the end.
+    ///
+    /// # Errors
+    /// `InvalidData` where the archive is malformed.
+    pub fn advance(&mut self) -> Result<Option<Entry>> {
+        self.finish()?;
+        let (mut name, mut link, mut extended) = (None, None, Vec::new());
+        loop {
+            let Some(block) = self.block()? else {
+                return match name.is_some() || link.is_some() || !extended.is_empty() {
+                    true => Err(malformed("it ends behind an extended header")),
+                    false => Ok(None),
+                };
+            };
+            if block.iter().all(|byte| *byte == 0) {
+                return Ok(None);
+            }
+            check(&block)?;
+            let size = number(&block[124..136])?;
+            match block[156] {
+                b'L' => name = Some(text(&self.extension(size)?)),
+                b'K' => link = Some(text(&self.extension(size)?)),
+                b'x' => extended = pax::records(&self.extension(size)?)?,
+                // Says something about every entry; nothing that matters here.
+                b'g' => {
+                    self.extension(size)?;
+                }
+                b'S' => return Err(malformed("it has a sparse file, which no image may have")),
+                flag => return self.entry(&block, flag, size, name, link, extended).map(Some),
+            }
+        }
+    }
+
+    fn entry(
+        &mut self,
+        block: &[u8; BLOCK as usize],
+        flag: u8,
+        size: u64,
+        name: Option<Vec<u8>>,
+        link: Option<Vec<u8>>,
+        extended: Vec<(String, Vec<u8>)>,
+    ) -> Result<Entry> {
+        let kind = match flag {
+            0 | b'0' | b'7' => Kind::File,
+            b'1' => Kind::HardLink,
+            b'2' => Kind::Symlink,
+            b'3' => Kind::Character,
+            b'4' => Kind::Block,
+            b'5' => Kind::Directory,
+            b'6' => Kind::Fifo,
+            other => {
+                return Err(malformed(format!("it has an entry of the unknown type {:?}", other as char)));
+            }
+        };
+        let small = |range: std::ops::Range<usize>| {
+            number(&block[range]).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+        };
+        let mut entry = Entry {
+            name: name.unwrap_or_else(|| full_name(block)),
+            kind,
+            size,
+            offset: 0,
+            mode: small(100..108)? & 0o7777,
+            uid: small(108..116)?,
+            gid: small(116..124)?,
+            mtime: (i64::try_from(number(&block[136..148])?).unwrap_or(0), 0),
+            link: link.unwrap_or_else(|| text(&block[157..257])),
+            device: (small(329..337).unwrap_or(0), small(337..345).unwrap_or(0)),
+            xattrs: Vec::new(),
+        };
+        for (key, value) in extended {
+            entry.extend(&key, value)?;
+        }
+        // An old Unix tar has no folders: a name that ends with a slash is one.
+        if entry.kind == Kind::File && entry.name.ends_with(b"/") {
+            entry.kind = Kind::Directory;
+        }
+        // Only files have content, whatever the header says; links of old archives give a size.
+        if entry.kind != Kind::File {
+            entry.size = 0;
+        }
+        if entry.size > i64::MAX as u64 / 2 {
+            return Err(malformed(format!("it has an entry of {} bytes", entry.size)));
+        }
+        entry.offset = self.position;
+        (self.content, self.padding) = (entry.size, super::padding(entry.size));
+        Ok(entry)
+    }
+
+    /// Reads from the content of the current entry; 0: its end.
+    ///
+    /// # Errors
+    /// Where the archive ends before.
+    pub fn content(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let most = (buffer.len() as u64).min(self.content) as usize;
+        if most == 0 {
+            return Ok(0);
+        }
+        let read = self.source.read(&mut buffer[..most])?;
+        if read == 0 {
+            return Err(cut(ErrorKind::UnexpectedEof.into()));
+        }
+        self.content -= read as u64;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Entry {
+    fn extend(&mut self, key: &str, value: Vec<u8>) -> Result<()> {
+        let shown = || malformed(format!("an extended header gives a wrong {key}"));
+        let number = || std::str::from_utf8(&value).ok().and_then(|text| text.parse::<u64>().ok());
+        match key {
+            "path" => self.name = value,
+            "linkpath" => self.link = value,
+            "size" => self.size = number().ok_or_else(shown)?,
+            "uid" => self.uid = number().and_then(|id| u32::try_from(id).ok()).ok_or_else(shown)?,
+            "gid" => self.gid = number().and_then(|id| u32::try_from(id).ok()).ok_or_else(shown)?,
+            "mtime" => self.mtime = time(&value).ok_or_else(shown)?,
+            _ if key.starts_with("GNU.sparse.") => {
+                return Err(malformed("it has a sparse file, which no image may have"));
+            }
+            _ => {
+                if let Some(name) = key.strip_prefix("SCHILY.xattr.") {
+                    self.xattrs.push((name.into(), value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `1700000000.123`, possibly negative.
+fn time(value: &[u8]) -> Option<(i64, u32)> {
+    let text = std::str::from_utf8(value).ok()?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let mut whole: i64 = seconds.parse().ok()?;
+    let digits: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let mut nanoseconds: u32 = digits.parse().ok()?;
+    if seconds.starts_with('-') && nanoseconds > 0 {
+        whole = whole.checked_sub(1)?;
+        nanoseconds = 1_000_000_000 - nanoseconds;
+    }
+    Some((whole, nanoseconds))
+}
+
+fn cut(error: std::io::Error) -> std::io::Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => malformed("it ends in the middle of an entry"),
+        _ => error,
+    }
+}
+
+/// Up to the first NUL.
+fn text(bytes: &[u8]) -> Vec<u8> {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+fn full_name(block: &[u8; BLOCK as usize]) -> Vec<u8> {
+    let name = text(&block[..100]);
+    // GNU headers end their magic with spaces, and have other things where the prefix would be.
+    let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
+    if prefix.is_empty() { name } else { [prefix, name].join(&b'/') }
+}
+
+/// Octal digits, or a big-endian number behind 0x80 (GNU).
+fn number(field: &[u8]) -> Result<u64> {
+    if field[0] & 0x80 != 0 {
+        // 0xff would be a negative number: of the fields read here only the time may be one.
+        if field[0] == 0xff {
+            return Ok(0);
+        }
+        let (first, rest) = (u64::from(field[0] & 0x7f), &field[1..]);
+        return rest
+            .iter()
+            .try_fold(first, |number, byte| number.checked_mul(256)?.checked_add(u64::from(*byte)))
+            .ok_or_else(|| malformed("a header has a number that is too large"));
+    }
+    let digits: Vec<u8> = field.iter().copied().filter(|byte| !matches!(byte, 0 | b' ')).collect();
+    digits
+        .iter()
+        .try_fold(0u64, |number, digit| match digit {
+            b'0'..=b'7' => number.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
+            _ => None,
+        })
+        .ok_or_else(|| malformed("a header has a malformed number"))
+}
+
+fn check(block: &[u8; BLOCK as usize]) -> Result<()> {
+    let said = number(&block[148..156])?;
+    let blank = |(at, byte): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { *byte };
+    let bytes = || block.iter().enumerate().map(blank);
+    let unsigned: u64 = bytes().map(u64::from).sum();
+    // Some old programs added signed bytes.
+    let signed: i64 = bytes().map(|byte| i64::from(byte as i8)).sum();
+    if said == unsigned || i64::try_from(said).is_ok_and(|said| said == signed) {
+        return Ok(());
+    }
+    Err(malformed("a header's checksum is wrong: it is no tar archive, or it is damaged"))
+}

@@ -1,0 +1,295 @@
+//! `docker-archive:`, what `docker save` writes, and `docker-daemon:`, which speaks in the same
+//! archives.
+
+mod daemon;
+mod name;
+mod saved;
+
+use dray_plugin_transport::{
+    Error, Info, Meta,
+    dray::plugin::{
+        files,
+        types::{Descriptor, Manifest, Segment},
+    },
+    export,
+    exports::dray::plugin::{
+        catalog::{self, Found, Page},
+        references::{self, Parsed},
+        sink::{self, Abilities, Holdings, Incoming, Naming, Outcome, Turn},
+        source::{self, ReferrersPage},
+    },
+    info, is_digest, read, store_file, whole,
+};
+use name::DAEMON;
+use saved::{DOCKER_MANIFEST, MANIFEST, Saved};
+use std::collections::BTreeSet;
+
+struct DockerArchive;
+
+impl Meta for DockerArchive {
+    fn describe() -> Info {
+        let summary = "Archives of docker save, and Docker daemons: docker-archive:FILE[:NAME[:TAG]|:@N], docker-daemon:NAME[:TAG]";
+        info("docker-archive", env!("CARGO_PKG_VERSION"), summary, &["docker-archive", "docker-daemon"])
+    }
+}
+
+impl references::Guest for DockerArchive {
+    fn parse(scheme: String, rest: String, pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
+        name::parse(&scheme, &rest, pattern)
+    }
+}
+
+/// Archives that hold archives, such as Harbor's offline installer, which are looked into.
+const INNER: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
+
+/// The archive of a place; none: there is nothing yet.
+fn archive(location: &str) -> Result<Option<Saved>, Error> {
+    if let Some(saved) = Saved::at(location, "")? {
+        return Ok(Some(saved));
+    }
+    let top = files::entries("")?;
+    let mut candidates = Vec::new();
+    for entry in &top {
+        if entry.directory {
+            let inner = files::entries(&entry.name)?;
+            candidates.extend(inner.into_iter().map(|inner| format!("{}/{}", entry.name, inner.name)));
+        } else {
+            candidates.push(entry.name.clone());
+        }
+    }
+    for name in candidates.iter().filter(|name| INNER.iter().any(|ending| name.ends_with(ending))) {
+        if let Some(saved) = Saved::at(location, &format!("{name}/"))? {
+            return Ok(Some(saved));
+        }
+    }
+    match top.is_empty() {
+        true => Ok(None),
+        false if top.iter().any(|entry| entry.name == "oci-layout") => {
+            Err(Error::Invalid(format!("{location} is an OCI archive: read it as oci-archive:{location}")))
+        }
+        false => Err(Error::Invalid(format!(
+            "{location} is no archive of docker save: there is no {MANIFEST} in it"
+        ))),
+    }
+}
+
+fn there(location: &str) -> Result<Saved, Error> {
+    archive(location)?.ok_or_else(|| Error::NotFound(format!("{location} is not there, or empty")))
+}
+
+impl catalog::Guest for DockerArchive {
+    fn repositories(location: String, _next: Option<String>) -> Result<Page, Error> {
+        let names: BTreeSet<String> = match location.as_str() {
+            DAEMON => daemon::names()?.into_iter().map(|(repository, _)| repository).collect(),
+            _ => {
+                let saved = there(&location)?;
+                // Images without a name are in the repository without one.
+                let unnamed = saved.items.iter().any(|item| item.repo_tags.is_empty());
+                let names = saved.items.iter().flat_map(|item| item.names().collect::<Vec<_>>());
+                names.map(|(repository, _)| repository).chain(unnamed.then(String::new)).collect()
+            }
+        };
+        Ok(Page { names: names.into_iter().collect(), next: None })
+    }
+
+    fn tags(location: String, repository: String, _next: Option<String>) -> Result<Page, Error> {
+        let of = |(name, tag): (String, String)| (name == repository).then_some(tag);
+        let names = match location.as_str() {
+            DAEMON => daemon::names()?.into_iter().filter_map(of).collect(),
+            _ => {
+                let items = there(&location)?.items;
+                match repository.is_empty() {
+                    false => items
+                        .iter()
+                        .flat_map(|item| item.names().collect::<Vec<_>>())
+                        .filter_map(of)
+                        .collect(),
+                    true => {
+                        let unnamed = |(_, item): &(usize, &saved::Item)| item.repo_tags.is_empty();
+                        items.iter().enumerate().filter(unnamed).map(|(at, _)| format!("@{at}")).collect()
+                    }
+                }
+            }
+        };
+        Ok(Page { names, next: None })
+    }
+
+    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+        if location == DAEMON {
+            let id = daemon::id(&daemon::name(&repository, reference.as_deref()))?;
+            return Ok(id.map_or(Found::Absent, Found::Marked));
+        }
+        let Some(saved) = archive(&location)? else { return Ok(Found::Absent) };
+        if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
+            return Ok(by_digest(&location, &saved, digest)?.map_or(Found::Absent, Found::Held));
+        }
+        Ok(match saved.find(&location, &repository, reference.as_deref())? {
+            Some(item) => Found::Held(saved.manifest(&location, item)?),
+            None => Found::Absent,
+        })
+    }
+}
+
+/// The manifest of a digest, which must be made to be known.
+fn by_digest(location: &str, saved: &Saved, digest: &str) -> Result<Option<Manifest>, Error> {
+    for item in &saved.items {
+        let manifest = saved.manifest(location, item)?;
+        if dray_plugin_transport::sha256(&manifest.body) == digest {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+impl source::Guest for DockerArchive {
+    fn fetch(location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
+        let missing = || {
+            let shown = daemon::name(&repository, reference.as_deref());
+            Error::NotFound(format!("{location} holds no image {shown}"))
+        };
+        if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
+            for saved in archives(&location)? {
+                if let Some(manifest) = by_digest(&location, &saved, digest)? {
+                    return Ok(manifest);
+                }
+            }
+            if location != DAEMON {
+                return Err(missing());
+            }
+        }
+        if location == DAEMON {
+            let folder = daemon::save(&daemon::name(&repository, reference.as_deref()))?;
+            let saved = Saved::at("the daemon's archive", &format!("{folder}/"))?.ok_or_else(missing)?;
+            let item = saved.items.first().ok_or_else(missing)?;
+            return saved.manifest("the daemon's archive", item);
+        }
+        let saved = there(&location)?;
+        let item = saved.find(&location, &repository, reference.as_deref())?.ok_or_else(missing)?;
+        saved.manifest(&location, item)
+    }
+
+    fn referrers(
+        _location: String,
+        _repository: String,
+        _subject: String,
+        _next: Option<String>,
+    ) -> Result<ReferrersPage, Error> {
+        Ok(ReferrersPage { descriptors: Vec::new(), next: None })
+    }
+
+    fn locate(location: String, repository: String, blob: Descriptor) -> Result<Vec<Segment>, Error> {
+        for saved in archives(&location)? {
+            if let Some(path) = saved.locate(&location, &repository, &blob)? {
+                return Ok(vec![Segment::File(whole(&path))]);
+            }
+        }
+        Err(Error::NotFound(format!("{location} does not hold {}", blob.digest)))
+    }
+}
+
+/// The archives of a place: one, or those that a daemon saved.
+fn archives(location: &str) -> Result<Vec<Saved>, Error> {
+    if location != DAEMON {
+        return Ok(vec![there(location)?]);
+    }
+    let folders = files::entries("")?.into_iter().filter(|entry| entry.directory);
+    let saved = folders.map(|entry| Saved::at("the daemon's archive", &format!("{}/", entry.name)));
+    saved.filter_map(Result::transpose).collect()
+}
+
+impl sink::Guest for DockerArchive {
+    fn able(_location: String) -> Abilities {
+        let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true };
+        Abilities { mount: false, sparse: None, shared: true, many: true, holds: Some(holds) }
+    }
+
+    fn store_blob(
+        location: String,
+        _repository: String,
+        incoming: Incoming,
+        _state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> Result<Turn, Error> {
+        let (_, hex) = dray_plugin_transport::digest(&incoming.blob.digest)?;
+        let config = incoming.blob.media_type.ends_with("+json");
+        let path = format!("{hex}.{}", if config { "json" } else { "tar" });
+        // What is there must be an archive of images.
+        store_file(path, &incoming, last, || match location.as_str() {
+            DAEMON => Ok(()),
+            _ => archive_to_write(&location).map(|_| ()),
+        })
+    }
+
+    fn publish(
+        location: String,
+        repository: String,
+        _digest: String,
+        manifest: Manifest,
+        naming: Naming,
+    ) -> Result<(), Error> {
+        let name = match &naming {
+            Naming::Child => return Ok(()),
+            Naming::Root => saved::kept_name(&repository, None),
+            Naming::Tag(tag) => saved::kept_name(&repository, Some(tag)),
+        };
+        if location == DAEMON && name.is_none() {
+            return Err(Error::Invalid("a daemon's image needs a name: docker-daemon:NAME:TAG".into()));
+        }
+        loop {
+            let current = if location == DAEMON { read(MANIFEST)? } else { archive_to_write(&location)? };
+            let mut items = match &current {
+                Some(bytes) => saved::items(&location, bytes)?,
+                None => Vec::new(),
+            };
+            saved::add(&mut items, saved::item(&manifest)?, name.as_deref());
+            // Items always serialise.
+            let bytes = serde_json::to_vec(&items).unwrap_or_default();
+            if files::replace(MANIFEST, current.as_deref(), &bytes)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes away what no image names any more, and hands a daemon its archive.
+    fn conclude(location: String) -> Result<(), Error> {
+        if location == DAEMON {
+            return daemon::load();
+        }
+        let Some(bytes) = archive_to_write(&location)? else { return Ok(()) };
+        let items = saved::items(&location, &bytes)?;
+        let named: BTreeSet<&str> = items
+            .iter()
+            .flat_map(|item| item.layers.iter().chain([&item.config]))
+            .map(String::as_str)
+            .collect();
+        let names = files::entries("")?.into_iter().map(|entry| entry.name);
+        files::remove(
+            &names.filter(|name| is_blob(name) && !named.contains(name.as_str())).collect::<Vec<_>>(),
+        )
+    }
+}
+
+/// Whether a name is one under which dray, or skopeo, keeps a blob.
+fn is_blob(name: &str) -> bool {
+    let hex = name.strip_suffix(".json").or_else(|| name.strip_suffix(".tar"));
+    hex.is_some_and(|hex| is_digest(&format!("sha256:{hex}")))
+}
+
+/// The `manifest.json` of an archive that images may be added to; none: there is nothing yet, or
+/// blobs of the first image.
+fn archive_to_write(location: &str) -> Result<Option<Vec<u8>>, Error> {
+    if let Some(bytes) = read(MANIFEST)? {
+        return Ok(Some(bytes));
+    }
+    if files::entries("")?.iter().all(|entry| is_blob(&entry.name)) {
+        return Ok(None);
+    }
+    match archive(location)? {
+        None => Ok(None),
+        Some(_) => {
+            Err(Error::Denied(format!("{location} is an archive within an archive: choose another file")))
+        }
+    }
+}
+
+export!(DockerArchive with_types_in dray_plugin_transport);
