@@ -146,7 +146,10 @@ fn describe(planned: &Planned) -> CopyReport {
                     &copy.source.display,
                     &copy.destination.display,
                     copy.action,
-                    copy.reason.to_string(),
+                    match copy.form.is_any() || copy.action != Action::Copy {
+                        true => copy.reason.to_string(),
+                        false => format!("{}; {}", copy.reason, copy.form),
+                    },
                 )
             }
         }

@@ -164,7 +164,7 @@ fn a_registry_serves_a_storage_that_dray_wrote_and_its_garbage_collection_leaves
     world.write("harbor/database/x", "");
     world.write("harbor/job_logs/x", "");
     world.write("harbor/registry/x", "");
-    let refused = world.dray(&["copy", "oci:seed:single", "registry-storage:[harbor]a:1"]);
+    let refused = world.dray(&["copy", "oci:seed:single", "registry-storage:[harbor/registry]a:1"]);
     assert!(refused.code == 1 && refused.err.contains("Harbor"), "{}", refused.err);
 }
 

@@ -14,10 +14,15 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
         source::{self, ReferrersPage},
     },
-    info, is_digest, read, serde_json, split_tag, store_file, whole,
+    info, is_digest, last, read, serde_json, split_tag, store_file, whole,
 };
 
 const TOP: &str = "docker/registry/v2";
+
+/// The place's files are those of the folder above, where a Harbor would show itself.
+fn top(location: &str) -> String {
+    format!("{}/{TOP}", last(location))
+}
 
 struct RegistryStorage;
 
@@ -70,19 +75,28 @@ impl references::Guest for RegistryStorage {
             location: folder.into(),
             repository: repository.into(),
             reference: reference.map(str::to_owned),
-            root: Some(Root::Folder(folder.into())),
+            root: Some(Root::Folder(above(folder))),
             host: None,
         })
     }
 }
 
-fn blob(digest: &str) -> Result<String, Error> {
-    let (algorithm, hex) = dray_plugin_transport::digest(digest)?;
-    Ok(format!("{TOP}/blobs/{algorithm}/{}/{hex}/data", &hex[..2]))
+/// The folder that holds a folder.
+fn above(folder: &str) -> String {
+    match folder.rsplit_once('/') {
+        Some(("", _)) => "/".into(),
+        Some((above, _)) => above.into(),
+        None => ".".into(),
+    }
 }
 
-fn within(repository: &str, path: &str) -> String {
-    format!("{TOP}/repositories/{repository}/{path}")
+fn blob(location: &str, digest: &str) -> Result<String, Error> {
+    let (algorithm, hex) = dray_plugin_transport::digest(digest)?;
+    Ok(format!("{}/blobs/{algorithm}/{}/{hex}/data", top(location), &hex[..2]))
+}
+
+fn within(location: &str, repository: &str, path: &str) -> String {
+    format!("{}/repositories/{repository}/{path}", top(location))
 }
 
 /// `algorithm/hex/link`
@@ -90,13 +104,13 @@ fn link(digest: &str) -> String {
     format!("{}/link", digest.replacen(':', "/", 1))
 }
 
-fn revision(repository: &str, digest: &str) -> Result<String, Error> {
+fn revision(location: &str, repository: &str, digest: &str) -> Result<String, Error> {
     dray_plugin_transport::digest(digest)?;
-    Ok(within(repository, &format!("_manifests/revisions/{}", link(digest))))
+    Ok(within(location, repository, &format!("_manifests/revisions/{}", link(digest))))
 }
 
-fn current(repository: &str, tag: &str) -> String {
-    within(repository, &format!("_manifests/tags/{tag}/current/link"))
+fn current(location: &str, repository: &str, tag: &str) -> String {
+    within(location, repository, &format!("_manifests/tags/{tag}/current/link"))
 }
 
 /// The digest that a link holds.
@@ -119,23 +133,23 @@ fn write(path: &str, content: &[u8]) -> Result<(), Error> {
 }
 
 /// The digest that a reference names in a repository.
-fn named(repository: &str, reference: Option<&str>) -> Result<Option<String>, Error> {
+fn named(location: &str, repository: &str, reference: Option<&str>) -> Result<Option<String>, Error> {
     match reference {
         Some(digest) if is_digest(digest) => {
-            Ok(follow(&revision(repository, digest)?)?.map(|_| digest.into()))
+            Ok(follow(&revision(location, repository, digest)?)?.map(|_| digest.into()))
         }
-        tag => follow(&current(repository, tag.unwrap_or("latest"))),
+        tag => follow(&current(location, repository, tag.unwrap_or("latest"))),
     }
 }
 
 /// Repositories beneath a folder: those that have manifests.
-fn walk(folder: &str, found: &mut Vec<String>) -> Result<(), Error> {
-    let path = format!("{TOP}/repositories/{folder}");
+fn walk(location: &str, folder: &str, found: &mut Vec<String>) -> Result<(), Error> {
+    let path = format!("{}/repositories/{folder}", top(location));
     for entry in files::entries(path.trim_end_matches('/'))? {
         if entry.name == "_manifests" && !folder.is_empty() {
             found.push(folder.trim_end_matches('/').into());
         } else if entry.directory && !entry.name.starts_with('_') {
-            walk(&format!("{folder}{}/", entry.name), found)?;
+            walk(location, &format!("{folder}{}/", entry.name), found)?;
         }
     }
     Ok(())
@@ -143,25 +157,27 @@ fn walk(folder: &str, found: &mut Vec<String>) -> Result<(), Error> {
 
 impl catalog::Guest for RegistryStorage {
     fn repositories(location: String, _next: Option<String>) -> Result<Page, Error> {
-        if files::entries(TOP)?.is_empty() {
+        if files::entries(&top(&location))?.is_empty() {
             return Err(Error::NotFound(format!("{location} holds no registry: there is no {TOP} in it")));
         }
         let mut names = Vec::new();
-        walk("", &mut names)?;
+        walk(&location, "", &mut names)?;
         Ok(Page { names, next: None })
     }
 
     fn tags(location: String, repository: String, _next: Option<String>) -> Result<Page, Error> {
-        let entries = files::entries(&within(&repository, "_manifests/tags"))?;
-        if entries.is_empty() && files::entries(&within(&repository, "_manifests"))?.is_empty() {
+        let entries = files::entries(&within(&location, &repository, "_manifests/tags"))?;
+        if entries.is_empty() && files::entries(&within(&location, &repository, "_manifests"))?.is_empty() {
             return Err(Error::NotFound(format!("{location} has no repository {repository}")));
         }
         Ok(Page { names: entries.into_iter().map(|entry| entry.name).collect(), next: None })
     }
 
-    fn resolve(_location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
-        let Some(digest) = named(&repository, reference.as_deref())? else { return Ok(Found::Absent) };
-        Ok(match read(&blob(&digest)?)? {
+    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+        let Some(digest) = named(&location, &repository, reference.as_deref())? else {
+            return Ok(Found::Absent);
+        };
+        Ok(match read(&blob(&location, &digest)?)? {
             Some(body) => Found::Held(Manifest { media_type: String::new(), body }),
             None => Found::Absent,
         })
@@ -174,23 +190,28 @@ impl source::Guest for RegistryStorage {
             let shown = reference.as_deref().unwrap_or("latest");
             Error::NotFound(format!("{location} holds no {repository}:{shown}"))
         };
-        let digest = named(&repository, reference.as_deref())?.ok_or_else(missing)?;
+        let digest = named(&location, &repository, reference.as_deref())?.ok_or_else(missing)?;
         // The media type is not stored: the manifest tells it.
-        Ok(Manifest { media_type: String::new(), body: read(&blob(&digest)?)?.ok_or_else(missing)? })
+        Ok(Manifest {
+            media_type: String::new(),
+            body: read(&blob(&location, &digest)?)?.ok_or_else(missing)?,
+        })
     }
 
     /// As dray's own registry keeps them.
     fn referrers(
-        _location: String,
+        location: String,
         repository: String,
         subject: String,
         _next: Option<String>,
     ) -> Result<ReferrersPage, Error> {
         let (algorithm, hex) = digest(&subject)?;
         let mut descriptors = Vec::new();
-        for entry in files::entries(&within(&repository, &format!("_referrers/{algorithm}/{hex}/sha256")))? {
+        for entry in
+            files::entries(&within(&location, &repository, &format!("_referrers/{algorithm}/{hex}/sha256")))?
+        {
             let digest = format!("sha256:{}", entry.name);
-            let Some(body) = read(&blob(&digest)?)? else { continue };
+            let Some(body) = read(&blob(&location, &digest)?)? else { continue };
             let manifest: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             let text = |key: &str| manifest.get(key).and_then(|value| value.as_str()).map(str::to_owned);
             descriptors.push(Descriptor {
@@ -204,23 +225,29 @@ impl source::Guest for RegistryStorage {
         Ok(ReferrersPage { descriptors, next: None })
     }
 
-    fn locate(_location: String, _repository: String, wanted: Descriptor) -> Result<Vec<Segment>, Error> {
-        Ok(vec![Segment::File(whole(&blob(&wanted.digest)?))])
+    fn locate(location: String, _repository: String, wanted: Descriptor) -> Result<Vec<Segment>, Error> {
+        Ok(vec![Segment::File(whole(&blob(&location, &wanted.digest)?))])
     }
 }
 
 /// Harbor keeps what it knows of its images in a database: what is written beneath it, it would
 /// never show.
 fn claim(location: &str) -> Result<(), Error> {
-    let names: Vec<String> = files::entries("")?.into_iter().map(|entry| entry.name).collect();
-    let has = |name: &str| names.iter().any(|there| there == name);
-    let inside = location.ends_with("/data/registry");
-    if inside || has("registry") && has("database") && has("job_logs") {
+    let names = |folder: &str| Ok::<_, Error>(files::entries(folder)?.into_iter().map(|entry| entry.name));
+    let beside: Vec<String> = names("")?.collect();
+    // What Harbor's installer makes in its data volume.
+    if ["database", "job_logs", "secret"]
+        .iter()
+        .filter(|name| beside.iter().any(|there| there == *name))
+        .count()
+        > 1
+    {
         return Err(Error::Denied(format!(
             "{location} is the storage of a Harbor, which would not know of images written there: push to it with docker://"
         )));
     }
-    match has("docker") || names.iter().all(|name| name.starts_with('.')) {
+    let inside: Vec<String> = names(last(location))?.collect();
+    match inside.iter().any(|name| name == "docker") || inside.iter().all(|name| name.starts_with('.')) {
         true => Ok(()),
         false => Err(Error::Denied(format!(
             "{location} is not empty and holds no registry: choose the folder that holds {TOP}, or an empty one"
@@ -242,9 +269,9 @@ impl sink::Guest for RegistryStorage {
         last: Option<Outcome>,
     ) -> Result<Turn, Error> {
         let named = incoming.blob.digest.clone();
-        let turn = store_file(blob(&named)?, &incoming, last, || claim(&location))?;
+        let turn = store_file(blob(&location, &named)?, &incoming, last, || claim(&location))?;
         if let Step::Finished(Finish::Stored | Finish::Present) = turn.step {
-            write(&within(&repository, &format!("_layers/{}", link(&named))), named.as_bytes())?;
+            write(&within(&location, &repository, &format!("_layers/{}", link(&named))), named.as_bytes())?;
         }
         Ok(turn)
     }
@@ -258,21 +285,24 @@ impl sink::Guest for RegistryStorage {
         naming: Naming,
     ) -> Result<(), Error> {
         claim(&location)?;
-        write(&blob(&digest)?, &manifest.body)?;
-        write(&revision(&repository, &digest)?, digest.as_bytes())?;
+        write(&blob(&location, &digest)?, &manifest.body)?;
+        write(&revision(&location, &repository, &digest)?, digest.as_bytes())?;
         let parsed: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap_or_default();
         let subject =
             parsed.get("subject").and_then(|subject| subject.get("digest")).and_then(|value| value.as_str());
         if let Some(subject) = subject.filter(|subject| is_digest(subject)) {
             let of = subject.replacen(':', "/", 1);
-            write(&within(&repository, &format!("_referrers/{of}/{}", link(&digest))), digest.as_bytes())?;
+            write(
+                &within(&location, &repository, &format!("_referrers/{of}/{}", link(&digest))),
+                digest.as_bytes(),
+            )?;
         }
         if let Naming::Tag(tag) = naming {
             write(
-                &within(&repository, &format!("_manifests/tags/{tag}/index/{}", link(&digest))),
+                &within(&location, &repository, &format!("_manifests/tags/{tag}/index/{}", link(&digest))),
                 digest.as_bytes(),
             )?;
-            write(&current(&repository, &tag), digest.as_bytes())?;
+            write(&current(&location, &repository, &tag), digest.as_bytes())?;
         }
         Ok(())
     }
