@@ -36,9 +36,27 @@ fn seed(world: &World) {
     let mut entry =
         typed(blob(manifest.to_string().as_bytes()), "application/vnd.oci.image.manifest.v1+json");
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "artifact" });
+    // As buildkit attests: an image's config, and layers of another kind.
+    let attestation = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": typed(blob(b"{\"os\":\"unknown\"}"), "application/vnd.oci.image.config.v1+json"),
+        "layers": [typed(blob(b"{}"), "application/vnd.in-toto+json")],
+    });
+    let mut attested: Value = serde_json::from_str(&raw(world, "oci:seed:multi")).unwrap();
+    let mut child =
+        typed(blob(attestation.to_string().as_bytes()), "application/vnd.oci.image.manifest.v1+json");
+    child["platform"] = json!({ "os": "unknown", "architecture": "unknown" });
+    child["annotations"] = json!({
+        "vnd.docker.reference.digest": attested["manifests"][0]["digest"],
+        "vnd.docker.reference.type": "attestation-manifest",
+    });
+    attested["manifests"].as_array_mut().unwrap().push(child);
+    let mut second = typed(blob(attested.to_string().as_bytes()), "application/vnd.oci.image.index.v1+json");
+    second["annotations"] = json!({ "org.opencontainers.image.ref.name": "attested" });
     let index = world.path("seed/index.json");
     let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
-    value["manifests"].as_array_mut().unwrap().push(entry);
+    value["manifests"].as_array_mut().unwrap().extend([entry, second]);
     fs::write(index, value.to_string()).unwrap();
 }
 
@@ -205,9 +223,47 @@ fn layers_change_their_compression_and_images_their_format() {
         assert_eq!(media_type.as_str().unwrap().contains("docker"), (2..4).contains(&number), "{media_type}");
         last = to;
     }
+    // An attestation stays what it is, about the image that its image became.
+    world.dray(&["copy", "--all", "--compression", "zstd", "oci:seed:attested", "oci:attested:1"]).ok();
+    let index = world.dray(&["inspect", "--raw", "oci:attested:1"]).ok().json();
+    let children = index["manifests"].as_array().unwrap();
+    assert_eq!(children[2]["annotations"]["vnd.docker.reference.digest"], children[0]["digest"]);
+    assert_ne!(
+        children[0]["digest"],
+        world.dray(&["inspect", "--raw", "oci:seed:multi"]).ok().json()["manifests"][0]["digest"]
+    );
+    // What is so already keeps its digest.
+    world.dray(&["copy", "--all", "--compression", "gzip", "oci:seed:multi", "oci:same:1"]).ok();
+    assert_eq!(raw(&world, "oci:same:1"), raw(&world, "oci:seed:multi"));
     let zstd = ["copy", "--format", "docker", "--compression", "zstd", "oci:seed:single", "oci:no:1"];
     let refused = world.dray(&zstd);
     assert!(refused.code == 1 && refused.err.contains("zstd"), "{}", refused.err);
+}
+
+#[test]
+fn more_platforms_are_noticed_though_the_image_is_converted() {
+    let world = World::new();
+    seed(&world);
+    let policy = |platforms: &str| {
+        let rule = "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"oci:seed:multi\"\nto = \"oci:out\"\ncompression = \"zstd\"\n";
+        world.write("policy.toml", &format!("{rule}platforms = [{platforms}]\n"));
+        world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json()["summary"].clone()
+    };
+    assert_eq!(policy("\"linux/amd64\"")["copied"], 1);
+    assert_eq!(policy("\"linux/amd64\"")["unchanged"], 1);
+    assert_eq!(policy("\"linux/amd64\", \"linux/arm64\"")["copied"], 1);
+}
+
+#[test]
+fn images_without_a_name_stay_when_another_gets_one() {
+    let world = World::new();
+    seed(&world);
+    world.dray(&["copy", "oci:seed:single", "docker-archive:a.tar"]).ok();
+    world.dray(&["copy", "--platform", "linux/arm64", "oci:seed:multi", "docker-archive:a.tar:app:1"]).ok();
+    assert_eq!(diff_ids(&world, "docker-archive:a.tar:@0"), diff_ids(&world, "oci:seed:single"));
+    let refused =
+        world.dray(&["copy", "--platform", "linux/arm64", "oci:seed:multi", "docker-archive:a.tar"]);
+    assert!(refused.code == 1 && refused.err.contains("needs a name"), "{}", refused.err);
 }
 
 #[test]
@@ -336,8 +392,8 @@ fn a_bundle_is_all_or_nothing_unless_the_rest_is_wanted() {
     let stopped = world.dray(&["sync", "policy.toml"]);
     assert!(stopped.code == 1 && !world.path("bundle.tar").exists(), "{}", stopped.out);
     let kept = world.dray(&["sync", "--keep-going", "policy.toml"]);
-    assert!(kept.out.contains("2 images copied, 0 unchanged, 1 failed"), "{}", kept.out);
-    assert_eq!(world.dray(&["list-tags", "oci-archive:bundle.tar"]).ok().out, "single\nmulti\n");
+    assert!(kept.out.contains("3 images copied, 0 unchanged, 1 failed"), "{}", kept.out);
+    assert_eq!(world.dray(&["list-tags", "oci-archive:bundle.tar"]).ok().out, "single\nmulti\nattested\n");
 }
 
 #[test]

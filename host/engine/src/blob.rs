@@ -4,6 +4,7 @@ use crate::{
     Error, Place, Result,
     files::pump,
     http::{Backoff, Download},
+    pace::Pace,
     plugin::Segment,
 };
 use bytes::Bytes;
@@ -192,7 +193,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
                 .as_ref()
                 .ok_or_else(|| Error::invalid(format!("read {path}: {} has no files", place.location)))?;
             let length = length.map(|length| length.saturating_sub(from));
-            files.stream(path, offset + from, length).await.map(Stream::File)
+            files.stream(path, offset.saturating_add(from), length).await.map(Stream::File)
         }
         Segment::Http(request) => {
             let http = place.http.as_ref().ok_or_else(|| {
@@ -210,6 +211,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
 /// The source's, or those of the work.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
+    pace: Option<&Pace>,
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = mpsc::channel(4);
@@ -217,7 +219,12 @@ pub(crate) async fn through<T: Send + 'static>(
     let mut wanted = true;
     loop {
         match reader.next(u64::MAX).await {
-            Ok(Some(chunk)) => wanted = wanted && sender.send(Ok(chunk)).await.is_ok(),
+            Ok(Some(chunk)) => {
+                if let Some(pace) = pace {
+                    pace.pass(chunk.len()).await;
+                }
+                wanted = wanted && sender.send(Ok(chunk)).await.is_ok();
+            }
             Ok(None) => break,
             Err(error) => {
                 // The work must not take this for the end.

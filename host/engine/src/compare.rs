@@ -225,11 +225,12 @@ pub(crate) async fn compare(
     };
     let converted = match (&destination.place.local.journal, form.is_any() && abilities.holds.is_none()) {
         (Some(journal), false) => {
-            let of = Conversion {
-                source: descriptor.digest.to_string(),
-                form: form.to_string(),
-                place: destination.place.key(),
-            };
+            let of = Conversion::new(
+                &descriptor.digest,
+                form,
+                wanted.choice.platforms(),
+                (&destination.place, &destination.repository),
+            );
             journal.converted(&of).unwrap_or_else(|error| {
                 tracing::warn!(%error, "the journal could not be read");
                 None

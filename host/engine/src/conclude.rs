@@ -17,11 +17,13 @@ pub(crate) struct Endings {
 }
 
 /// An image that was written in another form.
-struct Learnt {
-    of: Conversion,
-    place: Arc<Place>,
-    repository: String,
-    tag: Option<String>,
+pub(crate) struct Learnt {
+    pub of: Conversion,
+    pub place: Arc<Place>,
+    pub repository: String,
+    pub tag: Option<String>,
+    /// What the place must tell; none: it tells something of its own making.
+    pub expected: Option<String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -35,8 +37,8 @@ impl Endings {
     }
 
     /// An image was written in another form.
-    pub fn learn(&self, of: Conversion, (place, repository): &(Arc<Place>, String), tag: Option<String>) {
-        lock(&self.learnt).push(Learnt { of, place: place.clone(), repository: repository.clone(), tag });
+    pub fn learn(&self, learnt: Learnt) {
+        lock(&self.learnt).push(learnt);
     }
 
     /// Archives and daemons get what was written in one step, at the end: all of it, or, where
@@ -67,13 +69,14 @@ impl Endings {
             }
         }
         let learnt = std::mem::take(&mut *lock(&self.learnt));
-        for Learnt { of, place, repository, tag } in learnt {
+        for Learnt { of, place, repository, tag, expected } in learnt {
             let Some(journal) = &place.local.journal else { continue };
             if left.contains(&place.key()) {
                 continue;
             }
             // Without a record the next run copies again, and that is all.
             if let Ok(Some(mark)) = place.mark(&repository, tag.as_deref()).await
+                && expected.is_none_or(|expected| expected == mark)
                 && let Err(error) = journal.record(&of, &mark)
             {
                 tracing::warn!(%error, "the journal could not be written");

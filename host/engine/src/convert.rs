@@ -8,9 +8,9 @@ use crate::{
     decode::Plain,
     error::Context,
     graph::{read_blob, read_manifest},
-    plugin::{Abilities, Holdings, Incoming, Naming},
-    run::Job,
-    transfer::{Payload, Side, transfer},
+    plugin::{Holdings, Incoming, Naming},
+    run::{DEPTH, Job},
+    transfer::{AT_ONCE, Payload, Side, transfer},
 };
 use dray_core::{
     Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, convert_image, convert_index,
@@ -99,12 +99,17 @@ impl Job {
         manifest: Manifest,
         form: Form,
         naming: Naming,
-        abilities: Abilities,
+        depth: usize,
     ) -> BoxFuture<'static, Result<Manifest>> {
         Box::pin(async move {
+            if depth > DEPTH {
+                return Err(Error::invalid(format!("convert it: manifests are nested deeper than {DEPTH}")));
+            }
             let written = match &manifest.children {
                 Children::Index(children) => {
-                    let kept = select(children, self.platforms())?.kept;
+                    // What is within a wanted index is wanted.
+                    let platforms = if depth == 0 { self.platforms() } else { &[] };
+                    let kept = select(children, platforms)?.kept;
                     let mut written = Vec::new();
                     for child in children {
                         if !kept.contains(child) {
@@ -112,12 +117,18 @@ impl Job {
                             continue;
                         }
                         let image = read_manifest(&self.source.0, &self.source.1, None, Some(child)).await?;
-                        let image =
-                            self.clone().converted(image, form, Naming::Child, abilities.clone()).await?;
+                        let image = self.clone().converted(image, form, Naming::Child, depth + 1).await?;
                         written.push(Descriptor { platform: child.platform.clone(), ..image.descriptor });
                     }
-                    let format = form.format.or(Format::of(&manifest.descriptor.media_type));
-                    convert_index(&manifest, format.unwrap_or(Format::Oci), &written)?
+                    let now = Format::of(&manifest.descriptor.media_type).unwrap_or(Format::Oci);
+                    let format = form.format.unwrap_or(now);
+                    let same = |(before, after): (&Descriptor, &Descriptor)| {
+                        (&before.digest, &before.media_type) == (&after.digest, &after.media_type)
+                    };
+                    match format == now && children.iter().zip(&written).all(same) {
+                        true => manifest.clone(),
+                        false => convert_index(&manifest, format, &written)?,
+                    }
                 }
                 Children::Image { config, layers } => {
                     self.clone().image(&manifest, config, layers, form).await?
@@ -135,7 +146,13 @@ impl Job {
         layers: &[Descriptor],
         form: Form,
     ) -> Result<Manifest> {
-        if !is_image_config(&config.media_type) {
+        if is_in(manifest, form) {
+            self.clone().blobs(manifest).await?;
+            return Ok(manifest.clone());
+        }
+        // Attestations have the config of an image, and layers of their own (in-toto).
+        let layered = layers.iter().all(|layer| layer_compression(&layer.media_type).is_some());
+        if !is_image_config(&config.media_type) || !layered {
             if self.holds_all() {
                 // Artifacts are never converted.
                 self.clone().blobs(manifest).await?;
@@ -194,7 +211,13 @@ impl Job {
             return Ok(same);
         }
         let repository = if self.abilities.shared { String::new() } else { self.destination.1.clone() };
-        let once = self.shared.layer((self.destination.0.key(), repository, layer.digest.clone(), wanted));
+        let once = self.shared.layer((
+            self.destination.0.key(),
+            repository,
+            layer.digest.clone(),
+            diff_id.clone(),
+            wanted,
+        ));
         let (digest, size) =
             once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone();
         Ok(Descriptor::new(media_type, digest, size))
@@ -213,6 +236,8 @@ impl Job {
         );
         let observer = self.shared.observer.as_ref();
         let direct = wanted == Compression::None && self.destination.0.files.is_some();
+        // Held until the temporary file is gone, so that there are few of them.
+        let _turn = if direct { None } else { Some(AT_ONCE.acquire().await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
             false => {
@@ -240,7 +265,8 @@ impl Job {
         let scratch = self.destination.0.local.scratch.clone();
         let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
         let _permits = crate::http::pair(source.place.http.as_ref(), None).await;
-        let spooled = through(&mut reader, move |bytes| {
+        let pace = source.place.http.as_ref().and_then(|http| http.pace());
+        let spooled = through(&mut reader, pace, move |bytes| {
             let mut file = tempfile::tempfile_in(&scratch)?;
             let plain = compress(bytes, &mut file, wanted)?;
             Ok((file, plain))

@@ -1,6 +1,7 @@
 //! What outlives a run: a SQLite database in the user's state folder. A run works without it.
 
-use crate::{Error, Result};
+use crate::{Error, Place, Result};
+use dray_core::{Digest, Form, Platform};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     path::Path,
@@ -19,10 +20,27 @@ pub struct Journal(Mutex<Connection>);
 pub(crate) struct Conversion {
     /// Digest of the source's manifest.
     pub source: String,
-    /// The form that was asked for or demanded.
+    /// The form that was asked for or demanded, and which platforms of an index.
     pub form: String,
-    /// The destination's place.
+    /// The destination's place and the repository in it.
     pub place: String,
+}
+
+impl Conversion {
+    pub fn new(
+        source: &Digest,
+        form: Form,
+        platforms: &[Platform],
+        (place, repository): (&Place, &str),
+    ) -> Self {
+        let mut platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        platforms.sort();
+        Conversion {
+            source: source.to_string(),
+            form: [vec![form.to_string()], platforms].concat().join(", "),
+            place: format!("{} {repository}", place.key()),
+        }
+    }
 }
 
 fn failed(error: rusqlite::Error) -> Error {

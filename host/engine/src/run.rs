@@ -3,7 +3,7 @@
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     claims::{Claim, Claims, Sharing},
-    conclude::Endings,
+    conclude::{Endings, Learnt},
     error::Context,
     graph::{read_manifest, referrers},
     journal::Conversion,
@@ -43,7 +43,7 @@ impl Default for RunOptions {
 }
 
 /// Indexes within indexes after which a source is taken to go round in circles.
-const DEPTH: usize = 8;
+pub(crate) const DEPTH: usize = 8;
 
 /// One execution of a plan.
 pub struct Run {
@@ -57,8 +57,9 @@ type Key = (String, Digest);
 /// A place, a repository in it, and a manifest there.
 type Subject = (String, String, Digest);
 
-/// A layer in another compression at a destination: place, repository, digest of the source's.
-type Recompressed = (String, String, Digest, Compression);
+/// A layer in another compression at a destination: place, repository, digest of the source's,
+/// and what the config says of it.
+type Recompressed = (String, String, Digest, Digest, Compression);
 
 /// Brought once; whoever else wants it waits.
 type Brought = Arc<OnceCell<(Digest, u64)>>;
@@ -331,13 +332,18 @@ impl Job {
             Naming::Child | Naming::Root => None,
         };
         let source = manifest.descriptor.clone();
-        let written = self.clone().converted(manifest, form, naming, self.abilities.clone()).await?;
-        let of = Conversion {
-            source: source.digest.to_string(),
-            form: form.to_string(),
-            place: self.destination.0.key(),
-        };
-        self.shared.endings.learn(of, &self.destination, tag);
+        let written = self.clone().converted(manifest, form, naming, 0).await?;
+        let (place, repository) = &self.destination;
+        let of = Conversion::new(&source.digest, form, self.platforms(), (place, repository));
+        // Where manifests are kept as they are, nothing but ours may be remembered.
+        let expected = self.holds_all().then(|| written.descriptor.digest.to_string());
+        self.shared.endings.learn(Learnt {
+            of,
+            place: place.clone(),
+            repository: repository.clone(),
+            tag,
+            expected,
+        });
         Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
     }
 

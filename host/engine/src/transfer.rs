@@ -12,9 +12,14 @@ use crate::{
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use std::{fs::File, io::Read, sync::Arc};
+use tokio::sync::Semaphore;
 
 /// Steps after which a plugin is taken to go round in circles.
 const STEPS: usize = 10_000;
+
+/// Blobs that are written to disks at once. Each has threads that wait for each other, so all of them
+/// together must fit into the runtime's.
+pub(crate) static AT_ONCE: Semaphore = Semaphore::const_new(64);
 
 /// Plain bytes written at once.
 const CHUNK: usize = 512 << 10;
@@ -238,26 +243,36 @@ impl Transfer<'_> {
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
         let source = self.source.place.clone();
+        let _turn = match self.payload {
+            // Its bringer has one.
+            Payload::Local(_) => None,
+            Payload::Blob(_) | Payload::Plain(_) => Some(AT_ONCE.acquire().await),
+        };
         let mut reader = self.reader(0).await?;
         let permits = pair(source.http.as_ref(), None).await;
         if let Payload::Plain(layer) = self.payload {
             let writer = files.writer(path, None).await?;
             let mut feed = writer.feeder();
-            let decompressed = through(&mut reader, move |bytes| {
-                let mut plain = Plain::new(bytes)?;
-                let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
-                let mut size = 0;
-                loop {
-                    let mut chunk = Vec::with_capacity(CHUNK);
-                    if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
-                        return Ok((hasher.finish(), size));
+            let decompressed =
+                through(&mut reader, source.http.as_ref().and_then(|http| http.pace()), move |bytes| {
+                    let mut plain = Plain::new(bytes)?;
+                    let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+                    let mut size = 0;
+                    loop {
+                        let mut chunk = Vec::with_capacity(CHUNK);
+                        if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+                            return Ok((hasher.finish(), size));
+                        }
+                        hasher.update(&chunk);
+                        size += chunk.len() as u64;
+                        feed(chunk.into())?;
                     }
-                    hasher.update(&chunk);
-                    size += chunk.len() as u64;
-                    feed(chunk.into())?;
-                }
-            });
-            let (digest, size) = decompressed.await?;
+                });
+            let (digest, size) = match decompressed.await {
+                Ok(decompressed) => decompressed,
+                // What could not be written tells more than that it could not be.
+                Err(error) => return Err(writer.broken().await.unwrap_or(error)),
+            };
             verify(layer, &self.blob.digest, &digest)?;
             drop(permits);
             self.size = size;

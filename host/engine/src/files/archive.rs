@@ -42,6 +42,7 @@ struct Opened {
     index: Index,
     /// Which file it was: device, inode, bytes, time of its last change.
     identity: (u64, u64, u64, i64, i64),
+    compressed: bool,
 }
 
 /// The new archive.
@@ -53,8 +54,6 @@ struct Staged {
     members: Index,
     file: Option<Arc<File>>,
     temporary: Option<PathBuf>,
-    /// A member was given up: there is a hole.
-    holes: bool,
 }
 
 impl Staged {
@@ -88,7 +87,7 @@ impl Opened {
         if sniff(&first[..most])? == Compression::None {
             let mut index = Index::read(source())?;
             index.shift(offset);
-            return Ok(Opened { index, file, identity });
+            return Ok(Opened { index, file, identity, compressed: false });
         }
         let mut expanded = unnamed(scratch)?;
         std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(|error| match error.kind() {
@@ -100,7 +99,7 @@ impl Opened {
         let size = expanded.metadata()?.len();
         let file = Arc::new(expanded);
         let index = Index::read(Positioned { file: file.clone(), offset: 0, end: size })?;
-        Ok(Opened { index, file, identity })
+        Ok(Opened { index, file, identity, compressed: true })
     }
 
     fn find(&self, name: &str) -> std::io::Result<Option<Located>> {
@@ -108,6 +107,9 @@ impl Opened {
         Ok(found.map(|(offset, size)| Located::Stretch { file: self.file.clone(), offset, size }))
     }
 }
+
+/// Bytes of a member: no layer is as large, and sums of sizes stay far from overflow.
+const LARGEST: u64 = 1 << 42;
 
 fn unnamed(scratch: &Path) -> std::io::Result<File> {
     tempfile::tempfile_in(scratch)
@@ -120,7 +122,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Archive {
     pub fn new(path: Option<PathBuf>, scratch: PathBuf) -> Self {
         Archive {
-            path,
+            // Where a link leads is replaced, not the link.
+            path: path.map(|path| std::fs::canonicalize(&path).unwrap_or(path)),
             scratch,
             before: Mutex::default(),
             nested: Mutex::default(),
@@ -265,6 +268,7 @@ impl Archive {
                 Some(bytes)
             }
         };
+        self.staging().map_err(|error| self.failed("write", path, &error))?;
         let mut staged = lock(&self.staged);
         let current = staged.documents.get(path).cloned().or(current);
         if current.as_deref() != expected {
@@ -279,16 +283,19 @@ impl Archive {
         let mut staged = lock(&self.staged);
         for path in paths {
             staged.documents.remove(path);
-            if staged.members.find(path).is_ok_and(|found| found.is_some()) {
-                staged.members.remove(path);
-                staged.holes = true;
-            }
+            staged.members.remove(path);
             staged.removed.insert(path.clone());
         }
         Ok(())
     }
 
     pub async fn writer(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Writer> {
+        if size.is_some_and(|size| size > LARGEST) {
+            return Err(Error::invalid(format!(
+                "write {}: {LARGEST} bytes are the most that dray puts into an archive",
+                self.shown(path).display()
+            )));
+        }
         let mut tail = self.tail.clone().lock_owned().await;
         let start = *tail;
         let file = self.staging().map_err(|error| self.failed("write", path, &error))?;
@@ -299,21 +306,17 @@ impl Archive {
             }
             None => Some(tail),
         };
-        let append = Append {
-            archive: self.clone(),
-            name: path.into(),
-            file,
-            start,
-            written: 0,
-            size,
-            tail,
-            kept: false,
-        };
+        let append = Append { archive: self.clone(), name: path.into(), file, start, written: 0, size, tail };
         Ok(Writer::start(Target::Append(append), self.shown(path)))
     }
 
     /// The file of the new archive.
     fn staging(&self) -> std::io::Result<Arc<File>> {
+        if self.before()?.is_some_and(|before| before.compressed) {
+            return Err(malformed(
+                "it is compressed, and dray adds to plain archives alone: choose another file",
+            ));
+        }
         let mut staged = lock(&self.staged);
         if let Some(file) = &staged.file {
             return Ok(file.clone());
@@ -340,6 +343,12 @@ impl Archive {
         }
         let seal = || {
             let before = self.before()?;
+            let mut staged = self.completed(before.as_deref())?;
+            let (Some(file), Some(temporary)) = (&staged.file, &staged.temporary) else { return Ok(()) };
+            file.sync_all()?;
+            // Every dray that writes this folder holds this lock while it compares and renames.
+            let folder = File::open(parent(path))?;
+            folder.lock()?;
             let now = match File::open(path) {
                 Ok(file) => Some(identity(&file)?),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -348,14 +357,14 @@ impl Archive {
             if now != before.as_ref().map(|before| before.identity) {
                 return Err(std::io::Error::other("somebody else wrote it meanwhile: run it again"));
             }
-            let mut staged = self.completed(before.as_deref())?;
-            let (Some(file), Some(temporary)) = (&staged.file, &staged.temporary) else { return Ok(()) };
-            file.sync_all()?;
+            if path.exists() {
+                file.set_permissions(std::fs::metadata(path)?.permissions())?;
+            }
             std::fs::rename(temporary, path)?;
             staged.temporary = None;
             *lock(&self.before) = None;
             lock(&self.nested).clear();
-            File::open(parent(path))?.sync_all()
+            folder.sync_all()
         };
         seal().map_err(|error| self.failed("write", "", &error))
     }
@@ -373,10 +382,20 @@ impl Archive {
     /// The new archive with all that belongs into it; another one may be begun.
     fn completed(&self, before: Option<&Opened>) -> std::io::Result<Staged> {
         self.staging()?;
-        let mut tail = self.tail.try_lock().map_err(|_| malformed("a member is still being written"))?;
+        // A member that was given up may still be on its way out.
+        let mut tail = self.tail.blocking_lock();
         let mut staged = std::mem::take(&mut *lock(&self.staged));
         let mut end = std::mem::take(&mut *tail);
-        if staged.holes {
+        let replaced: Vec<String> = staged.documents.keys().cloned().collect();
+        for name in replaced {
+            staged.members.remove(&name);
+        }
+        let mut whole = 0;
+        for name in staged.members.names() {
+            whole += staged.members.find(name)?.map_or(0, |(_, size)| BLOCK + size + padding(size));
+        }
+        // Where something was given up or written twice, there is a hole.
+        if whole != end {
             let (file, temporary) = self.fresh()?;
             let file = Arc::new(file);
             let mut compact = Staged::default();
@@ -463,7 +482,6 @@ pub(super) struct Append {
     size: Option<u64>,
     /// Held while its size is not known.
     tail: Option<OwnedMutexGuard<u64>>,
-    kept: bool,
 }
 
 impl Append {
@@ -487,16 +505,6 @@ impl Append {
         let mut staged = lock(&self.archive.staged);
         staged.removed.remove(&self.name);
         staged.members.insert(&self.name, self.start + BLOCK, self.written);
-        self.kept = true;
-        drop(staged);
         Ok(())
-    }
-}
-
-impl Drop for Append {
-    fn drop(&mut self) {
-        if !self.kept {
-            lock(&self.archive.staged).holes = true;
-        }
     }
 }

@@ -123,7 +123,7 @@ impl Root {
                     return Err(too_long(&shown));
                 }
                 let mut bytes = vec![0; length as usize];
-                file.read_exact_at(&mut bytes, start + offset)
+                file.read_exact_at(&mut bytes, start.saturating_add(offset))
                     .map_err(|error| failed("read", &shown, &error))?;
                 bytes
             }
@@ -211,7 +211,8 @@ impl Root {
                 receiver
             }
             Located::Stretch { file, offset: start, size } => {
-                let length = length.unwrap_or(u64::MAX).min(size.saturating_sub(offset));
+                let offset = offset.min(size);
+                let length = length.unwrap_or(u64::MAX).min(size - offset);
                 stream(Positioned { file, offset: start + offset, end: start + offset + length }, shown)
             }
         })

@@ -48,8 +48,13 @@ async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     assert_eq!(root.stat("blobs/a").unwrap(), Some(2));
     let writer = root.writer("blobs/b", None).await.unwrap();
     writer.write(Bytes::from_static(b"12")).await;
-    writer.give_up().await;
+    writer.broken().await;
     assert_eq!(root.entries("blobs").unwrap().len(), 1);
+}
+
+async fn seal(root: &Arc<Root>) -> Result<()> {
+    let root = root.clone();
+    tokio::task::spawn_blocking(move || root.seal()).await.unwrap()
 }
 
 async fn put(root: &Root, path: &str, size: Option<u64>, content: &'static [u8]) {
@@ -62,24 +67,26 @@ async fn put(root: &Root, path: &str, size: Option<u64>, content: &'static [u8])
 async fn an_archive_appears_when_it_is_sealed_and_keeps_what_was_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
-    let root = Root::archive(&path, folder.path());
+    let root = Arc::new(Root::archive(&path, folder.path()));
     put(&root, "sized", Some(3), b"123").await;
     put(&root, "unsized", None, b"12345").await;
     let given_up = root.writer("given-up", Some(1000)).await.unwrap();
     given_up.write(Bytes::from_static(b"x")).await;
-    given_up.give_up().await;
+    given_up.broken().await;
     root.replace("folder/document", None, b"{}").unwrap();
     assert!(!path.exists());
     assert_eq!(root.read("unsized", 1, Some(2)).unwrap(), b"23");
-    root.seal().unwrap();
+    seal(&root).await.unwrap();
 
-    let root = Root::archive(&path, folder.path());
+    let root = Arc::new(Root::archive(&path, folder.path()));
     let names = |path| root.entries(path).unwrap().into_iter().map(|entry| entry.name).collect::<Vec<_>>();
     assert_eq!(names(""), ["folder", "sized", "unsized"]);
     assert!(path.metadata().unwrap().len() < 6 * 1024);
     put(&root, "sized", Some(2), b"ab").await;
+    // Written twice, it is there once.
+    put(&root, "sized", None, b"ab").await;
     root.remove(&["unsized".into()]).unwrap();
-    root.seal().unwrap();
+    seal(&root).await.unwrap();
     assert_eq!(root.read("sized", 0, None).unwrap(), b"ab");
     assert_eq!(root.read("folder/document", 0, None).unwrap(), b"{}");
     assert_eq!(root.stat("unsized").unwrap(), None);
@@ -97,12 +104,13 @@ async fn an_archive_appears_when_it_is_sealed_and_keeps_what_was_in_it() {
 async fn of_two_writers_of_an_archive_one_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.tar");
-    let (one, other) = (Root::archive(&path, folder.path()), Root::archive(&path, folder.path()));
+    let open = || Arc::new(Root::archive(&path, folder.path()));
+    let (one, other) = (open(), open());
     for root in [&one, &other] {
         root.replace("document", None, b"{}").unwrap();
     }
-    one.seal().unwrap();
-    assert!(other.seal().unwrap_err().text.contains("somebody else wrote it"));
+    seal(&one).await.unwrap();
+    assert!(seal(&other).await.unwrap_err().text.contains("somebody else wrote it"));
     drop(other);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -62,6 +62,12 @@ impl Writer {
         }
     }
 
+    /// Gives it up; what went wrong with writing, if anything did.
+    pub async fn broken(self) -> Option<Error> {
+        drop(self.sender);
+        self.thread.await.ok()?.err()
+    }
+
     /// Makes the file appear, synced to the disk.
     pub async fn keep(self) -> Result<()> {
         drop(self.sender);
@@ -69,12 +75,5 @@ impl Writer {
         let target = self.thread.await.map_err(lost)??;
         let kept = tokio::task::spawn_blocking(move || target.keep()).await.map_err(lost)?;
         kept.map_err(|error| failed("write", &self.shown, &error))
-    }
-
-    /// Leaves nothing of it.
-    #[cfg(test)]
-    pub async fn give_up(self) {
-        drop(self.sender);
-        drop(self.thread.await);
     }
 }

@@ -241,7 +241,13 @@ impl sink::Guest for DockerArchive {
                 Some(bytes) => saved::items(&location, bytes)?,
                 None => Vec::new(),
             };
-            saved::add(&mut items, saved::item(&manifest)?, name.as_deref());
+            let item = saved::item(&manifest)?;
+            if name.is_none() && items.iter().any(|other| other.config != item.config) {
+                return Err(Error::Invalid(format!(
+                    "{location} holds another image, so this one needs a name: docker-archive:{location}:NAME:TAG"
+                )));
+            }
+            saved::add(&mut items, item, name.as_deref());
             // Items always serialise.
             let bytes = serde_json::to_vec(&items).unwrap_or_default();
             if files::replace(MANIFEST, current.as_deref(), &bytes)? {

@@ -264,14 +264,15 @@ pub fn item(manifest: &Manifest) -> Result<Item, Error> {
 /// Adds an image under a name, which is taken away from the image that had it.
 pub fn add(items: &mut Vec<Item>, item: Item, name: Option<&str>) {
     if let Some(name) = name {
-        for other in items.iter_mut() {
+        // An image that was there for the sake of this name alone goes.
+        items.retain_mut(|other| {
+            let named = !other.repo_tags.is_empty();
             other.repo_tags.retain(|other| {
                 let (repository, tag) = tagged(other);
                 format!("{repository}:{tag}") != name
             });
-        }
-        // What was there for the sake of this name alone goes.
-        items.retain(|other| !other.repo_tags.is_empty() || other.config == item.config);
+            !named || !other.repo_tags.is_empty() || other.config == item.config
+        });
     }
     let at = match items.iter().position(|other| other.config == item.config) {
         Some(at) => at,
@@ -302,12 +303,17 @@ mod tests {
 
     #[test]
     fn a_name_moves_and_what_it_leaves_goes() {
-        let mut items = vec![image("a", &["nginx:1", "nginx:2"]), image("b", &["r.example/x:1"])];
+        let mut items =
+            vec![image("a", &["nginx:1", "nginx:2"]), image("b", &["r.example/x:1"]), image("unnamed", &[])];
         add(&mut items, image("c", &[]), Some("docker.io/library/nginx:1"));
         add(&mut items, image("a", &[]), Some("r.example/x:1"));
         assert_eq!(
             items,
-            [image("a", &["nginx:2", "r.example/x:1"]), image("c", &["docker.io/library/nginx:1"])]
+            [
+                image("a", &["nginx:2", "r.example/x:1"]),
+                image("unnamed", &[]),
+                image("c", &["docker.io/library/nginx:1"])
+            ]
         );
     }
 
