@@ -24,7 +24,8 @@ Places are named by references:
   docker-archive:FILE[:NAME:TAG|:@N]             a tar file as docker save writes it
   docker-daemon:NAME[:TAG]                       the images of Docker's daemon (DOCKER_HOST)
   registry-storage:[FOLDER]REPOSITORY[:TAG]      the storage of a distribution registry
-  dir:PATH                                       one image, as skopeo writes it";
+  dir:PATH                                       one image, as skopeo writes it
+  tarball:FILE[:FILE...]                         an image made from tar files, only to be read";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all well; 1 something failed; 2 the command line or the policy is wrong; \
