@@ -23,6 +23,16 @@ pub fn has(program: &str) -> bool {
     there
 }
 
+/// Whether daemons can be started. Where they cannot, the test is left out, as above.
+pub fn is_root() -> bool {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
+    assert!(root || std::env::var_os("DRAY_TEST_ALL").is_none(), "only root can start daemons");
+    if !root {
+        eprintln!("left out: only root can start daemons");
+    }
+    root
+}
+
 /// A folder of a test, with a home of its own.
 pub struct World {
     folder: TempDir,
