@@ -43,6 +43,8 @@ pub(crate) async fn pairs(
             let written = &mut spot.written.rest;
             if written.contains(&source.spot.repository) {
                 *written = written.replace(&source.spot.repository, &repository);
+            } else if written == "*" {
+                written.clone_from(&repository);
             } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
                 // The reference names the place as a whole.
                 *written = format!("{written}:{repository}");
