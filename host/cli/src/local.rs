@@ -1,7 +1,7 @@
 //! What dray finds on this machine: temporary folders, the journal, Docker's daemon.
 
 use dray_engine::{
-    Error, Journal, Kind, Local,
+    Error, Kind, LazyJournal, Local,
     http::{Daemon, Plain, RegistrySettings, TlsSettings},
 };
 use std::{collections::HashMap, env, path::PathBuf};
@@ -13,18 +13,12 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where things are kept. Without a journal dray works, and says so.
+/// Where things are kept.
 pub fn local() -> Local {
     let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let state = set("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| env::home_dir().map(|home| home.join(".local/state")));
-    let journal = state.and_then(|state| match Journal::open(&state.join("dray/journal.db")) {
-        Ok(journal) => Some(journal),
-        Err(error) => {
-            tracing::warn!(help = error.help, "failed to {error}; going on without it");
-            None
-        }
-    });
+    let journal = LazyJournal::new(state.map(|state| state.join("dray/journal.db")));
     Local { scratch, known: HashMap::new(), journal }
 }
 

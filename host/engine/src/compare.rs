@@ -223,8 +223,12 @@ pub(crate) async fn compare(
             .context(|| format!("resolve {to}"))?
             .map(|(there, _)| There::Content(there.digest)),
     };
-    let converted = match (&destination.place.local.journal, form.is_any() && abilities.holds.is_none()) {
-        (Some(journal), false) => {
+    let journal = match form.is_any() && abilities.holds.is_none() {
+        true => None,
+        false => destination.place.local.journal.get(),
+    };
+    let converted = match journal {
+        Some(journal) => {
             let of = Conversion::new(
                 &descriptor.digest,
                 form,
@@ -236,7 +240,7 @@ pub(crate) async fn compare(
                 None
             })
         }
-        _ => None,
+        None => None,
     };
     let mut planned = PlannedCopy {
         copy: Copy {

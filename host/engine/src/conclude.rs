@@ -1,10 +1,10 @@
 //! The end of a run: archives appear, daemons get their images, the journal is told.
 
-use crate::{Error, Event, Kind, Observer, Place, Result, journal::Conversion};
+use crate::{Error, Event, Kind, Observer, Place, Result, journal::Conversion, lock};
 use dray_core::{Action, Report};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 /// What is left to do when the last image is through.
@@ -24,10 +24,6 @@ pub(crate) struct Learnt {
     pub tag: Option<String>,
     /// What the place must tell; none: it tells something of its own making.
     pub expected: Option<String>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Endings {
@@ -70,7 +66,7 @@ impl Endings {
         }
         let learnt = std::mem::take(&mut *lock(&self.learnt));
         for Learnt { of, place, repository, tag, expected } in learnt {
-            let Some(journal) = &place.local.journal else { continue };
+            let Some(journal) = place.local.journal.get() else { continue };
             if left.contains(&place.key()) {
                 continue;
             }

@@ -1,11 +1,11 @@
 //! What outlives a run: a SQLite database in the user's state folder. A run works without it.
 
-use crate::{Error, Place, Result};
+use crate::{Error, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
-    path::Path,
-    sync::{Mutex, MutexGuard},
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, OnceLock},
     time::Duration,
 };
 
@@ -14,6 +14,31 @@ const VERSION: i64 = 1;
 
 /// Facts that a later run can use.
 pub struct Journal(Mutex<Connection>);
+
+/// A journal that is opened when it is first asked: most commands never do. One that cannot be
+/// opened is told once, and done without.
+pub struct LazyJournal {
+    path: Option<PathBuf>,
+    opened: OnceLock<Option<Journal>>,
+}
+
+impl LazyJournal {
+    /// The journal in a file; none: no journal.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        LazyJournal { path, opened: OnceLock::new() }
+    }
+
+    pub(crate) fn get(&self) -> Option<&Journal> {
+        let open = || match Journal::open(self.path.as_ref()?) {
+            Ok(journal) => Some(journal),
+            Err(error) => {
+                tracing::warn!(help = error.help, "failed to {error}; going on without it");
+                None
+            }
+        };
+        self.opened.get_or_init(open).as_ref()
+    }
+}
 
 /// What was made of a source, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -89,7 +114,7 @@ impl Journal {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.0)
     }
 
     /// What the destination told of itself after a conversion: a digest, or a mark.

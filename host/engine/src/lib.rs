@@ -32,7 +32,7 @@ pub use copy::{CopyRequest, plan_copy};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Observer};
 pub use image::{Image, list_tags};
-pub use journal::Journal;
+pub use journal::{Journal, LazyJournal};
 pub use place::{Local, Place, Places};
 pub use planner::plan;
 pub use run::{Run, RunOptions};
@@ -41,3 +41,8 @@ pub use secret::Secret;
 /// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
 /// Registries must take manifests of 4 MiB (distribution specification, 4.4).
 pub const DOCUMENT_LIMIT: usize = 8 << 20;
+
+/// Locks, also where a panic left the lock behind: what it guards is never half changed.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}

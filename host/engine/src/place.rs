@@ -1,7 +1,7 @@
 //! Places: opened sources and destinations.
 
 use crate::{
-    Error, Journal, Kind, Result,
+    Error, Kind, LazyJournal, Result,
     files::Root,
     http::{Client, Download, PlaceHttp, feed, pair, upload},
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
@@ -185,8 +185,8 @@ pub struct Local {
     pub scratch: PathBuf,
     /// Folders that transports know by name.
     pub known: HashMap<String, PathBuf>,
-    /// What earlier runs learnt.
-    pub journal: Option<Journal>,
+    /// File of what earlier runs learnt, opened when it is asked; none: there is none.
+    pub journal: LazyJournal,
 }
 
 /// The places of a run: each is opened once.

@@ -7,6 +7,7 @@ use crate::{
     error::Context,
     graph::{read_manifest, referrers},
     journal::Conversion,
+    lock,
     plugin::{Abilities, Finish, Incoming, Naming},
     transfer::{Payload, Side, transfer},
 };
@@ -82,10 +83,6 @@ impl Shared {
     pub fn layer(&self, key: Recompressed) -> Brought {
         lock(&self.layers).entry(key).or_default().clone()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Run {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     DOCUMENT_LIMIT, Error, Result,
     decode::{Plain, sniff},
+    lock,
     tar::{BLOCK, END, Index, header, malformed, padding},
 };
 use dray_core::Compression;
@@ -18,7 +19,7 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 use tokio::sync::OwnedMutexGuard;
 
@@ -113,10 +114,6 @@ const LARGEST: u64 = 1 << 42;
 
 fn unnamed(scratch: &Path) -> std::io::Result<File> {
     tempfile::tempfile_in(scratch)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Archive {

@@ -7,7 +7,7 @@ use super::{
     settings::{Daemon, Plain, RegistrySettings},
 };
 use crate::{
-    Error, Kind, Result,
+    Error, Kind, Result, lock,
     pace::Pace,
     plugin::{Access, Credential, Key},
 };
@@ -54,10 +54,6 @@ impl Known {
             repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
         })
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Host {
