@@ -19,7 +19,53 @@ pub fn local() -> Local {
     let state = set("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| env::home_dir().map(|home| home.join(".local/state")));
     let journal = LazyJournal::new(state.map(|state| state.join("dray/journal.db")));
-    Local { scratch, known: HashMap::new(), journal }
+    let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);
+    Local { scratch, known, journal }
+}
+
+/// What of storage.conf dray asks for (containers-storage.conf(5)).
+#[derive(Default, serde::Deserialize)]
+struct StorageConf {
+    #[serde(default)]
+    storage: Storage,
+}
+
+#[derive(Default, serde::Deserialize)]
+struct Storage {
+    graphroot: Option<PathBuf>,
+    rootless_storage_path: Option<String>,
+}
+
+/// Where podman and its kin keep images: root's store, or the user's own.
+fn containers_storage() -> PathBuf {
+    let root = rustix::process::geteuid().is_root();
+    let home = env::home_dir().unwrap_or_default();
+    let configured = |folder: &str, name: &str| set(folder).map_or_else(|| home.join(name), PathBuf::from);
+    let user = configured("XDG_CONFIG_HOME", ".config").join("containers/storage.conf");
+    // The last one that says something wins; `graphroot` of the system's files is root's store.
+    let files = match set("CONTAINERS_STORAGE_CONF") {
+        Some(file) => vec![(PathBuf::from(file), true)],
+        None => vec![
+            ("/usr/share/containers/storage.conf".into(), root),
+            ("/etc/containers/storage.conf".into(), root),
+            (user, !root),
+        ],
+    };
+    // A file that is not there or not readable says nothing, as it does for podman.
+    let read = |file: &PathBuf| toml::from_str::<StorageConf>(&std::fs::read_to_string(file).ok()?).ok();
+    let mut found = None;
+    for (file, own) in files {
+        let Some(StorageConf { storage }) = read(&file) else { continue };
+        let path = storage.rootless_storage_path.filter(|_| !root).map(|path| {
+            let user = rustix::process::getuid().as_raw().to_string();
+            PathBuf::from(path.replace("$HOME", &home.to_string_lossy()).replace("$UID", &user))
+        });
+        found = path.or(storage.graphroot.filter(|_| own)).or(found);
+    }
+    found.unwrap_or_else(|| match root {
+        true => PathBuf::from("/var/lib/containers/storage"),
+        false => configured("XDG_DATA_HOME", ".local/share").join("containers/storage"),
+    })
 }
 
 /// How Docker's own tools find the daemon: DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH (docker(1)).

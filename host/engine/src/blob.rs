@@ -1,7 +1,7 @@
 //! Reading a blob: its segments in order, counted and hashed, taken up again where they broke.
 
 use crate::{
-    Error, Place, Result,
+    Error, Kind, Place, Result,
     files::pump,
     http::{Backoff, Download},
     pace::Pace,
@@ -201,17 +201,26 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
             })?;
             Download::open(http, request, from).await.map(Stream::Http)
         }
+        Segment::Unpacked { folder, recipe, .. } => {
+            let files = place
+                .files
+                .as_ref()
+                .ok_or_else(|| Error::invalid(format!("read {folder}: {} has no files", place.location)))?;
+            files.layer(recipe, folder, from).map(Stream::File)
+        }
     }
 }
 
 /// Passes a blob through work that blocks, on a thread of its own. The blob is verified, even if
-/// the work does not want all of it.
+/// the work does not want all of it. `passed` hears of its bytes.
 ///
 /// # Errors
-/// The source's, or those of the work.
+/// The source's, or those of the work, which is called `doing`.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
     pace: Option<&Pace>,
+    doing: &str,
+    passed: impl Fn(u64),
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = mpsc::channel(4);
@@ -223,6 +232,7 @@ pub(crate) async fn through<T: Send + 'static>(
                 if let Some(pace) = pace {
                     pace.pass(chunk.len()).await;
                 }
+                passed(chunk.len() as u64);
                 wanted = wanted && sender.send(Ok(chunk)).await.is_ok();
             }
             Ok(None) => break,
@@ -234,8 +244,11 @@ pub(crate) async fn through<T: Send + 'static>(
         }
     }
     drop(sender);
-    let done = working.await.map_err(|error| Error::invalid(format!("convert: {error}")))?;
-    done.map_err(|error| Error::invalid(format!("decompress it: {error}")))
+    let done = working.await.map_err(|error| Error::invalid(format!("{doing}: {error}")))?;
+    done.map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Error::new(Kind::Denied, format!("{doing}: {error}")),
+        _ => Error::invalid(format!("{doing}: {error}")),
+    })
 }
 
 /// Chunks as a stream of bytes.

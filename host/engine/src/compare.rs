@@ -10,8 +10,8 @@ use crate::{
     plugin::Naming,
 };
 use dray_core::{
-    Action, Children, Copy, Descriptor, Digest, Endpoint, Form, Manifest, Platform, Reason, media_type,
-    policy::IndexMode, select, trim,
+    Action, Children, Compression, Copy, Descriptor, Digest, Endpoint, Form, Manifest, Platform, Reason,
+    media_type, policy::IndexMode, select, trim,
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -178,7 +178,11 @@ pub(crate) async fn compare(
     let abilities = destination.place.abilities().await?;
     let many = abilities.many;
     let shown = destination.written.to_string();
-    let mut form = needed(&descriptor, abilities.holds.as_ref(), wanted.form, &shown)?;
+    let mut asked = wanted.form;
+    if asked.compression.is_none() && source.place.unpacks().await? {
+        asked.compression = Some(Compression::None);
+    }
+    let mut form = needed(&descriptor, abilities.holds.as_ref(), asked, &shown)?;
     let mut manifest = manifest;
     if !form.is_any() {
         let read = match manifest {

@@ -8,7 +8,7 @@ use crate::{
     decode::Plain,
     error::Context,
     graph::{read_blob, read_manifest},
-    plugin::{Holdings, Incoming, Naming},
+    plugin::{Holdings, Incoming, Naming, Segment},
     run::{DEPTH, Job},
     transfer::{AT_ONCE, Payload, Side, transfer},
 };
@@ -35,7 +35,7 @@ pub(crate) fn needed(
     destination: &str,
 ) -> Result<Form> {
     let mut form = asked;
-    let Some(Holdings { manifests, plain }) = holds else { return Ok(form) };
+    let Some(Holdings { manifests, plain, .. }) = holds else { return Ok(form) };
     let index = media_type::is_index(&descriptor.media_type);
     let fitting = manifests.iter().filter(|held| media_type::is_index(held) == index);
     let formats: Vec<Format> = fitting.filter_map(|held| Format::of(held)).collect();
@@ -194,6 +194,8 @@ impl Job {
         format: Format,
         form: Form,
     ) -> Result<Descriptor> {
+        let unpacked = self.as_unpacked(layer, diff_id, format).await?;
+        let layer = unpacked.as_ref().unwrap_or(layer);
         let now = layer_compression(&layer.media_type).ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("convert a layer of the type {}", layer.media_type))
         })?;
@@ -221,6 +223,26 @@ impl Job {
         let (digest, size) =
             once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone();
         Ok(Descriptor::new(media_type, digest, size))
+    }
+
+    /// A layer as its place has it, where that is not as the manifest says.
+    async fn as_unpacked(
+        &self,
+        layer: &Descriptor,
+        diff_id: &Digest,
+        format: Format,
+    ) -> Result<Option<Descriptor>> {
+        let (place, repository) = &self.source;
+        let media_type = format.layer(Compression::None).filter(|_| layer.digest != *diff_id);
+        let Some(media_type) = media_type else { return Ok(None) };
+        if !place.unpacks().await? {
+            return Ok(None);
+        }
+        let plain = Descriptor::new(media_type, diff_id.clone(), 0);
+        Ok(match &place.transport.locate(place, repository, &plain).await?[..] {
+            [Segment::Unpacked { size, .. }] => Some(Descriptor { size: *size, ..plain }),
+            _ => None,
+        })
     }
 
     async fn recompress(
@@ -266,11 +288,17 @@ impl Job {
         let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
         let _permits = crate::http::pair(source.place.http.as_ref(), None).await;
         let pace = source.place.http.as_ref().and_then(|http| http.pace());
-        let spooled = through(&mut reader, pace, move |bytes| {
-            let mut file = tempfile::tempfile_in(&scratch)?;
-            let plain = compress(bytes, &mut file, wanted)?;
-            Ok((file, plain))
-        });
+        let spooled = through(
+            &mut reader,
+            pace,
+            "decompress it",
+            |_| {},
+            move |bytes| {
+                let mut file = tempfile::tempfile_in(&scratch)?;
+                let plain = compress(bytes, &mut file, wanted)?;
+                Ok((file, plain))
+            },
+        );
         let (file, (plain, digest, size)) =
             spooled.await.context(|| format!("convert the layer {}", layer.digest.short()))?;
         verify(layer, diff_id, &plain)?;

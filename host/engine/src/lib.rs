@@ -25,6 +25,7 @@ mod run;
 mod secret;
 pub mod tar;
 mod transfer;
+mod unpacked;
 
 pub use bind::{BoundRule, bind};
 pub use compare::{ImageChoice, Planned, PlannedCopy};
@@ -37,6 +38,7 @@ pub use place::{Local, Place, Places};
 pub use planner::plan;
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
+pub use unpacked::Unpacked;
 
 /// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
 /// Registries must take manifests of 4 MiB (distribution specification, 4.4).

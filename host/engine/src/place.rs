@@ -46,6 +46,16 @@ impl Place {
         self.abilities.get_or_try_init(|| self.transport.able(self)).await.cloned()
     }
 
+    /// Whether its layers can be read as plain tars alone.
+    pub(crate) async fn unpacks(self: &Arc<Self>) -> Result<bool> {
+        match self.abilities().await {
+            Ok(abilities) => Ok(abilities.holds.is_some_and(|holds| holds.unpacked)),
+            // It can only be read.
+            Err(error) if error.kind == Kind::Unsupported => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn parts(&self, doing: &str) -> Result<(&PlaceHttp, Arc<Root>)> {
         match (&self.http, &self.files) {
             (Some(http), Some(files)) => Ok((http, files.clone())),

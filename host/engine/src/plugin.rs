@@ -1,6 +1,6 @@
 //! What plugins are to the engine: the vocabulary of `wit/` as traits.
 
-use crate::{Place, Result, Secret};
+use crate::{Place, Result, Secret, Unpacked};
 use bytes::Bytes;
 use dray_core::{Descriptor, Digest};
 use futures_util::future::BoxFuture;
@@ -59,6 +59,15 @@ pub enum Segment {
     },
     /// The body of an answer.
     Http(Request),
+    /// The tar of a layer that was unpacked, whatever compression the blob's type tells of.
+    Unpacked {
+        /// Folder of its files, relative to the place's root.
+        folder: String,
+        /// What tar-split recorded of it.
+        recipe: String,
+        /// Bytes of the tar.
+        size: u64,
+    },
 }
 
 /// What the files of a place are.
@@ -133,6 +142,9 @@ pub struct Holdings {
     pub manifests: Vec<String>,
     /// Layers are plain tar.
     pub plain: bool,
+    /// Layers are unpacked when they are stored: manifests stay as they are, and what can be read
+    /// again are plain tars.
+    pub unpacked: bool,
 }
 
 /// A blob that is to be stored.
@@ -162,6 +174,8 @@ pub enum Step {
     },
     /// The blob becomes a file.
     Write(String),
+    /// The blob is a layer, and is unpacked into a folder.
+    Unpack(String),
     /// It is there.
     Finished(Finish),
 }
@@ -184,6 +198,8 @@ pub enum Outcome {
     Response(Response),
     /// The file is there.
     Written,
+    /// The folder is there.
+    Unpacked(Unpacked),
     /// The step broke.
     Interrupted(String),
 }

@@ -1,7 +1,7 @@
 //! Bringing one blob from a place to another.
 
 use crate::{
-    Error, Event, Observer, Place, Result,
+    Error, Event, Kind, Observer, Place, Result,
     blob::{BlobReader, through},
     convert::verify,
     decode::Plain,
@@ -113,6 +113,7 @@ impl Transfer<'_> {
                 Step::Ask(request) => self.ask(request).await,
                 Step::Send { request, offset, length } => self.send(request, *offset, *length).await,
                 Step::Write(path) => self.write(path).await,
+                Step::Unpack(path) => self.unpack(path).await,
             };
             last = Some(match outcome {
                 Ok(outcome) => outcome,
@@ -126,7 +127,7 @@ impl Transfer<'_> {
             state = Some(turn.state);
         }
         Err(Error::new(
-            crate::Kind::Plugin,
+            Kind::Plugin,
             format!(
                 "store it: the transport {} did not come to an end in {STEPS} steps",
                 place.transport.name()
@@ -139,7 +140,11 @@ impl Transfer<'_> {
         let Side { place, repository } = self.destination;
         let segments = place.transport.locate(place, repository, self.blob).await?;
         let unknown = || Error::invalid(format!("learn the size of {} at the destination", self.blob.digest));
-        let [Segment::File { path, offset: 0, length: None }] = &segments[..] else { return Err(unknown()) };
+        let path = match &segments[..] {
+            [Segment::File { path, offset: 0, length: None }] => path,
+            [Segment::Unpacked { size, .. }] => return Ok(*size),
+            _ => return Err(unknown()),
+        };
         let files = place.files.as_ref().ok_or_else(unknown)?;
         files.stat(path)?.ok_or_else(unknown)
     }
@@ -165,7 +170,7 @@ impl Transfer<'_> {
             self.begun += 1;
             if self.begun > BEGINNINGS {
                 let text = format!("send it: the destination lost it {BEGINNINGS} times");
-                return Err(Error::new(crate::Kind::Invalid, text));
+                return Err(Error::new(Kind::Invalid, text));
             }
         }
         if offset == 0 && self.sent > 0 {
@@ -184,22 +189,19 @@ impl Transfer<'_> {
             }
         }
         if reader.position() != offset {
-            return Err(Error::new(
-                crate::Kind::Plugin,
-                format!("send from byte {offset}: no such place to begin"),
-            ));
+            return Err(Error::new(Kind::Plugin, format!("send from byte {offset}: no such place to begin")));
         }
         Ok(reader)
     }
 
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
         if matches!(self.payload, Payload::Plain(_)) {
-            return Err(Error::new(crate::Kind::Plugin, "send a blob whose size is not known"));
+            return Err(Error::new(Kind::Plugin, "send a blob whose size is not known"));
         }
         let size = self.blob.size;
         let end = length.map_or(size, |length| offset.saturating_add(length));
         if end > size || offset > end {
-            return Err(Error::new(crate::Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
+            return Err(Error::new(Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
         }
         let destination = self.destination.place.clone();
         let http = destination
@@ -253,21 +255,24 @@ impl Transfer<'_> {
         if let Payload::Plain(layer) = self.payload {
             let writer = files.writer(path, None).await?;
             let mut feed = writer.feeder();
-            let decompressed =
-                through(&mut reader, source.http.as_ref().and_then(|http| http.pace()), move |bytes| {
-                    let mut plain = Plain::new(bytes)?;
-                    let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
-                    let mut size = 0;
-                    loop {
-                        let mut chunk = Vec::with_capacity(CHUNK);
-                        if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
-                            return Ok((hasher.finish(), size));
-                        }
-                        hasher.update(&chunk);
-                        size += chunk.len() as u64;
-                        feed(chunk.into())?;
+            self.observer.event(Event::Expected(layer.size));
+            let observer = self.observer;
+            let passed = |bytes| observer.event(Event::Sent(bytes));
+            let pace = source.http.as_ref().and_then(|http| http.pace());
+            let decompressed = through(&mut reader, pace, "decompress it", passed, move |bytes| {
+                let mut plain = Plain::new(bytes)?;
+                let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+                let mut size = 0;
+                loop {
+                    let mut chunk = Vec::with_capacity(CHUNK);
+                    if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+                        return Ok((hasher.finish(), size));
                     }
-                });
+                    hasher.update(&chunk);
+                    size += chunk.len() as u64;
+                    feed(chunk.into())?;
+                }
+            });
             let (digest, size) = match decompressed.await {
                 Ok(decompressed) => decompressed,
                 // What could not be written tells more than that it could not be.
@@ -276,8 +281,6 @@ impl Transfer<'_> {
             verify(layer, &self.blob.digest, &digest)?;
             drop(permits);
             self.size = size;
-            self.observer.event(Event::Expected(layer.size));
-            self.observer.event(Event::Sent(layer.size));
             writer.keep().await?;
             return Ok(Outcome::Written);
         }
@@ -296,5 +299,41 @@ impl Transfer<'_> {
         drop(permits);
         writer.keep().await?;
         Ok(Outcome::Written)
+    }
+
+    /// The blob is verified before the folder appears.
+    async fn unpack(&mut self, path: &str) -> Result<Outcome> {
+        let place = self.destination.place;
+        let files = place.files.clone();
+        let files = files
+            .ok_or_else(|| Error::invalid(format!("unpack to {path}: {} has no files", place.location)))?;
+        let source = self.source.place.clone();
+        let _turn = match self.payload {
+            // Its bringer has one.
+            Payload::Local(_) => None,
+            Payload::Blob(_) | Payload::Plain(_) => Some(AT_ONCE.acquire().await),
+        };
+        if let Payload::Plain(layer) = self.payload {
+            self.observer.event(Event::Expected(layer.size));
+        }
+        let mut reader = self.reader(0).await?;
+        let permits = pair(source.http.as_ref(), None).await;
+        let (observer, folder) = (self.observer, path.to_owned());
+        let passed = |bytes| observer.event(Event::Sent(bytes));
+        let pace = source.http.as_ref().and_then(|http| http.pace());
+        let unpacking =
+            through(&mut reader, pace, "unpack it", passed, move |bytes| files.unpack(&folder, bytes));
+        let staged = unpacking.await.map_err(|error| match error.kind {
+            Kind::Denied => error.help("unpacking gives files their owners, which only root may: run dray as root, or copy to docker-archive: and load that"),
+            _ => error,
+        })?;
+        drop(permits);
+        if let Payload::Plain(layer) = self.payload {
+            verify(layer, &self.blob.digest, &staged.layer.digest)?;
+            self.size = staged.layer.size;
+        }
+        let kept = tokio::task::spawn_blocking(move || staged.keep()).await;
+        let kept = kept.map_err(|error| Error::invalid(format!("unpack it: {error}")))?;
+        kept.map(Outcome::Unpacked).map_err(|error| Error::invalid(format!("unpack it: {error}")))
     }
 }

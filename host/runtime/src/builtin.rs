@@ -20,12 +20,13 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 13] = [
+pub(crate) static BUILTINS: [Builtin; 14] = [
     builtin!("docker", Role::Transport, &["docker"]),
     builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
     builtin!("docker-archive", Role::Transport, &["docker-archive", "docker-daemon"]),
     builtin!("registry-storage", Role::Transport, &["registry-storage"]),
+    builtin!("containers-storage", Role::Transport, &["containers-storage"]),
     builtin!("tarball", Role::Transport, &["tarball"]),
     builtin!("docker-config", Role::Auth, &[]),
     builtin!("static", Role::Auth, &[]),

@@ -1,9 +1,13 @@
 //! Between the contract's vocabulary and the engine's.
 
-use crate::bindings::{guest, host::types};
+use crate::bindings::{
+    guest,
+    host::{files, types},
+};
 use dray_core::{Descriptor, Digest};
 use dray_engine::{
-    Error, Kind, Result,
+    Error, Kind, Result, Unpacked,
+    files::Change,
     plugin::{
         self, Abilities, Access, Files, Finish, Found, Holdings, Incoming, Naming, Outcome, Segment, Step,
         Turn,
@@ -109,7 +113,11 @@ pub(crate) fn root(root: guest::references::Root) -> Files {
 }
 
 pub(crate) fn abilities(able: guest::sink::Abilities) -> Abilities {
-    let holds = able.holds.map(|holds| Holdings { manifests: holds.manifests, plain: holds.plain });
+    let holds = able.holds.map(|holds| Holdings {
+        manifests: holds.manifests,
+        plain: holds.plain,
+        unpacked: holds.unpacked,
+    });
     Abilities { mount: able.mount, sparse: able.sparse, shared: able.shared, many: able.many, holds }
 }
 
@@ -120,6 +128,9 @@ pub(crate) fn segment(segment: types::Segment) -> Segment {
             Segment::File { path: range.path, offset: range.offset, length: range.length }
         }
         types::Segment::Http(asked) => Segment::Http(request(asked)),
+        types::Segment::Unpacked(layer) => {
+            Segment::Unpacked { folder: layer.folder, recipe: layer.recipe, size: layer.size }
+        }
     }
 }
 
@@ -135,7 +146,27 @@ pub(crate) fn outcome(outcome: Outcome) -> guest::sink::Outcome {
     match outcome {
         Outcome::Response(answer) => guest::sink::Outcome::Response(response(answer)),
         Outcome::Written => guest::sink::Outcome::Written,
+        Outcome::Unpacked(layer) => guest::sink::Outcome::Unpacked(facts(layer)),
         Outcome::Interrupted(why) => guest::sink::Outcome::Interrupted(why),
+    }
+}
+
+pub(crate) fn facts(layer: Unpacked) -> types::LayerFacts {
+    types::LayerFacts {
+        digest: layer.digest.to_string(),
+        size: layer.size,
+        uids: layer.uids.into_iter().collect(),
+        gids: layer.gids.into_iter().collect(),
+    }
+}
+
+pub(crate) fn change(change: files::Change) -> Change {
+    match change {
+        files::Change::Replace((path, expected, content)) => Change::Replace { path, expected, content },
+        files::Change::Folder(path) => Change::Folder(path),
+        files::Change::Move((from, to)) => Change::Move(from, to),
+        files::Change::Symlink((path, target)) => Change::Symlink(path, target),
+        files::Change::Remove(path) => Change::Remove(path),
     }
 }
 
@@ -146,6 +177,7 @@ pub(crate) fn turn(turn: guest::sink::Turn) -> Turn {
             Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length }
         }
         guest::sink::Step::Write(path) => Step::Write(path),
+        guest::sink::Step::Unpack(path) => Step::Unpack(path),
         guest::sink::Step::Finished(finish) => Step::Finished(match finish {
             guest::sink::Finish::Present => Finish::Present,
             guest::sink::Finish::Mounted => Finish::Mounted,

@@ -125,6 +125,24 @@ impl host::files::Host for State {
         let (digest, size) = self.files(move |files| files.digest(&path, plain)).await?;
         Ok(host::files::Digested { digest: digest.to_string(), size })
     }
+
+    async fn commit(
+        &mut self,
+        locks: Vec<String>,
+        changes: Vec<host::files::Change>,
+    ) -> Result<bool, types::Error> {
+        let changes: Vec<_> = changes.into_iter().map(convert::change).collect();
+        self.files(move |files| files.commit(&locks, &changes)).await
+    }
+
+    async fn unpack(
+        &mut self,
+        layer: types::Unpacked,
+        path: String,
+    ) -> Result<types::LayerFacts, types::Error> {
+        let again = self.files(move |files| files.unpack_again(&layer.recipe, &layer.folder, &path)).await?;
+        Ok(convert::facts(again))
+    }
 }
 
 impl host::secrets::Host for State {

@@ -27,7 +27,7 @@ impl Folder {
         self.path.join(path)
     }
 
-    fn failed(&self, doing: &str, path: &str, error: &std::io::Error) -> Error {
+    pub fn failed(&self, doing: &str, path: &str, error: &std::io::Error) -> Error {
         failed(doing, &self.shown(path), error)
     }
 
@@ -40,7 +40,7 @@ impl Folder {
     }
 
     /// The folder, made if it is not there.
-    fn made(&self) -> std::io::Result<Arc<Dir>> {
+    pub fn made(&self) -> std::io::Result<Arc<Dir>> {
         if self.dir.get().is_none() {
             std::fs::create_dir_all(&self.path)?;
         }
@@ -117,6 +117,16 @@ impl Folder {
         Ok(())
     }
 
+    /// A path for programs of the system, which know no folder to stay in. It names nothing that
+    /// leads elsewhere.
+    pub fn beneath(&self, path: &str) -> Result<PathBuf> {
+        let plain = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
+        match Path::new(path).components().all(plain) {
+            true => Ok(self.shown(path)),
+            false => Err(Error::invalid(format!("open {path}: it leads out of {}", self.path.display()))),
+        }
+    }
+
     pub fn writer(&self, path: &str) -> Result<Writer> {
         let fresh = self.made().and_then(|dir| Fresh::create(dir, path));
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
@@ -133,7 +143,7 @@ pub(super) struct Fresh {
 }
 
 impl Fresh {
-    fn create(dir: Arc<Dir>, path: &str) -> std::io::Result<Self> {
+    pub fn create(dir: Arc<Dir>, path: &str) -> std::io::Result<Self> {
         let path = Path::new(path);
         let folder = path.parent().unwrap_or(Path::new(""));
         if !folder.as_os_str().is_empty() {

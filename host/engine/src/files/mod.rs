@@ -1,12 +1,18 @@
 //! The files of one place, and nothing outside them: a folder, or the members of an archive.
 
 mod archive;
+mod commit;
 mod folder;
 mod writer;
 
-use crate::{DOCUMENT_LIMIT, Error, Kind, Result, decode::Plain};
+use crate::{
+    DOCUMENT_LIMIT, Error, Kind, Result,
+    decode::Plain,
+    unpacked::{self, Staged, Unpacked},
+};
 use archive::Archive;
 use bytes::Bytes;
+pub use commit::Change;
 use dray_core::{Digest, Hasher};
 use folder::Folder;
 use std::{
@@ -192,6 +198,69 @@ impl Root {
         })
     }
 
+    fn as_folder(&self, doing: &str) -> Result<&Folder> {
+        match &self.0 {
+            Inner::Folder(folder) => Ok(folder),
+            Inner::Archive(archive) => {
+                Err(Error::invalid(format!("{doing} {}: it is an archive", archive.shown("").display())))
+            }
+        }
+    }
+
+    /// Makes several changes to a folder, under the locks of its other writers. False, and nothing
+    /// done, where a file that is replaced does not hold what is expected.
+    ///
+    /// # Errors
+    /// Where a change cannot be made.
+    pub fn commit(&self, locks: &[String], changes: &[Change]) -> Result<bool> {
+        self.as_folder("change")?.commit(locks, changes)
+    }
+
+    /// Unpacks a layer of bytes that are read; it appears when it is kept.
+    pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<Staged> {
+        let path = self.as_folder("unpack into").and_then(|folder| folder.beneath(path));
+        unpacked::unpack(path.map_err(|error| std::io::Error::other(error.text))?, bytes)
+    }
+
+    /// Unpacks a layer once more that is unpacked already.
+    ///
+    /// # Errors
+    /// Where it cannot be read or written.
+    pub fn unpack_again(&self, recipe: &str, folder: &str, path: &str) -> Result<Unpacked> {
+        let failed = |error: std::io::Error| failed("unpack", &self.shown(path), &error);
+        let mut layer = self.rebuilt(recipe, folder)?;
+        self.unpack(path, &mut layer).and_then(Staged::keep).map_err(failed)
+    }
+
+    fn rebuilt(&self, recipe: &str, folder: &str) -> Result<impl Read + Send + use<>> {
+        let place = self.as_folder("read a layer of")?;
+        let recipe = place.beneath(recipe)?;
+        let opened = File::open(&recipe).map_err(|error| failed("read", &recipe, &error))?;
+        let folder = place.beneath(folder)?;
+        let top = File::open(&folder).map_err(|error| failed("read", &folder, &error))?;
+        Ok(unpacked::Rebuilt::new(opened, top))
+    }
+
+    /// Reads the tar of an unpacked layer on a thread of its own, from some byte on.
+    pub(crate) fn layer(
+        &self,
+        recipe: &str,
+        folder: &str,
+        from: u64,
+    ) -> Result<mpsc::Receiver<Result<Bytes>>> {
+        let mut layer = self.rebuilt(recipe, folder)?;
+        let shown = self.shown(folder);
+        let (sender, receiver) = mpsc::channel(2);
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = std::io::copy(&mut layer.by_ref().take(from), &mut std::io::sink()) {
+                let _ = sender.blocking_send(Err(failed("read", &shown, &error)));
+                return;
+            }
+            send(layer, &shown, &sender);
+        });
+        Ok(receiver)
+    }
+
     /// Reads a stretch of a file on a thread of its own.
     pub(crate) async fn stream(
         self: &Arc<Self>,
@@ -288,23 +357,26 @@ pub(crate) fn pump(file: Arc<File>, offset: u64, end: u64) -> mpsc::Receiver<Res
 }
 
 /// Reads a stretch on a thread of its own.
-fn stream(mut stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
+fn stream(stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(2);
-    tokio::task::spawn_blocking(move || {
-        loop {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            let message = match Read::by_ref(&mut stretch).take(CHUNK as u64).read_to_end(&mut chunk) {
-                Ok(0) => return,
-                Ok(_) => Ok(Bytes::from(chunk)),
-                Err(error) => Err(Error::invalid(format!("read {}: {error}", shown.display()))),
-            };
-            let end = message.is_err();
-            if sender.blocking_send(message).is_err() || end {
-                return;
-            }
-        }
-    });
+    tokio::task::spawn_blocking(move || send(stretch, &shown, &sender));
     receiver
+}
+
+/// Sends what can be read, until its end or until nobody wants it.
+fn send(mut bytes: impl Read, shown: &Path, sender: &mpsc::Sender<Result<Bytes>>) {
+    loop {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let message = match bytes.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
+            Ok(0) => return,
+            Ok(_) => Ok(Bytes::from(chunk)),
+            Err(error) => Err(Error::invalid(format!("read {}: {error}", shown.display()))),
+        };
+        let end = message.is_err();
+        if sender.blocking_send(message).is_err() || end {
+            return;
+        }
+    }
 }
 
 fn too_long(shown: &Path) -> Error {

@@ -87,6 +87,11 @@ impl<S: Source> Reader<S> {
         &mut self.source
     }
 
+    /// Gives back what it reads from.
+    pub fn into_source(self) -> S {
+        self.source
+    }
+
     fn block(&mut self) -> Result<Option<[u8; BLOCK as usize]>> {
         let mut block = [0; BLOCK as usize];
         let mut filled = 0;

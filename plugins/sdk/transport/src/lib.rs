@@ -3,7 +3,10 @@
 
 dray_plugin::role!("transport", "dray_plugin_transport");
 
-pub use dray_plugin::serde_json;
+mod docker_names;
+
+pub use docker_names::{full, tagged};
+pub use dray_plugin::{serde, serde_json};
 
 use dray::plugin::{files, types::FileRange};
 use exports::dray::plugin::{

@@ -1,6 +1,6 @@
 //! The Engine API of a Docker daemon (Docker Engine API 1.41: /images).
 
-use crate::name::tagged;
+use dray_plugin_transport::tagged;
 use dray_plugin_transport::{
     Error,
     dray::plugin::{

@@ -199,7 +199,7 @@ fn archives(location: &str) -> Result<Vec<Saved>, Error> {
 
 impl sink::Guest for DockerArchive {
     fn able(_location: String) -> Abilities {
-        let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true };
+        let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true, unpacked: false };
         Abilities { mount: false, sparse: None, shared: true, many: true, holds: Some(holds) }
     }
 

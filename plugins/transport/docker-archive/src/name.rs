@@ -3,7 +3,7 @@
 use dray_plugin_transport::{
     Error,
     exports::dray::plugin::references::{Parsed, Root},
-    is_digest, split_tag,
+    full, is_digest, split_tag,
 };
 
 /// The place of `docker-daemon:`. No path of an archive has a colon.
@@ -11,25 +11,6 @@ pub const DAEMON: &str = "docker-daemon:";
 
 /// The name by which the host knows the daemon.
 const HOST: &str = "docker-daemon";
-
-/// A name in full: `nginx` is `docker.io/library/nginx`.
-pub fn full(name: &str) -> String {
-    let (first, rest) = name.split_once('/').unwrap_or(("", name));
-    let host = first.contains(['.', ':']) || first == "localhost";
-    match (host, first.is_empty()) {
-        (true, _) if first == "index.docker.io" => full(rest),
-        (true, _) if first == "docker.io" && !rest.contains('/') => format!("docker.io/library/{rest}"),
-        (true, _) => name.into(),
-        (false, true) => format!("docker.io/library/{name}"),
-        (false, false) => format!("docker.io/{name}"),
-    }
-}
-
-/// The full repository and the tag of a name; without a tag, `latest`.
-pub fn tagged(name: &str) -> (String, String) {
-    let (repository, tag) = split_tag(name);
-    (full(repository), tag.unwrap_or("latest").into())
-}
 
 /// Reads what stands behind the scheme.
 pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
@@ -71,20 +52,6 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_written_in_full() {
-        for (short, long) in [
-            ("nginx", "docker.io/library/nginx"),
-            ("a/b", "docker.io/a/b"),
-            ("docker.io/nginx", "docker.io/library/nginx"),
-            ("localhost/a", "localhost/a"),
-            ("r.example:5000/a/b", "r.example:5000/a/b"),
-        ] {
-            assert_eq!(full(short), long);
-        }
-        assert_eq!(tagged("r.example:5000/a"), ("r.example:5000/a".into(), "latest".into()));
-    }
 
     #[test]
     fn references() {

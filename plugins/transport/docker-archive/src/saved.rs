@@ -1,7 +1,6 @@
 //! What `docker save` writes: `manifest.json` names configs and layers, which lie beside it (Docker
 //! image specification 1.2; Docker 25 and later put them into an OCI layout in the same archive).
 
-use crate::name::{full, tagged};
 use dray_plugin_transport::{
     Error,
     dray::plugin::{
@@ -10,6 +9,7 @@ use dray_plugin_transport::{
     },
     read,
 };
+use dray_plugin_transport::{full, tagged};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -1,0 +1,170 @@
+//! Several changes to a folder that another program writes too, made together under its locks.
+
+use super::folder::{Folder, Fresh};
+use crate::lock;
+use cap_std::fs::Dir;
+use rustix::{
+    fs::{FlockOperation, fcntl_lock, syncfs},
+    io::Errno,
+};
+use std::{
+    fs::File,
+    io::{ErrorKind, Result},
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+/// One change of several.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A small file gets a content, if it holds what is expected (none: it does not exist).
+    Replace {
+        /// Relative to the place's root.
+        path: String,
+        /// What it must hold.
+        expected: Option<Vec<u8>>,
+        /// What it gets.
+        content: Vec<u8>,
+    },
+    /// A folder is made, with those above it.
+    Folder(String),
+    /// A file or a folder gets another name; what had that goes, with all that is in it.
+    Move(String, String),
+    /// A symbolic link: its path, and where it leads.
+    Symlink(String, String),
+    /// A file or a folder goes, with all that is in it.
+    Remove(String),
+}
+
+/// POSIX locks belong to the process, so its own threads need another.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Bytes of the token by which a neighbour knows that somebody else wrote (containers/storage,
+/// pkg/lockfile).
+const TOKEN: usize = 64;
+
+/// A neighbour's lock, held until it is dropped.
+struct Lock(File);
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self> {
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(file)),
+            Err(Errno::ACCESS | Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        tracing::info!(lock = %path.display(), "waiting for another program");
+        fcntl_lock(&file, FlockOperation::LockExclusive)?;
+        Ok(Lock(file))
+    }
+
+    /// Tells the neighbours that something was written.
+    fn touch(&self) -> Result<()> {
+        let token: Vec<u8> = (0..TOKEN).map(|_| fastrand::u8(..)).collect();
+        self.0.write_all_at(&token, 0)
+    }
+}
+
+impl Folder {
+    /// Makes changes in order while it holds the locks. False, and nothing done, where a file does
+    /// not hold what is expected, or what is to be moved is not there.
+    pub fn commit(&self, locks: &[String], changes: &[Change]) -> crate::Result<bool> {
+        let failed = |path: &str| {
+            let path = path.to_owned();
+            move |error: std::io::Error| self.failed("write", &path, &error)
+        };
+        let dir = self.made().map_err(failed(""))?;
+        // What gets its name below must not be lost when the names are not.
+        let opened = File::open(self.shown("")).map_err(failed(""))?;
+        syncfs(&opened).map_err(|error| failed("")(error.into()))?;
+        let _alone = lock(&ALONE);
+        let mut held = Vec::new();
+        for path in locks {
+            let folder = Path::new(path).parent().unwrap_or(Path::new(""));
+            dir.create_dir_all(folder).map_err(failed(path))?;
+            held.push(Lock::take(&self.shown(path)).map_err(failed(path))?);
+        }
+        for (at, change) in changes.iter().enumerate() {
+            let fits = match change {
+                Change::Replace { path, expected, .. } => {
+                    read(&dir, path).map_err(failed(path))? == *expected
+                }
+                Change::Move(from, _) => {
+                    let brought = |change: &Change| matches!(change, Change::Move(_, to) if Path::new(from).starts_with(to));
+                    dir.symlink_metadata(from).is_ok() || changes[..at].iter().any(brought)
+                }
+                Change::Folder(_) | Change::Symlink(..) | Change::Remove(_) => true,
+            };
+            if !fits {
+                return Ok(false);
+            }
+        }
+        for change in changes {
+            match change {
+                Change::Replace { path, content, .. } => {
+                    let written = Fresh::create(dir.clone(), path);
+                    written
+                        .and_then(|mut fresh| fresh.write(content).and_then(|()| fresh.keep()))
+                        .map_err(failed(path))?;
+                }
+                Change::Folder(path) => folder(&dir, path).map_err(failed(path))?,
+                Change::Move(from, to) => {
+                    remove(&dir, to).and_then(|()| rename(&dir, from, to)).map_err(failed(to))?;
+                }
+                Change::Symlink(path, target) => {
+                    remove(&dir, path)
+                        .and_then(|()| dir.symlink_contents(target, path))
+                        .map_err(failed(path))?;
+                }
+                Change::Remove(path) => remove(&dir, path).map_err(failed(path))?,
+            }
+        }
+        for (held, path) in held.iter().zip(locks) {
+            held.touch().map_err(failed(path))?;
+        }
+        Ok(true)
+    }
+}
+
+fn read(dir: &Arc<Dir>, path: &str) -> Result<Option<Vec<u8>>> {
+    match dir.read(path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Only root may look into what a store keeps.
+fn folder(dir: &Dir, path: &str) -> Result<()> {
+    let mut builder = cap_std::fs::DirBuilder::new();
+    cap_std::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true);
+    dir.create_dir_with(path, &builder)
+}
+
+/// A file may go from one mount to another: podman mounts a part of its store.
+fn rename(dir: &Arc<Dir>, from: &str, to: &str) -> Result<()> {
+    match dir.rename(from, dir, to) {
+        Err(error) if error.kind() == ErrorKind::CrossesDevices => {}
+        done => return done,
+    }
+    let mut fresh = Fresh::create(dir.clone(), to)?;
+    fresh.write(&dir.read(from)?)?;
+    fresh.keep()?;
+    dir.remove_file(from)
+}
+
+fn remove(dir: &Dir, path: &str) -> Result<()> {
+    let removed = match dir.symlink_metadata(path) {
+        Ok(there) if there.is_dir() => dir.remove_dir_all(path),
+        Ok(_) => dir.remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

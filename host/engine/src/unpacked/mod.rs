@@ -1,0 +1,181 @@
+//! Layers as a store keeps them for overlayfs: the files in a folder, and beside it what tar-split
+//! records (github.com/vbatts/tar-split), from which the tar comes back byte for byte.
+
+mod recipe;
+mod tree;
+
+use crate::{
+    decode::Plain,
+    tar::{Kind, Reader, Source, malformed},
+};
+use dray_core::{Algorithm, Digest, Hasher};
+use recipe::{Piece, Recipe, Recorder, pieces};
+use rustix::fd::OwnedFd;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io::{Read, Result},
+    path::{Path, PathBuf},
+};
+use tree::Tree;
+
+/// What is known of a layer once it has been unpacked.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// Of the plain tar.
+    pub digest: Digest,
+    /// Bytes of the plain tar.
+    pub size: u64,
+    /// Owners of its files.
+    pub uids: BTreeSet<u32>,
+    /// Groups of its files.
+    pub gids: BTreeSet<u32>,
+}
+
+/// Name of the folder with a layer's files.
+const FILES: &str = "diff";
+/// Name of what tar-split records.
+const RECIPE: &str = "tar-split.gz";
+/// Of the top folder, as containers/storage has it; what the tar says of that is not applied.
+const TOP_MODE: u32 = 0o555;
+/// Bytes read at once.
+const CHUNK: usize = 256 << 10;
+
+/// A layer that was unpacked under a name of its own.
+pub(crate) struct Staged {
+    temporary: PathBuf,
+    path: PathBuf,
+    kept: bool,
+    pub layer: Unpacked,
+}
+
+impl Staged {
+    /// Gives it its name. Whoever was there first has the same content, and stays.
+    pub fn keep(mut self) -> Result<Unpacked> {
+        match std::fs::rename(&self.temporary, &self.path) {
+            Ok(()) => self.kept = true,
+            Err(_) if self.path.join(RECIPE).is_file() => {}
+            Err(error) => return Err(error),
+        }
+        Ok(self.layer.clone())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing more can be done about a folder that cannot be removed.
+            let _ = std::fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// Unpacks a layer, plain or compressed, into `{path}/diff` and `{path}/tar-split.gz`, which appear
+/// when it is kept.
+///
+/// # Errors
+/// Where the tar is malformed, leads out of its folder, or needs rights that are not there.
+pub(crate) fn unpack(path: PathBuf, bytes: &mut (dyn Read + Send)) -> Result<Staged> {
+    let above = path.parent().unwrap_or(Path::new(".")).to_owned();
+    std::fs::create_dir_all(&above)?;
+    let temporary = above.join(format!(".dray-{:016x}", fastrand::u64(..)));
+    let nothing = Unpacked {
+        digest: Hasher::new(Algorithm::Sha256).finish(),
+        size: 0,
+        uids: BTreeSet::new(),
+        gids: BTreeSet::new(),
+    };
+    let mut staged = Staged { temporary, path, kept: false, layer: nothing };
+    let folder = |path: &Path, mode: u32| {
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path)
+    };
+    folder(&staged.temporary, 0o700)?;
+    folder(&staged.temporary.join(FILES), TOP_MODE)?;
+    let top: OwnedFd = File::open(staged.temporary.join(FILES))?.into();
+    let recipe = Recipe::create(&staged.temporary.join(RECIPE))?;
+
+    let plain = Plain::new(bytes)?;
+    let mut tree = Tree::new(top);
+    let mut reader = Reader::new(Recorder::new(plain, recipe));
+    let mut buffer = vec![0; CHUNK];
+    while let Some(entry) = reader.advance()? {
+        if entry.size > 0 {
+            reader.source().file();
+        }
+        let mut content = tree.add(&entry)?;
+        if entry.kind == Kind::File && entry.size > 0 {
+            loop {
+                let read = reader.content(&mut buffer)?;
+                if read == 0 {
+                    break;
+                }
+                content.write(&buffer[..read])?;
+            }
+        }
+        content.finish(&entry)?;
+        reader.source().entry(&entry.name, entry.size)?;
+    }
+    (staged.layer.uids, staged.layer.gids) = tree.finish()?;
+    let recorder = reader.into_source();
+    (staged.layer.digest, staged.layer.size) = recorder.finish(&mut buffer)?;
+    Ok(staged)
+}
+
+impl Source for Recorder<Plain<'_>> {}
+
+/// The tar of a layer that was unpacked.
+pub(crate) struct Rebuilt {
+    pieces: Box<dyn Iterator<Item = Result<Piece>> + Send>,
+    top: OwnedFd,
+    current: Box<dyn Read + Send>,
+    /// The file that is being read, and how many of its bytes are missing.
+    file: Option<(Vec<u8>, u64)>,
+}
+
+impl Rebuilt {
+    /// From what tar-split recorded, and the folder with the files.
+    pub fn new(recipe: File, top: File) -> Self {
+        Rebuilt {
+            pieces: Box::new(pieces(recipe)),
+            top: top.into(),
+            current: Box::new(std::io::empty()),
+            file: None,
+        }
+    }
+}
+
+impl Read for Rebuilt {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        loop {
+            let read = self.current.read(buffer)?;
+            if let Some((name, missing)) = &mut self.file {
+                *missing -= read as u64;
+                if read == 0 && *missing > 0 {
+                    let name = String::from_utf8_lossy(name);
+                    return Err(malformed(format!("{name} has become shorter since it was unpacked")));
+                }
+            }
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            self.file = None;
+            match self.pieces.next().transpose()? {
+                None => return Ok(0),
+                Some(Piece::Bytes(bytes)) => self.current = Box::new(std::io::Cursor::new(bytes)),
+                Some(Piece::File(_, 0)) => {}
+                Some(Piece::File(name, size)) => {
+                    let file = tree::open(&self.top, &name).map_err(|error| {
+                        let name = String::from_utf8_lossy(&name).into_owned();
+                        std::io::Error::new(error.kind(), format!("{name}: {error}"))
+                    })?;
+                    self.current = Box::new(file.take(size));
+                    self.file = Some((name, size));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,172 @@
+//! What tar-split records: everything of a tar but the content of its files, as lines of JSON.
+
+use crate::tar::malformed;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use crc::{CRC_64_GO_ISO, Crc, Digest as Checksum, Table};
+use dray_core::{Algorithm, Digest, Hasher};
+use flate2::{read::MultiGzDecoder, write::GzEncoder};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Read, Result, Write},
+    path::Path,
+};
+
+/// The checksum that tar-split keeps of each file.
+static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
+
+/// Recorded bytes of a tar after which they are written out.
+const FULL: usize = 64 << 10;
+
+/// One line (tar-split, tar/storage/entry.go).
+#[derive(Serialize, Deserialize)]
+struct Line {
+    /// 1: a file; 2: bytes as they are.
+    #[serde(rename = "type")]
+    kind: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// A name that is not UTF-8, in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name_raw: Option<String>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    size: u64,
+    /// Base64: the bytes, or the checksum of a file's content.
+    payload: Option<String>,
+    position: u64,
+}
+
+fn is_zero(size: &u64) -> bool {
+    *size == 0
+}
+
+/// A recipe that is being written.
+pub(super) struct Recipe {
+    out: GzEncoder<BufWriter<File>>,
+    lines: u64,
+    /// Bytes of the tar that were not written yet.
+    pending: Vec<u8>,
+}
+
+impl Recipe {
+    pub fn create(path: &Path) -> Result<Self> {
+        let mut options = File::options();
+        std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
+        let file = BufWriter::new(options.open(path)?);
+        let out = GzEncoder::new(file, flate2::Compression::default());
+        Ok(Recipe { out, lines: 0, pending: Vec::new() })
+    }
+
+    fn line(&mut self, kind: u8, name: Option<&[u8]>, size: u64, payload: Option<&[u8]>) -> Result<()> {
+        let text = name.map(std::str::from_utf8);
+        let line = Line {
+            kind,
+            name: text.and_then(|text| text.ok()).map(str::to_owned),
+            name_raw: name
+                .filter(|name| std::str::from_utf8(name).is_err())
+                .map(|name| STANDARD.encode(name)),
+            size,
+            payload: payload.map(|bytes| STANDARD.encode(bytes)),
+            position: self.lines,
+        };
+        self.lines += 1;
+        serde_json::to_writer(&mut self.out, &line)?;
+        self.out.write_all(b"\n")
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= FULL { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        self.line(2, None, 0, Some(&pending))
+    }
+}
+
+/// Passes a tar on, and records what is not the content of a file.
+pub(super) struct Recorder<R> {
+    inner: R,
+    recipe: Recipe,
+    hasher: Hasher,
+    size: u64,
+    /// While the content of a file passes.
+    checksum: Option<Checksum<'static, u64, Table<16>>>,
+}
+
+impl<R: Read> Recorder<R> {
+    pub fn new(inner: R, recipe: Recipe) -> Self {
+        Recorder { inner, recipe, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
+    }
+
+    /// What follows is the content of a file.
+    pub fn file(&mut self) {
+        self.checksum = Some(CRC.digest());
+    }
+
+    /// The content of an entry has passed.
+    pub fn entry(&mut self, name: &[u8], size: u64) -> Result<()> {
+        let checksum = self.checksum.take().map(|checksum| checksum.finalize().to_be_bytes());
+        self.recipe.flush()?;
+        self.recipe.line(1, Some(name), size, checksum.as_ref().map(|bytes| &bytes[..]))
+    }
+
+    /// Passes over what follows the archive's end; digest and size of the whole.
+    pub fn finish(mut self, buffer: &mut [u8]) -> Result<(Digest, u64)> {
+        while self.read(buffer)? > 0 {}
+        self.recipe.flush()?;
+        let file = self.recipe.out.finish()?.into_inner().map_err(|error| error.into_error())?;
+        file.sync_all()?;
+        Ok((self.hasher.finish(), self.size))
+    }
+}
+
+impl<R: Read> Read for Recorder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let bytes = &buffer[..read];
+        self.hasher.update(bytes);
+        self.size += read as u64;
+        match &mut self.checksum {
+            Some(checksum) => checksum.update(bytes),
+            None => self.recipe.bytes(bytes)?,
+        }
+        Ok(read)
+    }
+}
+
+/// A piece of a recorded tar.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// The content of a file: its name and how many bytes it must have.
+    File(Vec<u8>, u64),
+}
+
+/// Reads a recipe.
+pub(crate) fn pieces(recipe: impl Read) -> impl Iterator<Item = Result<Piece>> {
+    let lines = serde_json::Deserializer::from_reader(BufReader::new(MultiGzDecoder::new(recipe)));
+    lines.into_iter::<Line>().map(|line| {
+        let wrong = |why: &str| malformed(format!("what tar-split recorded is malformed: {why}"));
+        let line = line.map_err(|error| wrong(&error.to_string()))?;
+        let decoded = |text: Option<String>| {
+            STANDARD.decode(text.unwrap_or_default()).map_err(|error| wrong(&error.to_string()))
+        };
+        match line.kind {
+            1 => {
+                let name = match line.name {
+                    Some(name) => name.into_bytes(),
+                    None => decoded(line.name_raw)?,
+                };
+                Ok(Piece::File(name, line.size))
+            }
+            2 => decoded(line.payload).map(Piece::Bytes),
+            other => Err(wrong(&format!("an entry of type {other}"))),
+        }
+    })
+}

@@ -1,0 +1,175 @@
+//! `containers-storage:`, the images of podman, buildah and CRI-O, without their programs: the store
+//! of containers/storage with the driver overlay.
+
+mod name;
+mod publish;
+mod store;
+
+use dray_plugin_transport::{
+    Error, Info, Meta,
+    dray::plugin::{
+        files,
+        types::{Descriptor, Manifest, Segment, Unpacked},
+    },
+    export,
+    exports::dray::plugin::{
+        catalog::{self, Found, Page},
+        references::{self, Parsed},
+        sink::{self, Abilities, Finish, Holdings, Incoming, Naming, Outcome, Step, Turn},
+        source::{self, ReferrersPage},
+    },
+    info, read, serde_json, store_file, whole,
+};
+use publish::{FACTS, Facts};
+use std::collections::BTreeSet;
+use store::{DOCKER, Image, LAYERS, Layer, OCI, Records, find, images, layers, stage};
+
+struct ContainersStorage;
+
+impl Meta for ContainersStorage {
+    fn describe() -> Info {
+        let summary = "Images of podman, buildah and CRI-O: containers-storage:[[FOLDER]]NAME[:TAG|@DIGEST]";
+        info("containers-storage", env!("CARGO_PKG_VERSION"), summary, &["containers-storage"])
+    }
+}
+
+impl references::Guest for ContainersStorage {
+    fn parse(
+        _scheme: String,
+        rest: String,
+        pattern: bool,
+        _registries: Vec<String>,
+    ) -> Result<Parsed, Error> {
+        name::parse(&rest, pattern)
+    }
+}
+
+fn page(names: BTreeSet<String>) -> Page {
+    Page { names: names.into_iter().collect(), next: None }
+}
+
+impl catalog::Guest for ContainersStorage {
+    fn repositories(_location: String, _next: Option<String>) -> Result<Page, Error> {
+        let images = images()?;
+        let names = images.iter().flat_map(Image::names);
+        Ok(page(names.map(|(repository, _)| repository.to_owned()).collect()))
+    }
+
+    fn tags(_location: String, repository: String, _next: Option<String>) -> Result<Page, Error> {
+        let images = images()?;
+        let names: BTreeSet<_> = images
+            .iter()
+            .flat_map(Image::names)
+            .filter(|(name, tag)| *name == repository && !tag.contains(':'))
+            .map(|(_, tag)| tag.to_owned())
+            .collect();
+        match names.is_empty() {
+            true => Err(Error::NotFound(format!("there is no image {repository} in the store"))),
+            false => Ok(page(names)),
+        }
+    }
+
+    fn resolve(_location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+        Ok(match find(&repository, reference.as_deref())? {
+            Some(image) => Found::Held(image.manifest()?),
+            None => Found::Absent,
+        })
+    }
+}
+
+impl source::Guest for ContainersStorage {
+    fn fetch(_location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
+        match find(&repository, reference.as_deref())? {
+            Some(image) => image.manifest(),
+            None => {
+                let reference = reference.as_deref().unwrap_or("latest");
+                Err(Error::NotFound(format!("there is no image {repository}:{reference} in the store")))
+            }
+        }
+    }
+
+    fn referrers(_: String, _: String, _: String, _: Option<String>) -> Result<ReferrersPage, Error> {
+        Ok(ReferrersPage { descriptors: Vec::new(), next: None })
+    }
+
+    fn locate(_location: String, _repository: String, blob: Descriptor) -> Result<Vec<Segment>, Error> {
+        if let Some(layer) = layers(&Records::read(LAYERS)?)?.into_iter().find(|layer| layer.is(&blob.digest))
+        {
+            let recipe = Layer::recipe(&layer.id);
+            if files::stat(&recipe)?.is_none() {
+                return Err(Error::Unsupported(format!(
+                    "the store did not record how the layer {} was packed ({recipe} is missing)",
+                    layer.id
+                )));
+            }
+            let folder = format!("overlay/{}/diff", layer.id);
+            return Ok(vec![Segment::Unpacked(Unpacked { folder, recipe, size: layer.diff_size })]);
+        }
+        let path =
+            dray_plugin_transport::digest(&blob.digest).map(|(_, hex)| Image::path(hex, &blob.digest))?;
+        match files::stat(&path)? {
+            Some(_) => Ok(vec![Segment::File(whole(&path))]),
+            None => Err(Error::NotFound(format!("{} is not in the store", blob.digest))),
+        }
+    }
+}
+
+impl sink::Guest for ContainersStorage {
+    fn able(_location: String) -> Abilities {
+        let manifests = vec![OCI.into(), DOCKER.into()];
+        let holds = Holdings { manifests, plain: false, unpacked: true };
+        Abilities { mount: false, sparse: None, shared: true, many: true, holds: Some(holds) }
+    }
+
+    fn store_blob(
+        _location: String,
+        _repository: String,
+        incoming: Incoming,
+        _state: Option<Vec<u8>>,
+        last: Option<Outcome>,
+    ) -> Result<Turn, Error> {
+        let Descriptor { media_type, digest, .. } = &incoming.blob;
+        let path = stage(digest)?;
+        let is_layer = media_type.contains(".image.layer.") || media_type.contains(".image.rootfs.");
+        if !is_layer {
+            if !media_type.contains(".image.config.") && !media_type.contains(".container.image.") {
+                return Err(Error::Unsupported(format!(
+                    "the store holds images, and this is something else ({media_type})"
+                )));
+            }
+            return store_file(path, &incoming, last, || Ok(()));
+        }
+        let facts = format!("{path}/{FACTS}");
+        let step = match last {
+            Some(Outcome::Unpacked(layer)) => {
+                let known =
+                    Facts { digest: layer.digest, size: layer.size, uids: layer.uids, gids: layer.gids };
+                let bytes = serde_json::to_vec(&known).unwrap_or_default();
+                files::replace(&facts, read(&facts)?.as_deref(), &bytes)?;
+                Step::Finished(Finish::Stored)
+            }
+            _ if files::stat(&facts)?.is_some() => Step::Finished(Finish::Present),
+            _ if layers(&Records::read(LAYERS)?)?.iter().any(|layer| layer.came_as(digest)) => {
+                Step::Finished(Finish::Present)
+            }
+            _ => Step::Unpack(path),
+        };
+        Ok(Turn { step, state: Vec::new() })
+    }
+
+    fn publish(
+        _location: String,
+        repository: String,
+        digest: String,
+        manifest: Manifest,
+        naming: Naming,
+    ) -> Result<(), Error> {
+        publish::publish(&repository, &digest, &manifest, &naming)
+    }
+
+    fn conclude(_location: String) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+export!(ContainersStorage);

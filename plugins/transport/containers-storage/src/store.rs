@@ -1,0 +1,187 @@
+//! What a store knows of its images and layers (containers/storage, images.go and layers.go).
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use dray_plugin_transport::{
+    Error, digest, dray::plugin::files, exports::dray::plugin::source::Manifest, read, serde_json, split_tag,
+};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use crate::name::ID;
+
+pub const IMAGES: &str = "overlay-images/images.json";
+pub const IMAGES_LOCK: &str = "overlay-images/images.lock";
+pub const LAYERS: &str = "overlay-layers/layers.json";
+pub const LAYERS_LOCK: &str = "overlay-layers/layers.lock";
+
+pub const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+/// A list of records in a file, with what dray does not know of kept as it is.
+pub struct Records {
+    path: &'static str,
+    /// What the file holds; none: there is none.
+    pub bytes: Option<Vec<u8>>,
+    pub list: Vec<Map<String, Value>>,
+}
+
+impl Records {
+    pub fn read(path: &'static str) -> Result<Self, Error> {
+        let bytes = read(path)?;
+        let list = match &bytes {
+            Some(bytes) => serde_json::from_slice(bytes)
+                .map_err(|error| Error::Invalid(format!("read the store's {path}: {error}")))?,
+            None => {
+                other_driver()?;
+                Vec::new()
+            }
+        };
+        Ok(Records { path, bytes, list })
+    }
+
+    fn each<'a, T: Deserialize<'a>>(&'a self) -> Result<Vec<T>, Error> {
+        let wrong = |error| Error::Invalid(format!("read the store's {}: {error}", self.path));
+        self.list.iter().map(|record| T::deserialize(record).map_err(wrong)).collect()
+    }
+}
+
+/// A store whose layers are kept in another way than dray knows.
+fn other_driver() -> Result<(), Error> {
+    for entry in files::entries("")? {
+        if let Some(driver) = entry.name.strip_suffix("-layers").filter(|driver| *driver != "overlay") {
+            return Err(Error::Unsupported(format!(
+                "the store has the driver {driver}, and dray knows how overlay keeps layers: `podman save` and docker-archive: serve instead"
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Image {
+    pub id: String,
+    #[serde(default)]
+    pub digest: String,
+    names: Option<Vec<String>>,
+    big_data_names: Option<Vec<String>>,
+}
+
+impl Image {
+    /// Repositories and what names the image in them: tags or digests.
+    pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.names.iter().flatten().filter_map(|name| match name.split_once('@') {
+            Some(named) => Some(named),
+            None => {
+                let (repository, tag) = split_tag(name);
+                Some((repository, tag?))
+            }
+        })
+    }
+
+    /// Where something that belongs to an image lies.
+    pub fn path(id: &str, key: &str) -> String {
+        let plain =
+            !key.is_empty() && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.'));
+        match plain {
+            true => format!("overlay-images/{id}/{key}"),
+            false => format!("overlay-images/{id}/={}", STANDARD.encode(key)),
+        }
+    }
+
+    /// The manifest, and its type.
+    pub fn manifest(&self) -> Result<Manifest, Error> {
+        let own = format!("manifest-{}", self.digest);
+        let has = self.big_data_names.iter().flatten().any(|name| *name == own);
+        let path = Image::path(&self.id, if has { &own } else { "manifest" });
+        let body = read(&path)?.ok_or_else(|| {
+            Error::Unsupported(format!("the image {} has no manifest: a build left it", self.id))
+        })?;
+        let known: Known = serde_json::from_slice(&body)
+            .map_err(|error| Error::Invalid(format!("read the manifest of {}: {error}", self.id)))?;
+        let media_type = match (known.media_type, known.schema_version) {
+            (Some(media_type), _) => media_type,
+            (None, Some(2)) => OCI.into(),
+            _ => {
+                return Err(Error::Unsupported(format!("the image {} has a manifest of schema 1", self.id)));
+            }
+        };
+        Ok(Manifest { media_type, body })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Known {
+    media_type: Option<String>,
+    schema_version: Option<u64>,
+}
+
+/// All images.
+pub fn images() -> Result<Vec<Image>, Error> {
+    Records::read(IMAGES)?.each()
+}
+
+/// The image that a reference names.
+pub fn find(repository: &str, reference: Option<&str>) -> Result<Option<Image>, Error> {
+    let wanted = reference.unwrap_or("latest");
+    let id = wanted.strip_prefix(ID);
+    let named = |image: &Image| match id {
+        Some(id) => image.id == id,
+        None => {
+            image.names().any(|(name, tag)| name == repository && (tag == wanted || image.digest == wanted))
+        }
+    };
+    Ok(images()?.into_iter().find(named))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Layer {
+    pub id: String,
+    #[serde(default)]
+    diff_digest: String,
+    #[serde(default)]
+    pub diff_size: u64,
+    #[serde(default)]
+    compressed_diff_digest: String,
+    #[serde(default)]
+    flags: Option<BTreeMap<String, Value>>,
+}
+
+impl Layer {
+    /// All of it is there.
+    pub fn whole(&self) -> bool {
+        !self.flags.iter().flatten().any(|(flag, set)| flag == "incomplete" && *set == Value::Bool(true))
+    }
+
+    /// It is the layer of this digest, plain or compressed.
+    pub fn came_as(&self, digest: &str) -> bool {
+        self.whole() && (self.diff_digest == digest || self.compressed_diff_digest == digest)
+    }
+
+    /// Its tar is the one of this digest.
+    pub fn is(&self, digest: &str) -> bool {
+        self.whole() && self.diff_digest == digest
+    }
+
+    pub fn recipe(id: &str) -> String {
+        format!("overlay-layers/{id}.tar-split.gz")
+    }
+}
+
+/// The layers of what was read.
+pub fn layers(records: &Records) -> Result<Vec<Layer>, Error> {
+    records.each()
+}
+
+/// Where what dray has unpacked waits for its image: podman mounts the folder of its layers, and no
+/// folder can be moved from one mount to another.
+pub const STAGE: &str = "overlay/dray";
+
+/// Where a blob waits.
+pub fn stage(blob: &str) -> Result<String, Error> {
+    let (_, hex) = digest(blob)?;
+    Ok(format!("{STAGE}/{hex}"))
+}
