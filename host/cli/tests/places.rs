@@ -85,31 +85,36 @@ fn every_pair_of_places() {
             format!("dir:{end}-dir-{image}"),
             format!("registry-storage:[{end}-storage]a/b:{image}"),
             format!("docker-archive:{end}-docker.tar:app:{image}"),
+            format!("containers-storage:[{}]app:{image}", world.path(&format!("{end}-store")).display()),
         ]
     };
+    // They hold images of one platform, and no artifacts.
+    let images_alone = |place: &str| place.starts_with("docker-archive:") || place.starts_with("containers-");
     for image in ["single", "multi", "artifact"] {
         let seeded = format!("oci:seed:{image}");
         for from in places("one", image) {
             let seeding = world.dray(&["copy", "--all", &seeded, &from]);
-            if from.starts_with("docker-archive:") && image != "single" {
+            if images_alone(&from) && image != "single" {
                 // One that cannot work says why, and leaves nothing.
-                let why = if image == "multi" { "one platform" } else { "an artifact" };
+                let why = match image {
+                    "multi" => "one platform",
+                    _ if from.starts_with("containers-") => "this is something else",
+                    _ => "an artifact",
+                };
                 assert!(seeding.code == 1 && seeding.err.contains(why), "{from} {}", seeding.err);
                 continue;
             }
             seeding.ok();
             for to in places(&format!("two-{}", from.split(':').next().unwrap()), image) {
                 let copied = world.dray(&["copy", "--all", &from, &to]);
-                if to.starts_with("docker-archive:") && image != "single" {
+                if images_alone(&to) && image != "single" {
                     assert_eq!(copied.code, 1, "{from} {to}");
                     continue;
                 }
                 copied.ok();
-                match (from.starts_with("docker-archive:"), to.starts_with("docker-archive:")) {
-                    (false, false) | (true, true) => {
-                        assert_eq!(raw(&world, &from), raw(&world, &to), "{from} {to}")
-                    }
-                    _ => {}
+                let docker = |place: &str| place.starts_with("docker-archive:");
+                if docker(&from) == docker(&to) && !from.starts_with("containers-storage:") {
+                    assert_eq!(raw(&world, &from), raw(&world, &to), "{from} {to}");
                 }
                 if image == "single" {
                     assert_eq!(diff_ids(&world, &to), diff_ids(&world, &seeded), "{from} {to}");
@@ -498,4 +503,242 @@ fn a_daemon_takes_images_and_gives_them_back() {
         world.command(&["copy", to, "oci:back:3"]).env("DOCKER_HOST", "unix:///none.sock").output().unwrap();
     let error = String::from_utf8(lost.stderr).unwrap();
     assert!(error.contains("docker-daemon"), "{error}");
+}
+
+/// Podman with a store of its own.
+struct Podman<'a> {
+    world: &'a World,
+    root: String,
+    run: String,
+}
+
+impl<'a> Podman<'a> {
+    fn new(world: &'a World) -> Self {
+        let path = |name: &str| world.path(name).to_string_lossy().into_owned();
+        Podman { world, root: path("store"), run: path("run") }
+    }
+
+    fn call(&self, arguments: &[&str]) -> String {
+        let store = [
+            "--root",
+            &self.root,
+            "--runroot",
+            &self.run,
+            "--runtime",
+            "runc",
+            "--cgroup-manager",
+            "cgroupfs",
+        ];
+        self.world.tool("podman", &[&store, arguments].concat())
+    }
+
+    fn run(&self, image: &str) -> String {
+        let limits = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+        ];
+        self.call(&[&limits[..], &[image]].concat())
+    }
+
+    /// A reference of dray, which skopeo understands too.
+    fn image(&self, name: &str) -> String {
+        format!("containers-storage:[overlay@{}+{}]{name}", self.root, self.run)
+    }
+}
+
+impl Drop for Podman<'_> {
+    fn drop(&mut self) {
+        // Podman mounts the folder of its layers onto itself.
+        let _ = Command::new("umount").arg(format!("{}/overlay", self.root)).output();
+    }
+}
+
+/// A layout with an image of several layers, in which the same layer comes twice, files go and a
+/// folder is hidden: `layered:gzip`, `layered:zstd`, and `layered:other` on the same base.
+fn layered(world: &World) {
+    let tar = |name: &str, script: &str| {
+        let folder = world.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        let script = format!(
+            "set -e; cd {}; {script}; tar --xattrs --numeric-owner -cf ../{name}.tar .",
+            folder.display()
+        );
+        world.tool("sh", &["-c", &script]);
+        fs::read(world.path(&format!("{name}.tar"))).unwrap()
+    };
+    let base = tar(
+        "base",
+        "mkdir -p bin etc old -m 755; cp /bin/busybox bin/; ln -s busybox bin/sh; ln bin/busybox bin/cat; \
+         echo one > etc/one; echo two > etc/two; chown 7:8 etc/two; chmod 4711 etc/one; echo x > old/x; mkfifo pipe",
+    );
+    let again =
+        tar("again", "mkdir etc; touch etc/.wh.two; mkdir old; touch old/.wh..wh..opq; echo y > old/y");
+    let last = tar("last", "mkdir etc; echo three > etc/three");
+    let zipped = |bytes: &[u8]| {
+        fs::write(world.path("plain"), bytes).unwrap();
+        world.tool("gzip", &["-nkf", &world.path("plain").to_string_lossy()]);
+        fs::read(world.path("plain.gz")).unwrap()
+    };
+    fs::create_dir_all(world.path("layered/blobs/sha256")).unwrap();
+    fs::write(world.path("layered/oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
+    let blob = |media_type: &str, content: &[u8]| {
+        let digest = dray_core::Digest::of(content);
+        fs::write(world.path("layered/blobs/sha256").join(digest.hex()), content).unwrap();
+        json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() })
+    };
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let image = |layers: &[&Vec<u8>], tag: &str| {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| dray_core::Digest::of(layer).to_string()).collect();
+        let config = json!({
+            "created": "2020-01-02T03:04:05Z", "architecture": "amd64", "os": "linux",
+            "config": { "Cmd": ["/bin/sh", "-c", "cat /etc/one /etc/three; ls /etc /old"] },
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        });
+        let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let layers: Vec<_> = layers.iter().map(|layer| blob(kind, &zipped(layer))).collect();
+        let config = blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes());
+        let body = json!({ "schemaVersion": 2, "mediaType": manifest, "config": config, "layers": layers });
+        let mut entry = blob(manifest, body.to_string().as_bytes());
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": tag });
+        entry
+    };
+    // The same layer twice on different ones, and the one base beneath two.
+    let entries = [image(&[&base, &again, &last, &again], "gzip"), image(&[&base, &last], "other")];
+    fs::write(
+        world.path("layered/index.json"),
+        json!({ "schemaVersion": 2, "manifests": entries }).to_string(),
+    )
+    .unwrap();
+    world.dray(&["copy", "--compression", "zstd", "oci:layered:gzip", "oci:layered:zstd"]).ok();
+}
+
+#[test]
+fn podman_lists_runs_and_removes_what_dray_wrote() {
+    if !has("podman") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    layered(&world);
+    let podman = Podman::new(&world);
+    for tag in ["gzip", "zstd", "other"] {
+        let to = podman.image(&format!("r.example/app:{tag}"));
+        world.dray(&["copy", &format!("oci:layered:{tag}"), &to]).ok();
+        // As it was at its source: manifests are not converted.
+        let digest = dray_core::Digest::of(raw(&world, &format!("oci:layered:{tag}")).as_bytes()).to_string();
+        let listed =
+            podman.call(&["images", "--digests", "--format", "{{.Repository}}:{{.Tag}} {{.Digest}}"]);
+        // Two manifests with one config are one image to podman: the last one's digest is shown.
+        assert!(listed.contains(&format!("r.example/app:{tag} {digest}")), "{listed}");
+        let again = world.dray(&["copy", &format!("oci:layered:{tag}"), &to]).ok();
+        assert!(again.out.contains("1 unchanged"), "{}", again.out);
+        let said = podman.run(&format!("r.example/app:{tag}"));
+        assert!(said.starts_with("one\nthree\n"), "{said}");
+        assert_eq!(said.contains("two"), tag == "other", "{said}");
+        assert_eq!(said.lines().last(), Some(if tag == "other" { "x" } else { "y" }), "{said}");
+    }
+    // Owners, modes and times are those of the archive.
+    let inside = podman.call(&["image", "mount", "r.example/app:other"]);
+    let stat = world.tool("stat", &["-c", "%u:%g %a %Y", &format!("{}/etc/one", inside.trim())]);
+    let archived = world.tool("stat", &["-c", "%u:%g %a %Y", &world.path("base/etc/one").to_string_lossy()]);
+    assert_eq!(stat, archived);
+    podman.call(&["image", "unmount", "r.example/app:other"]);
+
+    // Every layer comes back as the tar that it was, for dray and for skopeo.
+    for tag in ["zstd", "other"] {
+        let from = podman.image(&format!("r.example/app:{tag}"));
+        world.dray(&["copy", &from, &format!("oci:back:{tag}")]).ok();
+        world.tool("skopeo", &["copy", &from, &format!("dir:{}", world.path("by-skopeo").display())]);
+        let diff_ids = diff_ids(&world, &format!("oci:layered:{tag}"));
+        assert_eq!(diff_ids, self::diff_ids(&world, &format!("oci:back:{tag}")));
+        let manifest: Value = serde_json::from_str(&raw(&world, &format!("oci:back:{tag}"))).unwrap();
+        let layers: Value =
+            manifest["layers"].as_array().unwrap().iter().map(|layer| layer["digest"].clone()).collect();
+        assert_eq!(layers, diff_ids);
+    }
+    // The other way: what podman holds.
+    world.tool("skopeo", &["copy", "oci:back:other", &podman.image("r.example/theirs:1")]);
+    world
+        .dray(&["copy", "--compression", "gzip", &podman.image("r.example/theirs:1"), "oci:back:theirs"])
+        .ok();
+    assert_eq!(diff_ids(&world, "oci:back:theirs"), diff_ids(&world, "oci:layered:other"));
+
+    podman.call(&["rmi", "--all", "--force"]);
+    let left = |path: &str| fs::read_dir(world.path(path)).unwrap().count();
+    // What is left of them are `l` and the folder of what waits.
+    assert_eq!((left("store/overlay"), left("store/overlay/l"), left("store/overlay/dray")), (3, 0, 0));
+    assert_eq!(fs::read_to_string(world.path("store/overlay-layers/layers.json")).unwrap().trim(), "[]");
+}
+
+#[test]
+fn podman_and_dray_write_a_store_at_once() {
+    if !has("podman") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    layered(&world);
+    let podman = Podman::new(&world);
+    podman.call(&["images"]);
+    world.dray(&["copy", "oci:layered:other", "docker-archive:theirs.tar:r.example/theirs:1"]).ok();
+    let rounds = 12;
+    std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| {
+            for round in 0..rounds {
+                let to = podman.image(&format!("r.example/theirs:{round}"));
+                world.tool("skopeo", &["copy", "docker-archive:theirs.tar:r.example/theirs:1", &to]);
+                podman.call(&["rmi", "--force", &format!("r.example/theirs:{round}")]);
+                world.tool("skopeo", &["copy", "docker-archive:theirs.tar:r.example/theirs:1", &to]);
+            }
+        });
+        for round in 0..rounds {
+            let to = |tag: &str| podman.image(&format!("r.example/ours-{tag}:{round}"));
+            world.dray(&["copy", "oci:layered:gzip", &to("gzip")]).ok();
+            world.dray(&["copy", "oci:layered:other", &to("other")]).ok();
+        }
+        theirs.join().unwrap();
+    });
+    let listed = podman.call(&["images", "--format", "{{.Repository}}:{{.Tag}}"]);
+    for round in 0..rounds {
+        for name in ["theirs", "ours-gzip", "ours-other"] {
+            assert!(listed.contains(&format!("r.example/{name}:{round}\n")), "{name} {round}: {listed}");
+        }
+    }
+    for image in ["theirs:3", "ours-gzip:5", "ours-other:7"] {
+        assert!(podman.run(&format!("r.example/{image}")).starts_with("one\nthree\n"));
+    }
+}
+
+#[test]
+fn stores_that_dray_cannot_write_say_what_they_miss() {
+    if !has("setpriv") {
+        return;
+    }
+    let world = World::new();
+    layered(&world);
+    fs::create_dir_all(world.path("vfs/vfs-layers")).unwrap();
+    let to = format!("containers-storage:[{}]a:1", world.path("vfs").display());
+    let refused = world.dray(&["copy", "oci:layered:other", &to]);
+    assert!(refused.code == 1 && refused.err.contains("driver vfs"), "{}", refused.err);
+    // Without root's rights, files cannot be given away.
+    let store = world.path("own");
+    fs::create_dir(&store).unwrap();
+    world.tool("chmod", &["-R", "a+rwX", &world.path("").to_string_lossy()]);
+    let to = format!("containers-storage:[{}]a:1", store.display());
+    let dray = world.path("dray");
+    fs::copy(env!("CARGO_BIN_EXE_dray"), &dray).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
+        .arg(dray)
+        .args(["copy", "oci:layered:other", &to])
+        .current_dir(world.path(""))
+        .env("XDG_STATE_HOME", world.path("own"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("only root may"), "{said}");
 }

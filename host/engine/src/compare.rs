@@ -179,7 +179,8 @@ pub(crate) async fn compare(
     let many = abilities.many;
     let shown = destination.written.to_string();
     let mut asked = wanted.form;
-    if asked.compression.is_none() && source.place.unpacks().await? {
+    let unpacked = source.place.unpacks().await?;
+    if asked.compression.is_none() && unpacked {
         asked.compression = Some(Compression::None);
     }
     let mut form = needed(&descriptor, abilities.holds.as_ref(), asked, &shown)?;
@@ -189,7 +190,7 @@ pub(crate) async fn compare(
             Some(manifest) => manifest,
             None => read_manifest(&source.place, &source.repository, None, Some(&descriptor)).await?,
         };
-        if is_in(&read, form) {
+        if is_in(&read, form, unpacked) {
             form = Form::default();
         } else if wanted.referrers {
             let text = format!(

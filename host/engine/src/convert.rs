@@ -67,8 +67,12 @@ pub(crate) fn needed(
     Ok(form)
 }
 
-/// Whether a manifest is in a form already.
-pub(crate) fn is_in(manifest: &Manifest, form: Form) -> bool {
+/// Whether a manifest is in a form already. Where layers are kept `unpacked`, they are plain whatever
+/// the manifest says.
+pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
+    if unpacked && !is_in(manifest, Form { compression: Some(Compression::None), ..form }, false) {
+        return false;
+    }
     let format = form.format.is_none_or(|format| Format::of(&manifest.descriptor.media_type) == Some(format));
     let layers = match &manifest.children {
         // Its children may be in any form.
@@ -146,7 +150,7 @@ impl Job {
         layers: &[Descriptor],
         form: Form,
     ) -> Result<Manifest> {
-        if is_in(manifest, form) {
+        if is_in(manifest, form, self.source.0.unpacks().await?) {
             self.clone().blobs(manifest).await?;
             return Ok(manifest.clone());
         }

@@ -100,10 +100,11 @@ fn nothing_leads_out() {
     let outside = tempfile::tempdir().unwrap();
     let path = outside.path().to_str().unwrap();
     let absolute = format!("{path}/absolute");
-    for (entries, leads_out) in [
+    for (entries, refused) in [
         (vec![("../a", b'0', "", &b"x"[..])], true),
         (vec![("a/../../b", b'0', "", b"x")], true),
-        (vec![("link", b'2', path, b""), ("link/a", b'0', "", b"x")], false),
+        // Within the layer there is no such folder.
+        (vec![("link", b'2', path, b""), ("link/a", b'0', "", b"x")], true),
         (vec![("link", b'2', "../../..", b""), ("link/a", b'0', "", b"x")], false),
         (vec![(absolute.as_str(), b'0', "", b"x")], false),
         (vec![("hard", b'1', "/etc/passwd", b"")], true),
@@ -114,9 +115,9 @@ fn nothing_leads_out() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let done = unpacked(&archive(&entries), folder.path());
-        assert_eq!(done.is_err(), leads_out, "{entries:?}: {done:?}");
+        assert_eq!(done.is_err(), refused, "{entries:?}: {done:?}");
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0, "{entries:?}");
-        if leads_out {
+        if refused {
             assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{entries:?}");
         }
     }

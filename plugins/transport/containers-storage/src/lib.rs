@@ -71,7 +71,7 @@ impl catalog::Guest for ContainersStorage {
 
     fn resolve(_location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
         Ok(match find(&repository, reference.as_deref())? {
-            Some(image) => Found::Held(image.manifest()?),
+            Some(image) => Found::Held(image.manifest(reference.as_deref())?),
             None => Found::Absent,
         })
     }
@@ -80,7 +80,7 @@ impl catalog::Guest for ContainersStorage {
 impl source::Guest for ContainersStorage {
     fn fetch(_location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
         match find(&repository, reference.as_deref())? {
-            Some(image) => image.manifest(),
+            Some(image) => image.manifest(reference.as_deref()),
             None => {
                 let reference = reference.as_deref().unwrap_or("latest");
                 Err(Error::NotFound(format!("there is no image {repository}:{reference} in the store")))

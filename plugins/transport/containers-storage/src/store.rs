@@ -62,8 +62,6 @@ fn other_driver() -> Result<(), Error> {
 #[serde(rename_all = "kebab-case")]
 pub struct Image {
     pub id: String,
-    #[serde(default)]
-    pub digest: String,
     names: Option<Vec<String>>,
     big_data_names: Option<Vec<String>>,
 }
@@ -90,11 +88,15 @@ impl Image {
         }
     }
 
-    /// The manifest, and its type.
-    pub fn manifest(&self) -> Result<Manifest, Error> {
-        let own = format!("manifest-{}", self.digest);
-        let has = self.big_data_names.iter().flatten().any(|name| *name == own);
-        let path = Image::path(&self.id, if has { &own } else { "manifest" });
+    /// Under which name a manifest of this digest is kept.
+    fn key(&self, digest: &str) -> Option<&str> {
+        let named = |name: &&String| name.strip_prefix("manifest-") == Some(digest);
+        self.big_data_names.iter().flatten().find(named).map(String::as_str)
+    }
+
+    /// The manifest that a reference names. Several may have one config, and so be one image.
+    pub fn manifest(&self, reference: Option<&str>) -> Result<Manifest, Error> {
+        let path = Image::path(&self.id, reference.and_then(|digest| self.key(digest)).unwrap_or("manifest"));
         let body = read(&path)?.ok_or_else(|| {
             Error::Unsupported(format!("the image {} has no manifest: a build left it", self.id))
         })?;
@@ -129,9 +131,9 @@ pub fn find(repository: &str, reference: Option<&str>) -> Result<Option<Image>, 
     let id = wanted.strip_prefix(ID);
     let named = |image: &Image| match id {
         Some(id) => image.id == id,
-        None => {
-            image.names().any(|(name, tag)| name == repository && (tag == wanted || image.digest == wanted))
-        }
+        None => image
+            .names()
+            .any(|(name, tag)| name == repository && (tag == wanted || image.key(wanted).is_some())),
     };
     Ok(images()?.into_iter().find(named))
 }
