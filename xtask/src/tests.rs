@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
 /// What the tests run: a program and Debian's package of it.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
@@ -13,6 +13,7 @@ const PROGRAMS: [(&str, &str); 8] = [
     ("openssl", "openssl"),
     ("htpasswd", "apache2-utils"),
     ("busybox", "busybox-static"),
+    ("mkfs.btrfs", "btrfs-progs"),
 ];
 
 fn is_there(program: &str) -> bool {

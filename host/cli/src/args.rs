@@ -166,6 +166,9 @@ pub struct CopyOptions {
     /// Write layers in this compression: gzip, zstd or none
     #[arg(long, value_name = "COMPRESSION")]
     pub compression: Option<Compression>,
+    /// Between folders of one file system: let files of the destination be hard links to the source's
+    #[arg(long)]
+    pub link: bool,
     /// How the report is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -18,7 +18,13 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
     let form = Form { format: options.format, compression: options.compression };
-    let request = CopyRequest { source: options.source, destination: options.destination, choice, form };
+    let request = CopyRequest {
+        source: options.source,
+        destination: options.destination,
+        choice,
+        form,
+        link: options.link,
+    };
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
         planned = plan_copy(&setup.places, &request) => planned?,

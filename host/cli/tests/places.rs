@@ -742,3 +742,54 @@ fn stores_that_dray_cannot_write_say_what_they_miss() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && said.contains("only root may"), "{said}");
 }
+
+/// Both files share their bytes on the disk.
+fn shared(world: &World, file: &Path) -> bool {
+    world.tool("sync", &[]);
+    world.tool("filefrag", &["-v", &file.to_string_lossy()]).contains("shared")
+}
+
+#[test]
+fn folders_of_one_file_system_share_their_bytes() {
+    if !has("mkfs.btrfs") || !has("filefrag") {
+        return;
+    }
+    let world = World::new();
+    layered(&world);
+    let blobs = |storage: &str| {
+        let listed =
+            world.tool("find", &[&world.path(storage).to_string_lossy(), "-name", "data", "-size", "+100k"]);
+        listed.lines().map(std::path::PathBuf::from).collect::<Vec<_>>()
+    };
+    // The policy's folder is where its relative paths begin.
+    let rule = "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"oci:layered\"\ntags = [\"other\"]\nto = \"registry-storage:[linked]a/b\"\n";
+    let policy = world.write("link.toml", &format!("{rule}link = true\n"));
+    world.dray(&["sync", &policy.to_string_lossy()]).ok();
+    let linked = blobs("linked");
+    assert_eq!(linked.len(), 1);
+    let name = linked[0].parent().unwrap().file_name().unwrap();
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    assert_eq!(inode(&linked[0]), inode(&world.path("layered/blobs/sha256").join(name)));
+    // A file that is not what its name says gets no second name.
+    let source = world.path("layered/blobs/sha256").join(name);
+    let bytes = fs::read(&source).unwrap();
+    fs::write(&source, vec![0; bytes.len()]).unwrap();
+    let refused = world.dray(&["copy", "--link", "oci:layered:other", "registry-storage:[bad]a/b:1"]);
+    assert!(refused.code == 1 && refused.err.contains("verify"), "{}", refused.err);
+    assert!(blobs("bad").is_empty());
+    fs::write(&source, bytes).unwrap();
+
+    let (image, mounted) = (world.path("disk"), world.path("mounted"));
+    fs::create_dir(&mounted).unwrap();
+    fs::File::create(&image).unwrap().set_len(200 << 20).unwrap();
+    world.tool("mkfs.btrfs", &["-q", &image.to_string_lossy()]);
+    world.tool("mount", &["-o", "loop", &image.to_string_lossy(), &mounted.to_string_lossy()]);
+    let done = std::panic::catch_unwind(|| {
+        world.dray(&["copy", "oci:layered:other", "oci:mounted/layered:other"]).ok();
+        world.dray(&["copy", "oci:mounted/layered:other", "registry-storage:[mounted/storage]a/b:1"]).ok();
+        let stored = blobs("mounted/storage");
+        assert!(stored.len() == 1 && shared(&world, &stored[0]));
+    });
+    world.tool("umount", &[&mounted.to_string_lossy()]);
+    done.unwrap();
+}

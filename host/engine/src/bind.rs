@@ -98,7 +98,13 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         false => ImageChoice::Some(rule.platforms.clone(), rule.index),
     };
     debug_assert!(rule.index == IndexMode::Keep || !rule.platforms.is_empty());
-    let wanted = Wanted { rule: rule.name.value.clone(), choice, referrers: rule.referrers, form: rule.form };
+    let wanted = Wanted {
+        rule: rule.name.value.clone(),
+        choice,
+        referrers: rule.referrers,
+        link: rule.link,
+        form: rule.form,
+    };
     (problems.len() == before).then(|| BoundRule {
         name: rule.name.value.clone(),
         from,

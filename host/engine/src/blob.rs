@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Kind, Place, Result,
-    files::pump,
+    files::{Root, pump},
     http::{Backoff, Download},
     pace::Pace,
     plugin::Segment,
@@ -75,6 +75,16 @@ impl BlobReader {
             position: 0,
             backoff: Backoff::new(),
         }
+    }
+
+    /// The file of a folder that holds just this blob, where there is one.
+    pub fn whole_file(&self) -> Option<(Arc<Root>, String)> {
+        let (Some(Segment::File { path, offset: 0, length: None }), 1, None) =
+            (self.segments.front(), self.segments.len(), &self.local)
+        else {
+            return None;
+        };
+        Some((self.place.files.clone()?, path.clone()))
     }
 
     /// Bytes that have passed.

@@ -50,6 +50,7 @@ pub struct PlannedCopy {
     pub(crate) naming: Naming,
     pub(crate) choice: ImageChoice,
     pub(crate) referrers: bool,
+    pub(crate) link: bool,
     pub(crate) form: Form,
     /// What is to be published, where it had to be read already.
     pub(crate) manifest: Option<Manifest>,
@@ -82,6 +83,8 @@ pub(crate) struct Wanted {
     pub rule: String,
     pub choice: ImageChoice,
     pub referrers: bool,
+    /// Files of the destination may be further names of the source's.
+    pub link: bool,
     pub form: Form,
 }
 
@@ -263,6 +266,7 @@ pub(crate) async fn compare(
         naming,
         choice: wanted.choice.clone(),
         referrers: wanted.referrers,
+        link: wanted.link,
         form,
         manifest,
     };

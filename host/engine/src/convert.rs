@@ -256,10 +256,7 @@ impl Job {
         wanted: Compression,
         media_type: &str,
     ) -> Result<(Digest, u64)> {
-        let (source, destination) = (
-            Side { place: &self.source.0, repository: &self.source.1 },
-            Side { place: &self.destination.0, repository: &self.destination.1 },
-        );
+        let (source, destination) = self.sides();
         let observer = self.shared.observer.as_ref();
         let direct = wanted == Compression::None && self.destination.0.files.is_some();
         // Held until the temporary file is gone, so that there are few of them.

@@ -17,6 +17,8 @@ pub struct CopyRequest {
     pub choice: ImageChoice,
     /// In which form.
     pub form: Form,
+    /// Files of the destination may be further names of the source's.
+    pub link: bool,
 }
 
 /// Plans the copy of one image.
@@ -26,8 +28,13 @@ pub struct CopyRequest {
 pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
     let source = places.spot(&request.source, false).await?;
     let destination = places.spot(&request.destination, false).await?;
-    let wanted =
-        Wanted { rule: "copy".into(), choice: request.choice.clone(), referrers: false, form: request.form };
+    let wanted = Wanted {
+        rule: "copy".into(),
+        choice: request.choice.clone(),
+        referrers: false,
+        link: request.link,
+        form: request.form,
+    };
     let wanted = wanted.at(&destination).await?;
     let reference = source.reference.clone();
     let resolved = resolve(&source, reference.as_deref(), &wanted).await?;

@@ -231,12 +231,14 @@ pub(crate) struct Job {
     pub abilities: Abilities,
     choice: crate::ImageChoice,
     referrers: bool,
+    pub link: bool,
     pub sent: AtomicU64,
     mounted: AtomicU64,
 }
 
 async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
-    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, manifest, form } = *planned;
+    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, link, manifest, form } =
+        *planned;
     let abilities = match destination.0.abilities().await {
         Ok(abilities) => abilities,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
@@ -248,6 +250,7 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         abilities,
         choice,
         referrers,
+        link,
         sent: 0.into(),
         mounted: 0.into(),
     });
@@ -431,6 +434,15 @@ impl Job {
         Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
     }
 
+    /// Both ends of a transfer.
+    pub fn sides(&self) -> (Side<'_>, Side<'_>) {
+        let (from, to) = (&self.source, &self.destination);
+        (
+            Side { place: &from.0, repository: &from.1, link: false },
+            Side { place: &to.0, repository: &to.1, link: self.link },
+        )
+    }
+
     pub async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
         let Children::Image { config, layers } = &manifest.children else { return Ok(()) };
         let mut tasks = JoinSet::new();
@@ -457,8 +469,7 @@ impl Job {
         };
         let observer = self.shared.observer.as_ref();
         observer.event(Event::Expected(blob.size));
-        let source = Side { place: &self.source.0, repository: &self.source.1 };
-        let destination = Side { place: &self.destination.0, repository: &self.destination.1 };
+        let (source, destination) = self.sides();
         let size = blob.size;
         let incoming = Incoming { blob, siblings, sized: true };
         let stored =

@@ -6,6 +6,7 @@ use crate::{
     convert::verify,
     decode::Plain,
     error::Context,
+    files::Fresh,
     http::{Backoff, feed, pair, upload},
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
 };
@@ -32,6 +33,8 @@ const BEGINNINGS: u32 = 8;
 pub(crate) struct Side<'a> {
     pub place: &'a Arc<Place>,
     pub repository: &'a str,
+    /// What is written may be a further name of a file of the other side.
+    pub link: bool,
 }
 
 /// What is brought.
@@ -98,7 +101,7 @@ pub(crate) async fn transfer(
 
 impl Transfer<'_> {
     async fn run(mut self, incoming: &Incoming) -> Result<Stored> {
-        let Side { place, repository } = self.destination;
+        let Side { place, repository, .. } = self.destination;
         let (mut state, mut last) = (None, None);
         let mut backoff = Backoff::new();
         for _ in 0..STEPS {
@@ -137,7 +140,7 @@ impl Transfer<'_> {
 
     /// Bytes of a blob that the destination has.
     async fn there(&self) -> Result<u64> {
-        let Side { place, repository } = self.destination;
+        let Side { place, repository, .. } = self.destination;
         let segments = place.transport.locate(place, repository, self.blob).await?;
         let unknown = || Error::invalid(format!("learn the size of {} at the destination", self.blob.digest));
         let path = match &segments[..] {
@@ -251,6 +254,13 @@ impl Transfer<'_> {
             Payload::Blob(_) | Payload::Plain(_) => Some(AT_ONCE.acquire().await),
         };
         let mut reader = self.reader(0).await?;
+        if let (Payload::Blob(_), Some((from, file))) = (&self.payload, reader.whole_file()) {
+            let (files, path, link) = (files.clone(), path.to_owned(), self.destination.link);
+            let taken = tokio::task::spawn_blocking(move || files.take(&path, &from, &file, link)).await;
+            if let Some(fresh) = taken.map_err(|error| Error::invalid(format!("copy a file: {error}")))? {
+                return self.taken(fresh).await;
+            }
+        }
         let permits = pair(source.http.as_ref(), None).await;
         if let Payload::Plain(layer) = self.payload {
             let writer = files.writer(path, None).await?;
@@ -298,6 +308,19 @@ impl Transfer<'_> {
         }
         drop(permits);
         writer.keep().await?;
+        Ok(Outcome::Written)
+    }
+
+    /// A file whose content is the source's file's: it is read once, and appears where it is right.
+    async fn taken(&mut self, fresh: Fresh) -> Result<Outcome> {
+        let failed = |error: std::io::Error| Error::invalid(format!("copy a file: {error}"));
+        let file = Arc::new(fresh.reader().map_err(failed)?);
+        let mut reader = BlobReader::local(self.source.place, self.blob, file);
+        while let Some(chunk) = reader.next(u64::MAX).await? {
+            self.observer.event(Event::Sent(chunk.len() as u64));
+        }
+        let kept = tokio::task::spawn_blocking(move || fresh.keep()).await;
+        kept.map_err(|error| Error::invalid(format!("copy a file: {error}")))?.map_err(failed)?;
         Ok(Outcome::Written)
     }
 

@@ -302,6 +302,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         }
     }
     let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let mut form = crate::Form::default();
     if let Some(text) = entry.take("format").and_then(|value| string(value, problems)) {
         form.format = one_of(&text, "\"oci\" and \"docker\"", problems);
@@ -316,7 +317,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         );
     }
     entry.end(problems);
-    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, form })
+    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, link, form })
 }
 
 fn one_of<T: std::str::FromStr>(text: &At<String>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {

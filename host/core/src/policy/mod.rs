@@ -136,6 +136,8 @@ pub struct Rule {
     pub index: IndexMode,
     /// Copy signatures, SBOMs and the like with their subject.
     pub referrers: bool,
+    /// Files of the destination may be further names of the source's.
+    pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
 }

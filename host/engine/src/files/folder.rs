@@ -127,6 +127,30 @@ impl Folder {
         }
     }
 
+    /// A new file that shares its bytes with a file of another folder (see [`super::Root::take`]).
+    pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<Fresh> {
+        let (dir, source) = (self.made().ok()?, from.dir().ok()?);
+        let opened = source.open(file).ok()?;
+        if !opened.metadata().ok()?.is_file() {
+            return None;
+        }
+        let mut fresh = Fresh::create(dir.clone(), path).ok()?;
+        if rustix::fs::ioctl_ficlone(fresh.file.as_ref()?, &opened).is_ok() {
+            return Some(fresh);
+        }
+        if !link {
+            return None;
+        }
+        dir.remove_file(&fresh.temporary).ok()?;
+        // A link of the source's may be a symbolic one, and then it is none of this content.
+        match source.symlink_metadata(file) {
+            Ok(metadata) if metadata.is_file() => source.hard_link(file, &dir, &fresh.temporary).ok()?,
+            _ => return None,
+        }
+        fresh.file = Some(opened);
+        Some(fresh)
+    }
+
     pub fn writer(&self, path: &str) -> Result<Writer> {
         let fresh = self.made().and_then(|dir| Fresh::create(dir, path));
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
@@ -135,7 +159,7 @@ impl Folder {
 }
 
 /// A file under a name of its own until it is whole.
-pub(super) struct Fresh {
+pub(crate) struct Fresh {
     dir: Arc<Dir>,
     path: PathBuf,
     temporary: PathBuf,
@@ -160,6 +184,11 @@ impl Fresh {
             Some(file) => file.write_all(bytes),
             None => Ok(()),
         }
+    }
+
+    /// Reads what was written.
+    pub fn reader(&self) -> std::io::Result<std::fs::File> {
+        self.dir.open(&self.temporary).map(cap_std::fs::File::into_std)
     }
 
     pub fn keep(mut self) -> std::io::Result<()> {

@@ -15,6 +15,7 @@ use bytes::Bytes;
 pub use commit::Change;
 use dray_core::{Digest, Hasher};
 use folder::Folder;
+pub(crate) use folder::Fresh;
 use std::{
     fs::File,
     io::{ErrorKind, Read},
@@ -205,6 +206,13 @@ impl Root {
                 Err(Error::invalid(format!("{doing} {}: it is an archive", archive.shown("").display())))
             }
         }
+    }
+
+    /// A new file that shares its bytes with a file of another folder: where the file system can
+    /// share them, or, with `link`, as a further name of that file. None: neither is possible.
+    pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<Fresh> {
+        let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
+        here.take(path, there, file, link)
     }
 
     /// Makes several changes to a folder, under the locks of its other writers. False, and nothing
