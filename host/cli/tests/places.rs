@@ -451,7 +451,7 @@ fn a_bundle_is_all_or_nothing_unless_the_rest_is_wanted() {
 
 #[test]
 fn a_daemon_takes_images_and_gives_them_back() {
-    if !has("dockerd") || !support::is_root() {
+    if !has("dockerd") || !has("openssl") || !support::is_root() {
         return;
     }
     let world = World::new();
@@ -460,6 +460,13 @@ fn a_daemon_takes_images_and_gives_them_back() {
     let host = format!("unix://{}", socket.display());
     let mut dockerd = Command::new("dockerd");
     dockerd.args(["--iptables=false", "--bridge=none", "--storage-driver=vfs", "-H", &host]);
+    // The same daemon listens by TCP, to those whom the private authority knows.
+    world.certificates();
+    let port = support::free_port();
+    dockerd.args(["-H", &format!("tcp://127.0.0.1:{port}"), "--tlsverify"]);
+    for (flag, name) in [("--tlscacert", "ca.pem"), ("--tlscert", "leaf.pem"), ("--tlskey", "leaf.key")] {
+        dockerd.arg(flag).arg(world.path(name));
+    }
     for (flag, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
         dockerd.arg(flag).arg(world.path(name));
     }
@@ -499,6 +506,21 @@ fn a_daemon_takes_images_and_gives_them_back() {
     assert_eq!(raw(&world, "docker-archive:saved.tar:r.example/app:1"), raw(&world, "oci:back:1"));
     let (code, _, error) = dray(&["copy", "docker-daemon:none:1", "oci:back:2"]);
     assert!(code == Some(1) && error.contains("no such image"), "{error}");
+    for (own, name) in [("leaf.pem", "cert.pem"), ("leaf.key", "key.pem")] {
+        fs::copy(world.path(own), world.path(name)).unwrap();
+    }
+    let by_tcp = |to: &str, folder: &str| {
+        let mut command = world.command(&["copy", "docker-daemon:r.example/app:1", to]);
+        command.env("DOCKER_HOST", format!("tcp://127.0.0.1:{port}")).env("DOCKER_TLS_VERIFY", "1");
+        let output = command.env("DOCKER_CERT_PATH", world.path(folder)).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, error) = by_tcp("oci:back:tls", "");
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(raw(&world, "oci:back:tls"), raw(&world, "oci:back:1"));
+    // Without certificates neither side trusts the other.
+    let (code, error) = by_tcp("oci:back:nobody", "none");
+    assert!(code == Some(1) && error.contains("certificate"), "{error}");
     let lost =
         world.command(&["copy", to, "oci:back:3"]).env("DOCKER_HOST", "unix:///none.sock").output().unwrap();
     let error = String::from_utf8(lost.stderr).unwrap();

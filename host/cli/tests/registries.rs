@@ -508,14 +508,7 @@ fn a_private_authority() {
     }
     let world = World::new();
     let image = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
-    world.write("ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
-    for command in [
-        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
-        "req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=registry",
-        "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out leaf.pem",
-    ] {
-        world.tool("openssl", &command.split(' ').collect::<Vec<_>>());
-    }
+    world.certificates();
     let (leaf, key) = (world.path("leaf.pem"), world.path("leaf.key"));
     let registry = Registry::start_tls(&world, "private", &leaf, &key);
     let to = format!("docker://{}/a:1", registry.host);

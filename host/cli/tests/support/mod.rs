@@ -114,6 +114,19 @@ impl World {
         ran.out
     }
 
+    /// A private authority (`ca.pem`), and what it says of 127.0.0.1 (`leaf.pem`, `leaf.key`), which
+    /// may serve and be served.
+    pub fn certificates(&self) {
+        self.write("ext", "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n");
+        for command in [
+            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+            "req -newkey rsa:2048 -nodes -keyout leaf.key -out leaf.csr -subj /CN=leaf",
+            "x509 -req -in leaf.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out leaf.pem",
+        ] {
+            self.tool("openssl", &command.split(' ').collect::<Vec<_>>());
+        }
+    }
+
     /// The digest that skopeo sees.
     #[track_caller]
     pub fn digest(&self, reference: &str, more: &[&str]) -> String {
