@@ -194,6 +194,7 @@ fn registry_settings(
     RegistrySettings {
         concurrency: registry.concurrency.unwrap_or(defaults.concurrency),
         bandwidth: registry.bandwidth,
+        assume_unchanged: registry.assume_unchanged,
         tls,
         auth,
         origin,

@@ -72,6 +72,8 @@ pub enum Reason {
     Same,
     /// The destination has what was made of it.
     Converted,
+    /// The journal says that the destination has it, and nobody else writes there.
+    Assumed,
     /// Children of wanted platforms are not at the destination.
     Incomplete(usize),
     /// Referrers are not at the destination.
@@ -88,6 +90,7 @@ impl fmt::Display for Reason {
             Reason::Incomplete(count) => {
                 write!(f, "{count} of the wanted platforms are missing at the destination")
             }
+            Reason::Assumed => f.write_str("the destination is taken to be as it was left"),
             Reason::Referrers(count) => write!(f, "{count} referrers are missing at the destination"),
         }
     }

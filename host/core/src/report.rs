@@ -1,7 +1,7 @@
 //! What a run did, for people and machines.
 
 use crate::Action;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What came of one copy.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +36,7 @@ pub struct CopyReport {
 }
 
 /// The counts of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Summary {
     /// Images copied.
     pub copied: u64,

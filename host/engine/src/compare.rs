@@ -5,7 +5,7 @@ use crate::{
     convert::{is_in, needed},
     error::Context,
     graph::{read_manifest, referrers},
-    journal::Conversion,
+    journal::{At, Conversion},
     place::Spot,
     plugin::Naming,
 };
@@ -51,6 +51,8 @@ pub struct PlannedCopy {
     pub(crate) choice: ImageChoice,
     pub(crate) referrers: bool,
     pub(crate) link: bool,
+    /// The destination's repository holds nothing.
+    pub(crate) fresh: bool,
     pub(crate) form: Form,
     /// What is to be published, where it had to be read already.
     pub(crate) manifest: Option<Manifest>,
@@ -109,9 +111,21 @@ pub(crate) struct Resolved {
     pub manifest: Option<Manifest>,
 }
 
-/// Learns what is to be written for a tag of the source.
-pub(crate) async fn resolve(source: &Spot, reference: Option<&str>, wanted: &Wanted) -> Result<Resolved> {
+/// Learns what is to be written for a tag of the source. Where it is `absent` at the destination, its
+/// manifest will be wanted, so that is read at once.
+pub(crate) async fn resolve(
+    source: &Spot,
+    reference: Option<&str>,
+    wanted: &Wanted,
+    absent: Absent,
+) -> Result<Resolved> {
     let shown = source.endpoint(reference).display;
+    if absent != Absent::Unknown && source.place.http.is_some() {
+        let read = read_manifest(&source.place, &source.repository, reference, None).await;
+        let manifest = read.context(|| format!("resolve {shown}"))?;
+        let resolved = Resolved { descriptor: manifest.descriptor.clone(), manifest: Some(manifest) };
+        return choose(source, &shown, wanted, resolved).await;
+    }
     let found = source.place.resolve(&source.repository, reference).await;
     let found = found.context(|| format!("resolve {shown}"))?;
     let Some((descriptor, manifest)) = found else {
@@ -164,14 +178,25 @@ async fn choose(source: &Spot, shown: &str, wanted: &Wanted, resolved: Resolved)
     }
 }
 
-/// Decides on one tag. `absent`: the destination is known not to have it.
+/// What is known not to be at a destination, before it is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// Nothing is known.
+    Unknown,
+    /// The tag.
+    Tag,
+    /// The whole repository.
+    Repository,
+}
+
+/// Decides on one tag.
 pub(crate) async fn compare(
     source: &Spot,
     reference: Option<&str>,
     destination: &Spot,
     wanted: &Wanted,
     resolved: Resolved,
-    absent: bool,
+    absent: Absent,
 ) -> Result<PlannedCopy> {
     let Resolved { descriptor, manifest } = resolved;
     let tag = destination.reference.as_deref().or(reference);
@@ -218,7 +243,17 @@ pub(crate) async fn compare(
     }
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
     let unnamed = !form.is_any() && at.is_none() && many;
-    let there = match absent || unnamed {
+    let named = at.as_deref().filter(|_| matches!(naming, Naming::Tag(_)));
+    let assumed = match named {
+        Some(tag) if form.is_any() && destination.place.assumed() => {
+            let memory = destination.place.memory();
+            memory.and_then(|journal| journal.tag(&At::new(&destination.place, &destination.repository), tag))
+        }
+        _ => None,
+    };
+    let assumed = assumed.filter(|assumed| *assumed == descriptor.digest.to_string());
+    let there = match absent != Absent::Unknown || unnamed {
+        _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone())),
         true => None,
         false if !form.is_any() || abilities.holds.is_some() => {
             let mark = destination.place.mark(&destination.repository, at.as_deref()).await;
@@ -243,10 +278,7 @@ pub(crate) async fn compare(
                 wanted.choice.platforms(),
                 (&destination.place, &destination.repository),
             );
-            journal.converted(&of).unwrap_or_else(|error| {
-                tracing::warn!(%error, "the journal could not be read");
-                None
-            })
+            journal.converted(&of)
         }
         None => None,
     };
@@ -267,6 +299,7 @@ pub(crate) async fn compare(
         choice: wanted.choice.clone(),
         referrers: wanted.referrers,
         link: wanted.link,
+        fresh: absent == Absent::Repository,
         form,
         manifest,
     };
@@ -289,7 +322,17 @@ pub(crate) async fn compare(
             planned.copy.action = Action::Unchanged;
             planned.copy.reason = Reason::Same;
         }
-        Some(There::Content(_)) => planned.look_inside().await?,
+        Some(There::Content(_)) if assumed.is_some() => {
+            planned.copy.action = Action::Unchanged;
+            planned.copy.reason = Reason::Assumed;
+        }
+        Some(There::Content(_)) => {
+            if let (Some(memory), Some(tag)) = (planned.destination.0.memory(), named) {
+                let at = At::new(&planned.destination.0, &planned.destination.1);
+                memory.saw_tag(&at, tag, &planned.copy.descriptor.digest);
+            }
+            planned.look_inside().await?
+        }
     }
     Ok(planned)
 }

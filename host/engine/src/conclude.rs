@@ -73,9 +73,8 @@ impl Endings {
             // Without a record the next run copies again, and that is all.
             if let Ok(Some(mark)) = place.mark(&repository, tag.as_deref()).await
                 && expected.is_none_or(|expected| expected == mark)
-                && let Err(error) = journal.record(&of, &mark)
             {
-                tracing::warn!(%error, "the journal could not be written");
+                journal.convert(of, mark);
             }
         }
     }

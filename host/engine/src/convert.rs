@@ -269,7 +269,7 @@ impl Job {
             }
         };
         let blob = Descriptor::new(media_type, digest.clone(), size);
-        let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct };
+        let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
         let stored = transfer(source, destination, payload, &incoming, observer).await?;
         if stored.finish == crate::plugin::Finish::Stored {
             self.sent.fetch_add(stored.size, Ordering::Relaxed);

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Places, Result,
-    compare::{ImageChoice, PlannedCopy, Wanted, compare, resolve},
+    compare::{Absent, ImageChoice, PlannedCopy, Wanted, compare, resolve},
 };
 use dray_core::{Digest, Form, Reference};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     };
     let wanted = wanted.at(&destination).await?;
     let reference = source.reference.clone();
-    let resolved = resolve(&source, reference.as_deref(), &wanted).await?;
+    let resolved = resolve(&source, reference.as_deref(), &wanted, Absent::Unknown).await?;
     if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())
         && named != resolved.descriptor.digest
     {
@@ -46,5 +46,5 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
             request.destination, resolved.descriptor.digest
         )));
     }
-    compare(&source, reference.as_deref(), &destination, &wanted, resolved, false).await
+    compare(&source, reference.as_deref(), &destination, &wanted, resolved, Absent::Unknown).await
 }

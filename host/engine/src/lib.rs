@@ -33,7 +33,7 @@ pub use copy::{CopyRequest, plan_copy};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Observer};
 pub use image::{Image, list_tags};
-pub use journal::{Journal, LazyJournal};
+pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
 pub use place::{Local, Place, Places};
 pub use planner::plan;
 pub use run::{Run, RunOptions};

@@ -1,7 +1,7 @@
 //! Places: opened sources and destinations.
 
 use crate::{
-    Error, Kind, LazyJournal, Result,
+    Error, Journal, Kind, LazyJournal, Result,
     files::Root,
     http::{Client, Download, PlaceHttp, feed, pair, upload},
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
@@ -44,6 +44,16 @@ impl Place {
     /// What it can do as a destination, asked once.
     pub(crate) async fn abilities(self: &Arc<Self>) -> Result<Abilities> {
         self.abilities.get_or_try_init(|| self.transport.able(self)).await.cloned()
+    }
+
+    /// The journal, where it can spare a request: only networks are slow to ask.
+    pub(crate) fn memory(&self) -> Option<&Journal> {
+        self.http.as_ref().and_then(|_| self.local.journal.get())
+    }
+
+    /// Whether it is taken to be as the last run left it.
+    pub(crate) fn assumed(&self) -> bool {
+        self.http.as_ref().is_some_and(PlaceHttp::assumed)
     }
 
     /// Whether its layers can be read as plain tars alone.

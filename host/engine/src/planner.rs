@@ -3,10 +3,11 @@
 use crate::{
     BoundRule, Error, Kind, Places, Planned, Result,
     bind::destination,
-    compare::{ImageChoice, Resolved, Wanted, compare, resolve},
+    compare::{Absent, ImageChoice, Resolved, Wanted, compare, resolve},
     error::Context,
     expand::{Pair, Target, names, pairs},
     graph::{RepositoryImages, pages},
+    journal::At,
     place::Spot,
     plugin::Page,
 };
@@ -31,13 +32,21 @@ struct Planner {
 /// Nobody wants the rest of the plan.
 struct Unwanted;
 
+/// What is known of a destination's tags.
+enum Known {
+    Unknown,
+    /// There is no such repository.
+    Nothing,
+    Tags(HashSet<String>),
+}
+
 /// A tag that is to be compared.
 struct Candidate {
     rule: usize,
     source: Spot,
     reference: Option<String>,
     destination: Spot,
-    absent: bool,
+    absent: Absent,
 }
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure.
@@ -133,16 +142,14 @@ impl Planner {
                     .await;
             }
         };
-        let known = match tags.len() {
-            // One request more would be saved by none.
-            0 | 1 => None,
-            _ => self.known(&destination).await,
-        };
+        let known = self.known(&destination).await;
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
-            let absent = known
-                .as_ref()
-                .is_some_and(|known| tag.is_some_and(|tag| !tag.contains(':') && !known.contains(tag)));
+            let absent = match (&known, tag) {
+                (Known::Nothing, _) => Absent::Repository,
+                (Known::Tags(known), Some(tag)) if !tag.contains(':') && !known.contains(tag) => Absent::Tag,
+                _ => Absent::Unknown,
+            };
             Candidate {
                 rule: index,
                 source: source.clone(),
@@ -185,7 +192,7 @@ impl Planner {
                         source: source.clone(),
                         reference,
                         destination,
-                        absent: false,
+                        absent: Absent::Unknown,
                     }),
                     Err(error) => {
                         self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?
@@ -196,7 +203,9 @@ impl Planner {
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
             let wanted = self.rules[candidate.rule].wanted.at(&candidate.destination).await;
             let resolved = match wanted {
-                Ok(wanted) => resolve(&candidate.source, candidate.reference.as_deref(), &wanted).await,
+                Ok(wanted) => {
+                    resolve(&candidate.source, candidate.reference.as_deref(), &wanted, Absent::Unknown).await
+                }
                 Err(error) => Err(error),
             };
             (candidate, resolved)
@@ -277,7 +286,7 @@ impl Planner {
             let wanted = &rule.at(destination).await?;
             let resolved = match resolved {
                 Some(resolved) => resolved?,
-                None => resolve(source, reference.as_deref(), wanted).await?,
+                None => resolve(source, reference.as_deref(), wanted, *absent).await?,
             };
             compare(source, reference.as_deref(), destination, wanted, resolved, *absent).await
         };
@@ -334,15 +343,20 @@ impl Planner {
         Ok(Ok(tags.into_iter().map(Some).collect()))
     }
 
-    /// The tags of a destination, where one request tells them all.
-    async fn known(&self, destination: &Spot) -> Option<HashSet<String>> {
+    /// The tags of a destination, where one request tells them all. Where the journal knows some, most
+    /// of them are there, and are asked for one by one anyway.
+    async fn known(&self, destination: &Spot) -> Known {
         let place = &destination.place;
+        let at = At::new(place, &destination.repository);
+        if place.memory().is_some_and(|journal| journal.knows(&at)) {
+            return Known::Unknown;
+        }
         match place.transport.tags(place, &destination.repository, None).await {
-            Ok(Page { items, next: None }) => Some(items.into_iter().collect()),
-            Ok(Page { next: Some(_), .. }) => None,
-            Err(error) if error.kind == Kind::NotFound => Some(HashSet::new()),
+            Ok(Page { items, next: None }) => Known::Tags(items.into_iter().collect()),
+            Ok(Page { next: Some(_), .. }) => Known::Unknown,
+            Err(error) if error.kind == Kind::NotFound => Known::Nothing,
             // Listing may be forbidden where reading is not.
-            Err(_) => None,
+            Err(_) => Known::Unknown,
         }
     }
 }

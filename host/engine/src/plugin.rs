@@ -156,6 +156,8 @@ pub struct Incoming {
     pub siblings: Vec<String>,
     /// Its size is known; otherwise it is decompressed on its way.
     pub sized: bool,
+    /// It is known not to be in this repository.
+    pub absent: bool,
 }
 
 /// One step of storing a blob.

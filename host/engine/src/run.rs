@@ -6,7 +6,7 @@ use crate::{
     conclude::{Endings, Learnt},
     error::Context,
     graph::{read_manifest, referrers},
-    journal::Conversion,
+    journal::{At, Conversion, Journal},
     lock,
     plugin::{Abilities, Finish, Incoming, Naming},
     transfer::{Payload, Side, transfer},
@@ -232,12 +232,14 @@ pub(crate) struct Job {
     choice: crate::ImageChoice,
     referrers: bool,
     pub link: bool,
+    /// The destination's repository held nothing when the plan was made.
+    pub fresh: bool,
     pub sent: AtomicU64,
     mounted: AtomicU64,
 }
 
 async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
-    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, link, manifest, form } =
+    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, link, fresh, manifest, form } =
         *planned;
     let abilities = match destination.0.abilities().await {
         Ok(abilities) => abilities,
@@ -251,6 +253,7 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         choice,
         referrers,
         link,
+        fresh,
         sent: 0.into(),
         mounted: 0.into(),
     });
@@ -426,7 +429,8 @@ impl Job {
     /// Whether the destination has an image by its digest. It would not have taken one without
     /// its blobs; of an index that cannot be said.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
-        if media_type::is_index(&descriptor.media_type) || !self.abilities.many {
+        let empty = self.fresh && !self.remembered(&descriptor.digest);
+        if media_type::is_index(&descriptor.media_type) || !self.abilities.many || empty {
             return Ok(false);
         }
         let there =
@@ -462,16 +466,21 @@ impl Job {
             _ => Sharing::None,
         };
         let key = self.key(&blob.digest);
-        let Claim::Yours { siblings, ticket } =
+        let Claim::Yours { mut siblings, ticket } =
             self.shared.blobs.claim(&key, &self.destination.1, sharing).await
         else {
             return Ok(());
         };
+        let holder = self.memory().and_then(|(journal, at)| journal.holder(&at, &blob.digest));
+        let here = holder.as_ref() == Some(&self.destination.1);
+        if sharing == Sharing::Mount && siblings.is_empty() && !here {
+            siblings.extend(holder);
+        }
         let observer = self.shared.observer.as_ref();
         observer.event(Event::Expected(blob.size));
         let (source, destination) = self.sides();
         let size = blob.size;
-        let incoming = Incoming { blob, siblings, sized: true };
+        let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here };
         let stored =
             transfer(source, destination, Payload::Blob(&incoming.blob), &incoming, observer).await?;
         match stored.finish {
@@ -485,8 +494,23 @@ impl Job {
             }
             Finish::Present => observer.event(Event::Spared(size)),
         }
+        if let Some((journal, at)) = self.memory() {
+            journal.holds(at, &incoming.blob.digest);
+        }
         ticket.held();
         Ok(())
+    }
+
+    /// The journal, where it can spare a request: other places are asked cheaply.
+    fn memory(&self) -> Option<(&Journal, At)> {
+        let (place, repository) = &self.destination;
+        Some((place.memory()?, At::new(place, repository)))
+    }
+
+    /// Whether an earlier run, or this one, has brought content to the destination's repository.
+    fn remembered(&self, digest: &Digest) -> bool {
+        let holder = self.memory().and_then(|(journal, at)| journal.holder(&at, digest));
+        holder.as_ref() == Some(&self.destination.1)
     }
 
     /// Copies what refers to a manifest, before the manifest gets its tag.
@@ -524,7 +548,14 @@ impl Job {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
             _ => error,
         })
-        .context(|| format!("publish the manifest {}", digest.short()))
+        .context(|| format!("publish the manifest {}", digest.short()))?;
+        if let Some((journal, at)) = self.memory() {
+            if let Naming::Tag(tag) = naming {
+                journal.saw_tag(&at, tag, digest);
+            }
+            journal.holds(at, digest);
+        }
+        Ok(())
     }
 }
 

@@ -139,6 +139,7 @@ pub(crate) fn incoming(incoming: &Incoming) -> guest::sink::Incoming {
         blob: descriptor_to_guest(&incoming.blob),
         siblings: incoming.siblings.clone(),
         sized: incoming.sized,
+        absent: incoming.absent,
     }
 }
 

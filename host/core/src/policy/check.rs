@@ -109,6 +109,9 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
             _ => problems.push(Problem::new("concurrency is 1 to 1024 requests", number.span)),
         }
     }
+    if let Some(assume) = entry.take("assume-unchanged").and_then(|value| boolean(value, problems)) {
+        registry.assume_unchanged = assume;
+    }
     if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
         let rate =
             text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());

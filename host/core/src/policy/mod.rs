@@ -39,6 +39,8 @@ pub struct Registry {
     pub concurrency: Option<usize>,
     /// Bytes a second, both ways together; none: no cap.
     pub bandwidth: Option<u64>,
+    /// Nobody else writes to it: tags that the journal knows are not asked for.
+    pub assume_unchanged: bool,
     /// How the connection is secured.
     pub tls: Tls,
     /// Where credentials come from; none: the docker-config provider.

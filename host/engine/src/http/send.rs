@@ -68,6 +68,11 @@ impl PlaceHttp {
         Ok(PlaceHttp { client: client.clone(), host, granted: granted.to_vec(), learned: Mutex::default() })
     }
 
+    /// Whether it is taken to be as the last run left it.
+    pub(crate) fn assumed(&self) -> bool {
+        self.host.settings.assume_unchanged
+    }
+
     pub(crate) fn pace(&self) -> Option<&crate::pace::Pace> {
         self.host.pace.as_ref()
     }

@@ -28,6 +28,8 @@ pub struct RegistrySettings {
     pub concurrency: usize,
     /// Bytes a second.
     pub bandwidth: Option<u64>,
+    /// Nobody else writes to it: tags that the journal knows are not asked for.
+    pub assume_unchanged: bool,
     /// How the connection is secured.
     pub tls: TlsSettings,
     /// Asked in order.
@@ -46,6 +48,7 @@ impl Default for RegistrySettings {
         RegistrySettings {
             concurrency: CONCURRENCY,
             bandwidth: None,
+            assume_unchanged: false,
             tls: TlsSettings::default(),
             auth: Vec::new(),
             origin: None,

@@ -48,6 +48,7 @@ pub fn advance(
         (Some(_), _) => Ok(upload.start()),
         (None, _) => match incoming.siblings.first() {
             Some(from) => Ok(upload.mount(from)),
+            None if incoming.absent => Ok(upload.start()),
             None => Ok(upload.head()),
         },
     }
@@ -117,7 +118,12 @@ mod tests {
             artifact_type: None,
             annotations: Vec::new(),
         };
-        Incoming { blob, siblings: siblings.iter().map(|name| name.to_string()).collect(), sized: true }
+        Incoming {
+            blob,
+            siblings: siblings.iter().map(|name| name.to_string()).collect(),
+            sized: true,
+            absent: false,
+        }
     }
 
     fn answer(status: u16, location: &str) -> Option<Outcome> {
@@ -170,6 +176,13 @@ mod tests {
         let (Step::Ask(head), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(head.method, "HEAD");
         assert_eq!(step(&incoming, state, answer(200, "")).0, Step::Finished(Finish::Present));
+    }
+
+    #[test]
+    fn what_cannot_be_there_is_not_asked_for() {
+        let incoming = Incoming { absent: true, ..incoming(&[]) };
+        let (Step::Ask(post), _) = step(&incoming, None, None) else { panic!() };
+        assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
     }
 
     #[test]

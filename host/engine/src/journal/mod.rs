@@ -1,0 +1,287 @@
+//! What outlives a run: a SQLite database in the user's state folder. A run works without it, and
+//! whatever it says of a destination is only ever a reason to ask the destination less.
+
+mod runs;
+mod write;
+
+use crate::{Error, Place, Result, lock};
+use dray_core::{Digest, Form, Platform};
+pub use runs::{RunRecord, Trimmed, Usage};
+use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use write::{Change, Writer};
+
+/// Of the tables. A journal of a later one is left alone.
+const VERSION: i64 = 2;
+
+/// How the tables came to be, version by version. Times are seconds since 1970.
+const MIGRATIONS: [&str; VERSION as usize] = [
+    "create table conversion (
+       source text not null, form text not null, place text not null, result text not null,
+       primary key (source, form, place)
+     ) without rowid;",
+    "alter table conversion add column at integer not null default 0;
+     create table repository (
+       id integer primary key, place text not null, name text not null, unique (place, name)
+     );
+     create table tag (
+       repository integer not null, name text not null, digest text not null, at integer not null,
+       primary key (repository, name)
+     ) without rowid;
+     create table blob (
+       digest text not null, repository integer not null, at integer not null,
+       primary key (digest, repository)
+     ) without rowid;
+     create table upload (
+       digest text not null, repository integer not null, progress blob not null, at integer not null,
+       primary key (digest, repository)
+     ) without rowid;
+     create table run (
+       id integer primary key, begun integer not null, ended integer, process integer not null,
+       command text not null, policy text, summary text, report text
+     );",
+];
+
+/// Facts that a later run can use.
+pub struct Journal {
+    path: PathBuf,
+    reader: Mutex<Connection>,
+    writer: Writer,
+    /// Trouble with reading was told.
+    told: AtomicBool,
+}
+
+/// A journal that is opened when it is first asked: most commands never do. One that cannot be
+/// opened is told once, and done without.
+pub struct LazyJournal {
+    path: Option<PathBuf>,
+    opened: OnceLock<Option<Journal>>,
+}
+
+impl LazyJournal {
+    /// The journal in a file; none: no journal.
+    pub fn new(path: Option<PathBuf>) -> Self {
+        LazyJournal { path, opened: OnceLock::new() }
+    }
+
+    /// The journal, opened when it is first wanted.
+    pub fn get(&self) -> Option<&Journal> {
+        let open = || match Journal::open(self.path.as_ref()?) {
+            Ok(journal) => Some(journal),
+            Err(error) => {
+                tracing::warn!(help = error.help, "failed to {error}; going on without it");
+                None
+            }
+        };
+        self.opened.get_or_init(open).as_ref()
+    }
+
+    /// Writes what was not written yet, if there is a journal at all.
+    pub(crate) fn flush(&self) {
+        if let Some(Some(journal)) = self.opened.get() {
+            journal.writer.flush();
+        }
+    }
+}
+
+/// What was made of a source, and where.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Conversion {
+    /// Digest of the source's manifest.
+    pub source: String,
+    /// The form that was asked for or demanded, and which platforms of an index.
+    pub form: String,
+    /// The destination's place and the repository in it.
+    pub place: String,
+}
+
+impl Conversion {
+    pub fn new(
+        source: &Digest,
+        form: Form,
+        platforms: &[Platform],
+        (place, repository): (&Place, &str),
+    ) -> Self {
+        let mut platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
+        platforms.sort();
+        Conversion {
+            source: source.to_string(),
+            form: [vec![form.to_string()], platforms].concat().join(", "),
+            place: format!("{} {repository}", place.key()),
+        }
+    }
+}
+
+/// A repository of a place, by its canonical name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct At {
+    pub place: String,
+    pub repository: String,
+}
+
+impl At {
+    pub fn new(place: &Place, repository: &str) -> Self {
+        At { place: place.key(), repository: repository.into() }
+    }
+}
+
+fn failed(error: rusqlite::Error) -> Error {
+    Error::invalid(format!("use the journal: {error}"))
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// A connection to a journal, whose tables are made if they are not there.
+fn connect(path: &Path) -> Result<Connection> {
+    let shown = path.display();
+    let open = || {
+        let mut connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // Safe with a write-ahead log, and no write to the disk for each transaction.
+        connection.pragma_update(None, "synchronous", "normal")?;
+        let version = |connection: &Connection| {
+            connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
+        };
+        let mut current = version(&connection)?;
+        if current < VERSION {
+            let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            // Another dray may have been quicker.
+            current = version(&change)?;
+            for migration in MIGRATIONS.iter().skip(current.max(0) as usize) {
+                change.execute_batch(migration)?;
+            }
+            change.pragma_update(None, "user_version", current.max(VERSION))?;
+            change.commit()?;
+        }
+        Ok((connection, current))
+    };
+    let (connection, version) = open().map_err(|error: rusqlite::Error| {
+        Error::invalid(format!("open the journal {shown}: {error}")).help("move it away, and it is made anew")
+    })?;
+    if version > VERSION {
+        let text = format!("open the journal {shown}: a later dray made it (version {version})");
+        return Err(Error::invalid(text).help("update dray, or move the journal away"));
+    }
+    Ok(connection)
+}
+
+impl Journal {
+    /// Opens a journal, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// Where it cannot be read and written, or a later dray made it.
+    pub fn open(path: &Path) -> Result<Self> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| Error::invalid(format!("make the folder {}: {error}", folder.display())))?;
+        }
+        let reader = connect(path)?;
+        let writer = Writer::start(connect(path)?);
+        Ok(Journal { path: path.into(), reader: Mutex::new(reader), writer, told: false.into() })
+    }
+
+    /// The first row of an answer. Trouble is told once, and means that nothing is known.
+    fn one<T>(
+        &self,
+        sql: &str,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Option<T> {
+        let connection = lock(&self.reader);
+        let found =
+            connection.prepare_cached(sql).and_then(|mut ask| ask.query_row(parameters, read).optional());
+        found.unwrap_or_else(|error| {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                tracing::warn!(%error, "the journal could not be read; going on without it");
+            }
+            None
+        })
+    }
+
+    /// What the destination told of itself after a conversion: a digest, or a mark.
+    pub(crate) fn converted(&self, of: &Conversion) -> Option<String> {
+        self.one(
+            "select result from conversion where source = ?1 and form = ?2 and place = ?3",
+            params![of.source, of.form, of.place],
+            |row| row.get(0),
+        )
+    }
+
+    /// Remembers what became of a source.
+    pub(crate) fn convert(&self, of: Conversion, result: String) {
+        self.writer.send(Change::Conversion(of, result));
+    }
+
+    /// The digest that a tag named when it was last seen there.
+    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<String> {
+        self.one(
+            "select digest from tag where name = ?3 and repository =
+               (select id from repository where place = ?1 and name = ?2)",
+            params![at.place, at.repository, tag],
+            |row| row.get(0),
+        )
+    }
+
+    /// Whether any tag was seen there.
+    pub(crate) fn knows(&self, at: &At) -> bool {
+        let found = self.one(
+            "select 1 from tag where repository =
+               (select id from repository where place = ?1 and name = ?2) limit 1",
+            params![at.place, at.repository],
+            |_| Ok(()),
+        );
+        found.is_some()
+    }
+
+    /// A tag was seen there, or written.
+    pub(crate) fn saw_tag(&self, at: &At, tag: &str, digest: &Digest) {
+        let digest = digest.to_string();
+        if self.tag(at, tag).as_ref() != Some(&digest) {
+            self.writer.send(Change::Tag(at.clone(), tag.into(), digest));
+        }
+    }
+
+    /// Where a place holds content: in this repository, or else in another one.
+    pub(crate) fn holder(&self, at: &At, digest: &Digest) -> Option<String> {
+        self.one(
+            "select name from blob join repository on id = repository
+             where digest = ?1 and place = ?2 order by name <> ?3, blob.at desc limit 1",
+            params![digest.to_string(), at.place, at.repository],
+            |row| row.get(0),
+        )
+    }
+
+    /// A repository holds content.
+    pub(crate) fn holds(&self, at: At, digest: &Digest) {
+        self.writer.send(Change::Blob(at, digest.to_string()));
+    }
+
+    /// How far an upload came that was broken off.
+    pub(crate) fn upload(&self, at: &At, digest: &Digest) -> Option<Vec<u8>> {
+        self.one(
+            "select progress from upload where digest = ?1 and repository =
+               (select id from repository where place = ?2 and name = ?3)",
+            params![digest.to_string(), at.place, at.repository],
+            |row| row.get(0),
+        )
+    }
+
+    /// How far an upload has come; none: it has ended.
+    pub(crate) fn uploading(&self, at: At, digest: &Digest, progress: Option<Vec<u8>>) {
+        self.writer.send(Change::Upload(at, digest.to_string(), progress));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

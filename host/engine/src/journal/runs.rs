@@ -1,0 +1,195 @@
+//! Earlier runs, and how much the journal holds.
+
+use super::{Journal, failed, now};
+use crate::{Result, lock};
+use dray_core::{Action, CopyReport, Report, Summary};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Copies of one run that are kept, those that changed nothing left out.
+const COPIES: usize = 10_000;
+
+/// A run as the journal has it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunRecord {
+    /// For `dray runs show`.
+    pub id: i64,
+    /// Seconds since 1970.
+    pub begun: i64,
+    /// Seconds since 1970; none: it has not come to its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<i64>,
+    /// The process that it was.
+    pub process: u32,
+    /// `sync` or `copy`.
+    pub command: String,
+    /// Path of the policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What came of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+}
+
+/// How much the journal holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Usage {
+    /// Where it lies.
+    pub path: std::path::PathBuf,
+    /// Bytes on the disk.
+    pub bytes: u64,
+    /// Repositories of destinations.
+    pub repositories: u64,
+    /// Their tags.
+    pub tags: u64,
+    /// Blobs and manifests in them.
+    pub blobs: u64,
+    /// Uploads that can be taken up again.
+    pub uploads: u64,
+    /// Images that were converted.
+    pub conversions: u64,
+    /// Earlier runs.
+    pub runs: u64,
+}
+
+/// What was taken away.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Trimmed {
+    /// Facts of any kind.
+    pub facts: u64,
+    /// Earlier runs.
+    pub runs: u64,
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let summary: Option<String> = row.get(6)?;
+    Ok(RunRecord {
+        id: row.get(0)?,
+        begun: row.get(1)?,
+        ended: row.get(2)?,
+        process: row.get(3)?,
+        command: row.get(4)?,
+        policy: row.get(5)?,
+        summary: summary.and_then(|text| serde_json::from_str(&text).ok()),
+    })
+}
+
+const COLUMNS: &str = "id, begun, ended, process, command, policy, summary";
+
+impl Journal {
+    /// A run begins; its number.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written.
+    pub fn begin(&self, command: &str, policy: Option<&str>) -> Result<i64> {
+        let connection = lock(&self.reader);
+        connection
+            .execute(
+                "insert into run (begun, process, command, policy) values (?1, ?2, ?3, ?4)",
+                params![now(), std::process::id(), command, policy],
+            )
+            .map_err(failed)?;
+        Ok(connection.last_insert_rowid())
+    }
+
+    /// A run has ended.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written.
+    pub fn end(&self, run: i64, report: &Report) -> Result<()> {
+        let kept = report.copies.iter().filter(|copy| copy.action != Action::Unchanged).take(COPIES);
+        let copies: Vec<&CopyReport> = kept.collect();
+        // Of strings and numbers: they always serialise.
+        let summary = serde_json::to_string(&report.summary).unwrap_or_default();
+        let copies = serde_json::to_string(&copies).unwrap_or_default();
+        lock(&self.reader)
+            .execute(
+                "update run set ended = ?2, summary = ?3, report = ?4 where id = ?1",
+                params![run, now(), summary, copies],
+            )
+            .map(|_| ())
+            .map_err(failed)
+    }
+
+    /// Earlier runs, the last one first.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
+        let connection = lock(&self.reader);
+        let mut ask = connection
+            .prepare(&format!("select {COLUMNS} from run order by id desc limit ?1"))
+            .map_err(failed)?;
+        let rows = ask.query_map([most], record).map_err(failed)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(failed)
+    }
+
+    /// A run and its copies, as JSON; none: there is none of this number.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn run(&self, id: i64) -> Result<Option<(RunRecord, serde_json::Value)>> {
+        let found = lock(&self.reader).query_row(
+            &format!("select {COLUMNS}, report from run where id = ?1"),
+            [id],
+            |row| Ok((record(row)?, row.get::<_, Option<String>>(7)?)),
+        );
+        let Some((record, report)) = found.optional().map_err(failed)? else { return Ok(None) };
+        let copies = report.and_then(|text| serde_json::from_str(&text).ok());
+        Ok(Some((record, copies.unwrap_or(serde_json::Value::Array(Vec::new())))))
+    }
+
+    /// How much it holds.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn usage(&self) -> Result<Usage> {
+        let connection = lock(&self.reader);
+        let count = |table: &str| {
+            connection
+                .query_row(&format!("select count(*) from {table}"), [], |row| row.get::<_, i64>(0))
+                .map(|count| count as u64)
+                .map_err(failed)
+        };
+        let files = ["", "-wal", "-shm"].map(|end| {
+            let mut path = self.path.clone().into_os_string();
+            path.push(end);
+            std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+        });
+        Ok(Usage {
+            path: self.path.clone(),
+            bytes: files.iter().sum(),
+            repositories: count("repository")?,
+            tags: count("tag")?,
+            blobs: count("blob")?,
+            uploads: count("upload")?,
+            conversions: count("conversion")?,
+            runs: count("run")?,
+        })
+    }
+
+    /// Takes away what was not seen for so long, and gives the space back.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written.
+    pub fn trim(&self, older: Duration) -> Result<Trimmed> {
+        let before = now() - i64::try_from(older.as_secs()).unwrap_or(i64::MAX);
+        let connection = lock(&self.reader);
+        let remove = |sql: &str| connection.execute(sql, [before]).map(|count| count as u64).map_err(failed);
+        let mut facts = 0;
+        for table in ["tag", "blob", "upload", "conversion"] {
+            facts += remove(&format!("delete from {table} where at <= ?1"))?;
+        }
+        let runs = remove("delete from run where coalesce(ended, begun) <= ?1")?;
+        connection
+            .execute_batch(
+                "delete from repository where id not in
+                   (select repository from tag union select repository from blob union select repository from upload);
+                 vacuum;
+                 pragma wal_checkpoint(truncate);",
+            )
+            .map_err(failed)?;
+        Ok(Trimmed { facts, runs })
+    }
+}
