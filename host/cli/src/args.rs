@@ -79,6 +79,10 @@ pub enum Command {
     Inspect(InspectOptions),
     /// List the tags of a repository
     ListTags(ListTagsOptions),
+    /// Show earlier runs
+    Runs(RunsOptions),
+    /// Show and trim what is kept between runs: the journal, compiled plugins
+    Cache(CacheOptions),
     /// Show plugins
     Plugin {
         #[command(subcommand)]
@@ -207,6 +211,47 @@ pub enum PluginCommand {
     List(PluginListOptions),
     /// Show one plugin and its configuration's schema
     Inspect(PluginInspectOptions),
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct RunsOptions {
+    #[command(subcommand)]
+    pub command: Option<RunsCommand>,
+    /// The most runs that are listed
+    #[arg(short, long, default_value_t = 20)]
+    pub number: u32,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    pub output: Output,
+}
+
+#[derive(Subcommand)]
+pub enum RunsCommand {
+    /// What a run copied, and what failed
+    Show {
+        /// Its number in the list
+        number: i64,
+    },
+}
+
+#[derive(Args)]
+pub struct CacheOptions {
+    #[command(subcommand)]
+    pub command: Option<CacheCommand>,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
+    pub output: Output,
+}
+
+#[derive(Subcommand)]
+pub enum CacheCommand {
+    /// Remove what was not of use for long. Nothing that it names at any place changes
+    Trim {
+        /// What was last seen before so long: `90d`, `2weeks`, `0s` for everything
+        #[arg(long, value_name = "TIME", default_value = "90d")]
+        older_than: humantime::Duration,
+    },
 }
 
 #[derive(Args)]

@@ -1,6 +1,8 @@
 //! `dray copy`
 
-use crate::{args::CopyOptions, failure::Failure, progress::Screen, setup::Setup, signals::Stop, sync};
+use crate::{
+    args::CopyOptions, failure::Failure, progress::Screen, runs::Recorded, setup::Setup, signals::Stop, sync,
+};
 use dray_core::{Form, Platform, policy::IndexMode};
 use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
 use tokio::sync::mpsc;
@@ -36,8 +38,10 @@ pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     drop(sender);
     let progress = screen.watch();
     progress.planned();
+    let recorded = Recorded::begin(&setup, "copy", None);
     let run = Run::new(progress.clone(), RunOptions::default());
     let report = run.carry_out(receiver, stop.signal.clone()).await;
+    recorded.end(&report);
     progress.end();
     Ok(sync::end(&report, options.output, &stop, false))
 }

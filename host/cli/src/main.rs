@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod args;
+mod cache;
 mod copy;
 mod failure;
 mod inspect;
@@ -12,6 +13,7 @@ mod plan;
 mod plugin;
 mod policy;
 mod progress;
+mod runs;
 mod secrets;
 mod serve;
 mod setup;
@@ -74,6 +76,8 @@ async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failu
         Command::Copy(options) => copy::run(options, screen).await,
         Command::Inspect(options) => inspect::run(options).await,
         Command::ListTags(options) => inspect::list_tags(options).await,
+        Command::Runs(options) => runs::run(&options),
+        Command::Cache(options) => cache::run(&options),
         Command::Plugin { command: PluginCommand::List(options) } => plugin::list(options).await,
         Command::Plugin { command: PluginCommand::Inspect(options) } => plugin::inspect(options).await,
         Command::Registry { command: RegistryCommand::Serve { root, addr } } => serve::run(&root, addr).await,

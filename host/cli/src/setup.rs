@@ -60,14 +60,15 @@ fn proxies() -> Proxies {
     }
 }
 
-pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
+/// Where compiled plugins are kept.
+pub fn cache_folder() -> Option<PathBuf> {
     let cache = env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = cache.or_else(|| env::home_dir().map(|home| home.join(".cache")));
-    Runtime::new(dray_runtime::Settings {
-        cache: cache.map(|cache| cache.join("dray")),
-        plugins,
-        secrets: Arc::new(secrets),
-    })
+    cache.map(|cache| cache.join("dray"))
+}
+
+pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
+    Runtime::new(dray_runtime::Settings { cache: cache_folder(), plugins, secrets: Arc::new(secrets) })
 }
 
 fn user_agent() -> String {

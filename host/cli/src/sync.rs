@@ -7,6 +7,7 @@ use crate::{
     output::{bytes, counted},
     policy,
     progress::{Progress, Screen},
+    runs::Recorded,
     signals::Stop,
 };
 use dray_core::{Action, Report};
@@ -20,10 +21,12 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
     loaded.choose(&options.rules)?;
     let (setup, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
+    let recorded = Recorded::begin(&setup, "sync", Some(&options.policy.display().to_string()));
     let run =
         Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
     let planned = counting(planning(rules, setup.places.clone()), progress.clone());
     let report = run.carry_out(planned, stop.signal.clone()).await;
+    recorded.end(&report);
     progress.end();
     let unfinished = report.summary.failed > 0 && !options.keep_going;
     Ok(end(&report, options.output, &stop, unfinished))

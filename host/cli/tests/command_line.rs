@@ -237,6 +237,7 @@ fn plugins_can_be_looked_at() {
             "dir",
             "docker-archive",
             "registry-storage",
+            "containers-storage",
             "tarball",
             "docker-config",
             "static",

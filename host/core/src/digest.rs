@@ -1,5 +1,6 @@
 //! Content digests (OCI image specification, descriptor, "Digests").
 
+use crate::resumable::Resumable;
 use serde::{Deserialize, Serialize};
 use sha2::{Sha256, Sha512};
 use std::{fmt, str::FromStr};
@@ -131,9 +132,31 @@ pub struct Hasher(State);
 enum State {
     Sha256(Sha256),
     Sha512(Box<Sha512>),
+    Resumable(Resumable),
 }
 
 impl Hasher {
+    /// One whose state can be saved, which costs a little. Of SHA-512 there is none.
+    pub fn resumable(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::Sha256 => Hasher(State::Resumable(Resumable::new())),
+            Algorithm::Sha512 => Hasher::new(algorithm),
+        }
+    }
+
+    /// What it has taken in, for `load`; none: it is not of the resumable kind.
+    pub fn save(&self) -> Option<Vec<u8>> {
+        match &self.0 {
+            State::Resumable(state) => Some(state.save()),
+            State::Sha256(_) | State::Sha512(_) => None,
+        }
+    }
+
+    /// A hasher that has taken in what another one had; none: the bytes are no such state.
+    pub fn load(saved: &[u8]) -> Option<Self> {
+        Resumable::load(saved).map(|state| Hasher(State::Resumable(state)))
+    }
+
     /// A hasher that has seen nothing.
     pub fn new(algorithm: Algorithm) -> Self {
         Hasher(match algorithm {
@@ -148,6 +171,7 @@ impl Hasher {
         match &mut self.0 {
             State::Sha256(state) => state.update(bytes),
             State::Sha512(state) => state.update(bytes),
+            State::Resumable(state) => state.update(bytes),
         }
     }
 
@@ -157,6 +181,7 @@ impl Hasher {
         match self.0 {
             State::Sha256(state) => Digest::Sha256(state.finalize().into()),
             State::Sha512(state) => Digest::Sha512(Box::new(state.finalize().into())),
+            State::Resumable(state) => Digest::Sha256(state.finish()),
         }
     }
 }

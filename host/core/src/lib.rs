@@ -10,6 +10,7 @@ mod platform;
 pub mod policy;
 mod reference;
 mod report;
+mod resumable;
 mod trim;
 
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};

@@ -56,6 +56,34 @@ impl BlobReader {
         Ok(Self::over(place, blob, segments, None))
     }
 
+    /// Asks the place where the bytes lie, and begins at a byte, whose hasher has taken in what goes
+    /// before it. None: the blob can only be read from its beginning.
+    pub async fn open_at(
+        place: &Arc<Place>,
+        repository: &str,
+        blob: &Descriptor,
+        position: u64,
+        hasher: Hasher,
+    ) -> Result<Option<Self>> {
+        let mut reader = Self::open(place, repository, blob).await?;
+        if reader.segments.len() != 1 {
+            return Ok(None);
+        }
+        (reader.passed, reader.position, reader.hasher) = (position, position, Some(hasher));
+        Ok(Some(reader))
+    }
+
+    /// Makes what it has hashed something that can be saved. Before it has read anything.
+    pub fn resumable(mut self) -> Self {
+        self.hasher = Some(Hasher::resumable(self.blob.digest.algorithm()));
+        self
+    }
+
+    /// What it has hashed, where that can be saved.
+    pub fn hashed(&self) -> Option<Vec<u8>> {
+        self.hasher.as_ref()?.save()
+    }
+
     /// Of a blob that rests in a temporary file.
     pub fn local(place: &Arc<Place>, blob: &Descriptor, file: Arc<File>) -> Self {
         let whole = Segment::File { path: String::new(), offset: 0, length: None };

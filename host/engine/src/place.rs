@@ -219,7 +219,22 @@ pub struct Places {
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
+impl Local {
+    /// The journal, for whoever cannot do without it.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be opened.
+    pub fn opened(&self) -> Result<&Journal> {
+        self.journal.need()
+    }
+}
+
 impl Places {
+    /// The journal, opened if need be; none: a run works without it.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.local.journal.get()
+    }
+
     /// Places that are opened as they are needed.
     pub fn new(
         plugins: Arc<dyn Plugins>,

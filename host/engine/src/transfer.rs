@@ -8,10 +8,12 @@ use crate::{
     error::Context,
     files::Fresh,
     http::{Backoff, feed, pair, upload},
+    journal::At,
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
+use serde::{Deserialize, Serialize};
 use std::{fs::File, io::Read, sync::Arc};
 use tokio::sync::Semaphore;
 
@@ -24,6 +26,20 @@ pub(crate) static AT_ONCE: Semaphore = Semaphore::const_new(64);
 
 /// Plain bytes written at once.
 const CHUNK: usize = 512 << 10;
+
+/// Blobs of more bytes leave a record of how far they came, so that a later process can go on. A
+/// transport sends such a blob in pieces where its place takes them.
+const RESUMABLE: u64 = 256 << 20;
+
+/// How far an upload has come.
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    /// What the transport wants to find again.
+    state: Vec<u8>,
+    /// Bytes that were sent, and the hasher that has taken them in.
+    position: u64,
+    hashed: Vec<u8>,
+}
 
 /// How often a blob is sent from its beginning before the destination is given up.
 const BEGINNINGS: u32 = 8;
@@ -69,6 +85,8 @@ struct Transfer<'a> {
     sent: u64,
     /// Bytes of the blob, as far as that is known.
     size: u64,
+    /// Where an earlier process, or an earlier attempt, can be taken up.
+    saved: Option<Progress>,
 }
 
 /// Stores a blob at the destination, by the steps that its transport names.
@@ -94,6 +112,7 @@ pub(crate) async fn transfer(
         begun: 0,
         sent: 0,
         size: blob.size,
+        saved: None,
     };
     let digest = &incoming.blob.digest;
     transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
@@ -103,11 +122,34 @@ impl Transfer<'_> {
     async fn run(mut self, incoming: &Incoming) -> Result<Stored> {
         let Side { place, repository, .. } = self.destination;
         let (mut state, mut last) = (None, None);
+        let journal = place.memory().filter(|_| self.is_resumable());
+        let at = At::new(place, repository);
+        self.saved = journal.and_then(|journal| journal.upload(&at, &self.blob.digest)).and_then(|saved| {
+            // What another version wrote is not understood, and not missed.
+            serde_json::from_slice(&saved).ok()
+        });
+        if let Some(saved) = &self.saved {
+            state = Some(saved.state.clone());
+            last = Some(Outcome::Interrupted("the process that began it has ended".into()));
+        }
         let mut backoff = Backoff::new();
         for _ in 0..STEPS {
             let turn = place.transport.store(place, repository, incoming, state, last).await?;
+            if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
+                && let (Some(journal), Some(hashed), Step::Send { .. }) =
+                    (journal, reader.hashed(), &turn.step)
+            {
+                let progress = Progress { state: turn.state.clone(), position: reader.position(), hashed };
+                // Of bytes and numbers: it always serialises.
+                let bytes = serde_json::to_vec(&progress).unwrap_or_default();
+                journal.uploading(at.clone(), &self.blob.digest, Some(bytes));
+                self.saved = Some(progress);
+            }
             let outcome = match &turn.step {
                 Step::Finished(finish) => {
+                    if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
+                        journal.uploading(at, &self.blob.digest, None);
+                    }
                     if !incoming.sized && *finish != Finish::Stored {
                         self.size = self.there().await?;
                     }
@@ -169,6 +211,15 @@ impl Transfer<'_> {
         if let Some(reader) = self.reader.take().filter(|reader| reader.position() == offset) {
             return Ok(reader);
         }
+        if let Some(saved) = self.saved.as_ref().filter(|saved| saved.position <= offset)
+            && let Some(hasher) = Hasher::load(&saved.hashed)
+            && let Side { place, repository, .. } = self.source
+            && let Some(mut reader) =
+                BlobReader::open_at(place, repository, self.blob, saved.position, hasher).await?
+        {
+            skip(&mut reader, offset).await?;
+            return Ok(reader);
+        }
         if offset == 0 {
             self.begun += 1;
             if self.begun > BEGINNINGS {
@@ -182,19 +233,18 @@ impl Transfer<'_> {
         let mut reader = match &self.payload {
             Payload::Local(file) => BlobReader::local(self.source.place, self.blob, file.clone()),
             Payload::Blob(blob) | Payload::Plain(blob) => {
-                BlobReader::open(self.source.place, self.source.repository, blob).await?
+                let reader = BlobReader::open(self.source.place, self.source.repository, blob).await?;
+                if self.is_resumable() { reader.resumable() } else { reader }
             }
         };
         // The digest is that of the whole blob, so what went before is read again.
-        while reader.position() < offset {
-            if reader.next(offset - reader.position()).await?.is_none() {
-                break;
-            }
-        }
-        if reader.position() != offset {
-            return Err(Error::new(Kind::Plugin, format!("send from byte {offset}: no such place to begin")));
-        }
+        skip(&mut reader, offset).await?;
         Ok(reader)
+    }
+
+    /// Whether a later process can go on where this one ends.
+    fn is_resumable(&self) -> bool {
+        matches!(self.payload, Payload::Blob(_)) && self.blob.size > RESUMABLE
     }
 
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
@@ -358,5 +408,18 @@ impl Transfer<'_> {
         let kept = tokio::task::spawn_blocking(move || staged.keep()).await;
         let kept = kept.map_err(|error| Error::invalid(format!("unpack it: {error}")))?;
         kept.map(Outcome::Unpacked).map_err(|error| Error::invalid(format!("unpack it: {error}")))
+    }
+}
+
+/// Reads up to a byte, for the digest alone.
+async fn skip(reader: &mut BlobReader, offset: u64) -> Result<()> {
+    while reader.position() < offset {
+        if reader.next(offset - reader.position()).await?.is_none() {
+            break;
+        }
+    }
+    match reader.position() == offset {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Plugin, format!("send from byte {offset}: no such place to begin"))),
     }
 }

@@ -4,7 +4,7 @@
 mod runs;
 mod write;
 
-use crate::{Error, Place, Result, lock};
+use crate::{Error, Kind, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
@@ -83,11 +83,18 @@ impl LazyJournal {
         self.opened.get_or_init(open).as_ref()
     }
 
-    /// Writes what was not written yet, if there is a journal at all.
-    pub(crate) fn flush(&self) {
-        if let Some(Some(journal)) = self.opened.get() {
-            journal.writer.flush();
+    /// The journal, or why there is none.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub(crate) fn need(&self) -> Result<&Journal> {
+        let none = || Error::new(Kind::NotFound, "find the journal: there is no home folder to keep it in");
+        let path = self.path.as_ref().ok_or_else(none)?;
+        if self.opened.get().is_none() {
+            let journal = Journal::open(path)?;
+            return self.opened.get_or_init(|| Some(journal)).as_ref().ok_or_else(none);
         }
+        self.get().ok_or_else(none)
     }
 }
 
@@ -188,6 +195,11 @@ impl Journal {
         let reader = connect(path)?;
         let writer = Writer::start(connect(path)?);
         Ok(Journal { path: path.into(), reader: Mutex::new(reader), writer, told: false.into() })
+    }
+
+    /// Waits until all that was learnt is written.
+    pub fn flush(&self) {
+        self.writer.flush();
     }
 
     /// The first row of an answer. Trouble is told once, and means that nothing is known.

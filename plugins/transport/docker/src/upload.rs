@@ -9,7 +9,29 @@ enum State {
     Mount,
     Head,
     Start,
+    /// All of it in one request.
     Put,
+    /// A chunk of it, to this address.
+    Chunk(String),
+    /// How much of it has arrived at this address.
+    Status(String),
+}
+
+/// Blobs of more bytes travel in chunks, so that an upload that is broken off can go on.
+const LARGE: u64 = 256 << 20;
+/// Bytes of a chunk.
+const CHUNK: u64 = 64 << 20;
+
+/// Bytes of a chunk at a registry; none: it wants the whole in one request.
+fn chunk(location: &str, size: u64) -> Option<u64> {
+    let host = location.split(':').next().unwrap_or_default();
+    match host {
+        // Azure's limit for a body is 20 MB.
+        _ if host.ends_with(".azurecr.io") => Some(16 << 20).filter(|chunk| size > *chunk),
+        // Google's Artifact Registry knows no chunks.
+        _ if host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") => None,
+        _ => Some(CHUNK).filter(|_| size > LARGE),
+    }
 }
 
 pub fn advance(
@@ -20,7 +42,8 @@ pub fn advance(
     last: Option<Outcome>,
 ) -> Result<Turn, Error> {
     let digest = &incoming.blob.digest;
-    let upload = Upload { location, repository, digest };
+    let size = incoming.blob.size;
+    let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
     let state: Option<State> = match state {
         Some(state) => Some(
             serde_json::from_slice(&state)
@@ -32,7 +55,7 @@ pub fn advance(
         (Some(State::Mount), Some(Outcome::Response(response))) => match response.status {
             201 => Ok(finished(sink::Finish::Mounted)),
             // Not mounted, but the answer has begun an upload.
-            202 => upload.put(&response),
+            202 => upload.next(&response, 0),
             // Refused (another registry's rules, a scope that was not granted): upload it.
             _ => Ok(upload.start()),
         },
@@ -40,10 +63,21 @@ pub fn advance(
             200 => Ok(finished(sink::Finish::Present)),
             _ => Ok(upload.start()),
         },
-        (Some(State::Start), Some(Outcome::Response(response))) => upload.put(&response),
+        (Some(State::Start), Some(Outcome::Response(response))) => upload.next(&response, 0),
         (Some(State::Put), Some(Outcome::Response(response))) if response.status == 201 => {
             Ok(finished(sink::Finish::Stored))
         }
+        (Some(State::Chunk(_)), Some(Outcome::Response(response))) => match response.status {
+            201 => Ok(finished(sink::Finish::Stored)),
+            202 => upload.next(&response, arrived(&response)?),
+            // The registry lost track of it: 416 and 404.
+            _ => Ok(upload.start()),
+        },
+        (Some(State::Chunk(to)), Some(_)) => Ok(upload.status(to)),
+        (Some(State::Status(to)), Some(Outcome::Response(response))) => match response.status {
+            204 | 202 => upload.go_on(&response, to, arrived(&response)?),
+            _ => Ok(upload.start()),
+        },
         // The session is gone, or nobody knows what arrived of it: a new one.
         (Some(_), _) => Ok(upload.start()),
         (None, _) => match incoming.siblings.first() {
@@ -67,6 +101,8 @@ struct Upload<'a> {
     location: &'a str,
     repository: &'a str,
     digest: &'a str,
+    size: u64,
+    chunk: Option<u64>,
 }
 
 impl Upload<'_> {
@@ -93,15 +129,65 @@ impl Upload<'_> {
         turn(sink::Step::Ask(post), State::Start)
     }
 
-    fn put(&self, begun: &Response) -> Result<Turn, Error> {
-        let location = header(begun, "location")
-            .ok_or_else(|| Error::Invalid(format!("{} began an upload without a Location", begun.url)))?;
-        let url = wire::absolute(&begun.url, location)?;
-        let joint = if url.contains('?') { '&' } else { '?' };
-        let url = format!("{url}{joint}digest={}", self.digest);
-        let mut put = request("PUT", url, &[201, 404, 416], &[wire::push(self.repository)]);
-        put.headers.push(("content-type".into(), "application/octet-stream".into()));
-        Ok(turn(sink::Step::Send(sink::Sending { request: put, offset: 0, length: None }), State::Put))
+    /// Goes on at the address of an answer.
+    fn next(&self, answer: &Response, offset: u64) -> Result<Turn, Error> {
+        let location = header(answer, "location")
+            .ok_or_else(|| Error::Invalid(format!("{} began an upload without a Location", answer.url)))?;
+        let to = wire::absolute(&answer.url, location)?;
+        Ok(self.send(to, offset, header(answer, "oci-chunk-min-length")))
+    }
+
+    /// Goes on where an upload stands; an answer need not repeat the address.
+    fn go_on(&self, answer: &Response, to: String, offset: u64) -> Result<Turn, Error> {
+        let to = match header(answer, "location") {
+            Some(location) => wire::absolute(&answer.url, location)?,
+            None => to,
+        };
+        Ok(self.send(to, offset, None))
+    }
+
+    fn status(&self, to: String) -> Turn {
+        let get =
+            request("GET", to.clone(), &[200, 202, 204, 400, 404, 405, 416], &[wire::push(self.repository)]);
+        turn(sink::Step::Ask(get), State::Status(to))
+    }
+
+    /// The whole, a chunk, or what is left.
+    fn send(&self, to: String, offset: u64, least: Option<&str>) -> Turn {
+        let closing = || {
+            let joint = if to.contains('?') { '&' } else { '?' };
+            format!("{to}{joint}digest={}", self.digest)
+        };
+        let least = least.and_then(|least| least.parse().ok()).unwrap_or(0);
+        let chunk = self.chunk.map(|chunk| chunk.max(least));
+        let left = self.size.saturating_sub(offset);
+        let length = chunk.map(|chunk| left.min(chunk));
+        let (method, url) = match length {
+            Some(length) if length < left => ("PATCH", to.clone()),
+            _ => ("PUT", closing()),
+        };
+        let mut sent = request(method, url, &[201, 404, 416], &[wire::push(self.repository)]);
+        sent.headers.push(("content-type".into(), "application/octet-stream".into()));
+        let state = match length {
+            None => State::Put,
+            Some(length) => {
+                sent.expect.extend([202, 400]);
+                let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
+                sent.headers.push(("content-range".into(), range));
+                State::Chunk(to)
+            }
+        };
+        turn(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
+    }
+}
+/// Bytes that a registry has of an upload (`Range: 0-99`). One byte looks like none, and is sent again.
+fn arrived(answer: &Response) -> Result<u64, Error> {
+    let range = header(answer, "range").map(|range| range.trim_start_matches("bytes="));
+    let last = range.and_then(|range| range.split_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
+    match last {
+        Some(0) => Ok(0),
+        Some(last) => Ok(last + 1),
+        None => Err(Error::Invalid(format!("{} does not say how much has arrived", answer.url))),
     }
 }
 
@@ -183,6 +269,49 @@ mod tests {
         let incoming = Incoming { absent: true, ..incoming(&[]) };
         let (Step::Ask(post), _) = step(&incoming, None, None) else { panic!() };
         assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
+    }
+
+    #[test]
+    fn a_large_blob_travels_in_chunks_and_goes_on_where_it_stands() {
+        let blob = Descriptor { size: (320 << 20) + 5, ..incoming(&[]).blob };
+        let incoming = Incoming { blob, absent: true, ..incoming(&[]) };
+        let answer = |status: u16, range: &str| {
+            let Some(Outcome::Response(mut response)) = answer(status, "/u?_state=1") else { panic!() };
+            response.headers.push(("range".into(), range.into()));
+            Some(Outcome::Response(response))
+        };
+        let (_, state) = step(&incoming, None, None);
+        let (Step::Send(first), state) = step(&incoming, state, answer(202, "0-0")) else { panic!() };
+        assert_eq!((first.request.method.as_str(), first.offset, first.length), ("PATCH", 0, Some(64 << 20)));
+        let range = ("content-range".to_owned(), "0-67108863".to_owned());
+        assert!(first.request.headers.contains(&range));
+        let (Step::Send(second), state) = step(&incoming, state, answer(202, "0-67108863")) else { panic!() };
+        assert_eq!(second.offset, 64 << 20);
+        // Another process asks how much has arrived, and goes on there.
+        let interrupted = Some(Outcome::Interrupted(String::new()));
+        let (Step::Ask(status), asked) = step(&incoming, state.clone(), interrupted) else { panic!() };
+        assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
+        let (Step::Send(on), _) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
+        assert_eq!(on.offset, 100_000_000);
+        let (Step::Send(last), ended) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
+            panic!()
+        };
+        assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
+        assert_eq!(last.request.url, "https://r/u?_state=1&digest=sha256:ab");
+        assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Finish::Stored));
+        // A registry that forgot it begins again.
+        let (Step::Ask(post), _) = step(&incoming, asked, answer(404, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
+        let (Step::Ask(post), _) = step(&incoming, state, answer(416, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
+    }
+
+    #[test]
+    fn registries_have_their_own_chunks() {
+        assert_eq!(chunk("a.azurecr.io", 17 << 20), Some(16 << 20));
+        assert_eq!(chunk("europe-docker.pkg.dev", 1 << 40), None);
+        assert_eq!(chunk("r.example:5000", 256 << 20), None);
+        assert_eq!(chunk("r.example:5000", (256 << 20) + 1), Some(64 << 20));
     }
 
     #[test]
