@@ -1,0 +1,359 @@
+//! Runs that were killed, and those that go on after them.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+use support::{Registry, World, free_port, has};
+
+/// A layout `big` whose one layer has so many bytes.
+fn big(world: &World, bytes: usize) {
+    let mut random = 88_172_645_463_325_252u64;
+    let mut layer = vec![0u8; bytes];
+    for word in layer.chunks_exact_mut(8) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        word.copy_from_slice(&random.to_le_bytes());
+    }
+    fs::create_dir_all(world.path("big/blobs/sha256")).unwrap();
+    let blob = |media_type: &str, content: &[u8]| {
+        let digest = dray_core::Digest::of(content);
+        fs::write(world.path("big/blobs/sha256").join(digest.hex()), content).unwrap();
+        json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() })
+    };
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": blob("application/vnd.oci.image.config.v1+json", b"{}"),
+        "layers": [blob("application/vnd.oci.image.layer.v1.tar", &layer)],
+    });
+    let mut entry = blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "1" });
+    fs::write(world.path("big/oci-layout"), "{\"imageLayoutVersion\":\"1.0.0\"}").unwrap();
+    fs::write(world.path("big/index.json"), json!({ "schemaVersion": 2, "manifests": [entry] }).to_string())
+        .unwrap();
+}
+
+/// A process that is killed as by a power cut.
+struct Killed(Child);
+
+impl Killed {
+    fn start(mut command: Command) -> Self {
+        Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn kept(world: &World) -> Value {
+    world.dray(&["cache", "--output", "json"]).ok().json()["journal"].clone()
+}
+
+fn policy(world: &World, source: &str, destination: &str, bandwidth: &str) -> String {
+    let text = format!(
+        "version = 1\n[registry.\"{destination}\"]\n{bandwidth}\n[[rule]]\nname = \"big\"\nfrom = \"{source}\"\nto = \"docker://{destination}/big\"\n"
+    );
+    world.write("policy.toml", &text);
+    "policy.toml".into()
+}
+
+fn destination_log(world: &World) -> String {
+    fs::read_to_string(world.path("destination.log")).unwrap()
+}
+
+/// How many requests begin so.
+fn count(requests: &[String], beginning: &str) -> usize {
+    requests.iter().filter(|request| request.starts_with(beginning)).count()
+}
+
+/// A wire to a registry that lets so many chunks through and holds the next one back, so that a
+/// process can be killed between two of them.
+struct Wire {
+    address: String,
+    left: Arc<AtomicUsize>,
+}
+
+impl Wire {
+    fn to(registry: &str, chunks: usize) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let left = Arc::new(AtomicUsize::new(chunks));
+        let (allowed, registry) = (left.clone(), registry.to_owned());
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&registry).unwrap());
+                let (mut answers, mut back) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut answers, &mut back));
+                let allowed = allowed.clone();
+                std::thread::spawn(move || forward(client, server, &allowed));
+            }
+        });
+        Wire { address, left }
+    }
+}
+
+fn forward(mut client: TcpStream, mut server: TcpStream, allowed: &AtomicUsize) {
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = client.read(&mut buffer).unwrap_or(0);
+        if read == 0 {
+            return;
+        }
+        // A request begins where a client begins to write.
+        let may_pass = || allowed.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+        if buffer.starts_with(b"PATCH ") && !may_pass() {
+            // It waits until the client is dead, of which the registry then sees the end alone.
+            while client.read(&mut buffer).unwrap_or(0) > 0 {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            return;
+        }
+        if server.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+const LAYER: usize = 300 << 20;
+
+#[test]
+fn a_dead_process_is_followed_by_one_that_goes_on_at_the_next_chunk() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    big(&world, LAYER);
+    let source = Registry::start(&world, "source", "");
+    let destination = Registry::start(&world, "destination", "");
+    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    source.requests();
+    let from = format!("docker://{}/big", source.host);
+    let wire = Wire::to(&destination.host, 2);
+    let sync = policy(&world, &from, &wire.address, "");
+    let killed = Killed::start(world.command(&["sync", &sync]));
+    until("the end of two chunks", || {
+        destination_log(&world).matches("\"PATCH ").count() == 2 && kept(&world)["uploads"] == 1
+    });
+    // What was learnt is written within a tenth of a second.
+    std::thread::sleep(Duration::from_millis(300));
+    drop(killed);
+    let before = destination.requests();
+    assert_eq!(count(&before, "PATCH "), 2, "{before:?}");
+    source.requests();
+
+    wire.left.store(usize::MAX, SeqCst);
+    let again = world.dray(&["sync", &sync]).ok();
+    assert!(again.out.contains("1 image copied"), "{}", again.out);
+    let after = destination.requests();
+    // The upload that was begun is asked for, and none is begun for the layer; the config was there.
+    assert_eq!(count(&after, "GET /v2/big/blobs/uploads/"), 1, "{after:?}");
+    assert_eq!(count(&after, "POST "), 0, "{after:?}");
+    // 300 MiB are four chunks of 64 MiB and a rest, which the closing PUT carries.
+    assert_eq!(count(&after, "PATCH "), 2, "{after:?}");
+    let ranges = source.requests();
+    assert!(
+        ranges.iter().any(|request| request.contains("/blobs/") && request.ends_with(" 206")),
+        "{ranges:?}"
+    );
+    assert!(
+        !ranges.iter().any(|request| request.contains("/blobs/") && request.ends_with(" 200")),
+        "{ranges:?}"
+    );
+    assert_eq!(kept(&world)["uploads"], 0);
+    world.dray(&["copy", &format!("docker://{}/big:1", destination.host), "oci:back:1"]).ok();
+
+    // What happened is on record: one broken off, one to its end.
+    let runs = world.dray(&["runs", "--output", "json"]).ok().json();
+    let runs: Vec<_> = runs.as_array().unwrap().iter().filter(|run| run["command"] == "sync").collect();
+    assert!(runs[0]["summary"]["copied"] == 1 && runs[1].get("ended").is_none(), "{runs:?}");
+    let listed = world.dray(&["runs"]).ok().out;
+    assert!(listed.contains("broken off") && listed.contains("1 image copied"), "{listed}");
+    let number = runs[0]["id"].to_string();
+    let shown = world.dray(&["runs", "show", &number]).ok().out;
+    assert!(shown.contains(&format!("docker://{}/big:1", wire.address)), "{shown}");
+    let none = world.dray(&["runs", "show", "999"]);
+    assert!(none.code == 2 && none.err.contains("none of this number"), "{}", none.err);
+}
+
+#[test]
+fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
+    let world = World::new();
+    big(&world, LAYER);
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let _registry =
+        Killed::start(world.command(&["registry", "serve", "--root", "mirror", "--addr", &address]));
+    until("the registry", || std::net::TcpStream::connect(&address).is_ok());
+    let killed = Killed::start(
+        world.command(&["sync", &policy(&world, "oci:big", &address, "bandwidth = \"60MB/s\"")]),
+    );
+    until("a recorded chunk", || kept(&world)["uploads"] == 1);
+    // Some of the next chunk arrives.
+    let arrived = || {
+        let listed = world.tool(
+            "find",
+            &["mirror", "-path", "*_uploads*", "-name", "data", "-size", "+1M", "-printf", "%s\n"],
+        );
+        listed.trim().parse::<u64>().unwrap_or(0)
+    };
+    let chunk = 64 << 20;
+    until("a part of a chunk", || arrived() > chunk + (2 << 20) && arrived() % chunk > 2 << 20);
+    drop(killed);
+    std::thread::sleep(Duration::from_millis(300));
+    let there = arrived();
+    assert!(there % chunk != 0);
+    let again = world.dray(&["-vv", "sync", &policy(&world, "oci:big", &address, "")]).ok();
+    // Exactly what was missing was sent, the manifest's few bytes aside.
+    let report: Vec<&str> = again.out.lines().collect();
+    assert!(report.last().unwrap().contains("1 image copied"), "{}", again.out);
+    assert_eq!(arrived(), 0, "the upload was not closed");
+    world.dray(&["copy", &format!("docker://{address}/big:1"), "oci:back:1"]).ok();
+}
+
+#[test]
+fn what_a_killed_sync_brought_is_not_sent_again() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let source = Registry::start(&world, "source", "");
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    let names: Vec<String> = (0..20).map(|number| format!("team/app{number}")).collect();
+    for name in &names {
+        world
+            .dray(&[
+                "copy",
+                "--all",
+                &format!("{images}:1.2.0"),
+                &format!("docker://{}/{name}:1", source.host),
+            ])
+            .ok();
+        world
+            .dray(&[
+                "copy",
+                "--all",
+                &format!("{images}:1.0.0"),
+                &format!("docker://{}/{name}:2", source.host),
+            ])
+            .ok();
+    }
+    let write = |to: &str, name: &str| {
+        let policy = format!(
+            "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"docker://{}/team/app{{{}}}\"\nto = \"docker://{to}/{{path}}\"\n",
+            source.host,
+            (0..20).map(|number| number.to_string()).collect::<Vec<_>>().join(",")
+        );
+        world.write(name, &policy);
+        name.to_owned()
+    };
+    // Undisturbed, to know what must be there, and how many bodies that takes.
+    let calm = Registry::start(&world, "calm", "");
+    world.dray(&["sync", &write(&calm.host, "calm.toml")]).ok();
+    let bodies = |requests: &[String]| count(requests, "PUT ") + count(requests, "PATCH ");
+    let undisturbed = bodies(&calm.requests());
+
+    let destination = Registry::start(&world, "destination", "");
+    let disturbed = write(&destination.host, "disturbed.toml");
+    let mut all = Vec::new();
+    for life in 0..12u64 {
+        let killed = Killed::start(world.command(&["sync", &disturbed]));
+        std::thread::sleep(Duration::from_millis(30 + 37 * life));
+        drop(killed);
+        all.extend(destination.requests());
+    }
+    world.dray(&["sync", &disturbed]).ok();
+    all.extend(destination.requests());
+    for name in &names {
+        for tag in ["1", "2"] {
+            let raw = |host: &str| {
+                world.dray(&["inspect", "--raw", &format!("docker://{host}/{name}:{tag}")]).ok().out
+            };
+            assert_eq!(raw(&calm.host), raw(&destination.host), "{name}:{tag}");
+        }
+    }
+    let again = world.dray(&["sync", &disturbed]).ok();
+    assert!(again.out.contains("0 images copied, 40 unchanged"), "{}", again.out);
+    // Each death can lose what was on its way and what the journal had not written (100 ms), no more.
+    eprintln!("bodies: {undisturbed} undisturbed, {} in 13 lives", bodies(&all));
+    assert!(bodies(&all) <= undisturbed * 2, "{} for {undisturbed}", bodies(&all));
+}
+
+#[test]
+fn nobody_else_writes_so_nothing_is_asked() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let destination = Registry::start(&world, "destination", "");
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    let policy = |assume: bool| {
+        let text = format!(
+            "version = 1\n[registry.\"{host}\"]\nassume-unchanged = {assume}\n[[rule]]\nname = \"a\"\nfrom = \"{images}\"\nto = \"docker://{host}/a\"\n",
+            host = destination.host
+        );
+        world.write("policy.toml", &text);
+        world.dray(&["sync", "policy.toml"]).ok().out
+    };
+    let first = policy(true);
+    assert!(first.contains("9 images copied"), "{first}");
+    // A repository that was not there: nothing in it is asked for.
+    let cold = destination.requests();
+    assert_eq!((count(&cold, "GET "), count(&cold, "HEAD ")), (1, 0), "{cold:?}");
+    assert!(policy(true).contains("0 images copied, 9 unchanged"));
+    assert_eq!(destination.requests(), Vec::<String>::new());
+    // Otherwise each tag is asked for, and nothing else.
+    assert!(policy(false).contains("0 images copied, 9 unchanged"));
+    let warm = destination.requests();
+    assert_eq!((count(&warm, "HEAD /v2/a/manifests/"), warm.len()), (9, 9), "{warm:?}");
+    // Without the journal, one list more.
+    fs::remove_dir_all(world.path("home/.local/state/dray")).unwrap();
+    assert!(policy(true).contains("0 images copied, 9 unchanged"));
+    let forgotten = destination.requests();
+    assert_eq!((count(&forgotten, "GET /v2/a/tags/list"), forgotten.len()), (1, 10), "{forgotten:?}");
+}
+
+#[test]
+fn a_sync_does_without_a_journal_that_it_cannot_use() {
+    let world = World::new();
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
+    let journal = world.path("home/.local/state/dray/journal.db");
+    world.write("home/.local/state/dray/journal.db", &"this is no database ".repeat(100));
+    let copied = world.dray(&["copy", "--all", images, "oci:one:1"]).ok();
+    assert!(
+        copied.err.contains("journal.db") && copied.err.contains("going on without it"),
+        "{}",
+        copied.err
+    );
+    let listed = world.dray(&["runs"]);
+    assert!(listed.code == 1 && listed.err.contains("move it away"), "{}", listed.err);
+    fs::remove_file(&journal).unwrap();
+    world.dray(&["copy", "--all", images, "oci:two:1"]).ok();
+    let trimmed = world.dray(&["cache", "trim", "--older-than", "1h", "--output", "json"]).ok().json();
+    assert_eq!(trimmed["journal"]["runs"], 0);
+    assert_eq!(kept(&world)["runs"], 1);
+}
