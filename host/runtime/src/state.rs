@@ -45,7 +45,22 @@ pub(crate) struct State {
     pub calls: u32,
 }
 
+/// Bytes of memory with which an instance is worth keeping.
+const SMALL: usize = 4 << 20;
+
 impl State {
+    /// Another call begins.
+    pub fn begin(&mut self, scope: Scope) {
+        self.scope = scope;
+        self.meter = Meter::new(self.plugin.limits.call);
+        self.calls = 0;
+    }
+
+    /// Whether it has not grown much.
+    pub fn is_small(&self) -> bool {
+        self.limits.used <= SMALL
+    }
+
     /// Counts a request to the host.
     pub fn called(&mut self) -> Result<(), host::types::Error> {
         self.calls += 1;

@@ -1,13 +1,19 @@
 //! Transports as the engine sees them.
 
-use crate::{adapt::calling, bindings::guest, convert, load::Loaded, state::Scope};
+use crate::{
+    bindings::guest,
+    convert,
+    load::Loaded,
+    state::{Scope, State},
+};
 use dray_core::{Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Place, Result,
     plugin::{Abilities, Found, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
 };
 use futures_core::future::BoxFuture;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use wasmtime::{Store, component::Instance};
 
 /// Segments of one blob, after which a plugin is taken to be wrong.
 const SEGMENTS: usize = 100_000;
@@ -21,6 +27,25 @@ pub(crate) struct WasmTransport {
     source: Option<guest::source::GuestIndices>,
     /// Not every transport can be written.
     sink: Option<guest::sink::GuestIndices>,
+    /// Instances that have answered, and can be asked again: they keep nothing between two calls.
+    idle: Mutex<Vec<(Store<State>, Instance)>>,
+}
+
+/// Instances that are kept.
+const IDLE: usize = 64;
+
+/// `asking!(self, indices, scope, function, arguments…)`
+macro_rules! asking {
+    ($self:ident, $indices:expr, $scope:expr, $function:ident $(, $argument:expr)*) => {{
+        let indices = $indices;
+        let (mut store, instance) = $self.instance($scope).await?;
+        let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
+        let result = called.await;
+        if result.is_ok() {
+            $self.rest(store, instance);
+        }
+        $self.plugin.answer(result)
+    }};
 }
 
 impl WasmTransport {
@@ -35,7 +60,30 @@ impl WasmTransport {
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
             sink: guest::sink::GuestIndices::new(&plugin.pre).ok(),
             plugin,
+            idle: Mutex::default(),
         })
+    }
+
+    /// An instance that has nothing to do, or a new one.
+    async fn instance(&self, scope: Scope) -> Result<(Store<State>, Instance)> {
+        let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
+        match idle {
+            Some((mut store, instance)) => {
+                store.data_mut().begin(scope);
+                store.set_epoch_deadline(1);
+                Ok((store, instance))
+            }
+            None => self.plugin.instance(scope).await,
+        }
+    }
+
+    /// An instance has answered.
+    fn rest(&self, mut store: Store<State>, instance: Instance) {
+        store.data_mut().begin(Scope::default());
+        let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if idle.len() < IDLE && store.data().is_small() {
+            idle.push((store, instance));
+        }
     }
 
     fn source(&self) -> Result<&guest::source::GuestIndices> {
@@ -75,7 +123,7 @@ impl Transport for WasmTransport {
         registries: &'a [String],
     ) -> BoxFuture<'a, Result<Parsed>> {
         Box::pin(async move {
-            let parsed = calling!(
+            let parsed = asking!(
                 self,
                 &self.references,
                 Scope::default(),
@@ -107,14 +155,8 @@ impl Transport for WasmTransport {
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
-            let page = calling!(
-                self,
-                &self.catalog,
-                at(place),
-                call_repositories,
-                &place.location,
-                next.as_deref()
-            )?;
+            let page =
+                asking!(self, &self.catalog, at(place), call_repositories, &place.location, next.as_deref())?;
             Ok(Page { items: page.names, next: page.next })
         })
     }
@@ -126,7 +168,7 @@ impl Transport for WasmTransport {
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
-            let page = calling!(
+            let page = asking!(
                 self,
                 &self.catalog,
                 at(place),
@@ -146,7 +188,7 @@ impl Transport for WasmTransport {
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
-            let found = calling!(
+            let found = asking!(
                 self,
                 &self.catalog,
                 at(place),
@@ -166,15 +208,8 @@ impl Transport for WasmTransport {
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<(String, Vec<u8>)>> {
         Box::pin(async move {
-            let manifest = calling!(
-                self,
-                self.source()?,
-                at(place),
-                call_fetch,
-                &place.location,
-                repository,
-                reference
-            )?;
+            let manifest =
+                asking!(self, self.source()?, at(place), call_fetch, &place.location, repository, reference)?;
             Ok((manifest.media_type, manifest.body))
         })
     }
@@ -188,7 +223,7 @@ impl Transport for WasmTransport {
     ) -> BoxFuture<'a, Result<Page<Descriptor>>> {
         Box::pin(async move {
             let subject = subject.to_string();
-            let page = calling!(
+            let page = asking!(
                 self,
                 self.source()?,
                 at(place),
@@ -212,7 +247,7 @@ impl Transport for WasmTransport {
         Box::pin(async move {
             let blob = convert::descriptor_to_guest(blob);
             let segments =
-                calling!(self, self.source()?, at(place), call_locate, &place.location, repository, &blob)?;
+                asking!(self, self.source()?, at(place), call_locate, &place.location, repository, &blob)?;
             if segments.len() > SEGMENTS {
                 return Err(Error::new(
                     Kind::Plugin,
@@ -231,10 +266,11 @@ impl Transport for WasmTransport {
     fn able<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>> {
         Box::pin(async move {
             let sink = self.sink()?;
-            let (mut store, instance) = self.plugin.instance(at(place)).await?;
+            let (mut store, instance) = self.instance(at(place)).await?;
             let able =
                 async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
             let able = able.await.map_err(|error| self.plugin.trapped(error))?;
+            self.rest(store, instance);
             Ok(convert::abilities(able))
         })
     }
@@ -249,7 +285,7 @@ impl Transport for WasmTransport {
     ) -> BoxFuture<'a, Result<Turn>> {
         Box::pin(async move {
             let (incoming, last) = (convert::incoming(incoming), last.map(convert::outcome));
-            let turn = calling!(
+            let turn = asking!(
                 self,
                 self.sink()?,
                 at(place),
@@ -275,7 +311,7 @@ impl Transport for WasmTransport {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let manifest = guest::sink::Manifest { media_type: media_type.into(), body: body.into() };
-            calling!(
+            asking!(
                 self,
                 self.sink()?,
                 at(place),
@@ -290,6 +326,6 @@ impl Transport for WasmTransport {
     }
 
     fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { calling!(self, self.sink()?, at(place), call_conclude, &place.location) })
+        Box::pin(async move { asking!(self, self.sink()?, at(place), call_conclude, &place.location) })
     }
 }
