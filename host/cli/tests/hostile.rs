@@ -239,3 +239,43 @@ fn patience_where_it_is_asked_for() {
     assert!(began.elapsed() >= Duration::from_secs(1));
     assert_eq!(fake.requests().len(), 3);
 }
+
+#[test]
+fn fewer_requests_at_once_where_the_registry_asks_for_it() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+    // It takes four at once; of those that it refuses, the widths are kept in order.
+    let (now, refused) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let count = refused.clone();
+    let fake = Fake::start(move |request, stream| {
+        let width = now.fetch_add(1, SeqCst) + 1;
+        std::thread::sleep(Duration::from_millis(5));
+        let config = dray_core::Digest::of(b"{}");
+        let manifest = format!(
+            "{{\"schemaVersion\":2,\"config\":{{\"mediaType\":\"application/vnd.oci.image.config.v1+json\",\"digest\":\"{config}\",\"size\":2}},\"layers\":[]}}"
+        );
+        if request.contains("/manifests/") && width > 4 {
+            count.fetch_add(1, SeqCst);
+            respond(stream, "429 Too Many Requests", "", b"");
+        } else {
+            let headers = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
+            respond(stream, "200 OK", headers, manifest.as_bytes());
+        }
+        now.fetch_sub(1, SeqCst);
+    });
+    let world = World::new();
+    let tags: Vec<String> = (0..400).map(|number| format!("\"t{number}\"")).collect();
+    let host = &fake.host;
+    let policy = format!(
+        "version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://{host}/a\"\nto = \"oci:out\"\ntags = [{}]\n",
+        tags.join(", ")
+    );
+    world.write("policy.toml", &policy);
+    let plan = world.dray(&["plan", "policy.toml", "--output", "json"]).ok();
+    assert_eq!(plan.out.matches("\"action\":\"copy\"").count(), 400, "{}", plan.err);
+    // Each that is refused comes again; with a window of 16 or more all the time, most would be.
+    let refused = refused.load(SeqCst);
+    assert!(refused > 0 && refused < 100, "{refused} refused");
+}

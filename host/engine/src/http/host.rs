@@ -5,6 +5,7 @@ use super::{
     guard,
     retry::{self, IDLE},
     settings::{Daemon, Plain, RegistrySettings},
+    window::Window,
 };
 use crate::{
     Error, Kind, Result, lock,
@@ -27,7 +28,11 @@ pub(super) struct Host {
     pub registry: String,
     pub settings: RegistrySettings,
     pub http: reqwest::Client,
+    /// Requests of any kind.
     pub slots: Arc<Semaphore>,
+    /// Registries limit what reads and what writes apart.
+    reads: Arc<Window>,
+    writes: Arc<Window>,
     pub pace: Option<Pace>,
     scheme: OnceCell<&'static str>,
     challenge: Mutex<Option<Challenge>>,
@@ -62,6 +67,8 @@ impl Host {
             address: address.into(),
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            reads: Window::new(settings.concurrency),
+            writes: Window::new(settings.concurrency),
             pace: settings.bandwidth.map(Pace::new),
             settings,
             http,
@@ -227,8 +234,16 @@ impl Host {
         }
     }
 
+    /// How many requests that do this it has at once.
+    pub fn window(&self, method: &str) -> &Arc<Window> {
+        if matches!(method, "GET" | "HEAD") { &self.reads } else { &self.writes }
+    }
+
     /// Remembers that the host asked for patience.
-    pub fn slow_down(&self, error: &Error) {
+    pub fn slow_down(&self, method: &str, begun: Instant, error: &Error) {
+        if matches!(error.kind, Kind::RateLimited(_)) {
+            self.window(method).cut(begun);
+        }
         if let Kind::RateLimited(Some(told)) = error.kind
             && told <= retry::PATIENCE
         {

@@ -7,6 +7,7 @@ mod retry;
 mod send;
 mod settings;
 mod stream;
+mod window;
 
 pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;

@@ -5,6 +5,7 @@ use super::{
     host::{Host, redacted},
     retry::{self, Backoff, IDLE},
     settings::Client,
+    window::Pass,
 };
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
@@ -16,8 +17,9 @@ use serde::Deserialize;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    time::Instant,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::OwnedSemaphorePermit as Slot;
 use url::Url;
 
 const REDIRECTS: usize = 10;
@@ -33,15 +35,29 @@ pub struct PlaceHttp {
 }
 
 /// The right to have a request under way.
-pub(crate) type Permit = OwnedSemaphorePermit;
+pub(crate) struct Permits {
+    _passes: Vec<Pass>,
+    _slots: Vec<Slot>,
+}
 
-/// A right at each of two places, for a request whose body is another one's answer. Taken in one
-/// order everywhere, so that two transfers in opposite directions cannot wait for each other.
-pub(crate) async fn pair(one: Option<&PlaceHttp>, other: Option<&PlaceHttp>) -> Vec<Permit> {
-    let mut hosts: Vec<&Arc<Host>> = [one, other].into_iter().flatten().map(|place| &place.host).collect();
-    hosts.sort_by(|a, b| a.address.cmp(&b.address));
+/// The right to read from one place and to write to another, for a request whose body is another one's
+/// answer. Taken in one order everywhere, so that two transfers in opposite directions cannot wait for
+/// each other; and who has a slot waits for no window.
+pub(crate) async fn pair(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Permits {
+    let ends = [(source, "GET"), (destination, "PUT")].into_iter();
+    let mut ends: Vec<_> = ends.filter_map(|(place, method)| Some((&place?.host, method))).collect();
+    ends.sort_by(|(a, one), (b, other)| (&a.address, one).cmp(&(&b.address, other)));
+    let mut passes = Vec::new();
+    for (host, method) in &ends {
+        passes.push(host.window(method).pass().await);
+    }
+    let hosts: Vec<&Arc<Host>> = ends.into_iter().map(|(host, _)| host).collect();
+    Permits { _passes: passes, _slots: slots(&hosts).await }
+}
+
+async fn slots(hosts: &[&Arc<Host>]) -> Vec<Slot> {
     let mut permits = Vec::new();
-    if let [a, b] = hosts[..]
+    if let [a, b] = hosts
         && a.address == b.address
     {
         // With one slot alone, source and destination must share it.
@@ -88,7 +104,6 @@ impl PlaceHttp {
                 Ok(response) => return Ok(response),
                 Err(error) => error,
             };
-            self.host.slow_down(&error);
             match backoff.after(&error) {
                 Some(wait) => {
                     tracing::debug!(%error, ?wait, "trying again");
@@ -101,13 +116,17 @@ impl PlaceHttp {
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
         self.host.patience().await;
+        let pass = self.host.window(&request.method).pass().await;
         let permit = self.host.slots.clone().acquire_owned().await;
         let answering = async {
             let (response, url) = self.follow(request, &[], &|| body.clone().into()).await?;
             self.finish(request, response, &url).await
         };
         let response = tokio::time::timeout(IDLE * 2, answering).await;
-        drop(permit);
+        if let Ok(Err(error)) = &response {
+            self.host.slow_down(&request.method, pass.begun(), error);
+        }
+        drop((permit, pass));
         response.map_err(|_| {
             Error::transient(format!(
                 "{} {}: no answer in {} s",
@@ -247,8 +266,9 @@ impl PlaceHttp {
         }
     }
 
-    pub(super) async fn explain(&self, error: Error, request: &Request) -> Error {
-        self.host.slow_down(&error);
+    /// What came of a request that was begun then.
+    pub(super) async fn explain(&self, error: Error, request: &Request, begun: Instant) -> Error {
+        self.host.slow_down(&request.method, begun, &error);
         self.host.refused(error, &request.access).await
     }
 

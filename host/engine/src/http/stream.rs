@@ -12,6 +12,7 @@ use bytes::Bytes;
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Instant,
 };
 use tokio::sync::mpsc;
 
@@ -27,6 +28,7 @@ impl Download {
     /// Asks for the bytes from `offset` on.
     pub async fn open(http: &PlaceHttp, request: &Request, offset: u64) -> Result<Self> {
         http.patience().await;
+        let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
         let opening = http.follow(request, range.as_slice(), &|| Bytes::new().into());
         let opened = tokio::time::timeout(IDLE, opening).await;
@@ -39,7 +41,7 @@ impl Download {
             let said = explanation(response).await;
             let error =
                 retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
-            return Err(http.explain(error, request).await);
+            return Err(http.explain(error, request, begun).await);
         }
         let start = match status.as_u16() {
             206 => started(&response).ok_or_else(|| {
@@ -134,6 +136,7 @@ where
     R: Future<Output = Result<()>>,
 {
     http.patience().await;
+    let begun = Instant::now();
     let (sender, receiver) = mpsc::channel(AHEAD);
     let receiver = std::sync::Mutex::new(Some(receiver));
     let body = || match receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
@@ -159,7 +162,7 @@ where
     };
     match answer {
         Ok(response) => Ok(response),
-        Err(error) => Err(http.explain(error, request).await),
+        Err(error) => Err(http.explain(error, request, begun).await),
     }
 }
 
