@@ -1,6 +1,7 @@
 //! Builds, checks and tests dray: `cargo xtask --help`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod bench;
 mod gates;
 mod plugins;
 mod sources;
@@ -29,6 +30,8 @@ enum Task {
     },
     /// Install what the tests need (with apt, as root) and run every test
     Test,
+    /// Measure whole syncs beside other tools that are there; writes docs/performance/
+    Bench,
     /// Check formatting, lints, documentation and dependencies
     Gates,
 }
@@ -39,6 +42,7 @@ fn main() -> Result<()> {
         Task::Plugins { path: Some(path), .. } => plugins::build_one(&path),
         Task::Plugins { .. } => plugins::build(),
         Task::Test => tests::run(),
+        Task::Bench => bench::run(),
         Task::Gates => gates::run(),
     }
 }
