@@ -146,17 +146,9 @@ fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result
             let yaml =
                 written("skopeo.yml", format!("{source}:\n  tls-verify: false\n  images:\n{images}\n"))?;
             let mut command = Command::new("skopeo");
-            command.args([
-                "sync",
-                "--all",
-                "--scoped",
-                "--src",
-                "yaml",
-                "--dest",
-                "docker",
-                "--dest-tls-verify=false",
-            ]);
-            command.arg(yaml).arg(destination);
+            command.args(["sync", "--all", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false"]);
+            // It keeps the last component of a name alone.
+            command.arg(yaml).arg(format!("{destination}/team"));
             command
         }
         "regsync" => {
