@@ -104,18 +104,18 @@ fn fill(folder: &Path) -> Result<()> {
     };
     let layer = "application/vnd.oci.image.layer.v1.tar";
     let manifest = "application/vnd.oci.image.manifest.v1+json";
-    let shared = (0..5).map(|_| bytes(SHARED)).collect::<Vec<_>>();
+    let shared = (0..TAGS).map(|_| bytes(SHARED)).collect::<Vec<_>>();
     let mut entries = Vec::new();
     for repository in 0..REPOSITORIES {
-        for tag in 0..TAGS {
+        for (tag, shared) in shared.iter().enumerate() {
             let own = bytes(OWN);
-            let diff_ids = [&shared[tag], &own].map(|layer| Digest::of(layer).to_string());
+            let diff_ids = [shared, &own].map(|layer| Digest::of(layer).to_string());
             let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } });
             let image = json!({
                 "schemaVersion": 2,
                 "mediaType": manifest,
                 "config": blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?,
-                "layers": [blob(layer, &shared[tag])?, blob(layer, &own)?],
+                "layers": [blob(layer, shared)?, blob(layer, &own)?],
             });
             let mut entry = blob(manifest, image.to_string().as_bytes())?;
             entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("r.example/{}:v{tag}", name(repository)) });
