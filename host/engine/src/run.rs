@@ -485,7 +485,7 @@ impl Job {
             transfer(source, destination, Payload::Blob(&incoming.blob), &incoming, observer).await?;
         match stored.finish {
             Finish::Stored => {
-                self.sent.fetch_add(size, Ordering::Relaxed);
+                self.sent.fetch_add(stored.size, Ordering::Relaxed);
             }
             Finish::Mounted => {
                 self.mounted.fetch_add(size, Ordering::Relaxed);

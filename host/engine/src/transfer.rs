@@ -67,7 +67,7 @@ pub(crate) enum Payload<'a> {
 /// What came of a transfer.
 pub(crate) struct Stored {
     pub finish: Finish,
-    /// Bytes of the blob.
+    /// Bytes that were brought; of a blob that was there, its size.
     pub size: u64,
 }
 
@@ -218,6 +218,11 @@ impl Transfer<'_> {
                 BlobReader::open_at(place, repository, self.blob, saved.position, hasher).await?
         {
             skip(&mut reader, offset).await?;
+            if self.sent == 0 {
+                // Another process sent what goes before.
+                self.observer.event(Event::Spared(offset));
+                self.size = self.blob.size - offset;
+            }
             return Ok(reader);
         }
         if offset == 0 {
