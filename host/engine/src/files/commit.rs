@@ -2,7 +2,7 @@
 
 use super::folder::{Folder, Fresh};
 use crate::lock;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptionsExt};
 use rustix::{
     fs::{FlockOperation, fcntl_lock, syncfs},
     io::Errno,
@@ -10,7 +10,7 @@ use rustix::{
 use std::{
     fs::File,
     io::{ErrorKind, Result},
-    os::unix::fs::{FileExt, OpenOptionsExt},
+    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -48,9 +48,10 @@ const TOKEN: usize = 64;
 struct Lock(File);
 
 impl Lock {
-    fn take(path: &Path) -> Result<Self> {
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path)?;
+    fn take(dir: &Dir, path: &Path) -> Result<Self> {
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o644);
+        let file = dir.open_with(path, &options)?.into_std();
         match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(Lock(file)),
             Err(Errno::ACCESS | Errno::AGAIN) => {}
@@ -85,7 +86,7 @@ impl Folder {
         for path in locks {
             let folder = Path::new(path).parent().unwrap_or(Path::new(""));
             dir.create_dir_all(folder).map_err(failed(path))?;
-            held.push(Lock::take(&self.shown(path)).map_err(failed(path))?);
+            held.push(Lock::take(&dir, Path::new(path)).map_err(failed(path))?);
         }
         for (at, change) in changes.iter().enumerate() {
             let fits = match change {

@@ -117,14 +117,27 @@ impl Folder {
         Ok(())
     }
 
-    /// A path for programs of the system, which know no folder to stay in. It names nothing that
-    /// leads elsewhere.
-    pub fn beneath(&self, path: &str) -> Result<PathBuf> {
-        let plain = |part: std::path::Component<'_>| matches!(part, std::path::Component::Normal(_));
-        match Path::new(path).components().all(plain) {
-            true => Ok(self.shown(path)),
-            false => Err(Error::invalid(format!("open {path}: it leads out of {}", self.path.display()))),
-        }
+    /// The folder in which something is to be made, opened, and the name that it is to have there.
+    pub fn parent(&self, path: &str) -> Result<(std::fs::File, PathBuf)> {
+        let open = || {
+            let wrong = || std::io::Error::new(ErrorKind::InvalidInput, "it is no name of a folder");
+            let name = Path::new(path).file_name().ok_or_else(wrong)?;
+            let above = Path::new(path).parent().filter(|above| !above.as_os_str().is_empty());
+            let above = above.unwrap_or(Path::new("."));
+            let dir = self.made()?;
+            dir.create_dir_all(above)?;
+            Ok((dir.open_dir(above)?.into_std_file(), name.into()))
+        };
+        open().map_err(|error| self.failed("write", path, &error))
+    }
+
+    /// An opened file, or an opened folder.
+    pub fn opened(&self, path: &str, folder: bool) -> Result<std::fs::File> {
+        let open = |dir: Arc<Dir>| match folder {
+            true => dir.open_dir(path).map(Dir::into_std_file),
+            false => dir.open(path).map(cap_std::fs::File::into_std),
+        };
+        self.dir().and_then(open).map_err(|error| self.failed("read", path, &error))
     }
 
     /// A new file that shares its bytes with a file of another folder (see [`super::Root::take`]).

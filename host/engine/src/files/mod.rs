@@ -226,8 +226,9 @@ impl Root {
 
     /// Unpacks a layer of bytes that are read; it appears when it is kept.
     pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<Staged> {
-        let path = self.as_folder("unpack into").and_then(|folder| folder.beneath(path));
-        unpacked::unpack(path.map_err(|error| std::io::Error::other(error.text))?, bytes)
+        let parent = self.as_folder("unpack into").and_then(|folder| folder.parent(path));
+        let (above, name) = parent.map_err(|error| std::io::Error::other(error.text))?;
+        unpacked::unpack(above, &name, bytes)
     }
 
     /// Unpacks a layer once more that is unpacked already.
@@ -242,11 +243,7 @@ impl Root {
 
     fn rebuilt(&self, recipe: &str, folder: &str) -> Result<impl Read + Send + use<>> {
         let place = self.as_folder("read a layer of")?;
-        let recipe = place.beneath(recipe)?;
-        let opened = File::open(&recipe).map_err(|error| failed("read", &recipe, &error))?;
-        let folder = place.beneath(folder)?;
-        let top = File::open(&folder).map_err(|error| failed("read", &folder, &error))?;
-        Ok(unpacked::Rebuilt::new(opened, top))
+        Ok(unpacked::Rebuilt::new(place.opened(recipe, false)?, place.opened(folder, true)?))
     }
 
     /// Reads the tar of an unpacked layer on a thread of its own, from some byte on.

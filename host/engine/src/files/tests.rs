@@ -37,6 +37,41 @@ async fn nothing_outside_is_reached() {
     }
 }
 
+#[test]
+fn changes_and_layers_stay_inside() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::folder(folder.path().join("root"));
+    assert!(root.commit(&["locks/one".into()], &[Change::Folder("a".into())]).unwrap());
+    assert_eq!(root.read("locks/one", 0, None).unwrap().len(), 64);
+    // What a plugin may make leads it nowhere.
+    assert!(root.commit(&[], &[Change::Symlink("out".into(), "..".into())]).unwrap());
+    for lock in ["../lock", "out/lock", "/tmp/dray-lock"] {
+        assert!(root.commit(&[lock.into()], &[]).is_err(), "{lock}");
+    }
+    for change in [
+        Change::Folder("../b".into()),
+        Change::Remove("out/root/a".into()),
+        Change::Symlink("../link".into(), "x".into()),
+        Change::Replace { path: "out/file".into(), expected: None, content: vec![1] },
+    ] {
+        assert!(root.commit(&[], std::slice::from_ref(&change)).is_err(), "{change:?}");
+    }
+    let tar = vec![0; 1024];
+    for path in ["../layer", "out/layer", "/tmp/dray-layer", ".."] {
+        assert!(root.unpack(path, &mut &tar[..]).is_err(), "{path}");
+    }
+    assert!(root.unpack("deep/down/layer", &mut &tar[..]).unwrap().keep().is_ok());
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["root"]);
+    assert!(root.read("deep/down/layer/tar-split.gz", 0, None).is_ok());
+    // Of a move whose source is gone, nothing is done.
+    let changes = [Change::Folder("c".into()), Change::Move("gone".into(), "d".into())];
+    assert!(!root.commit(&[], &changes).unwrap());
+    assert_eq!(root.entries("c").unwrap(), []);
+    assert!(!root.entries("").unwrap().iter().any(|entry| entry.name == "c"));
+}
+
 #[tokio::test]
 async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     let folder = tempfile::tempdir().unwrap();

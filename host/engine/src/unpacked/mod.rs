@@ -15,6 +15,7 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{Read, Result},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 use tree::Tree;
@@ -43,6 +44,8 @@ const CHUNK: usize = 256 << 10;
 
 /// A layer that was unpacked under a name of its own.
 pub(crate) struct Staged {
+    /// The folder above, through which both paths lead.
+    _above: File,
     temporary: PathBuf,
     path: PathBuf,
     kept: bool,
@@ -70,22 +73,21 @@ impl Drop for Staged {
     }
 }
 
-/// Unpacks a layer, plain or compressed, into `{path}/diff` and `{path}/tar-split.gz`, which appear
-/// when it is kept.
+/// Unpacks a layer, plain or compressed, into `{name}/diff` and `{name}/tar-split.gz` in an opened
+/// folder, which appear when it is kept.
 ///
 /// # Errors
 /// Where the tar is malformed, leads out of its folder, or needs rights that are not there.
-pub(crate) fn unpack(path: PathBuf, bytes: &mut (dyn Read + Send)) -> Result<Staged> {
-    let above = path.parent().unwrap_or(Path::new(".")).to_owned();
-    std::fs::create_dir_all(&above)?;
-    let temporary = above.join(format!(".dray-{:016x}", fastrand::u64(..)));
+pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) -> Result<Staged> {
+    let folder = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string());
+    let (path, temporary) = (folder.join(name), folder.join(format!(".dray-{:016x}", fastrand::u64(..))));
     let nothing = Unpacked {
         digest: Hasher::new(Algorithm::Sha256).finish(),
         size: 0,
         uids: BTreeSet::new(),
         gids: BTreeSet::new(),
     };
-    let mut staged = Staged { temporary, path, kept: false, layer: nothing };
+    let mut staged = Staged { _above: above, temporary, path, kept: false, layer: nothing };
     let folder = |path: &Path, mode: u32| {
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path)
     };

@@ -29,7 +29,7 @@ fn archive(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
 }
 
 fn unpacked(bytes: &[u8], folder: &Path) -> Result<Unpacked> {
-    unpack(folder.join("layer"), &mut &bytes[..])?.keep()
+    unpack(File::open(folder)?, Path::new("layer"), &mut &bytes[..])?.keep()
 }
 
 fn rebuilt(folder: &Path) -> Result<Vec<u8>> {
