@@ -170,6 +170,12 @@ pub struct CopyOptions {
     /// Write layers in this compression: gzip, zstd or none
     #[arg(long, value_name = "COMPRESSION")]
     pub compression: Option<Compression>,
+    /// Folder that holds the blobs of the source, a layout that shares them with others
+    #[arg(long, value_name = "DIR")]
+    pub src_shared_blob_dir: Option<PathBuf>,
+    /// Folder that is to hold the blobs of the destination, a layout that shares them with others
+    #[arg(long, value_name = "DIR")]
+    pub dest_shared_blob_dir: Option<PathBuf>,
     /// Between folders of one file system: let files of the destination be hard links to the source's
     #[arg(long)]
     pub link: bool,
@@ -190,6 +196,9 @@ pub struct InspectOptions {
     /// Print the image's config as it is, byte for byte
     #[arg(long)]
     pub config: bool,
+    /// Folder that holds the blobs of a layout that shares them with others
+    #[arg(long, value_name = "DIR")]
+    pub shared_blob_dir: Option<PathBuf>,
     #[command(flatten)]
     pub access: Access,
 }

@@ -7,7 +7,9 @@ use dray_core::{Form, Platform, policy::IndexMode};
 use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
 use tokio::sync::mpsc;
 
-pub async fn run(options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
+pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
+    options.source.blobs = options.src_shared_blob_dir.take();
+    options.destination.blobs = options.dest_shared_blob_dir.take();
     let stop = Stop::listen();
     let setup = Setup::without_policy(&options.access)?;
     if options.access.creds_file.is_some() {

@@ -11,7 +11,8 @@ use dray_engine::Image;
 use serde_json::{Value, json};
 use std::io::Write;
 
-pub async fn run(options: InspectOptions) -> Result<u8, Failure> {
+pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
+    options.reference.blobs = options.shared_blob_dir.take();
     let setup = Setup::without_policy(&options.access)?;
     let image = Image::open(&setup.places, &options.reference).await?;
     if options.raw {

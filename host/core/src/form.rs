@@ -183,15 +183,26 @@ pub fn convert_image(
                 name(layer, written);
             }
         }
-        format => {
-            value = json!({
-                "schemaVersion": 2,
-                "mediaType": format.manifest(),
-                "config": named(&Descriptor { media_type: format.config().into(), ..config.clone() }),
-                "layers": layers.iter().map(named).collect::<Vec<_>>(),
-            });
-        }
+        format => return new_image(config, format, layers),
     }
+    write(format.manifest(), &value)
+}
+
+/// The manifest of an image, in some format.
+///
+/// # Errors
+/// None that a descriptor can cause.
+pub fn new_image(
+    config: &Descriptor,
+    format: Format,
+    layers: &[Descriptor],
+) -> Result<Manifest, ManifestError> {
+    let value = json!({
+        "schemaVersion": 2,
+        "mediaType": format.manifest(),
+        "config": named(&Descriptor { media_type: format.config().into(), ..config.clone() }),
+        "layers": layers.iter().map(named).collect::<Vec<_>>(),
+    });
     write(format.manifest(), &value)
 }
 

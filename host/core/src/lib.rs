@@ -11,12 +11,13 @@ pub mod policy;
 mod reference;
 mod report;
 mod resumable;
+mod schema1;
 mod trim;
 
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
 pub use form::{
     Compression, Form, Format, ParseFormError, convert_image, convert_index, is_image_config,
-    layer_compression,
+    layer_compression, new_image,
 };
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, media_type};
 pub use names::{Names, expand_braces, matches};
@@ -24,4 +25,5 @@ pub use plan::{Action, Copy, Endpoint, Reason};
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference};
 pub use report::{CopyReport, Report, Summary};
+pub use schema1::Schema1;
 pub use trim::{Selection, TrimError, select, trim};

@@ -1,7 +1,10 @@
 //! Manifests: exact bytes whose children are descriptors (OCI image specification, manifest and
 //! image index; Docker image manifest version 2, schema 2).
 
-use crate::{Digest, Platform};
+use crate::{
+    Digest, Platform,
+    schema1::{self, Schema1},
+};
 use oci_spec::image as oci;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -17,9 +20,18 @@ pub mod media_type {
     /// Docker image manifest, schema 2.
     pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+    /// Docker image manifest, schema 1, signed.
+    pub const DOCKER_SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
+
     /// Whether a descriptor of this type names a manifest rather than a blob.
     pub fn is_manifest(media_type: &str) -> bool {
         matches!(media_type, OCI_INDEX | OCI_MANIFEST | DOCKER_LIST | DOCKER_MANIFEST)
+            || is_schema1(media_type)
+    }
+
+    /// Whether it is the type of a manifest of schema 1, signed or not.
+    pub fn is_schema1(media_type: &str) -> bool {
+        matches!(media_type, DOCKER_SCHEMA1 | "application/vnd.docker.distribution.manifest.v1+json")
     }
 
     /// Whether it is the type of a list of manifests.
@@ -78,6 +90,9 @@ pub struct Manifest {
     pub children: Children,
     /// The manifest that this one is about.
     pub subject: Option<Digest>,
+    /// Signatures that its place keeps beside it (containers-signature(5)); those of registries are
+    /// manifests of their own.
+    pub signatures: Vec<Vec<u8>>,
 }
 
 /// What a manifest names.
@@ -93,6 +108,8 @@ pub enum Children {
         /// In order. Layers that must not be distributed are left out.
         layers: Vec<Descriptor>,
     },
+    /// Layers of which neither size nor diff id is told: it must be written in another form.
+    Schema1(Schema1),
 }
 
 /// The bytes are no manifest that dray can copy.
@@ -131,15 +148,28 @@ impl Manifest {
     /// # Errors
     /// Where the body has another digest, contradicts its type, or is malformed.
     pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {
-        let digest = match expected {
-            Some(expected) => expected.alike(&body),
-            None => Digest::of(&body),
-        };
-        if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            return Err(ManifestError::Digest { expected: expected.clone(), actual: digest });
-        }
         let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
-        let shape: Shape = serde_json::from_slice(&body).map_err(malformed)?;
+        let digest = |bytes: &[u8]| {
+            let actual = expected.map_or_else(|| Digest::of(bytes), |expected| expected.alike(bytes));
+            match expected.filter(|expected| **expected != actual) {
+                Some(expected) => Err(ManifestError::Digest { expected: expected.clone(), actual }),
+                None => Ok(actual),
+            }
+        };
+        let shape = serde_json::from_slice::<Shape>(&body);
+        if let Ok(Shape { schema_version: Some(1), .. }) = shape {
+            let payload = schema1::payload(&body)?;
+            let media_type = if media_type::is_schema1(given) { given } else { media_type::DOCKER_SCHEMA1 };
+            return Ok(Manifest {
+                descriptor: Descriptor::new(media_type, digest(&payload)?, body.len() as u64),
+                children: Children::Schema1(Schema1::parse(&payload)?),
+                body,
+                subject: None,
+                signatures: Vec::new(),
+            });
+        }
+        let digest = digest(&body)?;
+        let shape = shape.map_err(malformed)?;
         let media_type = shape.media_type(given)?;
         let (children, subject) = if media_type::is_index(&media_type) {
             let index: oci::ImageIndex = serde_json::from_slice(&body).map_err(malformed)?;
@@ -161,15 +191,13 @@ impl Manifest {
             body,
             children,
             subject: subject.map(|subject| subject.digest),
+            signatures: Vec::new(),
         })
     }
 }
 
 impl Shape {
     fn media_type(&self, given: &str) -> Result<String, ManifestError> {
-        if self.schema_version == Some(1) {
-            return Err(ManifestError::Unsupported("Docker schema 1".into()));
-        }
         if let Some(own) = &self.media_type
             && media_type::is_manifest(given)
             && own != given
@@ -177,7 +205,7 @@ impl Shape {
             return Err(ManifestError::Malformed(format!("it came as {given} and calls itself {own}")));
         }
         let stated = self.media_type.as_deref().unwrap_or(given);
-        if media_type::is_manifest(stated) {
+        if media_type::is_manifest(stated) && !media_type::is_schema1(stated) {
             // One body that is both an index and an image means different things to different
             // readers (OCI image specification, CVE-2021-41190).
             let both =
@@ -267,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn ambiguity_lies_and_old_schemas_are_refused() {
+    fn ambiguity_and_lies_are_refused() {
         let both =
             format!(r#"{{"schemaVersion":2,"manifests":[],{}"#, &String::from_utf8(image("")).unwrap()[19..]);
         for (given, body) in [

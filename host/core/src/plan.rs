@@ -78,6 +78,8 @@ pub enum Reason {
     Incomplete(usize),
     /// Referrers are not at the destination.
     Referrers(usize),
+    /// Signatures are not at the destination.
+    Signatures(usize),
 }
 
 impl fmt::Display for Reason {
@@ -91,6 +93,7 @@ impl fmt::Display for Reason {
                 write!(f, "{count} of the wanted platforms are missing at the destination")
             }
             Reason::Assumed => f.write_str("the destination is taken to be as it was left"),
+            Reason::Signatures(count) => write!(f, "{count} signatures are missing at the destination"),
             Reason::Referrers(count) => write!(f, "{count} referrers are missing at the destination"),
         }
     }

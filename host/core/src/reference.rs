@@ -1,7 +1,7 @@
 //! References: `scheme:rest`. What `rest` means is the transport's business.
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 /// Where an image is, as its user writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -11,6 +11,15 @@ pub struct Reference {
     pub scheme: String,
     /// What stands behind the colon.
     pub rest: String,
+    /// The folder that holds the blobs of a layout, and of others with it; none: the layout itself.
+    pub blobs: Option<PathBuf>,
+}
+
+impl Reference {
+    /// Another image of the same kind of place.
+    pub fn with(&self, rest: String) -> Self {
+        Reference { rest, ..self.clone() }
+    }
 }
 
 /// The text is no reference.
@@ -31,7 +40,7 @@ impl FromStr for Reference {
         if !good || scheme.is_empty() || rest.is_empty() {
             return Err(error());
         }
-        Ok(Reference { scheme: scheme.into(), rest: rest.into() })
+        Ok(Reference { scheme: scheme.into(), rest: rest.into(), blobs: None })
     }
 }
 

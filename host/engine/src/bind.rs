@@ -127,10 +127,7 @@ async fn bind_source(
     }
     for literal in rule.tags.iter().flat_map(|tags| &tags.literals) {
         let sign = if literal.value.contains(':') { '@' } else { ':' };
-        let named = Reference {
-            scheme: written.value.scheme.clone(),
-            rest: format!("{}{sign}{}", written.value.rest, literal.value),
-        };
+        let named = written.value.with(format!("{}{sign}{}", written.value.rest, literal.value));
         match places.parse(&named, true).await {
             Ok((_, parsed)) if parsed.reference.as_ref() == Some(&literal.value) => {}
             Ok(_) => {
@@ -208,7 +205,7 @@ pub(crate) async fn destination(
         Some(tag) => filled.replace("{tag}", tag),
         None => filled,
     };
-    places.spot(&Reference { scheme: to.scheme.clone(), rest }, false).await
+    places.spot(&to.with(rest), false).await
 }
 
 /// Literal tags of different sources that would be written to the same place.

@@ -16,6 +16,8 @@ use tokio::sync::mpsc;
 pub(crate) struct BlobReader {
     place: Arc<Place>,
     blob: Descriptor,
+    /// Its size is known.
+    sized: bool,
     segments: VecDeque<Segment>,
     current: Option<Stream>,
     /// What was read and not yet given.
@@ -79,6 +81,12 @@ impl BlobReader {
         self
     }
 
+    /// Of a blob of which nobody told the size. Before it has read anything.
+    pub fn of_unknown_size(mut self) -> Self {
+        self.sized = false;
+        self
+    }
+
     /// What it has hashed, where that can be saved.
     pub fn hashed(&self) -> Option<Vec<u8>> {
         self.hasher.as_ref()?.save()
@@ -95,6 +103,7 @@ impl BlobReader {
             place: place.clone(),
             hasher: Some(Hasher::new(blob.digest.algorithm())),
             blob: blob.clone(),
+            sized: true,
             segments: segments.into(),
             local,
             current: None,
@@ -126,12 +135,16 @@ impl BlobReader {
     /// # Errors
     /// Corrupt where size or digest are not what the descriptor says.
     pub async fn next(&mut self, most: u64) -> Result<Option<Bytes>> {
-        if self.position == self.blob.size {
+        if self.is_whole() {
             self.verify()?;
             return Ok(None);
         }
         if self.rest.is_empty() {
             let Some(chunk) = self.raw().await? else {
+                if !self.sized {
+                    self.verify()?;
+                    return Ok(None);
+                }
                 return Err(
                     self.wrong(&format!("it ended after {} of {} bytes", self.position, self.blob.size))
                 );
@@ -140,16 +153,20 @@ impl BlobReader {
         }
         let chunk = self.rest.split_to(most.min(self.rest.len() as u64) as usize);
         self.position += chunk.len() as u64;
-        if self.position + self.rest.len() as u64 > self.blob.size {
+        if self.sized && self.position + self.rest.len() as u64 > self.blob.size {
             return Err(self.wrong(&format!("it is longer than {} bytes", self.blob.size)));
         }
         if let Some(hasher) = &mut self.hasher {
             hasher.update(&chunk);
         }
-        if self.position == self.blob.size {
+        if self.is_whole() {
             self.verify()?;
         }
         Ok(Some(chunk))
+    }
+
+    fn is_whole(&self) -> bool {
+        self.sized && self.position == self.blob.size
     }
 
     fn wrong(&self, why: &str) -> Error {

@@ -253,7 +253,7 @@ pub(crate) async fn compare(
     };
     let assumed = assumed.filter(|assumed| *assumed == descriptor.digest.to_string());
     let there = match absent != Absent::Unknown || unnamed {
-        _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone())),
+        _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
         false if !form.is_any() || abilities.holds.is_some() => {
             let mark = destination.place.mark(&destination.repository, at.as_deref()).await;
@@ -264,7 +264,9 @@ pub(crate) async fn compare(
             .resolve(&destination.repository, at.as_deref())
             .await
             .context(|| format!("resolve {to}"))?
-            .map(|(there, _)| There::Content(there.digest)),
+            .map(|(there, held)| {
+                There::Content(there.digest, held.map(|held| held.signatures).unwrap_or_default())
+            }),
     };
     let journal = match form.is_any() && abilities.holds.is_none() {
         true => None,
@@ -305,7 +307,7 @@ pub(crate) async fn compare(
     };
     match there {
         None => {}
-        Some(There::Content(there)) if there != planned.copy.descriptor.digest => {
+        Some(There::Content(there, _)) if there != planned.copy.descriptor.digest => {
             planned.copy.reason = Reason::Moved { from: there }
         }
         Some(There::Mark(mark)) if converted.as_deref() == Some(&mark) => {
@@ -322,11 +324,17 @@ pub(crate) async fn compare(
             planned.copy.action = Action::Unchanged;
             planned.copy.reason = Reason::Same;
         }
-        Some(There::Content(_)) if assumed.is_some() => {
+        Some(There::Content(..)) if assumed.is_some() => {
             planned.copy.action = Action::Unchanged;
             planned.copy.reason = Reason::Assumed;
         }
-        Some(There::Content(_)) => {
+        Some(There::Content(_, kept)) => {
+            let signatures = planned.manifest.iter().flat_map(|manifest| &manifest.signatures);
+            let missing = signatures.filter(|signature| !kept.contains(signature)).count();
+            if abilities.signatures && missing > 0 {
+                planned.copy.reason = Reason::Signatures(missing);
+                return Ok(planned);
+            }
             if let (Some(memory), Some(tag)) = (planned.destination.0.memory(), named) {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
                 memory.saw_tag(&at, tag, &planned.copy.descriptor.digest);
@@ -339,7 +347,8 @@ pub(crate) async fn compare(
 
 /// What the destination has.
 enum There {
-    Content(Digest),
+    /// A digest, and the signatures that lie beside it.
+    Content(Digest, Vec<Vec<u8>>),
     /// A digest or a mark, of a place that holds it in another form.
     Mark(String),
 }
@@ -404,7 +413,7 @@ impl PlannedCopy {
         };
         let children = match &manifest.children {
             Children::Index(children) => select(children, self.choice.platforms())?.kept,
-            Children::Image { .. } => Vec::new(),
+            Children::Image { .. } | Children::Schema1(_) => Vec::new(),
         };
         self.manifest = Some(manifest);
         Ok(children)

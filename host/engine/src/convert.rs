@@ -13,8 +13,8 @@ use crate::{
     transfer::{AT_ONCE, Payload, Side, transfer},
 };
 use dray_core::{
-    Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, convert_image, convert_index,
-    is_image_config, layer_compression, media_type, select,
+    Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, Schema1, convert_image,
+    convert_index, is_image_config, layer_compression, media_type, new_image, select,
 };
 use futures_util::future::{BoxFuture, try_join_all};
 use serde::Deserialize;
@@ -35,7 +35,13 @@ pub(crate) fn needed(
     destination: &str,
 ) -> Result<Form> {
     let mut form = asked;
-    let Some(Holdings { manifests, plain, .. }) = holds else { return Ok(form) };
+    let Some(Holdings { manifests, plain, .. }) = holds else {
+        if media_type::is_schema1(&descriptor.media_type) {
+            // Registries take it no longer, and layouts never did.
+            form.format = asked.format.or(Some(Format::Docker));
+        }
+        return Ok(form);
+    };
     let index = media_type::is_index(&descriptor.media_type);
     let fitting = manifests.iter().filter(|held| media_type::is_index(held) == index);
     let formats: Vec<Format> = fitting.filter_map(|held| Format::of(held)).collect();
@@ -75,6 +81,7 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
     }
     let format = form.format.is_none_or(|format| Format::of(&manifest.descriptor.media_type) == Some(format));
     let layers = match &manifest.children {
+        Children::Schema1(_) => false,
         // Its children may be in any form.
         Children::Index(_) => form.compression.is_none() && form.format.is_none(),
         Children::Image { layers, .. } => layers.iter().all(|layer| {
@@ -137,7 +144,15 @@ impl Job {
                 Children::Image { config, layers } => {
                     self.clone().image(&manifest, config, layers, form).await?
                 }
+                Children::Schema1(old) => self.clone().modern(old, form).await?,
             };
+            let lost = manifest.signatures.len();
+            if lost > 0 && written.descriptor.digest != manifest.descriptor.digest {
+                let digest = manifest.descriptor.digest.short();
+                tracing::warn!(
+                    "{lost} signatures of {digest} stay behind: they are not of what was made of it"
+                );
+            }
             self.publish(&written, &naming).await?;
             Ok(written)
         })
@@ -191,6 +206,52 @@ impl Job {
         Ok(convert_image(manifest, format, &written)?)
     }
 
+    /// Makes an image of today of one of schema 1. Its layers are read once more than others, to learn
+    /// what its manifest does not tell.
+    async fn modern(self: Arc<Self>, old: &Schema1, form: Form) -> Result<Manifest> {
+        let format = form.format.unwrap_or(Format::Docker);
+        let layers = try_join_all(old.layers.iter().map(|digest| self.learnt(digest, format))).await?;
+        let written =
+            try_join_all(layers.iter().map(|(layer, diff_id)| self.layer(layer, diff_id, format, form)));
+        let diff_ids: Vec<Digest> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
+        let config = old.config(&diff_ids);
+        let digest = Digest::of(&config);
+        let mut named = Descriptor::new(format.config(), digest, config.len() as u64);
+        named.data = Some(config);
+        let (written, ()) = futures_util::future::try_join(written, self.clone().blob(named.clone())).await?;
+        Ok(new_image(&named, format, &written)?)
+    }
+
+    /// A layer of which only the digest is known, and its diff id; learnt once a run.
+    async fn learnt(&self, digest: &Digest, format: Format) -> Result<(Descriptor, Digest)> {
+        let once = self.shared.untold(digest);
+        let (size, compression, diff_id) = once
+            .get_or_try_init(async || {
+                let (place, repository) = &self.source;
+                let blob = Descriptor::new("", digest.clone(), 0);
+                let mut reader = BlobReader::open(place, repository, &blob).await?.of_unknown_size();
+                let _permits = crate::http::pair(place.http.as_ref(), None).await;
+                let pace = place.http.as_ref().and_then(|http| http.pace());
+                let read = through(
+                    &mut reader,
+                    pace,
+                    "decompress it",
+                    |_| {},
+                    |bytes| {
+                        let mut plain = Plain::new(bytes)?;
+                        let mut hashing = Hashing::new(std::io::sink());
+                        std::io::copy(&mut plain, &mut hashing)?;
+                        Ok((plain.compression, hashing.hasher.finish()))
+                    },
+                );
+                let read = read.await.context(|| format!("read the layer {}", digest.short()))?;
+                Ok::<_, Error>((reader.position(), read.0, read.1))
+            })
+            .await?;
+        let media_type = format.layer(*compression).or(format.layer(Compression::Gzip)).unwrap_or_default();
+        Ok((Descriptor::new(media_type, digest.clone(), *size), diff_id.clone()))
+    }
+
     async fn layer(
         self: &Arc<Self>,
         layer: &Descriptor,
@@ -218,7 +279,7 @@ impl Job {
         }
         let repository = if self.abilities.shared { String::new() } else { self.destination.1.clone() };
         let once = self.shared.layer((
-            self.destination.0.key(),
+            self.destination.0.blobs_key(),
             repository,
             layer.digest.clone(),
             diff_id.clone(),

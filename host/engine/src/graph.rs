@@ -5,7 +5,7 @@ use crate::{
     blob::BlobReader,
     error::Context,
     http::pair,
-    plugin::{Facts, Images, Page},
+    plugin::{Facts, Held, Images, Page},
 };
 use dray_core::{Children, Descriptor, Digest, Manifest, Platform, media_type};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
@@ -31,24 +31,21 @@ pub(crate) async fn read_manifest(
     let shown = named.as_deref().or(reference).unwrap_or("the image").to_owned();
     let read = async {
         if let Some(data) = descriptor.and_then(|descriptor| descriptor.data.clone()) {
-            return Ok((
-                descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default(),
-                data,
-            ));
+            let media_type = descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default();
+            return Ok(Held { media_type, body: data, signatures: Vec::new() });
         }
         place.transport.fetch(place, repository, named.as_deref().or(reference)).await
     };
-    let (given, body) = read.await.context(|| format!("read the manifest {shown}"))?;
+    let mut held = read.await.context(|| format!("read the manifest {shown}"))?;
     // Some registries name no type; the descriptor that led here does.
-    let given = match descriptor {
-        Some(descriptor) if !media_type::is_manifest(&given) => descriptor.media_type.clone(),
-        _ => given,
-    };
+    if let Some(descriptor) = descriptor.filter(|_| !media_type::is_manifest(&held.media_type)) {
+        held.media_type.clone_from(&descriptor.media_type);
+    }
     let expected = match descriptor {
         Some(descriptor) => Some(descriptor.digest.clone()),
         None => reference.and_then(|reference| reference.parse().ok()),
     };
-    let manifest = Manifest::parse(&given, body, expected.as_ref())?;
+    let manifest = held.read(expected.as_ref())?;
     if let Some(descriptor) = descriptor
         && descriptor.size != manifest.descriptor.size
     {
@@ -171,6 +168,8 @@ impl RepositoryImages {
                 // An artifact's config may be anything: then it says nothing.
                 serde_json::from_slice::<Config>(&bytes).unwrap_or_default()
             }
+            // What it says of itself needs no layer.
+            Children::Schema1(old) => serde_json::from_slice(&old.config(&[])).unwrap_or_default(),
             Children::Index(_) => Config::default(),
         };
         if platforms.is_empty()

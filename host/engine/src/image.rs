@@ -52,6 +52,7 @@ impl Image {
             Children::Image { config, .. } => {
                 read_blob(&self.spot.place, &self.spot.repository, config).await
             }
+            Children::Schema1(old) => Ok(old.config(&[])),
             Children::Index(_) => Err(Error::new(Kind::NotFound, "read the config: an empty index has none")),
         }
     }

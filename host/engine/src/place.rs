@@ -26,6 +26,8 @@ pub struct Place {
     pub http: Option<PlaceHttp>,
     /// Its files.
     pub files: Option<Arc<Root>>,
+    /// Where its blobs lie, if not among its files.
+    blobs: Option<PathBuf>,
     /// What the run finds on its machine.
     pub(crate) local: Arc<Local>,
     abilities: OnceCell<Abilities>,
@@ -39,6 +41,14 @@ impl Place {
     /// Canonical name with its scheme.
     pub fn key(&self) -> String {
         format!("{}:{}", self.scheme, self.location)
+    }
+
+    /// Names where its blobs are: two places may have theirs in common.
+    pub(crate) fn blobs_key(&self) -> String {
+        match &self.blobs {
+            Some(folder) => format!("blobs:{}", folder.display()),
+            None => self.key(),
+        }
     }
 
     /// What it can do as a destination, asked once.
@@ -129,9 +139,7 @@ impl Place {
             Found::Absent => None,
             Found::Marked(mark) => Some(mark),
             Found::Named(descriptor) => Some(descriptor.digest.to_string()),
-            Found::Held(media_type, body) => {
-                Some(Manifest::parse(&media_type, body, None)?.descriptor.digest.to_string())
-            }
+            Found::Held(held) => Some(held.read(None)?.descriptor.digest.to_string()),
         })
     }
 
@@ -155,15 +163,14 @@ impl Place {
                 }
                 Ok(Some((descriptor, None)))
             }
-            Found::Held(media_type, body) => {
+            Found::Held(held) => {
                 let expected = reference.and_then(|reference| reference.parse().ok());
-                let manifest = Manifest::parse(&media_type, body, expected.as_ref())?;
+                let manifest = held.read(expected.as_ref())?;
                 Ok(Some((manifest.descriptor.clone(), Some(manifest))))
             }
             // Only reading it tells more.
             Found::Marked(_) => {
-                let (media_type, body) = self.transport.fetch(self, repository, reference).await?;
-                let manifest = Manifest::parse(&media_type, body, None)?;
+                let manifest = self.transport.fetch(self, repository, reference).await?.read(None)?;
                 Ok(Some((manifest.descriptor.clone(), Some(manifest))))
             }
         }
@@ -305,7 +312,7 @@ impl Places {
     /// Reads a reference and opens its place.
     pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<Spot> {
         let (transport, parsed) = self.parse(reference, pattern).await?;
-        let place = self.open(transport, &reference.scheme, &parsed)?;
+        let place = self.open(transport, reference, &parsed)?;
         Ok(Spot {
             place,
             repository: parsed.repository,
@@ -314,8 +321,22 @@ impl Places {
         })
     }
 
-    fn open(&self, transport: Arc<dyn Transport>, scheme: &str, parsed: &Parsed) -> Result<Arc<Place>> {
+    fn open(
+        &self,
+        transport: Arc<dyn Transport>,
+        reference: &Reference,
+        parsed: &Parsed,
+    ) -> Result<Arc<Place>> {
+        let scheme = &reference.scheme;
+        let blobs = reference.blobs.as_ref().map(|blobs| self.base.join(blobs));
         let root = match &parsed.root {
+            Some(Files::Folder(path)) if scheme == "oci" && blobs.is_some() => {
+                Some(Root::layout(self.base.join(path), blobs.as_deref()))
+            }
+            _ if blobs.is_some() => {
+                let text = format!("open {reference}: its blobs cannot lie in another folder");
+                return Err(Error::new(Kind::Unsupported, text).help("that is for `oci:` alone"));
+            }
             None => None,
             Some(Files::Folder(path)) => Some(Root::folder(self.base.join(path))),
             Some(Files::Archive(path)) => Some(Root::archive(self.base.join(path), &self.local.scratch)),
@@ -329,7 +350,7 @@ impl Places {
         };
         let location = parsed.location.clone();
         let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = format!("{scheme}:{location}\n{:?}\n{:?}", parsed.root, parsed.host);
+        let key = format!("{scheme}:{location}\n{:?}\n{:?}\n{blobs:?}", parsed.root, parsed.host);
         if let Some(place) = open.get(&key) {
             return Ok(place.clone());
         }
@@ -341,8 +362,9 @@ impl Places {
             .map(|host| PlaceHttp::new(&self.client, host, &registry(host), transport.granted_hosts()));
         let place = Arc::new(Place {
             transport,
-            scheme: scheme.into(),
+            scheme: scheme.clone(),
             location,
+            blobs,
             http: http.transpose()?,
             files: root.map(Arc::new),
             local: self.local.clone(),

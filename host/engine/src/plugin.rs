@@ -2,7 +2,7 @@
 
 use crate::{Place, Result, Secret, Unpacked};
 use bytes::Bytes;
-use dray_core::{Descriptor, Digest};
+use dray_core::{Descriptor, Digest, Manifest};
 use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 
@@ -105,10 +105,29 @@ pub enum Found {
     Absent,
     /// A manifest by its digest.
     Named(Descriptor),
-    /// The manifest itself: media type and bytes.
-    Held(String, Vec<u8>),
+    /// The manifest itself.
+    Held(Held),
     /// Something that tells only this of itself without being read.
     Marked(String),
+}
+
+/// A manifest as a plugin gives it: not verified yet.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// What the place calls it; it may say nothing.
+    pub media_type: String,
+    /// The exact bytes.
+    pub body: Vec<u8>,
+    /// What is kept beside it.
+    pub signatures: Vec<Vec<u8>>,
+}
+
+impl Held {
+    /// Verifies it against the digest that was asked for, and reads it.
+    pub(crate) fn read(self, expected: Option<&Digest>) -> Result<Manifest> {
+        let Held { media_type, body, signatures } = self;
+        Ok(Manifest { signatures, ..Manifest::parse(&media_type, body, expected)? })
+    }
 }
 
 /// A part of a list.
@@ -131,6 +150,8 @@ pub struct Abilities {
     pub shared: bool,
     /// It holds more than one image.
     pub many: bool,
+    /// It keeps signatures beside manifests.
+    pub signatures: bool,
     /// What it holds; none: everything.
     pub holds: Option<Holdings>,
 }
@@ -261,13 +282,13 @@ pub trait Transport: Send + Sync {
         repository: &'a str,
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<Found>>;
-    /// A manifest's media type and bytes.
+    /// A manifest.
     fn fetch<'a>(
         &'a self,
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(String, Vec<u8>)>>;
+    ) -> BoxFuture<'a, Result<Held>>;
     /// Manifests whose subject is this digest.
     fn referrers<'a>(
         &'a self,
@@ -299,9 +320,7 @@ pub trait Transport: Send + Sync {
         &'a self,
         place: &'a Arc<Place>,
         repository: &'a str,
-        digest: &'a Digest,
-        media_type: &'a str,
-        body: &'a [u8],
+        manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
     /// After the last image of a run that published something.

@@ -65,9 +65,13 @@ type Recompressed = (String, String, Digest, Digest, Compression);
 /// Brought once; whoever else wants it waits.
 type Brought = Arc<OnceCell<(Digest, u64)>>;
 
+/// Size, compression and diff id of a layer whose manifest tells none of them.
+type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
+
 pub(crate) struct Shared {
     pub observer: Arc<dyn Observer>,
     layers: Mutex<HashMap<Recompressed, Brought>>,
+    untold: Mutex<HashMap<Digest, Untold>>,
     /// What is left to do at the end.
     endings: Endings,
     blobs: Arc<Claims<Key>>,
@@ -83,6 +87,11 @@ impl Shared {
     pub fn layer(&self, key: Recompressed) -> Brought {
         lock(&self.layers).entry(key).or_default().clone()
     }
+
+    /// Where what was learnt of a layer of schema 1 is kept.
+    pub fn untold(&self, digest: &Digest) -> Untold {
+        lock(&self.untold).entry(digest.clone()).or_default().clone()
+    }
 }
 
 impl Run {
@@ -91,6 +100,7 @@ impl Run {
         let shared = Shared {
             observer,
             layers: Mutex::default(),
+            untold: Mutex::default(),
             endings: Endings::default(),
             blobs: Claims::new(),
             manifests: Claims::new(),
@@ -289,7 +299,7 @@ impl Job {
         let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
         let selection = match &manifest.children {
             Children::Index(children) => Some(select(children, self.platforms())?),
-            Children::Image { .. } => None,
+            Children::Image { .. } | Children::Schema1(_) => None,
         };
         if let Some(selection) = &selection
             && !selection.dropped.is_empty()
@@ -418,7 +428,7 @@ impl Job {
             let manifest = read_manifest(&self.source.0, &self.source.1, None, Some(&descriptor)).await?;
             match &manifest.children {
                 Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
-                Children::Image { .. } => self.clone().blobs(&manifest).await?,
+                Children::Image { .. } | Children::Schema1(_) => self.clone().blobs(&manifest).await?,
             }
             self.publish(&manifest, &naming).await?;
         }
@@ -448,7 +458,14 @@ impl Job {
     }
 
     pub async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
-        let Children::Image { config, layers } = &manifest.children else { return Ok(()) };
+        let (config, layers) = match &manifest.children {
+            Children::Image { config, layers } => (config, layers),
+            Children::Index(_) => return Ok(()),
+            Children::Schema1(_) => {
+                let text = format!("copy {} as it is: it is of schema 1", manifest.descriptor.digest.short());
+                return Err(Error::new(Kind::Unsupported, text).help("copy it by a tag of its own"));
+            }
+        };
         let mut tasks = JoinSet::new();
         let mut seen = std::collections::HashSet::new();
         for blob in layers.iter().chain(std::iter::once(config)) {
@@ -465,7 +482,7 @@ impl Job {
             Abilities { mount: true, .. } => Sharing::Mount,
             _ => Sharing::None,
         };
-        let key = self.key(&blob.digest);
+        let key = (self.destination.0.blobs_key(), blob.digest.clone());
         let Claim::Yours { mut siblings, ticket } =
             self.shared.blobs.claim(&key, &self.destination.1, sharing).await
         else {
@@ -541,9 +558,13 @@ impl Job {
             None => None,
         };
         self.shared.endings.publishes(place);
-        let Descriptor { digest, media_type, .. } = &manifest.descriptor;
-        let published =
-            place.transport.publish(place, repository, digest, media_type, &manifest.body, naming).await;
+        let digest = &manifest.descriptor.digest;
+        let left = manifest.signatures.len();
+        if left > 0 && !self.abilities.signatures {
+            let (digest, place) = (digest.short(), place.key());
+            tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
+        }
+        let published = place.transport.publish(place, repository, manifest, naming).await;
         published.map_err(|error| match &error.kind {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
             _ => error,

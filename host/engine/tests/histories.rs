@@ -3,13 +3,13 @@
 //! published before what it names, and in the end the destination is as if nothing had happened.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use dray_core::{Descriptor, Digest};
+use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Event, Kind, LazyJournal, Local, Observer, Place, Places, Result, Run, RunOptions, bind,
     http::{Client, RegistrySettings, Settings},
     plan,
     plugin::{
-        Abilities, Credentials, Files, Filter, Finish, Found, Incoming, Naming, Outcome, Page, Parsed,
+        Abilities, Credentials, Files, Filter, Finish, Found, Held, Incoming, Naming, Outcome, Page, Parsed,
         Plugins, Segment, Step, Transport, Turn,
     },
 };
@@ -266,9 +266,9 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
             match self.fetch(place, repository, reference).await {
-                Ok((media_type, body)) => {
-                    let digest = Digest::of(&body);
-                    Ok(Found::Named(Descriptor::new(media_type, digest, body.len() as u64)))
+                Ok(held) => {
+                    let digest = Digest::of(&held.body);
+                    Ok(Found::Named(Descriptor::new(held.media_type, digest, held.body.len() as u64)))
                 }
                 Err(error) if error.text.contains("no such manifest") => Ok(Found::Absent),
                 Err(error) => Err(error),
@@ -281,7 +281,7 @@ impl Transport for Way {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(String, Vec<u8>)>> {
+    ) -> BoxFuture<'a, Result<Held>> {
         Box::pin(async move {
             self.0.fate().await?;
             let mut state = self.0.state();
@@ -290,7 +290,9 @@ impl Transport for Way {
                 let digest = repository.tags.get(reference).map_or(reference, String::as_str);
                 repository.manifests.get(digest).cloned()
             });
-            found.ok_or_else(|| Error::new(Kind::NotFound, "read it: there is no such manifest"))
+            let (media_type, body) =
+                found.ok_or_else(|| Error::new(Kind::NotFound, "read it: there is no such manifest"))?;
+            Ok(Held { media_type, body, signatures: Vec::new() })
         })
     }
 
@@ -319,7 +321,14 @@ impl Transport for Way {
 
     fn able<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>> {
         Box::pin(async {
-            Ok(Abilities { mount: true, sparse: None, shared: false, many: true, holds: None })
+            Ok(Abilities {
+                mount: true,
+                sparse: None,
+                shared: false,
+                many: true,
+                signatures: false,
+                holds: None,
+            })
         })
     }
 
@@ -369,16 +378,15 @@ impl Transport for Way {
         &'a self,
         _: &'a Arc<Place>,
         repository: &'a str,
-        digest: &'a Digest,
-        media_type: &'a str,
-        body: &'a [u8],
+        manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             self.0.fate().await?;
             let mut state = self.0.state();
             let there = state.destination.entry(repository.into()).or_default();
-            let (blobs, children) = named(body);
+            let Descriptor { digest, media_type, .. } = &manifest.descriptor;
+            let (blobs, children) = named(&manifest.body);
             let missing: Vec<String> = blobs
                 .iter()
                 .filter(|blob| !there.blobs.contains(*blob))
@@ -390,7 +398,7 @@ impl Transport for Way {
                 state.violations.push(violation);
                 return Err(Error::new(Kind::Missing(missing), "publish it: something is missing"));
             }
-            there.manifests.insert(digest.to_string(), (media_type.into(), body.into()));
+            there.manifests.insert(digest.to_string(), (media_type.clone(), manifest.body.clone()));
             if let Naming::Tag(tag) = naming {
                 there.tags.insert(tag.clone(), digest.to_string());
             }

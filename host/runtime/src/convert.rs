@@ -9,8 +9,8 @@ use dray_engine::{
     Error, Kind, Result, Unpacked,
     files::Change,
     plugin::{
-        self, Abilities, Access, Files, Finish, Found, Holdings, Incoming, Naming, Outcome, Segment, Step,
-        Turn,
+        self, Abilities, Access, Files, Finish, Found, Held, Holdings, Incoming, Naming, Outcome, Segment,
+        Step, Turn,
     },
 };
 use std::time::Duration;
@@ -98,9 +98,14 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
     Ok(match found {
         guest::catalog::Found::Absent => Found::Absent,
         guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
-        guest::catalog::Found::Held(manifest) => Found::Held(manifest.media_type, manifest.body),
+        guest::catalog::Found::Held(manifest) => Found::Held(held(manifest)),
         guest::catalog::Found::Marked(mark) => Found::Marked(mark),
     })
+}
+
+pub(crate) fn held(manifest: types::Manifest) -> Held {
+    let types::Manifest { media_type, body, signatures } = manifest;
+    Held { media_type, body, signatures }
 }
 
 pub(crate) fn root(root: guest::references::Root) -> Files {
@@ -118,7 +123,14 @@ pub(crate) fn abilities(able: guest::sink::Abilities) -> Abilities {
         plain: holds.plain,
         unpacked: holds.unpacked,
     });
-    Abilities { mount: able.mount, sparse: able.sparse, shared: able.shared, many: able.many, holds }
+    Abilities {
+        mount: able.mount,
+        sparse: able.sparse,
+        shared: able.shared,
+        many: able.many,
+        signatures: able.signatures,
+        holds,
+    }
 }
 
 pub(crate) fn segment(segment: types::Segment) -> Segment {

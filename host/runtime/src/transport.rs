@@ -6,10 +6,10 @@ use crate::{
     load::Loaded,
     state::{Scope, State},
 };
-use dray_core::{Descriptor, Digest};
+use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Kind, Place, Result,
-    plugin::{Abilities, Found, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
+    plugin::{Abilities, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
 };
 use futures_core::future::BoxFuture;
 use std::sync::{Arc, Mutex};
@@ -206,11 +206,11 @@ impl Transport for WasmTransport {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<(String, Vec<u8>)>> {
+    ) -> BoxFuture<'a, Result<Held>> {
         Box::pin(async move {
             let manifest =
                 asking!(self, self.source()?, at(place), call_fetch, &place.location, repository, reference)?;
-            Ok((manifest.media_type, manifest.body))
+            Ok(convert::held(manifest))
         })
     }
 
@@ -304,13 +304,16 @@ impl Transport for WasmTransport {
         &'a self,
         place: &'a Arc<Place>,
         repository: &'a str,
-        digest: &'a Digest,
-        media_type: &'a str,
-        body: &'a [u8],
+        manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let manifest = guest::sink::Manifest { media_type: media_type.into(), body: body.into() };
+            let digest = manifest.descriptor.digest.to_string();
+            let manifest = guest::sink::Manifest {
+                media_type: manifest.descriptor.media_type.clone(),
+                body: manifest.body.clone(),
+                signatures: manifest.signatures.clone(),
+            };
             asking!(
                 self,
                 self.sink()?,
@@ -318,7 +321,7 @@ impl Transport for WasmTransport {
                 call_publish,
                 &place.location,
                 repository,
-                &digest.to_string(),
+                &digest,
                 &manifest,
                 &convert::naming(naming)
             )
@@ -326,6 +329,9 @@ impl Transport for WasmTransport {
     }
 
     fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
-        Box::pin(async move { asking!(self, self.sink()?, at(place), call_conclude, &place.location) })
+        Box::pin(async move {
+            let alone = place.files.as_ref().is_some_and(|files| files.is_archive());
+            asking!(self, self.sink()?, at(place), call_conclude, &place.location, alone)
+        })
     }
 }

@@ -1,6 +1,8 @@
 //! A hermetic folder, dray in it, and real registries on loopback.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod images;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
@@ -179,11 +181,16 @@ pub struct Registry {
 impl Registry {
     /// `auth` is the `auth:` part of its configuration, indented by two.
     pub fn start(world: &World, name: &str, auth: &str) -> Self {
+        let auth = if auth.is_empty() { String::new() } else { format!("auth:\n{auth}\n") };
+        Self::start_with(world, name, &auth)
+    }
+
+    /// `more` is what its configuration has beside storage and address.
+    pub fn start_with(world: &World, name: &str, more: &str) -> Self {
         let port = free_port();
         let root = world.path(name);
-        let auth = if auth.is_empty() { String::new() } else { format!("auth:\n{auth}\n") };
         let config = format!(
-            "version: 0.1\nlog: {{ accesslog: {{ disabled: false }}, level: warn }}\nstorage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\nhttp: {{ addr: 127.0.0.1:{port} }}\n{auth}",
+            "version: 0.1\nlog: {{ accesslog: {{ disabled: false }}, level: warn }}\nstorage: {{ filesystem: {{ rootdirectory: {} }}, delete: {{ enabled: true }} }}\nhttp: {{ addr: 127.0.0.1:{port} }}\n{more}",
             root.display()
         );
         let config = world.write(&format!("{name}.yml"), &config);

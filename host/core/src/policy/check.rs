@@ -266,7 +266,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
             problems.push(Problem::new("`from` is empty", value.span()));
         }
     }
-    let to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
+    let mut to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
         let names = crate::Names { registry: "", repository: "" };
         if let Err(placeholder) = names.fill(&text.value) {
             problems.push(
@@ -305,6 +305,20 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         }
     }
     let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let mut blobs = |key: &'static str, problems: &mut Vec<Problem>| {
+        let text = entry.take(key).and_then(|value| string(value, problems));
+        text.map(|text| At { value: PathBuf::from(text.value), span: text.span })
+    };
+    let (from_blobs, to_blobs) = (blobs("from-blobs", problems), blobs("to-blobs", problems));
+    let sources = from.iter_mut().map(|source| (source, &from_blobs));
+    for (reference, blobs) in sources.chain(to.iter_mut().map(|to| (to, &to_blobs))) {
+        let Some(blobs) = blobs else { continue };
+        if reference.value.scheme != "oci" {
+            let text = format!("the blobs of `{}` cannot lie in another folder", reference.value);
+            problems.push(Problem::new(text, blobs.span.clone()).help("that is for layouts (`oci:`) alone"));
+        }
+        reference.value.blobs = Some(blobs.value.clone());
+    }
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let mut form = crate::Form::default();
     if let Some(text) = entry.take("format").and_then(|value| string(value, problems)) {

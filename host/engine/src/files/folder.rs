@@ -16,11 +16,28 @@ use std::{
 pub(super) struct Folder {
     path: PathBuf,
     dir: OnceLock<Arc<Dir>>,
+    /// What lies beneath `blobs`, if that is elsewhere.
+    blobs: Option<Box<Folder>>,
 }
 
 impl Folder {
     pub fn new(path: PathBuf) -> Self {
-        Folder { path, dir: OnceLock::new() }
+        Folder { path, dir: OnceLock::new(), blobs: None }
+    }
+
+    /// With `blobs` elsewhere.
+    pub fn with_blobs(mut self, blobs: Option<&Path>) -> Self {
+        self.blobs = blobs.map(|path| Box::new(Folder::new(path.into())));
+        self
+    }
+
+    /// The folder that a path leads into, and the path from there.
+    pub fn at<'a>(&'a self, path: &'a str) -> (&'a Folder, &'a str) {
+        match (&self.blobs, path.strip_prefix("blobs")) {
+            (Some(blobs), Some("")) => (blobs, ""),
+            (Some(blobs), Some(rest)) if rest.starts_with('/') => (blobs, rest.trim_start_matches('/')),
+            _ => (self, path),
+        }
     }
 
     pub fn shown(&self, path: &str) -> PathBuf {
@@ -107,9 +124,10 @@ impl Folder {
 
     pub fn remove(&self, paths: &[String]) -> Result<()> {
         for path in paths {
-            match self.dir().and_then(|dir| dir.remove_file(path)) {
+            let (folder, path) = self.at(path);
+            match folder.dir().and_then(|dir| dir.remove_file(path)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(self.failed("remove", path, &error));
+                    return Err(folder.failed("remove", path, &error));
                 }
                 _ => {}
             }

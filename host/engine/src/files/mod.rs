@@ -69,6 +69,11 @@ impl Root {
         Root(Inner::Folder(Folder::new(path.into())))
     }
 
+    /// A folder whose `blobs` are another folder, which it may share with others.
+    pub fn layout(path: impl Into<PathBuf>, blobs: Option<&Path>) -> Self {
+        Root(Inner::Folder(Folder::new(path.into()).with_blobs(blobs)))
+    }
+
     /// A tar archive, plain or compressed, which need not be there yet. What it expands to is kept
     /// in `scratch`.
     pub fn archive(path: impl Into<PathBuf>, scratch: impl Into<PathBuf>) -> Self {
@@ -86,7 +91,10 @@ impl Root {
     /// Where it cannot be read.
     pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
         match &self.0 {
-            Inner::Folder(folder) => folder.entries(path),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.entries(path)
+            }
             Inner::Archive(archive) => archive.entries(path),
         }
     }
@@ -97,21 +105,30 @@ impl Root {
     /// Where it cannot be learnt.
     pub fn stat(&self, path: &str) -> Result<Option<u64>> {
         match &self.0 {
-            Inner::Folder(folder) => folder.stat(path),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.stat(path)
+            }
             Inner::Archive(archive) => archive.stat(path),
         }
     }
 
     fn locate(&self, path: &str) -> Result<Located> {
         match &self.0 {
-            Inner::Folder(folder) => folder.locate(path),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.locate(path)
+            }
             Inner::Archive(archive) => archive.locate(path),
         }
     }
 
     fn shown(&self, path: &str) -> PathBuf {
         match &self.0 {
-            Inner::Folder(folder) => folder.shown(path),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.shown(path)
+            }
             Inner::Archive(archive) => archive.shown(path),
         }
     }
@@ -148,7 +165,10 @@ impl Root {
     /// Where it cannot be written.
     pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
         match &self.0 {
-            Inner::Folder(folder) => folder.replace(path, expected, content),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.replace(path, expected, content)
+            }
             Inner::Archive(archive) => archive.replace(path, expected, content),
         }
     }
@@ -212,6 +232,7 @@ impl Root {
     /// share them, or, with `link`, as a further name of that file. None: neither is possible.
     pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<Fresh> {
         let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
+        let ((here, path), (there, file)) = (here.at(path), there.at(file));
         here.take(path, there, file, link)
     }
 
@@ -296,13 +317,16 @@ impl Root {
     /// an archive, when the archive is sealed. `size` in bytes; none: not known yet.
     pub(crate) async fn writer(&self, path: &str, size: Option<u64>) -> Result<Writer> {
         match &self.0 {
-            Inner::Folder(folder) => folder.writer(path),
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                folder.writer(path)
+            }
             Inner::Archive(archive) => archive.writer(path, size).await,
         }
     }
 
     /// Whether what is written appears only when it is sealed.
-    pub(crate) fn is_archive(&self) -> bool {
+    pub fn is_archive(&self) -> bool {
         matches!(self.0, Inner::Archive(_))
     }
 

@@ -8,7 +8,10 @@ mod docker_names;
 pub use docker_names::{full, tagged};
 pub use dray_plugin::{serde, serde_json};
 
-use dray::plugin::{files, types::FileRange};
+use dray::plugin::{
+    files,
+    types::{FileRange, Manifest},
+};
 use exports::dray::plugin::{
     references::{Parsed, Root},
     sink::{Finish, Incoming, Outcome, Step, Turn},
@@ -41,6 +44,11 @@ pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
     }
 }
 
+/// A manifest without signatures beside it.
+pub fn unsigned(media_type: impl Into<String>, body: Vec<u8>) -> Manifest {
+    Manifest { media_type: media_type.into(), body, signatures: Vec::new() }
+}
+
 /// A whole file.
 pub fn whole(path: &str) -> FileRange {
     FileRange { path: path.into(), offset: 0, length: None }
@@ -62,6 +70,27 @@ pub fn digest(digest: &str) -> Result<(&str, &str), Error> {
             && hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
     });
     good.ok_or_else(|| Error::Invalid(format!("`{digest}` is no digest")))
+}
+
+/// What a manifest names: manifests, and blobs.
+#[derive(Debug, Default, PartialEq)]
+pub struct Named {
+    pub manifests: Vec<String>,
+    pub blobs: Vec<String>,
+}
+
+/// The digests that a manifest names. What is no manifest names nothing.
+pub fn named(body: &[u8]) -> Named {
+    let manifest: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let digests = |key: &str| {
+        let listed = match manifest.get(key) {
+            Some(serde_json::Value::Array(listed)) => listed.iter().collect(),
+            one => one.into_iter().collect::<Vec<_>>(),
+        };
+        let digest = |entry: &serde_json::Value| entry.get("digest")?.as_str().map(str::to_owned);
+        listed.into_iter().filter_map(digest).collect::<Vec<_>>()
+    };
+    Named { manifests: digests("manifests"), blobs: [digests("config"), digests("layers")].concat() }
 }
 
 /// The digest of some bytes.

@@ -118,7 +118,14 @@ impl sink::Guest for ContainersStorage {
     fn able(_location: String) -> Abilities {
         let manifests = vec![OCI.into(), DOCKER.into()];
         let holds = Holdings { manifests, plain: false, unpacked: true };
-        Abilities { mount: false, sparse: None, shared: true, many: true, holds: Some(holds) }
+        Abilities {
+            mount: false,
+            sparse: None,
+            shared: true,
+            many: true,
+            signatures: false,
+            holds: Some(holds),
+        }
     }
 
     fn store_blob(
@@ -167,7 +174,7 @@ impl sink::Guest for ContainersStorage {
         publish::publish(&repository, &digest, &manifest, &naming)
     }
 
-    fn conclude(_location: String) -> Result<(), Error> {
+    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dray_plugin_transport::{
     Error, digest, dray::plugin::files, exports::dray::plugin::source::Manifest, read, serde_json, split_tag,
+    unsigned,
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -109,7 +110,7 @@ impl Image {
                 return Err(Error::Unsupported(format!("the image {} has a manifest of schema 1", self.id)));
             }
         };
-        Ok(Manifest { media_type, body })
+        Ok(unsigned(media_type, body))
     }
 }
 

@@ -1,7 +1,7 @@
 //! `dir:`: skopeo's directory format, one image a folder (containers-transports(5)).
 
 use dray_plugin_transport::{
-    Error, Info, Meta, at_path,
+    Error, Info, Meta, Named, at_path,
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment},
@@ -13,7 +13,7 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
-    info, read, serde_json, store_file, whole,
+    info, read, store_file, whole,
 };
 
 const VERSION: &str = "version";
@@ -61,11 +61,28 @@ fn manifest_file(reference: Option<&str>) -> String {
     }
 }
 
+/// The file of a manifest's signature; they are counted from 1.
+fn signature_file(reference: Option<&str>, number: usize) -> String {
+    match reference {
+        Some(digest) => format!("{}.signature-{number}", blob_file(digest)),
+        None => format!("signature-{number}"),
+    }
+}
+
+/// The signatures of a manifest: their files end where a number is missing.
+fn signatures(reference: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
+    let mut signatures = Vec::new();
+    while let Some(signature) = read(&signature_file(reference, signatures.len() + 1))? {
+        signatures.push(signature);
+    }
+    Ok(signatures)
+}
+
 /// The top manifest, or a child by its digest. The format does not store media types: the
 /// manifests tell theirs.
 fn manifest(reference: Option<&str>) -> Result<Option<Manifest>, Error> {
-    let body = read(&manifest_file(reference))?;
-    Ok(body.map(|body| Manifest { media_type: String::new(), body }))
+    let Some(body) = read(&manifest_file(reference))? else { return Ok(None) };
+    Ok(Some(Manifest { media_type: String::new(), body, signatures: signatures(reference)? }))
 }
 
 impl catalog::Guest for Dir {
@@ -136,17 +153,30 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
     files::replace(VERSION, current.as_deref(), wanted).map(|_| ())
 }
 
-/// What a manifest names.
-fn digests(body: &[u8]) -> Vec<String> {
-    let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(body) else { return Vec::new() };
-    let lists = ["manifests", "layers"].iter().filter_map(|key| manifest.get(key)?.as_array());
-    let named = lists.flatten().chain(manifest.get("config"));
-    named.filter_map(|descriptor| descriptor.get("digest")?.as_str()).map(str::to_owned).collect()
+/// Adds signatures to those that lie beside a manifest.
+fn sign(reference: Option<&str>, mut kept: Vec<Vec<u8>>, signatures: Vec<Vec<u8>>) -> Result<bool, Error> {
+    for signature in signatures {
+        if kept.contains(&signature) {
+            continue;
+        }
+        if !files::replace(&signature_file(reference, kept.len() + 1), None, &signature)? {
+            return Ok(false);
+        }
+        kept.push(signature);
+    }
+    Ok(true)
 }
 
 impl sink::Guest for Dir {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: Some(true), shared: true, many: false, holds: None }
+        Abilities {
+            mount: false,
+            sparse: Some(true),
+            shared: true,
+            many: false,
+            signatures: true,
+            holds: None,
+        }
     }
 
     fn store_blob(
@@ -169,13 +199,23 @@ impl sink::Guest for Dir {
         naming: Naming,
     ) -> Result<(), Error> {
         claim(&location, &digest)?;
-        let path = match naming {
-            Naming::Child => manifest_file(Some(&digest)),
-            Naming::Root | Naming::Tag(_) => manifest_file(None),
+        let reference = match naming {
+            Naming::Child => Some(digest.as_str()),
+            Naming::Root | Naming::Tag(_) => None,
         };
+        let path = manifest_file(reference);
         let current = read(&path)?;
-        if current.as_deref() == Some(&manifest.body)
-            || files::replace(&path, current.as_deref(), &manifest.body)?
+        let mut kept = signatures(reference)?;
+        let same = current.as_deref() == Some(&manifest.body);
+        if !same && !kept.is_empty() {
+            // They are of the manifest that goes. One without signatures is better than one with wrong ones.
+            let stale: Vec<String> =
+                (1..=kept.len()).map(|number| signature_file(reference, number)).collect();
+            files::remove(&stale)?;
+            kept.clear();
+        }
+        if (same || files::replace(&path, current.as_deref(), &manifest.body)?)
+            && sign(reference, kept, manifest.signatures)?
         {
             return Ok(());
         }
@@ -183,27 +223,33 @@ impl sink::Guest for Dir {
     }
 
     /// Blobs of an image that was there before are taken away.
-    fn conclude(_location: String) -> Result<(), Error> {
+    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         let Some(top) = read(&manifest_file(None))? else { return Ok(()) };
         let mut named = Vec::new();
         let mut open = vec![top];
         while let Some(body) = open.pop() {
-            for digest in digests(&body) {
-                let child = manifest_file(Some(&digest));
-                if let Some(body) = read(&child)? {
-                    open.push(body);
-                    named.push(child);
-                }
+            let Named { manifests, blobs } = dray_plugin_transport::named(&body);
+            named.extend(blobs.iter().map(|digest| blob_file(digest)));
+            for digest in manifests {
+                open.extend(read(&manifest_file(Some(&digest)))?);
                 named.push(blob_file(&digest));
             }
         }
+        // Of a manifest, its signatures stay with it.
+        let stem = |name: &str| match name.split_once('.') {
+            Some((stem, rest)) if rest == "manifest.json" || rest.starts_with("signature-") => {
+                stem.to_owned()
+            }
+            _ => name.to_owned(),
+        };
+        let named = |name: &str| named.contains(&stem(name));
         let ours = |name: &str| {
-            let hex = name.strip_suffix(".manifest.json").unwrap_or(name);
-            let hex = hex.strip_prefix("sha512-").unwrap_or(hex);
+            let stem = stem(name);
+            let hex = stem.strip_prefix("sha512-").unwrap_or(&stem);
             matches!(hex.len(), 64 | 128) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
         };
         let stale = files::entries("")?.into_iter().map(|entry| entry.name);
-        let stale: Vec<String> = stale.filter(|name| ours(name) && !named.contains(name)).collect();
+        let stale: Vec<String> = stale.filter(|name| ours(name) && !named(name)).collect();
         files::remove(&stale)
     }
 }
@@ -219,6 +265,8 @@ mod tests {
         assert_eq!(blob_file("sha256:ab"), "ab");
         assert_eq!(blob_file("sha512:ab"), "sha512-ab");
         assert_eq!(manifest_file(Some("sha256:ab")), "ab.manifest.json");
+        assert_eq!(signature_file(Some("sha256:ab"), 2), "ab.signature-2");
+        assert_eq!(signature_file(None, 1), "signature-1");
     }
 
     #[test]

@@ -200,7 +200,14 @@ fn archives(location: &str) -> Result<Vec<Saved>, Error> {
 impl sink::Guest for DockerArchive {
     fn able(_location: String) -> Abilities {
         let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true, unpacked: false };
-        Abilities { mount: false, sparse: None, shared: true, many: true, holds: Some(holds) }
+        Abilities {
+            mount: false,
+            sparse: None,
+            shared: true,
+            many: true,
+            signatures: false,
+            holds: Some(holds),
+        }
     }
 
     fn store_blob(
@@ -257,7 +264,7 @@ impl sink::Guest for DockerArchive {
     }
 
     /// Takes away what no image names any more, and hands a daemon its archive.
-    fn conclude(location: String) -> Result<(), Error> {
+    fn conclude(location: String, _alone: bool) -> Result<(), Error> {
         if location == DAEMON {
             return daemon::load();
         }

@@ -9,7 +9,7 @@ use dray_plugin_transport::{
     },
     read,
 };
-use dray_plugin_transport::{full, tagged};
+use dray_plugin_transport::{full, tagged, unsigned};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -139,7 +139,7 @@ impl Saved {
             "layers": layers,
         });
         // JSON values always serialise.
-        Ok(Manifest { media_type: media_type.into(), body: serde_json::to_vec(&body).unwrap_or_default() })
+        Ok(unsigned(media_type, serde_json::to_vec(&body).unwrap_or_default()))
     }
 
     fn layers(&self, shown: &str, item: &Item, config: &[u8]) -> Result<Vec<Layer>, Error> {

@@ -17,6 +17,7 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
+    unsigned,
 };
 use serde::Deserialize;
 use wire::{Media, header, next_page, request, send, to};
@@ -107,7 +108,7 @@ fn get(location: &str, repository: &str, reference: &str) -> Result<Option<Manif
         return Ok(None);
     }
     let media_type = header(&response, "content-type").map(wire::without_parameters);
-    Ok(Some(Manifest { media_type: media_type.unwrap_or_default(), body: response.body }))
+    Ok(Some(unsigned(media_type.unwrap_or_default(), response.body)))
 }
 
 impl source::Guest for Docker {
@@ -135,7 +136,7 @@ impl source::Guest for Docker {
 
 impl sink::Guest for Docker {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: true, sparse: None, shared: false, many: true, holds: None }
+        Abilities { mount: true, sparse: None, shared: false, many: true, signatures: false, holds: None }
     }
 
     fn store_blob(
@@ -171,7 +172,7 @@ impl sink::Guest for Docker {
         Ok(())
     }
 
-    fn conclude(_location: String) -> Result<(), Error> {
+    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

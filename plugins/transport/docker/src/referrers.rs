@@ -41,7 +41,7 @@ pub fn announce(location: &str, repository: &str, digest: &str, manifest: &Manif
     }
     listed.push(entry(digest, manifest, media));
     let body = serde_json::to_vec(&index).map_err(|error| Error::Invalid(error.to_string()))?;
-    let index = Manifest { media_type: wire::OCI_INDEX.into(), body };
+    let index = unsigned(wire::OCI_INDEX, body);
     wire::put_manifest(location, repository, &tag, &index)?;
     Ok(())
 }
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn an_entry_carries_type_and_annotations() {
         let body = br#"{"config":{"mediaType":"application/x"},"annotations":{"a":"b"},"subject":{"digest":"sha256:ab"}}"#;
-        let manifest = Manifest { media_type: "m".into(), body: body.to_vec() };
+        let manifest = unsigned("m", body.to_vec());
         let entry = entry("sha256:cd", &manifest, serde_json::from_slice(body).unwrap());
         assert_eq!(
             entry,

@@ -15,7 +15,7 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
-    info, is_digest, last, read, split_tag, store_file, whole,
+    info, is_digest, last, named, read, split_tag, store_file, unsigned, whole,
 };
 use index::{Index, entry};
 use std::collections::BTreeSet;
@@ -110,7 +110,7 @@ impl catalog::Guest for Oci {
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
             // A child lies among the blobs, whether or not the index names it.
             return Ok(match read(&blob_file(digest)?)? {
-                Some(body) => Found::Held(Manifest { media_type: String::new(), body }),
+                Some(body) => Found::Held(unsigned("", body)),
                 None => Found::Absent,
             });
         }
@@ -136,7 +136,7 @@ impl source::Guest for Oci {
             }
         };
         let body = read(&blob_file(&digest)?)?.ok_or_else(missing)?;
-        Ok(Manifest { media_type, body })
+        Ok(unsigned(media_type, body))
     }
 
     /// Referrers stand in the index, and their manifests name the subject.
@@ -187,7 +187,14 @@ const RACES: usize = 1000;
 
 impl sink::Guest for Oci {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: Some(true), shared: true, many: true, holds: None }
+        Abilities {
+            mount: false,
+            sparse: Some(true),
+            shared: true,
+            many: true,
+            signatures: false,
+            holds: None,
+        }
     }
 
     fn store_blob(
@@ -233,8 +240,29 @@ impl sink::Guest for Oci {
         Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
     }
 
-    fn conclude(_location: String) -> Result<(), Error> {
-        Ok(())
+    fn conclude(location: String, alone: bool) -> Result<(), Error> {
+        if !alone {
+            // Another writer of the folder may have brought blobs that no manifest names yet.
+            return Ok(());
+        }
+        let Some((index, _)) = read_index(&location)? else { return Ok(()) };
+        let mut open: Vec<String> = index.roots()?.into_iter().map(|root| root.digest).collect();
+        let mut wanted = BTreeSet::new();
+        while let Some(digest) = open.pop() {
+            let path = blob_file(&digest)?;
+            if wanted.insert(path.clone()) {
+                let named = named(&read(&path)?.unwrap_or_default());
+                open.extend(named.manifests);
+                wanted.extend(named.blobs.iter().filter_map(|digest| blob_file(digest).ok()));
+            }
+        }
+        let mut unwanted = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            let folder = format!("blobs/{algorithm}");
+            let paths = files::entries(&folder)?.into_iter().map(|entry| format!("{folder}/{}", entry.name));
+            unwanted.extend(paths.filter(|path| !wanted.contains(path)));
+        }
+        files::remove(&unwanted)
     }
 }
 

@@ -14,7 +14,7 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
         source::{self, ReferrersPage},
     },
-    info, is_digest, last, read, serde_json, split_tag, store_file, whole,
+    info, is_digest, last, read, serde_json, split_tag, store_file, unsigned, whole,
 };
 
 const TOP: &str = "docker/registry/v2";
@@ -178,7 +178,7 @@ impl catalog::Guest for RegistryStorage {
             return Ok(Found::Absent);
         };
         Ok(match read(&blob(&location, &digest)?)? {
-            Some(body) => Found::Held(Manifest { media_type: String::new(), body }),
+            Some(body) => Found::Held(unsigned("", body)),
             None => Found::Absent,
         })
     }
@@ -192,10 +192,7 @@ impl source::Guest for RegistryStorage {
         };
         let digest = named(&location, &repository, reference.as_deref())?.ok_or_else(missing)?;
         // The media type is not stored: the manifest tells it.
-        Ok(Manifest {
-            media_type: String::new(),
-            body: read(&blob(&location, &digest)?)?.ok_or_else(missing)?,
-        })
+        Ok(unsigned("", read(&blob(&location, &digest)?)?.ok_or_else(missing)?))
     }
 
     /// As dray's own registry keeps them.
@@ -258,7 +255,14 @@ fn claim(location: &str) -> Result<(), Error> {
 impl sink::Guest for RegistryStorage {
     fn able(_location: String) -> Abilities {
         // Blobs are shared, but each repository has its own links to them.
-        Abilities { mount: false, sparse: Some(true), shared: false, many: true, holds: None }
+        Abilities {
+            mount: false,
+            sparse: Some(true),
+            shared: false,
+            many: true,
+            signatures: false,
+            holds: None,
+        }
     }
 
     fn store_blob(
@@ -307,7 +311,7 @@ impl sink::Guest for RegistryStorage {
         Ok(())
     }
 
-    fn conclude(_location: String) -> Result<(), Error> {
+    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

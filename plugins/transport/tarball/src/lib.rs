@@ -15,7 +15,7 @@ use dray_plugin_transport::{
     },
     info, is_digest, last,
     serde_json::{self, json},
-    sha256, whole,
+    sha256, unsigned, whole,
 };
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -102,7 +102,7 @@ fn image(location: &str) -> Result<(Vec<u8>, Manifest), Error> {
         "config": { "mediaType": CONFIG, "digest": sha256(&config), "size": config.len() },
     }))
     .unwrap_or_default();
-    Ok((config, Manifest { media_type: MANIFEST.into(), body }))
+    Ok((config, unsigned(MANIFEST, body)))
 }
 
 impl catalog::Guest for Tarball {
@@ -160,7 +160,7 @@ fn unsupported<T>() -> Result<T, Error> {
 
 impl sink::Guest for Tarball {
     fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: None, shared: true, many: false, holds: None }
+        Abilities { mount: false, sparse: None, shared: true, many: false, signatures: false, holds: None }
     }
 
     fn store_blob(
@@ -183,7 +183,7 @@ impl sink::Guest for Tarball {
         unsupported()
     }
 
-    fn conclude(_location: String) -> Result<(), Error> {
+    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

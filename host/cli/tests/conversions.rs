@@ -1,0 +1,124 @@
+//! Images that change their form on their way.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use support::{
+    Registry, World, has,
+    images::{diff_ids, layered, raw, seed},
+};
+
+#[test]
+fn layers_change_their_compression_and_images_their_format() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    seed(&world);
+    let mut last = "oci:seed:multi".to_owned();
+    for (number, arguments) in [
+        ["--compression", "zstd"],
+        ["--compression", "none"],
+        ["--format", "docker"],
+        ["--compression", "gzip"],
+        ["--format", "oci"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        // skopeo reads no Docker types in a layout.
+        let to = format!("dir:step{number}");
+        let copy = [&["copy", "--all", "--output", "json", &last, &to][..], arguments].concat();
+        let report = world.dray(&copy).ok().json();
+        let written = report["copies"][0]["written"].as_str().unwrap().to_owned();
+        assert_eq!(written, dray_core::Digest::of(raw(&world, &to).as_bytes()).to_string(), "{arguments:?}");
+        let again = world.dray(&copy).ok().json();
+        assert_eq!(again["summary"]["unchanged"], 1, "{arguments:?}");
+        assert_eq!(diff_ids(&world, &to), diff_ids(&world, "oci:seed:multi"), "{arguments:?}");
+        // skopeo decompresses every layer and compares it with the config on its way to an archive;
+        // from zstd it does not go there.
+        match number {
+            0 => world.tool("skopeo", &["copy", "--all", &to, "dir:zstd"]),
+            _ => world.tool("skopeo", &["copy", &to, &format!("docker-archive:step{number}.tar")]),
+        };
+        let media_type = world.dray(&["inspect", "--raw", &to]).ok().json()["mediaType"].clone();
+        assert_eq!(media_type.as_str().unwrap().contains("docker"), (2..4).contains(&number), "{media_type}");
+        last = to;
+    }
+    // An attestation stays what it is, about the image that its image became.
+    world.dray(&["copy", "--all", "--compression", "zstd", "oci:seed:attested", "oci:attested:1"]).ok();
+    let index = world.dray(&["inspect", "--raw", "oci:attested:1"]).ok().json();
+    let children = index["manifests"].as_array().unwrap();
+    assert_eq!(children[2]["annotations"]["vnd.docker.reference.digest"], children[0]["digest"]);
+    assert_ne!(
+        children[0]["digest"],
+        world.dray(&["inspect", "--raw", "oci:seed:multi"]).ok().json()["manifests"][0]["digest"]
+    );
+    // What is so already keeps its digest.
+    world.dray(&["copy", "--all", "--compression", "gzip", "oci:seed:multi", "oci:same:1"]).ok();
+    assert_eq!(raw(&world, "oci:same:1"), raw(&world, "oci:seed:multi"));
+    let zstd = ["copy", "--format", "docker", "--compression", "zstd", "oci:seed:single", "oci:no:1"];
+    let refused = world.dray(&zstd);
+    assert!(refused.code == 1 && refused.err.contains("zstd"), "{}", refused.err);
+}
+
+#[test]
+fn more_platforms_are_noticed_though_the_image_is_converted() {
+    let world = World::new();
+    seed(&world);
+    let policy = |platforms: &str| {
+        let rule = "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"oci:seed:multi\"\nto = \"oci:out\"\ncompression = \"zstd\"\n";
+        world.write("policy.toml", &format!("{rule}platforms = [{platforms}]\n"));
+        world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json()["summary"].clone()
+    };
+    assert_eq!(policy("\"linux/amd64\"")["copied"], 1);
+    assert_eq!(policy("\"linux/amd64\"")["unchanged"], 1);
+    assert_eq!(policy("\"linux/amd64\", \"linux/arm64\"")["copied"], 1);
+}
+
+#[test]
+fn old_images_of_schema_1_become_images_of_today() {
+    if !has("skopeo") || !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    layered(&world);
+    let old = Registry::start_with(&world, "old", "compatibility: { schema1: { enabled: true } }\n");
+    let from = format!("docker://{}/app:1", old.host);
+    let push = ["copy", "--format", "v2s1", "--dest-tls-verify=false", "oci:layered:gzip", &from];
+    world.tool("skopeo", &push);
+    let manifest = raw(&world, &from);
+    assert!(manifest.contains("\"schemaVersion\":1"), "{manifest}");
+    let shown = world.dray(&["inspect", &from]).ok().json();
+    assert!(shown["mediaType"].as_str().unwrap().contains("v1+prettyjws"), "{shown}");
+    let new = Registry::start(&world, "new", "");
+    let registry = format!("docker://{}/app:1", new.host);
+    for (to, media_type, more) in [
+        ("oci:layout:1", "vnd.docker.distribution.manifest.v2+json", &[][..]),
+        ("oci:layout:oci", "vnd.oci.image.manifest.v1+json", &["--format", "oci"]),
+        ("oci:layout:zstd", "vnd.oci.image.manifest.v1+json", &["--format", "oci", "--compression", "zstd"]),
+        ("docker-archive:new.tar:app:1", "vnd.docker.distribution.manifest.v2+json", &[]),
+        (&registry, "vnd.docker.distribution.manifest.v2+json", &[]),
+    ] {
+        let copy = [&["copy", &from, to], more].concat();
+        world.dray(&copy).ok();
+        assert!(world.dray(&copy).ok().out.contains("1 unchanged"), "{to}");
+        let manifest = world.dray(&["inspect", "--raw", to]).ok().json();
+        assert!(manifest["mediaType"].as_str().unwrap().contains(media_type), "{manifest}");
+        assert_eq!(diff_ids(&world, to), diff_ids(&world, "oci:layered:gzip"), "{to}");
+        // skopeo compares every layer with the config on its way.
+        if !to.ends_with("zstd") && !to.starts_with("docker-archive") {
+            let archive = format!("docker-archive:{}.tar", to.replace(['/', ':'], "-"));
+            let read = if to == "oci:layout:1" { "dir:as-dir" } else { to };
+            if read != to {
+                world.dray(&["copy", to, read]).ok();
+            }
+            world.tool("skopeo", &["copy", "--src-tls-verify=false", read, &archive]);
+        }
+    }
+    let config = world.dray(&["inspect", "--config", "oci:layout:1"]).ok().json();
+    assert_eq!(config["config"]["Cmd"][0], "/bin/sh");
+    // Its layers are mounted and skipped like any others: a blob is sent once.
+    let again = world.dray(&["copy", &from, &format!("docker://{}/other:1", new.host), "--output", "json"]);
+    assert_eq!(again.ok().json()["summary"]["bytes"], 0);
+}
