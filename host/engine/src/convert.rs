@@ -21,7 +21,7 @@ use serde::Deserialize;
 use std::{
     fs::File,
     io::{Read, Write},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
 };
 
 /// The form in which an image must be written; none: as it is.
@@ -324,10 +324,7 @@ impl Job {
         let _turn = if direct { None } else { Some(AT_ONCE.acquire().await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
-            false => {
-                let (file, digest, size) = self.spool(source, layer, diff_id, wanted).await?;
-                (Payload::Local(file), digest, size)
-            }
+            false => self.spool(source, layer, diff_id, wanted).await?,
         };
         let blob = Descriptor::new(media_type, digest.clone(), size);
         let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
@@ -338,15 +335,18 @@ impl Job {
         Ok((digest, stored.size))
     }
 
-    /// Writes a layer to a temporary file in another compression.
+    /// Writes a layer in another compression: into the folder where it will get its name once its digest
+    /// is known, or to a temporary file where the destination is no folder.
     async fn spool(
         &self,
         source: Side<'_>,
         layer: &Descriptor,
         diff_id: &Digest,
         wanted: Compression,
-    ) -> Result<(Arc<File>, Digest, u64)> {
-        let scratch = self.destination.0.local.scratch.clone();
+    ) -> Result<(Payload<'static>, Digest, u64)> {
+        let place = &self.destination.0;
+        let scratch = place.local.scratch.clone();
+        let files = if place.unpacks().await? { None } else { place.files.clone() };
         let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
         let _permits = crate::http::pair(source.place.http.as_ref(), None).await;
         let pace = source.place.http.as_ref().and_then(|http| http.pace());
@@ -356,15 +356,19 @@ impl Job {
             "decompress it",
             |_| {},
             move |bytes| {
-                let mut file = tempfile::tempfile_in(&scratch)?;
-                let plain = compress(bytes, &mut file, wanted)?;
-                Ok((file, plain))
+                if let Some(fresh) = files.and_then(|files| files.fresh()).transpose()? {
+                    let facts = compress(bytes, fresh.file(), wanted)?;
+                    return Ok((Payload::Written(Arc::new(Mutex::new(Some(fresh)))), facts));
+                }
+                let file = tempfile::tempfile_in(&scratch)?;
+                let facts = compress(bytes, &file, wanted)?;
+                Ok((Payload::Local(Arc::new(file)), facts))
             },
         );
-        let (file, (plain, digest, size)) =
+        let (payload, (plain, digest, size)) =
             spooled.await.context(|| format!("convert the layer {}", layer.digest.short()))?;
         verify(layer, diff_id, &plain)?;
-        Ok((Arc::new(file), digest, size))
+        Ok((payload, digest, size))
     }
 }
 
@@ -412,7 +416,7 @@ impl<W: Write> Write for Hashing<W> {
 /// that were written.
 fn compress(
     bytes: &mut (dyn Read + Send),
-    file: &mut File,
+    file: &File,
     wanted: Compression,
 ) -> std::io::Result<(Digest, Digest, u64)> {
     let mut plain = Plain::new(bytes)?;

@@ -39,6 +39,8 @@ pub use planner::plan;
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 pub use unpacked::Unpacked;
+#[cfg(fuzzing)]
+pub use unpacked::fuzzing;
 
 /// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
 /// Registries must take manifests of 4 MiB (distribution specification, 4.4).

@@ -9,13 +9,18 @@ use crate::{
     files::Fresh,
     http::{Backoff, feed, pair, upload},
     journal::At,
+    lock,
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use serde::{Deserialize, Serialize};
-use std::{fs::File, io::Read, sync::Arc};
-use tokio::sync::Semaphore;
+use std::{
+    fs::File,
+    io::Read,
+    sync::{Arc, Mutex},
+};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Steps after which a plugin is taken to go round in circles.
 const STEPS: usize = 10_000;
@@ -62,6 +67,8 @@ pub(crate) enum Payload<'a> {
     Plain(&'a Descriptor),
     /// Bytes that rest in a temporary file.
     Local(Arc<File>),
+    /// A file that lies in the destination's folder already and only wants its path.
+    Written(Arc<Mutex<Option<Fresh>>>),
 }
 
 /// What came of a transfer.
@@ -237,6 +244,7 @@ impl Transfer<'_> {
         }
         let mut reader = match &self.payload {
             Payload::Local(file) => BlobReader::local(self.source.place, self.blob, file.clone()),
+            Payload::Written(_) => return Err(Error::new(Kind::Plugin, "read what is to become a file")),
             Payload::Blob(blob) | Payload::Plain(blob) => {
                 let reader = BlobReader::open(self.source.place, self.source.repository, blob).await?;
                 if self.is_resumable() { reader.resumable() } else { reader }
@@ -302,12 +310,17 @@ impl Transfer<'_> {
             .files
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("write {path}: {} has no files", place.location)))?;
+        if let Payload::Written(fresh) = &self.payload {
+            let fresh = lock(fresh).take();
+            let fresh = fresh.ok_or_else(|| Error::new(Kind::Plugin, format!("write {path} once more")))?;
+            let (files, path) = (files.clone(), path.to_owned());
+            let kept = tokio::task::spawn_blocking(move || files.keep(fresh, &path)).await;
+            kept.map_err(|error| Error::invalid(format!("write a file: {error}")))??;
+            self.observer.event(Event::Sent(self.blob.size));
+            return Ok(Outcome::Written);
+        }
         let source = self.source.place.clone();
-        let _turn = match self.payload {
-            // Its bringer has one.
-            Payload::Local(_) => None,
-            Payload::Blob(_) | Payload::Plain(_) => Some(AT_ONCE.acquire().await),
-        };
+        let _turn = self.turn().await;
         let mut reader = self.reader(0).await?;
         if let (Payload::Blob(_), Some((from, file))) = (&self.payload, reader.whole_file()) {
             let (files, path, link) = (files.clone(), path.to_owned(), self.destination.link);
@@ -366,10 +379,20 @@ impl Transfer<'_> {
         Ok(Outcome::Written)
     }
 
+    /// The right to write to a disk.
+    async fn turn(&self) -> Option<SemaphorePermit<'static>> {
+        match self.payload {
+            // Its bringer has one.
+            Payload::Local(_) | Payload::Written(_) => None,
+            // It is never closed.
+            Payload::Blob(_) | Payload::Plain(_) => AT_ONCE.acquire().await.ok(),
+        }
+    }
+
     /// A file whose content is the source's file's: it is read once, and appears where it is right.
     async fn taken(&mut self, fresh: Fresh) -> Result<Outcome> {
         let failed = |error: std::io::Error| Error::invalid(format!("copy a file: {error}"));
-        let file = Arc::new(fresh.reader().map_err(failed)?);
+        let file = Arc::new(fresh.file().try_clone().map_err(failed)?);
         let mut reader = BlobReader::local(self.source.place, self.blob, file);
         while let Some(chunk) = reader.next(u64::MAX).await? {
             self.observer.event(Event::Sent(chunk.len() as u64));
@@ -386,11 +409,7 @@ impl Transfer<'_> {
         let files = files
             .ok_or_else(|| Error::invalid(format!("unpack to {path}: {} has no files", place.location)))?;
         let source = self.source.place.clone();
-        let _turn = match self.payload {
-            // Its bringer has one.
-            Payload::Local(_) => None,
-            Payload::Blob(_) | Payload::Plain(_) => Some(AT_ONCE.acquire().await),
-        };
+        let _turn = self.turn().await;
         if let Payload::Plain(layer) = self.payload {
             self.observer.event(Event::Expected(layer.size));
         }

@@ -4,6 +4,7 @@
 
 use super::{
     CHUNK, Entry, Located, Positioned, failed,
+    fresh::Fresh,
     writer::{Target, Writer},
 };
 use crate::{
@@ -12,10 +13,11 @@ use crate::{
     lock,
     tar::{BLOCK, END, Index, header, malformed, padding},
 };
+use cap_std::{ambient_authority, fs::Dir};
 use dray_core::Compression;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    fs::{File, OpenOptions},
+    fs::File,
     io::ErrorKind,
     os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
@@ -54,21 +56,13 @@ struct Staged {
     removed: HashSet<String>,
     members: Index,
     file: Option<Arc<File>>,
-    temporary: Option<PathBuf>,
+    /// What makes it appear; none: it lies in `scratch` alone.
+    fresh: Option<Fresh>,
 }
 
 impl Staged {
     fn is_clean(&self) -> bool {
         self.documents.is_empty() && self.removed.is_empty() && self.members.names().next().is_none()
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // Nothing more can be done about a file that cannot be removed.
-            let _ = std::fs::remove_file(temporary);
-        }
     }
 }
 
@@ -318,19 +312,19 @@ impl Archive {
         if let Some(file) = &staged.file {
             return Ok(file.clone());
         }
-        let (file, temporary) = self.fresh()?;
-        let file = Arc::new(file);
-        (staged.file, staged.temporary) = (Some(file.clone()), temporary);
+        let (file, fresh) = self.fresh()?;
+        (staged.file, staged.fresh) = (Some(file.clone()), fresh);
         Ok(file)
     }
 
-    fn fresh(&self) -> std::io::Result<(File, Option<PathBuf>)> {
-        let Some(path) = &self.path else { return Ok((unnamed(&self.scratch)?, None)) };
+    fn fresh(&self) -> std::io::Result<(Arc<File>, Option<Fresh>)> {
+        let Some(path) = &self.path else { return Ok((Arc::new(unnamed(&self.scratch)?), None)) };
         let folder = parent(path);
         std::fs::create_dir_all(folder)?;
-        let temporary = folder.join(format!(".dray-{:016x}", fastrand::u64(..)));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&temporary)?;
-        Ok((file, Some(temporary)))
+        let name = path.file_name().ok_or_else(|| malformed("it has no name"))?;
+        let dir = Arc::new(Dir::open_ambient_dir(folder, ambient_authority())?);
+        let fresh = Fresh::create(dir, Path::new(name))?;
+        Ok((Arc::new(fresh.file().try_clone()?), Some(fresh)))
     }
 
     pub fn seal(&self) -> Result<()> {
@@ -341,8 +335,8 @@ impl Archive {
         let seal = || {
             let before = self.before()?;
             let mut staged = self.completed(before.as_deref())?;
-            let (Some(file), Some(temporary)) = (&staged.file, &staged.temporary) else { return Ok(()) };
-            file.sync_all()?;
+            let Some(fresh) = staged.fresh.take() else { return Ok(()) };
+            fresh.file().sync_all()?;
             // Every dray that writes this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;
@@ -355,13 +349,12 @@ impl Archive {
                 return Err(std::io::Error::other("somebody else wrote it meanwhile: run it again"));
             }
             if path.exists() {
-                file.set_permissions(std::fs::metadata(path)?.permissions())?;
+                fresh.file().set_permissions(std::fs::metadata(path)?.permissions())?;
             }
-            std::fs::rename(temporary, path)?;
-            staged.temporary = None;
+            fresh.keep()?;
             *lock(&self.before) = None;
             lock(&self.nested).clear();
-            folder.sync_all()
+            Ok(())
         };
         seal().map_err(|error| self.failed("write", "", &error))
     }
@@ -393,10 +386,8 @@ impl Archive {
         }
         // Where something was given up or written twice, there is a hole.
         if whole != end {
-            let (file, temporary) = self.fresh()?;
-            let file = Arc::new(file);
-            let mut compact = Staged::default();
-            (compact.file, compact.temporary) = (Some(file.clone()), temporary);
+            let (file, fresh) = self.fresh()?;
+            let mut compact = Staged { file: Some(file.clone()), fresh, ..Staged::default() };
             end = 0;
             for name in staged.members.names() {
                 if let (Some((offset, size)), Some(from)) = (staged.members.find(name)?, &staged.file) {

@@ -2,12 +2,13 @@
 
 use super::{
     Entry, Located, failed,
+    fresh::Fresh,
     writer::{Target, Writer},
 };
 use crate::{Error, Result};
 use cap_std::{ambient_authority, fs::Dir};
 use std::{
-    io::{ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
@@ -117,7 +118,7 @@ impl Folder {
         if current.as_deref() != expected {
             return Ok(false);
         }
-        let mut fresh = Fresh::create(dir, path).map_err(failed)?;
+        let mut fresh = Fresh::create(dir, Path::new(path)).map_err(failed)?;
         fresh.write(content).and_then(|()| fresh.keep()).map_err(failed)?;
         Ok(true)
     }
@@ -165,81 +166,21 @@ impl Folder {
         if !opened.metadata().ok()?.is_file() {
             return None;
         }
-        let mut fresh = Fresh::create(dir.clone(), path).ok()?;
-        if rustix::fs::ioctl_ficlone(fresh.file.as_ref()?, &opened).is_ok() {
+        let fresh = Fresh::create(dir.clone(), Path::new(path)).ok()?;
+        if rustix::fs::ioctl_ficlone(fresh.file(), &opened).is_ok() {
             return Some(fresh);
         }
-        if !link {
-            return None;
-        }
-        dir.remove_file(&fresh.temporary).ok()?;
-        // A link of the source's may be a symbolic one, and then it is none of this content.
-        match source.symlink_metadata(file) {
-            Ok(metadata) if metadata.is_file() => source.hard_link(file, &dir, &fresh.temporary).ok()?,
-            _ => return None,
-        }
-        fresh.file = Some(opened);
-        Some(fresh)
+        if link { Fresh::link(dir, Path::new(path), &source, file).ok() } else { None }
+    }
+
+    /// A file that gets its path later.
+    pub fn fresh(&self) -> std::io::Result<Fresh> {
+        Fresh::create(self.made()?, Path::new("blob"))
     }
 
     pub fn writer(&self, path: &str) -> Result<Writer> {
-        let fresh = self.made().and_then(|dir| Fresh::create(dir, path));
+        let fresh = self.made().and_then(|dir| Fresh::create(dir, Path::new(path)));
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         Ok(Writer::start(Target::Fresh(fresh), self.shown(path)))
-    }
-}
-
-/// A file under a name of its own until it is whole.
-pub(crate) struct Fresh {
-    dir: Arc<Dir>,
-    path: PathBuf,
-    temporary: PathBuf,
-    file: Option<cap_std::fs::File>,
-}
-
-impl Fresh {
-    pub fn create(dir: Arc<Dir>, path: &str) -> std::io::Result<Self> {
-        let path = Path::new(path);
-        let folder = path.parent().unwrap_or(Path::new(""));
-        if !folder.as_os_str().is_empty() {
-            dir.create_dir_all(folder)?;
-        }
-        let temporary = folder.join(format!(".dray-{:016x}", fastrand::u64(..)));
-        let mut options = cap_std::fs::OpenOptions::new();
-        let file = dir.open_with(&temporary, options.write(true).create_new(true))?;
-        Ok(Fresh { dir, path: path.into(), temporary, file: Some(file) })
-    }
-
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match &mut self.file {
-            Some(file) => file.write_all(bytes),
-            None => Ok(()),
-        }
-    }
-
-    /// Reads what was written.
-    pub fn reader(&self) -> std::io::Result<std::fs::File> {
-        self.dir.open(&self.temporary).map(cap_std::fs::File::into_std)
-    }
-
-    pub fn keep(mut self) -> std::io::Result<()> {
-        let Some(file) = self.file.take() else { return Ok(()) };
-        let kept = file.sync_all().and_then(|()| self.dir.rename(&self.temporary, &self.dir, &self.path));
-        if kept.is_err() {
-            self.file = Some(file);
-            return kept;
-        }
-        // The name must outlive a crash as the content does.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        self.dir.open(folder.unwrap_or(Path::new(".")))?.sync_all()
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            // Nothing more can be done about a file that cannot be removed.
-            let _ = self.dir.remove_file(&self.temporary);
-        }
     }
 }

@@ -3,6 +3,7 @@
 mod archive;
 mod commit;
 mod folder;
+mod fresh;
 mod writer;
 
 use crate::{
@@ -15,7 +16,7 @@ use bytes::Bytes;
 pub use commit::Change;
 use dray_core::{Digest, Hasher};
 use folder::Folder;
-pub(crate) use folder::Fresh;
+pub(crate) use fresh::Fresh;
 use std::{
     fs::File,
     io::{ErrorKind, Read},
@@ -234,6 +235,25 @@ impl Root {
         let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
         let ((here, path), (there, file)) = (here.at(path), there.at(file));
         here.take(path, there, file, link)
+    }
+
+    /// A file beside those of a folder, on the same file system, that gets its path later; none: an archive
+    /// has no such thing.
+    pub(crate) fn fresh(&self) -> Option<std::io::Result<Fresh>> {
+        match &self.0 {
+            Inner::Folder(folder) => Some(folder.at("blobs").0.fresh()),
+            Inner::Archive(_) => None,
+        }
+    }
+
+    /// Makes a file that was written before appear at a path.
+    ///
+    /// # Errors
+    /// Where it cannot be named.
+    pub(crate) fn keep(&self, fresh: Fresh, path: &str) -> Result<()> {
+        let folder = self.as_folder("write to")?;
+        let (folder, path) = folder.at(path);
+        fresh.keep_at(Path::new(path)).map_err(|error| folder.failed("write", path, &error))
     }
 
     /// Makes several changes to a folder, under the locks of its other writers. False, and nothing

@@ -1,6 +1,6 @@
 //! A file that is being written, on a thread that may block.
 
-use super::{archive::Append, failed, folder::Fresh};
+use super::{archive::Append, failed, fresh::Fresh};
 use crate::{Error, Result};
 use bytes::Bytes;
 use std::path::PathBuf;

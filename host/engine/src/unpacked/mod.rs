@@ -178,6 +178,38 @@ impl Read for Rebuilt {
     }
 }
 
+/// What the fuzz targets reach.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Unpacks a layer as `layer` in a folder, and reads it again: as many bytes as the plain tar has, or
+    /// an error.
+    ///
+    /// # Errors
+    /// Where it is no layer.
+    pub fn round_trip(folder: &Path, bytes: &[u8]) -> Result<()> {
+        let layer = unpack(File::open(folder)?, Path::new("layer"), &mut &bytes[..])?.keep()?;
+        let recipe = File::open(folder.join("layer").join(RECIPE))?;
+        let files = File::open(folder.join("layer").join(FILES))?;
+        if let Ok(size) = std::io::copy(&mut Rebuilt::new(recipe, files), &mut std::io::sink()) {
+            assert_eq!(size, layer.size);
+        }
+        Ok(())
+    }
+
+    /// Reads a recipe that is not compressed to its end, with the files of a folder.
+    pub fn rebuild(recipe: &[u8], files: &Path) -> Result<u64> {
+        let mut rebuilt = Rebuilt {
+            pieces: Box::new(recipe::plain_pieces(std::io::Cursor::new(recipe.to_vec()))),
+            top: File::open(files)?.into(),
+            current: Box::new(std::io::empty()),
+            file: None,
+        };
+        std::io::copy(&mut rebuilt, &mut std::io::sink())
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -150,7 +150,12 @@ pub(crate) enum Piece {
 
 /// Reads a recipe.
 pub(crate) fn pieces(recipe: impl Read) -> impl Iterator<Item = Result<Piece>> {
-    let lines = serde_json::Deserializer::from_reader(BufReader::new(MultiGzDecoder::new(recipe)));
+    plain_pieces(MultiGzDecoder::new(recipe))
+}
+
+/// Reads a recipe that is decompressed already.
+pub(crate) fn plain_pieces(recipe: impl Read) -> impl Iterator<Item = Result<Piece>> {
+    let lines = serde_json::Deserializer::from_reader(BufReader::new(recipe));
     lines.into_iter::<Line>().map(|line| {
         let wrong = |why: &str| malformed(format!("what tar-split recorded is malformed: {why}"));
         let line = line.map_err(|error| wrong(&error.to_string()))?;
