@@ -229,3 +229,35 @@ fn what_no_image_of_an_archive_names_leaves_it() {
         assert_eq!(raw(&world, &out), raw(&world, from));
     }
 }
+
+/// The header of an empty member.
+fn header(name: &str) -> [u8; 512] {
+    let mut block = [0; 512];
+    block[..name.len()].copy_from_slice(name.as_bytes());
+    for (at, field) in [(100, "0000644"), (124, "00000000000"), (148, "        "), (156, "0"), (257, "ustar")]
+    {
+        block[at..at + field.len()].copy_from_slice(field.as_bytes());
+    }
+    block[263..265].copy_from_slice(b"00");
+    let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+#[test]
+fn an_archive_of_a_million_members_is_refused() {
+    use std::io::Write;
+    let world = World::new();
+    let file = fs::File::create(world.path("many.tar")).unwrap();
+    let mut file = std::io::BufWriter::new(file);
+    for number in 0..1_000_000 {
+        file.write_all(&header(&format!("{number}"))).unwrap();
+    }
+    file.write_all(&[0; 1024]).unwrap();
+    drop(file);
+    for scheme in ["docker-archive", "oci-archive"] {
+        let refused = world.dray(&["copy", &format!("{scheme}:many.tar:a:1"), "oci:out:1"]);
+        assert!(refused.code == 1 && refused.err.contains("more than 250000 entries"), "{}", refused.err);
+        assert!(!world.path("out").exists());
+    }
+}

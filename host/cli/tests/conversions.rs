@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::fs;
+
 use support::{
     Registry, World, has,
     images::{diff_ids, layered, raw, seed},
@@ -53,6 +55,15 @@ fn layers_change_their_compression_and_images_their_format() {
     assert_ne!(
         children[0]["digest"],
         world.dray(&["inspect", "--raw", "oci:seed:multi"]).ok().json()["manifests"][0]["digest"]
+    );
+    // Into folders it is written once, without a scratch file.
+    let mut direct = world.command(&["copy", "--compression", "zstd", "oci:seed:single", "oci:direct:1"]);
+    assert!(direct.env("TMPDIR", world.path("none")).output().unwrap().status.success());
+    assert_eq!(diff_ids(&world, "oci:direct:1"), diff_ids(&world, "oci:seed:single"));
+    assert!(
+        fs::read_dir(world.path("direct"))
+            .unwrap()
+            .all(|entry| { !entry.unwrap().file_name().to_string_lossy().starts_with(".dray-") })
     );
     // What is so already keeps its digest.
     world.dray(&["copy", "--all", "--compression", "gzip", "oci:seed:multi", "oci:same:1"]).ok();

@@ -64,6 +64,30 @@ fn a_daemon_takes_images_and_gives_them_back() {
             .success()
     );
     assert_eq!(raw(&world, "docker-archive:saved.tar:r.example/app:1"), raw(&world, "oci:back:1"));
+    // From every other place, and to every other one.
+    let store = format!("containers-storage:[{}]app:1", world.path("store").display());
+    for (number, place) in [
+        "oci:other:1",
+        "oci-archive:other.tar:1",
+        "dir:other-dir",
+        "registry-storage:[other-storage]a/b:1",
+        "docker-archive:other-docker.tar:app:1",
+        &store,
+    ]
+    .iter()
+    .enumerate()
+    {
+        let to = format!("docker-daemon:r.example/other:{number}");
+        let back = format!("oci:again:{number}");
+        for (from, to) in [("oci:seed:single", *place), (place, &to), (&to, &back), (&to, place)] {
+            let (code, _, error) = dray(&["copy", from, to]);
+            assert_eq!(code, Some(0), "{from} {to}: {error}");
+        }
+        assert_eq!(diff_ids(&world, &back), diff_ids(&world, "oci:seed:single"), "{place}");
+        assert_eq!(diff_ids(&world, place), diff_ids(&world, "oci:seed:single"), "{place}");
+    }
+    let (code, _, error) = dray(&["copy", "--all", "oci:seed:multi", to]);
+    assert!(code == Some(1) && error.contains("one platform"), "{error}");
     let (code, _, error) = dray(&["copy", "docker-daemon:none:1", "oci:back:2"]);
     assert!(code == Some(1) && error.contains("no such image"), "{error}");
     for (own, name) in [("leaf.pem", "cert.pem"), ("leaf.key", "key.pem")] {

@@ -50,6 +50,11 @@ impl Fresh {
         if let Some(file) = unnamed(&dir, folder) {
             return Ok(Fresh { dir, path: path.into(), file, temporary: None });
         }
+        Fresh::named(dir, path)
+    }
+
+    /// One that has a name of its own meanwhile.
+    pub(super) fn named(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let temporary = temporary(path);
         let mut options = cap_std::fs::OpenOptions::new();
         let file = dir.open_with(&temporary, options.read(true).write(true).create_new(true))?.into_std();

@@ -79,8 +79,19 @@ async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     let writer = root.writer("blobs/a", None).await.unwrap();
     assert!(writer.write(Bytes::from_static(b"12")).await);
     assert_eq!(root.stat("blobs/a").unwrap(), None);
+    // A process that is killed now leaves nothing: it has no name.
+    assert_eq!(root.entries("blobs").unwrap(), []);
     writer.keep().await.unwrap();
     assert_eq!(root.stat("blobs/a").unwrap(), Some(2));
+    put(&root, "blobs/a", None, b"again").await;
+    assert_eq!(root.read("blobs/a", 0, None).unwrap(), b"again");
+    // A file system that keeps none without a name gives it one of its own.
+    let dir = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
+    let named = Fresh::named(Arc::new(dir), std::path::Path::new("blobs/c")).unwrap();
+    assert_eq!(root.entries("blobs").unwrap().len(), 2);
+    named.keep().unwrap();
+    assert_eq!(root.stat("blobs/c").unwrap(), Some(0));
+    root.remove(&["blobs/c".into()]).unwrap();
     let writer = root.writer("blobs/b", None).await.unwrap();
     writer.write(Bytes::from_static(b"12")).await;
     writer.broken().await;
