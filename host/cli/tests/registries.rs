@@ -131,7 +131,7 @@ fn basic_auth_increments_and_podman() {
     let here = |tag: &str| world.digest(&format!("docker://{}/team/busybox:{tag}", source.host), &[]);
     assert_eq!((there("1.0"), there("1.1")), (here("1.0"), here("1.1")));
 
-    // An unchanged tag costs one HEAD at each end.
+    // An unchanged tag costs one HEAD at each end, which the registry answers without reading its manifest.
     source.requests();
     destination.requests();
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
@@ -139,12 +139,13 @@ fn basic_auth_increments_and_podman() {
     let heads = |requests: Vec<String>| {
         requests
             .into_iter()
-            .filter(|request| request.contains("/manifests/") && request.ends_with("200"))
+            .filter(|request| request.contains("/manifests/") && !request.ends_with("401"))
             .collect::<Vec<_>>()
     };
     for requests in [heads(source.requests()), heads(destination.requests())] {
         assert_eq!(requests.len(), 2, "{requests:?}");
-        assert!(requests.iter().all(|request| request.starts_with("HEAD ")), "{requests:?}");
+        let cheap = |request: &String| request.starts_with("HEAD ") && request.ends_with(" 304");
+        assert!(requests.iter().all(cheap), "{requests:?}");
     }
 
     // One tag moves, one is added: only these are copied, and no blob that is there is sent.

@@ -117,16 +117,16 @@ pub(crate) async fn resolve(
     source: &Spot,
     reference: Option<&str>,
     wanted: &Wanted,
-    absent: Absent,
+    before: &Before,
 ) -> Result<Resolved> {
     let shown = source.endpoint(reference).display;
-    if absent != Absent::Unknown && source.place.http.is_some() {
+    if before.absent != Absent::Unknown && source.place.http.is_some() {
         let read = read_manifest(&source.place, &source.repository, reference, None).await;
         let manifest = read.context(|| format!("resolve {shown}"))?;
         let resolved = Resolved { descriptor: manifest.descriptor.clone(), manifest: Some(manifest) };
         return choose(source, &shown, wanted, resolved).await;
     }
-    let found = source.place.resolve(&source.repository, reference).await;
+    let found = source.place.resolve(&source.repository, reference, before.known()).await;
     let found = found.context(|| format!("resolve {shown}"))?;
     let Some((descriptor, manifest)) = found else {
         return Err(Error::new(Kind::NotFound, format!("resolve {shown}: there is no such image")));
@@ -189,6 +189,30 @@ pub(crate) enum Absent {
     Repository,
 }
 
+/// What is known of a destination's tag before anything is asked.
+pub(crate) struct Before {
+    pub absent: Absent,
+    /// What it named when dray saw it last. Of a journal of an earlier dray, that has no media type.
+    pub tag: Option<Descriptor>,
+}
+
+impl Before {
+    /// What the journal knows, and `absent`.
+    pub fn of(destination: &Spot, reference: Option<&str>, absent: Absent) -> Self {
+        let tag = destination.reference.as_deref().or(reference).filter(|tag| !tag.contains(':'));
+        let memory = destination.place.memory();
+        let known = tag
+            .zip(memory)
+            .and_then(|(tag, memory)| memory.tag(&At::new(&destination.place, &destination.repository), tag));
+        Before { absent, tag: known }
+    }
+
+    /// What both ends are likely to name.
+    fn known(&self) -> Option<&Descriptor> {
+        self.tag.as_ref().filter(|known| media_type::is_manifest(&known.media_type))
+    }
+}
+
 /// Decides on one tag.
 pub(crate) async fn compare(
     source: &Spot,
@@ -196,8 +220,9 @@ pub(crate) async fn compare(
     destination: &Spot,
     wanted: &Wanted,
     resolved: Resolved,
-    absent: Absent,
+    before: &Before,
 ) -> Result<PlannedCopy> {
+    let absent = before.absent;
     let Resolved { descriptor, manifest } = resolved;
     let tag = destination.reference.as_deref().or(reference);
     let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
@@ -244,14 +269,8 @@ pub(crate) async fn compare(
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
     let unnamed = !form.is_any() && at.is_none() && many;
     let named = at.as_deref().filter(|_| matches!(naming, Naming::Tag(_)));
-    let assumed = match named {
-        Some(tag) if form.is_any() && destination.place.assumed() => {
-            let memory = destination.place.memory();
-            memory.and_then(|journal| journal.tag(&At::new(&destination.place, &destination.repository), tag))
-        }
-        _ => None,
-    };
-    let assumed = assumed.filter(|assumed| *assumed == descriptor.digest.to_string());
+    let remembered = before.tag.as_ref().filter(|known| known.digest == descriptor.digest);
+    let assumed = remembered.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
@@ -261,7 +280,7 @@ pub(crate) async fn compare(
         }
         false => destination
             .place
-            .resolve(&destination.repository, at.as_deref())
+            .resolve(&destination.repository, at.as_deref(), before.known())
             .await
             .context(|| format!("resolve {to}"))?
             .map(|(there, held)| {
@@ -335,9 +354,11 @@ pub(crate) async fn compare(
                 planned.copy.reason = Reason::Signatures(missing);
                 return Ok(planned);
             }
-            if let (Some(memory), Some(tag)) = (planned.destination.0.memory(), named) {
+            if let (Some(memory), Some(tag)) = (planned.destination.0.memory(), named)
+                && before.tag.as_ref() != Some(&planned.copy.descriptor)
+            {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
-                memory.saw_tag(&at, tag, &planned.copy.descriptor.digest);
+                memory.saw_tag(&at, tag, &planned.copy.descriptor);
             }
             planned.look_inside().await?
         }
@@ -370,7 +391,7 @@ impl PlannedCopy {
             let mut missing = 0;
             for child in &children {
                 let (place, repository) = &self.destination;
-                let there = place.resolve(repository, Some(&child.digest.to_string())).await?;
+                let there = place.resolve(repository, Some(&child.digest.to_string()), None).await?;
                 missing += usize::from(there.is_none());
             }
             if missing > 0 {

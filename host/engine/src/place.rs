@@ -135,22 +135,36 @@ impl Place {
         repository: &str,
         reference: Option<&str>,
     ) -> Result<Option<String>> {
-        Ok(match self.transport.resolve(self, repository, reference).await? {
+        Ok(match self.transport.resolve(self, repository, reference, None).await? {
             Found::Absent => None,
+            Found::Same => return Err(self.same()),
             Found::Marked(mark) => Some(mark),
             Found::Named(descriptor) => Some(descriptor.digest.to_string()),
             Found::Held(held) => Some(held.read(None)?.descriptor.digest.to_string()),
         })
     }
 
-    /// What a tag or digest names, and the manifest where that came with it.
+    /// A plugin answered that something is as it was known, where nothing was.
+    fn same(&self) -> Error {
+        let name = self.transport.name();
+        Error::new(
+            Kind::Plugin,
+            format!("resolve an image: the plugin {name} says that it is what nobody knew"),
+        )
+    }
+
+    /// What a tag or digest names, and the manifest where that came with it. `known` is what it is likely
+    /// to name, which may be cheaper to learn.
     pub async fn resolve(
         self: &Arc<Self>,
         repository: &str,
         reference: Option<&str>,
+        known: Option<&Descriptor>,
     ) -> Result<Option<(Descriptor, Option<Manifest>)>> {
-        match self.transport.resolve(self, repository, reference).await? {
+        let digest = known.map(|known| &known.digest);
+        match self.transport.resolve(self, repository, reference, digest).await? {
             Found::Absent => Ok(None),
+            Found::Same => Ok(Some((known.ok_or_else(|| self.same())?.clone(), None))),
             Found::Named(descriptor) => {
                 if let Some(asked) =
                     reference.and_then(|reference| reference.parse::<dray_core::Digest>().ok())

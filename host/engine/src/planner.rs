@@ -3,7 +3,7 @@
 use crate::{
     BoundRule, Error, Kind, Places, Planned, Result,
     bind::destination,
-    compare::{Absent, ImageChoice, Resolved, Wanted, compare, resolve},
+    compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
     error::Context,
     expand::{Pair, Target, names, pairs},
     graph::{RepositoryImages, pages},
@@ -47,6 +47,12 @@ struct Candidate {
     reference: Option<String>,
     destination: Spot,
     absent: Absent,
+}
+
+impl Candidate {
+    fn before(&self) -> Before {
+        Before::of(&self.destination, self.reference.as_deref(), self.absent)
+    }
 }
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure.
@@ -204,7 +210,8 @@ impl Planner {
             let wanted = self.rules[candidate.rule].wanted.at(&candidate.destination).await;
             let resolved = match wanted {
                 Ok(wanted) => {
-                    resolve(&candidate.source, candidate.reference.as_deref(), &wanted, Absent::Unknown).await
+                    let before = candidate.before();
+                    resolve(&candidate.source, candidate.reference.as_deref(), &wanted, &before).await
                 }
                 Err(error) => Err(error),
             };
@@ -281,14 +288,15 @@ impl Planner {
 
     async fn candidate(&self, candidate: Candidate, resolved: Option<Result<Resolved>>) -> Planned {
         let rule: &Wanted = &self.rules[candidate.rule].wanted;
-        let Candidate { source, reference, destination, absent, .. } = &candidate;
+        let Candidate { source, reference, destination, .. } = &candidate;
+        let before = &candidate.before();
         let compared = async {
             let wanted = &rule.at(destination).await?;
             let resolved = match resolved {
                 Some(resolved) => resolved?,
-                None => resolve(source, reference.as_deref(), wanted, *absent).await?,
+                None => resolve(source, reference.as_deref(), wanted, before).await?,
             };
-            compare(source, reference.as_deref(), destination, wanted, resolved, *absent).await
+            compare(source, reference.as_deref(), destination, wanted, resolved, before).await
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),

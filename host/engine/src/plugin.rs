@@ -107,6 +107,8 @@ pub enum Found {
     Named(Descriptor),
     /// The manifest itself.
     Held(Held),
+    /// What was known.
+    Same,
     /// Something that tells only this of itself without being read.
     Marked(String),
 }
@@ -275,12 +277,13 @@ pub trait Transport: Send + Sync {
         repository: &'a str,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>>;
-    /// What a tag or digest names now.
+    /// What a tag or digest names now; `known` is what it is likely to name.
     fn resolve<'a>(
         &'a self,
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
+        known: Option<&'a Digest>,
     ) -> BoxFuture<'a, Result<Found>>;
     /// A manifest.
     fn fetch<'a>(

@@ -444,7 +444,7 @@ impl Job {
             return Ok(false);
         }
         let there =
-            self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string())).await;
+            self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string()), None).await;
         Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
     }
 
@@ -572,7 +572,7 @@ impl Job {
         .context(|| format!("publish the manifest {}", digest.short()))?;
         if let Some((journal, at)) = self.memory() {
             if let Naming::Tag(tag) = naming {
-                journal.saw_tag(&at, tag, digest);
+                journal.saw_tag(&at, tag, &manifest.descriptor);
             }
             journal.holds(at, digest);
         }

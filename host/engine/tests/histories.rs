@@ -263,11 +263,15 @@ impl Transport for Way {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
+        known: Option<&'a Digest>,
     ) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
             match self.fetch(place, repository, reference).await {
                 Ok(held) => {
                     let digest = Digest::of(&held.body);
+                    if known == Some(&digest) {
+                        return Ok(Found::Same);
+                    }
                     Ok(Found::Named(Descriptor::new(held.media_type, digest, held.body.len() as u64)))
                 }
                 Err(error) if error.text.contains("no such manifest") => Ok(Found::Absent),

@@ -12,7 +12,7 @@ mod storage;
 mod uploads;
 
 use answer::{Answer, Fault};
-use hyper::{Method, Request, body::Incoming, service::service_fn};
+use hyper::{Method, Request, body::Incoming, header::IF_NONE_MATCH, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use route::Route;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
@@ -119,7 +119,8 @@ impl Registry {
                 listing::referrers(storage, &name, &digest, &query).await
             }
             (method @ (Method::GET | Method::HEAD), Route::Manifest { name, reference }) => {
-                manifests::get(storage, &name, &reference, method == Method::HEAD).await
+                let known = request.headers().get(IF_NONE_MATCH);
+                manifests::get(storage, &name, &reference, method == Method::HEAD, known).await
             }
             (Method::PUT, Route::Manifest { name, reference }) => {
                 manifests::put(storage, &name, &reference, request).await

@@ -8,7 +8,11 @@ use crate::{
 use bytes::Bytes;
 use dray_core::{Children, Digest, Manifest};
 use http_body_util::{BodyExt, Limited};
-use hyper::{Request, StatusCode, body::Incoming, header::CONTENT_TYPE};
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    header::{CONTENT_TYPE, HeaderValue},
+};
 use serde::Deserialize;
 use std::{fs, io::ErrorKind};
 
@@ -47,10 +51,25 @@ fn find(storage: &Storage, name: &str, reference: &Reference) -> Result<Digest, 
     })
 }
 
-pub async fn get(storage: &Storage, name: &str, reference: &Reference, head: bool) -> Result<Answer, Fault> {
+/// `known` are the entity tags that the client has (RFC 9110, 13.1.2).
+pub async fn get(
+    storage: &Storage,
+    name: &str,
+    reference: &Reference,
+    head: bool,
+    known: Option<&HeaderValue>,
+) -> Result<Answer, Fault> {
+    let known = known.and_then(|known| known.to_str().ok()).unwrap_or_default().to_owned();
     let (name, reference) = (name.to_owned(), reference.clone());
     blocking(storage, move |storage| {
         let digest = find(storage, &name, &reference)?;
+        let tag = format!("\"{digest}\"");
+        if known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag) {
+            let mut answer = answer::empty(StatusCode::NOT_MODIFIED);
+            answer::set(&mut answer, "docker-content-digest", &digest.to_string());
+            answer::set(&mut answer, "etag", &tag);
+            return Ok(answer);
+        }
         let body = match fs::read(storage.blob(&digest)) {
             Ok(body) => body,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -62,7 +81,7 @@ pub async fn get(storage: &Storage, name: &str, reference: &Reference, head: boo
         let mut answer = answer::content(&media_type(&body), if head { Vec::new() } else { body });
         answer::set(&mut answer, "content-length", &length.to_string());
         answer::set(&mut answer, "docker-content-digest", &digest.to_string());
-        answer::set(&mut answer, "etag", &format!("\"{digest}\""));
+        answer::set(&mut answer, "etag", &tag);
         Ok(answer)
     })
     .await

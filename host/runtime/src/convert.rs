@@ -99,6 +99,7 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
         guest::catalog::Found::Absent => Found::Absent,
         guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
         guest::catalog::Found::Held(manifest) => Found::Held(held(manifest)),
+        guest::catalog::Found::Same => Found::Same,
         guest::catalog::Found::Marked(mark) => Found::Marked(mark),
     })
 }

@@ -186,8 +186,10 @@ impl Transport for WasmTransport {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
+        known: Option<&'a Digest>,
     ) -> BoxFuture<'a, Result<Found>> {
         Box::pin(async move {
+            let known = known.map(Digest::to_string);
             let found = asking!(
                 self,
                 &self.catalog,
@@ -195,7 +197,8 @@ impl Transport for WasmTransport {
                 call_resolve,
                 &place.location,
                 repository,
-                reference
+                reference,
+                known.as_deref()
             )?;
             convert::found(found)
         })

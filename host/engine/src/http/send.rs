@@ -223,7 +223,9 @@ impl PlaceHttp {
             let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
             match location {
                 Some(location)
-                    if response.status().is_redirection() && matches!(method, Method::GET | Method::HEAD) =>
+                    if response.status().is_redirection()
+                        && response.status() != 304
+                        && matches!(method, Method::GET | Method::HEAD) =>
                 {
                     redirects += 1;
                     if redirects > REDIRECTS {

@@ -5,7 +5,7 @@ mod runs;
 mod write;
 
 use crate::{Error, Kind, Place, Result, lock};
-use dray_core::{Digest, Form, Platform};
+use dray_core::{Descriptor, Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use std::{
@@ -19,7 +19,7 @@ use std::{
 use write::{Change, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 /// How the tables came to be, version by version. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -47,6 +47,8 @@ const MIGRATIONS: [&str; VERSION as usize] = [
        id integer primary key, begun integer not null, ended integer, process integer not null,
        command text not null, policy text, summary text, report text
      );",
+    "alter table tag add column media_type text not null default '';
+     alter table tag add column size integer not null default 0;",
 ];
 
 /// Facts that a later run can use.
@@ -234,14 +236,16 @@ impl Journal {
         self.writer.send(Change::Conversion(of, result));
     }
 
-    /// The digest that a tag named when it was last seen there.
-    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<String> {
-        self.one(
-            "select digest from tag where name = ?3 and repository =
+    /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
+    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Descriptor> {
+        let (digest, media_type, size) = self.one(
+            "select digest, media_type, size from tag where name = ?3 and repository =
                (select id from repository where place = ?1 and name = ?2)",
             params![at.place, at.repository, tag],
-            |row| row.get(0),
-        )
+            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)),
+        )?;
+        // What is no digest is no knowledge.
+        Some(Descriptor::new(media_type, digest.parse().ok()?, size.try_into().ok()?))
     }
 
     /// Whether any tag was seen there.
@@ -256,11 +260,9 @@ impl Journal {
     }
 
     /// A tag was seen there, or written.
-    pub(crate) fn saw_tag(&self, at: &At, tag: &str, digest: &Digest) {
-        let digest = digest.to_string();
-        if self.tag(at, tag).as_ref() != Some(&digest) {
-            self.writer.send(Change::Tag(at.clone(), tag.into(), digest));
-        }
+    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor) {
+        let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
+        self.writer.send(Change::Tag(at.clone(), tag.into(), named));
     }
 
     /// Where a place holds content: in this repository, or else in another one.

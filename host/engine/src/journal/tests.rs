@@ -11,14 +11,15 @@ fn what_was_learnt_outlives_the_process() {
     let path = folder.path().join("state/journal.db");
     let of = Conversion { source: "s".into(), form: "f".into(), place: "p".into() };
     let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+    let [first, second] = [&one, &two].map(|digest| Descriptor::new("m", digest.clone(), 7));
     let journal = Journal::open(&path).unwrap();
     assert_eq!(
         (journal.converted(&of), journal.tag(&at("a"), "1"), journal.knows(&at("a"))),
         (None, None, false)
     );
     journal.convert(of.clone(), "digest".into());
-    journal.saw_tag(&at("a"), "1", &one);
-    journal.saw_tag(&at("a"), "1", &two);
+    journal.saw_tag(&at("a"), "1", &first);
+    journal.saw_tag(&at("a"), "1", &second);
     journal.holds(at("a"), &one);
     journal.holds(at("b"), &one);
     journal.uploading(at("a"), &two, Some(vec![1, 2]));
@@ -26,7 +27,7 @@ fn what_was_learnt_outlives_the_process() {
 
     let journal = Journal::open(&path).unwrap();
     assert_eq!(journal.converted(&of).as_deref(), Some("digest"));
-    assert_eq!(journal.tag(&at("a"), "1"), Some(two.to_string()));
+    assert_eq!(journal.tag(&at("a"), "1"), Some(second));
     assert!(journal.knows(&at("a")) && !journal.knows(&at("b")));
     // Nearest first: this repository, and then any other.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
@@ -70,8 +71,9 @@ fn two_drays_share_a_journal() {
             let path = &path;
             scope.spawn(move || {
                 let journal = Journal::open(path).unwrap();
+                let named = Descriptor::new("m", Digest::of(b"1"), 1);
                 for number in 0..500 {
-                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &Digest::of(b"1"));
+                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named);
                 }
             });
         }

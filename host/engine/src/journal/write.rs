@@ -1,6 +1,7 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
 use super::{At, Conversion, now};
+use dray_core::Descriptor;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use std::{
     collections::HashMap,
@@ -17,7 +18,7 @@ const MANY: usize = 1000;
 /// Something that is to be remembered.
 pub(super) enum Change {
     Conversion(Conversion, String),
-    Tag(At, String, String),
+    Tag(At, String, Descriptor),
     Blob(At, String),
     /// None: it has ended.
     Upload(At, String, Option<Vec<u8>>),
@@ -103,13 +104,21 @@ fn write(
                     .prepare_cached("insert or replace into conversion (source, form, place, result, at) values (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![of.source, of.form, of.place, result, now()])?;
             }
-            Change::Tag(at, tag, digest) => {
+            Change::Tag(at, tag, named) => {
                 let repository = number(&transaction, repositories, at)?;
                 transaction
                     .prepare_cached(
-                        "insert or replace into tag (repository, name, digest, at) values (?1, ?2, ?3, ?4)",
+                        "insert or replace into tag (repository, name, digest, media_type, size, at)
+                         values (?1, ?2, ?3, ?4, ?5, ?6)",
                     )?
-                    .execute(params![repository, tag, digest, now()])?;
+                    .execute(params![
+                        repository,
+                        tag,
+                        named.digest.to_string(),
+                        named.media_type,
+                        i64::try_from(named.size).unwrap_or_default(),
+                        now()
+                    ])?;
             }
             Change::Blob(at, digest) => {
                 let repository = number(&transaction, repositories, at)?;

@@ -69,7 +69,12 @@ impl catalog::Guest for ContainersStorage {
         }
     }
 
-    fn resolve(_location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        _location: String,
+        repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         Ok(match find(&repository, reference.as_deref())? {
             Some(image) => Found::Held(image.manifest(reference.as_deref())?),
             None => Found::Absent,

@@ -94,7 +94,12 @@ impl catalog::Guest for Dir {
         Err(Error::Unsupported("a folder holds one image, not tags".into()))
     }
 
-    fn resolve(_location: String, _repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        _location: String,
+        _repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         Ok(match manifest(reference.as_deref())? {
             Some(manifest) => Found::Held(manifest),
             None => Found::Absent,

@@ -114,7 +114,12 @@ impl catalog::Guest for DockerArchive {
         Ok(Page { names, next: None })
     }
 
-    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        location: String,
+        repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         if location == DAEMON {
             let id = daemon::id(&daemon::name(&repository, reference.as_deref()))?;
             return Ok(id.map_or(Found::Absent, Found::Marked));

@@ -69,15 +69,27 @@ impl catalog::Guest for Docker {
         Ok(Page { names: listed.tags.unwrap_or_default(), next: next_page(&response)? })
     }
 
-    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        location: String,
+        repository: String,
+        reference: Option<String>,
+        known: Option<String>,
+    ) -> Result<Found, Error> {
         let reference = wire::needed(reference)?;
         name::check_reference(&reference)?;
         let url = to(&location, &format!("{repository}/manifests/{reference}"));
-        let mut head = request("HEAD", url, &[200, 404], &[wire::pull(&repository)]);
+        let mut head = request("HEAD", url, &[200, 304, 404], &[wire::pull(&repository)]);
         head.headers.push(wire::accept());
+        if let Some(known) = known {
+            // Registries' entity tags are digests (RFC 9110, 13.1.2): one that compares them before it reads
+            // the manifest has less to do. Where they are something else, nothing matches.
+            head.headers.push(("if-none-match".into(), format!("\"{known}\"")));
+        }
         let response = send(head, &[])?;
-        if response.status == 404 {
-            return Ok(Found::Absent);
+        match response.status {
+            304 => return Ok(Found::Same),
+            404 => return Ok(Found::Absent),
+            _ => {}
         }
         let size = header(&response, "content-length").and_then(|value| value.parse().ok());
         match (header(&response, "docker-content-digest"), header(&response, "content-type"), size) {

@@ -106,7 +106,12 @@ impl catalog::Guest for Oci {
         Ok(Page { names, next: None })
     }
 
-    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        location: String,
+        repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
             // A child lies among the blobs, whether or not the index names it.
             return Ok(match read(&blob_file(digest)?)? {

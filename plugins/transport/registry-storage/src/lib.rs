@@ -173,7 +173,12 @@ impl catalog::Guest for RegistryStorage {
         Ok(Page { names: entries.into_iter().map(|entry| entry.name).collect(), next: None })
     }
 
-    fn resolve(location: String, repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        location: String,
+        repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         let Some(digest) = named(&location, &repository, reference.as_deref())? else {
             return Ok(Found::Absent);
         };

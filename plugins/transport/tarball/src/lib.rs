@@ -114,7 +114,12 @@ impl catalog::Guest for Tarball {
         Err(Error::Unsupported("tar files make one image, not tags".into()))
     }
 
-    fn resolve(location: String, _repository: String, reference: Option<String>) -> Result<Found, Error> {
+    fn resolve(
+        location: String,
+        _repository: String,
+        reference: Option<String>,
+        _known: Option<String>,
+    ) -> Result<Found, Error> {
         let (_, manifest) = image(&location)?;
         Ok(match reference.filter(|reference| is_digest(reference)) {
             Some(digest) if digest != sha256(&manifest.body) => Found::Absent,
