@@ -279,3 +279,40 @@ fn fewer_requests_at_once_where_the_registry_asks_for_it() {
     let refused = refused.load(SeqCst);
     assert!(refused > 0 && refused < 100, "{refused} refused");
 }
+
+#[test]
+fn what_a_registry_still_allows_is_heeded() {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    };
+    // Two more are let through all the time; how many come at once is kept, after the first answer.
+    let (now, answered, widest) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let most = widest.clone();
+    let fake = Fake::start(move |request, stream| {
+        let width = now.fetch_add(1, SeqCst) + 1;
+        if answered.load(SeqCst) > 8 {
+            most.fetch_max(width, SeqCst);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+        let manifest =
+            if request.contains("/manifests/") { r#"{"schemaVersion":2,"manifests":[]}"# } else { "{}" };
+        let headers = "Content-Type: application/vnd.oci.image.index.v1+json\r\nratelimit-limit: 100;w=60\r\nratelimit-remaining: 2;w=60\r\n";
+        now.fetch_sub(1, SeqCst);
+        answered.fetch_add(1, SeqCst);
+        respond(stream, "200 OK", headers, manifest.as_bytes());
+    });
+    let world = World::new();
+    let tags: Vec<String> = (0..60).map(|number| format!("\"t{number}\"")).collect();
+    let host = &fake.host;
+    let policy = format!(
+        "version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://{host}/a\"\nto = \"oci:out\"\ntags = [{}]\n",
+        tags.join(", ")
+    );
+    world.write("policy.toml", &policy);
+    let plan = world.dray(&["plan", "policy.toml", "--output", "json"]).ok();
+    assert_eq!(plan.out.matches("\"action\":\"copy\"").count(), 60, "{}", plan.err);
+    assert!(plan.err.contains("lets 2 more requests pass"), "{}", plan.err);
+    assert_eq!(widest.load(SeqCst), 2);
+}

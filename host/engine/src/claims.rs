@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::Notify;
 
@@ -20,6 +23,8 @@ struct State {
     held: HashSet<String>,
     /// Repositories to which it is on its way.
     busy: HashSet<String>,
+    /// How many wait for it.
+    waiting: Arc<AtomicUsize>,
 }
 
 /// What to do with content that is wanted in a repository.
@@ -37,6 +42,23 @@ pub(crate) enum Claim<K: Eq + Hash> {
 pub(crate) struct Ticket<K: Eq + Hash> {
     claims: Arc<Claims<K>>,
     key: Option<(K, String)>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// Somebody who waits.
+struct Waits(Arc<AtomicUsize>);
+
+impl Waits {
+    fn new(waiting: Arc<AtomicUsize>) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Waits(waiting)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Whether content in one repository spares bringing it to another.
@@ -69,6 +91,8 @@ impl<K: Eq + Hash + Clone> Claims<K> {
             if let Some(claim) = self.look(key, repository, sharing) {
                 return claim;
             }
+            let waiting = self.state().entry(key.clone()).or_default().waiting.clone();
+            let _waits = Waits::new(waiting);
             changed.await;
         }
     }
@@ -97,7 +121,11 @@ impl<K: Eq + Hash + Clone> Claims<K> {
             Sharing::Mount => state.held.iter().take(1).cloned().collect(),
             Sharing::None | Sharing::Place => Vec::new(),
         };
-        let ticket = Ticket { claims: self.clone(), key: Some((key.clone(), repository.into())) };
+        let ticket = Ticket {
+            claims: self.clone(),
+            key: Some((key.clone(), repository.into())),
+            waiting: state.waiting.clone(),
+        };
         Some(Claim::Yours { siblings, ticket })
     }
 
@@ -114,6 +142,11 @@ impl<K: Eq + Hash + Clone> Claims<K> {
 }
 
 impl<K: Eq + Hash + Clone> Ticket<K> {
+    /// How many others wait for it.
+    pub fn waiting(&self) -> Arc<AtomicUsize> {
+        self.waiting.clone()
+    }
+
     /// It is there now.
     pub fn held(mut self) {
         if let Some((key, repository)) = self.key.take() {

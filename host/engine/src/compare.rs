@@ -197,14 +197,12 @@ pub(crate) struct Before {
 }
 
 impl Before {
-    /// What the journal knows, and `absent`.
-    pub fn of(destination: &Spot, reference: Option<&str>, absent: Absent) -> Self {
+    /// What the journal knows.
+    pub fn of(destination: &Spot, reference: Option<&str>) -> Self {
         let tag = destination.reference.as_deref().or(reference).filter(|tag| !tag.contains(':'));
-        let memory = destination.place.memory();
-        let known = tag
-            .zip(memory)
-            .and_then(|(tag, memory)| memory.tag(&At::new(&destination.place, &destination.repository), tag));
-        Before { absent, tag: known }
+        let at = At::new(&destination.place, &destination.repository);
+        let known = tag.zip(destination.place.memory()).and_then(|(tag, memory)| memory.tag(&at, tag));
+        Before { absent: Absent::Unknown, tag: known }
     }
 
     /// What both ends are likely to name.

@@ -324,7 +324,7 @@ impl Job {
         let _turn = if direct { None } else { Some(AT_ONCE.acquire().await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
-            false => self.spool(source, layer, diff_id, wanted).await?,
+            false => self.spool(&source, layer, diff_id, wanted).await?,
         };
         let blob = Descriptor::new(media_type, digest.clone(), size);
         let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
@@ -339,7 +339,7 @@ impl Job {
     /// is known, or to a temporary file where the destination is no folder.
     async fn spool(
         &self,
-        source: Side<'_>,
+        source: &Side<'_>,
         layer: &Descriptor,
         diff_id: &Digest,
         wanted: Compression,

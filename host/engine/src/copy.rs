@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Places, Result,
-    compare::{Absent, Before, ImageChoice, PlannedCopy, Wanted, compare, resolve},
+    compare::{Before, ImageChoice, PlannedCopy, Wanted, compare, resolve},
 };
 use dray_core::{Digest, Form, Reference};
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     };
     let wanted = wanted.at(&destination).await?;
     let reference = source.reference.clone();
-    let before = Before::of(&destination, reference.as_deref(), Absent::Unknown);
+    let before = Before::of(&destination, reference.as_deref());
     let resolved = resolve(&source, reference.as_deref(), &wanted, &before).await?;
     if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())
         && named != resolved.descriptor.digest

@@ -46,13 +46,7 @@ struct Candidate {
     source: Spot,
     reference: Option<String>,
     destination: Spot,
-    absent: Absent,
-}
-
-impl Candidate {
-    fn before(&self) -> Before {
-        Before::of(&self.destination, self.reference.as_deref(), self.absent)
-    }
+    before: Before,
 }
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure.
@@ -148,7 +142,10 @@ impl Planner {
                     .await;
             }
         };
-        let known = self.known(&destination).await;
+        let at = At::new(&destination.place, &destination.repository);
+        let mut seen = destination.place.memory().map(|journal| journal.tags(&at)).unwrap_or_default();
+        // Where the journal knows some, most of them are there, and are asked for one by one anyway.
+        let known = if seen.is_empty() { self.known(&destination).await } else { Known::Unknown };
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
             let absent = match (&known, tag) {
@@ -156,12 +153,13 @@ impl Planner {
                 (Known::Tags(known), Some(tag)) if !tag.contains(':') && !known.contains(tag) => Absent::Tag,
                 _ => Absent::Unknown,
             };
+            let before = Before { absent, tag: tag.and_then(|tag| seen.remove(tag)) };
             Candidate {
                 rule: index,
                 source: source.clone(),
                 reference,
                 destination: destination.clone(),
-                absent,
+                before,
             }
         });
         let mut planned =
@@ -194,11 +192,11 @@ impl Planner {
                 };
                 match destination {
                     Ok(destination) => candidates.push(Candidate {
+                        before: Before::of(&destination, reference.as_deref()),
                         rule: index,
                         source: source.clone(),
                         reference,
                         destination,
-                        absent: Absent::Unknown,
                     }),
                     Err(error) => {
                         self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?
@@ -210,8 +208,8 @@ impl Planner {
             let wanted = self.rules[candidate.rule].wanted.at(&candidate.destination).await;
             let resolved = match wanted {
                 Ok(wanted) => {
-                    let before = candidate.before();
-                    resolve(&candidate.source, candidate.reference.as_deref(), &wanted, &before).await
+                    let Candidate { source, reference, before, .. } = &candidate;
+                    resolve(source, reference.as_deref(), &wanted, before).await
                 }
                 Err(error) => Err(error),
             };
@@ -288,8 +286,7 @@ impl Planner {
 
     async fn candidate(&self, candidate: Candidate, resolved: Option<Result<Resolved>>) -> Planned {
         let rule: &Wanted = &self.rules[candidate.rule].wanted;
-        let Candidate { source, reference, destination, .. } = &candidate;
-        let before = &candidate.before();
+        let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
             let wanted = &rule.at(destination).await?;
             let resolved = match resolved {
@@ -351,14 +348,9 @@ impl Planner {
         Ok(Ok(tags.into_iter().map(Some).collect()))
     }
 
-    /// The tags of a destination, where one request tells them all. Where the journal knows some, most
-    /// of them are there, and are asked for one by one anyway.
+    /// The tags of a destination, where one request tells them all.
     async fn known(&self, destination: &Spot) -> Known {
         let place = &destination.place;
-        let at = At::new(place, &destination.repository);
-        if place.memory().is_some_and(|journal| journal.knows(&at)) {
-            return Known::Unknown;
-        }
         match place.transport.tags(place, &destination.repository, None).await {
             Ok(Page { items, next: None }) => Known::Tags(items.into_iter().collect()),
             Ok(Page { next: Some(_), .. }) => Known::Unknown,

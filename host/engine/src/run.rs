@@ -452,8 +452,8 @@ impl Job {
     pub fn sides(&self) -> (Side<'_>, Side<'_>) {
         let (from, to) = (&self.source, &self.destination);
         (
-            Side { place: &from.0, repository: &from.1, link: false },
-            Side { place: &to.0, repository: &to.1, link: self.link },
+            Side { place: &from.0, repository: &from.1, wanted: None, link: false },
+            Side { place: &to.0, repository: &to.1, wanted: None, link: self.link },
         )
     }
 
@@ -495,7 +495,8 @@ impl Job {
         }
         let observer = self.shared.observer.as_ref();
         observer.event(Event::Expected(blob.size));
-        let (source, destination) = self.sides();
+        let (source, mut destination) = self.sides();
+        destination.wanted = Some(ticket.waiting());
         let size = blob.size;
         let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here };
         let stored =

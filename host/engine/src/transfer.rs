@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::Read,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -50,10 +50,12 @@ struct Progress {
 const BEGINNINGS: u32 = 8;
 
 /// One end of a transfer.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Side<'a> {
     pub place: &'a Arc<Place>,
     pub repository: &'a str,
+    /// How many others wait until the blob is there.
+    pub wanted: Option<Arc<AtomicUsize>>,
     /// What is written may be a further name of a file of the other side.
     pub link: bool,
 }
@@ -220,7 +222,7 @@ impl Transfer<'_> {
         }
         if let Some(saved) = self.saved.as_ref().filter(|saved| saved.position <= offset)
             && let Some(hasher) = Hasher::load(&saved.hashed)
-            && let Side { place, repository, .. } = self.source
+            && let Side { place, repository, .. } = &self.source
             && let Some(mut reader) =
                 BlobReader::open_at(place, repository, self.blob, saved.position, hasher).await?
         {
@@ -277,6 +279,7 @@ impl Transfer<'_> {
         let source = self.source.place.clone();
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
+        let _turn = http.line().turn(end - offset, self.destination.wanted.clone()).await;
         let permits = pair(source.http.as_ref(), Some(http)).await;
         let observer = self.observer;
         let sent = &mut self.sent;

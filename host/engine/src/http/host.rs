@@ -1,6 +1,7 @@
 //! One host and what was learnt of it: its protocol, its challenge, its tokens.
 
 use super::{
+    allowance::Allowance,
     auth::{self, Challenge, Token},
     guard,
     retry::{self, IDLE},
@@ -11,12 +12,16 @@ use crate::{
     Error, Kind, Result, lock,
     pace::Pace,
     plugin::{Access, Credential, Key},
+    queue::Queue,
 };
-use reqwest::header::HeaderValue;
+use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
@@ -30,6 +35,8 @@ pub(super) struct Host {
     pub http: reqwest::Client,
     /// Requests of any kind.
     pub slots: Arc<Semaphore>,
+    /// Blobs that are to be sent there.
+    pub line: Arc<Queue>,
     /// Registries limit what reads and what writes apart.
     reads: Arc<Window>,
     writes: Arc<Window>,
@@ -41,6 +48,8 @@ pub(super) struct Host {
     credentials: tokio::sync::Mutex<Vec<Known>>,
     /// No request before: the host asked for patience.
     patience: Mutex<Option<Instant>>,
+    /// People were told that little more may be asked of it.
+    told: AtomicBool,
 }
 
 /// No run lasts longer.
@@ -67,6 +76,7 @@ impl Host {
             address: address.into(),
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            line: Queue::new(settings.concurrency),
             reads: Window::new(settings.concurrency),
             writes: Window::new(settings.concurrency),
             pace: settings.bandwidth.map(Pace::new),
@@ -77,6 +87,7 @@ impl Host {
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             patience: Mutex::default(),
+            told: AtomicBool::default(),
         }
     }
 
@@ -244,11 +255,30 @@ impl Host {
         if matches!(error.kind, Kind::RateLimited(_)) {
             self.window(method).cut(begun);
         }
-        if let Kind::RateLimited(Some(told)) = error.kind
-            && told <= retry::PATIENCE
-        {
+        if let Kind::RateLimited(Some(told)) = error.kind {
+            self.wait(told);
+        }
+    }
+
+    fn wait(&self, told: Duration) {
+        if told <= retry::PATIENCE {
             let mut patience = lock(&self.patience);
             *patience = (*patience).max(Some(Instant::now() + told));
+        }
+    }
+
+    /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
+    pub fn heed(&self, method: &str, headers: &HeaderMap) {
+        let Some(allowance) = Allowance::read(headers, SystemTime::now()) else { return };
+        self.window(method).at_most(allowance.remaining);
+        if let (0, Some(reset)) = (allowance.remaining, allowance.reset) {
+            self.wait(reset);
+        }
+        if allowance.is_low() && !self.told.swap(true, Ordering::Relaxed) {
+            let (registry, remaining) = (&self.registry, allowance.remaining);
+            tracing::warn!(
+                "{registry} lets {remaining} more requests pass before it refuses them for a while"
+            );
         }
     }
 

@@ -89,6 +89,11 @@ impl PlaceHttp {
         self.host.settings.assume_unchanged
     }
 
+    /// The line of the blobs that are to be sent there.
+    pub(crate) fn line(&self) -> &Arc<crate::queue::Queue> {
+        &self.host.line
+    }
+
     pub(crate) fn pace(&self) -> Option<&crate::pace::Pace> {
         self.host.pace.as_ref()
     }
@@ -116,7 +121,7 @@ impl PlaceHttp {
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
         self.host.patience().await;
-        let pass = self.host.window(&request.method).pass().await;
+        let pass = self.host.window(&request.method).small().await;
         let permit = self.host.slots.clone().acquire_owned().await;
         let answering = async {
             let (response, url) = self.follow(request, &[], &|| body.clone().into()).await?;
@@ -212,6 +217,9 @@ impl PlaceHttp {
                 .await
                 .map_err(|error| host.broken(&request.method, &url, &error))?;
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
+            if own {
+                self.host.heed(&request.method, response.headers());
+            }
             if own
                 && response.status() == 401
                 && !challenged

@@ -1,16 +1,21 @@
-//! How many requests of one kind a host has at once: more as long as it answers, half as many when it
-//! asks for patience (additive increase, multiplicative decrease: RFC 5681, 3.1).
+//! How many requests of one kind a host has at once: more as long as that pays, half as many when it
+//! asks for patience (slow start, additive increase, multiplicative decrease: RFC 5681, 3.1).
 
 use crate::lock;
 use std::{
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// So many times its size must be answered before it grows by one: what was found out is not to be
 /// found out again at once.
 const ROUNDS: usize = 8;
+
+/// How many it begins with. Where a host's processors are the limit, more only makes it slower.
+const FIRST: usize = 8;
+/// Small requests that take so many times as long as the fastest one wait for each other at the host.
+const QUEUED: u32 = 4;
 
 /// A window that opens and closes.
 pub(super) struct Window {
@@ -27,6 +32,8 @@ struct State {
     /// Answers since the size was changed.
     answers: usize,
     cut: Option<Instant>,
+    /// The shortest time that a small request took.
+    fastest: Option<Duration>,
 }
 
 /// The right to have a request under way.
@@ -34,20 +41,30 @@ pub(super) struct Pass {
     window: Arc<Window>,
     begun: Instant,
     permit: Option<OwnedSemaphorePermit>,
+    /// It was answered at once or not at all: how long it took tells how busy the host is.
+    small: bool,
 }
 
 impl Window {
-    /// One that is as wide as it may become.
+    /// One that opens as far as `ceiling`.
     pub fn new(ceiling: usize) -> Arc<Self> {
-        let state = State { ceiling, size: ceiling, debt: 0, answers: 0, cut: None };
-        Arc::new(Window { permits: Arc::new(Semaphore::new(ceiling)), state: Mutex::new(state) })
+        let size = ceiling.min(FIRST);
+        let state = State { ceiling, size, debt: 0, answers: 0, cut: None, fastest: None };
+        Arc::new(Window { permits: Arc::new(Semaphore::new(size)), state: Mutex::new(state) })
     }
 
     /// Waits for a place in it.
     pub async fn pass(self: &Arc<Self>) -> Pass {
         // It is never closed.
         let permit = self.permits.clone().acquire_owned().await.ok();
-        Pass { window: self.clone(), begun: Instant::now(), permit }
+        Pass { window: self.clone(), begun: Instant::now(), permit, small: false }
+    }
+
+    /// Waits for a place in it, for a request without a blob.
+    pub async fn small(self: &Arc<Self>) -> Pass {
+        let mut pass = self.pass().await;
+        pass.small = true;
+        pass
     }
 
     /// The host asked for patience, in the answer to a request that was begun then. Of those that were
@@ -65,14 +82,32 @@ impl Window {
         tracing::debug!(size, "fewer requests at once: the host asks for patience");
     }
 
-    /// A request has been answered; whether its permit is to be forgotten.
-    fn answered(&self) -> bool {
+    /// The host lets so many more requests pass: there are never more under way.
+    pub fn at_most(&self, remaining: u64) {
         let mut state = lock(&self.state);
+        let size = usize::try_from(remaining).unwrap_or(usize::MAX).clamp(1, state.size);
+        state.debt += state.size - size;
+        state.size = size;
+        state.debt -= self.permits.forget_permits(state.debt);
+    }
+
+    /// A request has been answered, a small one in so much time; whether its permit is to be forgotten.
+    fn answered(&self, took: Option<Duration>) -> bool {
+        let mut state = lock(&self.state);
+        let fastest = [state.fastest, took].into_iter().flatten().min();
+        state.fastest = fastest;
         if state.debt > 0 {
             state.debt -= 1;
             return true;
         }
-        if state.size < state.ceiling {
+        let queued = took.zip(fastest).is_some_and(|(took, fastest)| took > fastest * QUEUED);
+        if state.size < state.ceiling && !queued {
+            if state.cut.is_none() {
+                // Nothing was found out yet: it doubles with every round.
+                state.size += 1;
+                self.permits.add_permits(1);
+                return false;
+            }
             state.answers += 1;
             if state.answers >= state.size * ROUNDS {
                 (state.size, state.answers) = (state.size + 1, 0);
@@ -93,7 +128,7 @@ impl Pass {
 impl Drop for Pass {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take()
-            && self.window.answered()
+            && self.window.answered(self.small.then(|| self.begun.elapsed()))
         {
             permit.forget();
         }
@@ -132,6 +167,39 @@ mod tests {
             drop(window.pass().await);
         }
         assert_eq!((size(&window), window.permits.available_permits()), (8, 8));
+    }
+
+    #[tokio::test]
+    async fn it_opens_as_long_as_that_pays() {
+        let window = Window::new(32);
+        assert_eq!(size(&window), FIRST);
+        let took = |milliseconds| window.answered(Some(Duration::from_millis(milliseconds)));
+        for _ in 0..4 {
+            took(10);
+        }
+        assert_eq!(size(&window), FIRST + 4);
+        // Those that wait at the host do not make it ask for more.
+        for _ in 0..100 {
+            took(50);
+        }
+        assert_eq!(size(&window), FIRST + 4);
+        for _ in 0..100 {
+            took(20);
+        }
+        assert_eq!((size(&window), window.permits.available_permits()), (32, 32));
+    }
+
+    #[tokio::test]
+    async fn what_may_still_be_asked_bounds_it() {
+        let window = Window::new(8);
+        window.at_most(100);
+        assert_eq!(size(&window), 8);
+        let under_way = [window.pass().await, window.pass().await];
+        window.at_most(3);
+        assert_eq!((size(&window), window.permits.available_permits()), (3, 1));
+        drop(under_way);
+        window.at_most(0);
+        assert_eq!((size(&window), window.permits.available_permits()), (1, 1));
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use dray_core::{Descriptor, Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
@@ -145,6 +146,14 @@ fn failed(error: rusqlite::Error) -> Error {
     Error::invalid(format!("use the journal: {error}"))
 }
 
+/// A row of digest, media type and size. What is no digest is no knowledge.
+fn named(row: &Row<'_>) -> rusqlite::Result<Option<Descriptor>> {
+    let (digest, media_type, size) =
+        (row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?);
+    let named = |digest, size| Descriptor::new(media_type, digest, size);
+    Ok(digest.parse().ok().zip(size.try_into().ok()).map(|(digest, size)| named(digest, size)))
+}
+
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
@@ -214,12 +223,17 @@ impl Journal {
         let connection = lock(&self.reader);
         let found =
             connection.prepare_cached(sql).and_then(|mut ask| ask.query_row(parameters, read).optional());
-        found.unwrap_or_else(|error| {
+        self.told(found).flatten()
+    }
+
+    /// What an answer says; none where there was trouble, which is told once.
+    fn told<T>(&self, answer: rusqlite::Result<T>) -> Option<T> {
+        let told = |error| {
             if !self.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(%error, "the journal could not be read; going on without it");
             }
-            None
-        })
+        };
+        answer.map_err(told).ok()
     }
 
     /// What the destination told of itself after a conversion: a digest, or a mark.
@@ -238,25 +252,29 @@ impl Journal {
 
     /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
     pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Descriptor> {
-        let (digest, media_type, size) = self.one(
+        let found = self.one(
             "select digest, media_type, size from tag where name = ?3 and repository =
                (select id from repository where place = ?1 and name = ?2)",
             params![at.place, at.repository, tag],
-            |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)),
-        )?;
-        // What is no digest is no knowledge.
-        Some(Descriptor::new(media_type, digest.parse().ok()?, size.try_into().ok()?))
+            named,
+        );
+        found.flatten()
     }
 
-    /// Whether any tag was seen there.
-    pub(crate) fn knows(&self, at: &At) -> bool {
-        let found = self.one(
-            "select 1 from tag where repository =
-               (select id from repository where place = ?1 and name = ?2) limit 1",
-            params![at.place, at.repository],
-            |_| Ok(()),
-        );
-        found.is_some()
+    /// What the tags of a repository named when they were last seen; empty: none was.
+    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Descriptor> {
+        let connection = lock(&self.reader);
+        let read = || {
+            let mut ask = connection.prepare_cached(
+                "select digest, media_type, size, name from tag where repository =
+                   (select id from repository where place = ?1 and name = ?2)",
+            )?;
+            let rows =
+                ask.query_map(params![at.place, at.repository], |row| Ok((row.get(3)?, named(row)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let rows = self.told(read()).unwrap_or_default();
+        rows.into_iter().filter_map(|(name, named)| Some((name, named?))).collect()
     }
 
     /// A tag was seen there, or written.

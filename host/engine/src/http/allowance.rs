@@ -1,0 +1,68 @@
+//! What a registry says in its answers of how much more may be asked of it: Docker Hub's
+//! `ratelimit-remaining: 76;w=21600`, the `RateLimit-*` fields of draft-ietf-httpapi-ratelimit-headers-06,
+//! GitHub's `x-ratelimit-*`.
+
+use reqwest::header::HeaderMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// How much more may be asked.
+#[derive(Debug, PartialEq)]
+pub(super) struct Allowance {
+    /// Requests.
+    pub remaining: u64,
+    /// Of so many.
+    limit: Option<u64>,
+    /// Until there are more.
+    pub reset: Option<Duration>,
+}
+
+/// Seconds from which on a number is a point in time rather than a time to wait: none waits for 30 years.
+const EPOCH: u64 = 1_000_000_000;
+
+impl Allowance {
+    /// None: the registry says nothing.
+    pub fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
+        let number = |name: &str| {
+            let field =
+                |name: &str| headers.get(name)?.to_str().ok()?.split([';', ',']).next()?.trim().parse().ok();
+            field(&format!("ratelimit-{name}")).or_else(|| field(&format!("x-ratelimit-{name}")))
+        };
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let reset =
+            number("reset").map(|reset: u64| if reset > EPOCH { reset.saturating_sub(since) } else { reset });
+        Some(Allowance {
+            remaining: number("remaining")?,
+            limit: number("limit"),
+            reset: reset.map(Duration::from_secs),
+        })
+    }
+
+    /// Whether people should know: a tenth is left, or less.
+    pub fn is_low(&self) -> bool {
+        self.limit.is_some_and(|limit| self.remaining <= limit / 10) || self.remaining == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(fields: &[(&'static str, &str)]) -> Option<Allowance> {
+        let headers = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        Allowance::read(&HeaderMap::from_iter(headers), UNIX_EPOCH + Duration::from_secs(1_700_000_000))
+    }
+
+    #[test]
+    fn registries_say_it_in_their_own_ways() {
+        let hub = read(&[("ratelimit-limit", "100;w=21600"), ("ratelimit-remaining", "10;w=21600")]).unwrap();
+        assert_eq!((hub.remaining, hub.reset, hub.is_low()), (10, None, true));
+        let draft =
+            read(&[("ratelimit-limit", "100"), ("ratelimit-remaining", "76"), ("ratelimit-reset", "7")]);
+        let draft = draft.unwrap();
+        assert_eq!((draft.remaining, draft.reset, draft.is_low()), (76, Some(Duration::from_secs(7)), false));
+        let github = read(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1700000060")]).unwrap();
+        assert_eq!((github.reset, github.is_low()), (Some(Duration::from_secs(60)), true));
+        assert_eq!(read(&[("ratelimit-limit", "100")]), None);
+        assert_eq!(read(&[("ratelimit-remaining", "many")]), None);
+    }
+}
