@@ -279,6 +279,23 @@ fn chart(rows: &[Row]) -> String {
     svg + "</svg>\n"
 }
 
+/// The hot inner parts, by themselves.
+fn inner() -> Result<String> {
+    let mut command = Command::new("cargo");
+    command.args(["bench", "--locked", "--package", "dray-runtime", "--bench", "inner"]);
+    let output =
+        command.current_dir(crate::top()).stderr(Stdio::inherit()).output().context("run cargo bench")?;
+    ensure!(output.status.success(), "the benchmarks of the inner parts failed");
+    let table = String::from_utf8(output.stdout)?;
+    let lines: Vec<&str> =
+        table.lines().map(str::trim_end).skip_while(|line| !line.starts_with("inner")).collect();
+    println!("{table}");
+    Ok(format!(
+        "# The inner parts\n\nTimes of one call, by divan. `cargo xtask bench` writes this file.\n\n```text\n{}\n```\n",
+        lines.join("\n").trim_end()
+    ))
+}
+
 /// Measures, and writes `docs/performance/`.
 pub fn run() -> Result<()> {
     crate::tests::step("", "cargo", &["build", "--release", "--locked"])?;
@@ -293,6 +310,7 @@ pub fn run() -> Result<()> {
     fs::create_dir_all(&out)?;
     fs::write(out.join("results.md"), table(&rows))?;
     fs::write(out.join("results.svg"), chart(&rows))?;
+    fs::write(out.join("inner.md"), inner()?)?;
     println!("{}", table(&rows));
     Ok(())
 }

@@ -41,7 +41,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     let progress = screen.watch();
     progress.planned();
     let recorded = Recorded::begin(&setup, "copy", None);
-    let run = Run::new(progress.clone(), RunOptions::default());
+    let run = Run::new(progress.clone(), RunOptions { unchanged: true, ..RunOptions::default() });
     let report = run.carry_out(receiver, stop.signal.clone()).await;
     recorded.end(&report);
     progress.end();

@@ -22,8 +22,9 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
     let (setup, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
     let recorded = Recorded::begin(&setup, "sync", Some(&options.policy.display().to_string()));
-    let run =
-        Run::new(progress.clone(), RunOptions { keep_going: options.keep_going, ..RunOptions::default() });
+    let unchanged = options.output == Output::Json;
+    let run = RunOptions { keep_going: options.keep_going, unchanged, ..RunOptions::default() };
+    let run = Run::new(progress.clone(), run);
     let planned = counting(planning(rules, setup.places.clone()), progress.clone());
     let report = run.carry_out(planned, stop.signal.clone()).await;
     recorded.end(&report);

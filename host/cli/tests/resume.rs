@@ -358,3 +358,25 @@ fn a_sync_does_without_a_journal_that_it_cannot_use() {
     assert_eq!(trimmed["journal"]["runs"], 0);
     assert_eq!(kept(&world)["runs"], 1);
 }
+
+#[test]
+fn a_journal_that_can_only_be_read_is_done_without() {
+    if !support::is_root() {
+        return;
+    }
+    let world = World::new();
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
+    world.dray(&["copy", "--all", images, "oci:one:1"]).ok();
+    let folder = world.path("home/.local/state/dray").to_string_lossy().into_owned();
+    world.tool("mount", &["--bind", &folder, &folder]);
+    world.tool("mount", &["-o", "remount,ro,bind", &folder]);
+    let done = std::panic::catch_unwind(|| {
+        let copied = world.dray(&["copy", "--all", images, "oci:two:1"]).ok();
+        assert_eq!(copied.err.matches("going on without it").count(), 1, "{}", copied.err);
+        assert!(copied.err.contains("journal.db"), "{}", copied.err);
+        assert!(world.dray(&["copy", "--all", images, "oci:two:1"]).ok().out.contains("1 unchanged"));
+    });
+    world.tool("umount", &[&folder]);
+    done.unwrap();
+    assert_eq!(kept(&world)["runs"], 1);
+}

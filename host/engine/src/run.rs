@@ -35,11 +35,14 @@ pub struct RunOptions {
     pub images: usize,
     /// Do the rest after a failure.
     pub keep_going: bool,
+    /// The report names images that were unchanged, too. Otherwise it counts them, so that its size is that
+    /// of what was done.
+    pub unchanged: bool,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { images: 32, keep_going: false }
+        RunOptions { images: 32, keep_going: false, unchanged: false }
     }
 }
 
@@ -184,7 +187,10 @@ impl Run {
         copy.bytes = sent;
         report.summary.bytes += sent;
         self.shared.observer.event(Event::Finished(&copy));
-        report.add(copy);
+        match copy.action {
+            Action::Unchanged if !self.options.unchanged => report.summary.unchanged += 1,
+            _ => report.add(copy),
+        }
     }
 }
 
