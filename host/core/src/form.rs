@@ -270,6 +270,9 @@ fn name(entry: &mut Value, descriptor: &Descriptor) {
                 !key.starts_with("io.github.containers.zstd-chunked.")
                     && !key.starts_with("containerd.io/snapshot/stargz/")
             });
+            if annotations.is_empty() {
+                entry.remove("annotations");
+            }
         }
     }
 }

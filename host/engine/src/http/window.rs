@@ -14,8 +14,8 @@ const ROUNDS: usize = 8;
 
 /// How many it begins with. Where a host's processors are the limit, more only makes it slower.
 const FIRST: usize = 8;
-/// Small requests that take so many times as long as the fastest one wait for each other at the host.
-const QUEUED: u32 = 4;
+/// Small requests that take more than so many times as long as the fastest one wait for each other at the host.
+const QUEUED: u32 = 2;
 
 /// A window that opens and closes.
 pub(super) struct Window {
