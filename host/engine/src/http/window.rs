@@ -14,7 +14,8 @@ const ROUNDS: usize = 8;
 
 /// How many it begins with. Where a host's processors are the limit, more only makes it slower.
 const FIRST: usize = 8;
-/// Small requests that take more than so many times as long as the fastest one wait for each other at the host.
+/// Where small requests usually take more than so many times as long as the fastest one, they wait for each
+/// other at the host.
 const QUEUED: u32 = 2;
 
 /// A window that opens and closes.
@@ -33,7 +34,9 @@ struct State {
     answers: usize,
     cut: Option<Instant>,
     /// The shortest time that a small request took.
-    fastest: Option<Duration>,
+    fastest: Duration,
+    /// What one takes usually: a moving average.
+    usual: Duration,
 }
 
 /// The right to have a request under way.
@@ -49,7 +52,15 @@ impl Window {
     /// One that opens as far as `ceiling`.
     pub fn new(ceiling: usize) -> Arc<Self> {
         let size = ceiling.min(FIRST);
-        let state = State { ceiling, size, debt: 0, answers: 0, cut: None, fastest: None };
+        let state = State {
+            ceiling,
+            size,
+            debt: 0,
+            answers: 0,
+            cut: None,
+            fastest: Duration::MAX,
+            usual: Duration::ZERO,
+        };
         Arc::new(Window { permits: Arc::new(Semaphore::new(size)), state: Mutex::new(state) })
     }
 
@@ -94,13 +105,15 @@ impl Window {
     /// A request has been answered, a small one in so much time; whether its permit is to be forgotten.
     fn answered(&self, took: Option<Duration>) -> bool {
         let mut state = lock(&self.state);
-        let fastest = [state.fastest, took].into_iter().flatten().min();
-        state.fastest = fastest;
+        if let Some(took) = took {
+            state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
+            state.fastest = state.fastest.min(took);
+        }
         if state.debt > 0 {
             state.debt -= 1;
             return true;
         }
-        let queued = took.zip(fastest).is_some_and(|(took, fastest)| took > fastest * QUEUED);
+        let queued = took.is_some() && state.usual > state.fastest * QUEUED;
         if state.size < state.ceiling && !queued {
             if state.cut.is_none() {
                 // Nothing was found out yet: it doubles with every round.
@@ -178,13 +191,16 @@ mod tests {
             took(10);
         }
         assert_eq!(size(&window), FIRST + 4);
-        // Those that wait at the host do not make it ask for more.
-        for _ in 0..100 {
+        // Those that wait at the host do not make it ask for more, nor does a fast one among them.
+        took(100);
+        let before = size(&window);
+        for _ in 0..20 {
             took(50);
+            took(10);
         }
-        assert_eq!(size(&window), FIRST + 4);
+        assert_eq!(size(&window), before);
         for _ in 0..100 {
-            took(20);
+            took(15);
         }
         assert_eq!((size(&window), window.permits.available_permits()), (32, 32));
     }
