@@ -23,6 +23,7 @@ Places are named by references:
   oci-archive:FILE[:TAG|:NAME:TAG]               an OCI image layout in a tar file
   docker-archive:FILE[:NAME:TAG|:@N]             a tar file as docker save writes it
   docker-daemon:NAME[:TAG]                       the images of Docker's daemon (DOCKER_HOST)
+  containers-storage:[[FOLDER]]NAME[:TAG]        the images of podman, buildah and CRI-O
   registry-storage:[FOLDER]REPOSITORY[:TAG]      the storage of a distribution registry
   dir:PATH                                       one image, as skopeo writes it
   tarball:FILE[:FILE...]                         an image made from tar files, only to be read";

@@ -261,3 +261,48 @@ fn an_archive_of_a_million_members_is_refused() {
         assert!(!world.path("out").exists());
     }
 }
+
+#[test]
+fn what_dray_does_not_know_in_an_archive_stays_in_it() {
+    let world = World::new();
+    seed(&world);
+    // A save of Docker 26 names its blobs as two kinds of archive: dray adds to neither.
+    let save = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/docker-26-graph-driver.tar.gz");
+    world.tool("sh", &["-c", &format!("gunzip -c {} > save.tar", save.display())]);
+    let before = fs::read(world.path("save.tar")).unwrap();
+    for to in ["oci-archive:save.tar:1", "docker-archive:save.tar:x:1"] {
+        let refused = world.dray(&["copy", "oci:seed:single", to]);
+        assert!(refused.code == 1 && refused.err.contains("adds nothing"), "{}", refused.err);
+        assert_eq!(fs::read(world.path("save.tar")).unwrap(), before);
+    }
+    // A manifest of a kind that is not known, a layer by itself, and a file of two names.
+    world.tool("sh", &["-c", "cp -r seed odd && head -c 9000000 /dev/zero > odd/blobs/sha256/big"]);
+    let blob = |content: &[u8]| {
+        let digest = dray_core::Digest::of(content);
+        fs::write(world.path("odd/blobs/sha256").join(digest.hex()), content).unwrap();
+        json!({ "digest": digest.to_string(), "size": content.len() })
+    };
+    let big = dray_core::Digest::of(&vec![0; 9_000_000]);
+    world.tool("mv", &["odd/blobs/sha256/big", &format!("odd/blobs/sha256/{}", big.hex())]);
+    let mut unknown = blob(json!({ "blobs": [blob(b"kept, too")] }).to_string().as_bytes());
+    unknown["mediaType"] = "application/vnd.oci.artifact.manifest.v1+json".into();
+    let layer = json!({ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": big.to_string(), "size": 9_000_000 });
+    let index = world.path("odd/index.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    value["manifests"].as_array_mut().unwrap().extend([unknown, layer]);
+    fs::write(&index, value.to_string()).unwrap();
+    fs::hard_link(world.path("odd/index.json"), world.path("odd/second-name")).unwrap();
+    world.tool("sh", &["-c", "cd odd && ln blobs/sha256/$0 again && tar cf ../odd.tar .", &big.hex()]);
+    let size = fs::metadata(world.path("odd.tar")).unwrap().len();
+    world.dray(&["copy", "oci:seed:single", "oci-archive:odd.tar:new"]).ok();
+    let listed = world.tool("tar", &["tvf", "odd.tar"]);
+    assert!(
+        listed.contains(&dray_core::Digest::of(b"kept, too").hex()) && listed.contains(&big.hex()),
+        "{listed}"
+    );
+    assert!(fs::metadata(world.path("odd.tar")).unwrap().len() < size + 100_000, "{listed}");
+    world.tool(
+        "sh",
+        &["-c", "mkdir out && tar xf odd.tar -C out && cmp out/again out/blobs/sha256/$0", &big.hex()],
+    );
+}

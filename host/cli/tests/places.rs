@@ -265,3 +265,35 @@ fn signatures_of_directories_stay_with_their_manifests() {
     let left = world.dray(&["copy", "--all", from, "oci:none:1"]).ok();
     assert!(left.err.contains("3 signatures") && left.err.contains("stay behind"), "{}", left.err);
 }
+
+#[test]
+fn writers_of_one_folder_leave_a_whole_image() {
+    let world = World::new();
+    seed(&world);
+    for round in 0..8 {
+        let to = format!("dir:shared-{round}");
+        let ended = std::thread::scope(|scope| {
+            let copies = ["oci:seed:single", "oci:seed:artifact", "oci:seed:multi"].map(|from| {
+                scope.spawn({
+                    let (world, to) = (&world, &to);
+                    move || world.dray(&["copy", "--all", from, to]).code
+                })
+            });
+            copies.map(|copy| copy.join().unwrap())
+        });
+        let read = world.dray(&["copy", "--all", &to, &format!("oci:read:{round}")]);
+        // Those that came too late say so; where none does, the image is whole.
+        assert!(read.code == 0 || ended.contains(&1), "{ended:?} {}", read.err);
+    }
+    // A file that is a further name of another leaves none of its own behind.
+    std::thread::scope(|scope| {
+        for tag in 0..4 {
+            let world = &world;
+            scope.spawn(move || {
+                world.dray(&["copy", "--link", "--all", "oci:seed:multi", &format!("oci:linked:{tag}")]).ok()
+            });
+        }
+    });
+    let left = world.tool("find", &["linked", "-name", ".dray-*"]);
+    assert_eq!(left, "");
+}

@@ -131,7 +131,8 @@ fn basic_auth_increments_and_podman() {
     let here = |tag: &str| world.digest(&format!("docker://{}/team/busybox:{tag}", source.host), &[]);
     assert_eq!((there("1.0"), there("1.1")), (here("1.0"), here("1.1")));
 
-    // An unchanged tag costs one HEAD at each end, which the registry answers without reading its manifest.
+    // An unchanged tag costs one HEAD at each end, which the source answers without reading its manifest; the
+    // destination must have it.
     source.requests();
     destination.requests();
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
@@ -142,9 +143,9 @@ fn basic_auth_increments_and_podman() {
             .filter(|request| request.contains("/manifests/") && !request.ends_with("401"))
             .collect::<Vec<_>>()
     };
-    for requests in [heads(source.requests()), heads(destination.requests())] {
+    for (requests, status) in [(heads(source.requests()), "304"), (heads(destination.requests()), "200")] {
         assert_eq!(requests.len(), 2, "{requests:?}");
-        let cheap = |request: &String| request.starts_with("HEAD ") && request.ends_with(" 304");
+        let cheap = |request: &String| request.starts_with("HEAD ") && request.ends_with(status);
         assert!(requests.iter().all(cheap), "{requests:?}");
     }
 
@@ -522,4 +523,46 @@ fn a_private_authority() {
         world.dray(&["sync", "policy.toml"]).code
     };
     assert_eq!((policy("{ ca = \"ca.pem\" }"), policy("{ verify = false }"), policy("\"off\"")), (0, 0, 1));
+}
+
+#[test]
+fn a_destination_that_lost_a_manifest_or_wants_more_of_it_gets_it() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let destination = Registry::start(&world, "there", "");
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    let policy = |more: &str| {
+        let rule = format!(
+            "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"{images}\"\nto = \"docker://{}/a\"\ntags = [\"1.2.0\"]\n{more}",
+            destination.host
+        );
+        world.write("policy.toml", &rule);
+        summary(&world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json())
+    };
+    assert_eq!((policy(""), policy("")), ((1, 0, 0), (0, 1, 0)));
+    // As after a garbage collection that went wrong: the tag is there, and its manifest is not.
+    let digest = world.digest(&format!("docker://{}/a:1.2.0", destination.host), &[]);
+    let revision = format!(
+        "there/docker/registry/v2/repositories/a/_manifests/revisions/{}/link",
+        digest.replace(':', "/")
+    );
+    std::fs::remove_file(world.path(&revision)).unwrap();
+    assert_eq!((policy(""), policy("")), ((1, 0, 0), (0, 1, 0)));
+    assert_eq!(world.digest(&format!("docker://{}/a:1.2.0", destination.host), &[]), digest);
+
+    // dray's own registry takes an index without all of its children: that more are wanted is noticed.
+    let partly = |more: &str| {
+        let rule = format!(
+            "version = 1\n[registry.own]\nstorage = \"own\"\n[[rule]]\nname = \"a\"\nfrom = \"{images}\"\nto = \"docker://own/a\"\ntags = [\"1.2.0\"]\n{more}"
+        );
+        world.write("partly.toml", &rule);
+        summary(&world.dray(&["sync", "partly.toml", "--output", "json"]).ok().json())
+    };
+    let one = "platforms = [\"linux/amd64\"]\n";
+    assert_eq!((partly(one), partly(one)), ((1, 0, 0), (0, 1, 0)));
+    assert_eq!((partly(""), partly("")), ((1, 0, 0), (0, 1, 0)));
+    let blobs = world.tool("find", &["own", "-path", "*/revisions/*", "-name", "link"]);
+    assert_eq!(blobs.lines().count(), 3, "{blobs}");
 }

@@ -5,7 +5,7 @@ use crate::{
     convert::{is_in, needed},
     error::Context,
     graph::{read_manifest, referrers},
-    journal::{At, Conversion},
+    journal::{At, Conversion, Seen},
     place::Spot,
     plugin::Naming,
 };
@@ -79,6 +79,14 @@ impl ImageChoice {
     }
 }
 
+/// Names parts of an image; empty: the whole without referrers.
+pub(crate) fn parts(choice: &ImageChoice, referrers: bool) -> String {
+    let mut parts: Vec<String> = choice.platforms().iter().map(Platform::to_string).collect();
+    parts.sort();
+    parts.extend(referrers.then(|| "referrers".to_owned()));
+    parts.join(",")
+}
+
 /// What a rule says of each of its images.
 #[derive(Clone)]
 pub(crate) struct Wanted {
@@ -91,6 +99,11 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Names the parts of an image that are wanted: its platforms, and whether referrers are among them.
+    pub fn parts(&self) -> String {
+        parts(&self.choice, self.referrers)
+    }
+
     /// What is wanted at a destination: one that holds no indexes gets the one platform's image.
     pub async fn at(&self, destination: &Spot) -> Result<Wanted> {
         let mut wanted = self.clone();
@@ -192,8 +205,8 @@ pub(crate) enum Absent {
 /// What is known of a destination's tag before anything is asked.
 pub(crate) struct Before {
     pub absent: Absent,
-    /// What it named when dray saw it last. Of a journal of an earlier dray, that has no media type.
-    pub tag: Option<Descriptor>,
+    /// What it named when dray saw it last.
+    pub tag: Option<Seen>,
 }
 
 impl Before {
@@ -205,9 +218,10 @@ impl Before {
         Before { absent: Absent::Unknown, tag: known }
     }
 
-    /// What both ends are likely to name.
+    /// What the source is likely to name.
     fn known(&self) -> Option<&Descriptor> {
-        self.tag.as_ref().filter(|known| media_type::is_manifest(&known.media_type))
+        let known = self.tag.as_ref().map(|seen| &seen.named);
+        known.filter(|known| media_type::is_manifest(&known.media_type))
     }
 }
 
@@ -267,8 +281,10 @@ pub(crate) async fn compare(
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
     let unnamed = !form.is_any() && at.is_none() && many;
     let named = at.as_deref().filter(|_| matches!(naming, Naming::Tag(_)));
-    let remembered = before.tag.as_ref().filter(|known| known.digest == descriptor.digest);
-    let assumed = remembered.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
+    let parts = wanted.parts();
+    let remembered = before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest);
+    let assumed = remembered.filter(|seen| seen.parts == parts);
+    let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
@@ -278,7 +294,9 @@ pub(crate) async fn compare(
         }
         false => destination
             .place
-            .resolve(&destination.repository, at.as_deref(), before.known())
+            // A registry may say that a tag is what it was though its manifest is gone: at the source that
+            // would show when it is read, here nothing would be read.
+            .resolve(&destination.repository, at.as_deref(), None)
             .await
             .context(|| format!("resolve {to}"))?
             .map(|(there, held)| {
@@ -352,13 +370,16 @@ pub(crate) async fn compare(
                 planned.copy.reason = Reason::Signatures(missing);
                 return Ok(planned);
             }
+            // Another rule, or this one before it was changed, may have left a part of it behind.
+            let other = before.tag.as_ref().is_some_and(|seen| seen.parts != parts);
+            planned.look_inside(other).await?;
             if let (Some(memory), Some(tag)) = (planned.destination.0.memory(), named)
-                && before.tag.as_ref() != Some(&planned.copy.descriptor)
+                && planned.copy.action == Action::Unchanged
+                && before.tag.as_ref().is_none_or(|seen| seen.is_news(&planned.copy.descriptor, &parts))
             {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
-                memory.saw_tag(&at, tag, &planned.copy.descriptor);
+                memory.saw_tag(&at, tag, &planned.copy.descriptor, &parts);
             }
-            planned.look_inside().await?
         }
     }
     Ok(planned)
@@ -374,17 +395,26 @@ enum There {
 
 impl PlannedCopy {
     /// The tag is the same at both ends; what hangs on it may not be.
-    async fn look_inside(&mut self) -> Result<()> {
+    async fn look_inside(&mut self, other: bool) -> Result<()> {
         self.copy.action = Action::Unchanged;
         self.copy.reason = Reason::Same;
         let index = media_type::is_index(&self.copy.descriptor.media_type);
         // Where an index may be sparse, its digest does not tell that all of it is there.
         let sparse = self.destination.0.abilities().await?.sparse == Some(true);
-        let chosen = sparse || matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
+        let chosen = sparse || other || matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
         if !(index && chosen || self.referrers) {
             return Ok(());
         }
-        let children = self.children().await?;
+        let children = match self.children().await {
+            Ok(children) => children,
+            // The tag is there, and what it names is not.
+            Err(error) if error.kind == Kind::NotFound => {
+                self.copy.action = Action::Copy;
+                self.copy.reason = Reason::Incomplete(1);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         if index && chosen {
             let mut missing = 0;
             for child in &children {

@@ -38,7 +38,7 @@ pub(crate) fn needed(
     let Some(Holdings { manifests, plain, .. }) = holds else {
         if media_type::is_schema1(&descriptor.media_type) {
             // Registries take it no longer, and layouts never did.
-            form.format = asked.format.or(Some(Format::Docker));
+            form.format = asked.format.or(Some(Format::Oci));
         }
         return Ok(form);
     };
@@ -209,7 +209,7 @@ impl Job {
     /// Makes an image of today of one of schema 1. Its layers are read once more than others, to learn
     /// what its manifest does not tell.
     async fn modern(self: Arc<Self>, old: &Schema1, form: Form) -> Result<Manifest> {
-        let format = form.format.unwrap_or(Format::Docker);
+        let format = form.format.unwrap_or(Format::Oci);
         let layers = try_join_all(old.layers.iter().map(|digest| self.learnt(digest, format))).await?;
         let written =
             try_join_all(layers.iter().map(|(layer, diff_id)| self.layer(layer, diff_id, format, form)));

@@ -144,8 +144,9 @@ impl Planner {
         };
         let at = At::new(&destination.place, &destination.repository);
         let mut seen = destination.place.memory().map(|journal| journal.tags(&at)).unwrap_or_default();
-        // Where the journal knows some, most of them are there, and are asked for one by one anyway.
-        let known = if seen.is_empty() { self.known(&destination).await } else { Known::Unknown };
+        // Where the journal knows most, most of them are there, and are asked for one by one anyway.
+        let mostly = seen.len() * 2 >= tags.len();
+        let known = if mostly && !seen.is_empty() { Known::Unknown } else { self.known(&destination).await };
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
             let absent = match (&known, tag) {

@@ -10,11 +10,14 @@ use tokio::sync::oneshot;
 
 /// A line in front of a host.
 pub(crate) struct Queue {
+    /// How many may move at once; that changes.
+    places: Box<dyn Fn() -> usize + Send + Sync>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
-    free: usize,
+    moving: usize,
     waiting: Vec<Waiter>,
 }
 
@@ -40,8 +43,8 @@ pub(crate) struct Turn {
 
 impl Queue {
     /// A line of which so many move at once.
-    pub fn new(places: usize) -> Arc<Self> {
-        Arc::new(Queue { state: Mutex::new(State { free: places, waiting: Vec::new() }) })
+    pub fn new(places: impl Fn() -> usize + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Queue { places: Box::new(places), state: Mutex::default() })
     }
 
     /// Waits until a blob of so many bytes may move. `wanted` counts the others that wait for it.
@@ -55,12 +58,13 @@ impl Queue {
 
     fn admit(self: &Arc<Self>) {
         let mut gone = Vec::new();
+        let places = (self.places)();
         {
             let mut state = lock(&self.state);
-            while state.free > 0 {
+            while state.moving < places {
                 let heaviest = (0..state.waiting.len()).max_by_key(|at| state.waiting[*at].weight());
                 let Some(heaviest) = heaviest else { break };
-                state.free -= 1;
+                state.moving += 1;
                 let waiter = state.waiting.swap_remove(heaviest);
                 gone.extend(waiter.go.send(Turn { queue: self.clone() }).err());
             }
@@ -72,7 +76,7 @@ impl Queue {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        lock(&self.queue.state).free += 1;
+        lock(&self.queue.state).moving -= 1;
         self.queue.admit();
     }
 }
@@ -84,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_heaviest_goes_first_and_who_gives_up_makes_room() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(|| 1);
         let first = queue.turn(1, None).await;
         let mut small = Box::pin(queue.turn(10, None));
         let mut large = Box::pin(queue.turn(30, None));
@@ -103,6 +107,6 @@ mod tests {
         drop(turn);
         drop(large.as_mut().now_or_never().unwrap());
         drop(small.await);
-        assert_eq!(lock(&queue.state).free, 1);
+        assert_eq!(lock(&queue.state).moving, 0);
     }
 }

@@ -3,6 +3,7 @@
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     claims::{Claim, Claims, Sharing},
+    compare::parts,
     conclude::{Endings, Learnt},
     error::Context,
     graph::{read_manifest, referrers},
@@ -579,7 +580,8 @@ impl Job {
         .context(|| format!("publish the manifest {}", digest.short()))?;
         if let Some((journal, at)) = self.memory() {
             if let Naming::Tag(tag) = naming {
-                journal.saw_tag(&at, tag, &manifest.descriptor);
+                let parts = parts(&self.choice, self.referrers);
+                journal.saw_tag(&at, tag, &manifest.descriptor, &parts);
             }
             journal.holds(at, digest);
         }

@@ -279,6 +279,8 @@ impl Transfer<'_> {
         let source = self.source.place.clone();
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
+        // Patience that is asked for is waited for without a place anywhere.
+        http.patience().await;
         let _turn = http.line().turn(end - offset, self.destination.wanted.clone()).await;
         let permits = pair(source.http.as_ref(), Some(http)).await;
         let observer = self.observer;

@@ -64,7 +64,8 @@ pub async fn get(
     blocking(storage, move |storage| {
         let digest = find(storage, &name, &reference)?;
         let tag = format!("\"{digest}\"");
-        if known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag) {
+        let same = known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag);
+        if same && storage.blob(&digest).is_file() {
             let mut answer = answer::empty(StatusCode::NOT_MODIFIED);
             answer::set(&mut answer, "docker-content-digest", &digest.to_string());
             answer::set(&mut answer, "etag", &tag);

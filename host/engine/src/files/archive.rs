@@ -11,7 +11,7 @@ use crate::{
     DOCUMENT_LIMIT, Error, Result,
     decode::{Plain, sniff},
     lock,
-    tar::{BLOCK, END, Index, header, malformed, padding},
+    tar::{BLOCK, END, Index, Reader, header, link, malformed, padding},
 };
 use cap_std::{ambient_authority, fs::Dir};
 use dray_core::Compression;
@@ -84,13 +84,16 @@ impl Opened {
             index.shift(offset);
             return Ok(Opened { index, file, identity, compressed: false });
         }
-        let mut expanded = unnamed(scratch)?;
-        std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(|error| match error.kind() {
+        let damaged = |error: std::io::Error| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::InvalidInput => {
                 malformed(format!("it is damaged: {error}"))
             }
             _ => error,
-        })?;
+        };
+        // What does not begin as an archive is not expanded to find that out.
+        Reader::new(Plain::new(source())?).advance().map_err(damaged)?;
+        let mut expanded = unnamed(scratch)?;
+        std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(damaged)?;
         let size = expanded.metadata()?.len();
         let file = Arc::new(expanded);
         let index = Index::read(Positioned { file: file.clone(), offset: 0, end: size })?;
@@ -406,10 +409,18 @@ impl Archive {
                     && !staged.documents.contains_key(*name)
                     && staged.members.find(name).is_ok_and(|found| found.is_none())
             };
+            // A file of many names is copied once.
+            let mut copied: HashMap<u64, &str> = HashMap::new();
             for name in before.index.names().filter(gone) {
-                if let Some((offset, size)) = before.index.find(name)? {
-                    end = copy_member(&before.file, offset, size, &file, end, name)?;
+                let Some((offset, size)) = before.index.find(name)? else { continue };
+                let first = copied.get(&offset).filter(|_| size > 0);
+                if let Some(block) = first.map(|first| link(name, first)).transpose()?.flatten() {
+                    file.write_all_at(&block, end)?;
+                    end += BLOCK;
+                    continue;
                 }
+                copied.insert(offset, name);
+                end = copy_member(&before.file, offset, size, &file, end, name)?;
             }
         }
         for (name, document) in &staged.documents {

@@ -1,11 +1,11 @@
 //! A file that appears under its name when it is whole.
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, MetadataExt as _};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::{
     fs::File,
-    io::{Error, ErrorKind, Result, Write},
-    os::fd::AsRawFd,
+    io::{Error, ErrorKind, Result, Seek, Write},
+    os::{fd::AsRawFd, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -105,7 +105,7 @@ impl Fresh {
                 }
             };
             self.dir.rename(&temporary, &self.dir, &self.path)?;
-            self.temporary = None;
+            // Of two names of one file, rename(2) leaves both: then it is removed with this.
         }
         // The name must outlive a crash as the content does.
         self.dir.open(parent(&self.path))?.sync_all()
@@ -114,6 +114,13 @@ impl Fresh {
     /// As [`Fresh::keep`], at another path.
     pub fn keep_at(mut self, path: &Path) -> Result<()> {
         self.dir.create_dir_all(parent(path))?;
+        if self.dir.metadata(parent(path))?.dev() != self.file.metadata()?.dev() {
+            // A folder below is a file system of its own, to which no name can lead.
+            let mut copy = Fresh::create(self.dir.clone(), path)?;
+            self.file.rewind()?;
+            std::io::copy(&mut self.file, &mut copy.file)?;
+            return copy.keep();
+        }
         self.path = path.into();
         self.keep()
     }

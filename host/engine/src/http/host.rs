@@ -72,13 +72,17 @@ impl Known {
 
 impl Host {
     pub fn new(address: &str, registry: &str, settings: RegistrySettings, http: reqwest::Client) -> Self {
+        let writes = Window::new(settings.concurrency);
         Host {
             address: address.into(),
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
-            line: Queue::new(settings.concurrency),
+            line: Queue::new({
+                let writes = writes.clone();
+                move || writes.size()
+            }),
             reads: Window::new(settings.concurrency),
-            writes: Window::new(settings.concurrency),
+            writes,
             pace: settings.bandwidth.map(Pace::new),
             settings,
             http,
@@ -288,6 +292,11 @@ impl Host {
         if let Some(until) = until.filter(|until| *until > Instant::now()) {
             tokio::time::sleep_until(until.into()).await;
         }
+    }
+
+    /// Whether it asked for patience.
+    pub fn asks_for_patience(&self) -> bool {
+        lock(&self.patience).is_some_and(|until| until > Instant::now())
     }
 
     /// An error below HTTP, in the words of people.

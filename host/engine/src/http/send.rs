@@ -120,9 +120,15 @@ impl PlaceHttp {
     }
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
-        self.host.patience().await;
-        let pass = self.host.window(&request.method).small().await;
-        let permit = self.host.slots.clone().acquire_owned().await;
+        let (pass, permit) = loop {
+            self.host.patience().await;
+            let pass = self.host.window(&request.method).small().await;
+            let permit = self.host.slots.clone().acquire_owned().await;
+            // It may have asked for patience meanwhile; that is waited for without a place in the window.
+            if !self.host.asks_for_patience() {
+                break (pass, permit);
+            }
+        };
         let answering = async {
             let (response, url) = self.follow(request, &[], &|| body.clone().into()).await?;
             self.finish(request, response, &url).await
@@ -282,7 +288,8 @@ impl PlaceHttp {
         self.host.refused(error, &request.access).await
     }
 
-    pub(super) async fn patience(&self) {
+    /// Waits for as long as the host asked for.
+    pub(crate) async fn patience(&self) {
         self.host.patience().await;
     }
 }

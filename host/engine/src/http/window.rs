@@ -17,6 +17,8 @@ const FIRST: usize = 8;
 /// Where small requests usually take more than so many times as long as the fastest one, they wait for each
 /// other at the host.
 const QUEUED: u32 = 2;
+/// After so many answers, what the fastest one took has mostly given way to what they usually take.
+const AGING: u32 = 512;
 
 /// A window that opens and closes.
 pub(super) struct Window {
@@ -93,6 +95,11 @@ impl Window {
         tracing::debug!(size, "fewer requests at once: the host asks for patience");
     }
 
+    /// How many it lets through at once.
+    pub fn size(&self) -> usize {
+        lock(&self.state).size
+    }
+
     /// The host lets so many more requests pass: there are never more under way.
     pub fn at_most(&self, remaining: u64) {
         let mut state = lock(&self.state);
@@ -108,12 +115,16 @@ impl Window {
         if let Some(took) = took {
             state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
             state.fastest = state.fastest.min(took);
+            // The way to a host may become longer: the record does not stand for ever.
+            let longer = state.usual.saturating_sub(state.fastest);
+            state.fastest += longer / AGING;
         }
         if state.debt > 0 {
             state.debt -= 1;
             return true;
         }
-        let queued = took.is_some() && state.usual > state.fastest * QUEUED;
+        // So few do not wait for each other.
+        let queued = took.is_some() && state.size >= FIRST && state.usual > state.fastest * QUEUED;
         if state.size < state.ceiling && !queued {
             if state.cut.is_none() {
                 // Nothing was found out yet: it doubles with every round.
@@ -152,10 +163,6 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
-    fn size(window: &Window) -> usize {
-        lock(&window.state).size
-    }
-
     #[tokio::test]
     async fn it_halves_once_a_round_and_grows_by_one() {
         let window = Window::new(8);
@@ -166,56 +173,62 @@ mod tests {
         for pass in &under_way {
             window.cut(pass.begun());
         }
-        assert_eq!(size(&window), 4);
+        assert_eq!(window.size(), 4);
         // Four of those under way give nothing back.
         under_way.truncate(4);
         assert_eq!(window.permits.available_permits(), 0);
         under_way.clear();
-        assert_eq!((size(&window), window.permits.available_permits()), (4, 4));
+        assert_eq!((window.size(), window.permits.available_permits()), (4, 4));
         for _ in 0..4 * ROUNDS {
             drop(window.pass().await);
         }
-        assert_eq!((size(&window), window.permits.available_permits()), (5, 5));
+        assert_eq!((window.size(), window.permits.available_permits()), (5, 5));
         for _ in 0..1000 {
             drop(window.pass().await);
         }
-        assert_eq!((size(&window), window.permits.available_permits()), (8, 8));
+        assert_eq!((window.size(), window.permits.available_permits()), (8, 8));
     }
 
     #[tokio::test]
     async fn it_opens_as_long_as_that_pays() {
         let window = Window::new(32);
-        assert_eq!(size(&window), FIRST);
+        assert_eq!(window.size(), FIRST);
         let took = |milliseconds| window.answered(Some(Duration::from_millis(milliseconds)));
         for _ in 0..4 {
             took(10);
         }
-        assert_eq!(size(&window), FIRST + 4);
+        assert_eq!(window.size(), FIRST + 4);
         // Those that wait at the host do not make it ask for more, nor does a fast one among them.
         took(100);
-        let before = size(&window);
+        let before = window.size();
         for _ in 0..20 {
             took(50);
             took(10);
         }
-        assert_eq!(size(&window), before);
+        assert_eq!(window.size(), before);
         for _ in 0..100 {
             took(15);
         }
-        assert_eq!((size(&window), window.permits.available_permits()), (32, 32));
+        assert_eq!((window.size(), window.permits.available_permits()), (32, 32));
     }
 
     #[tokio::test]
     async fn what_may_still_be_asked_bounds_it() {
         let window = Window::new(8);
         window.at_most(100);
-        assert_eq!(size(&window), 8);
+        assert_eq!(window.size(), 8);
         let under_way = [window.pass().await, window.pass().await];
         window.at_most(3);
-        assert_eq!((size(&window), window.permits.available_permits()), (3, 1));
+        assert_eq!((window.size(), window.permits.available_permits()), (3, 1));
         drop(under_way);
         window.at_most(0);
-        assert_eq!((size(&window), window.permits.available_permits()), (1, 1));
+        assert_eq!((window.size(), window.permits.available_permits()), (1, 1));
+        // It opens again when there is a new allowance, however slow the host has become.
+        window.answered(Some(Duration::from_millis(1)));
+        for _ in 0..100 {
+            window.answered(Some(Duration::from_millis(50)));
+        }
+        assert_eq!(window.size(), 8);
     }
 
     #[tokio::test]
@@ -223,6 +236,6 @@ mod tests {
         let window = Window::new(1);
         window.cut(Instant::now());
         drop(window.pass().await);
-        assert_eq!((size(&window), window.permits.available_permits()), (1, 1));
+        assert_eq!((window.size(), window.permits.available_permits()), (1, 1));
     }
 }

@@ -49,7 +49,8 @@ const MIGRATIONS: [&str; VERSION as usize] = [
        command text not null, policy text, summary text, report text
      );",
     "alter table tag add column media_type text not null default '';
-     alter table tag add column size integer not null default 0;",
+     alter table tag add column size integer not null default 0;
+     alter table tag add column parts text not null default '';",
 ];
 
 /// Facts that a later run can use.
@@ -146,12 +147,34 @@ fn failed(error: rusqlite::Error) -> Error {
     Error::invalid(format!("use the journal: {error}"))
 }
 
-/// A row of digest, media type and size. What is no digest is no knowledge.
-fn named(row: &Row<'_>) -> rusqlite::Result<Option<Descriptor>> {
-    let (digest, media_type, size) =
-        (row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?);
-    let named = |digest, size| Descriptor::new(media_type, digest, size);
-    Ok(digest.parse().ok().zip(size.try_into().ok()).map(|(digest, size)| named(digest, size)))
+/// What a tag named when it was last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    /// Of a journal of an earlier dray, it has no media type.
+    pub named: Descriptor,
+    /// Which parts of it were there.
+    pub parts: String,
+    /// Seconds since 1970.
+    at: i64,
+}
+
+/// Seconds after which what is seen again is written again, so that it does not look forgotten.
+const DAY: i64 = 86_400;
+
+impl Seen {
+    /// Whether there is anything to write when this is seen now.
+    pub fn is_news(&self, named: &Descriptor, parts: &str) -> bool {
+        let known = (&self.named.digest, &self.named.media_type, self.named.size, &*self.parts);
+        known != (&named.digest, &named.media_type, named.size, parts) || self.at + DAY < now()
+    }
+}
+
+/// A row of digest, media type, size, parts and time. What is no digest is no knowledge.
+fn seen(row: &Row<'_>) -> rusqlite::Result<Option<Seen>> {
+    let (digest, size) = (row.get::<_, String>(0)?.parse(), u64::try_from(row.get::<_, i64>(2)?));
+    let (Ok(digest), Ok(size)) = (digest, size) else { return Ok(None) };
+    let named = Descriptor::new(row.get::<_, String>(1)?, digest, size);
+    Ok(Some(Seen { named, parts: row.get(3)?, at: row.get(4)? }))
 }
 
 fn now() -> i64 {
@@ -251,36 +274,36 @@ impl Journal {
     }
 
     /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
-    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Descriptor> {
+    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Seen> {
         let found = self.one(
-            "select digest, media_type, size from tag where name = ?3 and repository =
+            "select digest, media_type, size, parts, at from tag where name = ?3 and repository =
                (select id from repository where place = ?1 and name = ?2)",
             params![at.place, at.repository, tag],
-            named,
+            seen,
         );
         found.flatten()
     }
 
     /// What the tags of a repository named when they were last seen; empty: none was.
-    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Descriptor> {
+    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Seen> {
         let connection = lock(&self.reader);
         let read = || {
             let mut ask = connection.prepare_cached(
-                "select digest, media_type, size, name from tag where repository =
+                "select digest, media_type, size, parts, at, name from tag where repository =
                    (select id from repository where place = ?1 and name = ?2)",
             )?;
             let rows =
-                ask.query_map(params![at.place, at.repository], |row| Ok((row.get(3)?, named(row)?)))?;
+                ask.query_map(params![at.place, at.repository], |row| Ok((row.get(5)?, seen(row)?)))?;
             rows.collect::<rusqlite::Result<Vec<_>>>()
         };
         let rows = self.told(read()).unwrap_or_default();
-        rows.into_iter().filter_map(|(name, named)| Some((name, named?))).collect()
+        rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
     }
 
     /// A tag was seen there, or written.
-    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor) {
+    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor, parts: &str) {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        self.writer.send(Change::Tag(at.clone(), tag.into(), named));
+        self.writer.send(Change::Tag(at.clone(), tag.into(), Seen { named, parts: parts.into(), at: now() }));
     }
 
     /// Where a place holds content: in this repository, or else in another one.

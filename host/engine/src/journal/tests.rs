@@ -18,8 +18,8 @@ fn what_was_learnt_outlives_the_process() {
         (None, None, 0)
     );
     journal.convert(of.clone(), "digest".into());
-    journal.saw_tag(&at("a"), "1", &first);
-    journal.saw_tag(&at("a"), "1", &second);
+    journal.saw_tag(&at("a"), "1", &first, "");
+    journal.saw_tag(&at("a"), "1", &second, "parts");
     journal.holds(at("a"), &one);
     journal.holds(at("b"), &one);
     journal.uploading(at("a"), &two, Some(vec![1, 2]));
@@ -27,7 +27,10 @@ fn what_was_learnt_outlives_the_process() {
 
     let journal = Journal::open(&path).unwrap();
     assert_eq!(journal.converted(&of).as_deref(), Some("digest"));
-    assert_eq!(journal.tag(&at("a"), "1"), Some(second));
+    let seen = journal.tag(&at("a"), "1").unwrap();
+    assert_eq!((&seen.named, &*seen.parts), (&second, "parts"));
+    assert!(!seen.is_news(&second, "parts") && seen.is_news(&second, "") && seen.is_news(&first, "parts"));
+    assert!(Seen { at: seen.at - DAY - 1, ..seen }.is_news(&second, "parts"));
     assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
     // Nearest first: this repository, and then any other.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
@@ -73,7 +76,7 @@ fn two_drays_share_a_journal() {
                 let journal = Journal::open(path).unwrap();
                 let named = Descriptor::new("m", Digest::of(b"1"), 1);
                 for number in 0..500 {
-                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named);
+                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named, "");
                 }
             });
         }

@@ -1,7 +1,6 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, now};
-use dray_core::Descriptor;
+use super::{At, Conversion, Seen, now};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use std::{
     collections::HashMap,
@@ -18,7 +17,7 @@ const MANY: usize = 1000;
 /// Something that is to be remembered.
 pub(super) enum Change {
     Conversion(Conversion, String),
-    Tag(At, String, Descriptor),
+    Tag(At, String, Seen),
     Blob(At, String),
     /// None: it has ended.
     Upload(At, String, Option<Vec<u8>>),
@@ -104,12 +103,12 @@ fn write(
                     .prepare_cached("insert or replace into conversion (source, form, place, result, at) values (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![of.source, of.form, of.place, result, now()])?;
             }
-            Change::Tag(at, tag, named) => {
+            Change::Tag(at, tag, Seen { named, parts, at: seen }) => {
                 let repository = number(&transaction, repositories, at)?;
                 transaction
                     .prepare_cached(
-                        "insert or replace into tag (repository, name, digest, media_type, size, at)
-                         values (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "insert or replace into tag (repository, name, digest, media_type, size, parts, at)
+                         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     )?
                     .execute(params![
                         repository,
@@ -117,7 +116,8 @@ fn write(
                         named.digest.to_string(),
                         named.media_type,
                         i64::try_from(named.size).unwrap_or_default(),
-                        now()
+                        parts,
+                        seen
                     ])?;
             }
             Change::Blob(at, digest) => {

@@ -17,6 +17,18 @@ pub(crate) fn padding(size: u64) -> u64 {
 /// # Errors
 /// Where the name is too long.
 pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
+    entry(name, size, b'0', "")
+}
+
+/// The header of a further name of a file; none: the file's own name is too long for that.
+///
+/// # Errors
+/// Where the name is too long.
+pub(crate) fn link(name: &str, target: &str) -> Result<Option<[u8; BLOCK as usize]>> {
+    if target.len() <= 100 { entry(name, 0, b'1', target).map(Some) } else { Ok(None) }
+}
+
+fn entry(name: &str, size: u64, kind: u8, target: &str) -> Result<[u8; BLOCK as usize]> {
     let mut block = [0; BLOCK as usize];
     let (prefix, rest) = split(name).ok_or_else(|| malformed(format!("the name {name} is too long")))?;
     block[..rest.len()].copy_from_slice(rest.as_bytes());
@@ -32,7 +44,8 @@ pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
     }
     block[136..148].copy_from_slice(b"00000000000\0");
     block[148..156].copy_from_slice(b"        ");
-    block[156] = b'0';
+    block[156] = kind;
+    block[157..157 + target.len()].copy_from_slice(target.as_bytes());
     block[257..265].copy_from_slice(b"ustar\x0000");
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());

@@ -10,7 +10,7 @@ pub use dray_plugin::{serde, serde_json};
 
 use dray::plugin::{
     files,
-    types::{FileRange, Manifest},
+    types::{Descriptor, FileRange, Manifest},
 };
 use exports::dray::plugin::{
     references::{Parsed, Root},
@@ -75,22 +75,32 @@ pub fn digest(digest: &str) -> Result<(&str, &str), Error> {
 /// What a manifest names: manifests, and blobs.
 #[derive(Debug, Default, PartialEq)]
 pub struct Named {
-    pub manifests: Vec<String>,
+    pub manifests: Vec<Descriptor>,
     pub blobs: Vec<String>,
 }
 
-/// The digests that a manifest names. What is no manifest names nothing.
-pub fn named(body: &[u8]) -> Named {
-    let manifest: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let digests = |key: &str| {
-        let listed = match manifest.get(key) {
-            Some(serde_json::Value::Array(listed)) => listed.iter().collect(),
-            one => one.into_iter().collect::<Vec<_>>(),
+/// What a manifest names; none: it is no image and no index, so that is not known.
+pub fn named(body: &[u8]) -> Option<Named> {
+    let manifest: serde_json::Value = serde_json::from_slice(body).ok()?;
+    let digest = |entry: &serde_json::Value| entry.get("digest")?.as_str().map(str::to_owned);
+    if let Some(children) = manifest.get("manifests").and_then(|children| children.as_array()) {
+        let child = |entry: &serde_json::Value| {
+            Some(Descriptor {
+                media_type: entry.get("mediaType")?.as_str()?.into(),
+                digest: digest(entry)?,
+                size: entry.get("size")?.as_u64()?,
+                artifact_type: None,
+                annotations: Vec::new(),
+            })
         };
-        let digest = |entry: &serde_json::Value| entry.get("digest")?.as_str().map(str::to_owned);
-        listed.into_iter().filter_map(digest).collect::<Vec<_>>()
-    };
-    Named { manifests: digests("manifests"), blobs: [digests("config"), digests("layers")].concat() }
+        return Some(Named {
+            manifests: children.iter().map(child).collect::<Option<_>>()?,
+            blobs: Vec::new(),
+        });
+    }
+    let layers = manifest.get("layers")?.as_array()?;
+    let blobs = layers.iter().chain(manifest.get("config")).map(digest).collect::<Option<_>>()?;
+    Some(Named { manifests: Vec::new(), blobs })
 }
 
 /// The digest of some bytes.

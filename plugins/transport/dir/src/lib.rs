@@ -13,8 +13,9 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
-    info, read, store_file, whole,
+    info, named, read, store_file, whole,
 };
+use std::collections::BTreeSet;
 
 const VERSION: &str = "version";
 const MARK: &str = "Directory Transport Version: ";
@@ -219,44 +220,73 @@ impl sink::Guest for Dir {
             files::remove(&stale)?;
             kept.clear();
         }
-        if (same || files::replace(&path, current.as_deref(), &manifest.body)?)
-            && sign(reference, kept, manifest.signatures)?
-        {
-            return Ok(());
+        if !same && !files::replace(&path, current.as_deref(), &manifest.body)? {
+            return Err(crowded(&location));
         }
-        Err(Error::Transient(format!("{location} is written by somebody else at the same time")))
+        if !sign(reference, kept, manifest.signatures)? {
+            return Err(crowded(&location));
+        }
+        match (reference, &current) {
+            (None, Some(before)) if !same => replaced(&location, before, &manifest.body),
+            (None, _) => complete(&location, &manifest.body),
+            _ => Ok(()),
+        }
     }
 
-    /// Blobs of an image that was there before are taken away.
     fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
-        let Some(top) = read(&manifest_file(None))? else { return Ok(()) };
-        let mut named = Vec::new();
-        let mut open = vec![top];
-        while let Some(body) = open.pop() {
-            let Named { manifests, blobs } = dray_plugin_transport::named(&body);
-            named.extend(blobs.iter().map(|digest| blob_file(digest)));
-            for digest in manifests {
-                open.extend(read(&manifest_file(Some(&digest)))?);
-                named.push(blob_file(&digest));
+        Ok(())
+    }
+}
+
+/// The files of an image, from its top manifest on; none: it is not known what it names.
+fn files_of(top: &[u8]) -> Result<Option<BTreeSet<String>>, Error> {
+    let mut all = BTreeSet::new();
+    let mut open = vec![top.to_vec()];
+    while let Some(body) = open.pop() {
+        let Some(Named { manifests, blobs }) = named(&body) else { return Ok(None) };
+        all.extend(blobs.iter().map(|digest| blob_file(digest)));
+        for child in manifests {
+            let reference = Some(child.digest.as_str());
+            if let Some(body) = read(&manifest_file(reference))? {
+                open.push(body);
+                all.insert(manifest_file(reference));
+                all.extend(
+                    (1..=signatures(reference)?.len()).map(|number| signature_file(reference, number)),
+                );
             }
         }
-        // Of a manifest, its signatures stay with it.
-        let stem = |name: &str| match name.split_once('.') {
-            Some((stem, rest)) if rest == "manifest.json" || rest.starts_with("signature-") => {
-                stem.to_owned()
-            }
-            _ => name.to_owned(),
-        };
-        let named = |name: &str| named.contains(&stem(name));
-        let ours = |name: &str| {
-            let stem = stem(name);
-            let hex = stem.strip_prefix("sha512-").unwrap_or(&stem);
-            matches!(hex.len(), 64 | 128) && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        let stale = files::entries("")?.into_iter().map(|entry| entry.name);
-        let stale: Vec<String> = stale.filter(|name| ours(name) && !named(name)).collect();
-        files::remove(&stale)
     }
+    Ok(Some(all))
+}
+
+/// Takes away the files of the image that was there before and that the new one does not have: only those,
+/// since another writer may have brought others.
+fn replaced(location: &str, before: &[u8], after: &[u8]) -> Result<(), Error> {
+    let (Some(old), Some(new)) = (files_of(before)?, files_of(after)?) else { return Ok(()) };
+    let ours = || Ok::<_, Error>(read(&manifest_file(None))?.as_deref() == Some(after));
+    // Who came in between tends its own image.
+    if ours()? {
+        files::remove(&old.difference(&new).cloned().collect::<Vec<_>>())?;
+        if !ours()? {
+            // Its image may have wanted what went just now: of the two, at least this one must say so.
+            return Err(crowded(location));
+        }
+    }
+    complete(location, after)
+}
+
+/// Whether another writer has taken away what an image needs.
+fn complete(location: &str, top: &[u8]) -> Result<(), Error> {
+    for file in files_of(top)?.into_iter().flatten() {
+        if files::stat(&file)?.is_none() {
+            return Err(crowded(location));
+        }
+    }
+    Ok(())
+}
+
+fn crowded(location: &str) -> Error {
+    Error::Transient(format!("{location} is written by somebody else at the same time"))
 }
 
 export!(Dir with_types_in dray_plugin_transport);

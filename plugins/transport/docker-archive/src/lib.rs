@@ -297,6 +297,12 @@ fn is_blob(name: &str) -> bool {
 /// blobs of the first image.
 fn archive_to_write(location: &str) -> Result<Option<Vec<u8>>, Error> {
     if let Some(bytes) = read(MANIFEST)? {
+        if files::stat("oci-layout")?.is_some() {
+            // Docker's own tools may read its images from the layout, which dray would leave as it was.
+            return Err(Error::Denied(format!(
+                "{location} holds an OCI layout beside its images, as Docker 25 saves them, and dray adds nothing to that: choose another file"
+            )));
+        }
         return Ok(Some(bytes));
     }
     if files::entries("")?.iter().all(|entry| is_blob(&entry.name)) {

@@ -17,7 +17,7 @@ use dray_plugin_transport::{
     },
     info, is_digest, last, named, read, split_tag, store_file, unsigned, whole,
 };
-use index::{Index, entry};
+use index::{DOCKER_LIST, DOCKER_MANIFEST, Index, OCI_INDEX, OCI_MANIFEST, entry};
 use std::collections::BTreeSet;
 
 const LAYOUT: &str = "oci-layout";
@@ -81,6 +81,38 @@ fn read_index(location: &str) -> Result<Option<(Index, Vec<u8>)>, Error> {
     }
 }
 
+/// What an entry of an index is, as far as this plugin knows what it names.
+#[derive(PartialEq)]
+enum Kind {
+    Manifest,
+    /// A layer or a config by itself (buildkit's caches name them so): it names nothing.
+    Blob,
+}
+
+impl Kind {
+    /// None: a manifest of a kind that is not known.
+    fn of(media_type: &str) -> Option<Kind> {
+        match media_type {
+            OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST => Some(Kind::Manifest),
+            other if other.contains("manifest") || other.contains("index") => None,
+            other if other.contains(".layer.") || other.contains(".diff.") || other.contains("config") => {
+                Some(Kind::Blob)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An archive that `docker save` wrote names its blobs in two ways, of which dray would tend one alone.
+fn of_docker(location: &str) -> Result<(), Error> {
+    match files::stat("manifest.json")? {
+        Some(_) => Err(Error::Denied(format!(
+            "{location} is an archive of docker save, to which dray adds nothing: choose another file"
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn no_layout(location: &str) -> Error {
     Error::NotFound(format!("{location} holds no OCI layout: there is no {INDEX}"))
 }
@@ -121,8 +153,11 @@ impl catalog::Guest for Oci {
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(Found::Absent) };
         Ok(match index.find(&location, &repository, reference.as_deref())? {
-            Some(descriptor) => Found::Named(descriptor),
-            None => Found::Absent,
+            // A tag whose manifest was lost names nothing, and can be written again.
+            Some(descriptor) if files::stat(&blob_file(&descriptor.digest)?)?.is_some() => {
+                Found::Named(descriptor)
+            }
+            _ => Found::Absent,
         })
     }
 }
@@ -170,6 +205,7 @@ impl source::Guest for Oci {
 
 /// Makes the folder a layout, unless it holds something else.
 fn claim(location: &str) -> Result<(), Error> {
+    of_docker(location)?;
     match read(LAYOUT)? {
         Some(layout) if layout.trim_ascii() == LAYOUT_CONTENT || index::is_layout(&layout) => Ok(()),
         Some(_) => Err(Error::Denied(format!("{location} holds a layout of a version that is not known"))),
@@ -251,15 +287,24 @@ impl sink::Guest for Oci {
             return Ok(());
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(()) };
-        let mut open: Vec<String> = index.roots()?.into_iter().map(|root| root.digest).collect();
+        let mut open = index.roots()?;
         let mut wanted = BTreeSet::new();
-        while let Some(digest) = open.pop() {
-            let path = blob_file(&digest)?;
-            if wanted.insert(path.clone()) {
-                let named = named(&read(&path)?.unwrap_or_default());
-                open.extend(named.manifests);
-                wanted.extend(named.blobs.iter().filter_map(|digest| blob_file(digest).ok()));
+        while let Some(entry) = open.pop() {
+            let path = blob_file(&entry.digest)?;
+            if !wanted.insert(path.clone()) {
+                continue;
             }
+            let Some(kind) = Kind::of(&entry.media_type) else {
+                // What it names is not known, so nothing is known to be of no use.
+                return Ok(());
+            };
+            // Of an index that was copied in part, children may be missing.
+            let Some(body) = (kind == Kind::Manifest).then(|| read(&path)).transpose()?.flatten() else {
+                continue;
+            };
+            let Some(named) = named(&body) else { return Ok(()) };
+            open.extend(named.manifests);
+            wanted.extend(named.blobs.iter().filter_map(|digest| blob_file(digest).ok()));
         }
         let mut unwanted = Vec::new();
         for algorithm in ["sha256", "sha512"] {
