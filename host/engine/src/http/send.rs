@@ -5,7 +5,7 @@ use super::{
     host::{Host, redacted},
     retry::{self, Backoff, IDLE},
     settings::Client,
-    window::Pass,
+    window::{Pass, Window},
 };
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
@@ -47,10 +47,12 @@ pub(crate) async fn pair(source: Option<&PlaceHttp>, destination: Option<&PlaceH
     let ends = [(source, "GET"), (destination, "PUT")].into_iter();
     let mut ends: Vec<_> = ends.filter_map(|(place, method)| Some((&place?.host, method))).collect();
     ends.sort_by(|(a, one), (b, other)| (&a.address, one).cmp(&(&b.address, other)));
-    let mut passes = Vec::new();
-    for (host, method) in &ends {
-        passes.push(host.window(method).pass().await);
-    }
+    let windows: Vec<_> = ends.iter().map(|(host, method)| host.window(method)).collect();
+    let passes = match &windows[..] {
+        [one, other] => Window::both(one, other).await.into(),
+        [one] => vec![one.pass().await],
+        _ => Vec::new(),
+    };
     let hosts: Vec<&Arc<Host>> = ends.into_iter().map(|(host, _)| host).collect();
     Permits { _passes: passes, _slots: slots(&hosts).await }
 }

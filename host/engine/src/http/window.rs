@@ -73,6 +73,29 @@ impl Window {
         Pass { window: self.clone(), begun: Instant::now(), permit, small: false }
     }
 
+    /// A place in it, if there is one now.
+    fn pass_now(self: &Arc<Self>) -> Option<Pass> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        Some(Pass { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
+    }
+
+    /// Waits for a place in both. Who waits for one holds none of the other, so a slow host does not keep
+    /// others from a fast one.
+    pub async fn both(one: &Arc<Self>, other: &Arc<Self>) -> [Pass; 2] {
+        loop {
+            let first = one.pass().await;
+            if let Some(second) = other.pass_now() {
+                return [first, second];
+            }
+            first.unused();
+            let second = other.pass().await;
+            if let Some(first) = one.pass_now() {
+                return [first, second];
+            }
+            second.unused();
+        }
+    }
+
     /// Waits for a place in it, for a request without a blob.
     pub async fn small(self: &Arc<Self>) -> Pass {
         let mut pass = self.pass().await;
@@ -143,6 +166,16 @@ impl Window {
 }
 
 impl Pass {
+    /// Gives it back without a request: nothing was learnt.
+    fn unused(mut self) {
+        let Some(permit) = self.permit.take() else { return };
+        let mut state = lock(&self.window.state);
+        if state.debt > 0 {
+            state.debt -= 1;
+            permit.forget();
+        }
+    }
+
     /// When it was given.
     pub fn begun(&self) -> Instant {
         self.begun
@@ -210,6 +243,21 @@ mod tests {
             took(15);
         }
         assert_eq!((window.size(), window.permits.available_permits()), (32, 32));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_one_holds_none_of_the_other() {
+        let (fast, slow) = (Window::new(1), Window::new(1));
+        let busy = slow.pass().await;
+        let waiting = tokio::spawn({
+            let (fast, slow) = (fast.clone(), slow.clone());
+            async move { Window::both(&fast, &slow).await }
+        });
+        tokio::task::yield_now().await;
+        drop(fast.pass().await);
+        drop(busy);
+        drop(waiting.await.unwrap());
+        assert_eq!((fast.permits.available_permits(), slow.permits.available_permits()), (1, 1));
     }
 
     #[tokio::test]

@@ -303,7 +303,8 @@ impl Journal {
     /// A tag was seen there, or written.
     pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor, parts: &str) {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        self.writer.send(Change::Tag(at.clone(), tag.into(), Seen { named, parts: parts.into(), at: now() }));
+        let seen = Seen { named, parts: parts.into(), at: now() };
+        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(seen)));
     }
 
     /// Where a place holds content: in this repository, or else in another one.

@@ -17,7 +17,7 @@ const MANY: usize = 1000;
 /// Something that is to be remembered.
 pub(super) enum Change {
     Conversion(Conversion, String),
-    Tag(At, String, Seen),
+    Tag(At, String, Box<Seen>),
     Blob(At, String),
     /// None: it has ended.
     Upload(At, String, Option<Vec<u8>>),
@@ -103,7 +103,8 @@ fn write(
                     .prepare_cached("insert or replace into conversion (source, form, place, result, at) values (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![of.source, of.form, of.place, result, now()])?;
             }
-            Change::Tag(at, tag, Seen { named, parts, at: seen }) => {
+            Change::Tag(at, tag, found) => {
+                let Seen { named, parts, at: seen } = &**found;
                 let repository = number(&transaction, repositories, at)?;
                 transaction
                     .prepare_cached(
