@@ -29,6 +29,8 @@ pub(super) struct Window {
 struct State {
     /// What the operator allows.
     ceiling: usize,
+    /// What the host allowed in its last answer.
+    allowed: usize,
     size: usize,
     /// Permits that are under way and must not come back.
     debt: usize,
@@ -56,6 +58,7 @@ impl Window {
         let size = ceiling.min(FIRST);
         let state = State {
             ceiling,
+            allowed: usize::MAX,
             size,
             debt: 0,
             answers: 0,
@@ -126,7 +129,8 @@ impl Window {
     /// The host lets so many more requests pass: there are never more under way.
     pub fn at_most(&self, remaining: u64) {
         let mut state = lock(&self.state);
-        let size = usize::try_from(remaining).unwrap_or(usize::MAX).clamp(1, state.size);
+        state.allowed = usize::try_from(remaining).unwrap_or(usize::MAX).max(1);
+        let size = state.size.min(state.allowed);
         state.debt += state.size - size;
         state.size = size;
         state.debt -= self.permits.forget_permits(state.debt);
@@ -148,7 +152,7 @@ impl Window {
         }
         // So few do not wait for each other.
         let queued = took.is_some() && state.size >= FIRST && state.usual > state.fastest * QUEUED;
-        if state.size < state.ceiling && !queued {
+        if state.size < state.ceiling.min(state.allowed) && !queued {
             if state.cut.is_none() {
                 // Nothing was found out yet: it doubles with every round.
                 state.size += 1;
@@ -273,6 +277,8 @@ mod tests {
         assert_eq!((window.size(), window.permits.available_permits()), (1, 1));
         // It opens again when there is a new allowance, however slow the host has become.
         window.answered(Some(Duration::from_millis(1)));
+        assert_eq!(window.size(), 1);
+        window.at_most(1000);
         for _ in 0..100 {
             window.answered(Some(Duration::from_millis(50)));
         }
