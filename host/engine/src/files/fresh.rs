@@ -1,11 +1,11 @@
 //! A file that appears under its name when it is whole.
 
-use cap_std::fs::{Dir, MetadataExt as _};
+use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::{
     fs::File,
     io::{Error, ErrorKind, Result, Seek, Write},
-    os::{fd::AsRawFd, unix::fs::MetadataExt as _},
+    os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,18 +14,21 @@ use std::{
 /// nothing is left of it when the process is killed; elsewhere it has a name of its own until then.
 pub(crate) struct Fresh {
     dir: Arc<Dir>,
-    path: PathBuf,
+    /// The folder in which it will be. Held open: another program may mount something over it (podman does),
+    /// and no name leads from one mount to another.
+    folder: Dir,
+    name: PathBuf,
     file: File,
-    /// The name that it has meanwhile.
-    temporary: Option<PathBuf>,
+    /// The name that it has meanwhile, and in which folder.
+    temporary: Option<(Dir, PathBuf)>,
 }
 
 fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-fn temporary(path: &Path) -> PathBuf {
-    parent(path).join(format!(".dray-{:016x}", fastrand::u64(..)))
+fn temporary() -> PathBuf {
+    format!(".dray-{:016x}", fastrand::u64(..)).into()
 }
 
 /// Where the kernel shows an opened file, so that a file without a name can get one (proc(5)).
@@ -33,45 +36,55 @@ fn shown(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-fn unnamed(dir: &Dir, folder: &Path) -> Option<File> {
-    let folder = dir.open_dir(folder).ok()?;
+fn unnamed(folder: &Dir) -> Option<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = File::from(rustix::fs::openat(&folder, ".", flags, Mode::from_raw_mode(0o666)).ok()?);
+    let file = File::from(rustix::fs::openat(folder, ".", flags, Mode::from_raw_mode(0o666)).ok()?);
     shown(&file).exists().then_some(file)
+}
+
+/// The folder of a path, made if need be, and the name in it.
+fn place(dir: &Dir, path: &Path) -> Result<(Dir, PathBuf)> {
+    let name = path.file_name().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
+    let folder = parent(path);
+    if folder != Path::new(".") {
+        dir.create_dir_all(folder)?;
+    }
+    Ok((dir.open_dir(folder)?, name.into()))
 }
 
 impl Fresh {
     /// A file that will be at `path` in a folder. Folders above it are made.
     pub fn create(dir: Arc<Dir>, path: &Path) -> Result<Self> {
-        let folder = parent(path);
-        if folder != Path::new(".") {
-            dir.create_dir_all(folder)?;
+        let (folder, name) = place(&dir, path)?;
+        match unnamed(&folder) {
+            Some(file) => Ok(Fresh { dir, folder, name, file, temporary: None }),
+            None => Fresh::named(dir, path),
         }
-        if let Some(file) = unnamed(&dir, folder) {
-            return Ok(Fresh { dir, path: path.into(), file, temporary: None });
-        }
-        Fresh::named(dir, path)
     }
 
     /// One that has a name of its own meanwhile.
     pub(super) fn named(dir: Arc<Dir>, path: &Path) -> Result<Self> {
-        let temporary = temporary(path);
+        let (folder, name) = place(&dir, path)?;
+        let temporary = temporary();
         let mut options = cap_std::fs::OpenOptions::new();
-        let file = dir.open_with(&temporary, options.read(true).write(true).create_new(true))?.into_std();
-        Ok(Fresh { dir, path: path.into(), file, temporary: Some(temporary) })
+        let options = options.read(true).write(true).create_new(true);
+        let file = folder.open_with(&temporary, options)?.into_std();
+        let temporary = Some((folder.try_clone()?, temporary));
+        Ok(Fresh { dir, folder, name, file, temporary })
     }
 
     /// A further name of a file that `from` holds.
-    pub fn link(dir: Arc<Dir>, path: &Path, from: &Dir, name: &str) -> Result<Self> {
-        let file = from.open(name)?.into_std();
+    pub fn link(dir: Arc<Dir>, path: &Path, from: &Dir, source: &str) -> Result<Self> {
+        let file = from.open(source)?.into_std();
         // A link of theirs may be a symbolic one, and then it is none of this content.
-        if !from.symlink_metadata(name)?.is_file() {
+        if !from.symlink_metadata(source)?.is_file() {
             return Err(ErrorKind::InvalidInput.into());
         }
-        dir.create_dir_all(parent(path))?;
-        let temporary = temporary(path);
-        from.hard_link(name, &dir, &temporary)?;
-        Ok(Fresh { dir, path: path.into(), file, temporary: Some(temporary) })
+        let (folder, name) = place(&dir, path)?;
+        let temporary = temporary();
+        from.hard_link(source, &folder, &temporary)?;
+        let temporary = Some((folder.try_clone()?, temporary));
+        Ok(Fresh { dir, folder, name, file, temporary })
     }
 
     /// The file itself.
@@ -87,47 +100,42 @@ impl Fresh {
     /// Makes it appear, synced to the disk.
     pub fn keep(mut self) -> Result<()> {
         self.file.sync_all()?;
-        let folder = self.dir.open_dir(parent(&self.path))?;
-        let name = self.path.file_name().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?.to_owned();
-        let named = match self.temporary {
-            Some(_) => false,
-            None => self.name(&folder, Path::new(&name))?,
-        };
-        if !named {
+        if self.temporary.is_none() {
+            if self.name(&self.name)? {
+                return sync(&self.folder);
+            }
             // Something has that name: it is replaced as one step.
-            let temporary = match &self.temporary {
-                Some(temporary) => temporary.clone(),
-                None => {
-                    let temporary = temporary(&self.path);
-                    self.name(&folder, Path::new(temporary.file_name().unwrap_or_default()))?;
-                    self.temporary = Some(temporary.clone());
-                    temporary
-                }
-            };
-            self.dir.rename(&temporary, &self.dir, &self.path)?;
-            // Of two names of one file, rename(2) leaves both: then it is removed with this.
+            let temporary = temporary();
+            self.name(&temporary)?;
+            self.temporary = Some((self.folder.try_clone()?, temporary));
         }
-        // The name must outlive a crash as the content does.
-        self.dir.open(parent(&self.path))?.sync_all()
+        if let Some((from, temporary)) = &self.temporary {
+            // Of two names of one file, rename(2) leaves both: then this one is removed with `self`.
+            from.rename(temporary, &self.folder, &self.name)?;
+        }
+        sync(&self.folder)
     }
 
     /// As [`Fresh::keep`], at another path.
     pub fn keep_at(mut self, path: &Path) -> Result<()> {
-        self.dir.create_dir_all(parent(path))?;
-        if self.dir.metadata(parent(path))?.dev() != self.file.metadata()?.dev() {
-            // A folder below is a file system of its own, to which no name can lead.
-            let mut copy = Fresh::create(self.dir.clone(), path)?;
-            self.file.rewind()?;
-            std::io::copy(&mut self.file, &mut copy.file)?;
-            return copy.keep();
+        let (folder, name) = place(&self.dir, path)?;
+        let mut copy = Fresh::create(self.dir.clone(), path)?;
+        let mut file = self.file.try_clone()?;
+        (self.folder, self.name) = (folder, name);
+        match self.keep() {
+            // A folder below may be a file system of its own, to which no name can lead.
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                file.rewind()?;
+                std::io::copy(&mut file, &mut copy.file)?;
+                copy.keep()
+            }
+            kept => kept,
         }
-        self.path = path.into();
-        self.keep()
     }
 
-    /// Gives it a name. False: that is taken.
-    fn name(&self, folder: &Dir, name: &Path) -> Result<bool> {
-        match rustix::fs::linkat(CWD, shown(&self.file), folder, name, AtFlags::SYMLINK_FOLLOW) {
+    /// Gives it a name in its folder. False: that is taken.
+    fn name(&self, name: &Path) -> Result<bool> {
+        match rustix::fs::linkat(CWD, shown(&self.file), &self.folder, name, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
             Err(rustix::io::Errno::EXIST) => Ok(false),
             Err(error) => Err(error.into()),
@@ -135,11 +143,16 @@ impl Fresh {
     }
 }
 
+/// The names in a folder must outlive a crash as the contents do.
+fn sync(folder: &Dir) -> Result<()> {
+    folder.open(".")?.sync_all()
+}
+
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // Nothing more can be done about a file that cannot be removed.
-            let _ = self.dir.remove_file(temporary);
+        if let Some((folder, temporary)) = &self.temporary {
+            // It is gone where it became the file, and nothing can be done about one that cannot be removed.
+            let _ = folder.remove_file(temporary);
         }
     }
 }
