@@ -305,11 +305,11 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         }
     }
     let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
-    let mut blobs = |key: &'static str, problems: &mut Vec<Problem>| {
+    let mut path = |key: &'static str, problems: &mut Vec<Problem>| {
         let text = entry.take(key).and_then(|value| string(value, problems));
         text.map(|text| At { value: PathBuf::from(text.value), span: text.span })
     };
-    let (from_blobs, to_blobs) = (blobs("from-blobs", problems), blobs("to-blobs", problems));
+    let (from_blobs, to_blobs) = (path("from-blobs", problems), path("to-blobs", problems));
     let sources = from.iter_mut().map(|source| (source, &from_blobs));
     for (reference, blobs) in sources.chain(to.iter_mut().map(|to| (to, &to_blobs))) {
         let Some(blobs) = blobs else { continue };

@@ -89,6 +89,7 @@ fn mistakes_are_underlined_with_a_remedy() {
     };
     for (text, underlined, message, help) in [
         (rule("tgas = []"), "tgas", "a rule has no key `tgas`", "did you mean `tags`?"),
+        (rule("to-blobs = \"b\""), "\"b\"", "cannot lie in another folder", "`oci:`"),
         (rule("tags = 3"), "3", "expected a list, found integer", ""),
         (rule("tags = []"), "[]", "`tags` is empty", "leave it out"),
         (rule("tags = [{ pattern = \"x\" }]"), "{ pattern = \"x\" }", "a filter needs the key `filter`", ""),
