@@ -13,7 +13,7 @@ use dray_plugin_transport::{
         sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
         source::{self, ReferrersPage},
     },
-    info, named, read, store_file, whole,
+    info, is_digest, named, read, store_file, whole,
 };
 use std::collections::BTreeSet;
 
@@ -244,6 +244,10 @@ fn files_of(top: &[u8]) -> Result<Option<BTreeSet<String>>, Error> {
     let mut open = vec![top.to_vec()];
     while let Some(body) = open.pop() {
         let Some(Named { manifests, blobs }) = named(&body) else { return Ok(None) };
+        // What is no digest would name another file of the folder.
+        if !blobs.iter().chain(manifests.iter().map(|child| &child.digest)).all(|digest| is_digest(digest)) {
+            return Ok(None);
+        }
         all.extend(blobs.iter().map(|digest| blob_file(digest)));
         for child in manifests {
             let reference = Some(child.digest.as_str());
