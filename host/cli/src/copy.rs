@@ -50,8 +50,8 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
 
 /// One file's credentials must not go to two registries.
 async fn one_registry(setup: &Setup, options: &CopyOptions) -> Result<(), Failure> {
-    let (_, source) = setup.places.parse(&options.source, false).await?;
-    let (_, destination) = setup.places.parse(&options.destination, false).await?;
+    let source = setup.places.parse(&options.source, false).await?;
+    let destination = setup.places.parse(&options.destination, false).await?;
     match (source.host, destination.host) {
         (Some(source), Some(destination)) if source != destination => Err(Failure::usage(format!(
             "use --creds-file: it would go to both {source} and {destination}; use --authfile, which tells registries apart"

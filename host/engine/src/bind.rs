@@ -129,7 +129,7 @@ async fn bind_source(
         let sign = if literal.value.contains(':') { '@' } else { ':' };
         let named = written.value.with(format!("{}{sign}{}", written.value.rest, literal.value));
         match places.parse(&named, true).await {
-            Ok((_, parsed)) if parsed.reference.as_ref() == Some(&literal.value) => {}
+            Ok(parsed) if parsed.reference.as_ref() == Some(&literal.value) => {}
             Ok(_) => {
                 let text = format!(
                     "{}: knows no tags, so `{}` stands for nothing",

@@ -124,6 +124,11 @@ impl BlobReader {
         Some((self.place.files.clone()?, path.clone()))
     }
 
+    /// Ends the answer that it reads; what follows is asked for by Range.
+    pub fn let_go(&mut self) {
+        self.current.take_if(|stream| matches!(stream, Stream::Http(_)));
+    }
+
     /// Bytes that have passed.
     pub fn position(&self) -> u64 {
         self.position

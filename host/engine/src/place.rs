@@ -4,6 +4,7 @@ use crate::{
     Error, Journal, Kind, LazyJournal, Result,
     files::Root,
     http::{Client, Download, PlaceHttp, feed, pair, upload},
+    lock,
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
@@ -237,6 +238,8 @@ pub struct Places {
     /// What relative paths in references are relative to.
     base: PathBuf,
     local: Arc<Local>,
+    /// By scheme: those that read references, and open nothing.
+    parsers: Mutex<HashMap<String, Arc<dyn Transport>>>,
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
@@ -268,6 +271,7 @@ impl Places {
             client,
             base: base.into(),
             local: Arc::new(local),
+            parsers: Mutex::default(),
             open: Mutex::default(),
         })
     }
@@ -281,13 +285,20 @@ impl Places {
     ///
     /// # Errors
     /// Where no transport has its scheme, or the transport cannot read it.
-    pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<(Arc<dyn Transport>, Parsed)> {
-        let transport = self.plugins.transport(&reference.scheme).await?;
-        let parsed = transport.parse(&reference.rest, pattern, &self.client.names()).await?;
-        if !transport.trusted() {
-            self.check(transport.as_ref(), &parsed, reference)?;
+    pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<Parsed> {
+        let known = lock(&self.parsers).get(&reference.scheme).cloned();
+        let parser = match known {
+            Some(parser) => parser,
+            None => {
+                let parser = self.plugins.transport(&reference.scheme).await?;
+                lock(&self.parsers).entry(reference.scheme.clone()).or_insert(parser).clone()
+            }
+        };
+        let parsed = parser.parse(&reference.rest, pattern, &self.client.names()).await?;
+        if !parser.trusted() {
+            self.check(parser.as_ref(), &parsed, reference)?;
         }
-        Ok((transport, parsed))
+        Ok(parsed)
     }
 
     /// A stranger's transport gets the folder and the host that its user wrote, and no others.
@@ -325,8 +336,8 @@ impl Places {
 
     /// Reads a reference and opens its place.
     pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<Spot> {
-        let (transport, parsed) = self.parse(reference, pattern).await?;
-        let place = self.open(transport, reference, &parsed)?;
+        let parsed = self.parse(reference, pattern).await?;
+        let place = self.open(reference, &parsed).await?;
         Ok(Spot {
             place,
             repository: parsed.repository,
@@ -335,14 +346,14 @@ impl Places {
         })
     }
 
-    fn open(
-        &self,
-        transport: Arc<dyn Transport>,
-        reference: &Reference,
-        parsed: &Parsed,
-    ) -> Result<Arc<Place>> {
+    async fn open(&self, reference: &Reference, parsed: &Parsed) -> Result<Arc<Place>> {
         let scheme = &reference.scheme;
+        let location = parsed.location.clone();
         let blobs = reference.blobs.as_ref().map(|blobs| self.base.join(blobs));
+        let key = format!("{scheme}:{location}\n{:?}\n{:?}\n{blobs:?}", parsed.root, parsed.host);
+        if let Some(place) = lock(&self.open).get(&key) {
+            return Ok(place.clone());
+        }
         let root = match &parsed.root {
             Some(Files::Folder(path)) if scheme == "oci" && blobs.is_some() => {
                 Some(Root::layout(self.base.join(path), blobs.as_deref()))
@@ -362,12 +373,8 @@ impl Places {
                 Some(Root::folder(path))
             }
         };
-        let location = parsed.location.clone();
-        let mut open = self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let key = format!("{scheme}:{location}\n{:?}\n{:?}\n{blobs:?}", parsed.root, parsed.host);
-        if let Some(place) = open.get(&key) {
-            return Ok(place.clone());
-        }
+        // One of its own, so that a stranger's plugin cannot carry what it saw at one place to another.
+        let transport = self.plugins.transport(scheme).await?;
         // Settings and credentials go by a name that a stranger's transport cannot choose.
         let registry = |host: &str| if transport.trusted() { location.clone() } else { host.to_owned() };
         let http = parsed
@@ -386,7 +393,6 @@ impl Places {
             downloading: tokio::sync::Mutex::default(),
             sparse_seen: false.into(),
         });
-        open.insert(key, place.clone());
-        Ok(place)
+        Ok(lock(&self.open).entry(key).or_insert(place).clone())
     }
 }

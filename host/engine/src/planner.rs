@@ -16,17 +16,22 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinSet,
+};
 
 /// Repositories that are planned at once.
 const REPOSITORIES: usize = 32;
-/// Tags of a repository that are compared at once.
-const TAGS: usize = 16;
+/// Tags that are compared at once: enough for two registries to be asked as much as they allow.
+const TAGS: usize = 64;
 
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
     out: mpsc::Sender<Planned>,
+    /// Tags that are compared at once.
+    comparing: Semaphore,
 }
 
 /// Nobody wants the rest of the plan.
@@ -51,7 +56,7 @@ struct Candidate {
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
-    let planner = Arc::new(Planner { rules, places, out });
+    let planner = Arc::new(Planner { rules, places, out, comparing: Semaphore::new(TAGS) });
     let mut all = Vec::new();
     for (index, rule) in planner.rules.iter().enumerate() {
         for source in &rule.from {
@@ -67,7 +72,7 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
         }
     }
     let groups = stream::iter(group(all, &planner.rules));
-    groups.for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
+    groups.for_each_concurrent(REPOSITORIES, |group| planner.clone().group(group)).await;
 }
 
 /// Repositories that are written from more than one source are planned together, so that two
@@ -113,13 +118,13 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(&self, group: Vec<Pair>) {
+    async fn group(self: Arc<Self>, group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
         let _ = match &group[..] {
             [Pair { rule, source, to: Target::Repository(destination) }]
                 if self.keeps_tags(destination).await =>
             {
-                self.alone(*rule, source.clone(), destination.clone()).await
+                self.clone().alone(*rule, source.clone(), destination.clone()).await
             }
             _ => self.together(group).await,
         };
@@ -132,7 +137,7 @@ impl Planner {
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
-    async fn alone(&self, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
+    async fn alone(self: Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
@@ -164,11 +169,27 @@ impl Planner {
             }
         });
         let mut planned =
-            stream::iter(candidates).map(|candidate| self.candidate(candidate, None)).buffered(TAGS);
+            stream::iter(candidates).map(|candidate| self.clone().compared(candidate)).buffered(TAGS);
         while let Some(planned) = planned.next().await {
             self.send(planned).await?;
         }
         Ok(())
+    }
+
+    /// In a task of its own, which goes on while the plan waits to be carried out: a request that
+    /// nobody drives would keep the place at its registry for which that waits.
+    async fn compared(self: Arc<Self>, candidate: Candidate) -> Planned {
+        // What is dropped with it is ended with it.
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            let _place = self.comparing.acquire().await;
+            self.candidate(candidate, None).await
+        });
+        match task.join_next().await {
+            Some(Ok(planned)) => planned,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => unreachable!("a task was spawned"),
+        }
     }
 
     /// Repositories that are written from several sources: all is resolved before any goes out.

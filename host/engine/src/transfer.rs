@@ -14,6 +14,7 @@ use crate::{
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
+use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
@@ -280,18 +281,29 @@ impl Transfer<'_> {
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
         // Patience that is asked for is waited for without a place anywhere.
-        http.patience().await;
-        let _turn = http.line().turn(end - offset, self.destination.wanted.clone()).await;
-        let permits = pair(source.http.as_ref(), Some(http)).await;
+        for http in source.http.iter().chain([http]) {
+            http.patience().await;
+        }
+        let wanted = self.destination.wanted.clone();
+        let mut going = std::pin::pin!(async {
+            let turn = http.line().turn(end - offset, wanted).await;
+            (turn, pair(source.http.as_ref(), Some(http)).await)
+        });
+        let permits = match going.as_mut().now_or_never() {
+            Some(permits) => permits,
+            None => {
+                // Between two pieces of a blob; others may read meanwhile.
+                reader.let_go();
+                going.await
+            }
+        };
         let observer = self.observer;
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, async |sender| {
             // Reading at the end verifies, so an empty blob is verified too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
-                for pace in
-                    [source.http.as_ref(), Some(http)].into_iter().flatten().filter_map(|http| http.pace())
-                {
+                for pace in source.http.iter().chain([http]).filter_map(|http| http.pace()) {
                     pace.pass(chunk.len()).await;
                 }
                 let bytes = chunk.len() as u64;

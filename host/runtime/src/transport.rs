@@ -32,7 +32,7 @@ pub(crate) struct WasmTransport {
 }
 
 /// Instances that are kept.
-const IDLE: usize = 64;
+const IDLE: usize = 256;
 
 /// `asking!(self, indices, scope, function, arguments…)`
 macro_rules! asking {

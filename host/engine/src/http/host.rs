@@ -1,12 +1,12 @@
 //! One host and what was learnt of it: its protocol, its challenge, its tokens.
 
 use super::{
+    action::{Action, Windows},
     allowance::Allowance,
     auth::{self, Challenge, Token},
     guard,
     retry::{self, IDLE},
     settings::{Daemon, Plain, RegistrySettings},
-    window::Window,
 };
 use crate::{
     Error, Kind, Result, lock,
@@ -37,9 +37,8 @@ pub(super) struct Host {
     pub slots: Arc<Semaphore>,
     /// Blobs that are to be sent there.
     pub line: Arc<Queue>,
-    /// Registries limit what reads and what writes apart.
-    reads: Arc<Window>,
-    writes: Arc<Window>,
+    /// Registries limit each action apart.
+    pub windows: Windows,
     pub pace: Option<Pace>,
     scheme: OnceCell<&'static str>,
     challenge: Mutex<Option<Challenge>>,
@@ -72,17 +71,16 @@ impl Known {
 
 impl Host {
     pub fn new(address: &str, registry: &str, settings: RegistrySettings, http: reqwest::Client) -> Self {
-        let writes = Window::new(settings.concurrency);
+        let windows = Windows::new(settings.concurrency);
         Host {
             address: address.into(),
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             line: Queue::new({
-                let writes = writes.clone();
-                move || writes.size()
+                let uploads = windows.of(Action::Upload).clone();
+                move || uploads.size()
             }),
-            reads: Window::new(settings.concurrency),
-            writes,
+            windows,
             pace: settings.bandwidth.map(Pace::new),
             settings,
             http,
@@ -249,15 +247,10 @@ impl Host {
         }
     }
 
-    /// How many requests that do this it has at once.
-    pub fn window(&self, method: &str) -> &Arc<Window> {
-        if matches!(method, "GET" | "HEAD") { &self.reads } else { &self.writes }
-    }
-
     /// Remembers that the host asked for patience.
-    pub fn slow_down(&self, method: &str, begun: Instant, error: &Error) {
+    pub fn slow_down(&self, action: Action, begun: Instant, error: &Error) {
         if matches!(error.kind, Kind::RateLimited(_)) {
-            self.window(method).cut(begun);
+            self.windows.of(action).cut(begun);
         }
         if let Kind::RateLimited(Some(told)) = error.kind {
             self.wait(told);
@@ -272,9 +265,9 @@ impl Host {
     }
 
     /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
-    pub fn heed(&self, method: &str, headers: &HeaderMap) {
+    pub fn heed(&self, action: Action, headers: &HeaderMap) {
         let Some(allowance) = Allowance::read(headers, SystemTime::now()) else { return };
-        self.window(method).at_most(allowance.remaining);
+        self.windows.of(action).at_most(allowance.remaining);
         if let (0, Some(reset)) = (allowance.remaining, allowance.reset) {
             self.wait(reset);
         }

@@ -1,5 +1,6 @@
 //! The one HTTP client of a run: credentials, redirects, retries, pacing, TLS.
 
+mod action;
 mod allowance;
 mod auth;
 mod guard;

@@ -1,6 +1,7 @@
 //! Requests on behalf of a place.
 
 use super::{
+    action::Action,
     guard,
     host::{Host, redacted},
     retry::{self, Backoff, IDLE},
@@ -40,20 +41,19 @@ pub(crate) struct Permits {
     _slots: Vec<Slot>,
 }
 
-/// The right to read from one place and to write to another, for a request whose body is another one's
-/// answer. Taken in one order everywhere, so that two transfers in opposite directions cannot wait for
-/// each other; and who has a slot waits for no window.
+/// The right to download from one place and to upload to another, for a request whose body is another
+/// one's answer. Taken in one order everywhere, so that two transfers in opposite directions cannot wait
+/// for each other: windows of uploads, windows of downloads, slots by the hosts' addresses.
 pub(crate) async fn pair(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Permits {
-    let ends = [(source, "GET"), (destination, "PUT")].into_iter();
-    let mut ends: Vec<_> = ends.filter_map(|(place, method)| Some((&place?.host, method))).collect();
-    ends.sort_by(|(a, one), (b, other)| (&a.address, one).cmp(&(&b.address, other)));
-    let windows: Vec<_> = ends.iter().map(|(host, method)| host.window(method)).collect();
-    let passes = match &windows[..] {
-        [one, other] => Window::both(one, other).await.into(),
-        [one] => vec![one.pass().await],
-        _ => Vec::new(),
+    let ends = [(destination, Action::Upload), (source, Action::Download)];
+    let windows = ends.map(|(place, action)| Some(place?.host.windows.of(action)));
+    let passes = match windows {
+        [Some(upload), Some(download)] => Window::both(upload, download).await.into(),
+        [Some(one), None] | [None, Some(one)] => vec![one.pass().await],
+        [None, None] => Vec::new(),
     };
-    let hosts: Vec<&Arc<Host>> = ends.into_iter().map(|(host, _)| host).collect();
+    let mut hosts: Vec<_> = ends.into_iter().filter_map(|(place, _)| Some(&place?.host)).collect();
+    hosts.sort_by(|a, b| a.address.cmp(&b.address));
     Permits { _passes: passes, _slots: slots(&hosts).await }
 }
 
@@ -122,9 +122,10 @@ impl PlaceHttp {
     }
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
+        let action = Action::of(&request.method);
         let (pass, permit) = loop {
             self.host.patience().await;
-            let pass = self.host.window(&request.method).small().await;
+            let pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
             // It may have asked for patience meanwhile; that is waited for without a place in the window.
             if !self.host.asks_for_patience() {
@@ -132,12 +133,12 @@ impl PlaceHttp {
             }
         };
         let answering = async {
-            let (response, url) = self.follow(request, &[], &|| body.clone().into()).await?;
+            let (response, url) = self.follow(request, action, &[], &|| body.clone().into()).await?;
             self.finish(request, response, &url).await
         };
         let response = tokio::time::timeout(IDLE * 2, answering).await;
         if let Ok(Err(error)) = &response {
-            self.host.slow_down(&request.method, pass.begun(), error);
+            self.host.slow_down(action, pass.begun(), error);
         }
         drop((permit, pass));
         response.map_err(|_| {
@@ -177,6 +178,7 @@ impl PlaceHttp {
     pub(super) async fn follow(
         &self,
         request: &Request,
+        action: Action,
         headers: &[(&str, String)],
         body: &(dyn Fn() -> reqwest::Body + Sync),
     ) -> Result<(reqwest::Response, Url)> {
@@ -226,7 +228,7 @@ impl PlaceHttp {
                 .map_err(|error| host.broken(&request.method, &url, &error))?;
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
             if own {
-                self.host.heed(&request.method, response.headers());
+                self.host.heed(action, response.headers());
             }
             if own
                 && response.status() == 401
@@ -285,8 +287,14 @@ impl PlaceHttp {
     }
 
     /// What came of a request that was begun then.
-    pub(super) async fn explain(&self, error: Error, request: &Request, begun: Instant) -> Error {
-        self.host.slow_down(&request.method, begun, &error);
+    pub(super) async fn explain(
+        &self,
+        error: Error,
+        request: &Request,
+        action: Action,
+        begun: Instant,
+    ) -> Error {
+        self.host.slow_down(action, begun, &error);
         self.host.refused(error, &request.access).await
     }
 

@@ -1,6 +1,7 @@
 //! Blobs over HTTP: downloads that go on by Range, uploads fed from elsewhere.
 
 use super::{
+    action::Action,
     retry::{self, IDLE, VERIFY},
     send::{PlaceHttp, explanation},
 };
@@ -30,7 +31,7 @@ impl Download {
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
-        let opening = http.follow(request, range.as_slice(), &|| Bytes::new().into());
+        let opening = http.follow(request, Action::Download, range.as_slice(), &|| Bytes::new().into());
         let opened = tokio::time::timeout(IDLE, opening).await;
         let (response, url) = opened.map_err(|_| {
             Error::transient(format!("GET {}: no answer in {} s", request.url, IDLE.as_secs()))
@@ -41,7 +42,7 @@ impl Download {
             let said = explanation(response).await;
             let error =
                 retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
-            return Err(http.explain(error, request, begun).await);
+            return Err(http.explain(error, request, Action::Download, begun).await);
         }
         let start = match status.as_u16() {
             206 => started(&response).ok_or_else(|| {
@@ -145,7 +146,7 @@ where
         None => reqwest::Body::wrap(Fed { chunks: mpsc::channel(1).1, left: length }),
     };
     let put = async {
-        let (response, url) = http.follow(request, &[], &body).await?;
+        let (response, url) = http.follow(request, Action::Upload, &[], &body).await?;
         http.finish(request, response, &url).await
     };
     let feeding = feed(sender);
@@ -162,7 +163,7 @@ where
     };
     match answer {
         Ok(response) => Ok(response),
-        Err(error) => Err(http.explain(error, request, begun).await),
+        Err(error) => Err(http.explain(error, request, Action::Upload, begun).await),
     }
 }
 

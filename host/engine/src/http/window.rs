@@ -20,6 +20,9 @@ const QUEUED: u32 = 2;
 /// After so many answers, what the fastest one took has mostly given way to what they usually take.
 const AGING: u32 = 512;
 
+/// So often one place is given up for want of the other.
+const GIVEN_WAY: usize = 4;
+
 /// A window that opens and closes.
 pub(super) struct Window {
     permits: Arc<Semaphore>,
@@ -83,9 +86,10 @@ impl Window {
     }
 
     /// Waits for a place in both. Who waits for one holds none of the other, so a slow host does not keep
-    /// others from a fast one.
+    /// others from a fast one; but where both are in such demand that there never is a place in one just
+    /// when there is in the other, the first is kept. So all callers name the two in one order.
     pub async fn both(one: &Arc<Self>, other: &Arc<Self>) -> [Pass; 2] {
-        loop {
+        for _ in 0..GIVEN_WAY {
             let first = one.pass().await;
             if let Some(second) = other.pass_now() {
                 return [first, second];
@@ -97,6 +101,7 @@ impl Window {
             }
             second.unused();
         }
+        [one.pass().await, other.pass().await]
     }
 
     /// Waits for a place in it, for a request without a blob.
