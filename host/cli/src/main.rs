@@ -49,13 +49,18 @@ fn main() -> ExitCode {
     }
     let screen = progress::Screen::new(arguments.global.quiet);
     output::log(&arguments.global, &screen);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: failed to start: {error}");
-            return ExitCode::from(FAILED);
-        }
-    };
+    // The kernel, and registries on the same machine, want processors too; and threads that wait for each
+    // other's work cost more than they bring.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = processors.div_ceil(2);
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("error: failed to start: {error}");
+                return ExitCode::from(FAILED);
+            }
+        };
     let code = match runtime.block_on(run(arguments, screen)) {
         Ok(code) => code,
         Err(failure) => {
