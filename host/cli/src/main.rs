@@ -53,14 +53,14 @@ fn main() -> ExitCode {
     // other's work cost more than they bring.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = processors.div_ceil(2);
-    let runtime =
-        match tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                eprintln!("error: failed to start: {error}");
-                return ExitCode::from(FAILED);
-            }
-        };
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = match builder.worker_threads(workers).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: failed to start: {error}");
+            return ExitCode::from(FAILED);
+        }
+    };
     let code = match runtime.block_on(run(arguments, screen)) {
         Ok(code) => code,
         Err(failure) => {

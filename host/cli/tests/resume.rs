@@ -15,29 +15,33 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Registry, World, free_port, has};
+use support::{Fake, Registry, World, free_port, has, respond};
 
-/// A layout `big` whose one layer has so many bytes.
-fn big(world: &World, bytes: usize) {
+/// A layout `big` whose layers have so many bytes.
+fn big(world: &World, layers: &[usize]) {
     let mut random = 88_172_645_463_325_252u64;
-    let mut layer = vec![0u8; bytes];
-    for word in layer.chunks_exact_mut(8) {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        word.copy_from_slice(&random.to_le_bytes());
-    }
     fs::create_dir_all(world.path("big/blobs/sha256")).unwrap();
     let blob = |media_type: &str, content: &[u8]| {
         let digest = dray_core::Digest::of(content);
         fs::write(world.path("big/blobs/sha256").join(digest.hex()), content).unwrap();
         json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() })
     };
+    let layers = layers.iter().map(|bytes| {
+        let mut layer = vec![0u8; *bytes];
+        for word in layer.chunks_exact_mut(8) {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            word.copy_from_slice(&random.to_le_bytes());
+        }
+        blob("application/vnd.oci.image.layer.v1.tar", &layer)
+    });
+    let layers: Vec<_> = layers.collect();
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": blob("application/vnd.oci.image.config.v1+json", b"{}"),
-        "layers": [blob("application/vnd.oci.image.layer.v1.tar", &layer)],
+        "layers": layers,
     });
     let mut entry = blob("application/vnd.oci.image.manifest.v1+json", manifest.to_string().as_bytes());
     entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "1" });
@@ -147,7 +151,7 @@ fn a_dead_process_is_followed_by_one_that_goes_on_at_the_next_chunk() {
         return;
     }
     let world = World::new();
-    big(&world, LAYER);
+    big(&world, &[LAYER]);
     let source = Registry::start(&world, "source", "");
     let destination = Registry::start(&world, "destination", "");
     world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
@@ -201,9 +205,48 @@ fn a_dead_process_is_followed_by_one_that_goes_on_at_the_next_chunk() {
 }
 
 #[test]
+fn blobs_that_take_turns_are_read_on_and_not_again() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    // One upload at a time: the two layers' pieces alternate.
+    big(&world, &[LAYER, LAYER]);
+    let source = Registry::start(&world, "source", "");
+    let destination = Registry::start(&world, "destination", "");
+    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    source.requests();
+    let sync = policy(&world, &format!("docker://{}/big", source.host), &destination.host, "concurrency = 1");
+    world.dray(&["sync", &sync]).ok();
+    let reads: Vec<_> = source.requests().into_iter().filter(|request| request.contains("/blobs/")).collect();
+    // The config and each layer from its beginning once; a layer that had to wait goes on by Range.
+    assert_eq!(reads.iter().filter(|request| request.ends_with(" 200")).count(), 3, "{reads:?}");
+    assert!(reads.iter().any(|request| request.ends_with(" 206")), "{reads:?}");
+
+    // A source that knows no Range keeps its answers open.
+    let blobs = world.path("big/blobs/sha256");
+    let index: Value = serde_json::from_slice(&fs::read(world.path("big/index.json")).unwrap()).unwrap();
+    let top = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
+    let plain = Fake::start(move |request, stream| {
+        let path = request.split(' ').nth(1).unwrap();
+        if path.contains("/tags/list") {
+            return respond(stream, "200 OK", "", br#"{"name":"big","tags":["1"]}"#);
+        }
+        let name = path.rsplit_once("sha256:").map_or(top.as_str(), |(_, digest)| digest);
+        let content = fs::read(blobs.join(name)).unwrap();
+        respond(stream, "200 OK", "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n", &content);
+    });
+    let destination = Registry::start(&world, "other", "");
+    let sync = policy(&world, &format!("docker://{}/big", plain.host), &destination.host, "concurrency = 1");
+    world.dray(&["sync", &sync]).ok();
+    let reads = plain.requests();
+    assert_eq!(count(&reads, "GET /v2/big/blobs/"), 3, "{reads:?}");
+}
+
+#[test]
 fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
     let world = World::new();
-    big(&world, LAYER);
+    big(&world, &[LAYER]);
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let _registry =

@@ -124,9 +124,11 @@ impl BlobReader {
         Some((self.place.files.clone()?, path.clone()))
     }
 
-    /// Ends the answer that it reads; what follows is asked for by Range.
+    /// Ends the answer that it reads, where what follows can be asked for by Range.
     pub fn let_go(&mut self) {
-        self.current.take_if(|stream| matches!(stream, Stream::Http(_)));
+        if self.segments.len() == 1 {
+            self.current.take_if(|stream| matches!(stream, Stream::Http(download) if download.ranged()));
+        }
     }
 
     /// Bytes that have passed.

@@ -5,6 +5,7 @@ use crate::{
     files::Root,
     http::{Client, Download, PlaceHttp, feed, pair, upload},
     lock,
+    planner::TAGS,
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
@@ -13,7 +14,10 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-use tokio::{io::AsyncWriteExt, sync::OnceCell};
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{OnceCell, Semaphore},
+};
 
 /// One opened source or destination: a registry, a layout, a folder.
 pub struct Place {
@@ -32,6 +36,8 @@ pub struct Place {
     /// What the run finds on its machine.
     pub(crate) local: Arc<Local>,
     abilities: OnceCell<Abilities>,
+    /// Tags of it that are compared at once.
+    pub(crate) comparing: Semaphore,
     /// One at a time: two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
     /// Whether it was seen to take an index with missing children.
@@ -390,6 +396,7 @@ impl Places {
             files: root.map(Arc::new),
             local: self.local.clone(),
             abilities: OnceCell::new(),
+            comparing: Semaphore::new(TAGS),
             downloading: tokio::sync::Mutex::default(),
             sparse_seen: false.into(),
         });

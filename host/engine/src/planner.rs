@@ -16,22 +16,18 @@ use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinSet,
-};
+use tokio::{sync::mpsc, task::JoinSet};
 
 /// Repositories that are planned at once.
 const REPOSITORIES: usize = 32;
-/// Tags that are compared at once: enough for two registries to be asked as much as they allow.
-const TAGS: usize = 64;
+/// Tags of one source that are compared at once: enough for two registries to be asked as much as they
+/// allow, and one that does not answer holds up no other.
+pub(crate) const TAGS: usize = 64;
 
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
     out: mpsc::Sender<Planned>,
-    /// Tags that are compared at once.
-    comparing: Semaphore,
 }
 
 /// Nobody wants the rest of the plan.
@@ -56,7 +52,7 @@ struct Candidate {
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
-    let planner = Arc::new(Planner { rules, places, out, comparing: Semaphore::new(TAGS) });
+    let planner = Arc::new(Planner { rules, places, out });
     let mut all = Vec::new();
     for (index, rule) in planner.rules.iter().enumerate() {
         for source in &rule.from {
@@ -72,7 +68,7 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
         }
     }
     let groups = stream::iter(group(all, &planner.rules));
-    groups.for_each_concurrent(REPOSITORIES, |group| planner.clone().group(group)).await;
+    groups.for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
 }
 
 /// Repositories that are written from more than one source are planned together, so that two
@@ -118,13 +114,13 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(self: Arc<Self>, group: Vec<Pair>) {
+    async fn group(self: &Arc<Self>, group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
         let _ = match &group[..] {
             [Pair { rule, source, to: Target::Repository(destination) }]
                 if self.keeps_tags(destination).await =>
             {
-                self.clone().alone(*rule, source.clone(), destination.clone()).await
+                self.alone(*rule, source.clone(), destination.clone()).await
             }
             _ => self.together(group).await,
         };
@@ -137,7 +133,7 @@ impl Planner {
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
-    async fn alone(self: Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
+    async fn alone(self: &Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
@@ -182,7 +178,8 @@ impl Planner {
         // What is dropped with it is ended with it.
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let _place = self.comparing.acquire().await;
+            let source = candidate.source.place.clone();
+            let _one = source.comparing.acquire().await;
             self.candidate(candidate, None).await
         });
         match task.join_next().await {

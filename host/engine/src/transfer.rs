@@ -287,7 +287,8 @@ impl Transfer<'_> {
         let wanted = self.destination.wanted.clone();
         let mut going = std::pin::pin!(async {
             let turn = http.line().turn(end - offset, wanted).await;
-            (turn, pair(source.http.as_ref(), Some(http)).await)
+            // Those go first when they go: the line looks at its window's size.
+            (pair(source.http.as_ref(), Some(http)).await, turn)
         });
         let permits = match going.as_mut().now_or_never() {
             Some(permits) => permits,

@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -49,7 +49,9 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: Output) -> Self {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.stdin(Stdio::null()).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
@@ -82,7 +84,7 @@ impl World {
         path
     }
 
-    fn hermetic(&self, program: &str) -> Command {
+    pub fn hermetic(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.current_dir(self.folder.path()).env_clear();
         for (name, value) in [("HOME", "home"), ("XDG_RUNTIME_DIR", "run"), ("XDG_CONFIG_HOME", "config")] {
@@ -102,16 +104,14 @@ impl World {
 
     /// Runs dray to its end.
     pub fn dray(&self, arguments: &[&str]) -> Ran {
-        Ran::new(self.command(arguments).stdin(Stdio::null()).output().unwrap())
+        Ran::of(&mut self.command(arguments))
     }
 
     /// Runs another tool, which must succeed; what it printed.
     #[track_caller]
     pub fn tool(&self, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(program);
-        let output =
-            command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).output().unwrap();
-        let ran = Ran::new(output);
+        let ran = Ran::of(command.args(arguments).current_dir(self.folder.path()));
         assert_eq!(ran.code, 0, "{program} {arguments:?}\n{}\n{}", ran.out, ran.err);
         ran.out
     }

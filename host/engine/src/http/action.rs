@@ -3,11 +3,9 @@
 use super::window::Window;
 use std::sync::Arc;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Action {
-    /// HEAD: whether something is there.
-    Look,
-    /// GET of a document.
+    /// GET or HEAD of a document: registries count the two together.
     Read,
     /// GET of a blob.
     Download,
@@ -23,8 +21,7 @@ impl Action {
     /// What a request without a blob does.
     pub fn of(method: &str) -> Self {
         match method {
-            "HEAD" => Action::Look,
-            "GET" => Action::Read,
+            "GET" | "HEAD" => Action::Read,
             "POST" => Action::Begin,
             _ => Action::Write,
         }
@@ -32,7 +29,7 @@ impl Action {
 }
 
 /// How many requests of each action a host has at once.
-pub(super) struct Windows([Arc<Window>; 6]);
+pub(super) struct Windows([Arc<Window>; 5]);
 
 impl Windows {
     /// Those that open as far as `ceiling`.

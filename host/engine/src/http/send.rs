@@ -125,12 +125,14 @@ impl PlaceHttp {
         let action = Action::of(&request.method);
         let (pass, permit) = loop {
             self.host.patience().await;
-            let pass = self.host.windows.of(action).small().await;
+            let mut pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
             // It may have asked for patience meanwhile; that is waited for without a place in the window.
             if !self.host.asks_for_patience() {
+                pass.begins();
                 break (pass, permit);
             }
+            pass.unused();
         };
         let answering = async {
             let (response, url) = self.follow(request, action, &[], &|| body.clone().into()).await?;

@@ -23,6 +23,7 @@ pub(crate) struct Download {
     url: String,
     /// Bytes to leave out: the server did not heed the Range.
     skip: u64,
+    ranged: bool,
 }
 
 impl Download {
@@ -53,7 +54,15 @@ impl Download {
         if start > offset {
             return Err(Error::transient(format!("GET {url}: asked for byte {offset}, got {start}")));
         }
-        Ok(Download { response, url: super::host::redacted(&url), skip: offset - start })
+        // RFC 9110, 14.3.
+        let accepts = response.headers().get("accept-ranges").is_some_and(|units| units == "bytes");
+        let ranged = request.expect.contains(&206) && (status == 206 || accepts);
+        Ok(Download { response, url: super::host::redacted(&url), skip: offset - start, ranged })
+    }
+
+    /// Whether its later bytes can be asked for alone.
+    pub fn ranged(&self) -> bool {
+        self.ranged
     }
 
     /// The next bytes; none: the end of the answer.

@@ -131,7 +131,7 @@ impl Window {
         lock(&self.state).size
     }
 
-    /// The host lets so many more requests pass: there are never more under way.
+    /// The host lets so many more requests of the kind pass: there are never more under way.
     pub fn at_most(&self, remaining: u64) {
         let mut state = lock(&self.state);
         state.allowed = usize::try_from(remaining).unwrap_or(usize::MAX).max(1);
@@ -175,8 +175,13 @@ impl Window {
 }
 
 impl Pass {
+    /// The request begins: what went before was the wait for other places.
+    pub fn begins(&mut self) {
+        self.begun = Instant::now();
+    }
+
     /// Gives it back without a request: nothing was learnt.
-    fn unused(mut self) {
+    pub fn unused(mut self) {
         let Some(permit) = self.permit.take() else { return };
         let mut state = lock(&self.window.state);
         if state.debt > 0 {
@@ -185,7 +190,7 @@ impl Pass {
         }
     }
 
-    /// When it was given.
+    /// When the request began.
     pub fn begun(&self) -> Instant {
         self.begun
     }
@@ -267,6 +272,25 @@ mod tests {
         drop(busy);
         drop(waiting.await.unwrap());
         assert_eq!((fast.permits.available_permits(), slow.permits.available_permits()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn two_that_are_always_in_demand_are_had_together_all_the_same() {
+        let (one, other) = (Window::new(1), Window::new(1));
+        for window in [&one, &one, &other, &other] {
+            let window = window.clone();
+            // A place that is given back goes to who waits for it: it never lies there to be taken.
+            tokio::spawn(async move {
+                loop {
+                    let pass = window.pass().await;
+                    tokio::task::yield_now().await;
+                    drop(pass);
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        let both = tokio::time::timeout(Duration::from_secs(10), Window::both(&one, &other));
+        assert!(both.await.is_ok());
     }
 
     #[tokio::test]
