@@ -52,21 +52,33 @@ fn main() -> ExitCode {
     // The kernel, and registries on the same machine, want processors too; and threads that wait for each
     // other's work cost more than they bring.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let workers = processors.div_ceil(2);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = match builder.worker_threads(workers).enable_all().build() {
+    let mut builder = match processors.div_ceil(2) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        workers => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(workers);
+            builder
+        }
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: failed to start: {error}");
             return ExitCode::from(FAILED);
         }
     };
-    let code = match runtime.block_on(run(arguments, screen)) {
-        Ok(code) => code,
-        Err(failure) => {
+    // On a worker, where what it waits for happens too: this thread would have to be woken each time.
+    let running = runtime.spawn(run(arguments, screen));
+    let code = match runtime.block_on(running) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
             failure.print();
             failure.code()
         }
+        Err(broken) => match broken.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => FAILED,
+        },
     };
     // What was dropped half-way may still wait for a slow host: nobody waits for it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));

@@ -131,8 +131,7 @@ fn basic_auth_increments_and_podman() {
     let here = |tag: &str| world.digest(&format!("docker://{}/team/busybox:{tag}", source.host), &[]);
     assert_eq!((there("1.0"), there("1.1")), (here("1.0"), here("1.1")));
 
-    // An unchanged tag costs one HEAD at each end, which the source answers without reading its manifest; the
-    // destination must have it.
+    // An unchanged tag costs one HEAD at each end, which both answer without reading its manifest.
     source.requests();
     destination.requests();
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
@@ -143,9 +142,9 @@ fn basic_auth_increments_and_podman() {
             .filter(|request| request.contains("/manifests/") && !request.ends_with("401"))
             .collect::<Vec<_>>()
     };
-    for (requests, status) in [(heads(source.requests()), "304"), (heads(destination.requests()), "200")] {
+    for requests in [heads(source.requests()), heads(destination.requests())] {
         assert_eq!(requests.len(), 2, "{requests:?}");
-        let cheap = |request: &String| request.starts_with("HEAD ") && request.ends_with(status);
+        let cheap = |request: &String| request.starts_with("HEAD ") && request.ends_with("304");
         assert!(requests.iter().all(cheap), "{requests:?}");
     }
 
@@ -549,6 +548,9 @@ fn a_destination_that_lost_a_manifest_or_wants_more_of_it_gets_it() {
         digest.replace(':', "/")
     );
     std::fs::remove_file(world.path(&revision)).unwrap();
+    // Whether it is there is asked when the last look at it is an hour old.
+    let journal = rusqlite::Connection::open(world.path("home/.local/state/dray/journal.db")).unwrap();
+    journal.execute("update tag set at = at - 3600", ()).unwrap();
     assert_eq!((policy(""), policy("")), ((1, 0, 0), (0, 1, 0)));
     assert_eq!(world.digest(&format!("docker://{}/a:1.2.0", destination.host), &[]), digest);
 

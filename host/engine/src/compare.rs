@@ -14,6 +14,7 @@ use dray_core::{
     media_type, policy::IndexMode, select, trim,
 };
 use std::{collections::HashSet, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Something that a plan holds.
 pub enum Planned {
@@ -56,6 +57,8 @@ pub struct PlannedCopy {
     pub(crate) form: Form,
     /// What is to be published, where it had to be read already.
     pub(crate) manifest: Option<Manifest>,
+    /// Its place among those that wait to be carried out; none: it does not wait.
+    pub(crate) ahead: Option<OwnedSemaphorePermit>,
 }
 
 /// Which part of a multi-platform image is wanted.
@@ -285,6 +288,7 @@ pub(crate) async fn compare(
     let remembered = before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest);
     let assumed = remembered.filter(|seen| seen.parts == parts);
     let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
+    let fresh = remembered.filter(|seen| named.is_some() && seen.is_fresh()).map(|seen| &seen.named);
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
@@ -295,8 +299,8 @@ pub(crate) async fn compare(
         false => destination
             .place
             // A registry may say that a tag is what it was though its manifest is gone: at the source that
-            // would show when it is read, here nothing would be read.
-            .resolve(&destination.repository, at.as_deref(), None)
+            // would show when it is read; here it shows within the hour.
+            .resolve(&destination.repository, at.as_deref(), fresh)
             .await
             .context(|| format!("resolve {to}"))?
             .map(|(there, held)| {
@@ -339,6 +343,7 @@ pub(crate) async fn compare(
         fresh: absent == Absent::Repository,
         form,
         manifest,
+        ahead: None,
     };
     match there {
         None => {}

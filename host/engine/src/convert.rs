@@ -8,6 +8,7 @@ use crate::{
     decode::Plain,
     error::Context,
     graph::{read_blob, read_manifest},
+    http::{Load, permits},
     plugin::{Holdings, Incoming, Naming, Segment},
     run::{DEPTH, Job},
     transfer::{AT_ONCE, Payload, Side, transfer},
@@ -230,7 +231,7 @@ impl Job {
                 let (place, repository) = &self.source;
                 let blob = Descriptor::new("", digest.clone(), 0);
                 let mut reader = BlobReader::open(place, repository, &blob).await?.of_unknown_size();
-                let _permits = crate::http::pair(place.http.as_ref(), None).await;
+                let _permits = permits(place.http.as_ref(), None, Load::of(0)).await;
                 let pace = place.http.as_ref().and_then(|http| http.pace());
                 let read = through(
                     &mut reader,
@@ -348,7 +349,7 @@ impl Job {
         let scratch = place.local.scratch.clone();
         let files = if place.unpacks().await? { None } else { place.files.clone() };
         let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
-        let _permits = crate::http::pair(source.place.http.as_ref(), None).await;
+        let _permits = permits(source.place.http.as_ref(), None, Load::of(layer.size)).await;
         let pace = source.place.http.as_ref().and_then(|http| http.pace());
         let spooled = through(
             &mut reader,

@@ -21,7 +21,6 @@ mod pace;
 mod place;
 mod planner;
 pub mod plugin;
-mod queue;
 mod run;
 mod secret;
 pub mod tar;

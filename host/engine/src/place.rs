@@ -3,9 +3,8 @@
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
     files::Root,
-    http::{Client, Download, PlaceHttp, feed, pair, upload},
+    http::{Client, Download, Load, PlaceHttp, feed, permits, upload},
     lock,
-    planner::TAGS,
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
@@ -14,10 +13,10 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-use tokio::{
-    io::AsyncWriteExt,
-    sync::{OnceCell, Semaphore},
-};
+use tokio::{io::AsyncWriteExt, sync::OnceCell};
+
+/// Questions about files that are answered at once.
+const FILES: usize = 16;
 
 /// One opened source or destination: a registry, a layout, a folder.
 pub struct Place {
@@ -36,8 +35,6 @@ pub struct Place {
     /// What the run finds on its machine.
     pub(crate) local: Arc<Local>,
     abilities: OnceCell<Abilities>,
-    /// Tags of it that are compared at once.
-    pub(crate) comparing: Semaphore,
     /// One at a time: two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
     /// Whether it was seen to take an index with missing children.
@@ -66,6 +63,11 @@ impl Place {
     /// The journal, where it can spare a request: only networks are slow to ask.
     pub(crate) fn memory(&self) -> Option<&Journal> {
         self.http.as_ref().and_then(|_| self.local.journal.get())
+    }
+
+    /// How many questions it answers at once.
+    pub(crate) fn width(&self) -> usize {
+        self.http.as_ref().map_or(FILES, PlaceHttp::width)
     }
 
     /// Whether it is taken to be as the last run left it.
@@ -101,7 +103,8 @@ impl Place {
             return Ok(());
         }
         let mut file = tokio::fs::File::from_std(files.unnamed()?);
-        let _permits = pair(Some(http), None).await;
+        // Every image of the place waits for it.
+        let _permits = permits(Some(http), None, Load::of(u64::MAX)).await;
         let mut download = Download::open(http, request, 0).await?;
         while let Some(chunk) = download.next().await? {
             file.write_all(&chunk).await?;
@@ -121,7 +124,7 @@ impl Place {
         let sealed = tokio::task::spawn_blocking(move || files.sealed()).await;
         let (mut chunks, size) =
             sealed.map_err(|error| Error::invalid(format!("send the archive: {error}")))??;
-        let _permits = pair(Some(http), None).await;
+        let _permits = permits(None, Some(http), Load::of(size)).await;
         upload(http, request, size, async |sender| {
             while let Some(chunk) = chunks.recv().await {
                 if !feed(&sender, chunk?).await? {
@@ -396,7 +399,6 @@ impl Places {
             files: root.map(Arc::new),
             local: self.local.clone(),
             abilities: OnceCell::new(),
-            comparing: Semaphore::new(TAGS),
             downloading: tokio::sync::Mutex::default(),
             sparse_seen: false.into(),
         });

@@ -1,7 +1,7 @@
 //! Planning: list, filter, resolve at both ends, compare. A plan is a stream.
 
 use crate::{
-    BoundRule, Error, Kind, Places, Planned, Result,
+    BoundRule, Error, Kind, Place, Places, Planned, Result,
     bind::destination,
     compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
     error::Context,
@@ -11,23 +11,67 @@ use crate::{
     place::Spot,
     plugin::Page,
 };
-use futures_util::{StreamExt, stream};
+use dray_core::Action;
+use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, mpsc},
+    task::JoinSet,
+};
 
-/// Repositories that are planned at once.
+/// Repositories of one way that are planned at once.
 const REPOSITORIES: usize = 32;
-/// Tags of one source that are compared at once: enough for two registries to be asked as much as they
-/// allow, and one that does not answer holds up no other.
-pub(crate) const TAGS: usize = 64;
+/// Tags of one way that are compared at once, at most: enough for two registries to be asked as much as they
+/// allow. Each that waits for its turn at a registry has an instance of a transport.
+const TAGS: usize = 64;
+/// Copies of one way that are planned before they begin.
+const AHEAD: usize = 256;
 
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
     out: mpsc::Sender<Planned>,
+}
+
+/// The way from a place to another. Each is planned by itself: a registry that does not answer holds up
+/// no other.
+struct Way {
+    comparing: Semaphore,
+    /// How many places there have been.
+    places: AtomicUsize,
+    ahead: Arc<Semaphore>,
+}
+
+impl Way {
+    fn new() -> Self {
+        Way {
+            comparing: Semaphore::new(0),
+            places: AtomicUsize::new(0),
+            ahead: Arc::new(Semaphore::new(AHEAD)),
+        }
+    }
+
+    /// A place among those that compare tags.
+    async fn place(&self, ends: [&Place; 2]) -> Option<SemaphorePermit<'_>> {
+        self.open(ends);
+        // It is never closed.
+        let place = self.comparing.acquire().await.ok();
+        self.open(ends);
+        place
+    }
+
+    /// As many as both ends answer at once, as far as that is known now.
+    fn open(&self, ends: [&Place; 2]) {
+        let places = ends.into_iter().map(Place::width).sum::<usize>().min(TAGS);
+        let before = self.places.fetch_max(places, Ordering::Relaxed);
+        self.comparing.add_permits(places.saturating_sub(before));
+    }
 }
 
 /// Nobody wants the rest of the plan.
@@ -67,8 +111,27 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
             }
         }
     }
-    let groups = stream::iter(group(all, &planner.rules));
-    groups.for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
+    let (mut at, mut ways) = (HashMap::new(), Vec::new());
+    for group in group(all, &planner.rules) {
+        let at = *at.entry(way(&group)).or_insert_with(|| {
+            ways.push(Vec::new());
+            ways.len() - 1
+        });
+        ways[at].push(group);
+    }
+    let ways = ways.into_iter().map(async |groups| {
+        let way = Arc::new(Way::new());
+        stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(&way, group)).await;
+    });
+    join_all(ways).await;
+}
+
+/// From where to where; none: from, or to, several places.
+fn way(group: &[Pair]) -> Option<(String, String)> {
+    match group {
+        [Pair { source, to: Target::Repository(to), .. }] => Some((source.place.key(), to.place.key())),
+        _ => None,
+    }
 }
 
 /// Repositories that are written from more than one source are planned together, so that two
@@ -104,6 +167,17 @@ impl Planner {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }
 
+    /// A copy goes out when not too many of its way are waiting.
+    async fn along(&self, way: &Way, mut planned: Planned) -> Result<(), Unwanted> {
+        if let Planned::Copy(planned) = &mut planned
+            && planned.copy.action == Action::Copy
+        {
+            // It is never closed.
+            planned.ahead = way.ahead.clone().acquire_owned().await.ok();
+        }
+        self.send(planned).await
+    }
+
     async fn failed(
         &self,
         rule: &BoundRule,
@@ -114,15 +188,15 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(self: &Arc<Self>, group: Vec<Pair>) {
+    async fn group(self: &Arc<Self>, way: &Arc<Way>, group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
         let _ = match &group[..] {
             [Pair { rule, source, to: Target::Repository(destination) }]
                 if self.keeps_tags(destination).await =>
             {
-                self.alone(*rule, source.clone(), destination.clone()).await
+                self.alone(way, *rule, source.clone(), destination.clone()).await
             }
-            _ => self.together(group).await,
+            _ => self.together(way, group).await,
         };
     }
 
@@ -133,7 +207,13 @@ impl Planner {
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
-    async fn alone(self: &Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
+    async fn alone(
+        self: &Arc<Self>,
+        way: &Arc<Way>,
+        index: usize,
+        source: Spot,
+        destination: Spot,
+    ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
@@ -164,22 +244,21 @@ impl Planner {
                 before,
             }
         });
-        let mut planned =
-            stream::iter(candidates).map(|candidate| self.clone().compared(candidate)).buffered(TAGS);
+        let compared = |candidate| self.clone().compared(way.clone(), candidate);
+        let mut planned = stream::iter(candidates).map(compared).buffered(TAGS);
         while let Some(planned) = planned.next().await {
-            self.send(planned).await?;
+            self.along(way, planned).await?;
         }
         Ok(())
     }
 
     /// In a task of its own, which goes on while the plan waits to be carried out: a request that
     /// nobody drives would keep the place at its registry for which that waits.
-    async fn compared(self: Arc<Self>, candidate: Candidate) -> Planned {
+    async fn compared(self: Arc<Self>, way: Arc<Way>, candidate: Candidate) -> Planned {
         // What is dropped with it is ended with it.
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let source = candidate.source.place.clone();
-            let _one = source.comparing.acquire().await;
+            let _place = way.place([&candidate.source.place, &candidate.destination.place]).await;
             self.candidate(candidate, None).await
         });
         match task.join_next().await {
@@ -190,7 +269,7 @@ impl Planner {
     }
 
     /// Repositories that are written from several sources: all is resolved before any goes out.
-    async fn together(&self, pairs: Vec<Pair>) -> Result<(), Unwanted> {
+    async fn together(&self, way: &Way, pairs: Vec<Pair>) -> Result<(), Unwanted> {
         let mut candidates = Vec::new();
         for Pair { rule: index, source, to } in pairs {
             let rule = &self.rules[index];
@@ -251,7 +330,7 @@ impl Planner {
         }
         for key in order {
             for planned in self.settle(by_destination.remove(&key).unwrap_or_default()).await {
-                self.send(planned).await?;
+                self.along(way, planned).await?;
             }
         }
         Ok(())

@@ -25,14 +25,14 @@ use std::{
     time::Instant,
 };
 use tokio::{
-    sync::{OnceCell, mpsc, watch},
+    sync::{OnceCell, Semaphore, mpsc, watch},
     task::JoinSet,
 };
 
 /// How a run behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Images on their way at once.
+    /// Images on their way at once, from one place to another.
     pub images: usize,
     /// Do the rest after a failure.
     pub keep_going: bool,
@@ -123,6 +123,8 @@ impl Run {
         let begun = Instant::now();
         let mut report = Report::default();
         let mut copies = JoinSet::new();
+        // From where to where: a registry that is slow holds up no other.
+        let mut ways: HashMap<(String, String), Arc<Semaphore>> = HashMap::new();
         let mut planning = true;
         let mut stopped = false;
         while planning || !copies.is_empty() {
@@ -133,23 +135,33 @@ impl Run {
                     break;
                 }
                 Some(done) = copies.join_next(), if !copies.is_empty() => {
-                    let failed = self.ended(done, &mut report);
-                    planning &= !failed || self.options.keep_going;
+                    let failed = match done {
+                        Ok(None) => false,
+                        Ok(Some(ended)) => self.ended(ended, &mut report),
+                        Err(_) => self.broke(&mut report),
+                    };
+                    if failed && !self.options.keep_going {
+                        planning = false;
+                        ways.values().for_each(|way| way.close());
+                    }
                 }
-                planned = plan.recv(), if planning && copies.len() < self.options.images => match planned {
+                planned = plan.recv(), if planning => match planned {
                     None => planning = false,
                     Some(Planned::Dropped { .. }) => {}
                     Some(Planned::Failed { rule, source, destination, error }) => {
                         self.finished(&mut report, failure(rule, source, destination, None, &error), 0);
-                        planning &= self.options.keep_going;
+                        if !self.options.keep_going {
+                            planning = false;
+                            ways.values().for_each(|way| way.close());
+                        }
                     }
                     Some(Planned::Copy(planned)) if planned.copy.action == Action::Unchanged => {
                         self.finished(&mut report, account(&planned.copy), 0);
                     }
                     Some(Planned::Copy(planned)) => {
-                        self.shared.observer.event(Event::Started(&planned.copy));
-                        let shared = self.shared.clone();
-                        copies.spawn(image(shared, planned));
+                        let way = (planned.copy.source.place.clone(), planned.copy.destination.place.clone());
+                        let way = ways.entry(way).or_insert_with(|| Arc::new(Semaphore::new(self.options.images)));
+                        copies.spawn(when_its_turn_comes(way.clone(), self.shared.clone(), planned));
                     }
                 },
             }
@@ -164,13 +176,15 @@ impl Run {
         report
     }
 
-    fn ended(&self, done: Result<Ended, tokio::task::JoinError>, report: &mut Report) -> bool {
-        let Ok(Ended { copy, result, sent, mounted }) = done else {
-            // A panic of the engine itself: it must not pass for success.
-            let error = Error::new(Kind::Plugin, "copy an image: dray itself failed");
-            self.finished(report, failure("".into(), "".into(), "".into(), None, &error), 0);
-            return true;
-        };
+    /// A panic of the engine itself: it must not pass for success.
+    fn broke(&self, report: &mut Report) -> bool {
+        let error = Error::new(Kind::Plugin, "copy an image: dray itself failed");
+        self.finished(report, failure("".into(), "".into(), "".into(), None, &error), 0);
+        true
+    }
+
+    fn ended(&self, ended: Ended, report: &mut Report) -> bool {
+        let Ended { copy, result, sent, mounted } = ended;
         report.summary.mounted_bytes += mounted;
         let (copied, failed) = match result {
             Ok(()) => (account(&copy), false),
@@ -255,9 +269,32 @@ pub(crate) struct Job {
     mounted: AtomicU64,
 }
 
+/// None: it was given up before it began.
+async fn when_its_turn_comes(
+    way: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    mut planned: Box<PlannedCopy>,
+) -> Option<Ended> {
+    let _one = way.acquire().await.ok()?;
+    planned.ahead = None;
+    shared.observer.event(Event::Started(&planned.copy));
+    Some(image(shared, planned).await)
+}
+
 async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
-    let PlannedCopy { mut copy, source, destination, naming, choice, referrers, link, fresh, manifest, form } =
-        *planned;
+    let PlannedCopy {
+        mut copy,
+        source,
+        destination,
+        naming,
+        choice,
+        referrers,
+        link,
+        fresh,
+        manifest,
+        form,
+        ahead: _,
+    } = *planned;
     let abilities = match destination.0.abilities().await {
         Ok(abilities) => abilities,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },

@@ -7,7 +7,7 @@ use crate::{
     decode::Plain,
     error::Context,
     files::Fresh,
-    http::{Backoff, feed, pair, upload},
+    http::{Backoff, Load, feed, permits, upload},
     journal::At,
     lock,
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::Read,
+    pin::pin,
     sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -280,22 +281,14 @@ impl Transfer<'_> {
         let source = self.source.place.clone();
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
-        // Patience that is asked for is waited for without a place anywhere.
-        for http in source.http.iter().chain([http]) {
-            http.patience().await;
-        }
-        let wanted = self.destination.wanted.clone();
-        let mut going = std::pin::pin!(async {
-            let turn = http.line().turn(end - offset, wanted).await;
-            // Those go first when they go: the line looks at its window's size.
-            (pair(source.http.as_ref(), Some(http)).await, turn)
-        });
-        let permits = match going.as_mut().now_or_never() {
+        let load = Load { size: end - offset, wanted: self.destination.wanted.clone() };
+        let mut waiting = pin!(permits(source.http.as_ref(), Some(http), load));
+        let permits = match waiting.as_mut().now_or_never() {
             Some(permits) => permits,
             None => {
                 // Between two pieces of a blob; others may read meanwhile.
                 reader.let_go();
-                going.await
+                waiting.await
             }
         };
         let observer = self.observer;
@@ -347,7 +340,7 @@ impl Transfer<'_> {
                 return self.taken(fresh).await;
             }
         }
-        let permits = pair(source.http.as_ref(), None).await;
+        let permits = permits(source.http.as_ref(), None, self.load()).await;
         if let Payload::Plain(layer) = self.payload {
             let writer = files.writer(path, None).await?;
             let mut feed = writer.feeder();
@@ -397,6 +390,15 @@ impl Transfer<'_> {
         Ok(Outcome::Written)
     }
 
+    /// What moves, as a whole.
+    fn load(&self) -> Load {
+        let size = match &self.payload {
+            Payload::Blob(blob) | Payload::Plain(blob) => blob.size,
+            Payload::Local(_) | Payload::Written(_) => self.blob.size,
+        };
+        Load { size, wanted: self.destination.wanted.clone() }
+    }
+
     /// The right to write to a disk.
     async fn turn(&self) -> Option<SemaphorePermit<'static>> {
         match self.payload {
@@ -432,7 +434,7 @@ impl Transfer<'_> {
             self.observer.event(Event::Expected(layer.size));
         }
         let mut reader = self.reader(0).await?;
-        let permits = pair(source.http.as_ref(), None).await;
+        let permits = permits(source.http.as_ref(), None, self.load()).await;
         let (observer, folder) = (self.observer, path.to_owned());
         let passed = |bytes| observer.event(Event::Sent(bytes));
         let pace = source.http.as_ref().and_then(|http| http.pace());

@@ -4,6 +4,7 @@ use super::{
     action::{Action, Windows},
     allowance::Allowance,
     auth::{self, Challenge, Token},
+    clients::Clients,
     guard,
     retry::{self, IDLE},
     settings::{Daemon, Plain, RegistrySettings},
@@ -12,7 +13,6 @@ use crate::{
     Error, Kind, Result, lock,
     pace::Pace,
     plugin::{Access, Credential, Key},
-    queue::Queue,
 };
 use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
@@ -32,11 +32,9 @@ pub(super) struct Host {
     /// The name by which users know it.
     pub registry: String,
     pub settings: RegistrySettings,
-    pub http: reqwest::Client,
+    pub clients: Clients,
     /// Requests of any kind.
     pub slots: Arc<Semaphore>,
-    /// Blobs that are to be sent there.
-    pub line: Arc<Queue>,
     /// Registries limit each action apart.
     pub windows: Windows,
     pub pace: Option<Pace>,
@@ -70,20 +68,16 @@ impl Known {
 }
 
 impl Host {
-    pub fn new(address: &str, registry: &str, settings: RegistrySettings, http: reqwest::Client) -> Self {
+    pub fn new(address: &str, registry: &str, settings: RegistrySettings, clients: Clients) -> Self {
         let windows = Windows::new(settings.concurrency);
         Host {
             address: address.into(),
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
-            line: Queue::new({
-                let uploads = windows.of(Action::Upload).clone();
-                move || uploads.size()
-            }),
             windows,
             pace: settings.bandwidth.map(Pace::new),
             settings,
-            http,
+            clients,
             scheme: OnceCell::new(),
             challenge: Mutex::default(),
             tokens: Mutex::default(),
@@ -136,7 +130,7 @@ impl Host {
         }
         let probe = async || {
             let url = format!("https://{}/v2/", self.address);
-            match self.http.head(&url).timeout(IDLE).send().await {
+            match self.clients.plain().head(&url).timeout(IDLE).send().await {
                 // Nobody is there, so nothing was learnt.
                 Err(error) if retry::is_unreachable(&error) => Err(retry::broken("HEAD", &url, &error)),
                 Err(error) if error.is_connect() && !retry::is_certificate(&error) => Ok("http"),
@@ -177,7 +171,8 @@ impl Host {
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
                 guard::check(&from, realm)
                     .map_err(|error| error.context(format!("log in to {}", self.registry)))?;
-                let fresh = auth::fetch(&self.http, realm, service.as_deref(), &scopes, key).await;
+                let client = self.clients.of(realm.scheme())?;
+                let fresh = auth::fetch(client, realm, service.as_deref(), &scopes, key).await;
                 let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
                 *token = Some(fresh);

@@ -3,16 +3,19 @@
 mod action;
 mod allowance;
 mod auth;
+mod clients;
 mod guard;
 mod host;
+mod line;
 mod retry;
 mod send;
 mod settings;
 mod stream;
 mod window;
 
+pub(crate) use line::Load;
 pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;
-pub(crate) use send::pair;
+pub(crate) use send::permits;
 pub use settings::{Client, Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
 pub(crate) use stream::{Download, feed, upload};

@@ -4,9 +4,9 @@ use super::{
     action::Action,
     guard,
     host::{Host, redacted},
+    line::{Load, Passes},
     retry::{self, Backoff, IDLE},
     settings::Client,
-    window::{Pass, Window},
 };
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
@@ -35,26 +35,38 @@ pub struct PlaceHttp {
     learned: Mutex<HashSet<String>>,
 }
 
-/// The right to have a request under way.
+/// The right to move a blob: a place in the line, and for its requests a slot at each host.
 pub(crate) struct Permits {
-    _passes: Vec<Pass>,
+    _passes: Passes,
     _slots: Vec<Slot>,
 }
 
-/// The right to download from one place and to upload to another, for a request whose body is another
-/// one's answer. Taken in one order everywhere, so that two transfers in opposite directions cannot wait
-/// for each other: windows of uploads, windows of downloads, slots by the hosts' addresses.
-pub(crate) async fn pair(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Permits {
-    let ends = [(destination, Action::Upload), (source, Action::Download)];
-    let windows = ends.map(|(place, action)| Some(place?.host.windows.of(action)));
-    let passes = match windows {
-        [Some(upload), Some(download)] => Window::both(upload, download).await.into(),
-        [Some(one), None] | [None, Some(one)] => vec![one.pass().await],
-        [None, None] => Vec::new(),
-    };
-    let mut hosts: Vec<_> = ends.into_iter().filter_map(|(place, _)| Some(&place?.host)).collect();
+/// Waits for the right to download from one place and to upload to another, for a request whose body is
+/// another one's answer. Slots are taken in the order of the hosts' addresses, so that two transfers in
+/// opposite directions cannot wait for each other. None: nothing goes over the network.
+pub(crate) async fn permits(
+    source: Option<&PlaceHttp>,
+    destination: Option<&PlaceHttp>,
+    load: Load,
+) -> Option<Permits> {
+    let ends = [(source, Action::Download), (destination, Action::Upload)];
+    let ends: Vec<_> = ends.into_iter().filter_map(|(place, action)| Some((place?, action))).collect();
+    let line = ends.first()?.0.client.line();
+    let mut hosts: Vec<_> = ends.iter().map(|(place, _)| &place.host).collect();
     hosts.sort_by(|a, b| a.address.cmp(&b.address));
-    Permits { _passes: passes, _slots: slots(&hosts).await }
+    loop {
+        for host in &hosts {
+            host.patience().await;
+        }
+        let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
+        let passes = line.passes(windows.collect(), load.clone()).await;
+        let slots = slots(&hosts).await;
+        // One may have asked for patience meanwhile; that is waited for without a place anywhere.
+        if !hosts.iter().any(|host| host.asks_for_patience()) {
+            return Some(Permits { _passes: passes, _slots: slots });
+        }
+        passes.unused();
+    }
 }
 
 async fn slots(hosts: &[&Arc<Host>]) -> Vec<Slot> {
@@ -91,9 +103,9 @@ impl PlaceHttp {
         self.host.settings.assume_unchanged
     }
 
-    /// The line of the blobs that are to be sent there.
-    pub(crate) fn line(&self) -> &Arc<crate::queue::Queue> {
-        &self.host.line
+    /// How many documents the host is asked for at once, now.
+    pub(crate) fn width(&self) -> usize {
+        self.host.windows.of(Action::Read).size()
     }
 
     pub(crate) fn pace(&self) -> Option<&crate::pace::Pace> {
@@ -206,7 +218,7 @@ impl PlaceHttp {
             let own = authority == self.host.address;
             let host = if own { self.host.clone() } else { self.client.host(&authority, &authority)? };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
-            let mut builder = host.http.request(method.clone(), real);
+            let mut builder = host.clients.of(real.scheme())?.request(method.clone(), real);
             for (name, value) in request
                 .headers
                 .iter()
@@ -301,7 +313,7 @@ impl PlaceHttp {
     }
 
     /// Waits for as long as the host asked for.
-    pub(crate) async fn patience(&self) {
+    pub(super) async fn patience(&self) {
         self.host.patience().await;
     }
 }

@@ -1,7 +1,7 @@
 //! What the operator says about HTTP, and the client built from it.
 
-use super::host::Host;
-use crate::{Error, Result, Secret, plugin::Credentials};
+use super::{clients::Clients, host::Host, line::Line};
+use crate::{Result, Secret, plugin::Credentials};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -130,6 +130,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     settings: Settings,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
+    line: Arc<Line>,
 }
 
 impl Client {
@@ -137,12 +138,17 @@ impl Client {
     pub fn new(settings: Settings) -> Self {
         // Fails only if a provider is installed already: then that one is used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        Client(Arc::new(Inner { settings, hosts: Mutex::default() }))
+        Client(Arc::new(Inner { settings, hosts: Mutex::default(), line: Arc::default() }))
     }
 
     /// Short names of registries that the settings declare.
     pub fn names(&self) -> Vec<String> {
         self.0.settings.registries.keys().cloned().collect()
+    }
+
+    /// The line of all blobs that are to move.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.0.line
     }
 
     /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
@@ -155,63 +161,10 @@ impl Client {
         }
         let settings = &self.0.settings;
         let own = settings.registries.get(registry).unwrap_or(&settings.default);
-        let http = build(own, settings)
+        let clients = Clients::new(own, settings)
             .map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
-        let host = Arc::new(Host::new(address, registry, own.clone(), http));
+        let host = Arc::new(Host::new(address, registry, own.clone(), clients));
         hosts.insert(key, host.clone());
         Ok(host)
     }
-}
-
-fn build(own: &RegistrySettings, settings: &Settings) -> Result<reqwest::Client> {
-    let read = |path: &PathBuf| {
-        std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))
-    };
-    let malformed = |path: &PathBuf| {
-        let path = path.display().to_string();
-        move |error: reqwest::Error| Error::invalid(format!("read {path}: {error}")).help("it must be PEM")
-    };
-    let mut builder = reqwest::Client::builder()
-        .user_agent(&settings.user_agent)
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        // Blobs share no connection: over HTTP/2 all of them would go through one.
-        .http1_only()
-        .tcp_nodelay(true)
-        .connect_timeout(super::retry::CONNECT)
-        .pool_max_idle_per_host(own.concurrency)
-        .no_proxy();
-    if let Some(Daemon::Unix(path)) = &own.daemon {
-        builder = builder.unix_socket(path.clone());
-    }
-    if own.origin.is_none() && own.daemon.is_none() {
-        let none = settings.proxies.none.as_deref().and_then(reqwest::NoProxy::from_string);
-        let proxy = |address: &str| {
-            let address = address.to_owned();
-            move |error: reqwest::Error| Error::invalid(format!("use the proxy {address}: {error}"))
-        };
-        if let Some(address) = &settings.proxies.http {
-            builder =
-                builder.proxy(reqwest::Proxy::http(address).map_err(proxy(address))?.no_proxy(none.clone()));
-        }
-        if let Some(address) = &settings.proxies.https {
-            builder = builder.proxy(reqwest::Proxy::https(address).map_err(proxy(address))?.no_proxy(none));
-        }
-    }
-    if let Some(path) = &own.tls.ca {
-        let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(malformed(path))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if let Some((certificate, key)) = &own.tls.identity {
-        let mut pem = read(certificate)?;
-        pem.push(b'\n');
-        pem.extend(read(key)?);
-        builder = builder.identity(reqwest::Identity::from_pem(&pem).map_err(malformed(certificate))?);
-    }
-    if !own.tls.verify {
-        builder = builder.tls_danger_accept_invalid_certs(true);
-    }
-    builder
-        .build()
-        .map_err(|error| Error::invalid(format!("set up TLS: {}", super::retry::root_cause(&error))))
 }

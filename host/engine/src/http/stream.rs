@@ -29,6 +29,7 @@ pub(crate) struct Download {
 impl Download {
     /// Asks for the bytes from `offset` on.
     pub async fn open(http: &PlaceHttp, request: &Request, offset: u64) -> Result<Self> {
+        // Of a download that is taken up again.
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
@@ -145,7 +146,6 @@ where
     F: FnOnce(mpsc::Sender<Bytes>) -> R,
     R: Future<Output = Result<()>>,
 {
-    http.patience().await;
     let begun = Instant::now();
     let (sender, receiver) = mpsc::channel(AHEAD);
     let receiver = std::sync::Mutex::new(Some(receiver));

@@ -20,9 +20,6 @@ const QUEUED: u32 = 2;
 /// After so many answers, what the fastest one took has mostly given way to what they usually take.
 const AGING: u32 = 512;
 
-/// So often one place is given up for want of the other.
-const GIVEN_WAY: usize = 4;
-
 /// A window that opens and closes.
 pub(super) struct Window {
     permits: Arc<Semaphore>,
@@ -79,29 +76,15 @@ impl Window {
         Pass { window: self.clone(), begun: Instant::now(), permit, small: false }
     }
 
-    /// A place in it, if there is one now.
-    fn pass_now(self: &Arc<Self>) -> Option<Pass> {
-        let permit = self.permits.clone().try_acquire_owned().ok()?;
-        Some(Pass { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
+    /// Whether there is a place in it now.
+    pub fn has_room(&self) -> bool {
+        self.permits.available_permits() > 0
     }
 
-    /// Waits for a place in both. Who waits for one holds none of the other, so a slow host does not keep
-    /// others from a fast one; but where both are in such demand that there never is a place in one just
-    /// when there is in the other, the first is kept. So all callers name the two in one order.
-    pub async fn both(one: &Arc<Self>, other: &Arc<Self>) -> [Pass; 2] {
-        for _ in 0..GIVEN_WAY {
-            let first = one.pass().await;
-            if let Some(second) = other.pass_now() {
-                return [first, second];
-            }
-            first.unused();
-            let second = other.pass().await;
-            if let Some(first) = one.pass_now() {
-                return [first, second];
-            }
-            second.unused();
-        }
-        [one.pass().await, other.pass().await]
+    /// A place in it, if there is one now.
+    pub fn pass_now(self: &Arc<Self>) -> Option<Pass> {
+        let permit = self.permits.clone().try_acquire_owned().ok()?;
+        Some(Pass { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
     }
 
     /// Waits for a place in it, for a request without a blob.
@@ -257,40 +240,6 @@ mod tests {
             took(15);
         }
         assert_eq!((window.size(), window.permits.available_permits()), (32, 32));
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_one_holds_none_of_the_other() {
-        let (fast, slow) = (Window::new(1), Window::new(1));
-        let busy = slow.pass().await;
-        let waiting = tokio::spawn({
-            let (fast, slow) = (fast.clone(), slow.clone());
-            async move { Window::both(&fast, &slow).await }
-        });
-        tokio::task::yield_now().await;
-        drop(fast.pass().await);
-        drop(busy);
-        drop(waiting.await.unwrap());
-        assert_eq!((fast.permits.available_permits(), slow.permits.available_permits()), (1, 1));
-    }
-
-    #[tokio::test]
-    async fn two_that_are_always_in_demand_are_had_together_all_the_same() {
-        let (one, other) = (Window::new(1), Window::new(1));
-        for window in [&one, &one, &other, &other] {
-            let window = window.clone();
-            // A place that is given back goes to who waits for it: it never lies there to be taken.
-            tokio::spawn(async move {
-                loop {
-                    let pass = window.pass().await;
-                    tokio::task::yield_now().await;
-                    drop(pass);
-                }
-            });
-        }
-        tokio::task::yield_now().await;
-        let both = tokio::time::timeout(Duration::from_secs(10), Window::both(&one, &other));
-        assert!(both.await.is_ok());
     }
 
     #[tokio::test]

@@ -158,14 +158,20 @@ pub(crate) struct Seen {
     at: i64,
 }
 
-/// Seconds after which what is seen again is written again, so that it does not look forgotten.
-const DAY: i64 = 86_400;
+/// Seconds after which what was seen is looked at in full again.
+const FRESH: i64 = 3600;
 
 impl Seen {
+    /// Whether it was seen, or written, so lately that the destination need only say that it has not
+    /// changed.
+    pub fn is_fresh(&self) -> bool {
+        now() < self.at + FRESH
+    }
+
     /// Whether there is anything to write when this is seen now.
     pub fn is_news(&self, named: &Descriptor, parts: &str) -> bool {
         let known = (&self.named.digest, &self.named.media_type, self.named.size, &*self.parts);
-        known != (&named.digest, &named.media_type, named.size, parts) || self.at + DAY < now()
+        known != (&named.digest, &named.media_type, named.size, parts) || !self.is_fresh()
     }
 }
 
