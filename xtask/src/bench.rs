@@ -303,15 +303,16 @@ pub fn run() -> Result<()> {
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let folder = base.join(format!("dray-bench-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    let done = measured(&folder);
+    let done = measured(&folder).and_then(|rows| Ok((rows, crate::scale::run(&folder)?)));
     fs::remove_dir_all(&folder)?;
-    let rows = done?;
+    let (rows, scale) = done?;
     let out = crate::top().join("docs/performance");
     fs::create_dir_all(&out)?;
     fs::write(out.join("results.md"), table(&rows))?;
     fs::write(out.join("results.svg"), chart(&rows))?;
+    fs::write(out.join("scale.md"), &scale)?;
     fs::write(out.join("inner.md"), inner()?)?;
-    println!("{}", table(&rows));
+    println!("{}\n{scale}", table(&rows));
     Ok(())
 }
 

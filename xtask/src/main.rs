@@ -4,6 +4,7 @@
 mod bench;
 mod gates;
 mod plugins;
+mod scale;
 mod sources;
 mod tests;
 

@@ -8,13 +8,15 @@ use serde_json::json;
 use std::{
     collections::HashMap,
     fs,
+    ops::Range,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
-use support::{Fake, Ran, Registry, World, has, respond};
+use support::{Fake, Ran, Registry, Running, World, has, respond};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -104,33 +106,139 @@ fn fewer_requests_at_once_where_the_registry_asks_for_it() {
     assert!(refused > 0 && refused < 100, "{refused} refused");
 }
 
-#[test]
-fn a_limit_on_manifests_is_none_on_blobs() {
-    // One manifest at a time, and as many blobs as may be wanted.
-    let (manifests, blobs) = (Width::default(), Width::default());
-    let widest = blobs.clone();
-    let images: Vec<_> = (0..60).map(image).collect();
+/// A registry with images of these numbers by the tags `t0`, `t1`, …. `before` is called for each request, with whether it is for
+/// a blob; false: it is refused.
+fn source(numbers: Range<usize>, before: impl Fn(bool) -> bool + Send + Sync + 'static) -> Fake {
+    let images: Vec<_> = numbers.map(image).collect();
     let configs: HashMap<_, _> = images
         .iter()
         .map(|(config, _)| (Digest::of(config.as_bytes()).to_string(), config.clone()))
         .collect();
-    let fake = Fake::start(move |request, stream| {
+    Fake::start(move |request, stream| {
         let name = request.split(' ').nth(1).unwrap().rsplit('/').next().unwrap();
-        if let Some(config) = configs.get(name) {
-            blobs.during(Duration::from_millis(200));
-            return respond(stream, "200 OK", "", config.as_bytes());
-        }
-        if manifests.during(Duration::from_millis(5)) > 1 {
+        let config = configs.get(name);
+        if !before(config.is_some()) {
             return respond(stream, REFUSED, "", b"");
+        }
+        if let Some(config) = config {
+            return respond(stream, "200 OK", "", config.as_bytes());
         }
         let image =
             images.iter().position(|(_, manifest)| Digest::of(manifest.as_bytes()).to_string() == name);
         let image = image.or_else(|| name.strip_prefix('t')?.parse().ok()).unwrap_or(0);
         respond(stream, "200 OK", &format!("Content-Type: {MANIFEST}\r\n"), images[image].1.as_bytes());
+    })
+}
+
+#[test]
+fn a_limit_on_manifests_is_none_on_blobs() {
+    // One manifest at a time, and as many blobs as may be wanted.
+    let (manifests, blobs) = (Width::default(), Width::default());
+    let widest = blobs.clone();
+    let fake = source(0..60, move |blob| match blob {
+        true => blobs.during(Duration::from_millis(200)) > 0,
+        false => manifests.during(Duration::from_millis(5)) == 1,
     });
     let sync = run("sync", &fake, 60);
     assert_eq!(sync.json()["summary"]["copied"], 60, "{}", sync.err);
     assert!(widest.most() >= 4, "{} blobs at once", widest.most());
+}
+
+/// A rule for the first tags of a registry, and what its registry's table says.
+fn rule(name: &str, from: &Fake, count: usize, to: &str, more: &str) -> String {
+    let tags: Vec<String> = (0..count).map(|number| format!("\"t{number}\"")).collect();
+    let (host, tags) = (&from.host, tags.join(", "));
+    format!(
+        "[registry.\"{host}\"]\ntls = \"off\"\n{more}[[rule]]\nname = \"{name}\"\nfrom = \"docker://{host}/{name}\"\nto = \"{to}\"\ntags = [{tags}]\n"
+    )
+}
+
+/// Whether something comes to be, within two minutes.
+fn comes(mut there: impl FnMut() -> bool) -> bool {
+    let begun = Instant::now();
+    while !there() {
+        if begun.elapsed() > Duration::from_secs(120) {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    true
+}
+
+fn stands_still() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_destination_that_stands_still_holds_up_no_other() {
+    // More images than are on their way at once, or planned ahead.
+    let from = source(0..700, |_| true);
+    let stuck = Fake::start(|request, stream| match request.contains("/blobs/") {
+        true => stands_still(),
+        false => respond(stream, "404 Not Found", "", b""),
+    });
+    let world = World::new();
+    let to = format!("docker://{}/there", stuck.host);
+    let (stuck_one, other) = (rule("one", &from, 700, &to, ""), rule("two", &from, 700, "oci:out", ""));
+    let (_, other) = other.split_once("[[rule]]").unwrap();
+    let plain = format!("[registry.\"{}\"]\ntls = \"off\"\n", stuck.host);
+    world.write("policy.toml", &format!("version = 1\n{plain}{stuck_one}[[rule]]{other}"));
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let index = world.path("out/index.json");
+    let count = || fs::read_to_string(&index).map_or(0, |index| index.matches(MANIFEST).count());
+    assert!(comes(|| count() == 700), "{} images came", count());
+    assert!(stuck.requests().iter().any(|request| request.contains("/blobs/")));
+}
+
+#[test]
+fn a_source_that_stands_still_holds_up_no_other() {
+    if !has("docker-registry") {
+        return;
+    }
+    let stuck = source(100..140, |blob| if blob { stands_still() } else { true });
+    let from = source(0..20, |_| true);
+    let world = World::new();
+    let destination = Registry::start(&world, "to", "");
+    let to = |name: &str| format!("docker://{}/{name}", destination.host);
+    // One blob of the source that stands still is on its way, and has one of two places; the others must
+    // leave the second.
+    let policy = format!(
+        "version = 1\n[registry.\"{}\"]\nconcurrency = 2\n{}{}",
+        destination.host,
+        rule("one", &stuck, 40, &to("one"), "concurrency = 1\n"),
+        rule("two", &from, 20, &to("two"), "")
+    );
+    world.write("policy.toml", &policy);
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
+    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
+    assert!(comes(|| count() == 20), "{} images came", count());
+}
+
+#[test]
+fn two_ways_between_the_same_registries_do_not_wait_for_each_other() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let registries = [Registry::start(&world, "a", ""), Registry::start(&world, "b", "")];
+    let [one, other] = [&registries[0].host, &registries[1].host];
+    for (host, name) in [(one, "x"), (other, "y")] {
+        let from = source(0..40, |_| true);
+        let fill = rule(name, &from, 40, &format!("docker://{host}/{name}"), "");
+        world.write("fill.toml", &format!("version = 1\n{fill}"));
+        world.dray(&["sync", "fill.toml"]).ok();
+    }
+    let policy = format!(
+        "version = 1\n[registry.\"{one}\"]\nconcurrency = 1\n[registry.\"{other}\"]\nconcurrency = 1\n[[rule]]\nname = \"there\"\nfrom = \"docker://{one}/x\"\nto = \"docker://{other}/x\"\n[[rule]]\nname = \"back\"\nfrom = \"docker://{other}/y\"\nto = \"docker://{one}/y\"\n"
+    );
+    world.write("policy.toml", &policy);
+    // One that stands still is ended.
+    let sync = ["120", env!("CARGO_BIN_EXE_dray"), "sync", "policy.toml", "--output", "json"];
+    let report = Ran::of(world.hermetic("timeout").args(sync)).ok().json();
+    assert_eq!(report["summary"]["copied"], 80);
 }
 
 #[test]

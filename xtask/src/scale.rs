@@ -1,0 +1,119 @@
+//! How time and memory of a plan grow with the number of tags: `dray plan` between two registries that make
+//! up their answers.
+
+use anyhow::{Context, Result, ensure};
+use dray_core::Digest;
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Tags of each repository.
+const TAGS: usize = 100;
+/// Repositories of each plan.
+const PLANS: [usize; 3] = [100, 1000, 10_000];
+
+/// A registry of so many repositories, on a thread for each connection; its address. It is there as long as the
+/// process.
+fn registry(repositories: usize) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                // A client that goes away ends its thread.
+                let _ = serve(&stream, repositories);
+            });
+        }
+    });
+    Ok(address)
+}
+
+fn serve(stream: &TcpStream, repositories: usize) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut lines = BufReader::new(stream).lines();
+    let mut writer = stream;
+    while let Some(request) = lines.next().transpose()? {
+        while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
+        let mut words = request.split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (headers, body) = answer(path, repositories);
+        let body_sent = if method == "HEAD" { "" } else { &body };
+        let length = body.len();
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\n\r\n{body_sent}");
+        writer.write_all(answer.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Headers and body.
+fn answer(path: &str, repositories: usize) -> (String, String) {
+    let list = |names: &mut dyn Iterator<Item = String>| {
+        names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",")
+    };
+    if path.starts_with("/v2/_catalog") {
+        let names = list(&mut (0..repositories).map(|number| format!("team/r{number:05}")));
+        return (String::new(), format!("{{\"repositories\":[{names}]}}"));
+    }
+    if path.contains("/tags/list") {
+        let names = list(&mut (0..TAGS).map(|number| format!("t{number}")));
+        return (String::new(), format!("{{\"name\":\"x\",\"tags\":[{names}]}}"));
+    }
+    let digest = Digest::of(path.as_bytes());
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    (format!("Content-Type: {manifest}\r\nDocker-Content-Digest: {digest}\r\n"), " ".repeat(500))
+}
+
+/// Seconds, and MiB at most.
+fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
+    let (from, to) = (registry(repositories)?, registry(repositories)?);
+    let policy = folder.join("scale.toml");
+    let plain = |host: &str| format!("[registry.\"{host}\"]\ntls = \"off\"\n");
+    let rule =
+        format!("[[rule]]\nname = \"all\"\nfrom = \"docker://{from}/**\"\nto = \"docker://{to}/{{path}}\"\n");
+    fs::write(&policy, format!("version = 1\n{}{}{rule}", plain(&from), plain(&to)))?;
+    let log = folder.join("scale.log");
+    let mut command = Command::new(crate::top().join("target/release/dray"));
+    command.arg("plan").arg(policy).env("XDG_STATE_HOME", folder.join("planning"));
+    command.stdout(fs::File::create(&log)?).stderr(Stdio::inherit());
+    let begun = Instant::now();
+    let mut child = command.spawn().context("run dray")?;
+    let mut most = 0.0f64;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        // Gone when it has ended.
+        if let Ok(status) = fs::read_to_string(format!("/proc/{}/status", child.id())) {
+            let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let peak = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<f64>().ok());
+            most = most.max(peak.unwrap_or(0.0) / 1024.0);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let wall = begun.elapsed().as_secs_f64();
+    let told = fs::read_to_string(&log)?;
+    let expected = format!("{} unchanged", repositories * TAGS);
+    ensure!(status.success() && told.contains(&expected), "dray plan did not end with {expected}: {told}");
+    Ok((wall, most))
+}
+
+/// Plans, and gives the table.
+pub fn run(folder: &Path) -> Result<String> {
+    let mut text = format!(
+        "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers. `cargo xtask bench` writes this file.\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n"
+    );
+    for repositories in PLANS {
+        let tags = repositories * TAGS;
+        println!("a plan of {tags} tags");
+        let (wall, most) = plan(folder, repositories)?;
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "| {tags} | {wall:.1} | {:.0} | {most:.0} |", tags as f64 / wall);
+    }
+    Ok(text)
+}
