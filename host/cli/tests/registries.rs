@@ -5,7 +5,7 @@
 mod support;
 
 use std::{fs, io::Read, process::Stdio, time::Duration};
-use support::{Fake, Registry, Running, World, has, respond};
+use support::{Fake, Ran, Registry, Running, World, has, respond};
 
 const PLATFORMS: [&str; 2] = ["amd64", "arm64"];
 
@@ -517,6 +517,9 @@ fn a_private_authority() {
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("certificate") && refused.err.contains("--tls-ca"), "{}", refused.err);
     world.dray(&["copy", "--tls-ca", "ca.pem", image, &to]).ok();
+    // What the system trusts is trusted.
+    let mut trusting = world.command(&["list-tags", to.rsplit_once(':').unwrap().0]);
+    Ran::of(trusting.env("SSL_CERT_FILE", world.path("ca.pem"))).ok();
     let policy = |tls: &str| {
         world.write("policy.toml", &format!("version = 1\n[registry.\"{}\"]\ntls = {tls}\n[[rule]]\nname = \"a\"\nfrom = \"docker://{}/a\"\nto = \"oci:out\"\n", registry.host, registry.host));
         world.dray(&["sync", "policy.toml"]).code

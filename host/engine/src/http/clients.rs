@@ -8,6 +8,9 @@ use crate::{Error, Result};
 use reqwest::ClientBuilder;
 use std::{path::PathBuf, sync::OnceLock};
 
+/// Which authorities are trusted beside those that the operator names.
+type Trust = fn(ClientBuilder, Vec<reqwest::Certificate>) -> ClientBuilder;
+
 pub(super) struct Clients {
     own: RegistrySettings,
     proxies: Proxies,
@@ -24,7 +27,13 @@ impl Clients {
     /// Where certificates, keys or proxies cannot be used.
     pub fn new(own: &RegistrySettings, settings: &Settings) -> Result<Self> {
         let Settings { proxies, user_agent, .. } = settings.clone();
-        let plain = build(own, &proxies, &user_agent, ClientBuilder::tls_certs_only)?;
+        let secure = |proxy: &Option<String>| proxy.as_ref().is_some_and(|proxy| proxy.starts_with("https:"));
+        let trust: Trust = match secure(&proxies.http) || secure(&proxies.https) {
+            // On the way to it TLS is spoken in any case.
+            true => ClientBuilder::tls_certs_merge,
+            false => ClientBuilder::tls_certs_only,
+        };
+        let plain = build(own, &proxies, &user_agent, trust)?;
         Ok(Clients { own: own.clone(), proxies, user_agent, plain, trusting: OnceLock::new() })
     }
 
@@ -50,7 +59,7 @@ fn build(
     own: &RegistrySettings,
     proxies: &Proxies,
     user_agent: &str,
-    trust: fn(ClientBuilder, Vec<reqwest::Certificate>) -> ClientBuilder,
+    trust: Trust,
 ) -> Result<reqwest::Client> {
     let read = |path: &PathBuf| {
         std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))

@@ -165,7 +165,8 @@ impl Seen {
     /// Whether it was seen, or written, so lately that the destination need only say that it has not
     /// changed.
     pub fn is_fresh(&self) -> bool {
-        now() < self.at + FRESH
+        // A clock that went back makes nothing fresh.
+        (self.at..self.at + FRESH).contains(&now())
     }
 
     /// Whether there is anything to write when this is seen now.

@@ -30,7 +30,10 @@ fn what_was_learnt_outlives_the_process() {
     let seen = journal.tag(&at("a"), "1").unwrap();
     assert_eq!((&seen.named, &*seen.parts), (&second, "parts"));
     assert!(!seen.is_news(&second, "parts") && seen.is_news(&second, "") && seen.is_news(&first, "parts"));
-    assert!(Seen { at: seen.at - FRESH - 1, ..seen }.is_news(&second, "parts"));
+    for at in [seen.at - FRESH, seen.at + FRESH] {
+        let seen = Seen { at, ..seen.clone() };
+        assert!(!seen.is_fresh() && seen.is_news(&second, "parts"));
+    }
     assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
     // Nearest first: this repository, and then any other.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
