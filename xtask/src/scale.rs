@@ -106,7 +106,7 @@ fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
 /// Plans, and gives the table.
 pub fn run(folder: &Path) -> Result<String> {
     let mut text = format!(
-        "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers. `cargo xtask bench` writes this file.\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n"
+        "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers, and know no `If-None-Match`. `cargo xtask bench` writes this file.\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n"
     );
     for repositories in PLANS {
         let tags = repositories * TAGS;

@@ -288,7 +288,7 @@ pub(crate) async fn compare(
     let remembered = before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest);
     let assumed = remembered.filter(|seen| seen.parts == parts);
     let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
-    let fresh = remembered.filter(|seen| named.is_some() && seen.is_fresh()).map(|seen| &seen.named);
+    let likely = remembered.filter(|seen| named.is_some() && seen.is_fresh());
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
@@ -300,7 +300,7 @@ pub(crate) async fn compare(
             .place
             // A registry may say that a tag is what it was though its manifest is gone: at the source that
             // would show when it is read; here it shows within the hour.
-            .resolve(&destination.repository, at.as_deref(), fresh)
+            .resolve(&destination.repository, at.as_deref(), likely.map(|seen| &seen.named))
             .await
             .context(|| format!("resolve {to}"))?
             .map(|(there, held)| {
@@ -383,7 +383,8 @@ pub(crate) async fn compare(
                 && before.tag.as_ref().is_none_or(|seen| seen.is_news(&planned.copy.descriptor, &parts))
             {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
-                memory.saw_tag(&at, tag, &planned.copy.descriptor, &parts);
+                // An answer that nothing has changed is no full one, and makes nothing younger.
+                memory.saw_tag(&at, tag, &planned.copy.descriptor, &parts, likely);
             }
         }
     }

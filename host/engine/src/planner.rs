@@ -39,8 +39,7 @@ struct Planner {
     out: mpsc::Sender<Planned>,
 }
 
-/// The way from a place to another. Each is planned by itself: a registry that does not answer holds up
-/// no other.
+/// The way from one place to another. Each is planned by itself.
 struct Way {
     comparing: Semaphore,
     /// How many places there have been.
@@ -94,7 +93,8 @@ struct Candidate {
     before: Before,
 }
 
-/// Plans some rules, into a channel. What cannot be planned comes out as a failure.
+/// Plans some rules, into a channel. What cannot be planned comes out as a failure. A plan runs ahead of those
+/// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
     let planner = Arc::new(Planner { rules, places, out });
     let mut all = Vec::new();
@@ -126,7 +126,7 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
     join_all(ways).await;
 }
 
-/// From where to where; none: from, or to, several places.
+/// From where to where; none: several pairs are planned together.
 fn way(group: &[Pair]) -> Option<(String, String)> {
     match group {
         [Pair { source, to: Target::Repository(to), .. }] => Some((source.place.key(), to.place.key())),

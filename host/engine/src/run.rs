@@ -618,7 +618,7 @@ impl Job {
         if let Some((journal, at)) = self.memory() {
             if let Naming::Tag(tag) = naming {
                 let parts = parts(&self.choice, self.referrers);
-                journal.saw_tag(&at, tag, &manifest.descriptor, &parts);
+                journal.saw_tag(&at, tag, &manifest.descriptor, &parts, None);
             }
             journal.holds(at, digest);
         }

@@ -85,10 +85,17 @@ impl Line {
                 let heaviest = ready.max_by_key(|(_, waiter)| (waiter.load.weight(), Reverse(waiter.behind)));
                 let Some((heaviest, _)) = heaviest else { break };
                 let waiter = waiting.swap_remove(heaviest);
-                if !waiter.go.is_closed() {
-                    let ends = waiter.ends.iter().filter_map(Window::pass_now).collect();
-                    gone.extend(waiter.go.send(Passes { ends, line: self.clone() }).err());
+                if waiter.go.is_closed() {
+                    continue;
                 }
+                let ends: Vec<_> = waiter.ends.iter().filter_map(Window::pass_now).collect();
+                if ends.len() < waiter.ends.len() {
+                    // A window was cut just now; who is under way there admits the next.
+                    ends.into_iter().for_each(Pass::unused);
+                    waiting.push(waiter);
+                    break;
+                }
+                gone.extend(waiter.go.send(Passes { ends, line: self.clone() }).err());
             }
         }
         // Whoever no longer waits gives its places back, which wants the lock.

@@ -161,8 +161,7 @@ impl Client {
         }
         let settings = &self.0.settings;
         let own = settings.registries.get(registry).unwrap_or(&settings.default);
-        let clients = Clients::new(own, settings)
-            .map_err(|error| error.context(format!("prepare the connection to {registry}")))?;
+        let clients = Clients::new(registry, own, settings)?;
         let host = Arc::new(Host::new(address, registry, own.clone(), clients));
         hosts.insert(key, host.clone());
         Ok(host)

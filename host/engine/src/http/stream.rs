@@ -29,7 +29,7 @@ pub(crate) struct Download {
 impl Download {
     /// Asks for the bytes from `offset` on.
     pub async fn open(http: &PlaceHttp, request: &Request, offset: u64) -> Result<Self> {
-        // Of a download that is taken up again.
+        // The permits have waited for it the first time; this is for a download that is taken up again.
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));

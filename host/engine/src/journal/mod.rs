@@ -166,7 +166,7 @@ impl Seen {
     /// changed.
     pub fn is_fresh(&self) -> bool {
         // A clock that went back makes nothing fresh.
-        (self.at..self.at + FRESH).contains(&now())
+        (self.at..self.at.saturating_add(FRESH)).contains(&now())
     }
 
     /// Whether there is anything to write when this is seen now.
@@ -307,10 +307,10 @@ impl Journal {
         rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
     }
 
-    /// A tag was seen there, or written.
-    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor, parts: &str) {
+    /// A tag was seen there, or written; with `before`, it has not changed since.
+    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor, parts: &str, before: Option<&Seen>) {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        let seen = Seen { named, parts: parts.into(), at: now() };
+        let seen = Seen { named, parts: parts.into(), at: before.map_or_else(now, |seen| seen.at) };
         self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(seen)));
     }
 

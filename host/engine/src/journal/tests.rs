@@ -18,8 +18,8 @@ fn what_was_learnt_outlives_the_process() {
         (None, None, 0)
     );
     journal.convert(of.clone(), "digest".into());
-    journal.saw_tag(&at("a"), "1", &first, "");
-    journal.saw_tag(&at("a"), "1", &second, "parts");
+    journal.saw_tag(&at("a"), "1", &first, "", None);
+    journal.saw_tag(&at("a"), "1", &second, "parts", None);
     journal.holds(at("a"), &one);
     journal.holds(at("b"), &one);
     journal.uploading(at("a"), &two, Some(vec![1, 2]));
@@ -34,7 +34,11 @@ fn what_was_learnt_outlives_the_process() {
         let seen = Seen { at, ..seen.clone() };
         assert!(!seen.is_fresh() && seen.is_news(&second, "parts"));
     }
-    assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
+    let older = Seen { at: seen.at - 60, ..seen.clone() };
+    journal.saw_tag(&at("a"), "unchanged", &second, "other parts", Some(&older));
+    journal.flush();
+    assert_eq!(journal.tag(&at("a"), "unchanged").unwrap().at, older.at);
+    assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (2, 0));
     // Nearest first: this repository, and then any other.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
     assert!(journal.holder(&at("c"), &one).is_some());
@@ -79,7 +83,7 @@ fn two_drays_share_a_journal() {
                 let journal = Journal::open(path).unwrap();
                 let named = Descriptor::new("m", Digest::of(b"1"), 1);
                 for number in 0..500 {
-                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named, "");
+                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named, "", None);
                 }
             });
         }
