@@ -218,6 +218,38 @@ fn a_source_that_stands_still_holds_up_no_other() {
 }
 
 #[test]
+fn a_folder_for_each_repository_makes_no_crowd() {
+    let names: Vec<String> = (0..400).map(|number| format!("\"team/r{number}\"")).collect();
+    let catalog = format!("{{\"repositories\":[{}]}}", names.join(","));
+    let fake = Fake::start(move |request, stream| {
+        if request.contains("/_catalog") {
+            return respond(stream, "200 OK", "", catalog.as_bytes());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        respond(stream, "200 OK", &format!("Content-Type: {MANIFEST}\r\n"), image(0).1.as_bytes());
+    });
+    let world = World::new();
+    let host = &fake.host;
+    world.write(
+        "policy.toml",
+        &format!("version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"all\"\nfrom = \"docker://{host}/**\"\nto = \"oci:out/{{name}}\"\ntags = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n"),
+    );
+    let out = fs::File::create(world.path("plan.json")).unwrap();
+    let mut command = world.command(&["plan", "policy.toml", "--output", "json"]);
+    let mut plan = Running(command.stdout(out).spawn().unwrap());
+    // Each tag that is compared has some mappings of memory, of which a process may have 65,530.
+    let maps = format!("/proc/{}/maps", plan.0.id());
+    let mut most = 0;
+    let ended = comes(|| {
+        most = most.max(fs::read_to_string(&maps).unwrap_or_default().lines().count());
+        plan.0.try_wait().unwrap().is_some()
+    });
+    let planned = fs::read_to_string(world.path("plan.json")).unwrap();
+    assert!(ended && planned.contains("\"copy\":2000"), "{}", planned.lines().last().unwrap_or_default());
+    assert!(most < 5000, "{most} mappings");
+}
+
+#[test]
 fn two_ways_between_the_same_registries_do_not_wait_for_each_other() {
     if !has("docker-registry") {
         return;

@@ -15,6 +15,9 @@ use std::{
 };
 use tokio::{io::AsyncWriteExt, sync::OnceCell};
 
+/// From where to where: the addresses of the hosts at both ends.
+pub(crate) type Way = (Option<String>, Option<String>);
+
 /// Questions about files that are answered at once.
 const FILES: usize = 16;
 
@@ -63,6 +66,13 @@ impl Place {
     /// The journal, where it can spare a request: only networks are slow to ask.
     pub(crate) fn memory(&self) -> Option<&Journal> {
         self.http.as_ref().and_then(|_| self.local.journal.get())
+    }
+
+    /// The way from here to another place: its hosts. All places without one are on one way, as there may be one
+    /// for each repository, and files do not stand still.
+    pub(crate) fn way_to(&self, other: &Place) -> Way {
+        let host = |place: &Place| place.http.as_ref().map(|http| http.address().to_owned());
+        (host(self), host(other))
     }
 
     /// How many questions it answers at once.

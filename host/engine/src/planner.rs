@@ -8,7 +8,8 @@ use crate::{
     expand::{Pair, Target, names, pairs},
     graph::{RepositoryImages, pages},
     journal::At,
-    place::Spot,
+    lock,
+    place::{Spot, Way},
     plugin::Page,
 };
 use dray_core::Action;
@@ -16,7 +17,7 @@ use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -36,20 +37,22 @@ const AHEAD: usize = 256;
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
+    limits: Mutex<HashMap<Way, Arc<Limits>>>,
     out: mpsc::Sender<Planned>,
 }
 
-/// The way from one place to another. Each is planned by itself.
-struct Way {
+/// What a way may have under way. Each has its own, so a registry that does not answer holds up no plan of
+/// others.
+struct Limits {
     comparing: Semaphore,
     /// How many places there have been.
     places: AtomicUsize,
     ahead: Arc<Semaphore>,
 }
 
-impl Way {
+impl Limits {
     fn new() -> Self {
-        Way {
+        Limits {
             comparing: Semaphore::new(0),
             places: AtomicUsize::new(0),
             ahead: Arc::new(Semaphore::new(AHEAD)),
@@ -96,7 +99,7 @@ struct Candidate {
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure. A plan runs ahead of those
 /// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
-    let planner = Arc::new(Planner { rules, places, out });
+    let planner = Arc::new(Planner { rules, places, limits: Mutex::default(), out });
     let mut all = Vec::new();
     for (index, rule) in planner.rules.iter().enumerate() {
         for source in &rule.from {
@@ -120,16 +123,15 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
         ways[at].push(group);
     }
     let ways = ways.into_iter().map(async |groups| {
-        let way = Arc::new(Way::new());
-        stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(&way, group)).await;
+        stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
     });
     join_all(ways).await;
 }
 
 /// From where to where; none: several pairs are planned together.
-fn way(group: &[Pair]) -> Option<(String, String)> {
+fn way(group: &[Pair]) -> Option<Way> {
     match group {
-        [Pair { source, to: Target::Repository(to), .. }] => Some((source.place.key(), to.place.key())),
+        [Pair { source, to: Target::Repository(to), .. }] => Some(source.place.way_to(&to.place)),
         _ => None,
     }
 }
@@ -167,13 +169,19 @@ impl Planner {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }
 
+    /// The limits of the way from one place to another.
+    fn limits(&self, from: &Place, to: &Place) -> Arc<Limits> {
+        lock(&self.limits).entry(from.way_to(to)).or_insert_with(|| Arc::new(Limits::new())).clone()
+    }
+
     /// A copy goes out when not too many of its way are waiting.
-    async fn along(&self, way: &Way, mut planned: Planned) -> Result<(), Unwanted> {
+    async fn send_along(&self, mut planned: Planned) -> Result<(), Unwanted> {
         if let Planned::Copy(planned) = &mut planned
             && planned.copy.action == Action::Copy
         {
+            let limits = self.limits(&planned.source.0, &planned.destination.0);
             // It is never closed.
-            planned.ahead = way.ahead.clone().acquire_owned().await.ok();
+            planned.ahead = limits.ahead.clone().acquire_owned().await.ok();
         }
         self.send(planned).await
     }
@@ -188,15 +196,15 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(self: &Arc<Self>, way: &Arc<Way>, group: Vec<Pair>) {
+    async fn group(self: &Arc<Self>, group: Vec<Pair>) {
         // Whoever stops listening ends the planning: there is nothing else to do about it.
         let _ = match &group[..] {
             [Pair { rule, source, to: Target::Repository(destination) }]
                 if self.keeps_tags(destination).await =>
             {
-                self.alone(way, *rule, source.clone(), destination.clone()).await
+                self.alone(*rule, source.clone(), destination.clone()).await
             }
-            _ => self.together(way, group).await,
+            _ => self.together(group).await,
         };
     }
 
@@ -207,13 +215,7 @@ impl Planner {
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
-    async fn alone(
-        self: &Arc<Self>,
-        way: &Arc<Way>,
-        index: usize,
-        source: Spot,
-        destination: Spot,
-    ) -> Result<(), Unwanted> {
+    async fn alone(self: &Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
@@ -244,21 +246,23 @@ impl Planner {
                 before,
             }
         });
-        let compared = |candidate| self.clone().compared(way.clone(), candidate);
+        let compared = |candidate| self.clone().compared(candidate);
         let mut planned = stream::iter(candidates).map(compared).buffered(TAGS);
         while let Some(planned) = planned.next().await {
-            self.along(way, planned).await?;
+            self.send_along(planned).await?;
         }
         Ok(())
     }
 
     /// In a task of its own, which goes on while the plan waits to be carried out: a request that
     /// nobody drives would keep the place at its registry for which that waits.
-    async fn compared(self: Arc<Self>, way: Arc<Way>, candidate: Candidate) -> Planned {
+    async fn compared(self: Arc<Self>, candidate: Candidate) -> Planned {
         // What is dropped with it is ended with it.
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let _place = way.place([&candidate.source.place, &candidate.destination.place]).await;
+            let ends = [&*candidate.source.place, &*candidate.destination.place];
+            let limits = self.limits(ends[0], ends[1]);
+            let _place = limits.place(ends).await;
             self.candidate(candidate, None).await
         });
         match task.join_next().await {
@@ -269,7 +273,7 @@ impl Planner {
     }
 
     /// Repositories that are written from several sources: all is resolved before any goes out.
-    async fn together(&self, way: &Way, pairs: Vec<Pair>) -> Result<(), Unwanted> {
+    async fn together(&self, pairs: Vec<Pair>) -> Result<(), Unwanted> {
         let mut candidates = Vec::new();
         for Pair { rule: index, source, to } in pairs {
             let rule = &self.rules[index];
@@ -330,7 +334,7 @@ impl Planner {
         }
         for key in order {
             for planned in self.settle(by_destination.remove(&key).unwrap_or_default()).await {
-                self.along(way, planned).await?;
+                self.send_along(planned).await?;
             }
         }
         Ok(())

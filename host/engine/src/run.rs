@@ -9,6 +9,7 @@ use crate::{
     graph::{read_manifest, referrers},
     journal::{At, Conversion, Journal},
     lock,
+    place::Way,
     plugin::{Abilities, Finish, Incoming, Naming},
     transfer::{Payload, Side, transfer},
 };
@@ -32,7 +33,7 @@ use tokio::{
 /// How a run behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Images on their way at once, from one place to another.
+    /// Images on their way at once, from one host to another.
     pub images: usize,
     /// Do the rest after a failure.
     pub keep_going: bool,
@@ -124,7 +125,7 @@ impl Run {
         let mut report = Report::default();
         let mut copies = JoinSet::new();
         // From where to where: a registry that is slow holds up no other.
-        let mut ways: HashMap<(String, String), Arc<Semaphore>> = HashMap::new();
+        let mut ways: HashMap<Way, Arc<Semaphore>> = HashMap::new();
         let mut planning = true;
         let mut stopped = false;
         while planning || !copies.is_empty() {
@@ -135,14 +136,10 @@ impl Run {
                     break;
                 }
                 Some(done) = copies.join_next(), if !copies.is_empty() => {
-                    let failed = match done {
-                        Ok(None) => false,
+                    match done {
+                        Ok(None) => {}
                         Ok(Some(ended)) => self.ended(ended, &mut report),
                         Err(_) => self.broke(&mut report),
-                    };
-                    if failed && !self.options.keep_going {
-                        planning = false;
-                        ways.values().for_each(|way| way.close());
                     }
                 }
                 planned = plan.recv(), if planning => match planned {
@@ -150,20 +147,21 @@ impl Run {
                     Some(Planned::Dropped { .. }) => {}
                     Some(Planned::Failed { rule, source, destination, error }) => {
                         self.finished(&mut report, failure(rule, source, destination, None, &error), 0);
-                        if !self.options.keep_going {
-                            planning = false;
-                            ways.values().for_each(|way| way.close());
-                        }
                     }
                     Some(Planned::Copy(planned)) if planned.copy.action == Action::Unchanged => {
                         self.finished(&mut report, account(&planned.copy), 0);
                     }
                     Some(Planned::Copy(planned)) => {
-                        let way = (planned.copy.source.place.clone(), planned.copy.destination.place.clone());
+                        let way = planned.source.0.way_to(&planned.destination.0);
                         let way = ways.entry(way).or_insert_with(|| Arc::new(Semaphore::new(self.options.images)));
                         copies.spawn(when_its_turn_comes(way.clone(), self.shared.clone(), planned));
                     }
                 },
+            }
+            if report.summary.failed > 0 && !self.options.keep_going {
+                planning = false;
+                // Those that have not begun never do.
+                ways.values().for_each(|way| way.close());
             }
         }
         drop(plan);
@@ -177,25 +175,23 @@ impl Run {
     }
 
     /// A panic of the engine itself: it must not pass for success.
-    fn broke(&self, report: &mut Report) -> bool {
+    fn broke(&self, report: &mut Report) {
         let error = Error::new(Kind::Plugin, "copy an image: dray itself failed");
         self.finished(report, failure("".into(), "".into(), "".into(), None, &error), 0);
-        true
     }
 
-    fn ended(&self, ended: Ended, report: &mut Report) -> bool {
+    fn ended(&self, ended: Ended, report: &mut Report) {
         let Ended { copy, result, sent, mounted } = ended;
         report.summary.mounted_bytes += mounted;
-        let (copied, failed) = match result {
-            Ok(()) => (account(&copy), false),
+        let ended = match result {
+            Ok(()) => account(&copy),
             Err(error) => {
                 let error = error.context(format!("copy {} to {}", copy.source, copy.destination));
                 let digest = Some(copy.descriptor.digest.to_string());
-                (failure(copy.rule, copy.source.display, copy.destination.display, digest, &error), true)
+                failure(copy.rule, copy.source.display, copy.destination.display, digest, &error)
             }
         };
-        self.finished(report, copied, sent);
-        failed
+        self.finished(report, ended, sent);
     }
 
     fn finished(&self, report: &mut Report, mut copy: CopyReport, sent: u64) {

@@ -13,6 +13,9 @@ use std::{
 };
 use tokio::sync::oneshot;
 
+/// So many places at each of its ends go to others before one is kept for a blob that wants two.
+const PASSED_OVER: usize = 256;
+
 /// The line of all blobs that are to move, whatever their hosts.
 #[derive(Default)]
 pub(super) struct Line(Mutex<State>);
@@ -25,6 +28,8 @@ struct State {
 
 struct Waiter {
     ends: Vec<Arc<Window>>,
+    /// How often a place at each end was given to another.
+    passed_over: Vec<usize>,
     load: Load,
     /// How many came before it.
     behind: u64,
@@ -38,6 +43,14 @@ pub(crate) struct Load {
     pub size: u64,
     /// How many others wait for the same blob.
     pub wanted: Option<Arc<AtomicUsize>>,
+}
+
+impl Waiter {
+    /// Others have had so many places at each of its ends that the next one at each is its own. An end that
+    /// stands still gives none away, so nothing is kept for its sake.
+    fn is_due(&self) -> bool {
+        self.ends.len() > 1 && self.passed_over.iter().all(|count| *count >= PASSED_OVER)
+    }
 }
 
 impl Load {
@@ -67,7 +80,8 @@ impl Line {
             let mut state = lock(&self.0);
             let behind = state.come;
             state.come += 1;
-            state.waiting.push(Waiter { ends, load, behind, go });
+            let passed_over = vec![0; ends.len()];
+            state.waiting.push(Waiter { ends, passed_over, load, behind, go });
         }
         self.admit();
         // A waiter is told, or gone.
@@ -79,10 +93,19 @@ impl Line {
         {
             let State { waiting, .. } = &mut *lock(&self.0);
             loop {
+                let longest =
+                    waiting.iter().filter(|waiter| waiter.is_due()).min_by_key(|waiter| waiter.behind);
+                let kept = longest.map_or(Vec::new(), |waiter| waiter.ends.clone());
                 let ready = waiting.iter().enumerate().filter(|(_, waiter)| {
-                    waiter.go.is_closed() || waiter.ends.iter().all(|window| window.has_room())
+                    let is_free = |window: &Arc<Window>| {
+                        let is_kept = !waiter.is_due() && kept.iter().any(|kept| Arc::ptr_eq(kept, window));
+                        window.room() > usize::from(is_kept)
+                    };
+                    waiter.go.is_closed() || waiter.ends.iter().all(is_free)
                 });
-                let heaviest = ready.max_by_key(|(_, waiter)| (waiter.load.weight(), Reverse(waiter.behind)));
+                let heaviest = ready.max_by_key(|(_, waiter)| {
+                    (waiter.is_due(), waiter.load.weight(), Reverse(waiter.behind))
+                });
                 let Some((heaviest, _)) = heaviest else { break };
                 let waiter = waiting.swap_remove(heaviest);
                 if waiter.go.is_closed() {
@@ -90,10 +113,15 @@ impl Line {
                 }
                 let ends: Vec<_> = waiter.ends.iter().filter_map(Window::pass_now).collect();
                 if ends.len() < waiter.ends.len() {
-                    // A window was cut just now; who is under way there admits the next.
+                    // A window was cut just now.
                     ends.into_iter().for_each(Pass::unused);
                     waiting.push(waiter);
-                    break;
+                    continue;
+                }
+                for other in waiting.iter_mut() {
+                    for (window, count) in other.ends.iter().zip(&mut other.passed_over) {
+                        *count += usize::from(waiter.ends.iter().any(|taken| Arc::ptr_eq(taken, window)));
+                    }
                 }
                 gone.extend(waiter.go.send(Passes { ends, line: self.clone() }).err());
             }
@@ -148,7 +176,7 @@ mod tests {
         drop(turn);
         drop(small);
         drop(last.await);
-        assert!(window.has_room() && lock(&line.0).waiting.is_empty());
+        assert!(window.room() > 0 && lock(&line.0).waiting.is_empty());
     }
 
     #[tokio::test]
@@ -164,7 +192,28 @@ mod tests {
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(passing);
         assert_eq!(waiting.as_mut().now_or_never().unwrap().ends.len(), 2);
-        assert!(to.has_room() && slow.has_room() && fast.has_room());
+        assert_eq!([to.room(), slow.room(), fast.room()], [1; 3]);
+    }
+
+    #[tokio::test]
+    async fn two_that_are_always_in_demand_are_had_together_all_the_same() {
+        let line = Arc::new(Line::default());
+        let (one, other) = (Window::new(1), Window::new(1));
+        for window in [&one, &one, &other, &other] {
+            let (line, window) = (line.clone(), window.clone());
+            // A place that is given back goes to who waits for it: it never lies there to be taken.
+            tokio::spawn(async move {
+                loop {
+                    let passes = line.passes(vec![window.clone()], Load::of(10)).await;
+                    tokio::task::yield_now().await;
+                    drop(passes);
+                }
+            });
+        }
+        tokio::task::yield_now().await;
+        let both = line.passes(vec![one, other], Load::of(1));
+        let both = tokio::time::timeout(std::time::Duration::from_secs(10), both);
+        assert_eq!(both.await.unwrap().ends.len(), 2);
     }
 
     #[tokio::test]

@@ -103,6 +103,11 @@ impl PlaceHttp {
         self.host.settings.assume_unchanged
     }
 
+    /// The host's address.
+    pub(crate) fn address(&self) -> &str {
+        &self.host.address
+    }
+
     /// How many documents the host is asked for at once, now.
     pub(crate) fn width(&self) -> usize {
         self.host.windows.of(Action::Read).size()

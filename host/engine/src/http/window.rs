@@ -76,9 +76,9 @@ impl Window {
         Pass { window: self.clone(), begun: Instant::now(), permit, small: false }
     }
 
-    /// Whether there is a place in it now.
-    pub fn has_room(&self) -> bool {
-        self.permits.available_permits() > 0
+    /// How many places there are in it now.
+    pub fn room(&self) -> usize {
+        self.permits.available_permits()
     }
 
     /// A place in it, if there is one now.
