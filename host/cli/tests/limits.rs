@@ -45,13 +45,7 @@ impl Width {
 /// Runs a command on a policy that copies tags `t0`, `t1`, … of a registry into a layout.
 fn run(command: &str, fake: &Fake, tags: usize) -> Ran {
     let world = World::new();
-    let tags: Vec<String> = (0..tags).map(|number| format!("\"t{number}\"")).collect();
-    let host = &fake.host;
-    let policy = format!(
-        "version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://{host}/a\"\nto = \"oci:out\"\ntags = [{}]\n",
-        tags.join(", ")
-    );
-    world.write("policy.toml", &policy);
+    world.write("policy.toml", &format!("version = 1\n{}", rule("a", fake, tags, "oci:out", "")));
     world.dray(&[command, "policy.toml", "--output", "json"]).ok()
 }
 
