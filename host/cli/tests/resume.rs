@@ -403,6 +403,17 @@ fn a_sync_does_without_a_journal_that_it_cannot_use() {
 }
 
 #[test]
+fn processes_that_make_a_journal_at_once_wait_for_each_other() {
+    for _ in 0..40 {
+        let world = World::new();
+        let mut command = world.command(&["cache", "--output", "json"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut running: Vec<_> = (0..8).map(|_| command.spawn().unwrap()).collect();
+        assert!(running.iter_mut().all(|process| process.wait().unwrap().success()));
+    }
+}
+
+#[test]
 fn a_journal_that_can_only_be_read_is_done_without() {
     if !support::is_root() {
         return;

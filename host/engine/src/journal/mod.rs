@@ -15,7 +15,7 @@ use std::{
         Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use write::{Change, Writer};
 
@@ -188,12 +188,20 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
+/// For another process that has the journal, and between two tries where SQLite does not wait for it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(20);
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+}
+
 /// A connection to a journal, whose tables are made if they are not there.
 fn connect(path: &Path) -> Result<Connection> {
     let shown = path.display();
     let open = || {
         let mut connection = Connection::open(path)?;
-        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         // Safe with a write-ahead log, and no write to the disk for each transaction.
         connection.pragma_update(None, "synchronous", "normal")?;
@@ -213,7 +221,15 @@ fn connect(path: &Path) -> Result<Connection> {
         }
         Ok((connection, current))
     };
-    let (connection, version) = open().map_err(|error: rusqlite::Error| {
+    let begun = Instant::now();
+    let opened = loop {
+        match open() {
+            // SQLite does not wait for another process that is just making or closing the log.
+            Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
+            opened => break opened,
+        }
+    };
+    let (connection, version) = opened.map_err(|error: rusqlite::Error| {
         Error::invalid(format!("open the journal {shown}: {error}")).help("move it away, and it is made anew")
     })?;
     if version > VERSION {
