@@ -65,15 +65,9 @@ fn state(record: &RunRecord) -> String {
             bytes(summary.bytes),
             summary.seconds
         ),
-        (None, None) if alive(record.process) => "under way".into(),
+        (None, None) if record.under_way => "under way".into(),
         _ => "broken off".into(),
     }
-}
-
-fn alive(process: u32) -> bool {
-    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    // Only a process that is not there is dead; one of somebody else's may not be asked.
-    process.is_some_and(|process| rustix::process::test_kill_process(process) != Err(rustix::io::Errno::SRCH))
 }
 
 fn line(record: &RunRecord) -> String {

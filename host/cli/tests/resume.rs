@@ -10,7 +10,7 @@ use std::{
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
@@ -379,6 +379,45 @@ fn nobody_else_writes_so_nothing_is_asked() {
     assert!(policy(true).contains("0 images copied, 9 unchanged"));
     let forgotten = destination.requests();
     assert_eq!((count(&forgotten, "GET /v2/a/tags/list"), forgotten.len()), (1, 10), "{forgotten:?}");
+}
+
+#[test]
+fn a_sync_that_is_killed_just_after_it_wrote_a_tag_leaves_no_word_of_what_was_there_before() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let registry = Registry::start(&world, "destination", "");
+    // Kills a sync when the registry has taken a tag, before that is told.
+    let victim = Arc::new(Mutex::new(None::<Killed>));
+    let (killed, backend) = (victim.clone(), registry.host.clone());
+    let wire = Fake::start_raw(move |request, body, stream| {
+        let answer = support::answer(&backend, &backend, request, body);
+        if request.starts_with("PUT /v2/a/manifests/1 ") {
+            drop(killed.lock().unwrap().take());
+        }
+        let _ = stream.write_all(&answer);
+    });
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    let source = |version: &str| {
+        world.dray(&["copy", "--all", &format!("{images}:{version}"), "oci:source:1"]).ok();
+    };
+    let policy = format!(
+        "version = 1\n[registry.\"{0}\"]\nassume-unchanged = true\n[[rule]]\nname = \"a\"\nfrom = \"oci:source\"\nto = \"docker://{0}/a\"\n",
+        wire.host
+    );
+    world.write("policy.toml", &policy);
+    source("1.0.0");
+    world.dray(&["sync", "policy.toml"]).ok();
+    assert!(world.dray(&["sync", "policy.toml"]).ok().out.contains("1 unchanged"));
+    source("1.2.0");
+    *victim.lock().unwrap() = Some(Killed::start(world.command(&["sync", "policy.toml"])));
+    until("the kill", || victim.lock().unwrap().is_none());
+    let there = || world.digest(&format!("docker://{}/a:1", registry.host), &[]);
+    assert_eq!(there(), world.digest("oci:source:1", &[]));
+    source("1.0.0");
+    assert!(world.dray(&["sync", "policy.toml"]).ok().out.contains("1 image copied"));
+    assert_eq!(there(), world.digest("oci:source:1", &[]));
 }
 
 #[test]

@@ -383,8 +383,12 @@ pub(crate) async fn compare(
                 && before.tag.as_ref().is_none_or(|seen| seen.is_news(&planned.copy.descriptor, &parts))
             {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
-                // An answer that nothing has changed is no full one, and makes nothing younger.
-                memory.saw_tag(&at, tag, &planned.copy.descriptor, &parts, likely);
+                let mut seen = Seen::now(&planned.copy.descriptor, &parts);
+                if let Some(likely) = likely {
+                    // An answer that nothing has changed is no full one, and makes nothing younger.
+                    seen.at = likely.at;
+                }
+                memory.saw_tag(&at, tag, seen, before.tag.as_ref());
             }
         }
     }

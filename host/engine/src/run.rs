@@ -7,7 +7,7 @@ use crate::{
     conclude::{Endings, Learnt},
     error::Context,
     graph::{read_manifest, referrers},
-    journal::{At, Conversion, Journal},
+    journal::{At, Conversion, Journal, Seen},
     lock,
     place::Way,
     plugin::{Abilities, Finish, Incoming, Naming},
@@ -605,6 +605,19 @@ impl Job {
             let (digest, place) = (digest.short(), place.key());
             tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
         }
+        let writing = match (self.memory(), naming) {
+            (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
+                Ok(writing) => Some(writing),
+                // What it knows of the tag would be wrong from now on.
+                Err(error) if place.assumed() && journal.tag(&at, tag).is_some() => {
+                    return Err(
+                        error.help("leave `assume-unchanged` out while the journal cannot be written")
+                    );
+                }
+                Err(_) => None,
+            },
+            _ => None,
+        };
         let published = place.transport.publish(place, repository, manifest, naming).await;
         published.map_err(|error| match &error.kind {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
@@ -612,9 +625,9 @@ impl Job {
         })
         .context(|| format!("publish the manifest {}", digest.short()))?;
         if let Some((journal, at)) = self.memory() {
-            if let Naming::Tag(tag) = naming {
-                let parts = parts(&self.choice, self.referrers);
-                journal.saw_tag(&at, tag, &manifest.descriptor, &parts, None);
+            if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
+                let seen = Seen::now(&manifest.descriptor, &parts(&self.choice, self.referrers));
+                journal.wrote_tag(&at, tag, seen, writing);
             }
             journal.holds(at, digest);
         }

@@ -1,15 +1,16 @@
 //! What outlives a run: a SQLite database in the user's state folder. A run works without it, and
 //! whatever it says of a destination is only ever a reason to ask the destination less.
 
+mod process;
 mod runs;
+mod tags;
 mod write;
 
 use crate::{Error, Kind, Place, Result, lock};
-use dray_core::{Descriptor, Digest, Form, Platform};
+use dray_core::{Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use std::{
-    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
@@ -17,10 +18,11 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+pub(crate) use tags::Seen;
 use write::{Change, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// How the tables came to be, version by version. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -51,6 +53,9 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     "alter table tag add column media_type text not null default '';
      alter table tag add column size integer not null default 0;
      alter table tag add column parts text not null default '';",
+    // Who is writing it: nobody (0), a write's number, or several at once (-1).
+    "alter table tag add column writer integer not null default 0;
+     alter table run add column born integer not null default 0;",
 ];
 
 /// Facts that a later run can use.
@@ -147,43 +152,6 @@ fn failed(error: rusqlite::Error) -> Error {
     Error::invalid(format!("use the journal: {error}"))
 }
 
-/// What a tag named when it was last seen.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen {
-    /// Of a journal of an earlier dray, it has no media type.
-    pub named: Descriptor,
-    /// Which parts of it were there.
-    pub parts: String,
-    /// Seconds since 1970.
-    at: i64,
-}
-
-/// Seconds after which what was seen is looked at in full again.
-const FRESH: i64 = 3600;
-
-impl Seen {
-    /// Whether it was seen, or written, so lately that the destination need only say that it has not
-    /// changed.
-    pub fn is_fresh(&self) -> bool {
-        // A clock that went back makes nothing fresh.
-        (self.at..self.at.saturating_add(FRESH)).contains(&now())
-    }
-
-    /// Whether there is anything to write when this is seen now.
-    pub fn is_news(&self, named: &Descriptor, parts: &str) -> bool {
-        let known = (&self.named.digest, &self.named.media_type, self.named.size, &*self.parts);
-        known != (&named.digest, &named.media_type, named.size, parts) || !self.is_fresh()
-    }
-}
-
-/// A row of digest, media type, size, parts and time. What is no digest is no knowledge.
-fn seen(row: &Row<'_>) -> rusqlite::Result<Option<Seen>> {
-    let (digest, size) = (row.get::<_, String>(0)?.parse(), u64::try_from(row.get::<_, i64>(2)?));
-    let (Ok(digest), Ok(size)) = (digest, size) else { return Ok(None) };
-    let named = Descriptor::new(row.get::<_, String>(1)?, digest, size);
-    Ok(Some(Seen { named, parts: row.get(3)?, at: row.get(4)? }))
-}
-
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
@@ -250,7 +218,7 @@ impl Journal {
                 .map_err(|error| Error::invalid(format!("make the folder {}: {error}", folder.display())))?;
         }
         let reader = connect(path)?;
-        let writer = Writer::start(connect(path)?);
+        let writer = Writer::start(connect(path)?, path);
         Ok(Journal { path: path.into(), reader: Mutex::new(reader), writer, told: false.into() })
     }
 
@@ -294,40 +262,6 @@ impl Journal {
     /// Remembers what became of a source.
     pub(crate) fn convert(&self, of: Conversion, result: String) {
         self.writer.send(Change::Conversion(of, result));
-    }
-
-    /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
-    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Seen> {
-        let found = self.one(
-            "select digest, media_type, size, parts, at from tag where name = ?3 and repository =
-               (select id from repository where place = ?1 and name = ?2)",
-            params![at.place, at.repository, tag],
-            seen,
-        );
-        found.flatten()
-    }
-
-    /// What the tags of a repository named when they were last seen; empty: none was.
-    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Seen> {
-        let connection = lock(&self.reader);
-        let read = || {
-            let mut ask = connection.prepare_cached(
-                "select digest, media_type, size, parts, at, name from tag where repository =
-                   (select id from repository where place = ?1 and name = ?2)",
-            )?;
-            let rows =
-                ask.query_map(params![at.place, at.repository], |row| Ok((row.get(5)?, seen(row)?)))?;
-            rows.collect::<rusqlite::Result<Vec<_>>>()
-        };
-        let rows = self.told(read()).unwrap_or_default();
-        rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
-    }
-
-    /// A tag was seen there, or written; with `before`, it has not changed since.
-    pub(crate) fn saw_tag(&self, at: &At, tag: &str, named: &Descriptor, parts: &str, before: Option<&Seen>) {
-        let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        let seen = Seen { named, parts: parts.into(), at: before.map_or_else(now, |seen| seen.at) };
-        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(seen)));
     }
 
     /// Where a place holds content: in this repository, or else in another one.

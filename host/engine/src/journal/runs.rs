@@ -1,9 +1,9 @@
 //! Earlier runs, and how much the journal holds.
 
-use super::{Journal, failed, now};
+use super::{Journal, failed, now, process, tags};
 use crate::{Result, lock};
 use dray_core::{Action, CopyReport, Report, Summary};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub struct RunRecord {
     pub ended: Option<i64>,
     /// The process that it was.
     pub process: u32,
+    /// It is not over: its process is there.
+    pub under_way: bool,
     /// `sync` or `copy`.
     pub command: String,
     /// Path of the policy.
@@ -64,18 +66,20 @@ pub struct Trimmed {
 
 fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let summary: Option<String> = row.get(6)?;
+    let (ended, number) = (row.get(2)?, row.get(3)?);
     Ok(RunRecord {
         id: row.get(0)?,
         begun: row.get(1)?,
-        ended: row.get(2)?,
-        process: row.get(3)?,
+        ended,
+        process: number,
+        under_way: ended.is_none() && process::is_alive(number, row.get(7)?),
         command: row.get(4)?,
         policy: row.get(5)?,
         summary: summary.and_then(|text| serde_json::from_str(&text).ok()),
     })
 }
 
-const COLUMNS: &str = "id, begun, ended, process, command, policy, summary";
+const COLUMNS: &str = "id, begun, ended, process, command, policy, summary, born";
 
 impl Journal {
     /// A run begins; its number.
@@ -83,11 +87,12 @@ impl Journal {
     /// # Errors
     /// Where the journal cannot be written.
     pub fn begin(&self, command: &str, policy: Option<&str>) -> Result<i64> {
+        let process = std::process::id();
         let connection = lock(&self.reader);
         connection
             .execute(
-                "insert into run (begun, process, command, policy) values (?1, ?2, ?3, ?4)",
-                params![now(), std::process::id(), command, policy],
+                "insert into run (begun, process, born, command, policy) values (?1, ?2, ?3, ?4, ?5)",
+                params![now(), process, process::born(process), command, policy],
             )
             .map_err(failed)?;
         Ok(connection.last_insert_rowid())
@@ -117,7 +122,10 @@ impl Journal {
     /// # Errors
     /// Where the journal cannot be read.
     pub fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
-        let connection = lock(&self.reader);
+        self.runs_of(&lock(&self.reader), most)
+    }
+
+    fn runs_of(&self, connection: &Connection, most: u32) -> Result<Vec<RunRecord>> {
         let mut ask = connection
             .prepare(&format!("select {COLUMNS} from run order by id desc limit ?1"))
             .map_err(failed)?;
@@ -133,7 +141,7 @@ impl Journal {
         let found = lock(&self.reader).query_row(
             &format!("select {COLUMNS}, report from run where id = ?1"),
             [id],
-            |row| Ok((record(row)?, row.get::<_, Option<String>>(7)?)),
+            |row| Ok((record(row)?, row.get::<_, Option<String>>(8)?)),
         );
         let Some((record, report)) = found.optional().map_err(failed)? else { return Ok(None) };
         let copies = report.and_then(|text| serde_json::from_str(&text).ok());
@@ -169,7 +177,7 @@ impl Journal {
         })
     }
 
-    /// Takes away what was not seen for so long, and gives the space back.
+    /// Takes away what was not seen for so long, and gives the space back. Runs that are under way stay.
     ///
     /// # Errors
     /// Where the journal cannot be written.
@@ -178,10 +186,23 @@ impl Journal {
         let connection = lock(&self.reader);
         let remove = |sql: &str| connection.execute(sql, [before]).map(|count| count as u64).map_err(failed);
         let mut facts = 0;
-        for table in ["tag", "blob", "upload", "conversion"] {
+        for table in ["blob", "upload", "conversion"] {
             facts += remove(&format!("delete from {table} where at <= ?1"))?;
         }
-        let runs = remove("delete from run where coalesce(ended, begun) <= ?1")?;
+        // One that is being written stays: whoever writes it has yet to say what it names.
+        facts += connection
+            .execute(
+                "delete from tag where at <= ?1 and (writer = 0 or at <= ?2)",
+                [before, now() - tags::FRESH],
+            )
+            .map(|count| count as u64)
+            .map_err(failed)?;
+        let mut runs = 0;
+        for run in self.runs_of(&connection, u32::MAX)? {
+            if run.ended.unwrap_or(run.begun) <= before && !run.under_way {
+                runs += connection.execute("delete from run where id = ?1", [run.id]).map_err(failed)? as u64;
+            }
+        }
         connection
             .execute_batch(
                 "delete from repository where id not in

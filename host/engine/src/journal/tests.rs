@@ -1,5 +1,5 @@
-use super::*;
-use dray_core::Report;
+use super::{tags::FRESH, *};
+use dray_core::{Descriptor, Report};
 
 fn at(repository: &str) -> At {
     At { place: "docker:r".into(), repository: repository.into() }
@@ -18,8 +18,9 @@ fn what_was_learnt_outlives_the_process() {
         (None, None, 0)
     );
     journal.convert(of.clone(), "digest".into());
-    journal.saw_tag(&at("a"), "1", &first, "", None);
-    journal.saw_tag(&at("a"), "1", &second, "parts", None);
+    let before = Seen::now(&first, "");
+    journal.saw_tag(&at("a"), "1", before.clone(), None);
+    journal.saw_tag(&at("a"), "1", Seen::now(&second, "parts"), Some(&before));
     journal.holds(at("a"), &one);
     journal.holds(at("b"), &one);
     journal.uploading(at("a"), &two, Some(vec![1, 2]));
@@ -34,11 +35,7 @@ fn what_was_learnt_outlives_the_process() {
         let seen = Seen { at, ..seen.clone() };
         assert!(!seen.is_fresh() && seen.is_news(&second, "parts"));
     }
-    let older = Seen { at: seen.at - 60, ..seen.clone() };
-    journal.saw_tag(&at("a"), "unchanged", &second, "other parts", Some(&older));
-    journal.flush();
-    assert_eq!(journal.tag(&at("a"), "unchanged").unwrap().at, older.at);
-    assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (2, 0));
+    assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
     // Nearest first: this repository, and then any other.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
     assert!(journal.holder(&at("c"), &one).is_some());
@@ -56,20 +53,23 @@ fn runs_are_listed_and_trimmed() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     let first = journal.begin("sync", Some("policy.toml")).unwrap();
-    journal.begin("copy", None).unwrap();
+    let second = journal.begin("copy", None).unwrap();
     journal.end(first, &Report::default()).unwrap();
-    let runs = journal.runs(10).unwrap();
-    assert_eq!(
-        runs.iter().map(|run| (&*run.command, run.ended.is_some())).collect::<Vec<_>>(),
-        [("copy", false), ("sync", true)]
-    );
+    let runs =
+        || journal.runs(10).unwrap().into_iter().map(|run| (run.command, run.ended.is_some(), run.under_way));
+    assert!(runs().eq([("copy".into(), false, true), ("sync".into(), true, false)]));
     assert_eq!(journal.run(first).unwrap().unwrap().0.summary, Some(Default::default()));
     assert!(journal.run(99).unwrap().is_none());
     journal.holds(at("a"), &Digest::of(b"1"));
     journal.writer.flush();
     assert_eq!(journal.trim(Duration::from_secs(3600)).unwrap().facts, 0);
+    // What is under way stays; a later process of the same number is another one.
     let trimmed = journal.trim(Duration::ZERO).unwrap();
-    assert_eq!((trimmed.facts, trimmed.runs, journal.usage().unwrap().repositories), (1, 2, 0));
+    assert_eq!((trimmed.facts, trimmed.runs, journal.usage().unwrap().repositories), (1, 1, 0));
+    let other = Connection::open(folder.path().join("journal.db")).unwrap();
+    assert_eq!(other.execute("update run set born = born - 1 where id = ?1", [second]).unwrap(), 1);
+    assert!(runs().eq([("copy".into(), false, false)]));
+    assert_eq!(journal.trim(Duration::ZERO).unwrap().runs, 1);
 }
 
 #[test]
@@ -83,12 +83,109 @@ fn two_drays_share_a_journal() {
                 let journal = Journal::open(path).unwrap();
                 let named = Descriptor::new("m", Digest::of(b"1"), 1);
                 for number in 0..500 {
-                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), &named, "", None);
+                    let seen = Seen::now(&named, "");
+                    journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), seen, None);
                 }
             });
         }
     });
     assert_eq!(Journal::open(&path).unwrap().usage().unwrap().tags, 2000);
+}
+
+fn image(content: &[u8]) -> Descriptor {
+    Descriptor::new("m", Digest::of(content), 1)
+}
+
+#[tokio::test]
+async fn a_tag_that_is_being_written_is_not_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let journal = Journal::open(&path).unwrap();
+    let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
+    journal.wrote_tag(&at("a"), "1", one.clone(), writing);
+    journal.flush();
+    assert_eq!(journal.tag(&at("a"), "1"), Some(one.clone()));
+    // Whoever dies in between leaves nothing that could be trusted.
+    journal.writes_tag(&at("a"), "1").await.unwrap();
+    let later = Journal::open(&path).unwrap();
+    assert_eq!((later.tag(&at("a"), "1"), later.tags(&at("a")).len()), (None, 0));
+    // What was seen before the write, or during it, tells nothing of what it leaves.
+    for before in [Some(&one), None] {
+        journal.saw_tag(&at("a"), "1", one.clone(), before);
+    }
+    journal.flush();
+    assert_eq!(journal.tag(&at("a"), "1"), None);
+    // Long after, what is seen holds.
+    Connection::open(&path).unwrap().execute("update tag set at = at - ?1", [FRESH]).unwrap();
+    journal.saw_tag(&at("a"), "1", two.clone(), None);
+    journal.flush();
+    assert_eq!(journal.tag(&at("a"), "1"), Some(two));
+}
+
+#[tokio::test]
+async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let (first, second) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+    for both_end in [true, false] {
+        let writings =
+            (first.writes_tag(&at("a"), "1").await.unwrap(), second.writes_tag(&at("a"), "1").await.unwrap());
+        second.wrote_tag(&at("a"), "1", two.clone(), writings.1);
+        second.flush();
+        if both_end {
+            first.wrote_tag(&at("a"), "1", one.clone(), writings.0);
+            first.flush();
+        }
+        assert_eq!(first.tag(&at("a"), "1"), None);
+    }
+    // One that saw the tag before another one wrote it does not overwrite that.
+    first.saw_tag(&at("a"), "2", one.clone(), None);
+    first.flush();
+    let writing = second.writes_tag(&at("a"), "2").await.unwrap();
+    second.wrote_tag(&at("a"), "2", two.clone(), writing);
+    second.flush();
+    first.saw_tag(&at("a"), "2", one.clone(), Some(&one));
+    first.flush();
+    assert_eq!(first.tag(&at("a"), "2"), Some(two));
+}
+
+#[tokio::test]
+async fn trimming_beside_a_run_mixes_no_repositories_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let seen = Seen::now(&image(b"1"), "");
+    let (running, trimming) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+    let run = running.begin("sync", None).unwrap();
+    running.saw_tag(&at("a"), "1", seen.clone(), None);
+    let writing = running.writes_tag(&at("c"), "1").await.unwrap();
+    assert_eq!(trimming.trim(Duration::ZERO).unwrap().facts, 1);
+    // Another repository could get the number of the one that was taken away.
+    trimming.saw_tag(&at("b"), "1", seen.clone(), None);
+    trimming.flush();
+    running.saw_tag(&at("a"), "2", seen.clone(), None);
+    running.wrote_tag(&at("c"), "1", seen.clone(), writing);
+    running.flush();
+    let tags = |name: &str| running.tags(&at(name)).into_keys().collect::<Vec<_>>();
+    assert_eq!((tags("a"), tags("b"), tags("c")), (vec!["2".into()], vec!["1".into()], vec!["1".into()]));
+    running.end(run, &Report::default()).unwrap();
+    assert_eq!(running.runs(9).unwrap().len(), 1);
+}
+
+#[test]
+fn a_journal_that_another_process_keeps_for_long_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let journal = Journal::open(&path).unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("begin immediate").unwrap();
+    journal.holds(at("a"), &Digest::of(b"1"));
+    // Longer than SQLite waits by itself.
+    std::thread::sleep(PATIENCE + Duration::from_secs(1));
+    other.execute_batch("commit").unwrap();
+    journal.flush();
+    assert_eq!(journal.holder(&at("a"), &Digest::of(b"1")).as_deref(), Some("a"));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, Seen, now};
+use super::{At, Conversion, is_busy, now, tags, tags::TagChange};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use std::{
     collections::HashMap,
+    error::Error,
+    fs::File,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -13,16 +16,43 @@ use std::{
 const GATHER: Duration = Duration::from_millis(100);
 /// Changes of one transaction.
 const MANY: usize = 1000;
+/// For another process that has the journal for itself: giving space back takes a while.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Something that is to be remembered.
 pub(super) enum Change {
     Conversion(Conversion, String),
-    Tag(At, String, Box<Seen>),
+    Tag(At, String, Box<TagChange>),
     Blob(At, String),
     /// None: it has ended.
     Upload(At, String, Option<Vec<u8>>),
     /// Everything before is to be written.
     Flush(mpsc::Sender<()>),
+}
+
+impl Change {
+    /// Whether somebody waits until it is written.
+    fn is_awaited(&self) -> bool {
+        match self {
+            Change::Flush(_) => true,
+            Change::Tag(_, _, change) => matches!(**change, TagChange::Writes(..)),
+            _ => false,
+        }
+    }
+
+    /// Tells whoever waits for it.
+    fn done(self) {
+        // Who waits no more need not be told.
+        match self {
+            Change::Flush(done) => _ = done.send(()),
+            Change::Tag(_, _, change) => {
+                if let TagChange::Writes(_, done) = *change {
+                    let _ = done.send(());
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The thread that writes.
@@ -32,9 +62,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub fn start(connection: Connection) -> Self {
+    pub fn start(connection: Connection, path: &Path) -> Self {
         let (sender, receiver) = mpsc::channel();
-        let thread = std::thread::spawn(move || work(connection, &receiver));
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let thread = std::thread::spawn(move || work(connection, &PathBuf::from(log), &receiver));
         Writer { changes: Some(sender), thread: Some(thread) }
     }
 
@@ -62,38 +94,54 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, changes: &mpsc::Receiver<Change>) {
-    let mut repositories = HashMap::new();
+fn work(mut connection: Connection, log: &Path, changes: &mpsc::Receiver<Change>) {
     while let Ok(first) = changes.recv() {
+        let mut awaited = first.is_awaited();
         let mut batch = vec![first];
         let until = Instant::now() + GATHER;
-        while batch.len() < MANY && !matches!(batch.last(), Some(Change::Flush(_))) {
-            match changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(change) => batch.push(change),
-                Err(_) => break,
-            }
+        while batch.len() < MANY {
+            // Whoever waits is kept waiting by nobody who has yet to come.
+            let next = match awaited {
+                true => changes.try_recv().ok(),
+                false => changes.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
+            };
+            let Some(next) = next else { break };
+            awaited |= next.is_awaited();
+            batch.push(next);
         }
-        if let Err(error) = write(&mut connection, &mut repositories, &batch) {
-            tracing::warn!(%error, "the journal could not be written; what this run learns is forgotten");
-            // Whoever waits for a flush is not kept waiting.
+        if let Err(error) = patiently(&mut connection, log, &batch) {
+            tracing::warn!("the journal could not be written: {error}; what this run learns is forgotten");
+            // Whoever waits is not kept waiting.
             return;
         }
-        for change in batch {
-            if let Change::Flush(done) = change {
-                let _ = done.send(());
-            }
-        }
+        batch.into_iter().for_each(Change::done);
     }
 }
 
-/// Numbers of repositories that were asked for before.
+/// Writes a batch as soon as no other process keeps it from that.
+fn patiently(connection: &mut Connection, log: &Path, batch: &[Change]) -> Result<(), Box<dyn Error>> {
+    let begun = Instant::now();
+    let forgot = loop {
+        match write(connection, batch) {
+            Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => {}
+            written => break written?,
+        }
+    };
+    if forgot {
+        // A commit alone can be lost when the power fails, and what is written to the registry cannot.
+        File::open(log)?.sync_data()?;
+    }
+    Ok(())
+}
+
+/// Numbers of repositories that this batch has asked for: `dray cache trim` may take away a repository between
+/// two batches, and then its number can become that of another one.
 type Repositories = HashMap<At, i64>;
 
-fn write(
-    connection: &mut Connection,
-    repositories: &mut Repositories,
-    batch: &[Change],
-) -> rusqlite::Result<()> {
+/// Whether a tag that was known is known no more.
+fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool> {
+    let mut repositories = Repositories::new();
+    let mut forgot = false;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for change in batch {
         match change {
@@ -103,26 +151,12 @@ fn write(
                     .prepare_cached("insert or replace into conversion (source, form, place, result, at) values (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![of.source, of.form, of.place, result, now()])?;
             }
-            Change::Tag(at, tag, found) => {
-                let Seen { named, parts, at: seen } = &**found;
-                let repository = number(&transaction, repositories, at)?;
-                transaction
-                    .prepare_cached(
-                        "insert or replace into tag (repository, name, digest, media_type, size, parts, at)
-                         values (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    )?
-                    .execute(params![
-                        repository,
-                        tag,
-                        named.digest.to_string(),
-                        named.media_type,
-                        i64::try_from(named.size).unwrap_or_default(),
-                        parts,
-                        seen
-                    ])?;
+            Change::Tag(at, tag, change) => {
+                let repository = number(&transaction, &mut repositories, at)?;
+                forgot |= tags::change(&transaction, repository, tag, change)?;
             }
             Change::Blob(at, digest) => {
-                let repository = number(&transaction, repositories, at)?;
+                let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached(
                         "insert or replace into blob (digest, repository, at) values (?1, ?2, ?3)",
@@ -130,20 +164,21 @@ fn write(
                     .execute(params![digest, repository, now()])?;
             }
             Change::Upload(at, digest, Some(progress)) => {
-                let repository = number(&transaction, repositories, at)?;
+                let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached("insert or replace into upload (digest, repository, progress, at) values (?1, ?2, ?3, ?4)")?
                     .execute(params![digest, repository, progress, now()])?;
             }
             Change::Upload(at, digest, None) => {
-                let repository = number(&transaction, repositories, at)?;
+                let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached("delete from upload where digest = ?1 and repository = ?2")?
                     .execute(params![digest, repository])?;
             }
         }
     }
-    transaction.commit()
+    transaction.commit()?;
+    Ok(forgot)
 }
 
 fn number(transaction: &Transaction<'_>, known: &mut Repositories, at: &At) -> rusqlite::Result<i64> {

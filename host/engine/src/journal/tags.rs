@@ -1,0 +1,198 @@
+//! What tags of destinations named when they were last seen, or written. A tag that is being written
+//! names nothing that can be told: its row says so before the write begins, so that whoever is killed
+//! in between leaves no word of what was there before.
+
+use super::{At, Journal, now, write::Change};
+use crate::{Error, Result, lock};
+use dray_core::{Descriptor, Digest};
+use rusqlite::{Row, Transaction, params};
+use std::{
+    collections::HashMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::oneshot;
+
+/// What a tag named when it was last seen.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seen {
+    /// Of a journal of an earlier dray, it has no media type.
+    pub named: Descriptor,
+    /// Which parts of it were there.
+    pub parts: String,
+    /// Seconds since 1970.
+    pub at: i64,
+}
+
+/// Seconds after which what was seen is looked at in full again, and a write that was begun is over.
+pub(super) const FRESH: i64 = 3600;
+
+impl Seen {
+    /// What is seen just now.
+    pub fn now(named: &Descriptor, parts: &str) -> Self {
+        let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
+        Seen { named, parts: parts.into(), at: now() }
+    }
+
+    /// Whether it was seen, or written, so lately that the destination need only say that it has not
+    /// changed.
+    pub fn is_fresh(&self) -> bool {
+        // A clock that went back makes nothing fresh.
+        (self.at..self.at.saturating_add(FRESH)).contains(&now())
+    }
+
+    /// Whether there is anything to write when this is seen now.
+    pub fn is_news(&self, named: &Descriptor, parts: &str) -> bool {
+        let known = (&self.named.digest, &self.named.media_type, self.named.size, &*self.parts);
+        known != (&named.digest, &named.media_type, named.size, parts) || !self.is_fresh()
+    }
+}
+
+/// A row of digest, media type, size, parts and time. What is no digest is no knowledge: the tag is being
+/// written.
+fn seen(row: &Row<'_>) -> rusqlite::Result<Option<Seen>> {
+    let (digest, size) = (row.get::<_, String>(0)?.parse(), u64::try_from(row.get::<_, i64>(2)?));
+    let (Ok(digest), Ok(size)) = (digest, size) else { return Ok(None) };
+    let named = Descriptor::new(row.get::<_, String>(1)?, digest, size);
+    Ok(Some(Seen { named, parts: row.get(3)?, at: row.get(4)? }))
+}
+
+/// A write of a tag that the journal knows of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Writing(i64);
+
+/// What happens to a tag's row.
+pub(super) enum TagChange {
+    /// It was seen; and what it had named when.
+    Saw(Seen, Option<(Digest, i64)>),
+    /// It is about to be written. The answer comes when that is on the disk.
+    Writes(Writing, oneshot::Sender<()>),
+    /// It was written.
+    Wrote(Writing, Seen),
+}
+
+impl Journal {
+    /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
+    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Seen> {
+        let found = self.one(
+            "select digest, media_type, size, parts, at from tag where name = ?3 and repository =
+               (select id from repository where place = ?1 and name = ?2)",
+            params![at.place, at.repository, tag],
+            seen,
+        );
+        found.flatten()
+    }
+
+    /// What the tags of a repository named when they were last seen; empty: none was.
+    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Seen> {
+        let connection = lock(&self.reader);
+        let read = || {
+            let mut ask = connection.prepare_cached(
+                "select digest, media_type, size, parts, at, name from tag where repository =
+                   (select id from repository where place = ?1 and name = ?2)",
+            )?;
+            let rows =
+                ask.query_map(params![at.place, at.repository], |row| Ok((row.get(5)?, seen(row)?)))?;
+            rows.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        let rows = self.told(read()).unwrap_or_default();
+        rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
+    }
+
+    /// A tag was seen. That is forgotten where it is no more what it was `before`: then somebody has written
+    /// it, or is just about to.
+    pub(crate) fn saw_tag(&self, at: &At, tag: &str, seen: Seen, before: Option<&Seen>) {
+        let before = before.map(|seen| (seen.named.digest.clone(), seen.at));
+        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(TagChange::Saw(seen, before))));
+    }
+
+    /// A tag is about to be written: what it named before is forgotten, and that is on the disk when this is
+    /// over.
+    ///
+    /// # Errors
+    /// Where the journal cannot be written.
+    pub(crate) async fn writes_tag(&self, at: &At, tag: &str) -> Result<Writing> {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        // Unique among the writes of one tag: two that begin at once are several.
+        let writing = Writing(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).max(1));
+        let (done, written) = oneshot::channel();
+        let change = TagChange::Writes(writing, done);
+        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(change)));
+        written.await.map_err(|_| Error::invalid(format!("write the journal {}", self.path.display())))?;
+        Ok(writing)
+    }
+
+    /// A tag was written. It is remembered where nobody else wrote it meanwhile: then nobody can say whose
+    /// write was the last.
+    pub(crate) fn wrote_tag(&self, at: &At, tag: &str, seen: Seen, writing: Writing) {
+        let change = TagChange::Wrote(writing, seen);
+        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(change)));
+    }
+}
+
+/// Changes a tag's row; whether something that was known is known no more.
+pub(super) fn change(
+    transaction: &Transaction<'_>,
+    repository: i64,
+    tag: &str,
+    change: &TagChange,
+) -> rusqlite::Result<bool> {
+    let size = |named: &Descriptor| i64::try_from(named.size).unwrap_or_default();
+    match change {
+        TagChange::Saw(Seen { named, parts, at }, before) => {
+            let (digest, media_type) = (named.digest.to_string(), &named.media_type);
+            let (before, then) = before.as_ref().map(|(digest, at)| (digest.to_string(), at)).unzip();
+            transaction
+                .prepare_cached(
+                    "insert into tag (repository, name, digest, media_type, size, parts, at)
+                     values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                     on conflict do update set digest = excluded.digest, media_type = excluded.media_type,
+                       size = excluded.size, parts = excluded.parts, at = excluded.at, writer = 0
+                     where tag.writer = 0 and tag.digest = ?8 and tag.at = ?9 or tag.writer <> 0 and tag.at <= ?10",
+                )?
+                .execute(params![
+                    repository,
+                    tag,
+                    digest,
+                    media_type,
+                    size(named),
+                    parts,
+                    at,
+                    before,
+                    then,
+                    now() - FRESH
+                ])?;
+            Ok(false)
+        }
+        TagChange::Writes(Writing(writer), _) => {
+            let known = transaction
+                .prepare_cached("select 1 from tag where repository = ?1 and name = ?2 and writer = 0")?
+                .exists(params![repository, tag])?;
+            transaction
+                .prepare_cached(
+                    "insert into tag (repository, name, digest, at, writer) values (?1, ?2, '', ?3, ?4)
+                     on conflict do update set digest = '', at = excluded.at, writer =
+                       case when tag.writer = 0 or tag.at <= ?5 then excluded.writer else -1 end",
+                )?
+                .execute(params![repository, tag, now(), writer, now() - FRESH])?;
+            Ok(known)
+        }
+        TagChange::Wrote(Writing(writer), Seen { named, parts, at }) => {
+            transaction
+                .prepare_cached(
+                    "update tag set digest = ?4, media_type = ?5, size = ?6, parts = ?7, at = ?8, writer = 0
+                     where repository = ?1 and name = ?2 and writer = ?3",
+                )?
+                .execute(params![
+                    repository,
+                    tag,
+                    writer,
+                    named.digest.to_string(),
+                    named.media_type,
+                    size(named),
+                    parts,
+                    at
+                ])?;
+            Ok(false)
+        }
+    }
+}
