@@ -12,7 +12,7 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -100,9 +100,18 @@ fn fewer_requests_at_once_where_the_registry_asks_for_it() {
     assert!(refused > 0 && refused < 100, "{refused} refused");
 }
 
-/// A registry with images of these numbers by the tags `t0`, `t1`, …. `before` is called for each request, with whether it is for
-/// a blob; false: it is refused.
+/// A registry with images of these numbers by the tags `t0`, `t1`, …. `before` is called for each request, with
+/// whether it is for a blob; false: it is refused.
 fn source(numbers: Range<usize>, before: impl Fn(bool) -> bool + Send + Sync + 'static) -> Fake {
+    source_that_refuses("", numbers, before)
+}
+
+/// Likewise; what it refuses with.
+fn source_that_refuses(
+    headers: &'static str,
+    numbers: Range<usize>,
+    before: impl Fn(bool) -> bool + Send + Sync + 'static,
+) -> Fake {
     let images: Vec<_> = numbers.map(image).collect();
     let configs: HashMap<_, _> = images
         .iter()
@@ -112,7 +121,7 @@ fn source(numbers: Range<usize>, before: impl Fn(bool) -> bool + Send + Sync + '
         let name = request.split(' ').nth(1).unwrap().rsplit('/').next().unwrap();
         let config = configs.get(name);
         if !before(config.is_some()) {
-            return respond(stream, REFUSED, "", b"");
+            return respond(stream, REFUSED, headers, b"");
         }
         if let Some(config) = config {
             return respond(stream, "200 OK", "", config.as_bytes());
@@ -209,6 +218,71 @@ fn a_source_that_stands_still_holds_up_no_other() {
     let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
     let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
     assert!(comes(|| count() == 20), "{} images came", count());
+}
+
+#[test]
+fn patience_that_is_asked_for_by_one_source_is_not_had_with_others() {
+    if !has("docker-registry") {
+        return;
+    }
+    // It refuses blobs for longer than this test lasts.
+    let asked = Arc::new(AtomicBool::new(false));
+    let refuses = asked.clone();
+    let one = source_that_refuses("Retry-After: 250\r\n", 100..140, move |blob| {
+        refuses.fetch_or(blob, SeqCst);
+        !blob
+    });
+    let other = source(0..20, move |_| {
+        while !asked.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        true
+    });
+    let world = World::new();
+    let destination = Registry::start(&world, "to", "");
+    let to = |name: &str| format!("docker://{}/{name}", destination.host);
+    let policy = format!(
+        "version = 1\n[registry.\"{}\"]\nconcurrency = 1\n{}{}",
+        destination.host,
+        rule("one", &one, 40, &to("one"), ""),
+        rule("two", &other, 20, &to("two"), "")
+    );
+    world.write("policy.toml", &policy);
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
+    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
+    assert!(comes(|| count() == 20), "{} images came", count());
+    let blobs = one.requests().iter().filter(|request| request.contains("/blobs/")).count();
+    assert!(blobs > 0);
+}
+
+#[test]
+fn a_destination_that_answers_nothing_more_gives_its_source_back() {
+    let from = source(0..300, |_| true);
+    // Once an upload is begun it answers nobody.
+    let begun = AtomicBool::new(false);
+    let stuck = Fake::start(move |request, stream| {
+        if request.starts_with("POST ") {
+            begun.store(true, SeqCst);
+            respond(stream, "202 Accepted", "Location: /v2/one/blobs/uploads/1\r\n", b"");
+        }
+        if begun.load(SeqCst) {
+            stands_still();
+        }
+        respond(stream, "404 Not Found", "", b"");
+    });
+    let world = World::new();
+    let to = format!("docker://{}/one", stuck.host);
+    let (one, two) =
+        (rule("one", &from, 300, &to, "concurrency = 1\n"), rule("two", &from, 300, "oci:out", ""));
+    let (_, two) = two.split_once("[[rule]]").unwrap();
+    let registry = format!("[registry.\"{}\"]\ntls = \"off\"\nconcurrency = 1\n", stuck.host);
+    world.write("policy.toml", &format!("version = 1\n{registry}{one}[[rule]]{two}"));
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let index = world.path("out/index.json");
+    let count = || fs::read_to_string(&index).map_or(0, |index| index.matches(MANIFEST).count());
+    assert!(comes(|| count() == 300), "{} images came", count());
+    assert!(stuck.requests().iter().any(|request| request.starts_with("POST ")));
 }
 
 #[test]

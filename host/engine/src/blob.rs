@@ -1,18 +1,24 @@
 //! Reading a blob: its segments in order, counted and hashed, taken up again where they broke.
 
 use crate::{
-    Error, Kind, Place, Result,
+    Error, Event, Kind, Observer, Place, Result,
     files::{Root, pump},
-    http::{Backoff, Download},
+    http::{Backoff, Download, Load, Permits, PlaceHttp, permits},
     pace::Pace,
     plugin::Segment,
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
-use std::{collections::VecDeque, fs::File, io::Read, sync::Arc};
+use futures_util::FutureExt;
+use std::{collections::VecDeque, fs::File, io::Read, pin::pin, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
-/// A blob on its way. The caller holds the permits.
+/// How long, and how often, a source that fails in the middle of a blob is waited for while the destination waits
+/// too. After that the blob begins again, or at its last piece, and keeps no place meanwhile.
+const SHORT: Duration = Duration::from_secs(5);
+const QUICKLY: u32 = 2;
+
+/// A blob on its way.
 pub(crate) struct BlobReader {
     place: Arc<Place>,
     blob: Descriptor,
@@ -30,6 +36,16 @@ pub(crate) struct BlobReader {
     backoff: Backoff,
     /// The bytes rest in a temporary file.
     local: Option<Arc<File>>,
+    /// Somebody else waits for its bytes.
+    hurried: bool,
+}
+
+/// What came of an attempt to read.
+enum Came {
+    Bytes(Bytes),
+    End,
+    /// It failed, and may go better after a while.
+    Failed(Duration, Error),
 }
 
 enum Stream {
@@ -111,6 +127,7 @@ impl BlobReader {
             passed: 0,
             position: 0,
             backoff: Backoff::new(),
+            hurried: false,
         }
     }
 
@@ -124,9 +141,42 @@ impl BlobReader {
         Some((self.place.files.clone()?, path.clone()))
     }
 
+    /// Waits for the right to move it, to a destination that is a host or to none, and for its first bytes: a source
+    /// that asks for patience, or fails, is waited for without a place anywhere.
+    ///
+    /// # Errors
+    /// Where the source cannot be read.
+    pub async fn start(
+        &mut self,
+        destination: Option<&PlaceHttp>,
+        load: &Load,
+        observer: Option<&dyn Observer>,
+    ) -> Result<Option<Permits>> {
+        self.hurried = destination.is_some();
+        let place = self.place.clone();
+        let source = place.http.as_ref().filter(|_| self.local.is_none());
+        loop {
+            let mut waiting = pin!(permits(source, destination, load.clone()));
+            let permits = match waiting.as_mut().now_or_never() {
+                Some(permits) => permits,
+                None => {
+                    // Between two pieces of a blob; others may read meanwhile.
+                    self.let_go();
+                    waiting.await
+                }
+            };
+            let Some((after, error)) = self.ready().await? else { return Ok(permits) };
+            permits.into_iter().for_each(Permits::unused);
+            if let Some(observer) = observer {
+                observer.event(Event::Retrying { error: &error, after });
+            }
+            tokio::time::sleep(after).await;
+        }
+    }
+
     /// Ends the answer that it reads, where what follows can be asked for by Range.
-    pub fn let_go(&mut self) {
-        if self.segments.len() == 1 {
+    fn let_go(&mut self) {
+        if self.segments.len() == 1 && self.rest.is_empty() {
             self.current.take_if(|stream| matches!(stream, Stream::Http(download) if download.ranged()));
         }
     }
@@ -189,9 +239,38 @@ impl BlobReader {
         Ok(())
     }
 
+    /// Reads the first of what comes next. Given is why that failed, and how long to wait; none: it is there.
+    async fn ready(&mut self) -> Result<Option<(Duration, Error)>> {
+        if self.is_whole() || !self.rest.is_empty() {
+            return Ok(None);
+        }
+        match self.attempt().await? {
+            Came::Bytes(bytes) => self.rest = bytes,
+            Came::End => {}
+            Came::Failed(wait, error) => return Ok(Some((wait, error))),
+        }
+        Ok(None)
+    }
+
+    /// The next bytes as they come.
     async fn raw(&mut self) -> Result<Option<Bytes>> {
         loop {
-            let Some(segment) = self.segments.front() else { return Ok(None) };
+            match self.attempt().await? {
+                Came::Bytes(bytes) => return Ok(Some(bytes)),
+                Came::End => return Ok(None),
+                Came::Failed(wait, error)
+                    if self.hurried && (wait > SHORT || self.backoff.failures() > QUICKLY) =>
+                {
+                    return Err(error);
+                }
+                Came::Failed(wait, _) => tokio::time::sleep(wait).await,
+            }
+        }
+    }
+
+    async fn attempt(&mut self) -> Result<Came> {
+        loop {
+            let Some(segment) = self.segments.front() else { return Ok(Came::End) };
             let read = async {
                 if self.current.is_none() {
                     self.current = Some(match &self.local {
@@ -204,44 +283,36 @@ impl BlobReader {
                     None => Ok(None),
                 }
             };
-            match read.await {
+            let error = match read.await {
                 Ok(Some(chunk)) => {
                     self.passed += chunk.len() as u64;
                     self.backoff.progress();
-                    return Ok(Some(chunk));
+                    return Ok(Came::Bytes(chunk));
+                }
+                // Nothing is left over here, so what was given is all that came. A body that ends early without an
+                // error: the rest may still be had.
+                Ok(None)
+                    if matches!(segment, Segment::Http(_))
+                        && self.segments.len() == 1
+                        && self.position < self.blob.size =>
+                {
+                    Error::transient(format!(
+                        "read {}: the answer ended after {} of {} bytes",
+                        self.blob.digest, self.position, self.blob.size
+                    ))
                 }
                 Ok(None) => {
                     self.current = None;
-                    // Nothing is left over here, so what was given is all that came.
-                    let short = self.segments.len() == 1 && self.position < self.blob.size;
-                    if short && matches!(segment, Segment::Http(_)) {
-                        // A body that ends early without an error: the rest may still be had.
-                        let error = Error::transient(format!(
-                            "read {}: the answer ended after {} of {} bytes",
-                            self.blob.digest, self.position, self.blob.size
-                        ));
-                        self.pause(error).await?;
-                        continue;
-                    }
                     self.segments.pop_front();
                     self.passed = 0;
+                    continue;
                 }
-                Err(error) => {
-                    self.current = None;
-                    self.pause(error).await?;
-                }
-            }
-        }
-    }
-
-    async fn pause(&mut self, error: Error) -> Result<()> {
-        match self.backoff.after(&error) {
-            Some(wait) => {
-                tracing::debug!(%error, ?wait, "taking the blob up again");
-                tokio::time::sleep(wait).await;
-                Ok(())
-            }
-            None => Err(self.backoff.give_up(error)),
+                Err(error) => error,
+            };
+            self.current = None;
+            let Some(wait) = self.backoff.after(&error) else { return Err(self.backoff.give_up(error)) };
+            tracing::debug!(%error, ?wait, "taking the blob up again");
+            return Ok(Came::Failed(wait, error));
         }
     }
 }

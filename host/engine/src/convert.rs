@@ -8,10 +8,10 @@ use crate::{
     decode::Plain,
     error::Context,
     graph::{read_blob, read_manifest},
-    http::{Load, permits},
+    http::Load,
     plugin::{Holdings, Incoming, Naming, Segment},
     run::{DEPTH, Job},
-    transfer::{AT_ONCE, Payload, Side, transfer},
+    transfer::{Payload, Side, disk_turn, transfer},
 };
 use dray_core::{
     Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, Schema1, convert_image,
@@ -231,7 +231,8 @@ impl Job {
                 let (place, repository) = &self.source;
                 let blob = Descriptor::new("", digest.clone(), 0);
                 let mut reader = BlobReader::open(place, repository, &blob).await?.of_unknown_size();
-                let _permits = permits(place.http.as_ref(), None, Load::of(0)).await;
+                let observer = Some(self.shared.observer.as_ref());
+                let _permits = reader.start(None, &Load::of(0), observer).await?;
                 let pace = place.http.as_ref().and_then(|http| http.pace());
                 let read = through(
                     &mut reader,
@@ -322,7 +323,7 @@ impl Job {
         let observer = self.shared.observer.as_ref();
         let direct = wanted == Compression::None && self.destination.0.files.is_some();
         // Held until the temporary file is gone, so that there are few of them.
-        let _turn = if direct { None } else { Some(AT_ONCE.acquire().await) };
+        let _turn = if direct { None } else { Some(disk_turn(source.place, destination.place).await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
             false => self.spool(&source, layer, diff_id, wanted).await?,
@@ -349,7 +350,8 @@ impl Job {
         let scratch = place.local.scratch.clone();
         let files = if place.unpacks().await? { None } else { place.files.clone() };
         let mut reader = BlobReader::open(source.place, source.repository, layer).await?;
-        let _permits = permits(source.place.http.as_ref(), None, Load::of(layer.size)).await;
+        let observer = Some(self.shared.observer.as_ref());
+        let _permits = reader.start(None, &Load::of(layer.size), observer).await?;
         let pace = source.place.http.as_ref().and_then(|http| http.pace());
         let spooled = through(
             &mut reader,

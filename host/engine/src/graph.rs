@@ -4,7 +4,7 @@ use crate::{
     DOCUMENT_LIMIT, Error, Place, Result,
     blob::BlobReader,
     error::Context,
-    http::{Load, permits},
+    http::Load,
     plugin::{Facts, Held, Images, Page},
 };
 use dray_core::{Children, Descriptor, Digest, Manifest, Platform, media_type};
@@ -100,7 +100,7 @@ pub(crate) async fn read_blob(place: &Arc<Place>, repository: &str, blob: &Descr
         )));
     }
     let mut reader = BlobReader::open(place, repository, blob).await?;
-    let _permits = permits(place.http.as_ref(), None, Load::of(blob.size)).await;
+    let _permits = reader.start(None, &Load::of(blob.size), None).await?;
     let mut bytes = Vec::new();
     while let Some(chunk) = reader.next(u64::MAX).await? {
         bytes.extend_from_slice(&chunk);

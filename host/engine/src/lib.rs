@@ -23,6 +23,7 @@ mod planner;
 pub mod plugin;
 mod run;
 mod secret;
+mod shares;
 pub mod tar;
 mod transfer;
 mod unpacked;

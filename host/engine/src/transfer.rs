@@ -7,29 +7,32 @@ use crate::{
     decode::Plain,
     error::Context,
     files::Fresh,
-    http::{Backoff, Load, feed, permits, upload},
+    http::{Backoff, Load, feed, upload},
     journal::At,
     lock,
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
+    shares::{Shares, Turn},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
-use futures_util::FutureExt;
 use serde::{Deserialize, Serialize};
 use std::{
     fs::File,
     io::Read,
-    pin::pin,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{Arc, LazyLock, Mutex, atomic::AtomicUsize},
 };
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Steps after which a plugin is taken to go round in circles.
 const STEPS: usize = 10_000;
 
 /// Blobs that are written to disks at once. Each has threads that wait for each other, so all of them
-/// together must fit into the runtime's.
-pub(crate) static AT_ONCE: Semaphore = Semaphore::const_new(64);
+/// together must fit into the runtime's. Who has a turn waits for permits, and never the other way round.
+static AT_ONCE: LazyLock<Arc<Shares>> = LazyLock::new(|| Shares::new(64));
+
+/// Waits for the right to write a blob to a disk.
+pub(crate) async fn disk_turn(source: &Place, destination: &Place) -> Turn {
+    AT_ONCE.turn(source.way_to(destination)).await
+}
 
 /// Plain bytes written at once.
 const CHUNK: usize = 512 << 10;
@@ -282,15 +285,7 @@ impl Transfer<'_> {
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.destination.wanted.clone() };
-        let mut waiting = pin!(permits(source.http.as_ref(), Some(http), load));
-        let permits = match waiting.as_mut().now_or_never() {
-            Some(permits) => permits,
-            None => {
-                // Between two pieces of a blob; others may read meanwhile.
-                reader.let_go();
-                waiting.await
-            }
-        };
+        let permits = reader.start(Some(http), &load, Some(self.observer)).await?;
         let observer = self.observer;
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, async |sender| {
@@ -340,7 +335,7 @@ impl Transfer<'_> {
                 return self.taken(fresh).await;
             }
         }
-        let permits = permits(source.http.as_ref(), None, self.load()).await;
+        let permits = reader.start(None, &self.load(), Some(self.observer)).await?;
         if let Payload::Plain(layer) = self.payload {
             let writer = files.writer(path, None).await?;
             let mut feed = writer.feeder();
@@ -400,12 +395,13 @@ impl Transfer<'_> {
     }
 
     /// The right to write to a disk.
-    async fn turn(&self) -> Option<SemaphorePermit<'static>> {
+    async fn turn(&self) -> Option<Turn> {
         match self.payload {
             // Its bringer has one.
             Payload::Local(_) | Payload::Written(_) => None,
-            // It is never closed.
-            Payload::Blob(_) | Payload::Plain(_) => AT_ONCE.acquire().await.ok(),
+            Payload::Blob(_) | Payload::Plain(_) => {
+                Some(disk_turn(self.source.place, self.destination.place).await)
+            }
         }
     }
 
@@ -434,7 +430,7 @@ impl Transfer<'_> {
             self.observer.event(Event::Expected(layer.size));
         }
         let mut reader = self.reader(0).await?;
-        let permits = permits(source.http.as_ref(), None, self.load()).await;
+        let permits = reader.start(None, &self.load(), Some(self.observer)).await?;
         let (observer, folder) = (self.observer, path.to_owned());
         let passed = |bytes| observer.event(Event::Sent(bytes));
         let pace = source.http.as_ref().and_then(|http| http.pace());

@@ -1,11 +1,13 @@
 //! Whose blob moves next: of those whose ends both have room, the one that lets most bytes of images go
 //! on. So the largest do not begin last, and what many repositories want is soon there to be mounted; and
-//! who waits for one end keeps nobody from the other.
+//! who waits for one end keeps nobody from the other. Of an end that has several ends at its other side, those
+//! that stand still never get all places.
 
 use super::window::{Pass, Window};
-use crate::lock;
+use crate::{lock, shares::may_have};
 use std::{
     cmp::Reverse,
+    collections::HashMap,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -24,10 +26,43 @@ pub(super) struct Line(Mutex<State>);
 struct State {
     waiting: Vec<Waiter>,
     come: u64,
+    held: Held,
+}
+
+/// Names a window, which lives as long as the line.
+type End = usize;
+
+fn end(window: &Arc<Window>) -> End {
+    Arc::as_ptr(window) as End
+}
+
+/// Each end, with the one at the other side; none: a disk.
+fn sides(ends: &[End]) -> impl Iterator<Item = (End, Option<End>)> {
+    let other = |at: usize| if ends.len() > 1 { ends.get(1 - at).copied() } else { None };
+    ends.iter().enumerate().map(move |(at, end)| (*end, other(at)))
+}
+
+/// Places that each end has given out, by the end at the other side: all that ever wanted one.
+#[derive(Default)]
+struct Held(HashMap<End, HashMap<Option<End>, usize>>);
+
+impl Held {
+    fn of(&mut self, ends: &[End], change: impl Fn(&mut usize)) {
+        for (end, other) in sides(ends) {
+            change(self.0.entry(end).or_default().entry(other).or_default());
+        }
+    }
+
+    /// Whether an end may give a place to another, of so many that it has left.
+    fn may_give(&self, end: End, other: Option<End>, room: usize) -> bool {
+        let Some(others) = self.0.get(&end).filter(|others| others.len() > 1) else { return true };
+        may_have(others.get(&other).copied().unwrap_or_default(), room)
+    }
 }
 
 struct Waiter {
-    ends: Vec<Arc<Window>>,
+    windows: Vec<Arc<Window>>,
+    ends: Vec<End>,
     /// How often a place at each end was given to another.
     passed_over: Vec<usize>,
     load: Load,
@@ -51,6 +86,12 @@ impl Waiter {
     fn is_due(&self) -> bool {
         self.ends.len() > 1 && self.passed_over.iter().all(|count| *count >= PASSED_OVER)
     }
+
+    /// Whether its ends may give it places, where each has as many as it has, and `least` of them.
+    fn may_go(&self, held: &Held, least: usize) -> bool {
+        let mut sides = sides(&self.ends).zip(&self.windows);
+        sides.all(|((end, other), window)| held.may_give(end, other, window.room().max(least)))
+    }
 }
 
 impl Load {
@@ -67,41 +108,46 @@ impl Load {
 
 /// The right to move a blob: a place at each end.
 pub(super) struct Passes {
-    ends: Vec<Pass>,
+    passes: Vec<Pass>,
+    ends: Vec<End>,
     line: Arc<Line>,
 }
 
 impl Line {
     /// Waits until there is room at all ends at once. The line gives out all places of their windows, so
     /// nobody takes one apart.
-    pub async fn passes(self: &Arc<Self>, ends: Vec<Arc<Window>>, load: Load) -> Passes {
+    pub async fn passes(self: &Arc<Self>, windows: Vec<Arc<Window>>, load: Load) -> Passes {
         let (go, told) = oneshot::channel();
         {
             let mut state = lock(&self.0);
             let behind = state.come;
             state.come += 1;
+            let ends: Vec<_> = windows.iter().map(end).collect();
+            state.held.of(&ends, |_| {});
             let passed_over = vec![0; ends.len()];
-            state.waiting.push(Waiter { ends, passed_over, load, behind, go });
+            state.waiting.push(Waiter { windows, ends, passed_over, load, behind, go });
         }
         self.admit();
         // A waiter is told, or gone.
-        told.await.unwrap_or_else(|_| Passes { ends: Vec::new(), line: self.clone() })
+        let none = |_| Passes { passes: Vec::new(), ends: Vec::new(), line: self.clone() };
+        told.await.unwrap_or_else(none)
     }
 
     fn admit(self: &Arc<Self>) {
         let mut gone = Vec::new();
         {
-            let State { waiting, .. } = &mut *lock(&self.0);
+            let State { waiting, held, .. } = &mut *lock(&self.0);
             loop {
-                let longest =
-                    waiting.iter().filter(|waiter| waiter.is_due()).min_by_key(|waiter| waiter.behind);
-                let kept = longest.map_or(Vec::new(), |waiter| waiter.ends.clone());
+                // What an end does not give to it, another may have.
+                let longest = waiting.iter().filter(|waiter| waiter.is_due() && waiter.may_go(held, 1));
+                let kept = longest
+                    .min_by_key(|waiter| waiter.behind)
+                    .map_or(Vec::new(), |waiter| waiter.ends.clone());
                 let ready = waiting.iter().enumerate().filter(|(_, waiter)| {
                     let is_free = |window: &Arc<Window>| {
-                        let is_kept = !waiter.is_due() && kept.iter().any(|kept| Arc::ptr_eq(kept, window));
-                        window.room() > usize::from(is_kept)
+                        window.room() > usize::from(!waiter.is_due() && kept.contains(&end(window)))
                     };
-                    waiter.go.is_closed() || waiter.ends.iter().all(is_free)
+                    waiter.go.is_closed() || waiter.windows.iter().all(is_free) && waiter.may_go(held, 0)
                 });
                 let heaviest = ready.max_by_key(|(_, waiter)| {
                     (waiter.is_due(), waiter.load.weight(), Reverse(waiter.behind))
@@ -111,19 +157,21 @@ impl Line {
                 if waiter.go.is_closed() {
                     continue;
                 }
-                let ends: Vec<_> = waiter.ends.iter().filter_map(Window::pass_now).collect();
-                if ends.len() < waiter.ends.len() {
+                let passes: Vec<_> = waiter.windows.iter().filter_map(Window::pass_now).collect();
+                if passes.len() < waiter.windows.len() {
                     // A window was cut just now.
-                    ends.into_iter().for_each(Pass::unused);
+                    passes.into_iter().for_each(Pass::unused);
                     waiting.push(waiter);
                     continue;
                 }
+                held.of(&waiter.ends, |count| *count += 1);
                 for other in waiting.iter_mut() {
-                    for (window, count) in other.ends.iter().zip(&mut other.passed_over) {
-                        *count += usize::from(waiter.ends.iter().any(|taken| Arc::ptr_eq(taken, window)));
+                    for (end, count) in other.ends.iter().zip(&mut other.passed_over) {
+                        *count += usize::from(waiter.ends.contains(end));
                     }
                 }
-                gone.extend(waiter.go.send(Passes { ends, line: self.clone() }).err());
+                let passes = Passes { passes, ends: waiter.ends, line: self.clone() };
+                gone.extend(waiter.go.send(passes).err());
             }
         }
         // Whoever no longer waits gives its places back, which wants the lock.
@@ -134,13 +182,14 @@ impl Line {
 impl Passes {
     /// Gives them back without a request: nothing was learnt.
     pub fn unused(mut self) {
-        self.ends.drain(..).for_each(Pass::unused);
+        self.passes.drain(..).for_each(Pass::unused);
     }
 }
 
 impl Drop for Passes {
     fn drop(&mut self) {
-        self.ends.clear();
+        self.passes.clear();
+        lock(&self.line.0).held.of(&self.ends, |count| *count -= 1);
         self.line.admit();
     }
 }
@@ -187,12 +236,34 @@ mod tests {
         let mut waiting = Box::pin(line.passes(vec![to.clone(), slow.clone()], Load::of(1000)));
         assert!(waiting.as_mut().now_or_never().is_none());
         let passing = line.passes(vec![to.clone(), fast.clone()], Load::of(1)).now_or_never();
-        assert_eq!(passing.as_ref().unwrap().ends.len(), 2);
+        assert_eq!(passing.as_ref().unwrap().passes.len(), 2);
         drop(busy);
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(passing);
-        assert_eq!(waiting.as_mut().now_or_never().unwrap().ends.len(), 2);
+        assert_eq!(waiting.as_mut().now_or_never().unwrap().passes.len(), 2);
         assert_eq!([to.room(), slow.room(), fast.room()], [1; 3]);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_stands_still_leaves_places_at_its_destination() {
+        let line = Arc::new(Line::default());
+        let (still, other, to) = (Window::new(8), Window::new(8), Window::new(8));
+        let pass =
+            |from: &Arc<Window>| line.passes(vec![from.clone(), to.clone()], Load::of(1)).now_or_never();
+        // Alone it may have them all.
+        drop((0..8).map(|_| pass(&still).unwrap()).collect::<Vec<_>>());
+        let first = pass(&other).unwrap();
+        let stuck: Vec<_> = std::iter::from_fn(|| pass(&still)).collect();
+        assert_eq!((stuck.len(), to.room()), (5, 2));
+        // However much more it wants one more.
+        let mut waiting = Box::pin(line.passes(vec![still.clone(), to.clone()], Load::of(1000)));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let second = pass(&other).unwrap();
+        drop(first);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop((second, stuck));
+        assert!(waiting.as_mut().now_or_never().is_some());
+        assert_eq!((to.room(), still.room(), other.room()), (8, 8, 8));
     }
 
     #[tokio::test]
@@ -213,7 +284,7 @@ mod tests {
         tokio::task::yield_now().await;
         let both = line.passes(vec![one, other], Load::of(1));
         let both = tokio::time::timeout(std::time::Duration::from_secs(10), both);
-        assert_eq!(both.await.unwrap().ends.len(), 2);
+        assert_eq!(both.await.unwrap().passes.len(), 2);
     }
 
     #[tokio::test]
@@ -229,9 +300,9 @@ mod tests {
             tasks.spawn(async move {
                 let passes = line.passes(ends, Load::of(at)).await;
                 tokio::task::yield_now().await;
-                passes.ends.len()
+                passes.passes.len()
             });
         }
-        assert!(tasks.join_all().await.iter().all(|ends| *ends == 2));
+        assert!(tasks.join_all().await.iter().all(|passes| *passes == 2));
     }
 }

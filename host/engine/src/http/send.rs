@@ -18,12 +18,16 @@ use serde::Deserialize;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::sync::OwnedSemaphorePermit as Slot;
 use url::Url;
 
 const REDIRECTS: usize = 10;
+
+/// How long a place at one host is kept for somebody who waits until another one, all of whose slots are taken,
+/// answers any of those.
+const KEPT: Duration = Duration::from_secs(5);
 
 /// HTTP as one place may use it.
 pub struct PlaceHttp {
@@ -37,8 +41,15 @@ pub struct PlaceHttp {
 
 /// The right to move a blob: a place in the line, and for its requests a slot at each host.
 pub(crate) struct Permits {
-    _passes: Passes,
+    passes: Passes,
     _slots: Vec<Slot>,
+}
+
+impl Permits {
+    /// Gives it back without a request: nothing was learnt of the hosts.
+    pub fn unused(self) {
+        self.passes.unused();
+    }
 }
 
 /// Waits for the right to download from one place and to upload to another, for a request whose body is
@@ -60,12 +71,19 @@ pub(crate) async fn permits(
         }
         let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
         let passes = line.passes(windows.collect(), load.clone()).await;
-        let slots = slots(&hosts).await;
-        // One may have asked for patience meanwhile; that is waited for without a place anywhere.
-        if !hosts.iter().any(|host| host.asks_for_patience()) {
-            return Some(Permits { _passes: passes, _slots: slots });
+        match tokio::time::timeout(KEPT, slots(&hosts)).await {
+            // One may have asked for patience meanwhile; that is waited for without a place anywhere.
+            Ok(slots) if !hosts.iter().any(|host| host.asks_for_patience()) => {
+                return Some(Permits { passes, _slots: slots });
+            }
+            Ok(_) => passes.unused(),
+            Err(_) => {
+                passes.unused();
+                for host in &hosts {
+                    drop(host.slots.acquire().await);
+                }
+            }
         }
-        passes.unused();
     }
 }
 

@@ -1,0 +1,123 @@
+//! Turns that several ways share: whoever stands still never has all of them.
+
+use crate::{lock, place::Way};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+use tokio::sync::oneshot;
+
+/// A way may have so many times as many turns as it leaves to others (dynamic thresholds: Choudhury and Hahne,
+/// "Dynamic queue length thresholds for shared-memory packet switches", 1998), and the last one if it has none.
+const SHARE: usize = 3;
+
+/// Whether a way that has `held` may have one more of those that are `free`.
+pub(crate) fn may_have(held: usize, free: usize) -> bool {
+    free > 0 && (held == 0 || held < SHARE * (free - 1))
+}
+
+/// A number of turns. Each way gets them in order.
+pub(crate) struct Shares(Mutex<State>);
+
+struct State {
+    free: usize,
+    held: HashMap<Way, usize>,
+    waiting: VecDeque<(Way, oneshot::Sender<Turn>)>,
+}
+
+/// A turn, until it is dropped.
+pub(crate) struct Turn {
+    shares: Arc<Shares>,
+    of: Way,
+}
+
+impl Shares {
+    /// So many turns.
+    pub fn new(free: usize) -> Arc<Self> {
+        Arc::new(Shares(Mutex::new(State { free, held: HashMap::new(), waiting: VecDeque::new() })))
+    }
+
+    /// Waits for a turn.
+    pub async fn turn(self: &Arc<Self>, of: Way) -> Turn {
+        let (go, told) = oneshot::channel();
+        lock(&self.0).waiting.push_back((of.clone(), go));
+        self.admit();
+        // Whoever waits is told: it is never taken out of the line otherwise.
+        told.await.unwrap_or_else(|_| Turn { shares: self.clone(), of })
+    }
+
+    fn admit(self: &Arc<Self>) {
+        let mut gone = Vec::new();
+        {
+            let State { free, held, waiting } = &mut *lock(&self.0);
+            let mut at = 0;
+            while at < waiting.len() && *free > 0 {
+                let held_by = held.get(&waiting[at].0).copied().unwrap_or_default();
+                if !waiting[at].1.is_closed() && !may_have(held_by, *free) {
+                    at += 1;
+                    continue;
+                }
+                let Some((of, go)) = waiting.remove(at) else { break };
+                if go.is_closed() {
+                    continue;
+                }
+                *free -= 1;
+                *held.entry(of.clone()).or_default() += 1;
+                gone.extend(go.send(Turn { shares: self.clone(), of }).err());
+            }
+        }
+        // Whoever no longer waits gives its turn back, which wants the lock.
+        drop(gone);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        {
+            let State { free, held, .. } = &mut *lock(&self.shares.0);
+            *free += 1;
+            if let Some(count) = held.get_mut(&self.of) {
+                *count -= 1;
+                if *count == 0 {
+                    held.remove(&self.of);
+                }
+            }
+        }
+        self.shares.admit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn whoever_stands_still_leaves_some_to_others() {
+        let shares = Shares::new(64);
+        let turn = |from: &str| Box::pin(shares.turn((Some(from.into()), None)));
+        let mut still = Vec::new();
+        while let Some(turn) = turn("still").now_or_never() {
+            still.push(turn);
+        }
+        assert_eq!(still.len(), 48);
+        let mut other = Vec::new();
+        while let Some(turn) = turn("other").now_or_never() {
+            other.push(turn);
+        }
+        assert_eq!(other.len(), 12);
+        let third = turn("third").now_or_never();
+        assert!(third.is_some());
+        // In its order, as soon as there is one; and who gave up is passed over.
+        let mut waiting = turn("other");
+        assert!(waiting.as_mut().now_or_never().is_none());
+        let mut given_up = turn("still");
+        assert!(given_up.as_mut().now_or_never().is_none());
+        drop(given_up);
+        still.truncate(40);
+        assert!(waiting.as_mut().now_or_never().is_some());
+        drop((still, other, third, waiting));
+        assert_eq!(lock(&shares.0).free, 64);
+        assert!(lock(&shares.0).held.is_empty());
+    }
+}
