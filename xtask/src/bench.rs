@@ -1,23 +1,16 @@
 //! `cargo xtask bench`: whole syncs between two registries on this machine, dray beside whichever other
 //! tools are there. Speed is measured here, and asserted nowhere.
 
+use crate::workload::{REPOSITORIES, Registry, TAGS, dray, filled, folder, name, policy};
 use anyhow::{Context, Result, ensure};
-use dray_core::Digest;
-use serde_json::json;
 use std::{
     fmt::Write as _,
     fs,
-    net::{TcpListener, TcpStream},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
 };
 
-/// Repositories of five tags each; an image has a layer that all share and one of its own.
-const REPOSITORIES: usize = 40;
-const TAGS: usize = 5;
-const SHARED: usize = 1 << 20;
-const OWN: usize = 64 << 10;
 /// Of one operation the median of so many is told.
 const RUNS: usize = 3;
 
@@ -31,100 +24,6 @@ struct Row {
     cpu: f64,
     /// Requests at the source and at the destination.
     requests: (usize, usize),
-}
-
-struct Registry {
-    address: String,
-    log: PathBuf,
-    process: Child,
-}
-
-impl Registry {
-    fn start(folder: &Path, name: &str) -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let (root, log) = (folder.join(name), folder.join(format!("{name}.log")));
-        let config = folder.join(format!("{name}.yml"));
-        let text = json!({
-            "version": "0.1",
-            "log": { "level": "error", "accesslog": { "disabled": false } },
-            "storage": { "filesystem": { "rootdirectory": root }, "cache": { "blobdescriptor": "inmemory" } },
-            "http": { "addr": address },
-        });
-        fs::write(&config, text.to_string())?;
-        let out = fs::File::create(&log)?;
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(config).stdout(out.try_clone()?).stderr(out);
-        let process = command.spawn().context("start docker-registry: install Debian's package of it")?;
-        let begun = Instant::now();
-        while TcpStream::connect(&address).is_err() {
-            ensure!(begun.elapsed() < Duration::from_secs(20), "docker-registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Registry { address, log, process })
-    }
-
-    fn requests(&self) -> Result<usize> {
-        // It writes its log behind its answers.
-        std::thread::sleep(Duration::from_millis(100));
-        Ok(fs::read_to_string(&self.log)?.lines().filter(|line| line.contains(" HTTP/1.1\" ")).count())
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn name(repository: usize) -> String {
-    format!("team/app{repository}")
-}
-
-/// A layout with all images.
-fn fill(folder: &Path) -> Result<()> {
-    let blobs = folder.join("images/blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    fs::write(folder.join("images/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let mut random = 88_172_645_463_325_252u64;
-    let mut bytes = |length: usize| {
-        let mut bytes = vec![0; length];
-        for word in bytes.chunks_exact_mut(8) {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            word.copy_from_slice(&random.to_le_bytes());
-        }
-        bytes
-    };
-    let blob = |media_type: &str, content: &[u8]| {
-        let digest = Digest::of(content);
-        fs::write(blobs.join(digest.hex()), content)?;
-        anyhow::Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
-    };
-    let layer = "application/vnd.oci.image.layer.v1.tar";
-    let manifest = "application/vnd.oci.image.manifest.v1+json";
-    let shared = (0..TAGS).map(|_| bytes(SHARED)).collect::<Vec<_>>();
-    let mut entries = Vec::new();
-    for repository in 0..REPOSITORIES {
-        for (tag, shared) in shared.iter().enumerate() {
-            let own = bytes(OWN);
-            let diff_ids = [shared, &own].map(|layer| Digest::of(layer).to_string());
-            let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } });
-            let image = json!({
-                "schemaVersion": 2,
-                "mediaType": manifest,
-                "config": blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?,
-                "layers": [blob(layer, shared)?, blob(layer, &own)?],
-            });
-            let mut entry = blob(manifest, image.to_string().as_bytes())?;
-            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("r.example/{}:v{tag}", name(repository)) });
-            entries.push(entry);
-        }
-    }
-    let index = json!({ "schemaVersion": 2, "manifests": entries });
-    fs::write(folder.join("images/index.json"), index.to_string())?;
-    Ok(())
 }
 
 fn is_there(program: &str) -> bool {
@@ -184,14 +83,8 @@ fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result
             command
         }
         _ => {
-            let rules = each(&|name| {
-                format!(
-                    "[[rule]]\nname = \"{name}\"\nfrom = \"docker://{source}/{name}\"\nto = \"docker://{destination}/{name}\"\n"
-                )
-            });
-            let policy = written("dray.toml", format!("version = 1\n{rules}"))?;
-            let mut command = Command::new(crate::top().join("target/release/dray"));
-            command.arg("sync").arg(policy);
+            let mut command = Command::new(dray());
+            command.arg("sync").arg(policy(folder, source, destination)?);
             command
         }
     })
@@ -299,15 +192,11 @@ fn inner() -> Result<String> {
 /// Measures, and writes `docs/performance/`.
 pub fn run() -> Result<()> {
     crate::tests::step("", "cargo", &["build", "--release", "--locked"])?;
-    let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let folder = base.join(format!("dray-bench-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
+    let folder = folder("bench")?;
     let done = measured(&folder).and_then(|rows| Ok((rows, crate::scale::run(&folder)?)));
     fs::remove_dir_all(&folder)?;
     let (rows, scale) = done?;
     let out = crate::top().join("docs/performance");
-    fs::create_dir_all(&out)?;
     fs::write(out.join("results.md"), table(&rows))?;
     fs::write(out.join("results.svg"), chart(&rows))?;
     fs::write(out.join("scale.md"), &scale)?;
@@ -317,20 +206,7 @@ pub fn run() -> Result<()> {
 }
 
 fn measured(folder: &Path) -> Result<Vec<Row>> {
-    fill(folder)?;
-    let source = Registry::start(folder, "source")?;
-    let policy = folder.join("fill.toml");
-    let to = &source.address;
-    fs::write(
-        &policy,
-        format!(
-            "version = 1\n[[rule]]\nname = \"fill\"\nfrom = \"oci:images\"\nto = \"docker://{to}/{{path}}\"\n"
-        ),
-    )?;
-    let dray = crate::top().join("target/release/dray");
-    let filled =
-        Command::new(dray).arg("sync").arg(policy).env("XDG_STATE_HOME", folder.join("filling")).status()?;
-    ensure!(filled.success(), "the source could not be filled");
+    let source = filled(folder)?;
     let tools = ["dray", "skopeo", "regsync", "crane", "regctl"]
         .into_iter()
         .filter(|tool| *tool == "dray" || is_there(tool));

@@ -3,10 +3,12 @@
 
 mod bench;
 mod gates;
+mod kill;
 mod plugins;
 mod scale;
 mod sources;
 mod tests;
+mod workload;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -33,6 +35,15 @@ enum Task {
     Test,
     /// Measure whole syncs beside other tools that are there; writes docs/performance/
     Bench,
+    /// Kill syncs at random moments, and compare what they leave in the end; writes docs/performance/kills.md
+    Kill {
+        /// How many processes
+        #[arg(long, default_value_t = 100)]
+        kills: u32,
+        /// Of the moments
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Check formatting, lints, documentation and dependencies
     Gates,
 }
@@ -44,6 +55,7 @@ fn main() -> Result<()> {
         Task::Plugins { .. } => plugins::build(),
         Task::Test => tests::run(),
         Task::Bench => bench::run(),
+        Task::Kill { kills, seed } => kill::run(kills, seed),
         Task::Gates => gates::run(),
     }
 }

@@ -100,16 +100,21 @@ struct Candidate {
 /// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
     let planner = Arc::new(Planner { rules, places, limits: Mutex::default(), out });
+    let sources = planner.rules.iter().enumerate();
+    let sources = sources.flat_map(|(index, rule)| rule.from.iter().map(move |source| (index, rule, source)));
+    let expanded = sources.map(async |(index, rule, source)| {
+        let found = pairs(index, rule, source, &planner.places).await;
+        (rule, source, found)
+    });
+    // All catalogs are asked at once: what leads to the same repository must be known before any of it is copied.
     let mut all = Vec::new();
-    for (index, rule) in planner.rules.iter().enumerate() {
-        for source in &rule.from {
-            match pairs(index, rule, source, &planner.places).await {
-                Ok(found) => all.extend(found),
-                Err(error) => {
-                    let source = source.spot.written.to_string();
-                    if planner.failed(rule, source, rule.to.to_string(), error).await.is_err() {
-                        return;
-                    }
+    for (rule, source, found) in join_all(expanded).await {
+        match found {
+            Ok(found) => all.extend(found),
+            Err(error) => {
+                let source = source.spot.written.to_string();
+                if planner.failed(rule, source, rule.to.to_string(), error).await.is_err() {
+                    return;
                 }
             }
         }
