@@ -288,6 +288,8 @@ pub(crate) async fn compare(
     let remembered = before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest);
     let assumed = remembered.filter(|seen| seen.parts == parts);
     let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
+    // What refers to an image may have grown at the source, while the image stays as it is.
+    let assumed = assumed.filter(|_| !wanted.referrers);
     let likely = remembered.filter(|seen| named.is_some() && seen.is_fresh());
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
