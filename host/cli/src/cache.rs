@@ -9,7 +9,7 @@ use crate::{
     runs::print_json,
     setup,
 };
-use dray_engine::{Error, Kind};
+use dray_engine::{Error, Journal, Kind, Local};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -30,57 +30,69 @@ fn compiled(folder: Option<&Path>) -> Vec<(PathBuf, u64, Duration)> {
 
 pub fn run(options: &CacheOptions) -> Result<u8, Failure> {
     let local = local::local();
-    let journal = local.opened()?;
     let folder = setup::cache_folder();
     match &options.command {
-        None => {
-            let usage = journal.usage()?;
-            let files = compiled(folder.as_deref());
-            let size: u64 = files.iter().map(|(_, size, _)| size).sum();
-            match options.output {
-                Output::Json => print_json(&serde_json::json!({
-                    "journal": usage,
-                    "plugins": { "path": folder, "bytes": size, "files": files.len() },
-                })),
-                Output::Text => {
-                    println!("{}: {}", usage.path.display(), bytes(usage.bytes));
-                    println!(
-                        "  {} of destinations, {} and {} in them; {}, {}, {} to take up again",
-                        counted_y(usage.repositories, "repositor"),
-                        counted(usage.tags, "tag"),
-                        counted(usage.blobs, "blob"),
-                        counted(usage.runs, "run"),
-                        counted(usage.conversions, "conversion"),
-                        counted(usage.uploads, "upload"),
-                    );
-                    if let Some(folder) = &folder {
-                        println!("{}: {}", folder.display(), bytes(size));
-                        println!("  {}", counted(files.len() as u64, "compiled plugin"));
-                    }
-                }
-            }
-        }
+        None => show(&local, folder.as_deref(), options.output),
         Some(CacheCommand::Trim { older_than }) => {
-            let age = Duration::from(*older_than);
-            let trimmed = journal.trim(age)?;
-            let mut removed = 0;
-            for (path, _, _) in compiled(folder.as_deref()).iter().filter(|(_, _, unused)| *unused >= age) {
-                fs::remove_file(path).map_err(|error| {
-                    Error::new(Kind::Invalid, format!("remove {}: {error}", path.display()))
-                })?;
-                removed += 1;
+            trim(&local, folder.as_deref(), Duration::from(*older_than), options.output)
+        }
+    }
+}
+
+/// Trouble with the journal hides nothing of the rest.
+fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Failure> {
+    let usage = local.opened().and_then(Journal::usage);
+    let files = compiled(folder);
+    let size: u64 = files.iter().map(|(_, size, _)| size).sum();
+    match output {
+        Output::Json => print_json(&serde_json::json!({
+            "journal": usage.as_ref().ok(),
+            "plugins": { "path": folder, "bytes": size, "files": files.len() },
+        })),
+        Output::Text => {
+            if let Ok(usage) = &usage {
+                println!("{}: {}", usage.path.display(), bytes(usage.bytes));
+                println!(
+                    "  {} of destinations, {} and {} in them; {}, {}, {} to take up again",
+                    counted_y(usage.repositories, "repositor"),
+                    counted(usage.tags, "tag"),
+                    counted(usage.blobs, "blob"),
+                    counted(usage.runs, "run"),
+                    counted(usage.conversions, "conversion"),
+                    counted(usage.uploads, "upload"),
+                );
             }
-            match options.output {
-                Output::Json => print_json(&serde_json::json!({ "journal": trimmed, "plugins": removed })),
-                Output::Text => println!(
-                    "removed {}, {}, {}",
-                    counted(trimmed.facts, "fact"),
-                    counted(trimmed.runs, "run"),
-                    counted(removed, "compiled plugin")
-                ),
+            if let Some(folder) = folder {
+                println!("{}: {}", folder.display(), bytes(size));
+                println!("  {}", counted(files.len() as u64, "compiled plugin"));
             }
         }
     }
+    usage?;
+    Ok(DONE)
+}
+
+fn trim(local: &Local, folder: Option<&Path>, age: Duration, output: Output) -> Result<u8, Failure> {
+    let mut removed = 0;
+    for (path, _, _) in compiled(folder).iter().filter(|(_, _, unused)| *unused >= age) {
+        fs::remove_file(path)
+            .map_err(|error| Error::new(Kind::Invalid, format!("remove {}: {error}", path.display())))?;
+        removed += 1;
+    }
+    let trimmed = local.opened().and_then(|journal| journal.trim(age));
+    match (output, &trimmed) {
+        (Output::Json, trimmed) => {
+            print_json(&serde_json::json!({ "journal": trimmed.as_ref().ok(), "plugins": removed }));
+        }
+        (Output::Text, Ok(trimmed)) => println!(
+            "removed {}, {}, {}",
+            counted(trimmed.facts, "fact"),
+            counted(trimmed.runs, "run"),
+            counted(removed, "compiled plugin")
+        ),
+        (Output::Text, Err(_)) => println!("removed {}", counted(removed, "compiled plugin")),
+    }
+    trimmed?;
     Ok(DONE)
 }
 

@@ -40,11 +40,10 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     drop(sender);
     let progress = screen.watch();
     progress.planned();
-    let recorded = Recorded::begin(&setup, "copy", None);
-    let run = Run::new(progress.clone(), RunOptions { unchanged: true, ..RunOptions::default() });
+    let recorded = Recorded::begin(&setup, "copy", None, progress);
+    let run = Run::new(recorded.clone(), RunOptions { unchanged: true, ..RunOptions::default() });
     let report = run.carry_out(receiver, stop.signal.clone()).await;
-    recorded.end(&report);
-    progress.end();
+    recorded.end(&report, &stop);
     Ok(sync::end(&report, options.output, &stop, false))
 }
 

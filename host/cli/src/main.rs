@@ -88,7 +88,7 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failure> {
     match arguments.command {
         Command::Sync(options) => sync::run(options, screen).await,
-        Command::Plan(options) => plan::run(options).await,
+        Command::Plan(options) => plan::run(options, screen).await,
         Command::Check { policy } => policy::check(&policy).await,
         Command::Copy(options) => copy::run(options, screen).await,
         Command::Inspect(options) => inspect::run(options).await,

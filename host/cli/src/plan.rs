@@ -5,11 +5,13 @@ use crate::{
     args::{Output, PlanOptions},
     failure::Failure,
     output::counted,
-    policy, sync,
+    policy,
+    progress::Screen,
+    sync,
 };
 use dray_core::{Action, CopyReport};
 use dray_engine::Planned;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 
 /// What a plan holds, in numbers.
 #[derive(Default, serde::Serialize)]
@@ -20,25 +22,34 @@ struct Totals {
     failed: u64,
 }
 
-pub async fn run(options: PlanOptions) -> Result<u8, Failure> {
+pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
     let (setup, rules) = loaded.bind(true).await?;
     let mut plan = sync::planning(rules, setup.places.clone());
+    // A plan that people read as it grows shows by itself how it goes on.
+    let progress = (!std::io::stdout().is_terminal()).then(|| screen.watch_plan());
     let mut totals = Totals::default();
     let mut out = Out { sink: BufWriter::new(std::io::stdout()), output: options.output, first: true };
     let written = async {
         out.begin()?;
         while let Some(planned) = plan.recv().await {
             out.entry(&mut totals, &planned)?;
+            if let Some(progress) = &progress {
+                progress.planned();
+            }
             if plan.is_empty() {
                 out.sink.flush()?;
             }
         }
         out.end(&totals)
     };
+    let written = written.await;
+    if let Some(progress) = progress {
+        progress.end();
+    }
     // Whoever reads the plan may have seen enough.
-    if let Err(error) = written.await
+    if let Err(error) = written
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         return Err(Failure::usage(format!("write the plan: {error}")));

@@ -37,19 +37,27 @@ impl Screen {
         }
     }
 
-    /// Shows progress from now on.
+    /// Shows progress of copies from now on.
     pub fn watch(&self) -> Arc<Progress> {
+        self.show("{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}", true)
+    }
+
+    /// Shows progress of a plan, where the plan itself does not.
+    pub fn watch_plan(&self) -> Arc<Progress> {
+        self.show("{spinner} {elapsed} {msg}", false)
+    }
+
+    fn show(&self, template: &str, copying: bool) -> Arc<Progress> {
         if !self.quiet && std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template(
-                "{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}",
-            );
+            let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             *self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(bar);
         }
         Arc::new(Progress {
             screen: self.clone(),
+            copying,
             planned: 0.into(),
             done: 0.into(),
             sent: 0.into(),
@@ -83,12 +91,13 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Screen {
     }
 }
 
-/// How often plain progress says where a long copy stands.
+/// How often plain progress says where something long stands.
 const EVERY: Duration = Duration::from_secs(10);
 
 /// Shows what happens.
 pub struct Progress {
     screen: Screen,
+    copying: bool,
     planned: AtomicU64,
     done: AtomicU64,
     sent: AtomicU64,
@@ -109,13 +118,26 @@ impl Progress {
     }
 
     fn refresh(&self) {
-        let Some(bar) = self.screen.bar() else { return };
-        bar.set_length(self.expected.load(Ordering::Relaxed));
-        bar.set_message(format!(
-            "{}/{} images",
-            self.done.load(Ordering::Relaxed),
-            self.planned.load(Ordering::Relaxed)
-        ));
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (done, planned) = (count(&self.done), count(&self.planned));
+        if let Some(bar) = self.screen.bar() {
+            bar.set_length(count(&self.expected));
+            bar.set_message(match self.copying {
+                true => format!("{done}/{planned} images"),
+                false => format!("{planned} images planned"),
+            });
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if told.elapsed() < EVERY {
+            return;
+        }
+        *told = Instant::now();
+        let (sent, expected) = (bytes(count(&self.sent)), bytes(count(&self.expected)));
+        self.line(&match self.copying {
+            true => format!("{sent} of {expected} sent, {done} of {planned} images done"),
+            false => format!("{planned} images planned"),
+        });
     }
 
     fn line(&self, text: &str) {
@@ -126,23 +148,9 @@ impl Progress {
 
     fn sent(&self, count: u64) {
         let sent = self.sent.fetch_add(count, Ordering::Relaxed) + count;
-        if let Some(bar) = self.screen.bar() {
-            bar.set_position(sent);
-            return;
-        }
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if told.elapsed() > EVERY {
-            *told = Instant::now();
-            let (expected, done, planned) = (
-                self.expected.load(Ordering::Relaxed),
-                self.done.load(Ordering::Relaxed),
-                self.planned.load(Ordering::Relaxed),
-            );
-            self.line(&format!(
-                "{} of {} sent, {done} of {planned} images done",
-                bytes(sent),
-                bytes(expected)
-            ));
+        match self.screen.bar() {
+            Some(bar) => bar.set_position(sent),
+            None => self.refresh(),
         }
     }
 

@@ -6,33 +6,57 @@ use crate::{
     failure::Failure,
     local,
     output::{bytes, counted},
+    progress::Progress,
     setup::Setup,
+    signals::Stop,
 };
-use dray_core::Report;
-use dray_engine::{Journal, RunRecord};
+use dray_core::{Action, CopyReport, Report};
+use dray_engine::{Event, Journal, Observer, Places, RunRecord};
 use jiff::Timestamp;
+use std::sync::Arc;
 
-/// A run that is recorded, where there is a journal.
-pub struct Recorded<'a>(Option<(&'a Journal, i64)>);
+/// A run that is recorded, where there is a journal, and shown.
+pub struct Recorded {
+    places: Arc<Places>,
+    number: Option<i64>,
+    progress: Arc<Progress>,
+}
 
-impl<'a> Recorded<'a> {
-    pub fn begin(setup: &'a Setup, command: &str, policy: Option<&str>) -> Self {
-        let journal = setup.places.journal();
-        Recorded(journal.and_then(|journal| match journal.begin(command, policy) {
-            Ok(number) => Some((journal, number)),
+impl Recorded {
+    pub fn begin(setup: &Setup, command: &str, policy: Option<&str>, progress: Arc<Progress>) -> Arc<Self> {
+        let places = setup.places.clone();
+        let number = places.journal().and_then(|journal| match journal.begin(command, policy) {
+            Ok(number) => Some(number),
             Err(error) => {
                 tracing::warn!("failed to {error}; this run will not be listed");
                 None
             }
-        }))
+        });
+        Arc::new(Recorded { places, number, progress })
     }
 
-    pub fn end(self, report: &Report) {
-        let Some((journal, number)) = self.0 else { return };
-        journal.flush();
-        if let Err(error) = journal.end(number, report) {
-            tracing::warn!("failed to {error}; this run will not be listed");
+    fn journal(&self) -> Option<(&Journal, i64)> {
+        self.places.journal().zip(self.number)
+    }
+
+    pub fn end(&self, report: &Report, stop: &Stop) {
+        self.progress.end();
+        let Some((journal, number)) = self.journal() else { return };
+        if let Err(error) = journal.end(number, &report.summary, stop.code().is_some()) {
+            tracing::warn!("failed to {error}; this run will not be listed as ended");
         }
+    }
+}
+
+impl Observer for Recorded {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Finished(copy) = &event
+            && copy.action != Action::Unchanged
+            && let Some((journal, number)) = self.journal()
+        {
+            journal.did(number, copy);
+        }
+        self.progress.event(event);
     }
 }
 
@@ -42,13 +66,22 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
     match &options.command {
         None => list(&journal.runs(options.number)?, options.output),
         Some(RunsCommand::Show { number }) => {
-            let found = journal.run(*number)?;
-            let (record, copies) = found.ok_or_else(|| {
+            let record = journal.run(*number)?.ok_or_else(|| {
                 Failure::usage(format!(
                     "show the run {number}: there is none of this number; `dray runs` lists them"
                 ))
             })?;
-            show(&record, &copies, options.output);
+            match options.output {
+                Output::Json => {
+                    let mut copies = Vec::new();
+                    journal.copies(*number, |copy| copies.push(copy))?;
+                    print_json(&serde_json::json!({ "run": record, "copies": copies }));
+                }
+                Output::Text => {
+                    println!("{}", line(&record));
+                    journal.copies(*number, |copy| show(&copy))?;
+                }
+            }
         }
     }
     Ok(DONE)
@@ -56,18 +89,19 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
 
 /// How a run ended, for people.
 fn state(record: &RunRecord) -> String {
-    match (&record.summary, record.ended) {
-        (Some(summary), _) => format!(
-            "{} copied, {} unchanged, {} failed; {} in {:.1} s",
-            counted(summary.copied, "image"),
-            summary.unchanged,
-            summary.failed,
-            bytes(summary.bytes),
-            summary.seconds
-        ),
-        (None, None) if record.under_way => "under way".into(),
-        _ => "broken off".into(),
-    }
+    let Some(summary) = &record.summary else {
+        let how = if record.under_way { "under way" } else { "broken off" };
+        return format!("{how}; {} copied so far, {} failed", counted(record.copied, "image"), record.failed);
+    };
+    format!(
+        "{}{} copied, {} unchanged, {} failed; {} in {:.1} s",
+        if record.stopped { "stopped; " } else { "" },
+        counted(summary.copied, "image"),
+        summary.unchanged,
+        summary.failed,
+        bytes(summary.bytes),
+        summary.seconds
+    )
 }
 
 fn line(record: &RunRecord) -> String {
@@ -87,25 +121,22 @@ fn list(runs: &[RunRecord], output: Output) {
     }
 }
 
-fn show(record: &RunRecord, copies: &serde_json::Value, output: Output) {
-    match output {
-        Output::Json => print_json(&serde_json::json!({ "run": record, "copies": copies })),
-        Output::Text => {
-            println!("{}", line(record));
-            for copy in copies.as_array().into_iter().flatten() {
-                let text = |key: &str| copy.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
-                println!(
-                    "  {} {} -> {}: {}",
-                    text("action"),
-                    text("source"),
-                    text("destination"),
-                    text("reason")
-                );
-                if !text("error").is_empty() {
-                    println!("    {}", text("error"));
-                }
+fn show(copy: &CopyReport) {
+    let CopyReport { source, destination, reason, .. } = copy;
+    match &copy.error {
+        None => {
+            println!("  {} {source} -> {destination}: {reason}, {}", copy.action.as_str(), bytes(copy.bytes));
+            if let Some(digest) = copy.written.as_ref().or(copy.digest.as_ref()) {
+                println!("    {digest}");
             }
         }
+        Some(error) => {
+            println!("  {} {source} -> {destination}", copy.action.as_str());
+            println!("    {error}");
+        }
+    }
+    if let Some(help) = &copy.help {
+        println!("    help: {help}");
     }
 }
 

@@ -21,14 +21,14 @@ pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
     loaded.choose(&options.rules)?;
     let (setup, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
-    let recorded = Recorded::begin(&setup, "sync", Some(&options.policy.display().to_string()));
+    let recorded =
+        Recorded::begin(&setup, "sync", Some(&options.policy.display().to_string()), progress.clone());
     let unchanged = options.output == Output::Json;
     let run = RunOptions { keep_going: options.keep_going, unchanged, ..RunOptions::default() };
-    let run = Run::new(progress.clone(), run);
-    let planned = counting(planning(rules, setup.places.clone()), progress.clone());
+    let run = Run::new(recorded.clone(), run);
+    let planned = counting(planning(rules, setup.places.clone()), progress);
     let report = run.carry_out(planned, stop.signal.clone()).await;
-    recorded.end(&report);
-    progress.end();
+    recorded.end(&report, &stop);
     let unfinished = report.summary.failed > 0 && !options.keep_going;
     Ok(end(&report, options.output, &stop, unfinished))
 }

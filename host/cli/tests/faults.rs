@@ -1,6 +1,6 @@
 //! Syncs between real registries over a wire that fails, by processes that are killed: whatever happens, the
 //! destination ends as the source is.
-#![allow(clippy::unwrap_used, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
 mod support;
 

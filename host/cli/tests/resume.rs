@@ -8,14 +8,13 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
-use support::{Fake, Registry, World, free_port, has, respond};
+use support::{Fake, Killed, Registry, World, count, free_port, has, kept, respond, until};
 
 /// A layout `big` whose layers have so many bytes.
 fn big(world: &World, layers: &[usize]) {
@@ -50,34 +49,6 @@ fn big(world: &World, layers: &[usize]) {
         .unwrap();
 }
 
-/// A process that is killed as by a power cut.
-struct Killed(Child);
-
-impl Killed {
-    fn start(mut command: Command) -> Self {
-        Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    }
-}
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
-fn kept(world: &World) -> Value {
-    world.dray(&["cache", "--output", "json"]).ok().json()["journal"].clone()
-}
-
 fn policy(world: &World, source: &str, destination: &str, bandwidth: &str) -> String {
     let text = format!(
         "version = 1\n[registry.\"{destination}\"]\n{bandwidth}\n[[rule]]\nname = \"big\"\nfrom = \"{source}\"\nto = \"docker://{destination}/big\"\n"
@@ -88,11 +59,6 @@ fn policy(world: &World, source: &str, destination: &str, bandwidth: &str) -> St
 
 fn destination_log(world: &World) -> String {
     fs::read_to_string(world.path("destination.log")).unwrap()
-}
-
-/// How many requests begin so.
-fn count(requests: &[String], beginning: &str) -> usize {
-    requests.iter().filter(|request| request.starts_with(beginning)).count()
 }
 
 /// A wire to a registry that lets so many chunks through and holds the next one back, so that a
@@ -345,131 +311,4 @@ fn what_a_killed_sync_brought_is_not_sent_again() {
     // Each death can lose what was on its way and what the journal had not written (100 ms), no more.
     eprintln!("bodies: {undisturbed} undisturbed, {} in 13 lives", bodies(&all));
     assert!(bodies(&all) <= undisturbed * 2, "{} for {undisturbed}", bodies(&all));
-}
-
-#[test]
-fn nobody_else_writes_so_nothing_is_asked() {
-    if !has("docker-registry") {
-        return;
-    }
-    let world = World::new();
-    let destination = Registry::start(&world, "destination", "");
-    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
-    let policy = |assume: bool| {
-        let text = format!(
-            "version = 1\n[registry.\"{host}\"]\nassume-unchanged = {assume}\n[[rule]]\nname = \"a\"\nfrom = \"{images}\"\nto = \"docker://{host}/a\"\n",
-            host = destination.host
-        );
-        world.write("policy.toml", &text);
-        world.dray(&["sync", "policy.toml"]).ok().out
-    };
-    let first = policy(true);
-    assert!(first.contains("9 images copied"), "{first}");
-    // A repository that was not there: nothing in it is asked for.
-    let cold = destination.requests();
-    assert_eq!((count(&cold, "GET "), count(&cold, "HEAD ")), (1, 0), "{cold:?}");
-    assert!(policy(true).contains("0 images copied, 9 unchanged"));
-    assert_eq!(destination.requests(), Vec::<String>::new());
-    // Otherwise each tag is asked for, and nothing else.
-    assert!(policy(false).contains("0 images copied, 9 unchanged"));
-    let warm = destination.requests();
-    assert_eq!((count(&warm, "HEAD /v2/a/manifests/"), warm.len()), (9, 9), "{warm:?}");
-    // Without the journal, one list more.
-    fs::remove_dir_all(world.path("home/.local/state/dray")).unwrap();
-    assert!(policy(true).contains("0 images copied, 9 unchanged"));
-    let forgotten = destination.requests();
-    assert_eq!((count(&forgotten, "GET /v2/a/tags/list"), forgotten.len()), (1, 10), "{forgotten:?}");
-}
-
-#[test]
-fn a_sync_that_is_killed_just_after_it_wrote_a_tag_leaves_no_word_of_what_was_there_before() {
-    if !has("docker-registry") {
-        return;
-    }
-    let world = World::new();
-    let registry = Registry::start(&world, "destination", "");
-    // Kills a sync when the registry has taken a tag, before that is told.
-    let victim = Arc::new(Mutex::new(None::<Killed>));
-    let (killed, backend) = (victim.clone(), registry.host.clone());
-    let wire = Fake::start_raw(move |request, body, stream| {
-        let answer = support::answer(&backend, &backend, request, body);
-        if request.starts_with("PUT /v2/a/manifests/1 ") {
-            drop(killed.lock().unwrap().take());
-        }
-        let _ = stream.write_all(&answer);
-    });
-    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
-    let source = |version: &str| {
-        world.dray(&["copy", "--all", &format!("{images}:{version}"), "oci:source:1"]).ok();
-    };
-    let policy = format!(
-        "version = 1\n[registry.\"{0}\"]\nassume-unchanged = true\n[[rule]]\nname = \"a\"\nfrom = \"oci:source\"\nto = \"docker://{0}/a\"\n",
-        wire.host
-    );
-    world.write("policy.toml", &policy);
-    source("1.0.0");
-    world.dray(&["sync", "policy.toml"]).ok();
-    assert!(world.dray(&["sync", "policy.toml"]).ok().out.contains("1 unchanged"));
-    source("1.2.0");
-    *victim.lock().unwrap() = Some(Killed::start(world.command(&["sync", "policy.toml"])));
-    until("the kill", || victim.lock().unwrap().is_none());
-    let there = || world.digest(&format!("docker://{}/a:1", registry.host), &[]);
-    assert_eq!(there(), world.digest("oci:source:1", &[]));
-    source("1.0.0");
-    assert!(world.dray(&["sync", "policy.toml"]).ok().out.contains("1 image copied"));
-    assert_eq!(there(), world.digest("oci:source:1", &[]));
-}
-
-#[test]
-fn a_sync_does_without_a_journal_that_it_cannot_use() {
-    let world = World::new();
-    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
-    let journal = world.path("home/.local/state/dray/journal.db");
-    world.write("home/.local/state/dray/journal.db", &"this is no database ".repeat(100));
-    let copied = world.dray(&["copy", "--all", images, "oci:one:1"]).ok();
-    assert!(
-        copied.err.contains("journal.db") && copied.err.contains("going on without it"),
-        "{}",
-        copied.err
-    );
-    let listed = world.dray(&["runs"]);
-    assert!(listed.code == 1 && listed.err.contains("move it away"), "{}", listed.err);
-    fs::remove_file(&journal).unwrap();
-    world.dray(&["copy", "--all", images, "oci:two:1"]).ok();
-    let trimmed = world.dray(&["cache", "trim", "--older-than", "1h", "--output", "json"]).ok().json();
-    assert_eq!(trimmed["journal"]["runs"], 0);
-    assert_eq!(kept(&world)["runs"], 1);
-}
-
-#[test]
-fn processes_that_make_a_journal_at_once_wait_for_each_other() {
-    for _ in 0..40 {
-        let world = World::new();
-        let mut command = world.command(&["cache", "--output", "json"]);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let mut running: Vec<_> = (0..8).map(|_| command.spawn().unwrap()).collect();
-        assert!(running.iter_mut().all(|process| process.wait().unwrap().success()));
-    }
-}
-
-#[test]
-fn a_journal_that_can_only_be_read_is_done_without() {
-    if !support::is_root() {
-        return;
-    }
-    let world = World::new();
-    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
-    world.dray(&["copy", "--all", images, "oci:one:1"]).ok();
-    let folder = world.path("home/.local/state/dray").to_string_lossy().into_owned();
-    world.tool("mount", &["--bind", &folder, &folder]);
-    world.tool("mount", &["-o", "remount,ro,bind", &folder]);
-    let done = std::panic::catch_unwind(|| {
-        let copied = world.dray(&["copy", "--all", images, "oci:two:1"]).ok();
-        assert_eq!(copied.err.matches("going on without it").count(), 1, "{}", copied.err);
-        assert!(copied.err.contains("journal.db"), "{}", copied.err);
-        assert!(world.dray(&["copy", "--all", images, "oci:two:1"]).ok().out.contains("1 unchanged"));
-    });
-    world.tool("umount", &[&folder]);
-    done.unwrap();
-    assert_eq!(kept(&world)["runs"], 1);
 }

@@ -1,7 +1,7 @@
 //! A plan: the copies of a policy, as data.
 
 use crate::Descriptor;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One end of a copy.
@@ -45,7 +45,7 @@ pub struct Copy {
 }
 
 /// What is to be done with a tag.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// The destination differs: it is copied.
@@ -56,6 +56,18 @@ pub enum Action {
     Drop,
     /// It cannot be done.
     Fail,
+}
+
+impl Action {
+    /// As reports write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Action::Copy => "copy",
+            Action::Unchanged => "unchanged",
+            Action::Drop => "drop",
+            Action::Fail => "fail",
+        }
+    }
 }
 
 /// Why a copy is what it is.

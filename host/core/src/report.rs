@@ -4,7 +4,7 @@ use crate::Action;
 use serde::{Deserialize, Serialize};
 
 /// What came of one copy.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CopyReport {
     /// The rule that asked for it.
     pub rule: String,

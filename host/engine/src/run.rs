@@ -23,7 +23,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{OnceCell, Semaphore, mpsc, watch},
@@ -47,6 +47,9 @@ impl Default for RunOptions {
         RunOptions { images: 32, keep_going: false, unchanged: false }
     }
 }
+
+/// How long to wait before what is missing is asked for again.
+const MISSED: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
 
 /// Indexes within indexes after which a source is taken to go round in circles.
 pub(crate) const DEPTH: usize = 8;
@@ -421,7 +424,7 @@ impl Job {
         if self.abilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let refused = match self.publish(index, &Naming::Child).await {
+        let refused = match self.publish_at_once(index, &Naming::Child).await {
             Ok(()) => {
                 place.sparse_seen.store(true, Ordering::Relaxed);
                 return Ok(());
@@ -586,7 +589,24 @@ impl Job {
         })
     }
 
+    /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
+    /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
     pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+        let network = self.destination.0.http.is_some();
+        for wait in MISSED.into_iter().filter(|_| network) {
+            match self.publish_at_once(manifest, naming).await {
+                Err(Error { kind: Kind::Missing(missing), .. }) => {
+                    let digest = manifest.descriptor.digest.short();
+                    tracing::debug!(?missing, ?wait, "publishing {digest} again");
+                    tokio::time::sleep(wait).await;
+                }
+                published => return published,
+            }
+        }
+        self.publish_at_once(manifest, naming).await
+    }
+
+    async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         let (place, repository) = &self.destination;
         let alone = manifest.subject.as_ref().map(|subject| {
             lock(&self.shared.subjects)

@@ -170,6 +170,41 @@ impl Drop for Terminated {
     }
 }
 
+/// A process that is killed as by a power cut.
+pub struct Killed(pub Child);
+
+impl Killed {
+    pub fn start(mut command: Command) -> Self {
+        Killed(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something has happened, a minute at most.
+pub fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the journal holds, in numbers.
+pub fn kept(world: &World) -> serde_json::Value {
+    world.dray(&["cache", "--output", "json"]).ok().json()["journal"].clone()
+}
+
+/// How many requests begin so.
+pub fn count(requests: &[String], beginning: &str) -> usize {
+    requests.iter().filter(|request| request.starts_with(beginning)).count()
+}
+
 /// Debian's docker-registry.
 pub struct Registry {
     pub host: String,

@@ -1,6 +1,6 @@
 //! What a registry says in its answers of how much more may be asked of it: Docker Hub's
 //! `ratelimit-remaining: 76;w=21600`, the `RateLimit-*` fields of draft-ietf-httpapi-ratelimit-headers-06,
-//! GitHub's `x-ratelimit-*`.
+//! `RateLimit: "hour";r=76;t=3600` of its later versions (since -08), GitHub's `x-ratelimit-*`.
 
 use reqwest::header::HeaderMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,12 +28,35 @@ impl Allowance {
             field(&format!("ratelimit-{name}")).or_else(|| field(&format!("x-ratelimit-{name}")))
         };
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(allowance) = Allowance::tightest(headers) {
+            return Some(allowance);
+        }
         let reset =
             number("reset").map(|reset: u64| if reset > EPOCH { reset.saturating_sub(since) } else { reset });
         Some(Allowance {
             remaining: number("remaining")?,
             limit: number("limit"),
             reset: reset.map(Duration::from_secs),
+        })
+    }
+
+    /// Of several policies, the one of which least is left.
+    fn tightest(headers: &HeaderMap) -> Option<Self> {
+        let members = |name: &str| headers.get(name)?.to_str().ok().map(|text| text.split(','));
+        let number = |member: &str, key: &str| {
+            let mut parameters =
+                member.split(';').skip(1).filter_map(|parameter| parameter.trim().split_once('='));
+            parameters.find(|(name, _)| *name == key)?.1.parse::<u64>().ok()
+        };
+        let name = |member: &str| member.split(';').next().unwrap_or_default().trim().to_owned();
+        let left = members("ratelimit")?.filter_map(|member| Some((number(member, "r")?, member)));
+        let (remaining, member) = left.min_by_key(|(remaining, _)| *remaining)?;
+        let policy =
+            members("ratelimit-policy").and_then(|mut all| all.find(|other| name(other) == name(member)));
+        Some(Allowance {
+            remaining,
+            limit: policy.and_then(|policy| number(policy, "q")),
+            reset: number(member, "t").map(Duration::from_secs),
         })
     }
 
@@ -62,6 +85,13 @@ mod tests {
         assert_eq!((draft.remaining, draft.reset, draft.is_low()), (76, Some(Duration::from_secs(7)), false));
         let github = read(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1700000060")]).unwrap();
         assert_eq!((github.reset, github.is_low()), (Some(Duration::from_secs(60)), true));
+        let later = [
+            ("ratelimit-policy", r#""hour";q=100;w=3600, "burst";q=30;w=1"#),
+            ("ratelimit", r#""hour";r=76;t=1800, "burst";r=2;t=1"#),
+        ];
+        let later = read(&later).unwrap();
+        assert_eq!((later.remaining, later.limit, later.reset), (2, Some(30), Some(Duration::from_secs(1))));
+        assert_eq!(read(&[("ratelimit", "nothing of the kind")]), None);
         assert_eq!(read(&[("ratelimit-limit", "100")]), None);
         assert_eq!(read(&[("ratelimit-remaining", "many")]), None);
     }

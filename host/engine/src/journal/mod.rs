@@ -9,7 +9,7 @@ mod write;
 use crate::{Error, Kind, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
-use rusqlite::{Connection, OptionalExtension, Params, Row, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
     path::{Path, PathBuf},
     sync::{
@@ -22,7 +22,7 @@ pub(crate) use tags::Seen;
 use write::{Change, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 /// How the tables came to be, version by version. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -56,6 +56,14 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     // Who is writing it: nobody (0), a write's number, or several at once (-1).
     "alter table tag add column writer integer not null default 0;
      alter table run add column born integer not null default 0;",
+    "create table copy (
+       run integer not null, source text not null, destination text not null, action text not null,
+       report text not null, primary key (run, source, destination)
+     ) without rowid;
+     insert or replace into copy select run.id, value ->> 'source', value ->> 'destination', value ->> 'action', value
+       from run, json_each(run.report);
+     alter table run drop column report;
+     alter table run add column stopped integer not null default 0;",
 ];
 
 /// Facts that a later run can use.
@@ -92,7 +100,7 @@ impl LazyJournal {
         self.opened.get_or_init(open).as_ref()
     }
 
-    /// The journal, or why there is none.
+    /// The journal, if only to read it, or why there is none.
     ///
     /// # Errors
     /// Where it cannot be opened.
@@ -100,7 +108,7 @@ impl LazyJournal {
         let none = || Error::new(Kind::NotFound, "find the journal: there is no home folder to keep it in");
         let path = self.path.as_ref().ok_or_else(none)?;
         if self.opened.get().is_none() {
-            let journal = Journal::open(path)?;
+            let journal = Journal::open(path).or_else(|error| Journal::open_to_read(path).ok_or(error))?;
             return self.opened.get_or_init(|| Some(journal)).as_ref().ok_or_else(none);
         }
         self.get().ok_or_else(none)
@@ -148,8 +156,19 @@ impl At {
     }
 }
 
-fn failed(error: rusqlite::Error) -> Error {
-    Error::invalid(format!("use the journal: {error}"))
+/// What went wrong with a journal, and what to do about it.
+fn failed(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
+    let help = match error.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "make it and its folder writable, or set XDG_STATE_HOME to a folder that is"
+        }
+        Some(ErrorCode::DiskFull) => "make room on its disk",
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "try again when no other dray is at work"
+        }
+        _ => "move it away, and it is made anew",
+    };
+    Error::invalid(format!("{doing} the journal {}: {error}", path.display())).help(help)
 }
 
 fn now() -> i64 {
@@ -161,12 +180,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(20);
 
 fn is_busy(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
 /// A connection to a journal, whose tables are made if they are not there.
 fn connect(path: &Path) -> Result<Connection> {
-    let shown = path.display();
     let open = || {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
@@ -197,14 +215,25 @@ fn connect(path: &Path) -> Result<Connection> {
             opened => break opened,
         }
     };
-    let (connection, version) = opened.map_err(|error: rusqlite::Error| {
-        Error::invalid(format!("open the journal {shown}: {error}")).help("move it away, and it is made anew")
-    })?;
+    let (connection, version) = opened.map_err(|error: rusqlite::Error| failed("open", path, &error))?;
     if version > VERSION {
-        let text = format!("open the journal {shown}: a later dray made it (version {version})");
+        let text = format!("open the journal {}: a later dray made it (version {version})", path.display());
         return Err(Error::invalid(text).help("update dray, or move the journal away"));
     }
     Ok(connection)
+}
+
+/// A connection to a journal that can only be read, as it is on the disk.
+fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
+    // `immutable`: no log and no lock can be made beside it (sqlite.org/uri.html).
+    let name: String = url::form_urlencoded::byte_serialize(path.as_os_str().as_encoded_bytes()).collect();
+    let name = format!("file:{}?immutable=1", name.replace('+', "%20"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(name, flags)?;
+    match connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
+        VERSION => Ok(connection),
+        _ => Err(rusqlite::Error::InvalidQuery),
+    }
 }
 
 impl Journal {
@@ -220,6 +249,17 @@ impl Journal {
         let reader = connect(path)?;
         let writer = Writer::start(connect(path)?, path);
         Ok(Journal { path: path.into(), reader: Mutex::new(reader), writer, told: false.into() })
+    }
+
+    /// Opens a journal to read it, where it cannot be written.
+    fn open_to_read(path: &Path) -> Option<Self> {
+        let reader = Mutex::new(connect_to_read(path).ok()?);
+        Some(Journal { path: path.into(), reader, writer: Writer::none(), told: false.into() })
+    }
+
+    /// What went wrong with it, and what to do about it.
+    fn failed(&self, error: &rusqlite::Error) -> Error {
+        failed("use", &self.path, error)
     }
 
     /// Waits until all that was learnt is written.
@@ -244,7 +284,8 @@ impl Journal {
     fn told<T>(&self, answer: rusqlite::Result<T>) -> Option<T> {
         let told = |error| {
             if !self.told.swap(true, Ordering::Relaxed) {
-                tracing::warn!(%error, "the journal could not be read; going on without it");
+                let error = failed("read", &self.path, &error);
+                tracing::warn!(help = error.help, "failed to {error}; going on without it");
             }
         };
         answer.map_err(told).ok()

@@ -1,14 +1,11 @@
 //! Earlier runs, and how much the journal holds.
 
-use super::{Journal, failed, now, process, tags};
+use super::{Journal, now, process, tags, write::Change};
 use crate::{Result, lock};
-use dray_core::{Action, CopyReport, Report, Summary};
+use dray_core::{Action, CopyReport, Summary};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use std::time::Duration;
-
-/// Copies of one run that are kept, those that changed nothing left out.
-const COPIES: usize = 10_000;
 
 /// A run as the journal has it.
 #[derive(Clone, Debug, Serialize)]
@@ -29,9 +26,15 @@ pub struct RunRecord {
     /// Path of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// What came of it.
+    /// It was told to stop, and did.
+    pub stopped: bool,
+    /// What came of it; none: it has not come to its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
+    /// Images copied, as far as that is written down: the last tenth of a second of a process that was killed is not.
+    pub copied: u64,
+    /// Images that could not be copied, likewise.
+    pub failed: u64,
 }
 
 /// How much the journal holds.
@@ -76,10 +79,15 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         command: row.get(4)?,
         policy: row.get(5)?,
         summary: summary.and_then(|text| serde_json::from_str(&text).ok()),
+        stopped: row.get(8)?,
+        copied: row.get::<_, i64>(9)? as u64,
+        failed: row.get::<_, i64>(10)? as u64,
     })
 }
 
-const COLUMNS: &str = "id, begun, ended, process, command, policy, summary, born";
+const RUNS: &str = "select id, begun, ended, process, command, policy, summary, born, stopped,
+    (select count(*) from copy where run = id and action = ?1), (select count(*) from copy where run = id and action = ?2)
+    from run";
 
 impl Journal {
     /// A run begins; its number.
@@ -94,27 +102,30 @@ impl Journal {
                 "insert into run (begun, process, born, command, policy) values (?1, ?2, ?3, ?4, ?5)",
                 params![now(), process, process::born(process), command, policy],
             )
-            .map_err(failed)?;
+            .map_err(|error| self.failed(&error))?;
         Ok(connection.last_insert_rowid())
     }
 
-    /// A run has ended.
+    /// Something came of one copy of a run.
+    pub fn did(&self, run: i64, copy: &CopyReport) {
+        self.writer.send(Change::Copied(run, Box::new(copy.clone())));
+    }
+
+    /// A run has ended, by itself or because it was told to.
     ///
     /// # Errors
     /// Where the journal cannot be written.
-    pub fn end(&self, run: i64, report: &Report) -> Result<()> {
-        let kept = report.copies.iter().filter(|copy| copy.action != Action::Unchanged).take(COPIES);
-        let copies: Vec<&CopyReport> = kept.collect();
-        // Of strings and numbers: they always serialise.
-        let summary = serde_json::to_string(&report.summary).unwrap_or_default();
-        let copies = serde_json::to_string(&copies).unwrap_or_default();
+    pub fn end(&self, run: i64, summary: &Summary, stopped: bool) -> Result<()> {
+        self.flush();
+        // Of numbers: it always serialises.
+        let summary = serde_json::to_string(summary).unwrap_or_default();
         lock(&self.reader)
             .execute(
-                "update run set ended = ?2, summary = ?3, report = ?4 where id = ?1",
-                params![run, now(), summary, copies],
+                "update run set ended = ?2, summary = ?3, stopped = ?4 where id = ?1",
+                params![run, now(), summary, stopped],
             )
             .map(|_| ())
-            .map_err(failed)
+            .map_err(|error| self.failed(&error))
     }
 
     /// Earlier runs, the last one first.
@@ -127,25 +138,43 @@ impl Journal {
 
     fn runs_of(&self, connection: &Connection, most: u32) -> Result<Vec<RunRecord>> {
         let mut ask = connection
-            .prepare(&format!("select {COLUMNS} from run order by id desc limit ?1"))
-            .map_err(failed)?;
-        let rows = ask.query_map([most], record).map_err(failed)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(failed)
+            .prepare(&format!("{RUNS} order by id desc limit ?3"))
+            .map_err(|error| self.failed(&error))?;
+        let rows = ask
+            .query_map(params![Action::Copy.as_str(), Action::Fail.as_str(), most], record)
+            .map_err(|error| self.failed(&error))?;
+        rows.collect::<rusqlite::Result<_>>().map_err(|error| self.failed(&error))
     }
 
-    /// A run and its copies, as JSON; none: there is none of this number.
+    /// A run; none: there is none of this number.
     ///
     /// # Errors
     /// Where the journal cannot be read.
-    pub fn run(&self, id: i64) -> Result<Option<(RunRecord, serde_json::Value)>> {
-        let found = lock(&self.reader).query_row(
-            &format!("select {COLUMNS}, report from run where id = ?1"),
-            [id],
-            |row| Ok((record(row)?, row.get::<_, Option<String>>(8)?)),
-        );
-        let Some((record, report)) = found.optional().map_err(failed)? else { return Ok(None) };
-        let copies = report.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(Some((record, copies.unwrap_or(serde_json::Value::Array(Vec::new())))))
+    pub fn run(&self, id: i64) -> Result<Option<RunRecord>> {
+        let connection = lock(&self.reader);
+        let asked = params![Action::Copy.as_str(), Action::Fail.as_str(), id];
+        connection
+            .query_row(&format!("{RUNS} where id = ?3"), asked, record)
+            .optional()
+            .map_err(|error| self.failed(&error))
+    }
+
+    /// Calls for each copy of a run that changed something, or failed, by its destination.
+    ///
+    /// # Errors
+    /// Where the journal cannot be read.
+    pub fn copies(&self, run: i64, mut each: impl FnMut(CopyReport)) -> Result<()> {
+        let connection = lock(&self.reader);
+        let mut ask = connection
+            .prepare("select report from copy where run = ?1 order by destination, source")
+            .map_err(|error| self.failed(&error))?;
+        let mut rows = ask.query([run]).map_err(|error| self.failed(&error))?;
+        while let Some(row) = rows.next().map_err(|error| self.failed(&error))? {
+            let text: String = row.get(0).map_err(|error| self.failed(&error))?;
+            // What another version wrote may not be understood.
+            serde_json::from_str(&text).into_iter().for_each(&mut each);
+        }
+        Ok(())
     }
 
     /// How much it holds.
@@ -158,7 +187,7 @@ impl Journal {
             connection
                 .query_row(&format!("select count(*) from {table}"), [], |row| row.get::<_, i64>(0))
                 .map(|count| count as u64)
-                .map_err(failed)
+                .map_err(|error| self.failed(&error))
         };
         let files = ["", "-wal", "-shm"].map(|end| {
             let mut path = self.path.clone().into_os_string();
@@ -184,7 +213,9 @@ impl Journal {
     pub fn trim(&self, older: Duration) -> Result<Trimmed> {
         let before = now() - i64::try_from(older.as_secs()).unwrap_or(i64::MAX);
         let connection = lock(&self.reader);
-        let remove = |sql: &str| connection.execute(sql, [before]).map(|count| count as u64).map_err(failed);
+        let remove = |sql: &str| {
+            connection.execute(sql, [before]).map(|count| count as u64).map_err(|error| self.failed(&error))
+        };
         let mut facts = 0;
         for table in ["blob", "upload", "conversion"] {
             facts += remove(&format!("delete from {table} where at <= ?1"))?;
@@ -196,11 +227,16 @@ impl Journal {
                 [before, now() - tags::FRESH],
             )
             .map(|count| count as u64)
-            .map_err(failed)?;
+            .map_err(|error| self.failed(&error))?;
         let mut runs = 0;
         for run in self.runs_of(&connection, u32::MAX)? {
             if run.ended.unwrap_or(run.begun) <= before && !run.under_way {
-                runs += connection.execute("delete from run where id = ?1", [run.id]).map_err(failed)? as u64;
+                connection
+                    .execute("delete from copy where run = ?1", [run.id])
+                    .map_err(|error| self.failed(&error))?;
+                runs += connection
+                    .execute("delete from run where id = ?1", [run.id])
+                    .map_err(|error| self.failed(&error))? as u64;
             }
         }
         connection
@@ -210,7 +246,7 @@ impl Journal {
                  vacuum;
                  pragma wal_checkpoint(truncate);",
             )
-            .map_err(failed)?;
+            .map_err(|error| self.failed(&error))?;
         Ok(Trimmed { facts, runs })
     }
 }

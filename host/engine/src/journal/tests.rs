@@ -1,5 +1,5 @@
 use super::{tags::FRESH, *};
-use dray_core::{Descriptor, Report};
+use dray_core::{Descriptor, Summary};
 
 fn at(repository: &str) -> At {
     At { place: "docker:r".into(), repository: repository.into() }
@@ -54,11 +54,11 @@ fn runs_are_listed_and_trimmed() {
     let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
     let first = journal.begin("sync", Some("policy.toml")).unwrap();
     let second = journal.begin("copy", None).unwrap();
-    journal.end(first, &Report::default()).unwrap();
+    journal.end(first, &Summary::default(), false).unwrap();
     let runs =
         || journal.runs(10).unwrap().into_iter().map(|run| (run.command, run.ended.is_some(), run.under_way));
     assert!(runs().eq([("copy".into(), false, true), ("sync".into(), true, false)]));
-    assert_eq!(journal.run(first).unwrap().unwrap().0.summary, Some(Default::default()));
+    assert_eq!(journal.run(first).unwrap().unwrap().summary, Some(Default::default()));
     assert!(journal.run(99).unwrap().is_none());
     journal.holds(at("a"), &Digest::of(b"1"));
     journal.writer.flush();
@@ -169,7 +169,7 @@ async fn trimming_beside_a_run_mixes_no_repositories_up() {
     running.flush();
     let tags = |name: &str| running.tags(&at(name)).into_keys().collect::<Vec<_>>();
     assert_eq!((tags("a"), tags("b"), tags("c")), (vec!["2".into()], vec!["1".into()], vec!["1".into()]));
-    running.end(run, &Report::default()).unwrap();
+    running.end(run, &Summary::default(), false).unwrap();
     assert_eq!(running.runs(9).unwrap().len(), 1);
 }
 

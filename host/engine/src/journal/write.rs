@@ -1,10 +1,11 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, is_busy, now, tags, tags::TagChange};
+use super::{At, Conversion, failed, is_busy, now, tags, tags::TagChange};
+use crate::{Error, Result};
+use dray_core::CopyReport;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use std::{
     collections::HashMap,
-    error::Error,
     fs::File,
     path::{Path, PathBuf},
     sync::mpsc,
@@ -26,6 +27,8 @@ pub(super) enum Change {
     Blob(At, String),
     /// None: it has ended.
     Upload(At, String, Option<Vec<u8>>),
+    /// What came of a copy of a run.
+    Copied(i64, Box<CopyReport>),
     /// Everything before is to be written.
     Flush(mpsc::Sender<()>),
 }
@@ -66,8 +69,14 @@ impl Writer {
         let (sender, receiver) = mpsc::channel();
         let mut log = path.as_os_str().to_owned();
         log.push("-wal");
-        let thread = std::thread::spawn(move || work(connection, &PathBuf::from(log), &receiver));
+        let path = path.to_owned();
+        let thread = std::thread::spawn(move || work(connection, &path, &PathBuf::from(log), &receiver));
         Writer { changes: Some(sender), thread: Some(thread) }
+    }
+
+    /// Of a journal that cannot be written: what is learnt is forgotten.
+    pub fn none() -> Self {
+        Writer { changes: None, thread: None }
     }
 
     pub fn send(&self, change: Change) {
@@ -94,7 +103,7 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, log: &Path, changes: &mpsc::Receiver<Change>) {
+fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Receiver<Change>) {
     while let Ok(first) = changes.recv() {
         let mut awaited = first.is_awaited();
         let mut batch = vec![first];
@@ -109,8 +118,8 @@ fn work(mut connection: Connection, log: &Path, changes: &mpsc::Receiver<Change>
             awaited |= next.is_awaited();
             batch.push(next);
         }
-        if let Err(error) = patiently(&mut connection, log, &batch) {
-            tracing::warn!("the journal could not be written: {error}; what this run learns is forgotten");
+        if let Err(error) = patiently(&mut connection, path, log, &batch) {
+            tracing::warn!(help = error.help, "failed to {error}; what this run learns is forgotten");
             // Whoever waits is not kept waiting.
             return;
         }
@@ -119,17 +128,18 @@ fn work(mut connection: Connection, log: &Path, changes: &mpsc::Receiver<Change>
 }
 
 /// Writes a batch as soon as no other process keeps it from that.
-fn patiently(connection: &mut Connection, log: &Path, batch: &[Change]) -> Result<(), Box<dyn Error>> {
+fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Change]) -> Result<()> {
     let begun = Instant::now();
     let forgot = loop {
         match write(connection, batch) {
             Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => {}
-            written => break written?,
+            written => break written.map_err(|error| failed("write", path, &error))?,
         }
     };
     if forgot {
         // A commit alone can be lost when the power fails, and what is written to the registry cannot.
-        File::open(log)?.sync_data()?;
+        let synced = File::open(log).and_then(|log| log.sync_data());
+        synced.map_err(|error| Error::invalid(format!("write {} to the disk: {error}", log.display())))?;
     }
     Ok(())
 }
@@ -154,6 +164,16 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
             Change::Tag(at, tag, change) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 forgot |= tags::change(&transaction, repository, tag, change)?;
+            }
+            Change::Copied(run, copy) => {
+                // Of strings and numbers: they always serialise.
+                let report = serde_json::to_string(copy).unwrap_or_default();
+                transaction
+                    .prepare_cached(
+                        "insert or replace into copy (run, source, destination, action, report)
+                         values (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![run, copy.source, copy.destination, copy.action.as_str(), report])?;
             }
             Change::Blob(at, digest) => {
                 let repository = number(&transaction, &mut repositories, at)?;

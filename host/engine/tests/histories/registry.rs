@@ -535,10 +535,11 @@ impl Transport for Way {
                 .chain(children.into_iter().filter(|child| !there.manifests.contains_key(child)))
                 .collect();
             if !missing.is_empty() {
-                // What went behind the run's back is not its fault.
-                if !missing.iter().all(|digest| collected.contains(&(repository.into(), digest.clone()))) {
-                    violations.push(format!("{digest} is published in {repository} before {missing:?}"));
+                // What went behind the run's back is not its fault. To ask again would not help, and waiting is real.
+                if missing.iter().all(|digest| collected.contains(&(repository.into(), digest.clone()))) {
+                    return Err(Error::new(Kind::Invalid, "publish it: something was collected"));
                 }
+                violations.push(format!("{digest} is published in {repository} before {missing:?}"));
                 return Err(Error::new(Kind::Missing(missing), "publish it: something is missing"));
             }
             there.manifests.insert(digest.to_string(), (media_type.clone(), manifest.body.clone()));

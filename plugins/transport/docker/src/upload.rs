@@ -299,6 +299,16 @@ mod tests {
         assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
         assert_eq!(last.request.url, "https://r/u?_state=1&digest=sha256:ab");
         assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Finish::Stored));
+        // A registry may want larger ones (4.3.3 of the distribution specification).
+        let begun = || step(&incoming, None, None).1;
+        for (least, chunk) in [("104857600", 100 << 20), ("1", 64 << 20)] {
+            let Some(Outcome::Response(mut response)) = answer(202, "0-0") else { panic!() };
+            response.headers.push(("oci-chunk-min-length".into(), least.into()));
+            let (Step::Send(first), _) = step(&incoming, begun(), Some(Outcome::Response(response))) else {
+                panic!()
+            };
+            assert_eq!(first.length, Some(chunk));
+        }
         // A registry that forgot it begins again.
         let (Step::Ask(post), _) = step(&incoming, asked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");

@@ -155,8 +155,9 @@ fn refusal(response: &Response) -> Error {
         matches!(fault.code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "MANIFEST_UNKNOWN" | "BLOB_UNKNOWN")
     });
     let missing: Vec<String> = unknown
-        .map(|fault| fault.detail.get("Digest").or(fault.detail.get("digest")))
-        .map(|digest| digest.and_then(|digest| digest.as_str()).unwrap_or_default().into())
+        // An object with the digest, or the digest itself (docker-registry 2.8 knows both).
+        .map(|fault| fault.detail.get("Digest").or(fault.detail.get("digest")).unwrap_or(&fault.detail))
+        .map(|digest| digest.as_str().unwrap_or_default().into())
         .collect();
     if !missing.is_empty() {
         return Error::Missing(missing);
@@ -198,5 +199,7 @@ mod tests {
             br#"{"errors":[{"code":"MANIFEST_BLOB_UNKNOWN","message":"","detail":{"digest":"sha256:ab"}}]}"#
                 .to_vec();
         assert_eq!(refusal(&refused), Error::Missing(vec!["sha256:ab".into()]));
+        refused.body = br#"{"errors":[{"code":"DIGEST_INVALID","message":"","detail":null},{"code":"MANIFEST_BLOB_UNKNOWN","message":"","detail":"sha256:cd"}]}"#.to_vec();
+        assert_eq!(refusal(&refused), Error::Missing(vec!["sha256:cd".into()]));
     }
 }
