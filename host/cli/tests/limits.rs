@@ -259,11 +259,12 @@ fn patience_that_is_asked_for_by_one_source_is_not_had_with_others() {
 #[test]
 fn a_destination_that_answers_nothing_more_gives_its_source_back() {
     let from = source(0..300, |_| true);
-    // Once an upload is begun it answers nobody.
+    // Once an upload is begun it answers nobody. Others come to wait for its only slot before what is to be uploaded.
     let begun = AtomicBool::new(false);
     let stuck = Fake::start(move |request, stream| {
         if request.starts_with("POST ") {
             begun.store(true, SeqCst);
+            std::thread::sleep(Duration::from_secs(3));
             respond(stream, "202 Accepted", "Location: /v2/one/blobs/uploads/1\r\n", b"");
         }
         if begun.load(SeqCst) {
@@ -283,6 +284,29 @@ fn a_destination_that_answers_nothing_more_gives_its_source_back() {
     let count = || fs::read_to_string(&index).map_or(0, |index| index.matches(MANIFEST).count());
     assert!(comes(|| count() == 300), "{} images came", count());
     assert!(stuck.requests().iter().any(|request| request.starts_with("POST ")));
+}
+
+#[test]
+fn sources_that_stand_still_leave_places_at_their_destination() {
+    if !has("docker-registry") {
+        return;
+    }
+    let stuck = source(100..140, |blob| if blob { stands_still() } else { true });
+    let from = source(0..20, |_| true);
+    let world = World::new();
+    let destination = Registry::start(&world, "to", "");
+    let to = |name: &str| format!("docker://{}/{name}", destination.host);
+    let policy = format!(
+        "version = 1\n[registry.\"{}\"]\nconcurrency = 4\n{}{}",
+        destination.host,
+        rule("one", &stuck, 40, &to("one"), ""),
+        rule("two", &from, 20, &to("two"), "")
+    );
+    world.write("policy.toml", &policy);
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
+    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
+    assert!(comes(|| count() == 20), "{} images came", count());
 }
 
 #[test]

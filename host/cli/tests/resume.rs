@@ -9,12 +9,12 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
-use support::{Fake, Killed, Registry, World, count, free_port, has, kept, respond, until};
+use support::{Fake, Killed, Ran, Registry, World, count, free_port, has, kept, respond, until};
 
 /// A layout `big` whose layers have so many bytes.
 fn big(world: &World, layers: &[usize]) {
@@ -190,23 +190,114 @@ fn blobs_that_take_turns_are_read_on_and_not_again() {
     assert!(reads.iter().any(|request| request.ends_with(" 206")), "{reads:?}");
 
     // A source that knows no Range keeps its answers open.
+    let plain = serving_big(&world, |content, _, stream| respond(stream, "200 OK", "", content));
+    let destination = Registry::start(&world, "other", "");
+    let sync = policy(&world, &format!("docker://{}/big", plain.host), &destination.host, "concurrency = 1");
+    world.dray(&["sync", &sync]).ok();
+    let reads = plain.requests();
+    assert_eq!(count(&reads, "GET /v2/big/blobs/"), 3, "{reads:?}");
+}
+
+/// Where the bytes begin that a request asks for.
+fn asked_from(request: &str) -> usize {
+    let range = request.to_lowercase();
+    let from = range.lines().find_map(|line| line.strip_prefix("range: bytes=").map(str::to_owned));
+    from.map_or(0, |from| from.trim_end_matches('-').parse().unwrap())
+}
+
+/// What `answer` does with a blob of the layout `big`, and the rest as a registry answers it.
+fn serving_big(world: &World, answer: impl Fn(&[u8], usize, &mut TcpStream) + Send + Sync + 'static) -> Fake {
     let blobs = world.path("big/blobs/sha256");
     let index: Value = serde_json::from_slice(&fs::read(world.path("big/index.json")).unwrap()).unwrap();
     let top = index["manifests"][0]["digest"].as_str().unwrap().trim_start_matches("sha256:").to_owned();
-    let plain = Fake::start(move |request, stream| {
+    Fake::start(move |request, stream| {
         let path = request.split(' ').nth(1).unwrap();
         if path.contains("/tags/list") {
             return respond(stream, "200 OK", "", br#"{"name":"big","tags":["1"]}"#);
         }
         let name = path.rsplit_once("sha256:").map_or(top.as_str(), |(_, digest)| digest);
         let content = fs::read(blobs.join(name)).unwrap();
-        respond(stream, "200 OK", "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n", &content);
+        match path.contains("/blobs/") {
+            true => answer(&content, asked_from(request), stream),
+            false => {
+                respond(
+                    stream,
+                    "200 OK",
+                    "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n",
+                    &content,
+                );
+            }
+        }
+    })
+}
+
+/// Writes the head of an answer with a blob from some byte on, and so much of it.
+fn part(stream: &mut TcpStream, content: &[u8], from: usize, length: usize) {
+    let (status, range) = match from {
+        0 => ("200 OK", String::new()),
+        _ => (
+            "206 Partial Content",
+            format!("Content-Range: bytes {from}-{}/{}\r\n", content.len() - 1, content.len()),
+        ),
+    };
+    let left = content.len() - from;
+    let head = format!("HTTP/1.1 {status}\r\nAccept-Ranges: bytes\r\n{range}Content-Length: {left}\r\n\r\n");
+    // A client that went away has let go of it.
+    let _ = stream
+        .write_all(head.as_bytes())
+        .and_then(|()| stream.write_all(&content[from..from + length.min(left)]));
+}
+
+#[test]
+fn a_source_of_one_answer_at_a_time_is_not_kept_by_who_waits() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    big(&world, &[LAYER, LAYER]);
+    // It answers nobody else while anybody has not read its answer to the end.
+    let busy = Mutex::new(());
+    let source = serving_big(&world, move |content, from, stream| {
+        let _one = busy.lock().unwrap();
+        part(stream, content, from, content.len());
     });
-    let destination = Registry::start(&world, "other", "");
-    let sync = policy(&world, &format!("docker://{}/big", plain.host), &destination.host, "concurrency = 1");
-    world.dray(&["sync", &sync]).ok();
-    let reads = plain.requests();
-    assert_eq!(count(&reads, "GET /v2/big/blobs/"), 3, "{reads:?}");
+    let destination = Registry::start(&world, "destination", "");
+    let sync = policy(&world, &format!("docker://{}/big", source.host), &destination.host, "concurrency = 1");
+    let sync = ["40", env!("CARGO_BIN_EXE_dray"), "sync", &sync];
+    assert!(Ran::of(world.hermetic("timeout").args(sync)).ok().out.contains("1 image copied"));
+}
+
+#[test]
+fn a_source_that_is_away_for_seconds_costs_no_byte_twice() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    big(&world, &[40 << 20]);
+    // After ten megabytes it is away for two seconds, each time.
+    let away = Mutex::new(None::<Instant>);
+    let source = serving_big(&world, move |content, from, stream| {
+        let until = *away.lock().unwrap();
+        if until.is_some_and(|until| Instant::now() < until) {
+            return respond(stream, "503 Service Unavailable", "", b"");
+        }
+        part(stream, content, from, 10 << 20);
+        if content.len() - from > 10 << 20 {
+            *away.lock().unwrap() = Some(Instant::now() + Duration::from_secs(2));
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    });
+    let destination = Registry::start(&world, "destination", "");
+    let sync = policy(&world, &format!("docker://{}/big", source.host), &destination.host, "");
+    let report = world.dray(&["sync", "--output", "json", &sync]).ok().json();
+    assert_eq!(report["summary"]["copied"], 1);
+    // One POST and one PUT for each of two blobs: the layer was sent once, in one go.
+    let asked = destination.requests();
+    assert_eq!(
+        (count(&asked, "POST "), count(&asked, "PUT /v2/big/blobs/"), count(&asked, "PATCH ")),
+        (2, 2, 0),
+        "{asked:?}"
+    );
 }
 
 #[test]

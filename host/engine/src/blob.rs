@@ -10,13 +10,19 @@ use crate::{
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use futures_util::FutureExt;
-use std::{collections::VecDeque, fs::File, io::Read, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io::Read,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::mpsc;
 
-/// How long, and how often, a source that fails in the middle of a blob is waited for while the destination waits
-/// too. After that the blob begins again, or at its last piece, and keeps no place meanwhile.
-const SHORT: Duration = Duration::from_secs(5);
-const QUICKLY: u32 = 2;
+/// How long a source that fails in the middle of a blob is waited for while the destination waits too. After that the
+/// blob begins again, or at its last piece, and keeps no place meanwhile.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// A blob on its way.
 pub(crate) struct BlobReader {
@@ -34,6 +40,8 @@ pub(crate) struct BlobReader {
     position: u64,
     hasher: Option<Hasher>,
     backoff: Backoff,
+    /// Since when nothing came but failures.
+    failing: Option<Instant>,
     /// The bytes rest in a temporary file.
     local: Option<Arc<File>>,
     /// Somebody else waits for its bytes.
@@ -127,6 +135,7 @@ impl BlobReader {
             passed: 0,
             position: 0,
             backoff: Backoff::new(),
+            failing: None,
             hurried: false,
         }
     }
@@ -176,8 +185,13 @@ impl BlobReader {
 
     /// Ends the answer that it reads, where what follows can be asked for by Range.
     fn let_go(&mut self) {
-        if self.segments.len() == 1 && self.rest.is_empty() {
-            self.current.take_if(|stream| matches!(stream, Stream::Http(download) if download.ranged()));
+        if self.segments.len() == 1
+            && self
+                .current
+                .take_if(|stream| matches!(stream, Stream::Http(download) if download.ranged()))
+                .is_some()
+        {
+            self.passed -= std::mem::take(&mut self.rest).len() as u64;
         }
     }
 
@@ -258,9 +272,7 @@ impl BlobReader {
             match self.attempt().await? {
                 Came::Bytes(bytes) => return Ok(Some(bytes)),
                 Came::End => return Ok(None),
-                Came::Failed(wait, error)
-                    if self.hurried && (wait > SHORT || self.backoff.failures() > QUICKLY) =>
-                {
+                Came::Failed(wait, error) if self.hurried && self.failing_for() + wait > SHORT => {
                     return Err(error);
                 }
                 Came::Failed(wait, _) => tokio::time::sleep(wait).await,
@@ -268,9 +280,20 @@ impl BlobReader {
         }
     }
 
+    fn failing_for(&self) -> Duration {
+        self.failing.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     async fn attempt(&mut self) -> Result<Came> {
         loop {
             let Some(segment) = self.segments.front() else { return Ok(Came::End) };
+            if let (true, None, Segment::Http(_), Some(http)) =
+                (self.hurried, &self.current, segment, &self.place.http)
+                && let Some(wait) = http.asks_for_patience()
+            {
+                let text = format!("read {}: {} asks for patience", self.blob.digest, self.place.location);
+                return Ok(Came::Failed(wait, Error::new(Kind::RateLimited(Some(wait)), text)));
+            }
             let read = async {
                 if self.current.is_none() {
                     self.current = Some(match &self.local {
@@ -287,6 +310,7 @@ impl BlobReader {
                 Ok(Some(chunk)) => {
                     self.passed += chunk.len() as u64;
                     self.backoff.progress();
+                    self.failing = None;
                     return Ok(Came::Bytes(chunk));
                 }
                 // Nothing is left over here, so what was given is all that came. A body that ends early without an
@@ -310,6 +334,7 @@ impl BlobReader {
                 Err(error) => error,
             };
             self.current = None;
+            self.failing.get_or_insert_with(Instant::now);
             let Some(wait) = self.backoff.after(&error) else { return Err(self.backoff.give_up(error)) };
             tracing::debug!(%error, ?wait, "taking the blob up again");
             return Ok(Came::Failed(wait, error));

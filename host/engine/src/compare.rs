@@ -5,7 +5,7 @@ use crate::{
     convert::{is_in, needed},
     error::Context,
     graph::{read_manifest, referrers},
-    journal::{At, Conversion, Seen},
+    journal::{self, At, Conversion, Seen},
     place::Spot,
     plugin::Naming,
 };
@@ -291,6 +291,7 @@ pub(crate) async fn compare(
     // What refers to an image may have grown at the source, while the image stays as it is.
     let assumed = assumed.filter(|_| !wanted.referrers);
     let likely = remembered.filter(|seen| named.is_some() && seen.is_fresh());
+    let asked = journal::now();
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
@@ -385,11 +386,9 @@ pub(crate) async fn compare(
                 && before.tag.as_ref().is_none_or(|seen| seen.is_news(&planned.copy.descriptor, &parts))
             {
                 let at = At::new(&planned.destination.0, &planned.destination.1);
-                let mut seen = Seen::now(&planned.copy.descriptor, &parts);
-                if let Some(likely) = likely {
-                    // An answer that nothing has changed is no full one, and makes nothing younger.
-                    seen.at = likely.at;
-                }
+                // An answer that nothing has changed is no full one, and makes nothing younger.
+                let seen_at = likely.map_or(asked, |likely| likely.at);
+                let seen = Seen::at(seen_at, &planned.copy.descriptor, &parts);
                 memory.saw_tag(&at, tag, seen, before.tag.as_ref());
             }
         }

@@ -7,6 +7,7 @@ use crate::{
     error::Context,
     expand::{Pair, Target, names, pairs},
     graph::{RepositoryImages, pages},
+    http::expect,
     journal::At,
     lock,
     place::{Spot, Way},
@@ -127,7 +128,18 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
         });
         ways[at].push(group);
     }
-    let ways = ways.into_iter().map(async |groups| {
+    // From the beginning, every way leaves something to all others.
+    let expected = |groups: &[Vec<Pair>]| match groups {
+        [first, ..] => match &first[..] {
+            [Pair { source, to: Target::Repository(to), .. }] => {
+                expect(source.place.http.as_ref(), to.place.http.as_ref())
+            }
+            _ => None,
+        },
+        [] => None,
+    };
+    let ways: Vec<_> = ways.into_iter().map(|groups| (expected(&groups), groups)).collect();
+    let ways = ways.into_iter().map(async |(_expected, groups)| {
         stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
     });
     join_all(ways).await;

@@ -146,7 +146,7 @@ impl Transfer<'_> {
             state = Some(saved.state.clone());
             last = Some(Outcome::Interrupted("the process that began it has ended".into()));
         }
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut reached) = (Backoff::new(), 0);
         for _ in 0..STEPS {
             let turn = place.transport.store(place, repository, incoming, state, last).await?;
             if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
@@ -177,7 +177,12 @@ impl Transfer<'_> {
             last = Some(match outcome {
                 Ok(outcome) => outcome,
                 Err(error) => {
-                    let Some(after) = backoff.after(&error) else { return Err(error) };
+                    if self.sent > reached {
+                        // Further than ever.
+                        reached = self.sent;
+                        backoff.progress();
+                    }
+                    let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
                     self.observer.event(Event::Retrying { error: &error, after });
                     tokio::time::sleep(after).await;
                     Outcome::Interrupted(error.text)
@@ -242,7 +247,7 @@ impl Transfer<'_> {
         if offset == 0 {
             self.begun += 1;
             if self.begun > BEGINNINGS {
-                let text = format!("send it: the destination lost it {BEGINNINGS} times");
+                let text = format!("send it: it broke off {BEGINNINGS} times");
                 return Err(Error::new(Kind::Invalid, text));
             }
         }

@@ -18,8 +18,8 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        Arc, LazyLock, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -45,12 +45,20 @@ pub(super) struct Host {
     credentials: tokio::sync::Mutex<Vec<Known>>,
     /// No request before: the host asked for patience.
     patience: Mutex<Option<Instant>>,
+    /// When something moved last ([`since_start`]).
+    moved: AtomicU64,
     /// People were told that little more may be asked of it.
     told: AtomicBool,
 }
 
 /// No run lasts longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
+
+/// Milliseconds since the process asked first.
+fn since_start() -> u64 {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed().as_millis() as u64
+}
 
 /// What the auth providers said for repositories with a prefix.
 struct Known {
@@ -83,6 +91,7 @@ impl Host {
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             patience: Mutex::default(),
+            moved: since_start().into(),
             told: AtomicBool::default(),
         }
     }
@@ -282,9 +291,21 @@ impl Host {
         }
     }
 
-    /// Whether it asked for patience.
-    pub fn asks_for_patience(&self) -> bool {
-        lock(&self.patience).is_some_and(|until| until > Instant::now())
+    /// How much patience it asks for still; none: no more.
+    pub fn asks_for_patience(&self) -> Option<Duration> {
+        let until = (*lock(&self.patience))?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
+    /// It answered, or bytes went to it or came from it.
+    pub fn moves(&self) {
+        self.moved.store(since_start(), Ordering::Relaxed);
+    }
+
+    /// Whether it has no room for another request, and nothing has moved for so long.
+    pub fn stands_still(&self, long: Duration) -> bool {
+        let since = since_start().saturating_sub(self.moved.load(Ordering::Relaxed));
+        self.slots.available_permits() == 0 && Duration::from_millis(since) >= long
     }
 
     /// An error below HTTP, in the words of people.

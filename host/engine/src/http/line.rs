@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
@@ -42,21 +43,43 @@ fn sides(ends: &[End]) -> impl Iterator<Item = (End, Option<End>)> {
     ends.iter().enumerate().map(move |(at, end)| (*end, other(at)))
 }
 
-/// Places that each end has given out, by the end at the other side: all that ever wanted one.
+/// Who shares the places of each end: by the end at the other side.
 #[derive(Default)]
-struct Held(HashMap<End, HashMap<Option<End>, usize>>);
+struct Held(HashMap<End, HashMap<Option<End>, Part>>);
+
+#[derive(Default)]
+struct Part {
+    /// Places that it has.
+    held: usize,
+    /// Those who want one, or are going to.
+    waiting: usize,
+    /// When it had or wanted one last.
+    last: Option<Instant>,
+}
+
+/// Whoever wanted a place so lately will want another.
+const LATELY: Duration = Duration::from_secs(10);
+
+impl Part {
+    fn is_there(&self) -> bool {
+        self.held + self.waiting > 0 || self.last.is_some_and(|last| last.elapsed() < LATELY)
+    }
+}
 
 impl Held {
-    fn of(&mut self, ends: &[End], change: impl Fn(&mut usize)) {
+    fn of(&mut self, ends: &[End], change: impl Fn(&mut Part)) {
         for (end, other) in sides(ends) {
-            change(self.0.entry(end).or_default().entry(other).or_default());
+            let part = self.0.entry(end).or_default().entry(other).or_default();
+            change(part);
+            part.last = Some(Instant::now());
         }
     }
 
     /// Whether an end may give a place to another, of so many that it has left.
     fn may_give(&self, end: End, other: Option<End>, room: usize) -> bool {
-        let Some(others) = self.0.get(&end).filter(|others| others.len() > 1) else { return true };
-        may_have(others.get(&other).copied().unwrap_or_default(), room)
+        let Some(others) = self.0.get(&end) else { return true };
+        let shared = others.iter().any(|(one, part)| *one != other && part.is_there());
+        !shared || may_have(others.get(&other).map_or(0, |part| part.held), room)
     }
 }
 
@@ -123,7 +146,7 @@ impl Line {
             let behind = state.come;
             state.come += 1;
             let ends: Vec<_> = windows.iter().map(end).collect();
-            state.held.of(&ends, |_| {});
+            state.held.of(&ends, |part| part.waiting += 1);
             let passed_over = vec![0; ends.len()];
             state.waiting.push(Waiter { windows, ends, passed_over, load, behind, go });
         }
@@ -155,6 +178,7 @@ impl Line {
                 let Some((heaviest, _)) = heaviest else { break };
                 let waiter = waiting.swap_remove(heaviest);
                 if waiter.go.is_closed() {
+                    held.of(&waiter.ends, |part| part.waiting -= 1);
                     continue;
                 }
                 let passes: Vec<_> = waiter.windows.iter().filter_map(Window::pass_now).collect();
@@ -164,7 +188,10 @@ impl Line {
                     waiting.push(waiter);
                     continue;
                 }
-                held.of(&waiter.ends, |count| *count += 1);
+                held.of(&waiter.ends, |part| {
+                    part.held += 1;
+                    part.waiting -= 1;
+                });
                 for other in waiting.iter_mut() {
                     for (end, count) in other.ends.iter().zip(&mut other.passed_over) {
                         *count += usize::from(waiter.ends.contains(end));
@@ -179,6 +206,28 @@ impl Line {
     }
 }
 
+/// A way on which blobs are going to move, until it is dropped.
+pub(crate) struct Expected {
+    ends: Vec<End>,
+    line: Arc<Line>,
+}
+
+impl Line {
+    /// Somebody plans what is to move between these ends: others leave places to it.
+    pub fn expect(self: &Arc<Self>, windows: &[Arc<Window>]) -> Expected {
+        let ends: Vec<_> = windows.iter().map(end).collect();
+        lock(&self.0).held.of(&ends, |part| part.waiting += 1);
+        Expected { ends, line: self.clone() }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        lock(&self.line.0).held.of(&self.ends, |part| part.waiting -= 1);
+        self.line.admit();
+    }
+}
+
 impl Passes {
     /// Gives them back without a request: nothing was learnt.
     pub fn unused(mut self) {
@@ -189,7 +238,7 @@ impl Passes {
 impl Drop for Passes {
     fn drop(&mut self) {
         self.passes.clear();
-        lock(&self.line.0).held.of(&self.ends, |count| *count -= 1);
+        lock(&self.line.0).held.of(&self.ends, |part| part.held -= 1);
         self.line.admit();
     }
 }
@@ -250,8 +299,11 @@ mod tests {
         let (still, other, to) = (Window::new(8), Window::new(8), Window::new(8));
         let pass =
             |from: &Arc<Window>| line.passes(vec![from.clone(), to.clone()], Load::of(1)).now_or_never();
-        // Alone it may have them all.
+        // Alone it may have them all, and not where another is to come.
         drop((0..8).map(|_| pass(&still).unwrap()).collect::<Vec<_>>());
+        let expected = line.expect(&[other.clone(), to.clone()]);
+        assert_eq!(std::iter::from_fn(|| pass(&still)).collect::<Vec<_>>().len(), 6);
+        drop(expected);
         let first = pass(&other).unwrap();
         let stuck: Vec<_> = std::iter::from_fn(|| pass(&still)).collect();
         assert_eq!((stuck.len(), to.room()), (5, 2));

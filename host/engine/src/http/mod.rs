@@ -16,6 +16,6 @@ mod window;
 pub(crate) use line::Load;
 pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;
-pub(crate) use send::{Permits, permits};
+pub(crate) use send::{Permits, expect, permits};
 pub use settings::{Client, Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
 pub(crate) use stream::{Download, feed, upload};

@@ -42,11 +42,6 @@ impl Backoff {
         }
     }
 
-    /// How often it failed since something came through.
-    pub fn failures(&self) -> u32 {
-        self.failures
-    }
-
     /// The error of the last attempt, for those above, who must not begin all over.
     pub fn give_up(&self, error: Error) -> Error {
         if !error.is_transient() {

@@ -4,7 +4,7 @@ use super::{
     action::Action,
     guard,
     host::{Host, redacted},
-    line::{Load, Passes},
+    line::{Expected, Load, Passes},
     retry::{self, Backoff, IDLE},
     settings::Client,
 };
@@ -17,6 +17,7 @@ use reqwest::{Method, header};
 use serde::Deserialize;
 use std::{
     collections::HashSet,
+    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -25,9 +26,10 @@ use url::Url;
 
 const REDIRECTS: usize = 10;
 
-/// How long a place at one host is kept for somebody who waits until another one, all of whose slots are taken,
-/// answers any of those.
+/// How long a place at one host is kept for somebody who waits for a slot at another one where nothing moves.
 const KEPT: Duration = Duration::from_secs(5);
+/// How often that is looked at.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// HTTP as one place may use it.
 pub struct PlaceHttp {
@@ -71,18 +73,36 @@ pub(crate) async fn permits(
         }
         let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
         let passes = line.passes(windows.collect(), load.clone()).await;
-        match tokio::time::timeout(KEPT, slots(&hosts)).await {
+        match slots_soon(&hosts).await {
             // One may have asked for patience meanwhile; that is waited for without a place anywhere.
-            Ok(slots) if !hosts.iter().any(|host| host.asks_for_patience()) => {
+            Some(slots) if hosts.iter().all(|host| host.asks_for_patience().is_none()) => {
                 return Some(Permits { passes, _slots: slots });
             }
-            Ok(_) => passes.unused(),
-            Err(_) => {
-                passes.unused();
-                for host in &hosts {
-                    drop(host.slots.acquire().await);
-                }
-            }
+            _ => passes.unused(),
+        }
+        while hosts.iter().any(|host| host.stands_still(KEPT)) {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Blobs are going to move from one place to another, as long as this is kept. None: not over the network.
+pub(crate) fn expect(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Expected> {
+    let ends = [(source, Action::Download), (destination, Action::Upload)];
+    let windows: Vec<_> =
+        ends.iter().filter_map(|(place, action)| Some((*place)?.host.windows.of(*action).clone())).collect();
+    let line = source.or(destination)?.client.line();
+    Some(line.expect(&windows))
+}
+
+/// Waits for slots; none: one of the hosts has stood still meanwhile.
+async fn slots_soon(hosts: &[&Arc<Host>]) -> Option<Vec<Slot>> {
+    let mut waiting = pin!(slots(hosts));
+    loop {
+        match tokio::time::timeout(AGAIN, waiting.as_mut()).await {
+            Ok(slots) => return Some(slots),
+            Err(_) if hosts.iter().any(|host| host.stands_still(KEPT)) => return None,
+            Err(_) => {}
         }
     }
 }
@@ -163,7 +183,7 @@ impl PlaceHttp {
             let mut pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
             // It may have asked for patience meanwhile; that is waited for without a place in the window.
-            if !self.host.asks_for_patience() {
+            if self.host.asks_for_patience().is_none() {
                 pass.begins();
                 break (pass, permit);
             }
@@ -263,6 +283,7 @@ impl PlaceHttp {
                 .send()
                 .await
                 .map_err(|error| host.broken(&request.method, &url, &error))?;
+            self.host.moves();
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
             if own {
                 self.host.heed(action, response.headers());
@@ -338,6 +359,16 @@ impl PlaceHttp {
     /// Waits for as long as the host asked for.
     pub(super) async fn patience(&self) {
         self.host.patience().await;
+    }
+
+    /// How much patience the host asks for still.
+    pub(crate) fn asks_for_patience(&self) -> Option<Duration> {
+        self.host.asks_for_patience()
+    }
+
+    /// The host.
+    pub(super) fn host(&self) -> &Arc<Host> {
+        &self.host
     }
 }
 

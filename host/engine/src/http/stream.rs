@@ -2,6 +2,7 @@
 
 use super::{
     action::Action,
+    host::Host,
     retry::{self, IDLE, VERIFY},
     send::{PlaceHttp, explanation},
 };
@@ -12,6 +13,7 @@ use crate::{
 use bytes::Bytes;
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -24,6 +26,7 @@ pub(crate) struct Download {
     /// Bytes to leave out: the server did not heed the Range.
     skip: u64,
     ranged: bool,
+    host: Arc<Host>,
 }
 
 impl Download {
@@ -58,7 +61,13 @@ impl Download {
         // RFC 9110, 14.3.
         let accepts = response.headers().get("accept-ranges").is_some_and(|units| units == "bytes");
         let ranged = request.expect.contains(&206) && (status == 206 || accepts);
-        Ok(Download { response, url: super::host::redacted(&url), skip: offset - start, ranged })
+        Ok(Download {
+            response,
+            url: super::host::redacted(&url),
+            skip: offset - start,
+            ranged,
+            host: http.host().clone(),
+        })
     }
 
     /// Whether its later bytes can be asked for alone.
@@ -75,6 +84,7 @@ impl Download {
                 Error::transient(format!("GET {}: {}", self.url, retry::root_cause(&error)))
             })?;
             let Some(mut chunk) = chunk else { return Ok(None) };
+            self.host.moves();
             let skipped = self.skip.min(chunk.len() as u64);
             self.skip -= skipped;
             let rest = chunk.split_off(skipped as usize);
@@ -95,6 +105,7 @@ fn started(response: &reqwest::Response) -> Option<u64> {
 struct Fed {
     chunks: mpsc::Receiver<Bytes>,
     left: u64,
+    host: Arc<Host>,
 }
 
 impl http_body::Body for Fed {
@@ -108,6 +119,7 @@ impl http_body::Body for Fed {
         match self.chunks.poll_recv(context) {
             Poll::Ready(Some(chunk)) => {
                 self.left = self.left.saturating_sub(chunk.len() as u64);
+                self.host.moves();
                 Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
             }
             // The feeder went away early: the request must break, not look finished.
@@ -150,9 +162,11 @@ where
     let (sender, receiver) = mpsc::channel(AHEAD);
     let receiver = std::sync::Mutex::new(Some(receiver));
     let body = || match receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
-        Some(chunks) => reqwest::Body::wrap(Fed { chunks, left: length }),
+        Some(chunks) => reqwest::Body::wrap(Fed { chunks, left: length, host: http.host().clone() }),
         // A second attempt has nothing to send, and breaks by that.
-        None => reqwest::Body::wrap(Fed { chunks: mpsc::channel(1).1, left: length }),
+        None => {
+            reqwest::Body::wrap(Fed { chunks: mpsc::channel(1).1, left: length, host: http.host().clone() })
+        }
     };
     let put = async {
         let (response, url) = http.follow(request, Action::Upload, &[], &body).await?;

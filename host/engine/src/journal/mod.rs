@@ -171,7 +171,8 @@ fn failed(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
     Error::invalid(format!("{doing} the journal {}: {error}", path.display())).help(help)
 }
 
-fn now() -> i64 {
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 

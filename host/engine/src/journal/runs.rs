@@ -220,14 +220,18 @@ impl Journal {
         for table in ["blob", "upload", "conversion"] {
             facts += remove(&format!("delete from {table} where at <= ?1"))?;
         }
-        // One that is being written stays: whoever writes it has yet to say what it names.
-        facts += connection
-            .execute(
-                "delete from tag where at <= ?1 and (writer = 0 or at <= ?2)",
-                [before, now() - tags::FRESH],
-            )
-            .map(|count| count as u64)
-            .map_err(|error| self.failed(&error))?;
+        // One that is being written stays: whoever writes it has yet to say what it names. And beside a run that is under
+        // way what is young is emptied, or that could still put there what it saw before another wrote the tag.
+        let busy = self.runs_of(&connection, u32::MAX)?.iter().any(|run| run.under_way);
+        let over = now() - tags::FRESH;
+        let young = match busy {
+            true => "update tag set digest = '', writer = -1 where at <= ?1 and at > ?2 and writer = 0",
+            false => "delete from tag where at <= ?1 and at > ?2 and writer = 0",
+        };
+        for sql in [young, "delete from tag where at <= ?1 and at <= ?2"] {
+            let count = connection.execute(sql, [before, over]).map_err(|error| self.failed(&error))?;
+            facts += count as u64;
+        }
         let mut runs = 0;
         for run in self.runs_of(&connection, u32::MAX)? {
             if run.ended.unwrap_or(run.begun) <= before && !run.under_way {

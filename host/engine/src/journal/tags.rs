@@ -27,10 +27,15 @@ pub(crate) struct Seen {
 pub(super) const FRESH: i64 = 3600;
 
 impl Seen {
-    /// What is seen just now.
+    /// What is there just now.
     pub fn now(named: &Descriptor, parts: &str) -> Self {
+        Seen::at(now(), named, parts)
+    }
+
+    /// What was there at a time, in seconds since 1970.
+    pub fn at(at: i64, named: &Descriptor, parts: &str) -> Self {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        Seen { named, parts: parts.into(), at: now() }
+        Seen { named, parts: parts.into(), at }
     }
 
     /// Whether it was seen, or written, so lately that the destination need only say that it has not
@@ -98,8 +103,8 @@ impl Journal {
         rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
     }
 
-    /// A tag was seen. That is forgotten where it is no more what it was `before`: then somebody has written
-    /// it, or is just about to.
+    /// A tag was seen, when it was asked for at the time that is given. That is forgotten where it is no more what it
+    /// was `before`: then somebody has written it, or is just about to.
     pub(crate) fn saw_tag(&self, at: &At, tag: &str, seen: Seen, before: Option<&Seen>) {
         let before = before.map(|seen| (seen.named.digest.clone(), seen.at));
         self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(TagChange::Saw(seen, before))));
@@ -159,7 +164,7 @@ pub(super) fn change(
                     at,
                     before,
                     then,
-                    now() - FRESH
+                    at - FRESH
                 ])?;
             Ok(false)
         }
@@ -177,7 +182,7 @@ pub(super) fn change(
             Ok(known)
         }
         TagChange::Wrote(Writing(writer), Seen { named, parts, at }) => {
-            transaction
+            let ours = transaction
                 .prepare_cached(
                     "update tag set digest = ?4, media_type = ?5, size = ?6, parts = ?7, at = ?8, writer = 0
                      where repository = ?1 and name = ?2 and writer = ?3",
@@ -192,6 +197,14 @@ pub(super) fn change(
                     parts,
                     at
                 ])?;
+            if ours == 0 {
+                // Whatever another one has put there meanwhile, this write may have come after it.
+                transaction
+                    .prepare_cached(
+                        "insert or replace into tag (repository, name, digest, at, writer) values (?1, ?2, '', ?3, -1)",
+                    )?
+                    .execute(params![repository, tag, now()])?;
+            }
             Ok(false)
         }
     }

@@ -152,6 +152,62 @@ async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
 }
 
 #[tokio::test]
+async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let (journal, slow) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+    let other = Connection::open(&path).unwrap();
+    for written in [false, true] {
+        let writing = slow.writes_tag(&at("a"), "1").await.unwrap();
+        other.execute("update tag set at = at - ?1", [FRESH]).unwrap();
+        // Another one sees, or writes, what the slow one writes over.
+        match written {
+            true => {
+                let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
+                journal.wrote_tag(&at("a"), "1", one.clone(), writing);
+            }
+            false => journal.saw_tag(&at("a"), "1", one.clone(), None),
+        }
+        journal.flush();
+        assert_eq!(journal.tag(&at("a"), "1"), Some(one.clone()));
+        slow.wrote_tag(&at("a"), "1", two.clone(), writing);
+        slow.flush();
+        assert_eq!(journal.tag(&at("a"), "1"), None);
+        other.execute("delete from tag", []).unwrap();
+    }
+    // An answer that lay around for an hour is none.
+    let asked = now() - FRESH;
+    slow.writes_tag(&at("a"), "1").await.unwrap();
+    other.execute("update tag set at = at - ?1", [FRESH - 60]).unwrap();
+    journal.saw_tag(&at("a"), "1", Seen::at(asked, &image(b"1"), ""), None);
+    journal.flush();
+    assert_eq!(journal.tag(&at("a"), "1"), None);
+}
+
+#[tokio::test]
+async fn trimming_beside_a_run_leaves_no_room_for_what_it_saw_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal.db");
+    let (running, other) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+    let run = running.begin("sync", None).unwrap();
+    let saw = Seen::now(&image(b"1"), "");
+    let writing = other.writes_tag(&at("a"), "1").await.unwrap();
+    other.wrote_tag(&at("a"), "1", Seen::now(&image(b"2"), ""), writing);
+    other.flush();
+    assert_eq!(other.trim(Duration::ZERO).unwrap().facts, 1);
+    running.saw_tag(&at("a"), "1", saw.clone(), None);
+    running.flush();
+    assert_eq!(running.tag(&at("a"), "1"), None);
+    // Where nobody is at work it is gone.
+    running.end(run, &Summary::default(), false).unwrap();
+    other.saw_tag(&at("b"), "1", saw, None);
+    other.flush();
+    other.trim(Duration::ZERO).unwrap();
+    assert_eq!((other.usage().unwrap().tags, other.tags(&at("b")).len()), (1, 0));
+}
+
+#[tokio::test]
 async fn trimming_beside_a_run_mixes_no_repositories_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
