@@ -84,7 +84,7 @@ fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result
         }
         _ => {
             let mut command = Command::new(dray());
-            command.arg("sync").arg(policy(folder, source, destination)?);
+            command.arg("sync").arg(policy(folder, source, destination, "")?);
             command
         }
     })
@@ -206,7 +206,7 @@ pub fn run() -> Result<()> {
 }
 
 fn measured(folder: &Path) -> Result<Vec<Row>> {
-    let source = filled(folder)?;
+    let source = filled(folder, 0)?;
     let tools = ["dray", "skopeo", "regsync", "crane", "regctl"]
         .into_iter()
         .filter(|tool| *tool == "dray" || is_there(tool));

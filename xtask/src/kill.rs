@@ -12,14 +12,16 @@ use std::{
 };
 
 /// What a file of a registry is: a link's content, or the size of what is named by its digest.
-#[derive(PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Content {
     Link(String),
     Size(u64),
 }
 
+type Tree = BTreeMap<PathBuf, Content>;
+
 /// All files of a registry but those of uploads that were given up.
-fn tree(root: &Path) -> Result<BTreeMap<PathBuf, Content>> {
+fn tree(root: &Path) -> Result<Tree> {
     let (mut files, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
@@ -35,6 +37,12 @@ fn tree(root: &Path) -> Result<BTreeMap<PathBuf, Content>> {
     Ok(files)
 }
 
+/// The links of tags among them.
+fn tags(tree: &Tree) -> Tree {
+    let current = tree.iter().filter(|(path, _)| path.ends_with("current/link"));
+    current.map(|(path, content)| (path.clone(), content.clone())).collect()
+}
+
 /// A sync of everything, in a process of its own.
 fn sync(folder: &Path, policy: &Path) -> Command {
     let mut command = Command::new(dray());
@@ -45,35 +53,39 @@ fn sync(folder: &Path, policy: &Path) -> Command {
 
 /// What several processes made of an empty destination.
 struct Made {
-    tree: BTreeMap<PathBuf, Content>,
+    tree: Tree,
     /// Of all of them.
     requests: usize,
     /// Those that had not come to their end by themselves.
     killed: u32,
 }
 
-/// Syncs that are killed after these times, and one that comes to its end.
-fn lives(folder: &Path, source: &Registry, times: &[Duration]) -> Result<Made> {
+/// One process after the other: from which source, and after what time it is killed; none: it comes to its end.
+fn lives(folder: &Path, lives: &[(&Registry, Option<Duration>)], table: &str) -> Result<Made> {
     for kept in ["state", "destination"].map(|name| folder.join(name)) {
         if kept.exists() {
             fs::remove_dir_all(kept)?;
         }
     }
     let destination = Registry::start(folder, "destination")?;
-    let policy = policy(folder, &source.address, &destination.address)?;
     let mut killed = 0;
-    for time in times {
+    for (source, end) in lives {
+        let policy = policy(folder, &source.address, &destination.address, table)?;
         let mut life = sync(folder, &policy).spawn().context("run dray")?;
-        std::thread::sleep(*time);
-        killed += u32::from(life.try_wait()?.is_none());
-        life.kill()?;
-        life.wait()?;
+        match end {
+            Some(end) => {
+                std::thread::sleep(*end);
+                killed += u32::from(life.try_wait()?.is_none());
+                life.kill()?;
+                life.wait()?;
+            }
+            None => ensure!(life.wait()?.success(), "a sync failed that nobody killed"),
+        }
     }
-    ensure!(sync(folder, &policy).status()?.success(), "a sync failed that nobody killed");
     Ok(Made { tree: tree(&folder.join("destination"))?, requests: destination.requests()?, killed })
 }
 
-/// Kills so many processes, three in a row before each that may come to its end, and writes what came of it to
+/// Kills so many processes, up to three in a row before each that may come to its end, and writes what came of it to
 /// `docs/performance/kills.md`.
 pub fn run(kills: u32, seed: u64) -> Result<()> {
     crate::tests::step("", "cargo", &["build", "--release", "--locked"])?;
@@ -87,25 +99,36 @@ pub fn run(kills: u32, seed: u64) -> Result<()> {
 }
 
 fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
-    let source = filled(folder)?;
+    let (source, later) = (filled(folder, 0)?, filled(folder, 1)?);
     let begun = Instant::now();
-    let undisturbed = lives(folder, &source, &[])?;
+    let calm = lives(folder, &[(&source, None)], "")?;
     let longest = begun.elapsed().mul_f64(0.8);
     let mut random = fastrand::Rng::with_seed(seed);
-    let (mut killed, mut counts) = (0, Vec::new());
-    while killed < kills {
-        let times: Vec<_> = (0..(kills - killed).min(3)).map(|_| longest.mul_f64(random.f64())).collect();
-        let made = lives(folder, &source, &times)?;
+    let mut time = || Some(longest.mul_f64(random.f64()));
+    let (mut killed, mut counts, mut moved) = (0, Vec::new(), 0);
+    // One that is never caught alive would go on for ever.
+    for _ in 0..kills {
+        if killed >= kills {
+            break;
+        }
+        let made =
+            lives(folder, &[(&source, time()), (&source, time()), (&source, time()), (&source, None)], "")?;
         killed += made.killed;
-        ensure!(made.tree == undisturbed.tree, "the destination differs after {killed} kills (seed {seed})");
-        println!("{killed} of {kills} killed: the same content, {} requests", made.requests);
+        ensure!(made.tree == calm.tree, "the destination differs after {killed} kills (seed {seed})");
         counts.push(made.requests);
+        // Tags that move on and back, at a destination of which only the journal is asked.
+        let moving =
+            [(&source, None), (&later, time()), (&source, time()), (&later, time()), (&source, None)];
+        let made = lives(folder, &moving, "assume-unchanged = true")?;
+        killed += made.killed;
+        moved += made.killed;
+        ensure!(tags(&made.tree) == tags(&calm.tree), "tags differ after {killed} kills (seed {seed})");
+        println!("{killed} of {kills} killed: the same content");
     }
-    let undisturbed = undisturbed.requests;
     counts.sort_unstable();
-    let (syncs, median) = (counts.len(), counts[counts.len() / 2]);
-    let (least, most) = (counts[0], counts[counts.len() - 1]);
+    let (syncs, undisturbed, plain) = (counts.len(), calm.requests, killed - moved);
+    let (least, median, most) = (counts[0], counts[syncs / 2], counts[syncs - 1]);
     Ok(format!(
-        "# Syncs that are killed\n\n{kills} processes were killed with SIGKILL at random moments (seed {seed}) of {syncs} syncs of 200 images to an\nempty docker-registry, up to three in a row; then one went on to its end. Each time the registry held exactly what an\nundisturbed sync leaves. `cargo xtask kill` writes this file.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n"
+        "# Syncs that are killed\n\n{killed} processes were killed with SIGKILL at random moments (seed {seed}). `cargo xtask kill` writes this file.\n\n{plain} of them synced 200 images to an empty docker-registry, up to three in a row; then one went on to its end. Each of\n{syncs} times the registry held exactly what an undisturbed sync leaves.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n\n{moved} of them moved tags on and back at a registry that held them, with `assume-unchanged`. Each of {syncs} times all tags\nwere those of the source in the end.\n"
     ))
 }

@@ -86,11 +86,11 @@ pub fn name(repository: usize) -> String {
     format!("team/app{repository}")
 }
 
-/// A layout with all images.
-fn fill(folder: &Path) -> Result<()> {
-    let blobs = folder.join("images/blobs/sha256");
+/// A layout with all images, each by the tag of one that comes so much later.
+fn fill(layout: &Path, shift: usize) -> Result<()> {
+    let blobs = layout.join("blobs/sha256");
     fs::create_dir_all(&blobs)?;
-    fs::write(folder.join("images/oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
     let mut random = 88_172_645_463_325_252u64;
     let mut bytes = |length: usize| {
         let mut bytes = vec![0; length];
@@ -123,25 +123,26 @@ fn fill(folder: &Path) -> Result<()> {
                 "layers": [blob(layer, shared)?, blob(layer, &own)?],
             });
             let mut entry = blob(manifest, image.to_string().as_bytes())?;
-            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("r.example/{}:v{tag}", name(repository)) });
+            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("r.example/{}:v{}", name(repository), (tag + shift) % TAGS) });
             entries.push(entry);
         }
     }
     let index = json!({ "schemaVersion": 2, "manifests": entries });
-    fs::write(folder.join("images/index.json"), index.to_string())?;
+    fs::write(layout.join("index.json"), index.to_string())?;
     Ok(())
 }
 
-/// A registry with all images.
-pub fn filled(folder: &Path) -> Result<Registry> {
-    fill(folder)?;
-    let source = Registry::start(folder, "source")?;
+/// A registry with all images; tags are so much later than those of another one.
+pub fn filled(folder: &Path, shift: usize) -> Result<Registry> {
+    let layout = format!("images{shift}");
+    fill(&folder.join(&layout), shift)?;
+    let source = Registry::start(folder, &format!("source{shift}"))?;
     let policy = folder.join("fill.toml");
     let to = &source.address;
     fs::write(
         &policy,
         format!(
-            "version = 1\n[[rule]]\nname = \"fill\"\nfrom = \"oci:images\"\nto = \"docker://{to}/{{path}}\"\n"
+            "version = 1\n[[rule]]\nname = \"fill\"\nfrom = \"oci:{layout}\"\nto = \"docker://{to}/{{path}}\"\n"
         ),
     )?;
     let filled = Command::new(dray())
@@ -153,8 +154,8 @@ pub fn filled(folder: &Path) -> Result<Registry> {
     Ok(source)
 }
 
-/// A policy that syncs all of one registry to another; its file.
-pub fn policy(folder: &Path, source: &str, destination: &str) -> Result<PathBuf> {
+/// A policy that syncs all of one registry to another, of whose table more is said; its file.
+pub fn policy(folder: &Path, source: &str, destination: &str, more: &str) -> Result<PathBuf> {
     let rule = |number| {
         let name = name(number);
         format!(
@@ -163,6 +164,7 @@ pub fn policy(folder: &Path, source: &str, destination: &str) -> Result<PathBuf>
     };
     let rules: String = (0..REPOSITORIES).map(rule).collect();
     let path = folder.join("dray.toml");
-    fs::write(&path, format!("version = 1\n{rules}"))?;
+    let table = format!("[registry.\"{destination}\"]\n{more}\n");
+    fs::write(&path, format!("version = 1\n{table}{rules}"))?;
     Ok(path)
 }
