@@ -127,6 +127,31 @@ fn measure(tool: &str, folder: &Path, source: &Registry) -> Result<[Row; 2]> {
     Ok([once("cold")?, once("no-op")?])
 }
 
+/// The cap of [`capped`], in bytes a second.
+const CAP: f64 = 1.5e6;
+
+/// How well a cap is kept, over some ten seconds.
+fn capped(folder: &Path, source: &Registry) -> Result<String> {
+    let (state, root) = (folder.join("capped-state"), "capped");
+    let destination = Registry::start(folder, root)?;
+    let table = format!("bandwidth = \"{CAP}B/s\"");
+    let policy = policy(folder, &source.address, &destination.address, &table)?;
+    let mut command = Command::new(dray());
+    command.args(["sync", "--output", "json"]).arg(policy).env("XDG_STATE_HOME", state);
+    let output = command.stderr(Stdio::null()).output().context("run dray")?;
+    ensure!(output.status.success(), "a sync with a cap failed");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let number =
+        |key: &str| report["summary"][key].as_f64().with_context(|| format!("the report has no {key}"));
+    let (bytes, seconds) = (number("bytes")?, number("seconds")?);
+    let off = (bytes / seconds / CAP - 1.0) * 100.0;
+    Ok(format!(
+        "\nA cap of {:.1} MB/s let {:.1} MB through in {seconds:.1} s: {off:+.1}%.\n",
+        CAP / 1e6,
+        bytes / 1e6
+    ))
+}
+
 fn median(mut rows: Vec<Row>) -> Option<Row> {
     rows.sort_by(|a, b| a.wall.total_cmp(&b.wall));
     let middle = rows.len() / 2;
@@ -195,17 +220,17 @@ pub fn run() -> Result<()> {
     let folder = folder("bench")?;
     let done = measured(&folder).and_then(|rows| Ok((rows, crate::scale::run(&folder)?)));
     fs::remove_dir_all(&folder)?;
-    let (rows, scale) = done?;
+    let ((rows, cap), scale) = done?;
     let out = crate::top().join("docs/performance");
-    fs::write(out.join("results.md"), table(&rows))?;
+    fs::write(out.join("results.md"), table(&rows) + &cap)?;
     fs::write(out.join("results.svg"), chart(&rows))?;
     fs::write(out.join("scale.md"), &scale)?;
     fs::write(out.join("inner.md"), inner()?)?;
-    println!("{}\n{scale}", table(&rows));
+    println!("{}{cap}\n{scale}", table(&rows));
     Ok(())
 }
 
-fn measured(folder: &Path) -> Result<Vec<Row>> {
+fn measured(folder: &Path) -> Result<(Vec<Row>, String)> {
     let source = filled(folder, 0)?;
     let tools = ["dray", "skopeo", "regsync", "crane", "regctl"]
         .into_iter()
@@ -223,5 +248,5 @@ fn measured(folder: &Path) -> Result<Vec<Row>> {
         warm.extend(median(second));
     }
     cold.extend(warm);
-    Ok(cold)
+    Ok((cold, capped(folder, &source)?))
 }

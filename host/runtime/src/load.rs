@@ -11,7 +11,10 @@ use dray_core::{
     policy::{Grant, Limits},
 };
 use dray_engine::{Error, Kind, Result};
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, atomic::AtomicUsize},
+};
 use tokio::sync::OnceCell;
 use wasmtime::{
     Config, Engine, Store, UpdateDeadline,
@@ -56,6 +59,8 @@ pub(crate) struct Loaded {
     pub pre: InstancePre<State>,
     engine: Engine,
     info: OnceCell<Info>,
+    /// Instances that have nothing to do and are kept.
+    pub idle: AtomicUsize,
 }
 
 /// A wasmtime engine set up for plugins, and a thread that makes its clock tick.
@@ -150,6 +155,7 @@ impl Loaded {
             pre,
             engine: engine.clone(),
             info: OnceCell::new(),
+            idle: AtomicUsize::default(),
         })
     }
 

@@ -12,7 +12,7 @@ use dray_engine::{
     plugin::{Abilities, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
 };
 use futures_core::future::BoxFuture;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, atomic::Ordering};
 use wasmtime::{Store, component::Instance};
 
 /// Segments of one blob, after which a plugin is taken to be wrong.
@@ -31,7 +31,8 @@ pub(crate) struct WasmTransport {
     idle: Mutex<Vec<(Store<State>, Instance)>>,
 }
 
-/// Instances that are kept.
+/// Instances of one plugin that are kept, whatever their places: each has some mappings of memory, of which a process
+/// may have 65,530 (`vm.max_map_count`).
 const IDLE: usize = 256;
 
 /// `asking!(self, indices, scope, function, arguments…)`
@@ -69,6 +70,7 @@ impl WasmTransport {
         let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         match idle {
             Some((mut store, instance)) => {
+                self.plugin.idle.fetch_sub(1, Ordering::Relaxed);
                 store.data_mut().begin(scope);
                 store.set_epoch_deadline(1);
                 Ok((store, instance))
@@ -79,11 +81,15 @@ impl WasmTransport {
 
     /// An instance has answered.
     fn rest(&self, mut store: Store<State>, instance: Instance) {
-        store.data_mut().begin(Scope::default());
-        let mut idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if idle.len() < IDLE && store.data().is_small() {
-            idle.push((store, instance));
+        if !store.data().is_small() {
+            return;
         }
+        if self.plugin.idle.fetch_add(1, Ordering::Relaxed) >= IDLE {
+            self.plugin.idle.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        store.data_mut().begin(Scope::default());
+        self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push((store, instance));
     }
 
     fn source(&self) -> Result<&guest::source::GuestIndices> {
@@ -96,6 +102,13 @@ impl WasmTransport {
         self.sink.as_ref().ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("write images: {} can only be read", self.plugin.name))
         })
+    }
+}
+
+impl Drop for WasmTransport {
+    fn drop(&mut self) {
+        let idle = self.idle.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
+        self.plugin.idle.fetch_sub(idle.len(), Ordering::Relaxed);
     }
 }
 
