@@ -221,6 +221,20 @@ fn a_source_that_stands_still_holds_up_no_other() {
 }
 
 #[test]
+fn never_more_requests_at_once_than_the_policy_allows() {
+    let width = Width::default();
+    let widest = width.clone();
+    let from = source(0..100, move |_| width.during(Duration::from_millis(3)) > 0);
+    let world = World::new();
+    world.write(
+        "policy.toml",
+        &format!("version = 1\n{}", rule("a", &from, 100, "oci:out", "concurrency = 3\n")),
+    );
+    assert!(world.dray(&["sync", "policy.toml"]).ok().out.contains("100 images copied"));
+    assert_eq!(widest.most(), 3);
+}
+
+#[test]
 fn patience_that_is_asked_for_by_one_source_is_not_had_with_others() {
     if !has("docker-registry") {
         return;
