@@ -229,7 +229,7 @@ pub struct RunsOptions {
     #[command(subcommand)]
     pub command: Option<RunsCommand>,
     /// The most runs that are listed
-    #[arg(short, long, default_value_t = 20)]
+    #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub number: u32,
     /// How they are written
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]

@@ -22,6 +22,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
     let form = Form { format: options.format, compression: options.compression };
+    let command = format!("copy {} {}", options.source, options.destination);
     let request = CopyRequest {
         source: options.source,
         destination: options.destination,
@@ -40,7 +41,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     drop(sender);
     let progress = screen.watch();
     progress.planned();
-    let recorded = Recorded::begin(&setup, "copy", None, progress);
+    let recorded = Recorded::begin(&setup, &command, None, progress);
     let run = Run::new(recorded.clone(), RunOptions { unchanged: true, ..RunOptions::default() });
     let report = run.carry_out(receiver, stop.signal.clone()).await;
     recorded.end(&report, &stop);

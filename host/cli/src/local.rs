@@ -16,7 +16,8 @@ fn set(name: &str) -> Option<String> {
 /// Where things are kept.
 pub fn local() -> Local {
     let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
-    let state = set("XDG_STATE_HOME").map(PathBuf::from);
+    // A relative one is to be ignored (XDG Base Directory Specification, 0.8).
+    let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|state| state.is_absolute());
     let state = state.or_else(|| env::home_dir().map(|home| home.join(".local/state")));
     let journal = LazyJournal::new(state.map(|state| state.join("dray/journal.db")));
     let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);

@@ -301,6 +301,75 @@ fn a_source_that_is_away_for_seconds_costs_no_byte_twice() {
 }
 
 #[test]
+fn a_registry_that_takes_a_chunk_for_the_whole_gets_the_whole() {
+    let world = World::new();
+    big(&world, &[LAYER]);
+    // It answers as Amazon's does, and keeps what each PUT brought.
+    let brought = Arc::new(AtomicUsize::new(0));
+    let most = brought.clone();
+    let registry = Fake::start_raw(move |request, body, stream| {
+        let line = request.lines().next().unwrap();
+        match line.split(' ').next().unwrap() {
+            "POST" => respond(stream, "202 Accepted", "Location: /v2/big/blobs/uploads/1\r\n", b""),
+            "PATCH" => respond(stream, "201 Created", "Location: /v2/big/blobs/uploads/1\r\n", b""),
+            "PUT" => {
+                most.fetch_max(body.len(), SeqCst);
+                respond(stream, "201 Created", "", b"");
+            }
+            _ => respond(stream, "404 Not Found", "", b""),
+        }
+    });
+    let report = world.dray(&[
+        "sync",
+        "--output",
+        "json",
+        &policy(&world, "oci:big", &registry.host, "tls = \"off\""),
+    ]);
+    assert_eq!(report.ok().json()["summary"]["copied"], 1);
+    assert_eq!(brought.load(SeqCst), LAYER);
+    assert_eq!(count(&registry.requests(), "PATCH "), 1);
+}
+
+#[test]
+fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_believed() {
+    let world = World::new();
+    big(&world, &[LAYER]);
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let _registry =
+        Killed::start(world.command(&["registry", "serve", "--root", "mirror", "--addr", &address]));
+    until("the registry", || TcpStream::connect(&address).is_ok());
+    let slow = policy(&world, "oci:big", &address, "bandwidth = \"60MB/s\"");
+    let mut first = Killed::start(world.command(&["sync", &slow]));
+    until("a recorded chunk", || kept(&world)["uploads"] == 1);
+    // Another one does all of it itself, and disturbs nobody.
+    let fast = policy(&world, "oci:big", &address, "");
+    let report = world.dray(&["sync", "--output", "json", &fast]).ok().json();
+    assert!(report["summary"]["bytes"].as_u64().unwrap() >= LAYER as u64, "{report}");
+    assert!(first.0.wait().unwrap().success());
+
+    // A record that was damaged: what goes on from it is not what its digest says, and begins anew.
+    fs::remove_dir_all(world.path("mirror/docker/registry/v2")).unwrap();
+    fs::remove_dir_all(world.path("home/.local/state/dray")).unwrap();
+    let slow = policy(&world, "oci:big", &address, "bandwidth = \"60MB/s\"");
+    let second = Killed::start(world.command(&["sync", &slow]));
+    until("a recorded chunk", || kept(&world)["uploads"] == 1);
+    drop(second);
+    let journal = world.path("home/.local/state/dray/journal.db");
+    let journal = rusqlite::Connection::open(journal).unwrap();
+    let record: Vec<u8> = journal.query_row("select progress from upload", [], |row| row.get(0)).unwrap();
+    let mut damaged: Value = serde_json::from_slice(&record).unwrap();
+    let byte = damaged["hashed"][12].as_u64().unwrap();
+    damaged["hashed"][12] = (byte ^ 1).into();
+    journal.execute("update upload set progress = ?1", [damaged.to_string().into_bytes()]).unwrap();
+    drop(journal);
+    let fast = policy(&world, "oci:big", &address, "");
+    let again = world.dray(&["sync", &fast]).ok();
+    assert!(again.out.contains("1 image copied") && again.err.contains("begins anew"), "{}", again.err);
+    world.dray(&["copy", &format!("docker://{address}/big:1"), "oci:back:1"]).ok();
+}
+
+#[test]
 fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
     let world = World::new();
     big(&world, &[LAYER]);

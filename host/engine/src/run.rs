@@ -21,7 +21,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -78,6 +78,8 @@ type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
 
 pub(crate) struct Shared {
     pub observer: Arc<dyn Observer>,
+    /// People were told that a place is written of which the journal cannot know.
+    unremembered: AtomicBool,
     layers: Mutex<HashMap<Recompressed, Brought>>,
     untold: Mutex<HashMap<Digest, Untold>>,
     /// What is left to do at the end.
@@ -107,6 +109,7 @@ impl Run {
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
         let shared = Shared {
             observer,
+            unremembered: AtomicBool::default(),
             layers: Mutex::default(),
             untold: Mutex::default(),
             endings: Endings::default(),
@@ -636,6 +639,16 @@ impl Job {
                 }
                 Err(_) => None,
             },
+            (None, Naming::Tag(_))
+                if place.assumed() && !self.shared.unremembered.swap(true, Ordering::Relaxed) =>
+            {
+                tracing::warn!(
+                    help = "`dray cache trim --older-than 0s` once it can be written, or leave `assume-unchanged` out",
+                    "the journal hears nothing of what is written to {}, and later runs that assume it unchanged may be wrong",
+                    place.location
+                );
+                None
+            }
             _ => None,
         };
         let published = place.transport.publish(place, repository, manifest, naming).await;

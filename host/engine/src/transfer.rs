@@ -101,6 +101,8 @@ struct Transfer<'a> {
     size: u64,
     /// Where an earlier process, or an earlier attempt, can be taken up.
     saved: Option<Progress>,
+    /// What the journal says of an earlier process was believed.
+    taken_up: bool,
 }
 
 /// Stores a blob at the destination, by the steps that its transport names.
@@ -127,6 +129,7 @@ pub(crate) async fn transfer(
         sent: 0,
         size: blob.size,
         saved: None,
+        taken_up: false,
     };
     let digest = &incoming.blob.digest;
     transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
@@ -143,6 +146,7 @@ impl Transfer<'_> {
             serde_json::from_slice(&saved).ok()
         });
         if let Some(saved) = &self.saved {
+            self.taken_up = true;
             state = Some(saved.state.clone());
             last = Some(Outcome::Interrupted("the process that began it has ended".into()));
         }
@@ -161,6 +165,15 @@ impl Transfer<'_> {
             }
             let outcome = match &turn.step {
                 Step::Finished(finish) => {
+                    let read = self.reader.as_ref().map(BlobReader::position);
+                    if let Some(read) =
+                        read.filter(|read| *finish == Finish::Stored && *read < self.blob.size)
+                    {
+                        let size = self.blob.size;
+                        let text =
+                            format!("store it: the plugin takes it to be there after {read} of {size} bytes");
+                        return Err(Error::new(Kind::Plugin, text));
+                    }
                     if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
                         journal.uploading(at, &self.blob.digest, None);
                     }
@@ -176,6 +189,14 @@ impl Transfer<'_> {
             };
             last = Some(match outcome {
                 Ok(outcome) => outcome,
+                Err(error) if error.kind == Kind::Corrupt && std::mem::take(&mut self.taken_up) => {
+                    tracing::warn!("{error}; what the journal says of it may be wrong, so it begins anew");
+                    (self.saved, self.reader, state, last) = (None, None, None, None);
+                    if let Some(journal) = journal {
+                        journal.uploading(at.clone(), &self.blob.digest, None);
+                    }
+                    continue;
+                }
                 Err(error) => {
                     if self.sent > reached {
                         // Further than ever.
@@ -237,6 +258,8 @@ impl Transfer<'_> {
                 BlobReader::open_at(place, repository, self.blob, saved.position, hasher).await?
         {
             skip(&mut reader, offset).await?;
+            let (digest, size) = (self.blob.digest.short(), self.blob.size);
+            tracing::info!("the upload of {digest} goes on at byte {offset} of {size}");
             if self.sent == 0 {
                 // Another process sent what goes before.
                 self.observer.event(Event::Spared(offset));
@@ -250,6 +273,12 @@ impl Transfer<'_> {
                 let text = format!("send it: it broke off {BEGINNINGS} times");
                 return Err(Error::new(Kind::Invalid, text));
             }
+        }
+        if offset == 0 && (self.sent > 0 || self.saved.is_some()) {
+            tracing::info!(
+                "the upload of {} begins again: the registry has lost it",
+                self.blob.digest.short()
+            );
         }
         if offset == 0 && self.sent > 0 {
             self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));

@@ -49,7 +49,16 @@ pub(super) struct Host {
     moved: AtomicU64,
     /// People were told that little more may be asked of it.
     told: AtomicBool,
+    /// And that it fails.
+    in_trouble: AtomicBool,
+    /// When it was given up last.
+    away: Mutex<Option<Instant>>,
 }
+
+/// Patience of which people are told.
+const LONG_WAIT: Duration = Duration::from_secs(3);
+/// Whoever was given up is not waited for again so soon.
+const AWAY: Duration = Duration::from_secs(60);
 
 /// No run lasts longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
@@ -93,6 +102,8 @@ impl Host {
             patience: Mutex::default(),
             moved: since_start().into(),
             told: AtomicBool::default(),
+            in_trouble: AtomicBool::default(),
+            away: Mutex::default(),
         }
     }
 
@@ -262,10 +273,42 @@ impl Host {
     }
 
     fn wait(&self, told: Duration) {
-        if told <= retry::PATIENCE {
-            let mut patience = lock(&self.patience);
-            *patience = (*patience).max(Some(Instant::now() + told));
+        if told > retry::PATIENCE {
+            return;
         }
+        let (now, mut patience) = (Instant::now(), lock(&self.patience));
+        if patience.is_some_and(|until| until >= now + told) {
+            return;
+        }
+        let before = patience.replace(now + told);
+        if told >= LONG_WAIT && before.is_none_or(|until| until < now) {
+            tracing::warn!("{} asks for {} s of patience", self.registry, told.as_secs());
+        }
+    }
+
+    /// Requests fail again and again. People are told once.
+    pub fn trouble(&self, error: &Error) {
+        if !self.in_trouble.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{} fails, and is asked again for a while: {error}", self.registry);
+        }
+    }
+
+    /// It was asked as often as that may help.
+    pub fn goes_away(&self) {
+        self.in_trouble.store(true, Ordering::Relaxed);
+        *lock(&self.away) = Some(Instant::now());
+    }
+
+    /// It answered.
+    pub fn is_back(&self) {
+        if self.in_trouble.swap(false, Ordering::Relaxed) {
+            *lock(&self.away) = None;
+        }
+    }
+
+    /// Whether it was given up so lately that it is asked only once.
+    pub fn is_away(&self) -> bool {
+        lock(&self.away).is_some_and(|since| since.elapsed() < AWAY)
     }
 
     /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
@@ -310,11 +353,21 @@ impl Host {
 
     /// An error below HTTP, in the words of people.
     pub fn broken(&self, method: &str, url: &Url, error: &reqwest::Error) -> Error {
-        retry::broken(method, &redacted(url), error)
+        retry::broken(method, &self.shown(url), error)
+    }
+
+    /// An address for people: without its query, which may hold signatures, and with the protocol that is spoken.
+    pub fn shown(&self, url: &Url) -> String {
+        let plain = self.settings.tls.plain == Plain::Always || self.scheme.get() == Some(&"http");
+        let (mine, shown) = (guard::authority(url) == self.address, redacted(url));
+        match shown.strip_prefix("https:") {
+            Some(rest) if mine && plain && self.settings.origin.is_none() => format!("http:{rest}"),
+            _ => shown,
+        }
     }
 }
 
-/// An address without its query, which may hold signatures.
+/// An address without its query.
 pub(super) fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

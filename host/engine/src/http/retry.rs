@@ -22,9 +22,17 @@ pub(crate) struct Backoff {
     failures: u32,
 }
 
+/// So many failures in a row are worth a word.
+pub(super) const TROUBLE: u32 = 3;
+
 impl Backoff {
     pub fn new() -> Self {
         Backoff { failures: 0 }
+    }
+
+    /// Of somebody who was given up just now: one attempt more.
+    pub fn once() -> Self {
+        Backoff { failures: ATTEMPTS - 1 }
     }
 
     /// How long to wait before another attempt; none: it is enough.
@@ -42,16 +50,24 @@ impl Backoff {
         }
     }
 
+    /// How often it failed since something came through.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// The error of the last attempt, for those above, who must not begin all over.
     pub fn give_up(&self, error: Error) -> Error {
         if !error.is_transient() {
             return error;
         }
-        Error {
-            kind: Kind::Invalid,
-            text: format!("{} (given up after {} attempts)", error.text, self.failures.max(1)),
-            ..error
-        }
+        let why = match (&error.kind, self.failures.max(1)) {
+            (Kind::RateLimited(Some(told)), _) if *told > PATIENCE => {
+                format!("it asks to come back in {} minutes", told.as_secs().div_ceil(60))
+            }
+            (_, 1) => "given up after one attempt".into(),
+            (_, failures) => format!("given up after {failures} attempts"),
+        };
+        Error { kind: Kind::Invalid, text: format!("{} ({why})", error.text), ..error }
     }
 
     /// Something came through: failures are counted anew.

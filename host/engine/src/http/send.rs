@@ -5,7 +5,7 @@ use super::{
     guard,
     host::{Host, redacted},
     line::{Expected, Load, Passes},
-    retry::{self, Backoff, IDLE},
+    retry::{self, Backoff, IDLE, TROUBLE},
     settings::Client,
 };
 use crate::{
@@ -160,18 +160,29 @@ impl PlaceHttp {
     /// # Errors
     /// Where the answer is not one of those that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
-        let mut backoff = Backoff::new();
+        let mut backoff = if self.host.is_away() { Backoff::once() } else { Backoff::new() };
         loop {
             let error = match self.attempt(request, body.clone()).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.host.is_back();
+                    return Ok(response);
+                }
                 Err(error) => error,
             };
             match backoff.after(&error) {
                 Some(wait) => {
                     tracing::debug!(%error, ?wait, "trying again");
+                    if backoff.failures() == TROUBLE {
+                        self.host.trouble(&error);
+                    }
                     tokio::time::sleep(wait).await;
                 }
-                None => return Err(self.host.refused(backoff.give_up(error), &request.access).await),
+                None => {
+                    if error.kind == Kind::Transient {
+                        self.host.goes_away();
+                    }
+                    return Err(self.host.refused(backoff.give_up(error), &request.access).await);
+                }
             }
         }
     }
@@ -218,7 +229,7 @@ impl PlaceHttp {
         let (status, headers, real) = (response.status(), response.headers().clone(), response.url().clone());
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
-            return Err(retry::refusal(&request.method, &redacted(url), status, &headers, &said));
+            return Err(retry::refusal(&request.method, &self.host.shown(url), status, &headers, &said));
         }
         self.learn(&headers, url, &real);
         let body = bounded(response, DOCUMENT_LIMIT).await?;

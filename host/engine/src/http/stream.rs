@@ -45,8 +45,7 @@ impl Download {
         if !request.expect.contains(&status.as_u16()) {
             let headers = response.headers().clone();
             let said = explanation(response).await;
-            let error =
-                retry::refusal(&request.method, &super::host::redacted(&url), status, &headers, &said);
+            let error = retry::refusal(&request.method, &http.host().shown(&url), status, &headers, &said);
             return Err(http.explain(error, request, Action::Download, begun).await);
         }
         let start = match status.as_u16() {

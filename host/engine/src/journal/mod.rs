@@ -11,6 +11,7 @@ use dray_core::{Digest, Form, Platform};
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
@@ -22,7 +23,7 @@ pub(crate) use tags::Seen;
 use write::{Change, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 /// How the tables came to be, version by version. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -64,6 +65,9 @@ const MIGRATIONS: [&str; VERSION as usize] = [
        from run, json_each(run.report);
      alter table run drop column report;
      alter table run add column stopped integer not null default 0;",
+    // Whose it is, as of a run.
+    "alter table upload add column process integer not null default 0;
+     alter table upload add column born integer not null default 0;",
 ];
 
 /// Facts that a later run can use.
@@ -162,7 +166,7 @@ fn failed(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
             "make it and its folder writable, or set XDG_STATE_HOME to a folder that is"
         }
-        Some(ErrorCode::DiskFull) => "make room on its disk",
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => "make room on its disk, or look after it",
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "try again when no other dray is at work"
         }
@@ -244,8 +248,12 @@ impl Journal {
     /// Where it cannot be read and written, or a later dray made it.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)
-                .map_err(|error| Error::invalid(format!("make the folder {}: {error}", folder.display())))?;
+            // What it says of uploads may let others go on with them.
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.map_err(|error| {
+                Error::invalid(format!("make the journal's folder {}: {error}", folder.display()))
+                    .help("set XDG_STATE_HOME to a folder that can be written")
+            })?;
         }
         let reader = connect(path)?;
         let writer = Writer::start(connect(path)?, path);
@@ -321,14 +329,15 @@ impl Journal {
         self.writer.send(Change::Blob(at, digest.to_string()));
     }
 
-    /// How far an upload came that was broken off.
+    /// How far an upload came that a process began which is no more: another one's is its own.
     pub(crate) fn upload(&self, at: &At, digest: &Digest) -> Option<Vec<u8>> {
-        self.one(
-            "select progress from upload where digest = ?1 and repository =
+        let found = self.one(
+            "select progress, process, born from upload where digest = ?1 and repository =
                (select id from repository where place = ?2 and name = ?3)",
             params![digest.to_string(), at.place, at.repository],
-            |row| row.get(0),
-        )
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        );
+        found.filter(|(_, process, born)| !process::is_alive(*process, *born)).map(|(progress, ..)| progress)
     }
 
     /// How far an upload has come; none: it has ended.

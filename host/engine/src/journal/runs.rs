@@ -21,7 +21,7 @@ pub struct RunRecord {
     pub process: u32,
     /// It is not over: its process is there.
     pub under_way: bool,
-    /// `sync` or `copy`.
+    /// `sync`, or `copy` with its ends.
     pub command: String,
     /// Path of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,9 @@ fn what_was_learnt_outlives_the_process() {
     assert_eq!(journal.holder(&at("a"), &two), None);
     let elsewhere = At { place: "docker:other".into(), repository: "a".into() };
     assert_eq!(journal.holder(&elsewhere, &one), None);
+    // It is this process's as long as that is there.
+    assert_eq!(journal.upload(&at("a"), &two), None);
+    Connection::open(&path).unwrap().execute("update upload set born = born - 1", []).unwrap();
     assert_eq!(journal.upload(&at("a"), &two), Some(vec![1, 2]));
     journal.uploading(at("a"), &two, None);
     journal.writer.flush();

@@ -1,6 +1,6 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, failed, is_busy, now, tags, tags::TagChange};
+use super::{At, Conversion, failed, is_busy, now, process, tags, tags::TagChange};
 use crate::{Error, Result};
 use dray_core::CopyReport;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -184,10 +184,14 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
                     .execute(params![digest, repository, now()])?;
             }
             Change::Upload(at, digest, Some(progress)) => {
+                let process = std::process::id();
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
-                    .prepare_cached("insert or replace into upload (digest, repository, progress, at) values (?1, ?2, ?3, ?4)")?
-                    .execute(params![digest, repository, progress, now()])?;
+                    .prepare_cached(
+                        "insert or replace into upload (digest, repository, progress, at, process, born)
+                         values (?1, ?2, ?3, ?4, ?5, ?6)",
+                    )?
+                    .execute(params![digest, repository, progress, now(), process, process::born(process)])?;
             }
             Change::Upload(at, digest, None) => {
                 let repository = number(&transaction, &mut repositories, at)?;

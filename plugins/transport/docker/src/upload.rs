@@ -9,10 +9,14 @@ enum State {
     Mount,
     Head,
     Start,
+    /// Likewise, for all of it in one request: the registry takes no chunks.
+    StartWhole,
     /// All of it in one request.
     Put,
     /// A chunk of it, to this address.
     Chunk(String),
+    /// The last one.
+    Last(String),
     /// How much of it has arrived at this address.
     Status(String),
 }
@@ -28,8 +32,10 @@ fn chunk(location: &str, size: u64) -> Option<u64> {
     match host {
         // Azure's limit for a body is 20 MB.
         _ if host.ends_with(".azurecr.io") => Some(16 << 20).filter(|chunk| size > *chunk),
-        // Google's Artifact Registry knows no chunks.
+        // Google's Artifact Registry knows no chunks; Amazon's answers each as if it were the whole; GitHub's mixes
+        // them up.
         _ if host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") => None,
+        _ if host.ends_with(".amazonaws.com") || host == "public.ecr.aws" || host == "ghcr.io" => None,
         _ => Some(CHUNK).filter(|_| size > LARGE),
     }
 }
@@ -64,16 +70,25 @@ pub fn advance(
             _ => Ok(upload.start()),
         },
         (Some(State::Start), Some(Outcome::Response(response))) => upload.next(&response, 0),
+        (Some(State::StartWhole), Some(Outcome::Response(response))) => {
+            Upload { chunk: None, ..upload }.next(&response, 0)
+        }
         (Some(State::Put), Some(Outcome::Response(response))) if response.status == 201 => {
             Ok(finished(sink::Finish::Stored))
         }
-        (Some(State::Chunk(_)), Some(Outcome::Response(response))) => match response.status {
-            201 => Ok(finished(sink::Finish::Stored)),
-            202 => upload.next(&response, arrived(&response)?),
-            // The registry lost track of it: 416 and 404.
-            _ => Ok(upload.start()),
-        },
-        (Some(State::Chunk(to)), Some(_)) => Ok(upload.status(to)),
+        (Some(State::Last(_)), Some(Outcome::Response(response))) if response.status == 201 => {
+            Ok(finished(sink::Finish::Stored))
+        }
+        (Some(State::Chunk(_) | State::Last(_)), Some(Outcome::Response(response))) => {
+            match response.status {
+                202 => upload.next(&response, arrived(&response)?),
+                // It takes a chunk for the whole, and so knows none.
+                201 => Ok(upload.start_whole()),
+                // The registry lost track of it (416 and 404), or somebody else writes to it (409).
+                _ => Ok(upload.start()),
+            }
+        }
+        (Some(State::Chunk(to) | State::Last(to)), Some(_)) => Ok(upload.status(to)),
         (Some(State::Status(to)), Some(Outcome::Response(response))) => match response.status {
             204 | 202 => upload.go_on(&response, to, arrived(&response)?),
             _ => Ok(upload.start()),
@@ -125,8 +140,15 @@ impl Upload<'_> {
     }
 
     fn start(&self) -> Turn {
-        let post = request("POST", self.url("uploads/"), &[202], &[wire::push(self.repository)]);
-        turn(sink::Step::Ask(post), State::Start)
+        turn(sink::Step::Ask(self.post()), State::Start)
+    }
+
+    fn start_whole(&self) -> Turn {
+        turn(sink::Step::Ask(self.post()), State::StartWhole)
+    }
+
+    fn post(&self) -> Request {
+        request("POST", self.url("uploads/"), &[202], &[wire::push(self.repository)])
     }
 
     /// Goes on at the address of an answer.
@@ -162,11 +184,9 @@ impl Upload<'_> {
         let chunk = self.chunk.map(|chunk| chunk.max(least));
         let left = self.size.saturating_sub(offset);
         let length = chunk.map(|chunk| left.min(chunk));
-        let (method, url) = match length {
-            Some(length) if length < left => ("PATCH", to.clone()),
-            _ => ("PUT", closing()),
-        };
-        let mut sent = request(method, url, &[201, 404, 416], &[wire::push(self.repository)]);
+        let last = length.is_none_or(|length| length == left);
+        let (method, url) = if last { ("PUT", closing()) } else { ("PATCH", to.clone()) };
+        let mut sent = request(method, url, &[201, 404, 409, 416], &[wire::push(self.repository)]);
         sent.headers.push(("content-type".into(), "application/octet-stream".into()));
         let state = match length {
             None => State::Put,
@@ -174,7 +194,7 @@ impl Upload<'_> {
                 sent.expect.extend([202, 400]);
                 let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
                 sent.headers.push(("content-range".into(), range));
-                State::Chunk(to)
+                if last { State::Last(to) } else { State::Chunk(to) }
             }
         };
         turn(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
@@ -309,6 +329,14 @@ mod tests {
             };
             assert_eq!(first.length, Some(chunk));
         }
+        // A registry that takes a chunk for the whole gets the whole.
+        let (Step::Ask(post), whole) = step(&incoming, state.clone(), answer(201, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
+        let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
+        assert_eq!((all.request.method.as_str(), all.offset, all.length), ("PUT", 0, None));
+        // Somebody else writes to it.
+        let (Step::Ask(post), _) = step(&incoming, state.clone(), answer(409, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
         // A registry that forgot it begins again.
         let (Step::Ask(post), _) = step(&incoming, asked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");
@@ -319,7 +347,11 @@ mod tests {
     #[test]
     fn registries_have_their_own_chunks() {
         assert_eq!(chunk("a.azurecr.io", 17 << 20), Some(16 << 20));
-        assert_eq!(chunk("europe-docker.pkg.dev", 1 << 40), None);
+        for none in
+            ["europe-docker.pkg.dev", "1.dkr.ecr.eu-west-1.amazonaws.com", "public.ecr.aws", "ghcr.io"]
+        {
+            assert_eq!(chunk(none, 1 << 40), None);
+        }
         assert_eq!(chunk("r.example:5000", 256 << 20), None);
         assert_eq!(chunk("r.example:5000", (256 << 20) + 1), Some(64 << 20));
     }
