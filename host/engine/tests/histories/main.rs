@@ -2,7 +2,7 @@
 //! changes and changes back, a destination that is garbage-collected in between or meanwhile, policies that change.
 //! Whatever happens, nothing is published before what it names, and in the end the destination is as if nothing
 //! had happened.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod registry;
 
@@ -13,10 +13,12 @@ use dray_engine::{
     plugin::{Credentials, Filter, Plugins, Transport},
 };
 use futures_util::future::BoxFuture;
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::RngSeed};
 use registry::{Fake, Fate, Life, Victim, Way};
 use std::{
+    collections::hash_map::RandomState,
     fs,
+    hash::BuildHasher,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -94,7 +96,7 @@ fn life() -> impl Strategy<Value = Life> {
     ];
     let fates = prop::collection::vec(fate, 1..24);
     let victim = prop_oneof![Just(Victim::First), Just(Victim::All)];
-    let dies = prop::option::weighted(0.7, (0..90u8, victim));
+    let dies = prop::option::weighted(0.7, (0..90u8, victim, any::<bool>()));
     // Waiting is real.
     let falters = prop::option::weighted(0.02, 0..90u8);
     (fates, falters, dies, any::<bool>(), prop::bool::weighted(0.3), 0..POLICIES.len()).prop_map(
@@ -205,7 +207,16 @@ fn all_is_well(assume_unchanged: bool) {
     let base = Path::new("/dev/shm");
     let base = if base.is_dir() { base.to_owned() } else { std::env::temp_dir() };
     let histories = std::env::var("DRAY_HISTORIES").ok().and_then(|text| text.parse().ok()).unwrap_or(5_000);
-    let config = ProptestConfig { cases: histories, failure_persistence: None, ..ProptestConfig::default() };
+    let seed = std::env::var("DRAY_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+    // Told with a failure.
+    println!("DRAY_SEED={seed}");
+    let config = ProptestConfig {
+        cases: histories,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    };
     proptest!(config, |(lives in prop::collection::vec(life(), 0..4), policy in 0..POLICIES.len())| {
         happens(&client, &base, lives, policy);
     });

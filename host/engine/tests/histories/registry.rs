@@ -60,8 +60,8 @@ pub struct Life {
     pub fates: Vec<Fate>,
     /// At this call it falters.
     pub falters: Option<u8>,
-    /// At this call there is a death.
-    pub dies: Option<(u8, Victim)>,
+    /// At this call there is a death: before it takes effect, or after that.
+    pub dies: Option<(u8, Victim, bool)>,
     /// Another process does the same at the same time.
     pub two: bool,
     /// The destination is garbage-collected afterwards.
@@ -229,13 +229,23 @@ impl Repository {
 
 /// Whether an answer arrives.
 #[must_use]
-struct Answer {
-    lost: bool,
+enum Answer {
+    Arrives,
+    Lost,
+    /// Whoever waits for it dies.
+    Never(Arc<Notify>),
 }
 
 impl Answer {
-    fn of<T>(self, value: T) -> Result<T> {
-        if self.lost { Err(Error::new(Kind::Invalid, "hear of it: the answer was lost")) } else { Ok(value) }
+    async fn of<T>(self, value: T) -> Result<T> {
+        match self {
+            Answer::Arrives => Ok(value),
+            Answer::Lost => Err(Error::new(Kind::Invalid, "hear of it: the answer was lost")),
+            Answer::Never(death) => {
+                death.notify_one();
+                std::future::pending().await
+            }
+        }
     }
 }
 
@@ -256,28 +266,38 @@ impl Fake {
         self.state().collect();
     }
 
-    /// What is in store for a call; none: there is a death.
-    fn next(&self, first: bool) -> Option<Fate> {
+    /// What is in store for a call, and a death before it or after it.
+    fn next(&self, first: bool) -> (Fate, Option<(Arc<Notify>, bool)>) {
         let mut state = self.state();
         let call = state.calls;
         state.calls += 1;
-        let Some(life) = &state.life else { return Some(Fate::Well) };
-        if let Some((dies, victim)) = life.dies
+        let Some(life) = &state.life else { return (Fate::Well, None) };
+        if let Some((dies, victim, after)) = life.dies
             && call >= dies.into()
             && (first || victim == Victim::All)
         {
-            self.deaths.lock().unwrap()[usize::from(victim == Victim::All)].notify_one();
-            return None;
+            let death = self.deaths.lock().unwrap()[usize::from(victim == Victim::All)].clone();
+            // Nothing takes effect after the first that did.
+            return (Fate::Well, Some((death, after && call == u64::from(dies))));
         }
         if life.falters.map(u64::from) == Some(call) {
-            return Some(Fate::Falters);
+            return (Fate::Falters, None);
         }
-        Some(life.fates.get(call as usize % life.fates.len().max(1)).copied().unwrap_or(Fate::Well))
+        let fate = life.fates.get(call as usize % life.fates.len().max(1)).copied();
+        (fate.unwrap_or(Fate::Well), None)
     }
 
     /// Something happens at every call.
     async fn fate(&self, first: bool) -> Result<Answer> {
-        let Some(fate) = self.next(first) else { return std::future::pending().await };
+        let (fate, death) = self.next(first);
+        match death {
+            Some((death, true)) => return Ok(Answer::Never(death)),
+            Some((death, false)) => {
+                death.notify_one();
+                return std::future::pending().await;
+            }
+            None => {}
+        }
         match fate {
             Fate::Well | Fate::Lost => {}
             Fate::Later(turns) => {
@@ -311,7 +331,7 @@ impl Fake {
             }
             Fate::Collects => self.collect(),
         }
-        Ok(Answer { lost: fate == Fate::Lost })
+        Ok(if fate == Fate::Lost { Answer::Lost } else { Answer::Arrives })
     }
 }
 
@@ -368,11 +388,14 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let mut state = self.fake.state();
-            let tags = state.side(place).get(repository).map(|repository| &repository.tags);
-            match tags.filter(|tags| !tags.is_empty()) {
-                Some(tags) => answer.of(Page { items: tags.keys().cloned().collect(), next: None }),
-                None => Err(Error::new(Kind::NotFound, "list its tags: there is no such repository")),
+            let tags: Vec<_> = {
+                let mut state = self.fake.state();
+                let there = state.side(place).get(repository);
+                there.into_iter().flat_map(|there| there.tags.keys().cloned()).collect()
+            };
+            match tags.is_empty() {
+                false => answer.of(Page { items: tags, next: None }).await,
+                true => Err(Error::new(Kind::NotFound, "list its tags: there is no such repository")),
             }
         })
     }
@@ -407,15 +430,14 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<Held>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let mut state = self.fake.state();
-            let found = state.side(place).get(repository).and_then(|repository| {
+            let found = self.fake.state().side(place).get(repository).and_then(|repository| {
                 let reference = reference.unwrap();
                 let digest = repository.tags.get(reference).map_or(reference, String::as_str);
                 repository.manifests.get(digest).cloned()
             });
             let (media_type, body) =
                 found.ok_or_else(|| Error::new(Kind::NotFound, "read it: there is no such manifest"))?;
-            answer.of(Held { media_type, body, signatures: Vec::new() })
+            answer.of(Held { media_type, body, signatures: Vec::new() }).await
         })
     }
 
@@ -428,14 +450,13 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<Page<Descriptor>>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let mut state = self.fake.state();
-            let there = state.side(place).get(repository).cloned().unwrap_or_default();
+            let there = self.fake.state().side(place).get(repository).cloned().unwrap_or_default();
             let described = |digest: String| {
                 let (media_type, body) = &there.manifests[&digest];
                 Descriptor::new(media_type.clone(), digest.parse().unwrap(), body.len() as u64)
             };
             let items = there.referrers(&subject.to_string()).into_iter().map(described).collect();
-            answer.of(Page { items, next: None })
+            answer.of(Page { items, next: None }).await
         })
     }
 
@@ -447,13 +468,17 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<Vec<Segment>>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let mut state = self.fake.state();
             let digest = blob.digest.to_string();
-            if !state.side(place).get(repository).is_some_and(|repository| repository.blobs.contains(&digest))
-            {
-                return Err(Error::new(Kind::NotFound, "read it: there is no such blob"));
+            let content = {
+                let mut state = self.fake.state();
+                let held =
+                    state.side(place).get(repository).is_some_and(|there| there.blobs.contains(&digest));
+                held.then(|| state.content[&digest].clone())
+            };
+            match content {
+                Some(content) => answer.of(vec![Segment::Inline(content.into())]).await,
+                None => Err(Error::new(Kind::NotFound, "read it: there is no such blob")),
             }
-            answer.of(vec![Segment::Inline(state.content[&digest].clone().into())])
         })
     }
 
@@ -482,36 +507,40 @@ impl Transport for Way {
         Box::pin(async move {
             let answer = self.fate().await?;
             let digest = incoming.blob.digest.to_string();
-            let mut state = self.fake.state();
-            let has = |state: &State, name: &str| {
-                state.destination.get(name).is_some_and(|repository| repository.blobs.contains(&digest))
+            let heard = matches!(answer, Answer::Arrives);
+            let step = {
+                let mut state = self.fake.state();
+                let has = |state: &State, name: &str| {
+                    state.destination.get(name).is_some_and(|repository| repository.blobs.contains(&digest))
+                };
+                let here = has(&state, repository);
+                let step = match last {
+                    Some(Outcome::Written) => {
+                        state.destination.entry(repository.into()).or_default().blobs.insert(digest);
+                        Step::Finished(Finish::Stored)
+                    }
+                    _ if here
+                        && incoming.absent
+                        && state.known.contains(&(repository.to_owned(), digest.clone())) =>
+                    {
+                        state
+                            .violations
+                            .push(format!("{digest} is sent to {repository} again, where it is known to be"));
+                        Step::Finished(Finish::Present)
+                    }
+                    _ if here => Step::Finished(Finish::Present),
+                    _ if incoming.siblings.iter().any(|sibling| has(&state, sibling)) => {
+                        state.destination.entry(repository.into()).or_default().blobs.insert(digest);
+                        Step::Finished(Finish::Mounted)
+                    }
+                    _ => Step::Write(format!("{repository}/{}", incoming.blob.digest.hex())),
+                };
+                if matches!(step, Step::Finished(_)) && heard {
+                    state.heard.insert((repository.into(), incoming.blob.digest.to_string()));
+                }
+                step
             };
-            let here = has(&state, repository);
-            let step = match last {
-                Some(Outcome::Written) => {
-                    state.destination.entry(repository.into()).or_default().blobs.insert(digest);
-                    Step::Finished(Finish::Stored)
-                }
-                _ if here
-                    && incoming.absent
-                    && state.known.contains(&(repository.to_owned(), digest.clone())) =>
-                {
-                    state
-                        .violations
-                        .push(format!("{digest} is sent to {repository} again, where it is known to be"));
-                    Step::Finished(Finish::Present)
-                }
-                _ if here => Step::Finished(Finish::Present),
-                _ if incoming.siblings.iter().any(|sibling| has(&state, sibling)) => {
-                    state.destination.entry(repository.into()).or_default().blobs.insert(digest);
-                    Step::Finished(Finish::Mounted)
-                }
-                _ => Step::Write(format!("{repository}/{}", incoming.blob.digest.hex())),
-            };
-            if matches!(step, Step::Finished(_)) && !answer.lost {
-                state.heard.insert((repository.into(), incoming.blob.digest.to_string()));
-            }
-            answer.of(Turn { step, state: Vec::new() })
+            answer.of(Turn { step, state: Vec::new() }).await
         })
     }
 
@@ -524,29 +553,31 @@ impl Transport for Way {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let mut state = self.fake.state();
-            let State { destination, collected, violations, .. } = &mut *state;
-            let there = destination.entry(repository.into()).or_default();
-            let Descriptor { digest, media_type, .. } = &manifest.descriptor;
-            let (blobs, children, _) = named(&manifest.body);
-            let missing: Vec<String> = blobs
-                .into_iter()
-                .filter(|blob| !there.blobs.contains(blob))
-                .chain(children.into_iter().filter(|child| !there.manifests.contains_key(child)))
-                .collect();
-            if !missing.is_empty() {
-                // What went behind the run's back is not its fault. To ask again would not help, and waiting is real.
-                if missing.iter().all(|digest| collected.contains(&(repository.into(), digest.clone()))) {
-                    return Err(Error::new(Kind::Invalid, "publish it: something was collected"));
+            {
+                let mut state = self.fake.state();
+                let State { destination, collected, violations, .. } = &mut *state;
+                let there = destination.entry(repository.into()).or_default();
+                let Descriptor { digest, media_type, .. } = &manifest.descriptor;
+                let (blobs, children, _) = named(&manifest.body);
+                let missing: Vec<String> = blobs
+                    .into_iter()
+                    .filter(|blob| !there.blobs.contains(blob))
+                    .chain(children.into_iter().filter(|child| !there.manifests.contains_key(child)))
+                    .collect();
+                if !missing.is_empty() {
+                    // What went behind the run's back is not its fault. To ask again would not help, and waiting is real.
+                    if missing.iter().all(|digest| collected.contains(&(repository.into(), digest.clone()))) {
+                        return Err(Error::new(Kind::Invalid, "publish it: something was collected"));
+                    }
+                    violations.push(format!("{digest} is published in {repository} before {missing:?}"));
+                    return Err(Error::new(Kind::Missing(missing), "publish it: something is missing"));
                 }
-                violations.push(format!("{digest} is published in {repository} before {missing:?}"));
-                return Err(Error::new(Kind::Missing(missing), "publish it: something is missing"));
+                there.manifests.insert(digest.to_string(), (media_type.clone(), manifest.body.clone()));
+                if let Naming::Tag(tag) = naming {
+                    there.tags.insert(tag.clone(), digest.to_string());
+                }
             }
-            there.manifests.insert(digest.to_string(), (media_type.clone(), manifest.body.clone()));
-            if let Naming::Tag(tag) = naming {
-                there.tags.insert(tag.clone(), digest.to_string());
-            }
-            answer.of(())
+            answer.of(()).await
         })
     }
 
