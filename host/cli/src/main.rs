@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let screen = progress::Screen::new(arguments.global.quiet);
+    let screen = progress::Screen::new(&arguments.global);
     output::log(&arguments.global, &screen);
     // The kernel, and registries on the same machine, want processors too; and threads that wait for each
     // other's work cost more than they bring.

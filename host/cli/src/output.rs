@@ -7,6 +7,9 @@ use crate::{
 };
 use tracing_subscriber::{EnvFilter, fmt};
 
+/// The target of progress, where it is told in events.
+pub const PROGRESS: &str = "dray::progress";
+
 /// Sends log messages to standard error, past the progress bar.
 pub fn log(global: &Global, screen: &Screen) {
     let level = match (global.quiet, global.verbose) {
@@ -20,6 +23,8 @@ pub fn log(global: &Global, screen: &Screen) {
             "info,dray=trace,dray_core=trace,dray_engine=trace,dray_runtime=trace,dray_registry=trace"
         }
     };
+    // What people read as lines of progress, machines read as events.
+    let level = if global.quiet { level.to_owned() } else { format!("{level},{PROGRESS}=info") };
     let base = fmt().with_env_filter(EnvFilter::new(level)).with_writer(screen.clone()).with_target(false);
     match global.log_format {
         LogFormat::Text => base.with_ansi(colours()).without_time().init(),

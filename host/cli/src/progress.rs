@@ -1,6 +1,9 @@
 //! Progress: a bar on a terminal, plain lines elsewhere; all on standard error.
 
-use crate::output::bytes;
+use crate::{
+    args::{Global, LogFormat},
+    output::{PROGRESS, bytes},
+};
 use dray_core::{Action, CopyReport};
 use dray_engine::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -18,11 +21,14 @@ use std::{
 pub struct Screen {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     quiet: bool,
+    /// Everything is an event for machines.
+    events: bool,
 }
 
 impl Screen {
-    pub fn new(quiet: bool) -> Self {
-        Screen { bar: Arc::default(), quiet }
+    pub fn new(global: &Global) -> Self {
+        let events = global.log_format == LogFormat::Json;
+        Screen { bar: Arc::default(), quiet: global.quiet, events }
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -48,7 +54,7 @@ impl Screen {
     }
 
     fn show(&self, template: &str, copying: bool) -> Arc<Progress> {
-        if !self.quiet && std::io::stderr().is_terminal() {
+        if !self.quiet && !self.events && std::io::stderr().is_terminal() {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -141,7 +147,9 @@ impl Progress {
     }
 
     fn line(&self, text: &str) {
-        if !self.screen.quiet {
+        if self.screen.events {
+            tracing::info!(target: PROGRESS, "{text}");
+        } else if !self.screen.quiet {
             self.screen.aside(|| eprintln!("{text}"));
         }
     }
@@ -160,6 +168,9 @@ impl Progress {
         match (copy.action, &copy.error) {
             (Action::Copy, _) => {
                 self.line(&format!("copied {source} to {destination} ({})", bytes(copy.bytes)))
+            }
+            (Action::Fail, error) if self.screen.events => {
+                tracing::error!(target: PROGRESS, help = copy.help, "{}", error.as_deref().unwrap_or_default());
             }
             (Action::Fail, error) => {
                 let error = error.as_deref().unwrap_or_default();

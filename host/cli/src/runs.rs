@@ -75,7 +75,9 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
                 Output::Json => {
                     let mut copies = Vec::new();
                     journal.copies(*number, |copy| copies.push(copy))?;
-                    print_json(&serde_json::json!({ "run": record, "copies": copies }));
+                    // A report as the run itself printed it, and what the run was.
+                    let summary = &record.summary;
+                    print_json(&serde_json::json!({ "summary": summary, "copies": copies, "run": record }));
                 }
                 Output::Text => {
                     println!("{}", line(&record));

@@ -313,3 +313,20 @@ fn the_examples_run() {
     }
     assert!(world.path("mirror/docker/registry/v2/repositories/samples/hello").is_dir());
 }
+
+#[test]
+fn machines_read_what_happens_as_one_object_a_line() {
+    let world = World::new();
+    let failing = "[[rule]]\nname = \"b\"\nfrom = \"oci:nowhere\"\nto = \"docker://m/b\"\n";
+    world.write("policy.toml", &rule(failing));
+    let ran = world.dray(&["sync", "--keep-going", "--log-format", "json", "policy.toml"]);
+    let events: Vec<serde_json::Value> =
+        ran.err.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"))).collect();
+    let told = |level: &str, words: &str| {
+        let fits = |event: &&serde_json::Value| {
+            event["level"] == level && event["fields"]["message"].as_str().unwrap().starts_with(words)
+        };
+        events.iter().filter(fits).count()
+    };
+    assert_eq!((told("INFO", "copied oci:"), told("ERROR", "failed to ")), (9, 1), "{}", ran.err);
+}
