@@ -8,7 +8,7 @@ use crate::{
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// The target of progress, where it is told in events.
-pub const PROGRESS: &str = "dray::progress";
+pub const PROGRESS: &str = "progress";
 
 /// Sends log messages to standard error, past the progress bar.
 pub fn log(global: &Global, screen: &Screen) {

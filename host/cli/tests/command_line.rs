@@ -329,4 +329,6 @@ fn machines_read_what_happens_as_one_object_a_line() {
         events.iter().filter(fits).count()
     };
     assert_eq!((told("INFO", "copied oci:"), told("ERROR", "failed to ")), (9, 1), "{}", ran.err);
+    // And nothing that was not asked for.
+    assert_eq!(events.len(), 10, "{}", ran.err);
 }
