@@ -51,6 +51,8 @@ pub(super) struct Host {
     told: AtomicBool,
     /// And that it fails.
     in_trouble: AtomicBool,
+    /// Anything ever came from it.
+    answered: AtomicBool,
     /// When it was given up last.
     away: Mutex<Option<Instant>>,
 }
@@ -103,6 +105,7 @@ impl Host {
             moved: since_start().into(),
             told: AtomicBool::default(),
             in_trouble: AtomicBool::default(),
+            answered: AtomicBool::default(),
             away: Mutex::default(),
         }
     }
@@ -295,20 +298,14 @@ impl Host {
 
     /// It was asked as often as that may help.
     pub fn goes_away(&self) {
-        self.in_trouble.store(true, Ordering::Relaxed);
         *lock(&self.away) = Some(Instant::now());
     }
 
-    /// It answered.
-    pub fn is_back(&self) {
-        if self.in_trouble.swap(false, Ordering::Relaxed) {
-            *lock(&self.away) = None;
-        }
-    }
-
-    /// Whether it was given up so lately that it is asked only once.
+    /// Whether it was given up so lately, and has never answered, that it is asked only once. One that has answered
+    /// may be restarting, and is waited for.
     pub fn is_away(&self) -> bool {
-        lock(&self.away).is_some_and(|since| since.elapsed() < AWAY)
+        let never = !self.answered.load(Ordering::Relaxed);
+        never && lock(&self.away).is_some_and(|since| since.elapsed() < AWAY)
     }
 
     /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
@@ -342,6 +339,7 @@ impl Host {
 
     /// It answered, or bytes went to it or came from it.
     pub fn moves(&self) {
+        self.answered.store(true, Ordering::Relaxed);
         self.moved.store(since_start(), Ordering::Relaxed);
     }
 

@@ -163,10 +163,7 @@ impl PlaceHttp {
         let mut backoff = if self.host.is_away() { Backoff::once() } else { Backoff::new() };
         loop {
             let error = match self.attempt(request, body.clone()).await {
-                Ok(response) => {
-                    self.host.is_back();
-                    return Ok(response);
-                }
+                Ok(response) => return Ok(response),
                 Err(error) => error,
             };
             match backoff.after(&error) {

@@ -35,7 +35,13 @@ fn chunk(location: &str, size: u64) -> Option<u64> {
         // Google's Artifact Registry knows no chunks; Amazon's answers each as if it were the whole; GitHub's mixes
         // them up.
         _ if host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") => None,
-        _ if host.ends_with(".amazonaws.com") || host == "public.ecr.aws" || host == "ghcr.io" => None,
+        _ if host.ends_with(".amazonaws.com")
+            || host.ends_with(".amazonaws.com.cn")
+            || host == "public.ecr.aws"
+            || host == "ghcr.io" =>
+        {
+            None
+        }
         _ => Some(CHUNK).filter(|_| size > LARGE),
     }
 }
@@ -186,12 +192,12 @@ impl Upload<'_> {
         let length = chunk.map(|chunk| left.min(chunk));
         let last = length.is_none_or(|length| length == left);
         let (method, url) = if last { ("PUT", closing()) } else { ("PATCH", to.clone()) };
-        let mut sent = request(method, url, &[201, 404, 409, 416], &[wire::push(self.repository)]);
+        let mut sent = request(method, url, &[201, 404, 416], &[wire::push(self.repository)]);
         sent.headers.push(("content-type".into(), "application/octet-stream".into()));
         let state = match length {
             None => State::Put,
             Some(length) => {
-                sent.expect.extend([202, 400]);
+                sent.expect.extend([202, 400, 409]);
                 let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
                 sent.headers.push(("content-range".into(), range));
                 if last { State::Last(to) } else { State::Chunk(to) }
