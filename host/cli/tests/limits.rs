@@ -195,6 +195,26 @@ fn a_destination_that_stands_still_holds_up_no_other() {
     assert!(stuck.requests().iter().any(|request| request.contains("/blobs/")));
 }
 
+/// All 20 images of a source come to a registry that takes so many requests at once, beside the 40 of another source,
+/// of whose table more is said.
+#[track_caller]
+fn assert_that_all_come_of(source: &Fake, beside: &Fake, more: &str, concurrency: usize) {
+    let world = World::new();
+    let destination = Registry::start(&world, "to", "");
+    let to = |name: &str| format!("docker://{}/{name}", destination.host);
+    let policy = format!(
+        "version = 1\n[registry.\"{}\"]\nconcurrency = {concurrency}\n{}{}",
+        destination.host,
+        rule("one", beside, 40, &to("one"), more),
+        rule("two", source, 20, &to("two"), "")
+    );
+    world.write("policy.toml", &policy);
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
+    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
+    assert!(comes(|| count() == 20), "{} images came", count());
+}
+
 #[test]
 fn a_source_that_stands_still_holds_up_no_other() {
     if !has("docker-registry") {
@@ -202,22 +222,9 @@ fn a_source_that_stands_still_holds_up_no_other() {
     }
     let stuck = source(100..140, |blob| if blob { stands_still() } else { true });
     let from = source(0..20, |_| true);
-    let world = World::new();
-    let destination = Registry::start(&world, "to", "");
-    let to = |name: &str| format!("docker://{}/{name}", destination.host);
     // One blob of the source that stands still is on its way, and has one of two places; the others must
     // leave the second.
-    let policy = format!(
-        "version = 1\n[registry.\"{}\"]\nconcurrency = 2\n{}{}",
-        destination.host,
-        rule("one", &stuck, 40, &to("one"), "concurrency = 1\n"),
-        rule("two", &from, 20, &to("two"), "")
-    );
-    world.write("policy.toml", &policy);
-    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
-    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
-    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
-    assert!(comes(|| count() == 20), "{} images came", count());
+    assert_that_all_come_of(&from, &stuck, "concurrency = 1\n", 2);
 }
 
 #[test]
@@ -252,20 +259,7 @@ fn patience_that_is_asked_for_by_one_source_is_not_had_with_others() {
         }
         true
     });
-    let world = World::new();
-    let destination = Registry::start(&world, "to", "");
-    let to = |name: &str| format!("docker://{}/{name}", destination.host);
-    let policy = format!(
-        "version = 1\n[registry.\"{}\"]\nconcurrency = 1\n{}{}",
-        destination.host,
-        rule("one", &one, 40, &to("one"), ""),
-        rule("two", &other, 20, &to("two"), "")
-    );
-    world.write("policy.toml", &policy);
-    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
-    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
-    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
-    assert!(comes(|| count() == 20), "{} images came", count());
+    assert_that_all_come_of(&other, &one, "", 1);
     let blobs = one.requests().iter().filter(|request| request.contains("/blobs/")).count();
     assert!(blobs > 0);
 }
@@ -307,20 +301,7 @@ fn sources_that_stand_still_leave_places_at_their_destination() {
     }
     let stuck = source(100..140, |blob| if blob { stands_still() } else { true });
     let from = source(0..20, |_| true);
-    let world = World::new();
-    let destination = Registry::start(&world, "to", "");
-    let to = |name: &str| format!("docker://{}/{name}", destination.host);
-    let policy = format!(
-        "version = 1\n[registry.\"{}\"]\nconcurrency = 4\n{}{}",
-        destination.host,
-        rule("one", &stuck, 40, &to("one"), ""),
-        rule("two", &from, 20, &to("two"), "")
-    );
-    world.write("policy.toml", &policy);
-    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
-    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
-    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
-    assert!(comes(|| count() == 20), "{} images came", count());
+    assert_that_all_come_of(&from, &stuck, "", 4);
 }
 
 #[test]

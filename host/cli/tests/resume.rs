@@ -109,6 +109,15 @@ fn forward(mut client: TcpStream, mut server: TcpStream, allowed: &AtomicUsize) 
     }
 }
 
+/// The registry that dray serves itself, and its address.
+fn embedded(world: &World) -> (Killed, String) {
+    let address = format!("127.0.0.1:{}", free_port());
+    let registry =
+        Killed::start(world.command(&["registry", "serve", "--root", "mirror", "--addr", &address]));
+    until("the registry", || TcpStream::connect(&address).is_ok());
+    (registry, address)
+}
+
 const LAYER: usize = 300 << 20;
 
 #[test]
@@ -334,11 +343,7 @@ fn a_registry_that_takes_a_chunk_for_the_whole_gets_the_whole() {
 fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_believed() {
     let world = World::new();
     big(&world, &[LAYER]);
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let _registry =
-        Killed::start(world.command(&["registry", "serve", "--root", "mirror", "--addr", &address]));
-    until("the registry", || TcpStream::connect(&address).is_ok());
+    let (_registry, address) = embedded(&world);
     let slow = policy(&world, "oci:big", &address, "bandwidth = \"60MB/s\"");
     let mut first = Killed::start(world.command(&["sync", &slow]));
     until("a recorded chunk", || kept(&world)["uploads"] == 1);
@@ -373,11 +378,7 @@ fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_beli
 fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
     let world = World::new();
     big(&world, &[LAYER]);
-    let port = free_port();
-    let address = format!("127.0.0.1:{port}");
-    let _registry =
-        Killed::start(world.command(&["registry", "serve", "--root", "mirror", "--addr", &address]));
-    until("the registry", || std::net::TcpStream::connect(&address).is_ok());
+    let (_registry, address) = embedded(&world);
     let killed = Killed::start(
         world.command(&["sync", &policy(&world, "oci:big", &address, "bandwidth = \"60MB/s\"")]),
     );

@@ -275,10 +275,7 @@ impl Transfer<'_> {
             }
         }
         if offset == 0 && (self.sent > 0 || self.saved.is_some()) {
-            tracing::info!(
-                "the upload of {} begins again: the registry has lost it",
-                self.blob.digest.short()
-            );
+            tracing::info!("the upload of {} begins again", self.blob.digest.short());
         }
         if offset == 0 && self.sent > 0 {
             self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));

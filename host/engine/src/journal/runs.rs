@@ -222,7 +222,8 @@ impl Journal {
         }
         // One that is being written stays: whoever writes it has yet to say what it names. And beside a run that is under
         // way what is young is emptied, or that could still put there what it saw before another wrote the tag.
-        let busy = self.runs_of(&connection, u32::MAX)?.iter().any(|run| run.under_way);
+        let all = self.runs_of(&connection, u32::MAX)?;
+        let busy = all.iter().any(|run| run.under_way);
         let over = now() - tags::FRESH;
         let young = match busy {
             true => "update tag set digest = '', writer = -1 where at <= ?1 and at > ?2 and writer = 0",
@@ -233,7 +234,7 @@ impl Journal {
             facts += count as u64;
         }
         let mut runs = 0;
-        for run in self.runs_of(&connection, u32::MAX)? {
+        for run in all {
             if run.ended.unwrap_or(run.begun) <= before && !run.under_way {
                 connection
                     .execute("delete from copy where run = ?1", [run.id])
