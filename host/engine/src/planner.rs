@@ -122,23 +122,15 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
     }
     let (mut at, mut ways) = (HashMap::new(), Vec::new());
     for group in group(all, &planner.rules) {
-        let at = *at.entry(way(&group)).or_insert_with(|| {
-            ways.push(Vec::new());
+        let ends = ends(&group);
+        let at = *at.entry(ends.map(|(from, to)| from.way_to(to))).or_insert_with(|| {
+            // From the beginning, every way leaves something to all others.
+            let expected = ends.and_then(|(from, to)| expect(from.http.as_ref(), to.http.as_ref()));
+            ways.push((expected, Vec::new()));
             ways.len() - 1
         });
-        ways[at].push(group);
+        ways[at].1.push(group);
     }
-    // From the beginning, every way leaves something to all others.
-    let expected = |groups: &[Vec<Pair>]| match groups {
-        [first, ..] => match &first[..] {
-            [Pair { source, to: Target::Repository(to), .. }] => {
-                expect(source.place.http.as_ref(), to.place.http.as_ref())
-            }
-            _ => None,
-        },
-        [] => None,
-    };
-    let ways: Vec<_> = ways.into_iter().map(|groups| (expected(&groups), groups)).collect();
     let ways = ways.into_iter().map(async |(_expected, groups)| {
         stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
     });
@@ -146,9 +138,9 @@ pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<
 }
 
 /// From where to where; none: several pairs are planned together.
-fn way(group: &[Pair]) -> Option<Way> {
+fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
     match group {
-        [Pair { source, to: Target::Repository(to), .. }] => Some(source.place.way_to(&to.place)),
+        [Pair { source, to: Target::Repository(to), .. }] => Some((&source.place, &to.place)),
         _ => None,
     }
 }
