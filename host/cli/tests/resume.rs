@@ -257,6 +257,99 @@ fn part(stream: &mut TcpStream, content: &[u8], from: usize, length: usize) {
         .and_then(|()| stream.write_all(&content[from..from + length.min(left)]));
 }
 
+/// A policy that copies an image to files.
+fn download(world: &World, source: &str, bandwidth: &str, to: &str) -> String {
+    let text = format!(
+        "version = 1\n[registry.\"{source}\"]\n{bandwidth}\n[[rule]]\nname = \"big\"\nfrom = \"docker://{source}/big\"\nto = \"{to}\"\n"
+    );
+    world.write("download.toml", &text);
+    "download.toml".into()
+}
+
+/// Bytes that a dead process left of what it was writing to a file, which may have holes.
+fn left(world: &World, part: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(world.path(part)).map_or(0, |there| there.size().min(there.blocks() * 512))
+}
+
+#[test]
+fn a_download_to_a_folder_goes_on_in_the_next_process() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    const LAYER: usize = 48 << 20;
+    big(&world, &[LAYER]);
+    let source = Registry::start(&world, "source", "");
+    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    let image: Value = world.dray(&["inspect", "--raw", "oci:big:1"]).ok().json();
+    let layer = image["layers"][0]["digest"].as_str().unwrap();
+    let part = format!("mirror/blobs/sha256/.dray-{}.part", layer.trim_start_matches("sha256:"));
+    let write = |bandwidth| download(&world, &source.host, bandwidth, "oci:mirror");
+    let killed = Killed::start(world.command(&["sync", &write("bandwidth = \"20MB/s\"")]));
+    until("a part", || left(&world, &part) > 20 << 20);
+    drop(killed);
+    let there = left(&world, &part);
+    assert!(there > 20 << 20 && there < LAYER as u64, "{there}");
+    source.requests();
+
+    let policy = write("");
+    let again = world.dray(&["sync", "--output", "json", &policy]).ok();
+    let report = again.json();
+    assert_eq!(report["summary"]["copied"], 1);
+    // Exactly what was missing was read, by Range.
+    assert_eq!(report["summary"]["bytes"].as_u64().unwrap(), LAYER as u64 - there);
+    let asked = source.requests();
+    let reads: Vec<_> = asked.iter().filter(|request| request.contains(layer)).collect();
+    assert!(reads.len() == 1 && reads[0].ends_with(" 206"), "{asked:?}");
+    world.tool("skopeo", &["copy", "--quiet", "oci:mirror:1", "dir:verified"]);
+    let blobs = world.tool("ls", &["-A", "mirror/blobs/sha256"]);
+    assert!(blobs.lines().count() == 3 && !blobs.contains(".dray"), "{blobs}");
+
+    // A part that is wrong is noticed, and read anew.
+    fs::remove_dir_all(world.path("mirror")).unwrap();
+    fs::create_dir_all(world.path("mirror/blobs/sha256")).unwrap();
+    fs::write(world.path(&part), vec![7; 30 << 20]).unwrap();
+    let again = world.dray(&["sync", "--output", "json", &policy]).ok();
+    assert_eq!(again.json()["summary"]["bytes"].as_u64().unwrap(), LAYER as u64 + 2);
+    assert!(again.err.contains("begins anew"), "{}", again.err);
+    world.tool("skopeo", &["copy", "--quiet", "oci:mirror:1", "dir:verified-again"]);
+    assert_eq!(world.tool("ls", &["-A", "mirror/blobs/sha256"]).lines().count(), 3);
+}
+
+#[test]
+fn a_download_to_an_archive_goes_on_in_the_next_process() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    big(&world, &[40 << 20, 24 << 20, 4 << 20]);
+    let source = Registry::start(&world, "source", "");
+    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    let write = |bandwidth, archive| download(&world, &source.host, bandwidth, archive);
+    world.dray(&["sync", &write("", "oci-archive:calm.tar")]).ok();
+    let slow = write("bandwidth = \"20MB/s\"", "oci-archive:image.tar");
+    let killed = Killed::start(world.command(&["sync", &slow]));
+    until("a part", || left(&world, ".dray-image.tar.part") > 40 << 20);
+    drop(killed);
+    source.requests();
+    assert!(!world.path("image.tar").exists());
+
+    let fast = write("", "oci-archive:image.tar");
+    let report = world.dray(&["sync", "--output", "json", &fast]).ok().json();
+    let sent = report["summary"]["bytes"].as_u64().unwrap();
+    // Of each of what was on its way, up to a mebibyte is read again.
+    assert!(sent < (28 + 3) << 20, "{report}");
+    let asked = source.requests();
+    let whole = |request: &&String| request.contains("/blobs/") && request.ends_with(" 200");
+    assert!(asked.iter().any(|request| request.ends_with(" 206")), "{asked:?}");
+    assert!(asked.iter().filter(whole).count() <= 1, "{asked:?}");
+    world.tool("skopeo", &["copy", "--quiet", "oci-archive:image.tar:1", "dir:verified"]);
+    assert!(!world.path(".dray-image.tar.part").exists());
+    let size = |name: &str| fs::metadata(world.path(name)).unwrap().len();
+    assert_eq!(size("image.tar"), size("calm.tar"));
+}
+
 #[test]
 fn a_source_of_one_answer_at_a_time_is_not_kept_by_who_waits() {
     if !has("docker-registry") {

@@ -82,21 +82,20 @@ impl BlobReader {
         Ok(Self::over(place, blob, segments, None))
     }
 
-    /// Asks the place where the bytes lie, and begins at a byte, whose hasher has taken in what goes
-    /// before it. None: the blob can only be read from its beginning.
-    pub async fn open_at(
-        place: &Arc<Place>,
-        repository: &str,
-        blob: &Descriptor,
-        position: u64,
-        hasher: Hasher,
-    ) -> Result<Option<Self>> {
-        let mut reader = Self::open(place, repository, blob).await?;
-        if reader.segments.len() != 1 {
-            return Ok(None);
-        }
-        (reader.passed, reader.position, reader.hasher) = (position, position, Some(hasher));
-        Ok(Some(reader))
+    /// Whether it can begin at any byte.
+    pub fn is_single(&self) -> bool {
+        self.segments.len() == 1
+    }
+
+    /// Whether its bytes come from a host.
+    pub fn is_download(&self) -> bool {
+        self.local.is_none() && matches!(self.segments.front(), Some(Segment::Http(_)))
+    }
+
+    /// Begins at a byte, with a hasher that has taken in what goes before it. Of one that is single, before it has
+    /// read anything.
+    pub fn begin_at(&mut self, position: u64, hasher: Hasher) {
+        (self.passed, self.position, self.hasher) = (position, position, Some(hasher));
     }
 
     /// Makes what it has hashed something that can be saved. Before it has read anything.

@@ -6,7 +6,7 @@ use crate::{
     convert::verify,
     decode::Plain,
     error::Context,
-    files::Fresh,
+    files::{Fresh, Root, Writer},
     http::{Backoff, Load, feed, upload},
     journal::At,
     lock,
@@ -95,13 +95,15 @@ struct Transfer<'a> {
     reader: Option<BlobReader>,
     /// How often the blob was sent from its beginning.
     begun: u32,
-    /// Bytes that the observer heard of and that a new attempt sends again.
+    /// Bytes that this process brought.
     sent: u64,
+    /// Bytes that were there already, and need not be brought.
+    spared: u64,
     /// Bytes of the blob, as far as that is known.
     size: u64,
     /// Where an earlier process, or an earlier attempt, can be taken up.
     saved: Option<Progress>,
-    /// What the journal says of an earlier process was believed.
+    /// What an earlier process, or an earlier attempt, left was believed.
     taken_up: bool,
 }
 
@@ -127,6 +129,7 @@ pub(crate) async fn transfer(
         reader: None,
         begun: 0,
         sent: 0,
+        spared: 0,
         size: blob.size,
         saved: None,
         taken_up: false,
@@ -180,7 +183,7 @@ impl Transfer<'_> {
                     if !incoming.sized && *finish != Finish::Stored {
                         self.size = self.there().await?;
                     }
-                    return Ok(Stored { finish: *finish, size: self.size });
+                    return Ok(Stored { finish: *finish, size: self.size.saturating_sub(self.spared) });
                 }
                 Step::Ask(request) => self.ask(request).await,
                 Step::Send { request, offset, length } => self.send(request, *offset, *length).await,
@@ -190,7 +193,9 @@ impl Transfer<'_> {
             last = Some(match outcome {
                 Ok(outcome) => outcome,
                 Err(error) if error.kind == Kind::Corrupt && std::mem::take(&mut self.taken_up) => {
-                    tracing::warn!("{error}; what the journal says of it may be wrong, so it begins anew");
+                    tracing::warn!(
+                        "{error}; what was left of an earlier attempt may be wrong, so it begins anew"
+                    );
                     (self.saved, self.reader, state, last) = (None, None, None, None);
                     if let Some(journal) = journal {
                         journal.uploading(at.clone(), &self.blob.digest, None);
@@ -198,9 +203,9 @@ impl Transfer<'_> {
                     continue;
                 }
                 Err(error) => {
-                    if self.sent > reached {
+                    if self.spared + self.sent > reached {
                         // Further than ever.
-                        reached = self.sent;
+                        reached = self.spared + self.sent;
                         backoff.progress();
                     }
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
@@ -251,46 +256,64 @@ impl Transfer<'_> {
         if let Some(reader) = self.reader.take().filter(|reader| reader.position() == offset) {
             return Ok(reader);
         }
-        if let Some(saved) = self.saved.as_ref().filter(|saved| saved.position <= offset)
-            && let Some(hasher) = Hasher::load(&saved.hashed)
-            && let Side { place, repository, .. } = &self.source
-            && let Some(mut reader) =
-                BlobReader::open_at(place, repository, self.blob, saved.position, hasher).await?
-        {
-            skip(&mut reader, offset).await?;
-            let (digest, size) = (self.blob.digest.short(), self.blob.size);
-            tracing::info!("the upload of {digest} goes on at byte {offset} of {size}");
-            if self.sent == 0 {
-                // Another process sent what goes before.
-                self.observer.event(Event::Spared(offset));
-                self.size = self.blob.size - offset;
-            }
-            return Ok(reader);
+        let saved = self.saved.as_ref().filter(|saved| saved.position <= offset);
+        let saved = saved.and_then(|saved| Some((saved.position, Hasher::load(&saved.hashed)?)));
+        if saved.is_none() && offset == 0 {
+            self.begin()?;
         }
-        if offset == 0 {
-            self.begun += 1;
-            if self.begun > BEGINNINGS {
-                let text = format!("send it: it broke off {BEGINNINGS} times");
-                return Err(Error::new(Kind::Invalid, text));
-            }
+        let mut reader = self.open().await?;
+        if let Some((position, hasher)) = saved.filter(|_| reader.is_single()) {
+            reader.begin_at(position, hasher);
         }
-        if offset == 0 && (self.sent > 0 || self.saved.is_some()) {
-            tracing::info!("the upload of {} begins again", self.blob.digest.short());
+        // The digest is that of the whole blob, so what went before is read again.
+        skip(&mut reader, offset).await?;
+        if offset > 0 {
+            self.goes_on("upload", offset);
         }
-        if offset == 0 && self.sent > 0 {
-            self.observer.event(Event::Expected(std::mem::take(&mut self.sent)));
-        }
-        let mut reader = match &self.payload {
+        self.stands_at(offset);
+        Ok(reader)
+    }
+
+    /// A reader that stands at the beginning.
+    async fn open(&self) -> Result<BlobReader> {
+        Ok(match &self.payload {
             Payload::Local(file) => BlobReader::local(self.source.place, self.blob, file.clone()),
             Payload::Written(_) => return Err(Error::new(Kind::Plugin, "read what is to become a file")),
             Payload::Blob(blob) | Payload::Plain(blob) => {
                 let reader = BlobReader::open(self.source.place, self.source.repository, blob).await?;
                 if self.is_resumable() { reader.resumable() } else { reader }
             }
-        };
-        // The digest is that of the whole blob, so what went before is read again.
-        skip(&mut reader, offset).await?;
-        Ok(reader)
+        })
+    }
+
+    /// The blob is sent from its beginning.
+    fn begin(&mut self) -> Result<()> {
+        self.begun += 1;
+        if self.begun > BEGINNINGS {
+            return Err(Error::new(Kind::Invalid, format!("send it: it broke off {BEGINNINGS} times")));
+        }
+        if self.spared + self.sent > 0 || self.saved.is_some() {
+            tracing::info!("{} begins again", self.blob.digest.short());
+        }
+        Ok(())
+    }
+
+    fn goes_on(&self, what: &str, offset: u64) {
+        let (digest, size) = (self.blob.digest.short(), self.blob.size);
+        tracing::info!("the {what} of {digest} goes on at byte {offset} of {size}");
+    }
+
+    /// So many bytes are there: the observer hears of what is spared by that, or is sent again.
+    fn stands_at(&mut self, offset: u64) {
+        let told = self.spared + self.sent;
+        if offset < told {
+            self.sent = self.sent.min(offset.saturating_sub(self.spared));
+            self.spared = self.spared.min(offset);
+            self.observer.event(Event::Expected(told - offset));
+        } else if offset > told {
+            self.spared += offset - told;
+            self.observer.event(Event::Spared(offset - told));
+        }
     }
 
     /// Whether a later process can go on where this one ends.
@@ -356,9 +379,8 @@ impl Transfer<'_> {
             self.observer.event(Event::Sent(self.blob.size));
             return Ok(Outcome::Written);
         }
-        let source = self.source.place.clone();
         let _turn = self.turn().await;
-        let mut reader = self.reader(0).await?;
+        let mut reader = self.open().await?;
         if let (Payload::Blob(_), Some((from, file))) = (&self.payload, reader.whole_file()) {
             let (files, path, link) = (files.clone(), path.to_owned(), self.destination.link);
             let taken = tokio::task::spawn_blocking(move || files.take(&path, &from, &file, link)).await;
@@ -366,42 +388,43 @@ impl Transfer<'_> {
                 return self.taken(fresh).await;
             }
         }
-        let permits = reader.start(None, &self.load(), Some(self.observer)).await?;
         if let Payload::Plain(layer) = self.payload {
-            let writer = files.writer(path, None).await?;
-            let mut feed = writer.feeder();
-            self.observer.event(Event::Expected(layer.size));
-            let observer = self.observer;
-            let passed = |bytes| observer.event(Event::Sent(bytes));
-            let pace = source.http.as_ref().and_then(|http| http.pace());
-            let decompressed = through(&mut reader, pace, "decompress it", passed, move |bytes| {
-                let mut plain = Plain::new(bytes)?;
-                let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
-                let mut size = 0;
-                loop {
-                    let mut chunk = Vec::with_capacity(CHUNK);
-                    if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
-                        return Ok((hasher.finish(), size));
-                    }
-                    hasher.update(&chunk);
-                    size += chunk.len() as u64;
-                    feed(chunk.into())?;
-                }
-            });
-            let (digest, size) = match decompressed.await {
-                Ok(decompressed) => decompressed,
-                // What could not be written tells more than that it could not be.
-                Err(error) => return Err(writer.broken().await.unwrap_or(error)),
-            };
-            verify(layer, &self.blob.digest, &digest)?;
-            drop(permits);
-            self.size = size;
-            writer.keep().await?;
-            return Ok(Outcome::Written);
+            return self.write_plain(files, path, layer, reader).await;
         }
-        let writer = files.writer(path, Some(self.blob.size)).await?;
+        let (writer, there) = match &self.payload {
+            Payload::Blob(_) if reader.is_download() && reader.is_single() => {
+                let (writer, there, hasher) = files.take_up(path, self.blob).await?;
+                reader.begin_at(there, hasher);
+                (writer, there)
+            }
+            _ => (files.writer(path, Some(self.blob.size)).await?, 0),
+        };
+        if there == 0 {
+            self.begin()?;
+        } else {
+            self.goes_on("download", there);
+            self.taken_up = true;
+        }
+        self.stands_at(there);
+        match self.fill(&mut reader, &writer).await {
+            Ok(()) => writer.keep().await?,
+            Err(error) => {
+                match error.kind {
+                    Kind::Corrupt => writer.discard().await,
+                    // Another attempt goes on with what is written by then.
+                    _ => _ = writer.broken().await,
+                }
+                return Err(error);
+            }
+        }
+        Ok(Outcome::Written)
+    }
+
+    /// Gives a writer what comes, until its end or until it takes no more.
+    async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
+        let _permits = reader.start(None, &self.load(), Some(self.observer)).await?;
         while let Some(chunk) = reader.next(u64::MAX).await? {
-            if let Some(pace) = source.http.as_ref().and_then(|http| http.pace()) {
+            if let Some(pace) = self.source.place.http.as_ref().and_then(|http| http.pace()) {
                 pace.pass(chunk.len()).await;
             }
             let bytes = chunk.len() as u64;
@@ -411,7 +434,47 @@ impl Transfer<'_> {
             self.sent += bytes;
             self.observer.event(Event::Sent(bytes));
         }
+        Ok(())
+    }
+
+    /// Writes what a layer decompresses to.
+    async fn write_plain(
+        &mut self,
+        files: &Root,
+        path: &str,
+        layer: &Descriptor,
+        mut reader: BlobReader,
+    ) -> Result<Outcome> {
+        self.begin()?;
+        let permits = reader.start(None, &self.load(), Some(self.observer)).await?;
+        let writer = files.writer(path, None).await?;
+        let mut feed = writer.feeder();
+        self.observer.event(Event::Expected(layer.size));
+        let observer = self.observer;
+        let passed = |bytes| observer.event(Event::Sent(bytes));
+        let pace = self.source.place.http.as_ref().and_then(|http| http.pace());
+        let decompressed = through(&mut reader, pace, "decompress it", passed, move |bytes| {
+            let mut plain = Plain::new(bytes)?;
+            let mut hasher = Hasher::new(dray_core::Algorithm::Sha256);
+            let mut size = 0;
+            loop {
+                let mut chunk = Vec::with_capacity(CHUNK);
+                if plain.by_ref().take(CHUNK as u64).read_to_end(&mut chunk)? == 0 {
+                    return Ok((hasher.finish(), size));
+                }
+                hasher.update(&chunk);
+                size += chunk.len() as u64;
+                feed(chunk.into())?;
+            }
+        });
+        let (digest, size) = match decompressed.await {
+            Ok(decompressed) => decompressed,
+            // What could not be written tells more than that it could not be.
+            Err(error) => return Err(writer.broken().await.unwrap_or(error)),
+        };
+        verify(layer, &self.blob.digest, &digest)?;
         drop(permits);
+        self.size = size;
         writer.keep().await?;
         Ok(Outcome::Written)
     }

@@ -5,16 +5,18 @@
 use super::{
     CHUNK, Entry, Located, Positioned, failed,
     fresh::Fresh,
+    part,
     writer::{Target, Writer},
 };
 use crate::{
     DOCUMENT_LIMIT, Error, Result,
     decode::{Plain, sniff},
     lock,
-    tar::{BLOCK, END, Index, Reader, header, link, malformed, padding},
+    tar::{BLOCK, END, Index, Kind, Reader, header, link, malformed, padding},
 };
 use cap_std::{ambient_authority, fs::Dir};
 use dray_core::Compression;
+use rustix::fs::SeekFrom;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
@@ -58,9 +60,30 @@ struct Staged {
     file: Option<Arc<File>>,
     /// What makes it appear; none: it lies in `scratch` alone.
     fresh: Option<Fresh>,
+    /// Members that were begun before, by another process too: where their content is, and its bytes.
+    begun: HashMap<String, (u64, u64)>,
+    /// Where they end.
+    begun_end: u64,
 }
 
 impl Staged {
+    /// Finds the members that another process began. What is no header ends them: a member of unknown size has
+    /// none before it is whole.
+    fn take_up(&mut self, file: &Arc<File>) -> std::io::Result<()> {
+        let end = file.metadata()?.len();
+        let mut reader = Reader::new(Positioned { file: file.clone(), offset: 0, end });
+        while let Ok(Some(entry)) = reader.advance() {
+            let Ok(name) = String::from_utf8(entry.name) else { break };
+            if entry.kind != Kind::File || entry.size > LARGEST {
+                break;
+            }
+            self.begun_end = entry.offset + entry.size + padding(entry.size);
+            self.begun.insert(name, (entry.offset, entry.size));
+        }
+        // What comes after them is of a member that nobody can go on with.
+        file.set_len(self.begun_end)
+    }
+
     fn is_clean(&self) -> bool {
         self.documents.is_empty() && self.removed.is_empty() && self.members.names().next().is_none()
     }
@@ -108,6 +131,9 @@ impl Opened {
 
 /// Bytes of a member: no layer is as large, and sums of sizes stay far from overflow.
 const LARGEST: u64 = 1 << 42;
+
+/// Bytes: no file system has larger blocks, of which holes are made.
+const LARGEST_BLOCK: u64 = 1 << 20;
 
 fn unnamed(scratch: &Path) -> std::io::Result<File> {
     tempfile::tempfile_in(scratch)
@@ -284,6 +310,11 @@ impl Archive {
     }
 
     pub async fn writer(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Writer> {
+        Ok(Writer::start(Target::Append(self.append(path, size).await?), self.shown(path)))
+    }
+
+    /// A member of the new archive, or one of the same name and size that was begun.
+    pub async fn append(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Append> {
         if size.is_some_and(|size| size > LARGEST) {
             return Err(Error::invalid(format!(
                 "write {}: {LARGEST} bytes are the most that dray puts into an archive",
@@ -291,17 +322,27 @@ impl Archive {
             )));
         }
         let mut tail = self.tail.clone().lock_owned().await;
-        let start = *tail;
-        let file = self.staging().map_err(|error| self.failed("write", path, &error))?;
-        let tail = match size {
-            Some(size) => {
-                *tail += BLOCK + size + padding(size);
-                None
+        let begin = || {
+            let file = self.staging()?;
+            let mut staged = lock(&self.staged);
+            *tail = (*tail).max(staged.begun_end);
+            let (start, name) = (*tail, path.to_owned());
+            let append =
+                |start, tail| Append { archive: self.clone(), name, file, start, written: 0, size, tail };
+            let Some(size) = size else { return Ok(append(start, Some(tail))) };
+            if let Some((offset, _)) = staged.begun.remove(path).filter(|(_, begun)| *begun == size) {
+                return Ok(append(offset - BLOCK, None));
             }
-            None => Some(tail),
+            let append = append(start, None);
+            // Whoever goes on after this process finds by the headers what was begun.
+            append.file.write_all_at(&header(path, size)?, start)?;
+            *tail += BLOCK + size + padding(size);
+            if let Some(fresh) = staged.fresh.as_mut().filter(|_| *tail > part::LARGE) {
+                fresh.stay();
+            }
+            Ok(append)
         };
-        let append = Append { archive: self.clone(), name: path.into(), file, start, written: 0, size, tail };
-        Ok(Writer::start(Target::Append(append), self.shown(path)))
+        begin().map_err(|error| self.failed("write", path, &error))
     }
 
     /// The file of the new archive.
@@ -315,18 +356,22 @@ impl Archive {
         if let Some(file) = &staged.file {
             return Ok(file.clone());
         }
-        let (file, fresh) = self.fresh()?;
+        let (file, fresh) = self.fresh(Fresh::left)?;
+        staged.take_up(&file)?;
         (staged.file, staged.fresh) = (Some(file.clone()), fresh);
         Ok(file)
     }
 
-    fn fresh(&self) -> std::io::Result<(Arc<File>, Option<Fresh>)> {
+    fn fresh(
+        &self,
+        make: impl Fn(Arc<Dir>, &Path) -> std::io::Result<Fresh>,
+    ) -> std::io::Result<(Arc<File>, Option<Fresh>)> {
         let Some(path) = &self.path else { return Ok((Arc::new(unnamed(&self.scratch)?), None)) };
         let folder = parent(path);
         std::fs::create_dir_all(folder)?;
         let name = path.file_name().ok_or_else(|| malformed("it has no name"))?;
         let dir = Arc::new(Dir::open_ambient_dir(folder, ambient_authority())?);
-        let fresh = Fresh::create(dir, Path::new(name))?;
+        let fresh = make(dir, Path::new(name))?;
         Ok((Arc::new(fresh.file().try_clone()?), Some(fresh)))
     }
 
@@ -378,7 +423,7 @@ impl Archive {
         // A member that was given up may still be on its way out.
         let mut tail = self.tail.blocking_lock();
         let mut staged = std::mem::take(&mut *lock(&self.staged));
-        let mut end = std::mem::take(&mut *tail);
+        let mut end = std::mem::take(&mut *tail).max(staged.begun_end);
         let replaced: Vec<String> = staged.documents.keys().cloned().collect();
         for name in replaced {
             staged.members.remove(&name);
@@ -389,7 +434,7 @@ impl Archive {
         }
         // Where something was given up or written twice, there is a hole.
         if whole != end {
-            let (file, fresh) = self.fresh()?;
+            let (file, fresh) = self.fresh(Fresh::create)?;
             let mut compact = Staged { file: Some(file.clone()), fresh, ..Staged::default() };
             end = 0;
             for name in staged.members.names() {
@@ -400,7 +445,9 @@ impl Archive {
             }
             compact.documents = std::mem::take(&mut staged.documents);
             compact.removed = std::mem::take(&mut staged.removed);
-            staged = compact;
+            if let Some(fresh) = std::mem::replace(&mut staged, compact).fresh {
+                fresh.discard();
+            }
         }
         let Some(file) = staged.file.clone() else { return Ok(staged) };
         if let Some(before) = before {
@@ -431,6 +478,7 @@ impl Archive {
         }
         // The paddings before are holes, which read as zeros.
         file.write_all_at(&END, end)?;
+        file.set_len(end + END.len() as u64)?;
         Ok(staged)
     }
 
@@ -493,11 +541,37 @@ impl Append {
         Ok(())
     }
 
+    /// What is there of it. A block that was filled in part cannot be told from a whole one, so all that may be
+    /// such a one is left out.
+    pub fn there(&mut self) -> std::io::Result<Positioned> {
+        let (offset, size) = (self.start + BLOCK, self.size.unwrap_or(0));
+        let end = self.file.metadata()?.len().min(offset + size);
+        let hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(offset)) {
+            Ok(hole) => hole.min(end),
+            // It lies beyond the end.
+            Err(_) => offset,
+        };
+        self.written = match hole == offset + size {
+            true => size,
+            false => hole.saturating_sub(offset + LARGEST_BLOCK),
+        };
+        Ok(Positioned { file: self.file.clone(), offset, end: offset + self.written })
+    }
+
+    /// Gives it up so that it can be taken up.
+    pub fn leave(self) {
+        if let Some(size) = self.size {
+            lock(&self.archive.staged).begun.insert(self.name, (self.start + BLOCK, size));
+        }
+    }
+
     pub fn keep(mut self) -> std::io::Result<()> {
         if self.size.is_some_and(|size| self.written != size) {
             return Err(malformed(format!("{} is shorter than it was said to be", self.name)));
         }
-        self.file.write_all_at(&header(&self.name, self.written)?, self.start)?;
+        if self.size.is_none() {
+            self.file.write_all_at(&header(&self.name, self.written)?, self.start)?;
+        }
         if let Some(tail) = &mut self.tail {
             **tail = self.start + BLOCK + self.written + padding(self.written);
         }

@@ -183,4 +183,12 @@ impl Folder {
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         Ok(Writer::start(Target::Fresh(fresh), self.shown(path)))
     }
+
+    /// What becomes of a large file that leaves its part, or of the part that was left of it.
+    pub fn part(&self, path: &str) -> Result<Target> {
+        let fresh = self.made().and_then(|dir| Fresh::left(dir, Path::new(path)));
+        let mut fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
+        fresh.stay();
+        Ok(Target::Fresh(fresh))
+    }
 }

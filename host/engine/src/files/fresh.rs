@@ -1,10 +1,11 @@
 //! A file that appears under its name when it is whole.
 
+use super::part;
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use std::{
     fs::File,
-    io::{Error, ErrorKind, Result, Seek, Write},
+    io::{Error, ErrorKind, Result, Seek, SeekFrom, Write},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,6 +22,8 @@ pub(crate) struct Fresh {
     file: File,
     /// The name that it has meanwhile, and in which folder.
     temporary: Option<(Dir, PathBuf)>,
+    /// What was written stays if it is given up, under that name.
+    stays: bool,
 }
 
 fn parent(path: &Path) -> &Path {
@@ -57,7 +60,7 @@ impl Fresh {
     pub fn create(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
         match unnamed(&folder) {
-            Some(file) => Ok(Fresh { dir, folder, name, file, temporary: None }),
+            Some(file) => Ok(Fresh { dir, folder, name, file, temporary: None, stays: false }),
             None => Fresh::named(dir, path),
         }
     }
@@ -70,7 +73,53 @@ impl Fresh {
         let options = options.read(true).write(true).create_new(true);
         let file = folder.open_with(&temporary, options)?.into_std();
         let temporary = Some((folder.try_clone()?, temporary));
-        Ok(Fresh { dir, folder, name, file, temporary })
+        Ok(Fresh { dir, folder, name, file, temporary, stays: false })
+    }
+
+    /// The part that another process left of a file, or a file that is empty.
+    pub fn left(dir: Arc<Dir>, path: &Path) -> Result<Self> {
+        let (folder, name) = place(&dir, path)?;
+        let left = part::name(&name);
+        match part::open(&folder, &left) {
+            Some(file) => {
+                let temporary = Some((folder.try_clone()?, left));
+                Ok(Fresh { dir, folder, name, file, temporary, stays: true })
+            }
+            None => Fresh::create(dir, path),
+        }
+    }
+
+    /// From now on it leaves its part if it is given up, unless somebody else is writing the same.
+    pub fn stay(&mut self) {
+        if self.stays || !part::hold(&self.file) {
+            return;
+        }
+        part::sweep(&self.folder);
+        let part = part::name(&self.name);
+        let named = match &self.temporary {
+            None => self.name(&part),
+            Some((from, temporary)) => from.hard_link(temporary, &self.folder, &part).map(|()| true),
+        };
+        if let (Ok(true), Ok(folder)) = (named, self.folder.try_clone()) {
+            if let Some((from, temporary)) = self.temporary.replace((folder, part)) {
+                // A further name is in nobody's way.
+                let _ = from.remove_file(temporary);
+            }
+            self.stays = true;
+        }
+    }
+
+    /// Gives it up, and nothing is left of it.
+    pub fn discard(mut self) {
+        self.stays = false;
+    }
+
+    /// Bytes that were written to it, after which it goes on. One that has more than it can have begins anew.
+    pub fn there(&mut self, most: u64) -> Result<u64> {
+        if self.file.metadata()?.len() > most {
+            self.file.set_len(0)?;
+        }
+        self.file.seek(SeekFrom::End(0))
     }
 
     /// A further name of a file that `from` holds.
@@ -84,7 +133,7 @@ impl Fresh {
         let temporary = temporary();
         from.hard_link(source, &folder, &temporary)?;
         let temporary = Some((folder.try_clone()?, temporary));
-        Ok(Fresh { dir, folder, name, file, temporary })
+        Ok(Fresh { dir, folder, name, file, temporary, stays: false })
     }
 
     /// The file itself.
@@ -99,6 +148,8 @@ impl Fresh {
 
     /// Makes it appear, synced to the disk.
     pub fn keep(mut self) -> Result<()> {
+        // What cannot be written to the disk leaves nothing on it.
+        let stayed = std::mem::take(&mut self.stays);
         self.file.sync_all()?;
         if self.temporary.is_none() {
             if self.name(&self.name)? {
@@ -112,6 +163,10 @@ impl Fresh {
         if let Some((from, temporary)) = &self.temporary {
             // Of two names of one file, rename(2) leaves both: then this one is removed with `self`.
             from.rename(temporary, &self.folder, &self.name)?;
+        }
+        if stayed {
+            // From here on the part's name is that of somebody else's.
+            self.temporary = None;
         }
         sync(&self.folder)
     }
@@ -150,7 +205,7 @@ fn sync(folder: &Dir) -> Result<()> {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some((folder, temporary)) = &self.temporary {
+        if let Some((folder, temporary)) = self.temporary.as_ref().filter(|_| !self.stays) {
             // It is gone where it became the file, and nothing can be done about one that cannot be removed.
             let _ = folder.remove_file(temporary);
         }

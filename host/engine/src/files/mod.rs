@@ -4,6 +4,7 @@ mod archive;
 mod commit;
 mod folder;
 mod fresh;
+mod part;
 mod writer;
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
 use archive::Archive;
 use bytes::Bytes;
 pub use commit::Change;
-use dray_core::{Digest, Hasher};
+use dray_core::{Descriptor, Digest, Hasher};
 use folder::Folder;
 pub(crate) use fresh::Fresh;
 use std::{
@@ -25,6 +26,7 @@ use std::{
     sync::Arc,
 };
 use tokio::sync::mpsc;
+use writer::Target;
 pub(crate) use writer::Writer;
 
 /// What a place's files are.
@@ -342,6 +344,28 @@ impl Root {
                 folder.writer(path)
             }
             Inner::Archive(archive) => archive.writer(path, size).await,
+        }
+    }
+
+    /// Writes a blob whose bytes come from afar, as [`Root::writer`] does, and goes on where an earlier attempt or
+    /// process broke off. Given are the bytes that are there, and a hasher that has taken them in.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub(crate) async fn take_up(&self, path: &str, blob: &Descriptor) -> Result<(Writer, u64, Hasher)> {
+        match &self.0 {
+            Inner::Folder(_) if blob.size < part::LARGE => {
+                let writer = self.writer(path, Some(blob.size)).await?;
+                Ok((writer, 0, Hasher::new(blob.digest.algorithm())))
+            }
+            Inner::Folder(folder) => {
+                let (folder, path) = folder.at(path);
+                Writer::take_up(folder.part(path)?, folder.shown(path), blob).await
+            }
+            Inner::Archive(archive) => {
+                let append = archive.append(path, Some(blob.size)).await?;
+                Writer::take_up(Target::Append(append), archive.shown(path), blob).await
+            }
         }
     }
 

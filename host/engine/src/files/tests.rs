@@ -197,3 +197,164 @@ fn damaged_archives_are_said_to_be_so() {
     }
     assert!(Root::archive(folder.path(), folder.path()).stat("x").is_err());
 }
+
+fn content(bytes: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..bytes).map(|_| random.u8(..)).collect()
+}
+
+fn descriptor(content: &[u8]) -> Descriptor {
+    Descriptor::new("application/octet-stream", Digest::of(content), content.len() as u64)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_came_of_a_large_file_is_taken_up_by_who_comes_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = content(20 << 20);
+    let blob = descriptor(&content);
+    let root = Root::folder(folder.path());
+    let (writer, there, _) = root.take_up("a/blob", &blob).await.unwrap();
+    assert_eq!(there, 0);
+    assert!(writer.write(Bytes::copy_from_slice(&content[..3_000_001])).await);
+
+    // While somebody writes it, another one begins by itself, and leaves nothing.
+    let (other, there, _) = root.take_up("a/blob", &blob).await.unwrap();
+    assert_eq!(there, 0);
+    assert!(other.write(Bytes::copy_from_slice(&content)).await);
+    other.keep().await.unwrap();
+    assert_eq!(names(&folder.path().join("a")), [".dray-blob.part", "blob"]);
+    writer.broken().await;
+
+    let (writer, there, mut hasher) = root.take_up("a/blob", &blob).await.unwrap();
+    assert_eq!(there, 3_000_001);
+    hasher.update(&content[3_000_001..]);
+    assert_eq!(hasher.finish(), blob.digest);
+    assert!(writer.write(Bytes::copy_from_slice(&content[3_000_001..])).await);
+    writer.keep().await.unwrap();
+    assert_eq!(names(&folder.path().join("a")), ["blob"]);
+    assert!(root.digest("a/blob", false).unwrap() == (blob.digest.clone(), blob.size));
+
+    // What is wrong is not left behind.
+    let (writer, ..) = root.take_up("a/blob", &blob).await.unwrap();
+    assert!(writer.write(Bytes::from_static(b"wrong")).await);
+    writer.discard().await;
+    assert_eq!(names(&folder.path().join("a")), ["blob"]);
+    let (writer, ..) = root.take_up("a/small", &descriptor(b"small")).await.unwrap();
+    assert_eq!(names(&folder.path().join("a")), ["blob"], "a small file has a name too early");
+    drop(writer);
+}
+
+#[tokio::test]
+async fn a_part_is_trusted_only_if_it_can_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = content(20 << 20);
+    let blob = descriptor(&content);
+    let root = Root::folder(folder.path());
+    let part = folder.path().join(".dray-blob.part");
+    // Longer than the whole.
+    std::fs::write(&part, vec![1; content.len() + 1]).unwrap();
+    let (writer, there, _) = root.take_up("blob", &blob).await.unwrap();
+    assert_eq!(there, 0);
+    writer.discard().await;
+    // A name of another file: that is not written to.
+    let other = folder.path().join("other");
+    std::fs::write(&other, "other").unwrap();
+    for symbolic in [true, false] {
+        match symbolic {
+            true => std::os::unix::fs::symlink(&other, &part).unwrap(),
+            false => std::fs::hard_link(&other, &part).unwrap(),
+        }
+        let (writer, there, _) = root.take_up("blob", &blob).await.unwrap();
+        assert_eq!(there, 0);
+        assert!(writer.write(Bytes::copy_from_slice(&content)).await);
+        writer.keep().await.unwrap();
+        assert_eq!(std::fs::read(&other).unwrap(), b"other");
+        std::fs::remove_file(&part).unwrap();
+    }
+    // Of parts that nobody came back for, those of a week ago go.
+    for (name, days) in [(".dray-old.part", 8), (".dray-new.part", 6), ("old.part", 8)] {
+        let file = File::create(folder.path().join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400))
+            .unwrap();
+    }
+    let (writer, ..) = root.take_up("blob", &blob).await.unwrap();
+    writer.discard().await;
+    assert_eq!(names(folder.path()), [".dray-new.part", "blob", "old.part", "other"]);
+}
+
+#[tokio::test]
+async fn an_archive_goes_on_with_the_members_that_a_dead_process_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let (one, two, three) = (content(18 << 20), content(9 << 20), content(6 << 20));
+    let (first, second, third) = (descriptor(&one), descriptor(&two), descriptor(&three));
+    let root = Root::archive(&path, folder.path());
+    let (writer, ..) = root.take_up("one", &first).await.unwrap();
+    let (other, ..) = root.take_up("two", &second).await.unwrap();
+    assert!(writer.write(Bytes::copy_from_slice(&one)).await);
+    assert!(other.write(Bytes::copy_from_slice(&two[..5 << 20])).await);
+    writer.keep().await.unwrap();
+    other.broken().await;
+    // One of which nothing came.
+    let (nothing, ..) = root.take_up("three", &third).await.unwrap();
+    nothing.broken().await;
+    drop(root);
+    assert_eq!(names(folder.path()), [".dray-a.tar.part"]);
+
+    let root = Arc::new(Root::archive(&path, folder.path()));
+    root.replace("document", None, b"{}").unwrap();
+    for (name, content, blob, least) in
+        [("two", &two, &second, 3 << 20), ("one", &one, &first, 18 << 20), ("three", &three, &third, 0)]
+    {
+        let (writer, there, mut hasher) = root.take_up(name, blob).await.unwrap();
+        assert!(there >= least && there <= blob.size, "{name}: {there}");
+        hasher.update(&content[there as usize..]);
+        assert_eq!(hasher.finish(), blob.digest, "{name}");
+        assert!(writer.write(Bytes::copy_from_slice(&content[there as usize..])).await);
+        writer.keep().await.unwrap();
+    }
+    seal(&root).await.unwrap();
+    assert_eq!(names(folder.path()), ["a.tar"]);
+    let calm = Arc::new(Root::archive(folder.path().join("calm.tar"), folder.path()));
+    calm.replace("document", None, b"{}").unwrap();
+    for (name, content, blob) in [("one", &one, &first), ("two", &two, &second), ("three", &three, &third)] {
+        let (writer, ..) = calm.take_up(name, blob).await.unwrap();
+        assert!(writer.write(Bytes::copy_from_slice(content)).await);
+        writer.keep().await.unwrap();
+    }
+    seal(&calm).await.unwrap();
+    // The same, byte for byte, as after an undisturbed run.
+    assert!(std::fs::read(&path).unwrap() == std::fs::read(folder.path().join("calm.tar")).unwrap());
+}
+
+#[tokio::test]
+async fn an_archive_leaves_out_what_was_begun_and_is_wanted_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let (one, two) = (content(20 << 20), content(1 << 20));
+    let root = Root::archive(&path, folder.path());
+    let (writer, ..) = root.take_up("one", &descriptor(&one)).await.unwrap();
+    assert!(writer.write(Bytes::copy_from_slice(&one)).await);
+    writer.keep().await.unwrap();
+    drop(root);
+    assert_eq!(names(folder.path()), [".dray-a.tar.part"]);
+    let root = Arc::new(Root::archive(&path, folder.path()));
+    let (writer, ..) = root.take_up("two", &descriptor(&two)).await.unwrap();
+    assert!(writer.write(Bytes::copy_from_slice(&two)).await);
+    writer.keep().await.unwrap();
+    seal(&root).await.unwrap();
+    assert_eq!(names(folder.path()), ["a.tar"]);
+    let listed = std::process::Command::new("tar").arg("tvf").arg(&path).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.lines().count() == 1 && listed.contains("two"), "{listed}");
+    assert!(path.metadata().unwrap().len() < 2 << 20);
+}

@@ -1,9 +1,14 @@
 //! A file that is being written, on a thread that may block.
 
-use super::{archive::Append, failed, fresh::Fresh};
+use super::{CHUNK, Positioned, archive::Append, failed, fresh::Fresh};
 use crate::{Error, Result};
 use bytes::Bytes;
-use std::path::PathBuf;
+use dray_core::{Descriptor, Hasher};
+use std::{
+    io::{ErrorKind, Read},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::sync::mpsc;
 
 /// What becomes of the bytes.
@@ -26,6 +31,33 @@ impl Target {
             Target::Append(append) => append.keep(),
         }
     }
+
+    /// Gives it up: another attempt, or another process, may go on with it.
+    fn leave(self) {
+        match self {
+            Target::Fresh(_) => {}
+            Target::Append(append) => append.leave(),
+        }
+    }
+
+    /// Gives it up, and nothing is left of it.
+    fn discard(self) {
+        match self {
+            Target::Fresh(fresh) => fresh.discard(),
+            Target::Append(_) => {}
+        }
+    }
+
+    /// What is there of a file of so many bytes, after which it goes on.
+    fn there(&mut self, size: u64) -> std::io::Result<Positioned> {
+        match self {
+            Target::Fresh(fresh) => {
+                let end = fresh.there(size)?;
+                Ok(Positioned { file: Arc::new(fresh.file().try_clone()?), offset: 0, end })
+            }
+            Target::Append(append) => append.there(),
+        }
+    }
 }
 
 /// A file that is being written.
@@ -41,11 +73,39 @@ impl Writer {
         let path = shown.clone();
         let thread = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
-                target.write(&chunk).map_err(|error| failed("write", &path, &error))?;
+                if let Err(error) = target.write(&chunk) {
+                    // A disk that is full wants its room back.
+                    target.discard();
+                    return Err(failed("write", &path, &error));
+                }
             }
             Ok(target)
         });
         Writer { sender, thread, shown }
+    }
+
+    /// Goes on with what is there of a blob. Given are its bytes, and a hasher that has taken them in.
+    pub(super) async fn take_up(
+        mut target: Target,
+        shown: PathBuf,
+        blob: &Descriptor,
+    ) -> Result<(Self, u64, Hasher)> {
+        let (size, mut hasher) = (blob.size, Hasher::new(blob.digest.algorithm()));
+        let read = tokio::task::spawn_blocking(move || {
+            let mut there = target.there(size)?;
+            let bytes = there.end - there.offset;
+            let mut buffer = vec![0; CHUNK];
+            while there.offset < there.end {
+                match there.read(&mut buffer)? {
+                    0 => return Err(ErrorKind::UnexpectedEof.into()),
+                    read => hasher.update(&buffer[..read]),
+                }
+            }
+            Ok((target, bytes, hasher))
+        });
+        let read = read.await.map_err(|error| Error::invalid(format!("write a file: {error}")))?;
+        let (target, bytes, hasher) = read.map_err(|error| failed("write", &shown, &error))?;
+        Ok((Writer::start(target, shown), bytes, hasher))
     }
 
     /// Adds bytes. False: writing failed, and `keep` says why.
@@ -62,10 +122,18 @@ impl Writer {
         }
     }
 
-    /// Gives it up; what went wrong with writing, if anything did.
+    /// Gives it up; what went wrong with writing, if anything did. Of a large blob, what came stays.
     pub async fn broken(self) -> Option<Error> {
         drop(self.sender);
-        self.thread.await.ok()?.err()
+        self.thread.await.ok()?.map(Target::leave).err()
+    }
+
+    /// Gives it up, as what came is wrong.
+    pub async fn discard(self) {
+        drop(self.sender);
+        if let Ok(Ok(target)) = self.thread.await {
+            target.discard();
+        }
     }
 
     /// Makes the file appear, synced to the disk.
