@@ -433,6 +433,60 @@ fn a_registry_that_takes_a_chunk_for_the_whole_gets_the_whole() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_a_blob_is_not_believed_but_looked_into() {
+    let world = World::new();
+    big(&world, &[40 << 20]);
+    for there in [true, false] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let heard = asked.clone();
+        // It says that it has a blob as soon as it hears of it.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let heard = heard.clone();
+                std::thread::spawn(move || {
+                    let mut head = [0; 4096];
+                    while let Ok(read @ 1..) = stream.read(&mut head) {
+                        let line = String::from_utf8_lossy(&head[..read]).lines().next().unwrap().to_owned();
+                        let blob = line.contains("/blobs/sha256");
+                        let manifest = line.starts_with("PUT") && line.contains("/manifests/");
+                        let had = there
+                            && heard.lock().unwrap().iter().any(|line: &String| line.contains("digest="));
+                        heard.lock().unwrap().push(line.clone());
+                        match line.split(' ').next().unwrap() {
+                            "POST" => respond(
+                                &mut stream,
+                                "202 Accepted",
+                                "Location: /v2/big/blobs/uploads/1\r\n",
+                                b"",
+                            ),
+                            "PUT" if manifest => respond(&mut stream, "201 Created", "", b""),
+                            "PUT" => {
+                                respond(&mut stream, "201 Created", "Connection: close\r\n", b"");
+                                // What comes meanwhile goes nowhere.
+                                std::thread::sleep(Duration::from_millis(500));
+                                return;
+                            }
+                            "HEAD" if blob && had => respond(&mut stream, "200 OK", "", b""),
+                            _ => respond(&mut stream, "404 Not Found", "", b""),
+                        }
+                    }
+                });
+            }
+        });
+        let ran =
+            world.dray(&["sync", "--output", "json", &policy(&world, "oci:big", &host, "tls = \"off\"")]);
+        let asked = asked.lock().unwrap().clone();
+        let report = ran.json();
+        assert_eq!(report["summary"]["copied"], u64::from(there), "{report} {asked:?}");
+        if !there {
+            assert!(ran.code != 0 && report.to_string().contains("taken to be there after"), "{report}");
+        }
+    }
+}
+
+#[test]
 fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_believed() {
     let world = World::new();
     big(&world, &[LAYER]);
@@ -462,8 +516,11 @@ fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_beli
     journal.execute("update upload set progress = ?1", [damaged.to_string().into_bytes()]).unwrap();
     drop(journal);
     let fast = policy(&world, "oci:big", &address, "");
-    let again = world.dray(&["sync", &fast]).ok();
-    assert!(again.out.contains("1 image copied") && again.err.contains("begins anew"), "{}", again.err);
+    let again = world.dray(&["sync", "--output", "json", &fast]).ok();
+    assert!(again.err.contains("begins anew"), "{}", again.err);
+    // All of the layer was sent; the configuration was there.
+    let summary = &again.json()["summary"];
+    assert_eq!((&summary["copied"], &summary["bytes"]), (&json!(1), &json!(LAYER)));
     world.dray(&["copy", &format!("docker://{address}/big:1"), "oci:back:1"]).ok();
 }
 

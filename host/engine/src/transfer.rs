@@ -135,11 +135,11 @@ pub(crate) async fn transfer(
         taken_up: false,
     };
     let digest = &incoming.blob.digest;
-    transfer.run(incoming).await.context(|| format!("copy the blob {}", digest.short()))
+    transfer.run(incoming.clone()).await.context(|| format!("copy the blob {}", digest.short()))
 }
 
 impl Transfer<'_> {
-    async fn run(mut self, incoming: &Incoming) -> Result<Stored> {
+    async fn run(mut self, mut incoming: Incoming) -> Result<Stored> {
         let Side { place, repository, .. } = self.destination;
         let (mut state, mut last) = (None, None);
         let journal = place.memory().filter(|_| self.is_resumable());
@@ -153,9 +153,9 @@ impl Transfer<'_> {
             state = Some(saved.state.clone());
             last = Some(Outcome::Interrupted("the process that began it has ended".into()));
         }
-        let (mut backoff, mut reached) = (Backoff::new(), 0);
+        let (mut backoff, mut reached, mut doubted) = (Backoff::new(), 0, false);
         for _ in 0..STEPS {
-            let turn = place.transport.store(place, repository, incoming, state, last).await?;
+            let turn = place.transport.store(place, repository, &incoming, state, last).await?;
             if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
                 && let (Some(journal), Some(hashed), Step::Send { .. }) =
                     (journal, reader.hashed(), &turn.step)
@@ -172,10 +172,17 @@ impl Transfer<'_> {
                     if let Some(read) =
                         read.filter(|read| *finish == Finish::Stored && *read < self.blob.size)
                     {
-                        let size = self.blob.size;
-                        let text =
-                            format!("store it: the plugin takes it to be there after {read} of {size} bytes");
-                        return Err(Error::new(Kind::Plugin, text));
+                        if std::mem::replace(&mut doubted, true) {
+                            let size = self.blob.size;
+                            let text =
+                                format!("store it: it is taken to be there after {read} of {size} bytes");
+                            return Err(Error::new(Kind::Plugin, text));
+                        }
+                        // A registry may have had it, and so not have wanted it: it is asked.
+                        (incoming.absent, incoming.siblings) = (false, Vec::new());
+                        (self.saved, self.reader, state, last) = (None, None, None, None);
+                        self.stands_at(0);
+                        continue;
                     }
                     if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
                         journal.uploading(at, &self.blob.digest, None);

@@ -1,6 +1,9 @@
 //! Challenges and tokens (distribution's token authentication specification; RFC 6750, RFC 7617).
 
-use super::retry::{self, IDLE};
+use super::{
+    away::Away,
+    retry::{self, IDLE},
+};
 use crate::{
     Error, Kind, Result, Secret,
     plugin::{Access, Key},
@@ -109,24 +112,29 @@ pub(super) fn header(scheme: &str, credentials: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Fetches an access token.
+/// Fetches an access token. Whoever asks need not try again where that fails: it was tried.
 pub(super) async fn fetch(
     http: &reqwest::Client,
+    server: &Away,
     realm: &Url,
     service: Option<&str>,
     scopes: &[String],
     key: Option<&Key>,
 ) -> Result<Token> {
-    let mut backoff = retry::Backoff::new();
+    let mut backoff = server.backoff();
     loop {
         let error = match fetch_once(http, realm, service, scopes, key).await {
-            Ok(token) => return Ok(token),
+            Ok(token) => {
+                server.answers();
+                return Ok(token);
+            }
             Err(error) => error.context("log in"),
         };
-        match backoff.after(&error) {
-            Some(wait) => tokio::time::sleep(wait).await,
-            None => return Err(error),
-        }
+        let Some(wait) = backoff.after(&error) else {
+            server.given_up();
+            return Err(backoff.give_up(error));
+        };
+        tokio::time::sleep(wait).await;
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     action::{Action, Windows},
     allowance::Allowance,
     auth::{self, Challenge, Token},
+    away::Away,
     clients::Clients,
     guard,
     retry::{self, IDLE},
@@ -51,16 +52,13 @@ pub(super) struct Host {
     told: AtomicBool,
     /// And that it fails.
     in_trouble: AtomicBool,
-    /// Anything ever came from it.
-    answered: AtomicBool,
-    /// When it was given up last.
-    away: Mutex<Option<Instant>>,
+    pub away: Away,
+    /// The same of the server that gives tokens for it.
+    token_server: Away,
 }
 
 /// Patience of which people are told.
 const LONG_WAIT: Duration = Duration::from_secs(3);
-/// Whoever was given up is not waited for again so soon.
-const AWAY: Duration = Duration::from_secs(60);
 
 /// No run lasts longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
@@ -105,8 +103,8 @@ impl Host {
             moved: since_start().into(),
             told: AtomicBool::default(),
             in_trouble: AtomicBool::default(),
-            answered: AtomicBool::default(),
-            away: Mutex::default(),
+            away: Away::default(),
+            token_server: Away::default(),
         }
     }
 
@@ -195,7 +193,8 @@ impl Host {
                 guard::check(&from, realm)
                     .map_err(|error| error.context(format!("log in to {}", self.registry)))?;
                 let client = self.clients.of(realm.scheme())?;
-                let fresh = auth::fetch(client, realm, service.as_deref(), &scopes, key).await;
+                let server = &self.token_server;
+                let fresh = auth::fetch(client, server, realm, service.as_deref(), &scopes, key).await;
                 let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
                 *token = Some(fresh);
@@ -296,18 +295,6 @@ impl Host {
         }
     }
 
-    /// It was asked as often as that may help.
-    pub fn goes_away(&self) {
-        *lock(&self.away) = Some(Instant::now());
-    }
-
-    /// Whether it was given up so lately, and has never answered, that it is asked only once. One that has answered
-    /// may be restarting, and is waited for.
-    pub fn is_away(&self) -> bool {
-        let never = !self.answered.load(Ordering::Relaxed);
-        never && lock(&self.away).is_some_and(|since| since.elapsed() < AWAY)
-    }
-
     /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
     pub fn heed(&self, action: Action, headers: &HeaderMap) {
         let Some(allowance) = Allowance::read(headers, SystemTime::now()) else { return };
@@ -339,7 +326,7 @@ impl Host {
 
     /// It answered, or bytes went to it or came from it.
     pub fn moves(&self) {
-        self.answered.store(true, Ordering::Relaxed);
+        self.away.answers();
         self.moved.store(since_start(), Ordering::Relaxed);
     }
 

@@ -3,6 +3,7 @@
 mod action;
 mod allowance;
 mod auth;
+mod away;
 mod clients;
 mod guard;
 mod host;

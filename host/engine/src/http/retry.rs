@@ -20,6 +20,8 @@ const ATTEMPTS: u32 = 8;
 /// Counts attempts. Waits double, with jitter, so that many clients do not come back at once.
 pub(crate) struct Backoff {
     failures: u32,
+    /// Attempts after which it is enough.
+    most: u32,
 }
 
 /// So many failures in a row are worth a word.
@@ -27,12 +29,12 @@ pub(super) const TROUBLE: u32 = 3;
 
 impl Backoff {
     pub fn new() -> Self {
-        Backoff { failures: 0 }
+        Backoff { failures: 0, most: ATTEMPTS }
     }
 
     /// Of somebody who was given up just now: one attempt more.
     pub fn once() -> Self {
-        Backoff { failures: ATTEMPTS - 1 }
+        Backoff { failures: 0, most: 1 }
     }
 
     /// How long to wait before another attempt; none: it is enough.
@@ -41,7 +43,7 @@ impl Backoff {
             return None;
         }
         self.failures += 1;
-        if self.failures >= ATTEMPTS {
+        if self.failures >= self.most {
             return None;
         }
         match error.kind {
@@ -180,6 +182,10 @@ mod tests {
         assert_eq!(Backoff::new().after(&Error::invalid("x")), None);
         let patient = Error::new(Kind::RateLimited(Some(Duration::from_secs(3))), "x");
         assert!(Backoff::new().after(&patient).unwrap() >= Duration::from_secs(3));
+        assert_eq!(Backoff::once().after(&error), None);
+        let mut once = Backoff::once();
+        once.after(&error);
+        assert!(once.give_up(error).text.ends_with("(given up after one attempt)"));
         let endless = Error::new(Kind::RateLimited(Some(Duration::from_secs(86400))), "x");
         assert_eq!(Backoff::new().after(&endless), None);
     }

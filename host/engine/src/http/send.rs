@@ -5,7 +5,7 @@ use super::{
     guard,
     host::{Host, redacted},
     line::{Expected, Load, Passes},
-    retry::{self, Backoff, IDLE, TROUBLE},
+    retry::{self, IDLE, TROUBLE},
     settings::Client,
 };
 use crate::{
@@ -160,7 +160,7 @@ impl PlaceHttp {
     /// # Errors
     /// Where the answer is not one of those that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
-        let mut backoff = if self.host.is_away() { Backoff::once() } else { Backoff::new() };
+        let mut backoff = self.host.away.backoff();
         loop {
             let error = match self.attempt(request, body.clone()).await {
                 Ok(response) => return Ok(response),
@@ -176,7 +176,7 @@ impl PlaceHttp {
                 }
                 None => {
                     if error.kind == Kind::Transient {
-                        self.host.goes_away();
+                        self.host.away.given_up();
                     }
                     return Err(self.host.refused(backoff.give_up(error), &request.access).await);
                 }

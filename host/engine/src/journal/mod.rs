@@ -329,15 +329,27 @@ impl Journal {
         self.writer.send(Change::Blob(at, digest.to_string()));
     }
 
-    /// How far an upload came that a process began which is no more: another one's is its own.
+    /// How far an upload came that a process began which is no more, for this one to go on with: another one's is
+    /// its own.
     pub(crate) fn upload(&self, at: &At, digest: &Digest) -> Option<Vec<u8>> {
         let found = self.one(
-            "select progress, process, born from upload where digest = ?1 and repository =
+            "select progress, process, born, repository from upload where digest = ?1 and repository =
                (select id from repository where place = ?2 and name = ?3)",
             params![digest.to_string(), at.place, at.repository],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?)),
         );
-        found.filter(|(_, process, born)| !process::is_alive(*process, *born)).map(|(progress, ..)| progress)
+        let (progress, process, born, repository) = found?;
+        if process::is_alive(process, born) {
+            return None;
+        }
+        let this = std::process::id();
+        // Of two that come for it at once, the first one gets it.
+        let taken = lock(&self.reader).execute(
+            "update upload set process = ?1, born = ?2
+             where digest = ?3 and repository = ?4 and process = ?5 and born = ?6",
+            params![this, process::born(this), digest.to_string(), repository, process, born],
+        );
+        (self.told(taken)? == 1).then_some(progress)
     }
 
     /// How far an upload has come; none: it has ended.

@@ -46,9 +46,22 @@ fn what_was_learnt_outlives_the_process() {
     assert_eq!(journal.upload(&at("a"), &two), None);
     Connection::open(&path).unwrap().execute("update upload set born = born - 1", []).unwrap();
     assert_eq!(journal.upload(&at("a"), &two), Some(vec![1, 2]));
-    journal.uploading(at("a"), &two, None);
-    journal.writer.flush();
-    assert_eq!(journal.upload(&at("a"), &two), None);
+    // Who comes second for what a dead process left does not get it too.
+    assert_eq!(Journal::open(&path).unwrap().upload(&at("a"), &two), None);
+    let rows = || {
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("select count(*) from upload", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    // Whose is another one's by now is not this one's to forget.
+    let owner = |process: u32| {
+        Connection::open(&path).unwrap().execute("update upload set process = ?1", [process]).unwrap();
+    };
+    for (process, left) in [(1, 1), (std::process::id(), 0)] {
+        owner(process);
+        journal.uploading(at("a"), &two, None);
+        journal.writer.flush();
+        assert_eq!(rows(), left);
+    }
 }
 
 #[test]

@@ -196,8 +196,10 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
             Change::Upload(at, digest, None) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
-                    .prepare_cached("delete from upload where digest = ?1 and repository = ?2")?
-                    .execute(params![digest, repository])?;
+                    .prepare_cached(
+                        "delete from upload where digest = ?1 and repository = ?2 and process = ?3",
+                    )?
+                    .execute(params![digest, repository, std::process::id()])?;
             }
         }
     }

@@ -56,13 +56,8 @@ pub fn advance(
     let digest = &incoming.blob.digest;
     let size = incoming.blob.size;
     let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
-    let state: Option<State> = match state {
-        Some(state) => Some(
-            serde_json::from_slice(&state)
-                .map_err(|error| Error::Invalid(format!("upload state: {error}")))?,
-        ),
-        None => None,
-    };
+    // What another version of this plugin kept is not understood, and not missed.
+    let state: Option<State> = state.and_then(|state| serde_json::from_slice(&state).ok());
     match (state, last) {
         (Some(State::Mount), Some(Outcome::Response(response))) => match response.status {
             201 => Ok(finished(sink::Finish::Mounted)),
@@ -99,6 +94,8 @@ pub fn advance(
             204 | 202 => upload.go_on(&response, to, arrived(&response)?),
             _ => Ok(upload.start()),
         },
+        // Who is sent the whole does not get chunks after all.
+        (Some(State::StartWhole | State::Put), _) => Ok(upload.start_whole()),
         // The session is gone, or nobody knows what arrived of it: a new one.
         (Some(_), _) => Ok(upload.start()),
         (None, _) => match incoming.siblings.first() {
@@ -338,8 +335,13 @@ mod tests {
         // A registry that takes a chunk for the whole gets the whole.
         let (Step::Ask(post), whole) = step(&incoming, state.clone(), answer(201, "")) else { panic!() };
         assert_eq!(post.method, "POST");
-        let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
+        let (Step::Send(all), whole_sent) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.offset, all.length), ("PUT", 0, None));
+        // It does so again where that breaks off.
+        let broken = Some(Outcome::Interrupted("reset".into()));
+        let (Step::Ask(_), whole) = step(&incoming, whole_sent, broken) else { panic!() };
+        let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
+        assert_eq!((all.request.method.as_str(), all.length), ("PUT", None));
         // Somebody else writes to it.
         let (Step::Ask(post), _) = step(&incoming, state.clone(), answer(409, "")) else { panic!() };
         assert_eq!(post.method, "POST");
