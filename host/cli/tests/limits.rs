@@ -228,6 +228,40 @@ fn a_source_that_stands_still_holds_up_no_other() {
 }
 
 #[test]
+fn a_catalog_that_does_not_come_holds_up_only_what_may_collide_with_it() {
+    if !has("docker-registry") {
+        return;
+    }
+    let stuck = Fake::start(|request, stream| match request.contains("/_catalog") {
+        true => stands_still(),
+        false => respond(stream, "200 OK", "", b"{}"),
+    });
+    let from = source(0..20, |_| true);
+    let world = World::new();
+    let destination = Registry::start(&world, "to", "");
+    let to = |name: &str| format!("docker://{}/{name}", destination.host);
+    let all = format!(
+        "[[rule]]\nname = \"all\"\nfrom = \"docker://{}/**\"\nto = \"{}\"\n",
+        stuck.host,
+        to("one/{path}")
+    );
+    let plain = format!("[registry.\"{}\"]\ntls = \"off\"\n", stuck.host);
+    let (apart, inside) =
+        (rule("two", &from, 20, &to("two"), ""), rule("three", &from, 20, &to("one/three"), ""));
+    let (_, inside) = inside.split_once("[[rule]]").unwrap();
+    world.write("policy.toml", &format!("version = 1\n{plain}{apart}{all}[[rule]]{inside}"));
+    let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
+    let tags = |name: &str| {
+        let tags = world.path(&format!("to/docker/registry/v2/repositories/{name}/_manifests/tags"));
+        fs::read_dir(tags).map_or(0, Iterator::count)
+    };
+    assert!(comes(|| tags("two") == 20), "{} images came", tags("two"));
+    // What that catalog may name too must wait for it.
+    assert_eq!(tags("one/three"), 0);
+    assert!(stuck.requests().iter().any(|request| request.contains("/_catalog")));
+}
+
+#[test]
 fn never_more_requests_at_once_than_the_policy_allows() {
     let width = Width::default();
     let widest = width.clone();

@@ -21,6 +21,7 @@ mod pace;
 mod place;
 mod planner;
 pub mod plugin;
+mod reach;
 mod run;
 mod secret;
 mod shares;

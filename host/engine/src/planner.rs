@@ -7,11 +7,12 @@ use crate::{
     error::Context,
     expand::{Pair, Target, names, pairs},
     graph::{RepositoryImages, pages},
-    http::expect,
+    http::{Expected, expect},
     journal::At,
     lock,
     place::{Spot, Way},
     plugin::Page,
+    reach::{Reach, parts},
 };
 use dray_core::Action;
 use futures_util::{StreamExt, future::join_all, stream};
@@ -101,40 +102,17 @@ struct Candidate {
 /// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
     let planner = Arc::new(Planner { rules, places, limits: Mutex::default(), out });
-    let sources = planner.rules.iter().enumerate();
-    let sources = sources.flat_map(|(index, rule)| rule.from.iter().map(move |source| (index, rule, source)));
-    let expanded = sources.map(async |(index, rule, source)| {
-        let found = pairs(index, rule, source, &planner.places).await;
-        (rule, source, found)
-    });
-    // All catalogs are asked at once: what leads to the same repository must be known before any of it is copied.
-    let mut all = Vec::new();
-    for (rule, source, found) in join_all(expanded).await {
-        match found {
-            Ok(found) => all.extend(found),
-            Err(error) => {
-                let source = source.spot.written.to_string();
-                if planner.failed(rule, source, rule.to.to_string(), error).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
-    let (mut at, mut ways) = (HashMap::new(), Vec::new());
-    for group in group(all, &planner.rules) {
-        let ends = ends(&group);
-        let at = *at.entry(ends.map(|(from, to)| from.way_to(to))).or_insert_with(|| {
-            // From the beginning, every way leaves something to all others.
-            let expected = ends.and_then(|(from, to)| expect(from.http.as_ref(), to.http.as_ref()));
-            ways.push((expected, Vec::new()));
-            ways.len() - 1
-        });
-        ways[at].1.push(group);
-    }
-    let ways = ways.into_iter().map(async |(_expected, groups)| {
-        stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| planner.group(group)).await;
-    });
-    join_all(ways).await;
+    let parts = parts(&planner.rules, &planner.places).await;
+    // From the beginning, every way leaves something to all others.
+    let expected: Vec<Vec<Expected>> =
+        parts.iter().map(|part| part.iter().filter_map(expected).collect()).collect();
+    let parts = parts.into_iter().zip(expected);
+    join_all(parts.map(|(part, expected)| planner.part(part, expected))).await;
+}
+
+fn expected(reach: &Reach<'_>) -> Option<Expected> {
+    let to = &reach.example.as_ref()?.place;
+    expect(reach.source.spot.place.http.as_ref(), to.http.as_ref())
 }
 
 /// From where to where; none: several pairs are planned together.
@@ -174,6 +152,42 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
 }
 
 impl Planner {
+    /// Plans sources that may lead to the same repository: that must be known before any of them is copied, so all
+    /// of their catalogs are waited for.
+    async fn part(self: &Arc<Self>, part: Vec<Reach<'_>>, expected: Vec<Expected>) {
+        let found = part.into_iter().map(async |Reach { index, rule, source, .. }| {
+            (rule, source, pairs(index, rule, source, &self.places).await)
+        });
+        let mut all = Vec::new();
+        for (rule, source, found) in join_all(found).await {
+            match found {
+                Ok(found) => all.extend(found),
+                Err(error) => {
+                    let source = source.spot.written.to_string();
+                    if self.failed(rule, source, rule.to.to_string(), error).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        let (mut at, mut ways) = (HashMap::new(), Vec::new());
+        for group in group(all, &self.rules) {
+            let ends = ends(&group);
+            let at = *at.entry(ends.map(|(from, to)| from.way_to(to))).or_insert_with(|| {
+                let expected = ends.and_then(|(from, to)| expect(from.http.as_ref(), to.http.as_ref()));
+                ways.push((expected, Vec::new()));
+                ways.len() - 1
+            });
+            ways[at].1.push(group);
+        }
+        // Each way is expected by itself from here on.
+        drop(expected);
+        let ways = ways.into_iter().map(async |(_expected, groups)| {
+            stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| self.group(group)).await;
+        });
+        join_all(ways).await;
+    }
+
     async fn send(&self, planned: Planned) -> Result<(), Unwanted> {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }

@@ -14,7 +14,7 @@ mod settings;
 mod stream;
 mod window;
 
-pub(crate) use line::Load;
+pub(crate) use line::{Expected, Load};
 pub(crate) use retry::Backoff;
 pub use send::PlaceHttp;
 pub(crate) use send::{Permits, expect, permits};

@@ -1,0 +1,119 @@
+//! Which sources of a plan may lead to the same repository, as far as that can be told before their catalogs
+//! answer: only those have to wait for each other.
+
+use crate::{
+    BoundRule, Places,
+    bind::{Source, destination},
+    expand::names,
+    place::Spot,
+};
+use dray_core::Names;
+use std::sync::Arc;
+
+/// A source of a rule, and where it leads.
+pub(crate) struct Reach<'a> {
+    pub index: usize,
+    pub rule: &'a BoundRule,
+    pub source: &'a Source,
+    /// One of its destinations, as an example.
+    pub example: Option<Spot>,
+    /// With what all of its destinations begin.
+    prefix: String,
+}
+
+/// The sources of all rules, in parts of which none can lead where another one does. All that ask for no catalog
+/// are one part.
+pub(crate) async fn parts<'a>(rules: &'a [BoundRule], places: &Arc<Places>) -> Vec<Vec<Reach<'a>>> {
+    let asks = rules.iter().any(|rule| rule.from.iter().any(|source| source.pattern));
+    let mut all = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        for source in &rule.from {
+            let (prefix, example) =
+                if asks { reached(rule, source, places).await } else { Default::default() };
+            all.push(Reach { index, rule, source, example, prefix });
+        }
+    }
+    together(all, |reach| &reach.prefix, |reach| reach.source.pattern)
+}
+
+/// Parts of those whose prefixes begin with one another, each in the order of old; those without anybody who waits
+/// are one part.
+fn together<T>(all: Vec<T>, prefix: impl Fn(&T) -> &str, waits: impl Fn(&T) -> bool) -> Vec<Vec<T>> {
+    let mut all: Vec<_> = all.into_iter().enumerate().collect();
+    // In this order a prefix comes just before all that begin with it.
+    all.sort_by(|(_, a), (_, b)| prefix(a).cmp(prefix(b)));
+    let mut parts: Vec<Vec<(usize, T)>> = Vec::new();
+    for one in all {
+        match parts.last_mut() {
+            Some(part) if prefix(&one.1).starts_with(prefix(&part[0].1)) => part.push(one),
+            _ => parts.push(vec![one]),
+        }
+    }
+    let wait = |part: &Vec<(usize, T)>| part.iter().any(|(_, one)| waits(one));
+    let (mut parts, at_once): (Vec<_>, Vec<_>) = parts.into_iter().partition(wait);
+    parts.insert(0, at_once.into_iter().flatten().collect());
+    let in_order = |mut part: Vec<(usize, T)>| {
+        part.sort_by_key(|(at, _)| *at);
+        part.into_iter().map(|(_, one)| one).collect()
+    };
+    parts.into_iter().map(in_order).collect()
+}
+
+/// With what the destinations of a source begin, and one of them.
+async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (String, Option<Spot>) {
+    // Where `{tag}` leads, or what cannot be filled in, is not known.
+    let anywhere = (rule.to.scheme.clone(), None);
+    if rule.to.rest.contains("{tag}") {
+        return anywhere;
+    }
+    let known = names(&source.spot);
+    // A place of files may name any registry.
+    let registries = match source.pattern && source.spot.place.files.is_some() {
+        true => vec!["a.example", "b.example"],
+        false => vec![known.registry],
+    };
+    // What is not the same for all of these depends on the name, and for a registry on how many parts it has.
+    let repositories = match source.pattern {
+        true => vec!["a", "b", "c/d"],
+        false => vec![known.repository],
+    };
+    let mut found: Option<(String, Spot)> = None;
+    for registry in registries {
+        for repository in &repositories {
+            let Ok(spot) = destination(&Names { registry, repository }, &rule.to, None, places).await else {
+                return anywhere;
+            };
+            let full = format!("{}\n{}", spot.place.key(), spot.repository);
+            found = Some(match found {
+                None => (full, spot),
+                Some((before, spot)) => (common(&before, &full).to_owned(), spot),
+            });
+        }
+    }
+    found.map_or(anywhere, |(prefix, spot)| (prefix, Some(spot)))
+}
+
+/// What two texts begin with.
+fn common<'a>(one: &'a str, other: &str) -> &'a str {
+    let end = one.char_indices().zip(other.chars()).find(|((_, a), b)| a != b);
+    match end {
+        Some(((at, _), _)) => &one[..at],
+        None => &one[..one.len().min(other.len())],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_may_meet_are_together() {
+        let all = ["r\na/", "q\nx", "r\nb/x", "r\nb/", "q\ny", "r\na/b/c", "p\n", "p\nz"];
+        let waits = |one: &&str| one.ends_with('/') || one.ends_with('\n');
+        let parts = together(all.to_vec(), |one| one, waits);
+        let expected: [&[&str]; 4] =
+            [&["q\nx", "q\ny"], &["p\n", "p\nz"], &["r\na/", "r\na/b/c"], &["r\nb/x", "r\nb/"]];
+        assert_eq!(parts, expected);
+        assert_eq!((common("r\nab", "r\nac"), common("r", "rx"), common("ä1", "ä2")), ("r\na", "r", "ä"));
+    }
+}
