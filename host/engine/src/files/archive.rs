@@ -2,6 +2,8 @@
 //! expanded once. What is written goes into a new archive beside it, which replaces it when it is
 //! sealed. A path may lead through a member that is an archive itself, as through a folder.
 
+mod append;
+
 use super::{
     CHUNK, Entry, Located, Positioned, failed,
     fresh::Fresh,
@@ -12,11 +14,12 @@ use crate::{
     DOCUMENT_LIMIT, Error, Result,
     decode::{Plain, sniff},
     lock,
-    tar::{BLOCK, END, Index, Kind, Reader, header, link, malformed, padding},
+    tar::{BEGUN, BLOCK, END, Index, Kind, Reader, begun, header, link, malformed, padding},
 };
+pub(super) use append::Append;
+use append::Begun;
 use cap_std::{ambient_authority, fs::Dir};
 use dray_core::Compression;
-use rustix::fs::SeekFrom;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::File,
@@ -25,7 +28,6 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
-use tokio::sync::OwnedMutexGuard;
 
 pub(super) struct Archive {
     /// None: it lies in `scratch` alone.
@@ -60,10 +62,12 @@ struct Staged {
     file: Option<Arc<File>>,
     /// What makes it appear; none: it lies in `scratch` alone.
     fresh: Option<Fresh>,
-    /// Members that were begun before, by another process too: where their content is, and its bytes.
-    begun: HashMap<String, (u64, u64)>,
+    /// Members that were begun before, by another process too.
+    begun: HashMap<String, Begun>,
     /// Where they end.
     begun_end: u64,
+    /// Its part is of use until the new archive has its name.
+    replaced: Option<Fresh>,
 }
 
 impl Staged {
@@ -78,7 +82,8 @@ impl Staged {
                 break;
             }
             self.begun_end = entry.offset + entry.size + padding(entry.size);
-            self.begun.insert(name, (entry.offset, entry.size));
+            let begun = Begun { offset: entry.offset, size: entry.size, whole: entry.mode != BEGUN };
+            self.begun.insert(name, begun);
         }
         // What comes after them is of a member that nobody can go on with.
         file.set_len(self.begun_end)
@@ -131,9 +136,6 @@ impl Opened {
 
 /// Bytes of a member: no layer is as large, and sums of sizes stay far from overflow.
 const LARGEST: u64 = 1 << 42;
-
-/// Bytes: no file system has larger blocks, of which holes are made.
-const LARGEST_BLOCK: u64 = 1 << 20;
 
 fn unnamed(scratch: &Path) -> std::io::Result<File> {
     tempfile::tempfile_in(scratch)
@@ -326,16 +328,19 @@ impl Archive {
             let file = self.staging()?;
             let mut staged = lock(&self.staged);
             *tail = (*tail).max(staged.begun_end);
-            let (start, name) = (*tail, path.to_owned());
-            let append =
-                |start, tail| Append { archive: self.clone(), name, file, start, written: 0, size, tail };
-            let Some(size) = size else { return Ok(append(start, Some(tail))) };
-            if let Some((offset, _)) = staged.begun.remove(path).filter(|(_, begun)| *begun == size) {
-                return Ok(append(offset - BLOCK, None));
+            let (start, name, archive) = (*tail, path.to_owned(), self.clone());
+            let mut append =
+                Append { archive, name, file, start, written: 0, size, whole: false, tail: None };
+            let Some(size) = size else {
+                append.tail = Some(tail);
+                return Ok(append);
+            };
+            if let Some(begun) = staged.begun.remove(path).filter(|begun| begun.size == size) {
+                (append.start, append.whole) = (begun.offset - BLOCK, begun.whole);
+                return Ok(append);
             }
-            let append = append(start, None);
             // Whoever goes on after this process finds by the headers what was begun.
-            append.file.write_all_at(&header(path, size)?, start)?;
+            append.file.write_all_at(&begun(path, size)?, start)?;
             *tail += BLOCK + size + padding(size);
             if let Some(fresh) = staged.fresh.as_mut().filter(|_| *tail > part::LARGE) {
                 fresh.stay();
@@ -400,6 +405,7 @@ impl Archive {
                 fresh.file().set_permissions(std::fs::metadata(path)?.permissions())?;
             }
             fresh.keep()?;
+            staged.replaced.into_iter().for_each(Fresh::discard);
             *lock(&self.before) = None;
             lock(&self.nested).clear();
             Ok(())
@@ -445,9 +451,8 @@ impl Archive {
             }
             compact.documents = std::mem::take(&mut staged.documents);
             compact.removed = std::mem::take(&mut staged.removed);
-            if let Some(fresh) = std::mem::replace(&mut staged, compact).fresh {
-                fresh.discard();
-            }
+            compact.replaced = staged.fresh.take();
+            staged = compact;
         }
         let Some(file) = staged.file.clone() else { return Ok(staged) };
         if let Some(before) = before {
@@ -469,6 +474,10 @@ impl Archive {
                 copied.insert(offset, name);
                 end = copy_member(&before.file, offset, size, &file, end, name)?;
             }
+        }
+        if staged.fresh.is_some() {
+            // That takes long, and whoever is killed meanwhile has left members alone, with which another one goes on.
+            file.sync_data()?;
         }
         for (name, document) in &staged.documents {
             let size = document.len() as u64;
@@ -516,68 +525,4 @@ fn copy_member(from: &File, offset: u64, size: u64, to: &File, end: u64, name: &
         copied += most as u64;
     }
     Ok(end + BLOCK + size + padding(size))
-}
-
-/// A member that is being written to the new archive.
-pub(super) struct Append {
-    archive: Arc<Archive>,
-    name: String,
-    file: Arc<File>,
-    /// Where its header goes.
-    start: u64,
-    written: u64,
-    size: Option<u64>,
-    /// Held while its size is not known.
-    tail: Option<OwnedMutexGuard<u64>>,
-}
-
-impl Append {
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        if self.size.is_some_and(|size| self.written + bytes.len() as u64 > size) {
-            return Err(malformed(format!("{} is longer than it was said to be", self.name)));
-        }
-        self.file.write_all_at(bytes, self.start + BLOCK + self.written)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// What is there of it. A block that was filled in part cannot be told from a whole one, so all that may be
-    /// such a one is left out.
-    pub fn there(&mut self) -> std::io::Result<Positioned> {
-        let (offset, size) = (self.start + BLOCK, self.size.unwrap_or(0));
-        let end = self.file.metadata()?.len().min(offset + size);
-        let hole = match rustix::fs::seek(&self.file, SeekFrom::Hole(offset)) {
-            Ok(hole) => hole.min(end),
-            // It lies beyond the end.
-            Err(_) => offset,
-        };
-        self.written = match hole == offset + size {
-            true => size,
-            false => hole.saturating_sub(offset + LARGEST_BLOCK),
-        };
-        Ok(Positioned { file: self.file.clone(), offset, end: offset + self.written })
-    }
-
-    /// Gives it up so that it can be taken up.
-    pub fn leave(self) {
-        if let Some(size) = self.size {
-            lock(&self.archive.staged).begun.insert(self.name, (self.start + BLOCK, size));
-        }
-    }
-
-    pub fn keep(mut self) -> std::io::Result<()> {
-        if self.size.is_some_and(|size| self.written != size) {
-            return Err(malformed(format!("{} is shorter than it was said to be", self.name)));
-        }
-        if self.size.is_none() {
-            self.file.write_all_at(&header(&self.name, self.written)?, self.start)?;
-        }
-        if let Some(tail) = &mut self.tail {
-            **tail = self.start + BLOCK + self.written + padding(self.written);
-        }
-        let mut staged = lock(&self.archive.staged);
-        staged.removed.remove(&self.name);
-        staged.members.insert(&self.name, self.start + BLOCK, self.written);
-        Ok(())
-    }
 }

@@ -8,7 +8,7 @@ mod write;
 
 pub use index::{Index, Member};
 pub use read::{Entry, Kind, Reader, Source};
-pub(crate) use write::{END, header, link, padding};
+pub(crate) use write::{BEGUN, END, begun, header, link, padding};
 
 /// Tar archives are made of blocks of so many bytes.
 pub const BLOCK: u64 = 512;

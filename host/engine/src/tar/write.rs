@@ -12,12 +12,24 @@ pub(crate) fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
+const READABLE: u32 = 0o444;
+/// Permission bits of a member that is not whole.
+pub(crate) const BEGUN: u32 = 0;
+
 /// The header of a regular file.
 ///
 /// # Errors
 /// Where the name is too long.
 pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
-    entry(name, size, b'0', "")
+    entry(name, size, READABLE, b'0', "")
+}
+
+/// Likewise, of a file whose content is not there yet: nobody may do anything with it.
+///
+/// # Errors
+/// Where the name is too long.
+pub(crate) fn begun(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
+    entry(name, size, BEGUN, b'0', "")
 }
 
 /// The header of a further name of a file; none: the file's own name is too long for that.
@@ -25,15 +37,15 @@ pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
 /// # Errors
 /// Where the name is too long.
 pub(crate) fn link(name: &str, target: &str) -> Result<Option<[u8; BLOCK as usize]>> {
-    if target.len() <= 100 { entry(name, 0, b'1', target).map(Some) } else { Ok(None) }
+    if target.len() <= 100 { entry(name, 0, READABLE, b'1', target).map(Some) } else { Ok(None) }
 }
 
-fn entry(name: &str, size: u64, kind: u8, target: &str) -> Result<[u8; BLOCK as usize]> {
+fn entry(name: &str, size: u64, mode: u32, kind: u8, target: &str) -> Result<[u8; BLOCK as usize]> {
     let mut block = [0; BLOCK as usize];
     let (prefix, rest) = split(name).ok_or_else(|| malformed(format!("the name {name} is too long")))?;
     block[..rest.len()].copy_from_slice(rest.as_bytes());
     block[345..345 + prefix.len()].copy_from_slice(prefix.as_bytes());
-    block[100..108].copy_from_slice(b"0000444\0");
+    block[100..108].copy_from_slice(format!("{mode:07o}\0").as_bytes());
     block[108..116].copy_from_slice(b"0000000\0");
     block[116..124].copy_from_slice(b"0000000\0");
     if size < 1 << 33 {
