@@ -1,10 +1,10 @@
 //! `cargo xtask kill`: syncs that are killed at random moments and begun again must leave what an undisturbed one
 //! leaves.
 
-use crate::workload::{Registry, dray, filled, folder, policy};
+use crate::workload::{Registry, dray, filled, folder, large, policy};
 use anyhow::{Context, Result, ensure};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -104,21 +104,34 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
     let calm = lives(folder, &[(&source, None)], "")?;
     let longest = begun.elapsed().mul_f64(0.8);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut time = || Some(longest.mul_f64(random.f64()));
+    let time = |random: &mut fastrand::Rng| Some(longest.mul_f64(random.f64()));
     let (mut killed, mut counts, mut moved) = (0, Vec::new(), 0);
     // One that is never caught alive would go on for ever.
     for _ in 0..kills {
         if killed >= kills {
             break;
         }
-        let made =
-            lives(folder, &[(&source, time()), (&source, time()), (&source, time()), (&source, None)], "")?;
+        let made = lives(
+            folder,
+            &[
+                (&source, time(&mut random)),
+                (&source, time(&mut random)),
+                (&source, time(&mut random)),
+                (&source, None),
+            ],
+            "",
+        )?;
         killed += made.killed;
         ensure!(made.tree == calm.tree, "the destination differs after {killed} kills (seed {seed})");
         counts.push(made.requests);
         // Tags that move on and back, at a destination of which only the journal is asked.
-        let moving =
-            [(&source, None), (&later, time()), (&source, time()), (&later, time()), (&source, None)];
+        let moving = [
+            (&source, None),
+            (&later, time(&mut random)),
+            (&source, time(&mut random)),
+            (&later, time(&mut random)),
+            (&source, None),
+        ];
         let made = lives(folder, &moving, "assume-unchanged = true")?;
         killed += made.killed;
         moved += made.killed;
@@ -128,7 +141,79 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
     counts.sort_unstable();
     let (syncs, undisturbed, plain) = (counts.len(), calm.requests, killed - moved);
     let (least, median, most) = (counts[0], counts[syncs / 2], counts[syncs - 1]);
+    let files = downloads(folder, kills / 2, &mut random)?;
     Ok(format!(
-        "# Syncs that are killed\n\n{killed} processes were killed with SIGKILL at random moments (seed {seed}). `cargo xtask kill` writes this file.\n\n{plain} of them synced 200 images to an empty docker-registry, up to three in a row; then one went on to its end. Each of\n{syncs} times the registry held exactly what an undisturbed sync leaves.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n\n{moved} of them moved tags on and back at a registry that held them, with `assume-unchanged`. Each of {syncs} times all tags\nwere those of the source in the end.\n"
+        "# Syncs that are killed\n\n{killed} processes were killed with SIGKILL at random moments (seed {seed}). `cargo xtask kill` writes this file.\n\n{plain} of them synced 200 images to an empty docker-registry, up to three in a row; then one went on to its end. Each of\n{syncs} times the registry held exactly what an undisturbed sync leaves.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n\n{moved} of them moved tags on and back at a registry that held them, with `assume-unchanged`. Each of {syncs} times all tags\nwere those of the source in the end.\n{files}"
     ))
+}
+
+/// Bytes of the layers that go to files.
+const LAYERS: [usize; 5] = [90 << 20, 60 << 20, 40 << 20, 20 << 20, 5 << 20];
+
+/// Kills syncs of one large image to a folder and to an archive.
+fn downloads(folder: &Path, kills: u32, random: &mut fastrand::Rng) -> Result<String> {
+    let mut text = format!(
+        "\nOne image of {} MiB was brought to files, at 250 MB/s, up to three in a row killed. Each time all blobs were those of\nthe source, byte for byte, and nothing else was left.\n\n| To | Killed | Bytes read by all lives, median | Most |\n|---|---|---|---|\n",
+        LAYERS.iter().sum::<usize>() >> 20
+    );
+    let size = LAYERS.iter().sum::<usize>() as f64;
+    for to in ["oci:out", "oci-archive:out.tar"] {
+        let (mut killed, mut read) = (0, Vec::new());
+        for _ in 0..kills {
+            if killed >= kills {
+                break;
+            }
+            for kept in ["state", "work"].map(|name| folder.join(name)) {
+                if kept.exists() {
+                    fs::remove_dir_all(kept)?;
+                }
+            }
+            let work = folder.join("work");
+            fs::create_dir_all(&work)?;
+            let source = large(&work, &LAYERS)?;
+            let from = &source.address;
+            fs::write(
+                work.join("dray.toml"),
+                format!(
+                    "version = 1\n[registry.\"{from}\"]\nbandwidth = \"250MB/s\"\n[[rule]]\nname = \"large\"\nfrom = \"docker://{from}/large\"\nto = \"{to}\"\n"
+                ),
+            )?;
+            for _ in 0..3 {
+                let mut life = sync(folder, &work.join("dray.toml")).spawn().context("run dray")?;
+                std::thread::sleep(Duration::from_millis(random.u64(50..700)));
+                killed += u32::from(life.try_wait()?.is_none());
+                life.kill()?;
+                life.wait()?;
+            }
+            ensure!(
+                sync(folder, &work.join("dray.toml")).status()?.success(),
+                "a sync failed that nobody killed"
+            );
+            read.push(source.given()? as f64 / size);
+            if to.ends_with(".tar") {
+                fs::create_dir_all(work.join("out"))?;
+                let unpacked =
+                    Command::new("tar").args(["xf", "out.tar", "-C", "out"]).current_dir(&work).status()?;
+                ensure!(unpacked.success(), "tar cannot read the archive");
+            }
+            let blobs = |layout: &str| work.join(layout).join("blobs/sha256");
+            let names = |layout: &str| {
+                let entries = fs::read_dir(blobs(layout))?.map(|entry| Ok(entry?.file_name()));
+                entries.collect::<Result<BTreeSet<_>>>()
+            };
+            let (there, expected) = (names("out")?, names("large")?);
+            ensure!(there == expected, "{to}: {there:?} where {expected:?} were expected");
+            for name in there {
+                let same = fs::read(blobs("out").join(&name))? == fs::read(blobs("large").join(&name))?;
+                ensure!(same, "{to}: {} differs", name.display());
+            }
+            let left = fs::read_dir(&work)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            ensure!(left.into_iter().all(|name| !name.starts_with(".dray")), "{to}: a part was left");
+            println!("{killed} of {kills} killed: {to} is the same");
+        }
+        read.sort_by(f64::total_cmp);
+        let (median, most) = (read[read.len() / 2], read[read.len() - 1]);
+        text += &format!("| `{to}` | {killed} | {median:.2} of the image | {most:.2} |\n");
+    }
+    Ok(text)
 }

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dray_core::Digest;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{
     fs,
     net::{TcpListener, TcpStream},
@@ -66,6 +66,17 @@ impl Registry {
         Ok(Registry { address, log, process })
     }
 
+    /// Bytes of the bodies that it gave.
+    pub fn given(&self) -> Result<u64> {
+        std::thread::sleep(Duration::from_millis(100));
+        let log = fs::read_to_string(&self.log)?;
+        let bodies = log.lines().filter_map(|line| {
+            let (request, answer) = line.split_once(" HTTP/1.1\" ")?;
+            request.contains("\"GET ").then(|| answer.split(' ').nth(1)?.parse::<u64>().ok())?
+        });
+        Ok(bodies.sum())
+    }
+
     /// How many it was asked.
     pub fn requests(&self) -> Result<usize> {
         // It writes its log behind its answers.
@@ -86,56 +97,80 @@ pub fn name(repository: usize) -> String {
     format!("team/app{repository}")
 }
 
-/// A layout with all images, each by the tag of one that comes so much later.
-fn fill(layout: &Path, shift: usize) -> Result<()> {
-    let blobs = layout.join("blobs/sha256");
-    fs::create_dir_all(&blobs)?;
-    fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
-    let mut random = 88_172_645_463_325_252u64;
-    let mut bytes = |length: usize| {
+/// Writes images of bytes that cannot be compressed into a layout.
+struct Layout {
+    folder: PathBuf,
+    random: u64,
+    entries: Vec<Value>,
+}
+
+impl Layout {
+    fn new(folder: PathBuf) -> Result<Self> {
+        fs::create_dir_all(folder.join("blobs/sha256"))?;
+        fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        Ok(Layout { folder, random: 88_172_645_463_325_252, entries: Vec::new() })
+    }
+
+    fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
         for word in bytes.chunks_exact_mut(8) {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            word.copy_from_slice(&random.to_le_bytes());
+            self.random ^= self.random << 13;
+            self.random ^= self.random >> 7;
+            self.random ^= self.random << 17;
+            word.copy_from_slice(&self.random.to_le_bytes());
         }
         bytes
-    };
-    let blob = |media_type: &str, content: &[u8]| {
+    }
+
+    fn blob(&self, media_type: &str, content: &[u8]) -> Result<Value> {
         let digest = Digest::of(content);
-        fs::write(blobs.join(digest.hex()), content)?;
-        anyhow::Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
-    };
-    let layer = "application/vnd.oci.image.layer.v1.tar";
-    let manifest = "application/vnd.oci.image.manifest.v1+json";
-    let shared = (0..TAGS).map(|_| bytes(SHARED)).collect::<Vec<_>>();
-    let mut entries = Vec::new();
+        fs::write(self.folder.join("blobs/sha256").join(digest.hex()), content)?;
+        Ok(json!({ "mediaType": media_type, "digest": digest.to_string(), "size": content.len() }))
+    }
+
+    fn image(&mut self, name: &str, layers: &[&[u8]]) -> Result<()> {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids }
+        });
+        let layers: Result<Vec<_>> =
+            layers.iter().map(|layer| self.blob("application/vnd.oci.image.layer.v1.tar", layer)).collect();
+        let manifest = "application/vnd.oci.image.manifest.v1+json";
+        let image = json!({
+            "schemaVersion": 2,
+            "mediaType": manifest,
+            "config": self.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?,
+            "layers": layers?,
+        });
+        let mut entry = self.blob(manifest, image.to_string().as_bytes())?;
+        entry["annotations"] = json!({ "org.opencontainers.image.ref.name": name });
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<()> {
+        let index = json!({ "schemaVersion": 2, "manifests": self.entries });
+        Ok(fs::write(self.folder.join("index.json"), index.to_string())?)
+    }
+}
+
+/// A layout with all images, each by the tag of one that comes so much later.
+fn fill(folder: PathBuf, shift: usize) -> Result<()> {
+    let mut layout = Layout::new(folder)?;
+    let shared: Vec<_> = (0..TAGS).map(|_| layout.bytes(SHARED)).collect();
     for repository in 0..REPOSITORIES {
         for (tag, shared) in shared.iter().enumerate() {
-            let own = bytes(OWN);
-            let diff_ids = [shared, &own].map(|layer| Digest::of(layer).to_string());
-            let config = json!({ "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids } });
-            let image = json!({
-                "schemaVersion": 2,
-                "mediaType": manifest,
-                "config": blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes())?,
-                "layers": [blob(layer, shared)?, blob(layer, &own)?],
-            });
-            let mut entry = blob(manifest, image.to_string().as_bytes())?;
-            entry["annotations"] = json!({ "org.opencontainers.image.ref.name": format!("r.example/{}:v{}", name(repository), (tag + shift) % TAGS) });
-            entries.push(entry);
+            let (own, tag) = (layout.bytes(OWN), (tag + shift) % TAGS);
+            layout.image(&format!("r.example/{}:v{tag}", name(repository)), &[shared, &own])?;
         }
     }
-    let index = json!({ "schemaVersion": 2, "manifests": entries });
-    fs::write(layout.join("index.json"), index.to_string())?;
-    Ok(())
+    layout.finish()
 }
 
 /// A registry with all images; tags are so much later than those of another one.
 pub fn filled(folder: &Path, shift: usize) -> Result<Registry> {
     let layout = format!("images{shift}");
-    fill(&folder.join(&layout), shift)?;
+    fill(folder.join(&layout), shift)?;
     let source = Registry::start(folder, &format!("source{shift}"))?;
     let policy = folder.join("fill.toml");
     let to = &source.address;
@@ -150,6 +185,19 @@ pub fn filled(folder: &Path, shift: usize) -> Result<Registry> {
         .arg(policy)
         .env("XDG_STATE_HOME", folder.join("filling"))
         .status()?;
+    ensure!(filled.success(), "the source could not be filled");
+    Ok(source)
+}
+
+/// A registry with one image, `large:1`, whose layers have so many bytes; what they are is in the layout `large`, too.
+pub fn large(folder: &Path, layers: &[usize]) -> Result<Registry> {
+    let mut layout = Layout::new(folder.join("large"))?;
+    let layers: Vec<_> = layers.iter().map(|length| layout.bytes(*length)).collect();
+    layout.image("1", &layers.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+    layout.finish()?;
+    let source = Registry::start(folder, "source-large")?;
+    let to = format!("docker://{}/large:1", source.address);
+    let filled = Command::new(dray()).arg("copy").arg("oci:large:1").arg(to).current_dir(folder).status()?;
     ensure!(filled.success(), "the source could not be filled");
     Ok(source)
 }
