@@ -342,7 +342,8 @@ impl Archive {
             // Whoever goes on after this process finds by the headers what was begun.
             append.file.write_all_at(&begun(path, size)?, start)?;
             *tail += BLOCK + size + padding(size);
-            if let Some(fresh) = staged.fresh.as_mut().filter(|_| *tail > part::LARGE) {
+            if let Some(fresh) = staged.fresh.as_mut().filter(|fresh| *tail > part::LARGE && !fresh.stays()) {
+                fresh.sweep();
                 fresh.stay();
             }
             Ok(append)

@@ -19,11 +19,12 @@ pub(super) struct Folder {
     dir: OnceLock<Arc<Dir>>,
     /// What lies beneath `blobs`, if that is elsewhere.
     blobs: Option<Box<Folder>>,
+    swept: OnceLock<()>,
 }
 
 impl Folder {
     pub fn new(path: PathBuf) -> Self {
-        Folder { path, dir: OnceLock::new(), blobs: None }
+        Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new() }
     }
 
     /// With `blobs` elsewhere.
@@ -189,6 +190,8 @@ impl Folder {
         let fresh = self.made().and_then(|dir| Fresh::left(dir, Path::new(path)));
         let mut fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         fresh.stay();
+        // A folder may have very many files.
+        self.swept.get_or_init(|| fresh.sweep());
         Ok(Target::Fresh(fresh))
     }
 }

@@ -89,12 +89,16 @@ impl Fresh {
         }
     }
 
+    /// Whether it leaves its part.
+    pub fn stays(&self) -> bool {
+        self.stays
+    }
+
     /// From now on it leaves its part if it is given up, unless somebody else is writing the same.
     pub fn stay(&mut self) {
         if self.stays || !part::hold(&self.file) {
             return;
         }
-        part::sweep(&self.folder);
         let part = part::name(&self.name);
         let named = match &self.temporary {
             None => self.name(&part),
@@ -107,6 +111,11 @@ impl Fresh {
             }
             self.stays = true;
         }
+    }
+
+    /// Removes the parts beside it that nobody came back for.
+    pub fn sweep(&self) {
+        part::sweep(&self.folder);
     }
 
     /// Gives it up, and nothing is left of it.

@@ -286,7 +286,7 @@ async fn a_part_is_trusted_only_if_it_can_be_one() {
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400))
             .unwrap();
     }
-    let (writer, ..) = root.take_up("blob", &blob).await.unwrap();
+    let (writer, ..) = Root::folder(folder.path()).take_up("blob", &blob).await.unwrap();
     writer.discard().await;
     assert_eq!(names(folder.path()), [".dray-new.part", "blob", "old.part", "other"]);
 }
