@@ -143,7 +143,7 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
     let (least, median, most) = (counts[0], counts[syncs / 2], counts[syncs - 1]);
     let files = downloads(folder, kills / 2, &mut random)?;
     Ok(format!(
-        "# Syncs that are killed\n\n{killed} processes were killed with SIGKILL at random moments (seed {seed}). `cargo xtask kill` writes this file.\n\n{plain} of them synced 200 images to an empty docker-registry, up to three in a row; then one went on to its end. Each of\n{syncs} times the registry held exactly what an undisturbed sync leaves.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n\n{moved} of them moved tags on and back at a registry that held them, with `assume-unchanged`. Each of {syncs} times all tags\nwere those of the source in the end.\n{files}"
+        "# Syncs that are killed\n\nProcesses were killed with SIGKILL at random moments (seed {seed}). `cargo xtask kill` writes this file.\n\n{plain} of them synced 200 images to an empty docker-registry, up to three in a row; then one went on to its end. Each of\n{syncs} times the registry held exactly what an undisturbed sync leaves.\n\n| | Requests at the destination, of all lives |\n|---|---|\n| undisturbed | {undisturbed} |\n| killed: median | {median} |\n| least | {least} |\n| most | {most} |\n\n{moved} of them moved tags on and back at a registry that held them, with `assume-unchanged`. Each of {syncs} times all tags\nwere those of the source in the end.\n{files}"
     ))
 }
 
