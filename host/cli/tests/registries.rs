@@ -571,3 +571,36 @@ fn a_destination_that_lost_a_manifest_or_wants_more_of_it_gets_it() {
     let blobs = world.tool("find", &["own", "-path", "*/revisions/*", "-name", "link"]);
     assert_eq!(blobs.lines().count(), 3, "{blobs}");
 }
+
+#[test]
+fn what_a_catalog_names_is_compared_with_what_others_write() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let source = Registry::start(&world, "source", "");
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    for (image, name) in
+        [("1.0.0", "quay.io/app"), ("1.0.0", "mirror/app"), ("1.0.0", "team/app"), ("1.2.0", "other")]
+    {
+        world
+            .dray(&["copy", &format!("{images}:{image}"), &format!("docker://{}/{name}:1", source.host)])
+            .ok();
+    }
+    // Where a name ends up in a reference decides what it stands for there: a host, a repository, a tag.
+    for (pattern, to, same) in [
+        ("quay.io/*", "docker-archive:out.tar:{path}:1", "docker-archive:out.tar:quay.io/app:1"),
+        ("mirror/*", "docker://{path}", "docker://mirror/app"),
+        ("mirror/*", "docker://mirror/{name}", "docker://mirror/app"),
+        ("quay.io/*", "containers-storage:{path}", "containers-storage:quay.io/app"),
+        ("team/*", "oci:c:{path}", "oci:c:team/app"),
+        ("team/*", "oci:{path}", "oci:team/app"),
+    ] {
+        let host = &source.host;
+        world.write("policy.toml", &format!(
+            "version = 1\n[registry.mirror]\nstorage = \"stored\"\n[[rule]]\nname = \"all\"\nfrom = \"docker://{host}/{pattern}\"\nto = \"{to}\"\n[[rule]]\nname = \"one\"\nfrom = \"docker://{host}/other\"\nto = \"{same}\"\n"
+        ));
+        let plan = world.dray(&["plan", "policy.toml"]);
+        assert!(plan.code != 0 && plan.out.contains("different content"), "{to}: {}{}", plan.out, plan.err);
+    }
+}

@@ -46,6 +46,7 @@ struct Planner {
 /// What a way may have under way. Each has its own, so a registry that does not answer holds up no plan of
 /// others.
 struct Limits {
+    repositories: Semaphore,
     comparing: Semaphore,
     /// How many places there have been.
     places: AtomicUsize,
@@ -55,6 +56,7 @@ struct Limits {
 impl Limits {
     fn new() -> Self {
         Limits {
+            repositories: Semaphore::new(REPOSITORIES),
             comparing: Semaphore::new(0),
             places: AtomicUsize::new(0),
             ahead: Arc::new(Semaphore::new(AHEAD)),
@@ -183,7 +185,16 @@ impl Planner {
         // Each way is expected by itself from here on.
         drop(expected);
         let ways = ways.into_iter().map(async |(_expected, groups)| {
-            stream::iter(groups).for_each_concurrent(REPOSITORIES, |group| self.group(group)).await;
+            let planned = async |group: Vec<Pair>| {
+                let limits = ends(&group).map(|(from, to)| self.limits(from, to));
+                let _turn = match &limits {
+                    // It is never closed.
+                    Some(limits) => limits.repositories.acquire().await.ok(),
+                    None => None,
+                };
+                self.group(group).await;
+            };
+            stream::iter(groups).for_each_concurrent(REPOSITORIES, planned).await;
         });
         join_all(ways).await;
     }

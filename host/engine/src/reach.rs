@@ -59,10 +59,15 @@ fn together<T>(all: Vec<T>, prefix: impl Fn(&T) -> &str, waits: impl Fn(&T) -> b
     parts.into_iter().map(in_order).collect()
 }
 
+/// Names that have nothing in common: what is the same for all of them does not depend on the name. Of one part and
+/// of two, and with parts that look like a host, which some references begin with.
+const NAMES: [&str; 9] =
+    ["a", "b", "c/d", "e/f", "g.example/h", "i.example/j", "k/l.example", "m/n.example", "localhost/o"];
+
 /// With what the destinations of a source begin, and one of them.
 async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (String, Option<Spot>) {
     // Where `{tag}` leads, or what cannot be filled in, is not known.
-    let anywhere = (rule.to.scheme.clone(), None);
+    let anywhere = (format!("{}:", rule.to.scheme), None);
     if rule.to.rest.contains("{tag}") {
         return anywhere;
     }
@@ -72,11 +77,7 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
         true => vec!["a.example", "b.example"],
         false => vec![known.registry],
     };
-    // What is not the same for all of these depends on the name, and for a registry on how many parts it has.
-    let repositories = match source.pattern {
-        true => vec!["a", "b", "c/d"],
-        false => vec![known.repository],
-    };
+    let repositories = if source.pattern { NAMES.to_vec() } else { vec![known.repository] };
     let mut found: Option<(String, Spot)> = None;
     for registry in registries {
         for repository in &repositories {

@@ -180,6 +180,9 @@ impl Transfer<'_> {
                         }
                         // A registry may have had it, and so not have wanted it: it is asked.
                         (incoming.absent, incoming.siblings) = (false, Vec::new());
+                        if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
+                            journal.uploading(at.clone(), &self.blob.digest, None);
+                        }
                         (self.saved, self.reader, state, last) = (None, None, None, None);
                         self.stands_at(0);
                         continue;
@@ -400,7 +403,10 @@ impl Transfer<'_> {
         }
         let (writer, there) = match &self.payload {
             Payload::Blob(_) if reader.is_download() && reader.is_single() => {
-                let (writer, there, hasher) = files.take_up(path, self.blob).await?;
+                let taken_up = files.take_up(path, self.blob).await;
+                // What cannot be read is gone, and so is begun anew.
+                self.taken_up |= taken_up.as_ref().is_err_and(|error| error.kind == Kind::Corrupt);
+                let (writer, there, hasher) = taken_up?;
                 reader.begin_at(there, hasher);
                 (writer, there)
             }

@@ -14,7 +14,7 @@ use crate::{
     DOCUMENT_LIMIT, Error, Result,
     decode::{Plain, sniff},
     lock,
-    tar::{BEGUN, BLOCK, END, Index, Kind, Reader, begun, header, link, malformed, padding},
+    tar::{self, BEGUN, BLOCK, END, Index, Kind, Reader, header, link, malformed, padding},
 };
 pub(super) use append::Append;
 use append::Begun;
@@ -82,7 +82,11 @@ impl Staged {
                 break;
             }
             self.begun_end = entry.offset + entry.size + padding(entry.size);
-            let begun = Begun { offset: entry.offset, size: entry.size, whole: entry.mode != BEGUN };
+            let begun = Begun {
+                offset: entry.offset,
+                size: entry.size,
+                there: (entry.mode != BEGUN).then_some(entry.size),
+            };
             self.begun.insert(name, begun);
         }
         // What comes after them is of a member that nobody can go on with.
@@ -330,17 +334,25 @@ impl Archive {
             *tail = (*tail).max(staged.begun_end);
             let (start, name, archive) = (*tail, path.to_owned(), self.clone());
             let mut append =
-                Append { archive, name, file, start, written: 0, size, whole: false, tail: None };
+                Append { archive, name, file, start, written: 0, size, there: Some(0), tail: None };
+            let begun = staged.begun.remove(path).filter(|begun| Some(begun.size) == size);
+            if let (Some(begun), Some(size)) = (begun, size) {
+                (append.start, append.there) = (begun.offset - BLOCK, begun.there);
+                if begun.there != Some(size) {
+                    append.file.write_all_at(&tar::begun(path, size)?, append.start)?;
+                }
+                return Ok(append);
+            }
+            if append.file.metadata()?.len() > start {
+                // Of a member of unknown size that was given up.
+                append.file.set_len(start)?;
+            }
             let Some(size) = size else {
                 append.tail = Some(tail);
                 return Ok(append);
             };
-            if let Some(begun) = staged.begun.remove(path).filter(|begun| begun.size == size) {
-                (append.start, append.whole) = (begun.offset - BLOCK, begun.whole);
-                return Ok(append);
-            }
             // Whoever goes on after this process finds by the headers what was begun.
-            append.file.write_all_at(&begun(path, size)?, start)?;
+            append.file.write_all_at(&tar::begun(path, size)?, start)?;
             *tail += BLOCK + size + padding(size);
             if let Some(fresh) = staged.fresh.as_mut().filter(|fresh| *tail > part::LARGE && !fresh.stays()) {
                 fresh.sweep();
@@ -389,8 +401,8 @@ impl Archive {
         let seal = || {
             let before = self.before()?;
             let mut staged = self.completed(before.as_deref())?;
-            let Some(fresh) = staged.fresh.take() else { return Ok(()) };
-            fresh.file().sync_all()?;
+            let Some(mut fresh) = staged.fresh.take() else { return Ok(()) };
+            fresh.sync()?;
             // Every dray that writes this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;
@@ -400,13 +412,17 @@ impl Archive {
                 Err(error) => return Err(error),
             };
             if now != before.as_ref().map(|before| before.identity) {
+                // What came of it is of use to who runs it again.
+                if fresh.file().metadata()?.len() > part::LARGE {
+                    fresh.stay();
+                }
                 return Err(std::io::Error::other("somebody else wrote it meanwhile: run it again"));
             }
             if path.exists() {
                 fresh.file().set_permissions(std::fs::metadata(path)?.permissions())?;
             }
             fresh.keep()?;
-            staged.replaced.into_iter().for_each(Fresh::discard);
+            staged.replaced.iter_mut().for_each(Fresh::forget);
             *lock(&self.before) = None;
             lock(&self.nested).clear();
             Ok(())
@@ -430,7 +446,20 @@ impl Archive {
         // A member that was given up may still be on its way out.
         let mut tail = self.tail.blocking_lock();
         let mut staged = std::mem::take(&mut *lock(&self.staged));
-        let mut end = std::mem::take(&mut *tail).max(staged.begun_end);
+        let end = std::mem::take(&mut *tail).max(staged.begun_end);
+        match self.complete(&mut staged, end, before) {
+            Ok(()) => Ok(staged),
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+                    // Who comes next is not to fail for the same reason.
+                    staged.fresh.iter_mut().chain(&mut staged.replaced).for_each(Fresh::forget);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn complete(&self, staged: &mut Staged, mut end: u64, before: Option<&Opened>) -> std::io::Result<()> {
         let replaced: Vec<String> = staged.documents.keys().cloned().collect();
         for name in replaced {
             staged.members.remove(&name);
@@ -441,6 +470,9 @@ impl Archive {
         }
         // Where something was given up or written twice, there is a hole.
         if whole != end {
+            for begun in staged.begun.values() {
+                staged.file.iter().for_each(|file| append::punch(file, begun.offset, begun.size));
+            }
             let (file, fresh) = self.fresh(Fresh::create)?;
             let mut compact = Staged { file: Some(file.clone()), fresh, ..Staged::default() };
             end = 0;
@@ -453,9 +485,9 @@ impl Archive {
             compact.documents = std::mem::take(&mut staged.documents);
             compact.removed = std::mem::take(&mut staged.removed);
             compact.replaced = staged.fresh.take();
-            staged = compact;
+            *staged = compact;
         }
-        let Some(file) = staged.file.clone() else { return Ok(staged) };
+        let Some(file) = staged.file.clone() else { return Ok(()) };
         if let Some(before) = before {
             let gone = |name: &&str| {
                 !staged.removed.contains(*name)
@@ -488,8 +520,7 @@ impl Archive {
         }
         // The paddings before are holes, which read as zeros.
         file.write_all_at(&END, end)?;
-        file.set_len(end + END.len() as u64)?;
-        Ok(staged)
+        file.set_len(end + END.len() as u64)
     }
 
     pub fn unnamed(&self) -> Result<File> {

@@ -182,6 +182,7 @@ impl Folder {
     pub fn writer(&self, path: &str) -> Result<Writer> {
         let fresh = self.made().and_then(|dir| Fresh::create(dir, Path::new(path)));
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
+        self.sweep(&fresh);
         Ok(Writer::start(Target::Fresh(fresh), self.shown(path)))
     }
 
@@ -190,8 +191,12 @@ impl Folder {
         let fresh = self.made().and_then(|dir| Fresh::left(dir, Path::new(path)));
         let mut fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         fresh.stay();
-        // A folder may have very many files.
-        self.swept.get_or_init(|| fresh.sweep());
+        self.sweep(&fresh);
         Ok(Target::Fresh(fresh))
+    }
+
+    /// Once, as it may have very many files.
+    fn sweep(&self, fresh: &Fresh) {
+        self.swept.get_or_init(|| fresh.sweep());
     }
 }

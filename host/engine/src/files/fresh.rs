@@ -2,7 +2,7 @@
 
 use super::part;
 use cap_std::fs::Dir;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, renameat_with};
 use std::{
     fs::File,
     io::{Error, ErrorKind, Result, Seek, SeekFrom, Write},
@@ -20,10 +20,18 @@ pub(crate) struct Fresh {
     folder: Dir,
     name: PathBuf,
     file: File,
-    /// The name that it has meanwhile, and in which folder.
-    temporary: Option<(Dir, PathBuf)>,
-    /// What was written stays if it is given up, under that name.
-    stays: bool,
+    meanwhile: Meanwhile,
+}
+
+/// The name that a file has while it is written.
+enum Meanwhile {
+    None,
+    /// One that goes with it; in which folder.
+    Temporary(Dir, PathBuf),
+    /// One under which it stays if it is given up, in its own folder.
+    Part(PathBuf),
+    /// It had one, and can get no other.
+    Lost,
 }
 
 fn parent(path: &Path) -> &Path {
@@ -59,21 +67,24 @@ impl Fresh {
     /// A file that will be at `path` in a folder. Folders above it are made.
     pub fn create(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
+        Fresh::create_in(dir, folder, name)
+    }
+
+    fn create_in(dir: Arc<Dir>, folder: Dir, name: PathBuf) -> Result<Self> {
         match unnamed(&folder) {
-            Some(file) => Ok(Fresh { dir, folder, name, file, temporary: None, stays: false }),
-            None => Fresh::named(dir, path),
+            Some(file) => Ok(Fresh { dir, folder, name, file, meanwhile: Meanwhile::None }),
+            None => Fresh::named(dir, folder, name),
         }
     }
 
     /// One that has a name of its own meanwhile.
-    pub(super) fn named(dir: Arc<Dir>, path: &Path) -> Result<Self> {
-        let (folder, name) = place(&dir, path)?;
+    pub(super) fn named(dir: Arc<Dir>, folder: Dir, name: PathBuf) -> Result<Self> {
         let temporary = temporary();
         let mut options = cap_std::fs::OpenOptions::new();
         let options = options.read(true).write(true).create_new(true);
         let file = folder.open_with(&temporary, options)?.into_std();
-        let temporary = Some((folder.try_clone()?, temporary));
-        Ok(Fresh { dir, folder, name, file, temporary, stays: false })
+        let meanwhile = Meanwhile::Temporary(folder.try_clone()?, temporary);
+        Ok(Fresh { dir, folder, name, file, meanwhile })
     }
 
     /// The part that another process left of a file, or a file that is empty.
@@ -81,35 +92,28 @@ impl Fresh {
         let (folder, name) = place(&dir, path)?;
         let left = part::name(&name);
         match part::open(&folder, &left) {
-            Some(file) => {
-                let temporary = Some((folder.try_clone()?, left));
-                Ok(Fresh { dir, folder, name, file, temporary, stays: true })
-            }
+            Some(file) => Ok(Fresh { dir, folder, name, file, meanwhile: Meanwhile::Part(left) }),
             None => Fresh::create(dir, path),
         }
     }
 
     /// Whether it leaves its part.
     pub fn stays(&self) -> bool {
-        self.stays
+        matches!(self.meanwhile, Meanwhile::Part(_))
     }
 
     /// From now on it leaves its part if it is given up, unless somebody else is writing the same.
     pub fn stay(&mut self) {
-        if self.stays || !part::hold(&self.file) {
-            return;
-        }
         let part = part::name(&self.name);
-        let named = match &self.temporary {
-            None => self.name(&part),
-            Some((from, temporary)) => from.hard_link(temporary, &self.folder, &part).map(|()| true),
-        };
-        if let (Ok(true), Ok(folder)) = (named, self.folder.try_clone()) {
-            if let Some((from, temporary)) = self.temporary.replace((folder, part)) {
-                // A further name is in nobody's way.
-                let _ = from.remove_file(temporary);
+        let named = match &self.meanwhile {
+            Meanwhile::None if part::hold(&self.file) => self.name(&part).unwrap_or(false),
+            Meanwhile::Temporary(from, temporary) if part::hold(&self.file) => {
+                renameat_with(from, temporary, &self.folder, &part, RenameFlags::NOREPLACE).is_ok()
             }
-            self.stays = true;
+            _ => false,
+        };
+        if named {
+            self.meanwhile = Meanwhile::Part(part);
         }
     }
 
@@ -118,9 +122,15 @@ impl Fresh {
         part::sweep(&self.folder);
     }
 
-    /// Gives it up, and nothing is left of it.
-    pub fn discard(mut self) {
-        self.stays = false;
+    /// Nothing is left of it if it is given up.
+    pub fn forget(&mut self) {
+        if let Meanwhile::Part(part) = &self.meanwhile {
+            if part::is_at(&self.folder, part, &self.file) {
+                // One that cannot be removed is taken up again.
+                let _ = self.folder.remove_file(part);
+            }
+            self.meanwhile = Meanwhile::Lost;
+        }
     }
 
     /// Bytes that were written to it, after which it goes on. One that has more than it can have begins anew.
@@ -141,8 +151,8 @@ impl Fresh {
         let (folder, name) = place(&dir, path)?;
         let temporary = temporary();
         from.hard_link(source, &folder, &temporary)?;
-        let temporary = Some((folder.try_clone()?, temporary));
-        Ok(Fresh { dir, folder, name, file, temporary, stays: false })
+        let meanwhile = Meanwhile::Temporary(folder.try_clone()?, temporary);
+        Ok(Fresh { dir, folder, name, file, meanwhile })
     }
 
     /// The file itself.
@@ -155,29 +165,49 @@ impl Fresh {
         self.file.write_all(bytes)
     }
 
+    /// Writes it to the disk. What cannot be written there leaves nothing on it.
+    pub fn sync(&mut self) -> Result<()> {
+        self.file.sync_all().inspect_err(|_| self.forget())
+    }
+
     /// Makes it appear, synced to the disk.
     pub fn keep(mut self) -> Result<()> {
-        // What cannot be written to the disk leaves nothing on it.
-        let stayed = std::mem::take(&mut self.stays);
-        self.file.sync_all()?;
-        if self.temporary.is_none() {
-            if self.name(&self.name)? {
+        self.sync()?;
+        match &self.meanwhile {
+            Meanwhile::Part(part) if part::is_at(&self.folder, part, &self.file) => {
+                self.folder.rename(part, &self.folder, &self.name)?;
+                // From here on the part's name is that of somebody else's.
+                self.meanwhile = Meanwhile::None;
                 return sync(&self.folder);
             }
-            // Something has that name: it is replaced as one step.
-            let temporary = temporary();
-            self.name(&temporary)?;
-            self.temporary = Some((self.folder.try_clone()?, temporary));
+            // Somebody took its name away, and may have given it to another file.
+            Meanwhile::Part(_) | Meanwhile::Lost => {
+                let copy = Fresh::create_in(self.dir.clone(), self.folder.try_clone()?, self.name.clone())?;
+                return self.copied(copy);
+            }
+            Meanwhile::Temporary(..) => {}
+            Meanwhile::None => {
+                if self.name(&self.name)? {
+                    return sync(&self.folder);
+                }
+                // Something has that name: it is replaced as one step.
+                let temporary = temporary();
+                self.name(&temporary)?;
+                self.meanwhile = Meanwhile::Temporary(self.folder.try_clone()?, temporary);
+            }
         }
-        if let Some((from, temporary)) = &self.temporary {
+        if let Meanwhile::Temporary(from, temporary) = &self.meanwhile {
             // Of two names of one file, rename(2) leaves both: then this one is removed with `self`.
             from.rename(temporary, &self.folder, &self.name)?;
         }
-        if stayed {
-            // From here on the part's name is that of somebody else's.
-            self.temporary = None;
-        }
         sync(&self.folder)
+    }
+
+    /// Keeps another file with the same content in its place.
+    fn copied(mut self, mut copy: Fresh) -> Result<()> {
+        self.file.rewind()?;
+        std::io::copy(&mut self.file, &mut copy.file)?;
+        copy.keep()
     }
 
     /// As [`Fresh::keep`], at another path.
@@ -214,7 +244,7 @@ fn sync(folder: &Dir) -> Result<()> {
 
 impl Drop for Fresh {
     fn drop(&mut self) {
-        if let Some((folder, temporary)) = self.temporary.as_ref().filter(|_| !self.stays) {
+        if let Meanwhile::Temporary(folder, temporary) = &self.meanwhile {
             // It is gone where it became the file, and nothing can be done about one that cannot be removed.
             let _ = folder.remove_file(temporary);
         }

@@ -63,7 +63,13 @@ fn failed(doing: &str, shown: &Path, error: &std::io::Error) -> Error {
         ErrorKind::PermissionDenied => Kind::Denied,
         _ => Kind::Invalid,
     };
-    Error::new(kind, format!("{doing} {}: {error}", shown.display()))
+    let told = Error::new(kind, format!("{doing} {}: {error}", shown.display()));
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            told.help("make room: files `.dray-….part` are what runs that were killed left for the next one")
+        }
+        _ => told,
+    }
 }
 
 impl Root {

@@ -87,7 +87,8 @@ async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     assert_eq!(root.read("blobs/a", 0, None).unwrap(), b"again");
     // A file system that keeps none without a name gives it one of its own.
     let dir = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
-    let named = Fresh::named(Arc::new(dir), std::path::Path::new("blobs/c")).unwrap();
+    let blobs = dir.open_dir("blobs").unwrap();
+    let named = Fresh::named(Arc::new(dir), blobs, "c".into()).unwrap();
     assert_eq!(root.entries("blobs").unwrap().len(), 2);
     named.keep().unwrap();
     assert_eq!(root.stat("blobs/c").unwrap(), Some(0));
@@ -243,6 +244,19 @@ async fn what_came_of_a_large_file_is_taken_up_by_who_comes_next() {
     assert_eq!(names(&folder.path().join("a")), ["blob"]);
     assert!(root.digest("a/blob", false).unwrap() == (blob.digest.clone(), blob.size));
 
+    // Somebody takes its name away, and another one gets it: each makes its own file of what it wrote.
+    let (writer, ..) = root.take_up("a/other", &blob).await.unwrap();
+    std::fs::remove_file(folder.path().join("a/.dray-other.part")).unwrap();
+    let (second, there, _) = root.take_up("a/other", &blob).await.unwrap();
+    assert_eq!(there, 0);
+    assert!(second.write(Bytes::copy_from_slice(&content[..100])).await);
+    assert!(writer.write(Bytes::copy_from_slice(&content)).await);
+    writer.keep().await.unwrap();
+    assert!(root.digest("a/other", false).unwrap() == (blob.digest.clone(), blob.size));
+    assert_eq!(names(&folder.path().join("a")), [".dray-other.part", "blob", "other"]);
+    second.discard().await;
+    root.remove(&["a/other".into()]).unwrap();
+
     // What is wrong is not left behind.
     let (writer, ..) = root.take_up("a/blob", &blob).await.unwrap();
     assert!(writer.write(Bytes::from_static(b"wrong")).await);
@@ -280,6 +294,14 @@ async fn a_part_is_trusted_only_if_it_can_be_one() {
         assert_eq!(std::fs::read(&other).unwrap(), b"other");
         std::fs::remove_file(&part).unwrap();
     }
+    // Somebody else's, who may have it open still; only root can give a file away.
+    std::fs::write(&part, &content[..1000]).unwrap();
+    if std::os::unix::fs::chown(&part, Some(65_534), None).is_ok() {
+        let (writer, there, _) = root.take_up("blob", &blob).await.unwrap();
+        assert_eq!(there, 0);
+        writer.discard().await;
+    }
+    std::fs::remove_file(&part).unwrap();
     // Of parts that nobody came back for, those of a week ago go.
     for (name, days) in [(".dray-old.part", 8), (".dray-new.part", 6), ("old.part", 8)] {
         let file = File::create(folder.path().join(name)).unwrap();
@@ -313,7 +335,7 @@ async fn an_archive_goes_on_with_the_members_that_a_dead_process_began() {
     let root = Arc::new(Root::archive(&path, folder.path()));
     root.replace("document", None, b"{}").unwrap();
     for (name, content, blob, least) in
-        [("two", &two, &second, 3 << 20), ("one", &one, &first, 18 << 20), ("three", &three, &third, 0)]
+        [("two", &two, &second, 1 << 20), ("one", &one, &first, 18 << 20), ("three", &three, &third, 0)]
     {
         let (writer, there, mut hasher) = root.take_up(name, blob).await.unwrap();
         assert!(there >= least && there <= blob.size, "{name}: {there}");
@@ -357,4 +379,47 @@ async fn an_archive_leaves_out_what_was_begun_and_is_wanted_no_more() {
     let listed = String::from_utf8(listed.stdout).unwrap();
     assert!(listed.lines().count() == 1 && listed.contains("two"), "{listed}");
     assert!(path.metadata().unwrap().len() < 2 << 20);
+}
+
+#[tokio::test]
+async fn a_member_that_is_wrong_gives_its_place_to_the_next_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tar");
+    let (one, two) = (content(20 << 20), content(1 << 20));
+    let (first, second) = (descriptor(&one), descriptor(&two));
+    let root = Root::archive(&path, folder.path());
+    let (writer, ..) = root.take_up("one", &first).await.unwrap();
+    assert!(writer.write(vec![7; 9 << 20].into()).await);
+    writer.discard().await;
+    // Given up in between, it goes on at the very byte.
+    let (writer, there, _) = root.take_up("one", &first).await.unwrap();
+    assert_eq!(there, 0);
+    assert!(writer.write(Bytes::copy_from_slice(&one[..12_345_678])).await);
+    writer.broken().await;
+    let (writer, there, _) = root.take_up("one", &first).await.unwrap();
+    assert_eq!(there, 12_345_678);
+    assert!(writer.write(Bytes::copy_from_slice(&one[12_345_678..])).await);
+    writer.keep().await.unwrap();
+    let root = Arc::new(root);
+    put(&root, "unsized", None, &[5; 4096]).await;
+    let given_up = root.writer("given-up", None).await.unwrap();
+    given_up.write(Bytes::from_static(&[6; 4096])).await;
+    given_up.broken().await;
+    put(&root, "small", Some(3), b"abc").await;
+    // Somebody else writes the archive meanwhile. What came is left to who runs it again.
+    std::fs::write(&path, [0; 1024]).unwrap();
+    assert!(seal(&root).await.unwrap_err().text.contains("run it again"));
+    assert_eq!(names(folder.path()), [".dray-a.tar.part", "a.tar"]);
+    let root = Arc::new(Root::archive(&path, folder.path()));
+    let (writer, there, _) = root.take_up("one", &first).await.unwrap();
+    assert_eq!(there, first.size);
+    writer.keep().await.unwrap();
+    let (writer, ..) = root.take_up("two", &second).await.unwrap();
+    assert!(writer.write(Bytes::copy_from_slice(&two)).await);
+    writer.keep().await.unwrap();
+    seal(&root).await.unwrap();
+    assert_eq!(names(folder.path()), ["a.tar"]);
+    for (name, blob) in [("one", &first), ("two", &second)] {
+        assert!(root.digest(name, false).unwrap() == (blob.digest.clone(), blob.size), "{name}");
+    }
 }

@@ -40,11 +40,19 @@ impl Target {
         }
     }
 
-    /// Gives it up, and nothing is left of it.
+    /// Gives it up, as what was written is wrong.
     fn discard(self) {
         match self {
-            Target::Fresh(fresh) => fresh.discard(),
-            Target::Append(_) => {}
+            Target::Fresh(mut fresh) => fresh.forget(),
+            Target::Append(append) => append.discard(),
+        }
+    }
+
+    /// Gives it up, as it cannot be written: a disk that is full wants its room back.
+    fn fail(self) {
+        match self {
+            Target::Fresh(mut fresh) => fresh.forget(),
+            Target::Append(append) => append.fail(),
         }
     }
 
@@ -74,8 +82,7 @@ impl Writer {
         let thread = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = receiver.blocking_recv() {
                 if let Err(error) = target.write(&chunk) {
-                    // A disk that is full wants its room back.
-                    target.discard();
+                    target.fail();
                     return Err(failed("write", &path, &error));
                 }
             }
@@ -85,26 +92,35 @@ impl Writer {
     }
 
     /// Goes on with what is there of a blob. Given are its bytes, and a hasher that has taken them in.
+    ///
+    /// # Errors
+    /// Corrupt where that cannot be read; it is gone by then.
     pub(super) async fn take_up(
         mut target: Target,
         shown: PathBuf,
         blob: &Descriptor,
     ) -> Result<(Self, u64, Hasher)> {
         let (size, mut hasher) = (blob.size, Hasher::new(blob.digest.algorithm()));
+        let path = shown.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let mut there = target.there(size)?;
+            let mut there = target.there(size).map_err(|error| failed("write", &path, &error))?;
             let bytes = there.end - there.offset;
             let mut buffer = vec![0; CHUNK];
             while there.offset < there.end {
-                match there.read(&mut buffer)? {
-                    0 => return Err(ErrorKind::UnexpectedEof.into()),
-                    read => hasher.update(&buffer[..read]),
+                match there.read(&mut buffer) {
+                    Ok(read @ 1..) => hasher.update(&buffer[..read]),
+                    end => {
+                        target.discard();
+                        let why = end.err().unwrap_or_else(|| ErrorKind::UnexpectedEof.into());
+                        let text = format!("read what was left of {}: {why}", path.display());
+                        return Err(Error::corrupt(text));
+                    }
                 }
             }
             Ok((target, bytes, hasher))
         });
         let read = read.await.map_err(|error| Error::invalid(format!("write a file: {error}")))?;
-        let (target, bytes, hasher) = read.map_err(|error| failed("write", &shown, &error))?;
+        let (target, bytes, hasher) = read?;
         Ok((Writer::start(target, shown), bytes, hasher))
     }
 

@@ -131,7 +131,11 @@ pub(super) async fn fetch(
             Err(error) => error.context("log in"),
         };
         let Some(wait) = backoff.after(&error) else {
-            server.given_up();
+            match error.is_transient() {
+                true => server.given_up(),
+                // A refusal is an answer.
+                false => server.answers(),
+            }
             return Err(backoff.give_up(error));
         };
         tokio::time::sleep(wait).await;

@@ -6,18 +6,27 @@ use crate::{
     lock,
     tar::{BLOCK, header, malformed, padding},
 };
-use rustix::fs::SeekFrom;
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate};
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 use tokio::sync::OwnedMutexGuard;
 
-/// Bytes: no file system has larger blocks, of which holes are made.
-const LARGEST_BLOCK: u64 = 1 << 20;
+/// Bytes: file systems that make holes of larger blocks are rare, and are only read from more.
+const LARGEST_BLOCK: u64 = 4 << 20;
 
-/// A member that was begun: where its content is, its bytes, and whether they are all there.
+/// Gives the room of a stretch back.
+pub(super) fn punch(file: &File, offset: u64, size: u64) {
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    // Where there can be no holes, whoever takes up what is there finds out by its digest.
+    let _ = fallocate(file, hole, offset, size);
+}
+
+/// A member that was begun.
 pub(super) struct Begun {
+    /// Where its content is, and its bytes.
     pub offset: u64,
     pub size: u64,
-    pub whole: bool,
+    /// Bytes that are there; none: its holes tell.
+    pub there: Option<u64>,
 }
 
 /// A member that is being written to the new archive.
@@ -29,8 +38,8 @@ pub(in crate::files) struct Append {
     pub(super) start: u64,
     pub(super) written: u64,
     pub(super) size: Option<u64>,
-    /// Another process wrote all of it.
-    pub(super) whole: bool,
+    /// Bytes that were there when it was taken up; none: its holes tell.
+    pub(super) there: Option<u64>,
     /// Held while its size is not known.
     pub(super) tail: Option<OwnedMutexGuard<u64>>,
 }
@@ -48,14 +57,15 @@ impl Append {
     /// What is there of it.
     pub fn there(&mut self) -> std::io::Result<Positioned> {
         let (offset, size) = (self.start + BLOCK, self.size.unwrap_or(0));
-        self.written = if self.whole {
-            size
-        } else {
-            // None is found from beyond the end.
-            let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(offset);
-            let there = hole.min(self.file.metadata()?.len()).saturating_sub(offset).min(size);
-            // A block that was filled in part looks like a whole one.
-            there.saturating_sub(LARGEST_BLOCK)
+        self.written = match self.there {
+            Some(there) => there,
+            None => {
+                // None is found from beyond the end.
+                let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(offset);
+                let there = hole.min(self.file.metadata()?.len()).saturating_sub(offset).min(size);
+                // A block that was filled in part looks like a whole one.
+                there.saturating_sub(LARGEST_BLOCK)
+            }
         };
         Ok(Positioned { file: self.file.clone(), offset, end: offset + self.written })
     }
@@ -63,8 +73,24 @@ impl Append {
     /// Gives it up so that it can be taken up.
     pub fn leave(self) {
         if let Some(size) = self.size {
-            let begun = Begun { offset: self.start + BLOCK, size, whole: false };
+            let begun = Begun { offset: self.start + BLOCK, size, there: Some(self.written) };
             lock(&self.archive.staged).begun.insert(self.name, begun);
+        }
+    }
+
+    /// Gives it up, as what was written is wrong; its place can be taken up.
+    pub fn discard(mut self) {
+        if let Some(size) = self.size {
+            punch(&self.file, self.start + BLOCK, size);
+        }
+        self.written = 0;
+        self.leave();
+    }
+
+    /// Gives it up, as it cannot be written, and all that would be left of the archive, too.
+    pub fn fail(self) {
+        if let Some(fresh) = &mut lock(&self.archive.staged).fresh {
+            fresh.forget();
         }
     }
 
