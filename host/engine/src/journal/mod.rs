@@ -1,13 +1,14 @@
 //! What outlives a run: a SQLite database in the user's state folder. A run works without it, and
 //! whatever it says of a destination is only ever a reason to ask the destination less.
 
-mod process;
+mod life;
 mod runs;
 mod tags;
 mod write;
 
 use crate::{Error, Kind, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
+use life::Life;
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
@@ -23,7 +24,7 @@ pub(crate) use tags::Seen;
 use write::{Change, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
-const VERSION: i64 = 6;
+const VERSION: i64 = 7;
 
 /// How the tables came to be, version by version. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -68,6 +69,10 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     // Whose it is, as of a run.
     "alter table upload add column process integer not null default 0;
      alter table upload add column born integer not null default 0;",
+    // Whose it is, by the lock that it holds.
+    "alter table run rename column born to life;
+     alter table upload drop column process;
+     alter table upload rename column born to life;",
 ];
 
 /// Facts that a later run can use.
@@ -75,6 +80,8 @@ pub struct Journal {
     path: PathBuf,
     reader: Mutex<Connection>,
     writer: Writer,
+    /// This process, once it writes something that is its own.
+    life: OnceLock<Option<Life>>,
     /// Trouble with reading was told.
     told: AtomicBool,
 }
@@ -257,13 +264,36 @@ impl Journal {
         }
         let reader = connect(path)?;
         let writer = Writer::start(connect(path)?, path);
-        Ok(Journal { path: path.into(), reader: Mutex::new(reader), writer, told: false.into() })
+        Ok(Journal {
+            path: path.into(),
+            reader: Mutex::new(reader),
+            writer,
+            life: OnceLock::new(),
+            told: false.into(),
+        })
     }
 
     /// Opens a journal to read it, where it cannot be written.
     fn open_to_read(path: &Path) -> Option<Self> {
         let reader = Mutex::new(connect_to_read(path).ok()?);
-        Some(Journal { path: path.into(), reader, writer: Writer::none(), told: false.into() })
+        Some(Journal {
+            path: path.into(),
+            reader,
+            writer: Writer::none(),
+            life: OnceLock::new(),
+            told: false.into(),
+        })
+    }
+
+    /// By what number others know whether this process is there; 0: they cannot.
+    fn life(&self) -> i64 {
+        let begin = || {
+            let begun = Life::begin(&self.path);
+            begun
+                .inspect_err(|error| tracing::debug!(%error, "others cannot tell that this process is alive"))
+                .ok()
+        };
+        self.life.get_or_init(begin).as_ref().map_or(0, |life| life.number)
     }
 
     /// What went wrong with it, and what to do about it.
@@ -333,28 +363,26 @@ impl Journal {
     /// its own.
     pub(crate) fn upload(&self, at: &At, digest: &Digest) -> Option<Vec<u8>> {
         let found = self.one(
-            "select progress, process, born, repository from upload where digest = ?1 and repository =
+            "select progress, life, repository from upload where digest = ?1 and repository =
                (select id from repository where place = ?2 and name = ?3)",
             params![digest.to_string(), at.place, at.repository],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get::<_, i64>(3)?)),
+            |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
         );
-        let (progress, process, born, repository) = found?;
-        if process::is_alive(process, born) {
+        let (progress, life, repository) = found?;
+        if life::is_alive(&self.path, life) {
             return None;
         }
-        let this = std::process::id();
         // Of two that come for it at once, the first one gets it.
         let taken = lock(&self.reader).execute(
-            "update upload set process = ?1, born = ?2
-             where digest = ?3 and repository = ?4 and process = ?5 and born = ?6",
-            params![this, process::born(this), digest.to_string(), repository, process, born],
+            "update upload set life = ?1 where digest = ?2 and repository = ?3 and life = ?4",
+            params![self.life(), digest.to_string(), repository, life],
         );
         (self.told(taken)? == 1).then_some(progress)
     }
 
     /// How far an upload has come; none: it has ended.
     pub(crate) fn uploading(&self, at: At, digest: &Digest, progress: Option<Vec<u8>>) {
-        self.writer.send(Change::Upload(at, digest.to_string(), progress));
+        self.writer.send(Change::Upload(at, digest.to_string(), self.life(), progress));
     }
 }
 

@@ -1,11 +1,11 @@
 //! Earlier runs, and how much the journal holds.
 
-use super::{Journal, now, process, tags, write::Change};
+use super::{Journal, life, now, tags, write::Change};
 use crate::{Result, lock};
 use dray_core::{Action, CopyReport, Summary};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// A run as the journal has it.
 #[derive(Clone, Debug, Serialize)]
@@ -67,15 +67,15 @@ pub struct Trimmed {
     pub runs: u64,
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+fn record(journal: &Path, row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let summary: Option<String> = row.get(6)?;
-    let (ended, number) = (row.get(2)?, row.get(3)?);
+    let ended = row.get(2)?;
     Ok(RunRecord {
         id: row.get(0)?,
         begun: row.get(1)?,
         ended,
-        process: number,
-        under_way: ended.is_none() && process::is_alive(number, row.get(7)?),
+        process: row.get(3)?,
+        under_way: Option::is_none(&ended) && life::is_alive(journal, row.get(7)?),
         command: row.get(4)?,
         policy: row.get(5)?,
         summary: summary.and_then(|text| serde_json::from_str(&text).ok()),
@@ -85,7 +85,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-const RUNS: &str = "select id, begun, ended, process, command, policy, summary, born, stopped,
+const RUNS: &str = "select id, begun, ended, process, command, policy, summary, life, stopped,
     (select count(*) from copy where run = id and action = ?1), (select count(*) from copy where run = id and action = ?2)
     from run";
 
@@ -95,12 +95,12 @@ impl Journal {
     /// # Errors
     /// Where the journal cannot be written.
     pub fn begin(&self, command: &str, policy: Option<&str>) -> Result<i64> {
-        let process = std::process::id();
+        let life = self.life();
         let connection = lock(&self.reader);
         connection
             .execute(
-                "insert into run (begun, process, born, command, policy) values (?1, ?2, ?3, ?4, ?5)",
-                params![now(), process, process::born(process), command, policy],
+                "insert into run (begun, process, life, command, policy) values (?1, ?2, ?3, ?4, ?5)",
+                params![now(), std::process::id(), life, command, policy],
             )
             .map_err(|error| self.failed(&error))?;
         Ok(connection.last_insert_rowid())
@@ -141,7 +141,9 @@ impl Journal {
             .prepare(&format!("{RUNS} order by id desc limit ?3"))
             .map_err(|error| self.failed(&error))?;
         let rows = ask
-            .query_map(params![Action::Copy.as_str(), Action::Fail.as_str(), most], record)
+            .query_map(params![Action::Copy.as_str(), Action::Fail.as_str(), most], |row| {
+                record(&self.path, row)
+            })
             .map_err(|error| self.failed(&error))?;
         rows.collect::<rusqlite::Result<_>>().map_err(|error| self.failed(&error))
     }
@@ -154,7 +156,7 @@ impl Journal {
         let connection = lock(&self.reader);
         let asked = params![Action::Copy.as_str(), Action::Fail.as_str(), id];
         connection
-            .query_row(&format!("{RUNS} where id = ?3"), asked, record)
+            .query_row(&format!("{RUNS} where id = ?3"), asked, |row| record(&self.path, row))
             .optional()
             .map_err(|error| self.failed(&error))
     }

@@ -42,9 +42,7 @@ fn what_was_learnt_outlives_the_process() {
     assert_eq!(journal.holder(&at("a"), &two), None);
     let elsewhere = At { place: "docker:other".into(), repository: "a".into() };
     assert_eq!(journal.holder(&elsewhere, &one), None);
-    // It is this process's as long as that is there.
-    assert_eq!(journal.upload(&at("a"), &two), None);
-    Connection::open(&path).unwrap().execute("update upload set born = born - 1", []).unwrap();
+    // Whose it was is no more.
     assert_eq!(journal.upload(&at("a"), &two), Some(vec![1, 2]));
     // Who comes second for what a dead process left does not get it too.
     assert_eq!(Journal::open(&path).unwrap().upload(&at("a"), &two), None);
@@ -53,11 +51,11 @@ fn what_was_learnt_outlives_the_process() {
         connection.query_row("select count(*) from upload", [], |row| row.get::<_, i64>(0)).unwrap()
     };
     // Whose is another one's by now is not this one's to forget.
-    let owner = |process: u32| {
-        Connection::open(&path).unwrap().execute("update upload set process = ?1", [process]).unwrap();
+    let owner = |life: i64| {
+        Connection::open(&path).unwrap().execute("update upload set life = ?1", [life]).unwrap();
     };
-    for (process, left) in [(1, 1), (std::process::id(), 0)] {
-        owner(process);
+    for (life, left) in [(1, 1), (journal.life(), 0)] {
+        owner(life);
         journal.uploading(at("a"), &two, None);
         journal.writer.flush();
         assert_eq!(rows(), left);
@@ -83,7 +81,7 @@ fn runs_are_listed_and_trimmed() {
     let trimmed = journal.trim(Duration::ZERO).unwrap();
     assert_eq!((trimmed.facts, trimmed.runs, journal.usage().unwrap().repositories), (1, 1, 0));
     let other = Connection::open(folder.path().join("journal.db")).unwrap();
-    assert_eq!(other.execute("update run set born = born - 1 where id = ?1", [second]).unwrap(), 1);
+    assert_eq!(other.execute("update run set life = life - 1 where id = ?1", [second]).unwrap(), 1);
     assert!(runs().eq([("copy".into(), false, false)]));
     assert_eq!(journal.trim(Duration::ZERO).unwrap().runs, 1);
 }

@@ -1,6 +1,6 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, failed, is_busy, now, process, tags, tags::TagChange};
+use super::{At, Conversion, failed, is_busy, now, tags, tags::TagChange};
 use crate::{Error, Result};
 use dray_core::CopyReport;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -25,8 +25,8 @@ pub(super) enum Change {
     Conversion(Conversion, String),
     Tag(At, String, Box<TagChange>),
     Blob(At, String),
-    /// None: it has ended.
-    Upload(At, String, Option<Vec<u8>>),
+    /// Of which process; none: it has ended.
+    Upload(At, String, i64, Option<Vec<u8>>),
     /// What came of a copy of a run.
     Copied(i64, Box<CopyReport>),
     /// Everything before is to be written.
@@ -183,23 +183,20 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
                     )?
                     .execute(params![digest, repository, now()])?;
             }
-            Change::Upload(at, digest, Some(progress)) => {
-                let process = std::process::id();
+            Change::Upload(at, digest, life, Some(progress)) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached(
-                        "insert or replace into upload (digest, repository, progress, at, process, born)
-                         values (?1, ?2, ?3, ?4, ?5, ?6)",
+                        "insert or replace into upload (digest, repository, progress, at, life)
+                         values (?1, ?2, ?3, ?4, ?5)",
                     )?
-                    .execute(params![digest, repository, progress, now(), process, process::born(process)])?;
+                    .execute(params![digest, repository, progress, now(), life])?;
             }
-            Change::Upload(at, digest, None) => {
+            Change::Upload(at, digest, life, None) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
-                    .prepare_cached(
-                        "delete from upload where digest = ?1 and repository = ?2 and process = ?3",
-                    )?
-                    .execute(params![digest, repository, std::process::id()])?;
+                    .prepare_cached("delete from upload where digest = ?1 and repository = ?2 and life = ?3")?
+                    .execute(params![digest, repository, life])?;
             }
         }
     }
