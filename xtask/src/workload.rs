@@ -8,7 +8,7 @@ use std::{
     fs,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -197,7 +197,9 @@ pub fn large(folder: &Path, layers: &[usize]) -> Result<Registry> {
     layout.finish()?;
     let source = Registry::start(folder, "source-large")?;
     let to = format!("docker://{}/large:1", source.address);
-    let filled = Command::new(dray()).arg("copy").arg("oci:large:1").arg(to).current_dir(folder).status()?;
+    let mut fill = Command::new(dray());
+    fill.arg("copy").arg("oci:large:1").arg(to).current_dir(folder).stdout(Stdio::null());
+    let filled = fill.env("XDG_STATE_HOME", folder.join("filling")).status()?;
     ensure!(filled.success(), "the source could not be filled");
     Ok(source)
 }

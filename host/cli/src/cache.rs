@@ -5,7 +5,7 @@ use crate::{
     args::{CacheCommand, CacheOptions, Output},
     failure::Failure,
     local,
-    output::{bytes, counted},
+    output::{bytes, counted, say},
     runs::print_json,
     setup,
 };
@@ -51,8 +51,8 @@ fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Fail
         })),
         Output::Text => {
             if let Ok(usage) = &usage {
-                println!("{}: {}", usage.path.display(), bytes(usage.bytes));
-                println!(
+                say!("{}: {}", usage.path.display(), bytes(usage.bytes));
+                say!(
                     "  {} of destinations, {} and {} in them; {}, {}, {} to take up again",
                     counted_y(usage.repositories, "repositor"),
                     counted(usage.tags, "tag"),
@@ -63,8 +63,8 @@ fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Fail
                 );
             }
             if let Some(folder) = folder {
-                println!("{}: {}", folder.display(), bytes(size));
-                println!("  {}", counted(files.len() as u64, "compiled plugin"));
+                say!("{}: {}", folder.display(), bytes(size));
+                say!("  {}", counted(files.len() as u64, "compiled plugin"));
             }
         }
     }
@@ -84,13 +84,13 @@ fn trim(local: &Local, folder: Option<&Path>, age: Duration, output: Output) -> 
         (Output::Json, trimmed) => {
             print_json(&serde_json::json!({ "journal": trimmed.as_ref().ok(), "plugins": removed }));
         }
-        (Output::Text, Ok(trimmed)) => println!(
+        (Output::Text, Ok(trimmed)) => say!(
             "removed {}, {}, {}",
             counted(trimmed.facts, "fact"),
             counted(trimmed.runs, "run"),
             counted(removed, "compiled plugin")
         ),
-        (Output::Text, Err(_)) => println!("removed {}", counted(removed, "compiled plugin")),
+        (Output::Text, Err(_)) => say!("removed {}", counted(removed, "compiled plugin")),
     }
     trimmed?;
     Ok(DONE)

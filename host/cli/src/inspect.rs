@@ -4,6 +4,7 @@ use crate::{
     DONE,
     args::{InspectOptions, ListTagsOptions, Output},
     failure::Failure,
+    output::say,
     setup::Setup,
 };
 use dray_core::{Children, Descriptor, Platform};
@@ -50,7 +51,7 @@ pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
             }
         }
     }
-    println!("{shown:#}");
+    say!("{shown:#}");
     Ok(DONE)
 }
 
@@ -61,15 +62,20 @@ fn describe(blob: &Descriptor) -> Value {
 fn bytes(content: &[u8]) -> Result<u8, Failure> {
     let mut out = std::io::stdout();
     let written = out.write_all(content).and_then(|()| out.flush());
-    written.map_err(|error| Failure::usage(format!("write to standard output: {error}")))?;
-    Ok(DONE)
+    match written {
+        // Who reads it may have seen enough.
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::usage(format!("write to standard output: {error}")))
+        }
+        _ => Ok(DONE),
+    }
 }
 
 pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
     let setup = Setup::without_policy(&options.access)?;
     let tags = dray_engine::list_tags(&setup.places, &options.reference).await?;
     match options.output {
-        Output::Json => println!("{}", json!({ "reference": options.reference, "tags": tags })),
+        Output::Json => say!("{}", json!({ "reference": options.reference, "tags": tags })),
         Output::Text => {
             let text: String = tags.iter().map(|tag| format!("{tag}\n")).collect();
             return bytes(text.as_bytes());

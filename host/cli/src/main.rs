@@ -38,11 +38,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match &arguments.command {
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "dray", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "dray", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
             return ExitCode::from(DONE);
         }
         Command::Schema => {
-            print!("{}", dray_core::policy::schema());
+            output::print(&dray_core::policy::schema().to_string());
             return ExitCode::from(DONE);
         }
         _ => {}

@@ -5,7 +5,24 @@ use crate::{
     failure::colours,
     progress::Screen,
 };
+use std::io::{ErrorKind, Write};
 use tracing_subscriber::{EnvFilter, fmt};
+
+/// Prints a line to standard output.
+macro_rules! say {
+    ($($arguments:tt)*) => { $crate::output::print(&format!("{}\n", format_args!($($arguments)*))) };
+}
+pub(crate) use say;
+
+/// Prints to standard output. Who reads it may have seen enough (`dray runs | head`).
+pub fn print(text: &str) {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            eprintln!("error: failed to write to standard output: {error}");
+        }
+        _ => {}
+    }
+}
 
 /// The target of progress, where it is told in events.
 pub const PROGRESS: &str = "progress";

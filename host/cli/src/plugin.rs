@@ -4,6 +4,7 @@ use crate::{
     DONE,
     args::{Output, PluginInspectOptions, PluginListOptions},
     failure::Failure,
+    output::say,
     policy,
     secrets::UserSecrets,
     setup,
@@ -76,14 +77,11 @@ fn describe(plugin: &Listed) -> Value {
 pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
     let listed = runtime(options.policy.as_deref())?.list().await?;
     match options.output {
-        Output::Json => println!("{:#}", listed.iter().map(describe).collect::<Value>()),
+        Output::Json => say!("{:#}", listed.iter().map(describe).collect::<Value>()),
         Output::Text => {
-            println!(
-                "{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED",
-                "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST"
-            );
+            say!("{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED", "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST");
             for plugin in &listed {
-                println!(
+                say!(
                     "{:<14} {:<10} {:<8} {:<20} {:<20.20} {}",
                     plugin.name,
                     role(plugin.role),
@@ -111,6 +109,6 @@ pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     };
     let mut shown = describe(&listed);
     shown["config_schema"] = listed.info.schema;
-    println!("{shown:#}");
+    say!("{shown:#}");
     Ok(DONE)
 }

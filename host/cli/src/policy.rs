@@ -3,6 +3,7 @@
 use crate::{
     DONE,
     failure::Failure,
+    output::say,
     setup::{Setup, SetupError},
 };
 use dray_core::policy::{Policy, PolicyError, suggestion};
@@ -87,9 +88,9 @@ pub async fn check(path: &Path) -> Result<u8, Failure> {
     let name = loaded.name.clone();
     let (_, rules) = loaded.bind(false).await?;
     match rules.len() {
-        0 => println!("{name} is sound, and has no rules"),
-        1 => println!("{name} is sound: 1 rule"),
-        count => println!("{name} is sound: {count} rules"),
+        0 => say!("{name} is sound, and has no rules"),
+        1 => say!("{name} is sound: 1 rule"),
+        count => say!("{name} is sound: {count} rules"),
     }
     Ok(DONE)
 }

@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunsCommand, RunsOptions},
     failure::Failure,
     local,
-    output::{bytes, counted},
+    output::{bytes, counted, say},
     progress::Progress,
     setup::Setup,
     signals::Stop,
@@ -28,7 +28,7 @@ impl Recorded {
         let number = places.journal().and_then(|journal| match journal.begin(command, policy) {
             Ok(number) => Some(number),
             Err(error) => {
-                tracing::warn!("failed to {error}; this run will not be listed");
+                tracing::warn!(help = error.help, "failed to {error}; this run will not be listed");
                 None
             }
         });
@@ -43,7 +43,7 @@ impl Recorded {
         self.progress.end();
         let Some((journal, number)) = self.journal() else { return };
         if let Err(error) = journal.end(number, &report.summary, stop.code().is_some()) {
-            tracing::warn!("failed to {error}; this run will not be listed as ended");
+            tracing::warn!(help = error.help, "failed to {error}; this run will not be listed as ended");
         }
     }
 }
@@ -80,7 +80,7 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
                     print_json(&serde_json::json!({ "summary": summary, "copies": copies, "run": record }));
                 }
                 Output::Text => {
-                    println!("{}", line(&record));
+                    say!("{}", line(&record));
                     journal.copies(*number, |copy| show(&copy))?;
                 }
             }
@@ -118,8 +118,8 @@ fn line(record: &RunRecord) -> String {
 fn list(runs: &[RunRecord], output: Output) {
     match output {
         Output::Json => print_json(runs),
-        Output::Text if runs.is_empty() => println!("there are no earlier runs"),
-        Output::Text => runs.iter().for_each(|record| println!("{}", line(record))),
+        Output::Text if runs.is_empty() => say!("there are no earlier runs"),
+        Output::Text => runs.iter().for_each(|record| say!("{}", line(record))),
     }
 }
 
@@ -127,25 +127,25 @@ fn show(copy: &CopyReport) {
     let CopyReport { source, destination, reason, .. } = copy;
     match &copy.error {
         None => {
-            println!("  {} {source} -> {destination}: {reason}, {}", copy.action.as_str(), bytes(copy.bytes));
+            say!("  {} {source} -> {destination}: {reason}, {}", copy.action.as_str(), bytes(copy.bytes));
             if let Some(digest) = copy.written.as_ref().or(copy.digest.as_ref()) {
-                println!("    {digest}");
+                say!("    {digest}");
             }
         }
         Some(error) => {
-            println!("  {} {source} -> {destination}", copy.action.as_str());
-            println!("    {error}");
+            say!("  {} {source} -> {destination}", copy.action.as_str());
+            say!("    {error}");
         }
     }
     if let Some(help) = &copy.help {
-        println!("    help: {help}");
+        say!("    help: {help}");
     }
 }
 
 /// One JSON document on standard output.
 pub fn print_json(value: &(impl serde::Serialize + ?Sized)) {
     match serde_json::to_string(value) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => say!("{text}"),
         Err(error) => eprintln!("error: failed to write it as JSON: {error}"),
     }
 }

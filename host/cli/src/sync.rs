@@ -4,7 +4,7 @@ use crate::{
     DONE, FAILED,
     args::{Output, SyncOptions},
     failure::Failure,
-    output::{bytes, counted},
+    output::{bytes, counted, say},
     policy,
     progress::{Progress, Screen},
     runs::Recorded,
@@ -73,7 +73,7 @@ fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc:
 pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
     match output {
         Output::Json => match serde_json::to_string(report) {
-            Ok(text) => println!("{text}"),
+            Ok(text) => say!("{text}"),
             Err(error) => eprintln!("error: failed to write the report: {error}"),
         },
         Output::Text => summarise(report, stop.code().is_some(), unfinished),
@@ -88,13 +88,13 @@ pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8
 fn summarise(report: &Report, stopped: bool, unfinished: bool) {
     let summary = report.summary;
     if stopped {
-        println!("stopped: what was under way is not published; run it again to go on");
+        say!("stopped: what was under way is not published; run it again to go on");
     } else if unfinished {
-        println!("stopped at the first failure; --keep-going does the rest");
+        say!("stopped at the first failure; --keep-going does the rest");
     }
     for copy in report.copies.iter().filter(|copy| copy.action == Action::Copy) {
         if let Some(written) = &copy.written {
-            println!(
+            say!(
                 "{} was converted: {} became {written}",
                 copy.destination,
                 copy.digest.as_deref().unwrap_or("it")
@@ -105,7 +105,7 @@ fn summarise(report: &Report, stopped: bool, unfinished: bool) {
         0 => String::new(),
         count => format!(", {} spared by mounts", bytes(count)),
     };
-    println!(
+    say!(
         "{} copied, {} unchanged, {} failed; {} sent{mounted} in {:.1} s",
         counted(summary.copied, "image"),
         summary.unchanged,

@@ -332,3 +332,24 @@ fn machines_read_what_happens_as_one_object_a_line() {
     // And nothing that was not asked for.
     assert_eq!(events.len(), 10, "{}", ran.err);
 }
+
+#[test]
+fn whoever_reads_may_have_seen_enough() {
+    let world = World::new();
+    world.dray(&["copy", &format!("oci:{IMAGES}:1.0.0"), "oci:out:1"]).ok();
+    let image = format!("oci:{IMAGES}:1.0.0");
+    for arguments in [
+        &["schema"][..],
+        &["completions", "bash"],
+        &["runs"],
+        &["inspect", &image],
+        &["list-tags", "oci:out"],
+    ] {
+        let mut command = world.command(arguments);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(process.stdout.take());
+        let ended = process.wait_with_output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(ended.status.success() && told.is_empty(), "{arguments:?}: {told}");
+    }
+}

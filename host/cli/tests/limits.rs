@@ -16,7 +16,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use support::{Fake, Ran, Registry, Running, World, has, respond};
+use support::{Fake, Ran, Registry, Running, World, count, has, respond};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -452,4 +452,24 @@ fn a_long_plan_leaves_room_for_what_it_waits_for() {
     assert_eq!(copied("oci:many", &from, ""), images);
     let one = |host: &str| format!("[registry.\"{host}\"]\nconcurrency = 1\n");
     assert_eq!(copied(&from, &to, &(one(&source.host) + &one(&destination.host))), images);
+}
+
+#[test]
+fn a_registry_that_only_asks_for_patience_is_given_up_once() {
+    let world = World::new();
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    let registry = Fake::start(|_, stream| {
+        respond(stream, "429 Too Many Requests", "Retry-After: 1\r\n", b"");
+    });
+    let host = &registry.host;
+    world.write(
+        "policy.toml",
+        &format!("version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"a\"\nfrom = \"{images}\"\nto = \"docker://{host}/a\"\n"),
+    );
+    let report = world.dray(&["sync", "--keep-going", "--output", "json", "policy.toml"]).json();
+    assert_eq!(report["summary"]["failed"], 9, "{report}");
+    let asked = registry.requests();
+    assert_eq!(count(&asked, "GET /v2/a/tags/list"), 8, "{asked:?}");
+    // The images are not waited for one after the other.
+    assert!(asked.len() <= 10, "{asked:?}");
 }

@@ -56,6 +56,7 @@ pub(crate) const DEPTH: usize = 8;
 
 /// One execution of a plan.
 pub struct Run {
+    sent: Arc<Counting>,
     shared: Arc<Shared>,
     options: RunOptions,
 }
@@ -104,11 +105,24 @@ impl Shared {
     }
 }
 
+/// Counts the bytes that are sent, and passes all on.
+struct Counting(AtomicU64, Arc<dyn Observer>);
+
+impl Observer for Counting {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Sent(bytes) = event {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+        self.1.event(event);
+    }
+}
+
 impl Run {
     /// A run that has done nothing.
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
+        let sent = Arc::new(Counting(AtomicU64::new(0), observer));
         let shared = Shared {
-            observer,
+            observer: sent.clone(),
             unremembered: AtomicBool::default(),
             layers: Mutex::default(),
             untold: Mutex::default(),
@@ -117,7 +131,7 @@ impl Run {
             manifests: Claims::new(),
             subjects: Mutex::default(),
         };
-        Run { shared: Arc::new(shared), options }
+        Run { shared: Arc::new(shared), options, sent }
     }
 
     /// Carries out what comes, until the plan ends, something fails (and the rest is not wanted)
@@ -173,6 +187,8 @@ impl Run {
         drop(plan);
         if stopped {
             copies.shutdown().await;
+            // Of images that are not done, too: it went over the wire.
+            report.summary.bytes = self.sent.0.load(Ordering::Relaxed);
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
         self.shared.endings.conclude(&mut report, given_up, self.shared.observer.as_ref()).await;
@@ -556,7 +572,7 @@ impl Job {
                 observer.event(Event::Spared(size));
                 observer.event(Event::Mounted(size));
             }
-            Finish::Present => observer.event(Event::Spared(size)),
+            Finish::Present => observer.event(Event::Spared(stored.size)),
         }
         if let Some((journal, at)) = self.memory() {
             journal.holds(at, &incoming.blob.digest);

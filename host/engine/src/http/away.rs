@@ -1,6 +1,6 @@
 //! Whether a server that was given up is worth more than one attempt.
 
-use super::retry::Backoff;
+use super::{action::Action, retry::Backoff};
 use crate::lock;
 use std::{
     sync::{
@@ -32,12 +32,46 @@ impl Away {
         *lock(&self.since) = Some(Instant::now());
     }
 
-    /// How often it is asked: once if it was given up so lately, and has never answered.
-    pub fn backoff(&self) -> Backoff {
+    /// Whether it was given up so lately, and has never answered.
+    pub fn is_away(&self) -> bool {
         let never = !self.answered.load(Ordering::Relaxed);
-        match never && lock(&self.since).is_some_and(|since| since.elapsed() < AWAY) {
-            true => Backoff::once(),
-            false => Backoff::new(),
+        never && lock(&self.since).is_some_and(|since| since.elapsed() < AWAY)
+    }
+
+    /// How often it is asked.
+    pub fn backoff(&self) -> Backoff {
+        if self.is_away() { Backoff::once() } else { Backoff::new() }
+    }
+}
+
+/// What a host lets pass of each action, which registries limit apart.
+#[derive(Default)]
+pub(super) struct Refusals([Mutex<Passing>; 5]);
+
+#[derive(Default)]
+struct Passing {
+    /// When something passed last.
+    passed: Option<Instant>,
+    /// When it was given up, and nothing has passed since.
+    refused: Option<Instant>,
+}
+
+impl Refusals {
+    pub fn passed(&self, action: Action) {
+        *lock(&self.0[action as usize]) = Passing { passed: Some(Instant::now()), refused: None };
+    }
+
+    /// A request that was begun then was refused as often as that may help. Where others have passed meanwhile, it
+    /// had bad luck.
+    pub fn given_up(&self, action: Action, begun: Instant) {
+        let mut passing = lock(&self.0[action as usize]);
+        if passing.passed.is_none_or(|passed| passed < begun) {
+            passing.refused = Some(Instant::now());
         }
+    }
+
+    /// Whether nothing passes, as far as that is known.
+    pub fn refuses(&self, action: Action) -> bool {
+        lock(&self.0[action as usize]).refused.is_some_and(|since| since.elapsed() < AWAY)
     }
 }

@@ -4,7 +4,7 @@ use super::{
     action::{Action, Windows},
     allowance::Allowance,
     auth::{self, Challenge, Token},
-    away::Away,
+    away::{Away, Refusals},
     clients::Clients,
     guard,
     retry::{self, IDLE},
@@ -53,6 +53,7 @@ pub(super) struct Host {
     /// And that it fails.
     in_trouble: AtomicBool,
     pub away: Away,
+    pub refusals: Refusals,
     /// The same of the server that gives tokens for it.
     token_server: Away,
 }
@@ -104,6 +105,7 @@ impl Host {
             told: AtomicBool::default(),
             in_trouble: AtomicBool::default(),
             away: Away::default(),
+            refusals: Refusals::default(),
             token_server: Away::default(),
         }
     }

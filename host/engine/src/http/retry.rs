@@ -22,6 +22,8 @@ pub(crate) struct Backoff {
     failures: u32,
     /// Attempts after which it is enough.
     most: u32,
+    /// Of patience that was asked for.
+    waited: Duration,
 }
 
 /// So many failures in a row are worth a word.
@@ -29,12 +31,12 @@ pub(super) const TROUBLE: u32 = 3;
 
 impl Backoff {
     pub fn new() -> Self {
-        Backoff { failures: 0, most: ATTEMPTS }
+        Backoff { failures: 0, most: ATTEMPTS, waited: Duration::ZERO }
     }
 
     /// Of somebody who was given up just now: one attempt more.
     pub fn once() -> Self {
-        Backoff { failures: 0, most: 1 }
+        Backoff { failures: 0, most: 1, waited: Duration::ZERO }
     }
 
     /// How long to wait before another attempt; none: it is enough.
@@ -47,7 +49,10 @@ impl Backoff {
             return None;
         }
         match error.kind {
-            Kind::RateLimited(Some(told)) => (told <= PATIENCE).then(|| told + jitter(FIRST)),
+            Kind::RateLimited(Some(told)) => {
+                self.waited += told;
+                (self.waited <= PATIENCE).then(|| told + jitter(FIRST))
+            }
             _ => Some((FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())),
         }
     }
@@ -66,6 +71,7 @@ impl Backoff {
             (Kind::RateLimited(Some(told)), _) if *told > PATIENCE => {
                 format!("it asks to come back in {} minutes", told.as_secs().div_ceil(60))
             }
+            (_, 1) if self.most == 1 => "it was given up just before".into(),
             (_, 1) => "given up after one attempt".into(),
             (_, failures) => format!("given up after {failures} attempts"),
         };
@@ -74,7 +80,7 @@ impl Backoff {
 
     /// Something came through: failures are counted anew.
     pub fn progress(&mut self) {
-        self.failures = 0;
+        (self.failures, self.waited) = (0, Duration::ZERO);
     }
 }
 
@@ -185,7 +191,11 @@ mod tests {
         assert_eq!(Backoff::once().after(&error), None);
         let mut once = Backoff::once();
         once.after(&error);
-        assert!(once.give_up(error).text.ends_with("(given up after one attempt)"));
+        assert!(once.give_up(error).text.ends_with("(it was given up just before)"));
+        let slow = Error::new(Kind::RateLimited(Some(Duration::from_secs(70))), "x");
+        let mut patience = Backoff::new();
+        let waits: Vec<Duration> = std::iter::from_fn(|| patience.after(&slow)).collect();
+        assert_eq!(waits.len(), 4);
         let endless = Error::new(Kind::RateLimited(Some(Duration::from_secs(86400))), "x");
         assert_eq!(Backoff::new().after(&endless), None);
     }

@@ -5,7 +5,7 @@ use super::{
     guard,
     host::{Host, redacted},
     line::{Expected, Load, Passes},
-    retry::{self, IDLE, TROUBLE},
+    retry::{self, Backoff, IDLE, TROUBLE},
     settings::Client,
 };
 use crate::{
@@ -160,10 +160,23 @@ impl PlaceHttp {
     /// # Errors
     /// Where the answer is not one of those that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
-        let mut backoff = self.host.away.backoff();
+        let action = Action::of(&request.method);
+        let (begun, refuses) = (Instant::now(), self.host.refusals.refuses(action));
+        if let Some(left) = self.host.asks_for_patience().filter(|_| refuses) {
+            let (method, registry) = (&request.method, &self.host.registry);
+            let text = format!("{method} {}: {registry} asks for patience", request.url);
+            return Err(Backoff::once().give_up(Error::new(Kind::RateLimited(Some(left)), text)));
+        }
+        let mut backoff = match refuses || self.host.away.is_away() {
+            true => Backoff::once(),
+            false => Backoff::new(),
+        };
         loop {
             let error = match self.attempt(request, body.clone()).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.host.refusals.passed(action);
+                    return Ok(response);
+                }
                 Err(error) => error,
             };
             match backoff.after(&error) {
@@ -175,8 +188,10 @@ impl PlaceHttp {
                     tokio::time::sleep(wait).await;
                 }
                 None => {
-                    if error.kind == Kind::Transient {
-                        self.host.away.given_up();
+                    match error.kind {
+                        Kind::Transient => self.host.away.given_up(),
+                        Kind::RateLimited(_) => self.host.refusals.given_up(action, begun),
+                        _ => {}
                     }
                     return Err(self.host.refused(backoff.give_up(error), &request.access).await);
                 }
