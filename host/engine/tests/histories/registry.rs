@@ -11,6 +11,7 @@ use dray_engine::{
 use futures_util::future::BoxFuture;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard},
 };
 use tokio::sync::Notify;
@@ -62,6 +63,8 @@ pub struct Life {
     pub falters: Option<u8>,
     /// At this call there is a death: before it takes effect, or after that.
     pub dies: Option<(u8, Victim, bool)>,
+    /// After how many awaits the first process dies.
+    pub awaits: Option<u16>,
     /// Another process does the same at the same time.
     pub two: bool,
     /// The destination is garbage-collected afterwards.
@@ -86,7 +89,7 @@ pub struct State {
     /// Generation of the source's tags.
     generation: u8,
     life: Option<Life>,
-    /// Blobs and their repositories, as far as processes heard of them that had the time to write it down.
+    /// Blobs and their repositories, as far as processes heard of them and wrote it down.
     known: BTreeSet<(String, String)>,
     /// Those of this life: two runs at once may not know of each other.
     heard: BTreeSet<(String, String)>,
@@ -157,12 +160,10 @@ impl State {
         self.put(name, MANIFEST, &signature);
     }
 
-    /// The next life begins, after one whose journal was written to its end or not.
-    pub fn begins(&mut self, life: Option<Life>, written: bool) {
+    /// The next life begins, after one that came to its end, or one that died and left a journal.
+    pub fn begins(&mut self, life: Option<Life>, left: Option<&Path>) {
         let heard = std::mem::take(&mut self.heard);
-        if written {
-            self.known.extend(heard);
-        }
+        self.known.extend(left.map_or(heard, written));
         let destination = &self.destination;
         self.known
             .retain(|(name, blob)| destination.get(name).is_some_and(|there| there.blobs.contains(blob)));
@@ -184,6 +185,16 @@ impl State {
             *repository = left;
         }
     }
+}
+
+/// Blobs and their repositories of which a journal knows.
+fn written(journal: &Path) -> BTreeSet<(String, String)> {
+    let journal = rusqlite::Connection::open(journal).unwrap();
+    let known = journal.prepare("select name, digest from blob join repository on id = repository");
+    // Who died before it wrote anything has left no tables.
+    let Ok(mut ask) = known else { return BTreeSet::new() };
+    let rows = ask.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(std::result::Result::unwrap).collect()
 }
 
 fn digest(descriptor: &serde_json::Value) -> String {
