@@ -128,7 +128,7 @@ fn measure(tool: &str, folder: &Path, source: &Registry) -> Result<[Row; 2]> {
 }
 
 /// The cap of [`capped`], in bytes a second.
-const CAP: f64 = 1.5e6;
+const CAP: f64 = 3e6;
 
 /// How well a cap is kept, over some ten seconds.
 fn capped(folder: &Path, source: &Registry) -> Result<String> {

@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Repositories.
-pub const REPOSITORIES: usize = 40;
+pub const REPOSITORIES: usize = 100;
 /// Tags of each. An image has a layer that the images of this tag share, and one of its own.
 pub const TAGS: usize = 5;
 const SHARED: usize = 1 << 20;

