@@ -53,9 +53,9 @@ impl Failure {
                 }
             }
             Failure::Usage(error) | Failure::Failed(error) => {
-                eprintln!("error: failed to {error}");
+                crate::output::tell!("error: failed to {error}");
                 if let Some(help) = &error.help {
-                    eprintln!("  help: {help}");
+                    crate::output::tell!("  help: {help}");
                 }
             }
         }
@@ -72,7 +72,7 @@ fn print(diagnostic: &dyn Diagnostic) {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic);
-    eprintln!("{}", text.trim_end());
+    crate::output::tell!("{}", text.trim_end());
 }
 
 /// A problem and the text that it is in.

@@ -41,11 +41,11 @@ fn main() -> ExitCode {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "dray", &mut script);
             output::print(&String::from_utf8_lossy(&script));
-            return ExitCode::from(DONE);
+            return ended(DONE);
         }
         Command::Schema => {
             output::print(dray_core::policy::schema());
-            return ExitCode::from(DONE);
+            return ended(DONE);
         }
         _ => {}
     }
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: failed to start: {error}");
+            crate::output::tell!("error: failed to start: {error}");
             return ExitCode::from(FAILED);
         }
     };
@@ -84,7 +84,12 @@ fn main() -> ExitCode {
     };
     // What was dropped half-way may still wait for a slow host: nobody waits for it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    ExitCode::from(code)
+    ended(code)
+}
+
+/// What was not printed was not done.
+fn ended(code: u8) -> ExitCode {
+    ExitCode::from(if code == DONE && output::is_lost() { FAILED } else { code })
 }
 
 async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failure> {

@@ -5,7 +5,10 @@ use crate::{
     failure::colours,
     progress::Screen,
 };
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Prints a line to standard output.
@@ -14,14 +17,34 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Prints a line to standard error.
+macro_rules! tell {
+    ($($arguments:tt)*) => { $crate::output::print_aside(&format!("{}\n", format_args!($($arguments)*))) };
+}
+pub(crate) use tell;
+
+/// Something could not be printed that was wanted.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Prints to standard output. Who reads it may have seen enough (`dray runs | head`).
 pub fn print(text: &str) {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("error: failed to write to standard output: {error}");
-        }
-        _ => {}
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        print_aside(&format!("error: failed to write to standard output: {error}\n"));
     }
+}
+
+/// Whether something was lost that was to be printed.
+pub fn is_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
+/// Prints to standard error. There is nobody to tell that it cannot be written.
+pub fn print_aside(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 /// The target of progress, where it is told in events.
@@ -43,6 +66,7 @@ pub fn log(global: &Global, screen: &Screen) {
     // What people read as lines of progress, machines read as events.
     let level = if global.quiet { level.to_owned() } else { format!("{level},{PROGRESS}=info") };
     let base = fmt().with_env_filter(EnvFilter::new(level)).with_writer(screen.clone()).with_target(false);
+    let base = base.log_internal_errors(false);
     match global.log_format {
         LogFormat::Text => base.with_ansi(colours()).without_time().init(),
         LogFormat::Json => base.json().init(),

@@ -146,6 +146,6 @@ fn show(copy: &CopyReport) {
 pub fn print_json(value: &(impl serde::Serialize + ?Sized)) {
     match serde_json::to_string(value) {
         Ok(text) => say!("{text}"),
-        Err(error) => eprintln!("error: failed to write it as JSON: {error}"),
+        Err(error) => crate::output::tell!("error: failed to write it as JSON: {error}"),
     }
 }

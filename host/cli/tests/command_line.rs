@@ -353,3 +353,26 @@ fn whoever_reads_may_have_seen_enough() {
         assert!(ended.status.success() && told.is_empty(), "{arguments:?}: {told}");
     }
 }
+
+#[test]
+fn what_is_printed_to_nobody_stops_no_sync_and_what_is_lost_is_a_failure() {
+    let world = World::new();
+    world.write("policy.toml", &rule(""));
+    let mut sync = world.command(&["sync", "policy.toml"]);
+    let mut sync = sync.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(sync.stderr.take());
+    assert!(sync.wait().unwrap().success());
+    let again = world.dray(&["sync", "--output", "json", "policy.toml"]).ok().json();
+    assert_eq!(again["summary"]["unchanged"], 9);
+    for arguments in
+        [&["schema"][..], &["runs", "--output", "json"], &["sync", "--output", "json", "policy.toml"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let ended = world.command(arguments).stdout(full).output().unwrap();
+        let told = String::from_utf8(ended.stderr).unwrap();
+        assert!(
+            ended.status.code() == Some(1) && told.contains("failed to write to standard output"),
+            "{told}"
+        );
+    }
+}

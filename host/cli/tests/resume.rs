@@ -327,18 +327,18 @@ fn what_was_sent_until_a_stop_is_told_and_not_sent_again() {
     big(&world, &[LAYER]);
     let source = Registry::start(&world, "source", "");
     world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
-    let sync = download(&world, &source.host, "bandwidth = \"20MB/s\"", "oci:mirror");
+    let sync = download(&world, &source.host, "bandwidth = \"10MB/s\"", "oci:mirror");
     let mut stopped = Killed::start(world.command(&["sync", &sync]));
     let there =
         || world.tool("du", &["-sb", "mirror/blobs"]).split('\t').next().unwrap().parse::<u64>().unwrap();
-    until("a part", || world.path("mirror/blobs").exists() && there() > 20 << 20);
+    until("a part", || world.path("mirror/blobs").exists() && there() > 10 << 20);
     world.tool("kill", &["-INT", &stopped.0.id().to_string()]);
     assert_eq!(stopped.0.wait().unwrap().code(), Some(130));
     let sent = |world: &World| {
         world.dray(&["runs", "--output", "json"]).ok().json()[0]["summary"]["bytes"].as_u64().unwrap()
     };
     let before = sent(&world);
-    assert!(before > 19 << 20 && before < LAYER as u64, "{before}");
+    assert!(before > 9 << 20 && before < LAYER as u64, "{before}");
     world.dray(&["sync", &download(&world, &source.host, "", "oci:mirror")]).ok();
     // What was on its way to the disk when it stopped is sent again.
     let all = before + sent(&world);

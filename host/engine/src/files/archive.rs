@@ -402,7 +402,7 @@ impl Archive {
             let before = self.before()?;
             let mut staged = self.completed(before.as_deref())?;
             let Some(mut fresh) = staged.fresh.take() else { return Ok(()) };
-            fresh.sync()?;
+            fresh.sync().inspect_err(|_| staged.replaced.iter_mut().for_each(Fresh::forget))?;
             // Every dray that writes this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;

@@ -205,6 +205,7 @@ impl Fresh {
 
     /// Keeps another file with the same content in its place.
     fn copied(mut self, mut copy: Fresh) -> Result<()> {
+        copy.file.set_permissions(self.file.metadata()?.permissions())?;
         self.file.rewind()?;
         std::io::copy(&mut self.file, &mut copy.file)?;
         copy.keep()

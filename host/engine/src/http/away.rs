@@ -49,29 +49,30 @@ impl Away {
 pub(super) struct Refusals([Mutex<Passing>; 5]);
 
 #[derive(Default)]
-struct Passing {
-    /// When something passed last.
-    passed: Option<Instant>,
-    /// When it was given up, and nothing has passed since.
-    refused: Option<Instant>,
+enum Passing {
+    #[default]
+    Unknown,
+    /// Nothing has ever passed, and it was given up then.
+    Refused(Instant),
+    /// Something has passed, so all else is worth its patience.
+    Passed,
 }
 
 impl Refusals {
     pub fn passed(&self, action: Action) {
-        *lock(&self.0[action as usize]) = Passing { passed: Some(Instant::now()), refused: None };
+        *lock(&self.0[action as usize]) = Passing::Passed;
     }
 
-    /// A request that was begun then was refused as often as that may help. Where others have passed meanwhile, it
-    /// had bad luck.
-    pub fn given_up(&self, action: Action, begun: Instant) {
+    /// A request was refused as often as that may help.
+    pub fn given_up(&self, action: Action) {
         let mut passing = lock(&self.0[action as usize]);
-        if passing.passed.is_none_or(|passed| passed < begun) {
-            passing.refused = Some(Instant::now());
+        if !matches!(*passing, Passing::Passed) {
+            *passing = Passing::Refused(Instant::now());
         }
     }
 
     /// Whether nothing passes, as far as that is known.
     pub fn refuses(&self, action: Action) -> bool {
-        lock(&self.0[action as usize]).refused.is_some_and(|since| since.elapsed() < AWAY)
+        matches!(*lock(&self.0[action as usize]), Passing::Refused(since) if since.elapsed() < AWAY)
     }
 }

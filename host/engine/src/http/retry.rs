@@ -50,7 +50,7 @@ impl Backoff {
         }
         match error.kind {
             Kind::RateLimited(Some(told)) => {
-                self.waited += told;
+                self.waited = self.waited.saturating_add(told);
                 (self.waited <= PATIENCE).then(|| told + jitter(FIRST))
             }
             _ => Some((FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())),
@@ -196,6 +196,8 @@ mod tests {
         let mut patience = Backoff::new();
         let waits: Vec<Duration> = std::iter::from_fn(|| patience.after(&slow)).collect();
         assert_eq!(waits.len(), 4);
+        let never = Error::new(Kind::RateLimited(Some(Duration::MAX)), "x");
+        assert_eq!(patience.after(&never), None);
         let endless = Error::new(Kind::RateLimited(Some(Duration::from_secs(86400))), "x");
         assert_eq!(Backoff::new().after(&endless), None);
     }

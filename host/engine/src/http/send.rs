@@ -161,7 +161,7 @@ impl PlaceHttp {
     /// Where the answer is not one of those that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
         let action = Action::of(&request.method);
-        let (begun, refuses) = (Instant::now(), self.host.refusals.refuses(action));
+        let refuses = self.host.refusals.refuses(action);
         if let Some(left) = self.host.asks_for_patience().filter(|_| refuses) {
             let (method, registry) = (&request.method, &self.host.registry);
             let text = format!("{method} {}: {registry} asks for patience", request.url);
@@ -190,8 +190,9 @@ impl PlaceHttp {
                 None => {
                     match error.kind {
                         Kind::Transient => self.host.away.given_up(),
-                        Kind::RateLimited(_) => self.host.refusals.given_up(action, begun),
-                        _ => {}
+                        Kind::RateLimited(_) => self.host.refusals.given_up(action),
+                        // Any other answer is one.
+                        _ => self.host.refusals.passed(action),
                     }
                     return Err(self.host.refused(backoff.give_up(error), &request.access).await);
                 }
@@ -213,22 +214,17 @@ impl PlaceHttp {
             pass.unused();
         };
         let answering = async {
-            let (response, url) = self.follow(request, action, &[], &|| body.clone().into()).await?;
-            self.finish(request, response, &url).await
+            let (response, url) =
+                self.follow(request, action, &[], &|| body.clone().into(), Some(IDLE * 2)).await?;
+            let read = tokio::time::timeout(IDLE * 2, self.finish(request, response, &url)).await;
+            read.map_err(|_| unanswered(request, IDLE * 2))?
         };
-        let response = tokio::time::timeout(IDLE * 2, answering).await;
-        if let Ok(Err(error)) = &response {
+        let response = answering.await;
+        if let Err(error) = &response {
             self.host.slow_down(action, pass.begun(), error);
         }
         drop((permit, pass));
-        response.map_err(|_| {
-            Error::transient(format!(
-                "{} {}: no answer in {} s",
-                request.method,
-                request.url,
-                (IDLE * 2).as_secs()
-            ))
-        })?
+        response
     }
 
     /// Reads the whole of an answer that was expected; makes an error of another.
@@ -254,13 +250,15 @@ impl PlaceHttp {
         })
     }
 
-    /// Sends one request, through challenges and redirects. Gives the answer and its address.
+    /// Sends one request, through challenges and redirects. Gives the answer and its address. Each answer is to begin
+    /// within the limit; what tokens take is not counted.
     pub(super) async fn follow(
         &self,
         request: &Request,
         action: Action,
         headers: &[(&str, String)],
         body: &(dyn Fn() -> reqwest::Body + Sync),
+        limit: Option<Duration>,
     ) -> Result<(reqwest::Response, Url)> {
         let malformed = |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url));
         let method =
@@ -301,11 +299,14 @@ impl PlaceHttp {
             if let Some(value) = authorization {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
-            let response = builder
-                .body(body())
-                .send()
-                .await
-                .map_err(|error| host.broken(&request.method, &url, &error))?;
+            let answer = builder.body(body()).send();
+            let answer = match limit {
+                Some(limit) => {
+                    tokio::time::timeout(limit, answer).await.map_err(|_| unanswered(request, limit))?
+                }
+                None => answer.await,
+            };
+            let response = answer.map_err(|error| host.broken(&request.method, &url, &error))?;
             self.host.moves();
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
             if own {
@@ -393,6 +394,10 @@ impl PlaceHttp {
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
     }
+}
+
+pub(super) fn unanswered(request: &Request, limit: Duration) -> Error {
+    Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, limit.as_secs()))
 }
 
 /// Headers that say how a message travels, or who sends it: the host's business.

@@ -36,11 +36,9 @@ impl Download {
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
-        let opening = http.follow(request, Action::Download, range.as_slice(), &|| Bytes::new().into());
-        let opened = tokio::time::timeout(IDLE, opening).await;
-        let (response, url) = opened.map_err(|_| {
-            Error::transient(format!("GET {}: no answer in {} s", request.url, IDLE.as_secs()))
-        })??;
+        let body = || Bytes::new().into();
+        let (response, url) =
+            http.follow(request, Action::Download, range.as_slice(), &body, Some(IDLE)).await?;
         let status = response.status();
         if !request.expect.contains(&status.as_u16()) {
             let headers = response.headers().clone();
@@ -168,7 +166,7 @@ where
         }
     };
     let put = async {
-        let (response, url) = http.follow(request, Action::Upload, &[], &body).await?;
+        let (response, url) = http.follow(request, Action::Upload, &[], &body, None).await?;
         http.finish(request, response, &url).await
     };
     let feeding = feed(sender);

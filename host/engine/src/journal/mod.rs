@@ -290,7 +290,7 @@ impl Journal {
         let begin = || {
             let begun = Life::begin(&self.path);
             begun
-                .inspect_err(|error| tracing::debug!(%error, "others cannot tell that this process is alive"))
+                .inspect_err(|error| tracing::warn!("failed to lock a file beside the journal: {error}; another dray may take this one to be dead"))
                 .ok()
         };
         self.life.get_or_init(begin).as_ref().map_or(0, |life| life.number)

@@ -92,6 +92,8 @@ impl Append {
         if let Some(fresh) = &mut lock(&self.archive.staged).fresh {
             fresh.forget();
         }
+        // Members that are whole may still find room.
+        self.discard();
     }
 
     pub fn keep(mut self) -> std::io::Result<()> {
