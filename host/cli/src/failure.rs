@@ -1,6 +1,6 @@
 //! What ends a command, in the words of people.
 
-use crate::{FAILED, WRONG};
+use crate::{FAILED, WRONG, output::tell};
 use dray_core::policy::{PolicyError, Problem};
 use dray_engine::{Error, Kind};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -53,9 +53,9 @@ impl Failure {
                 }
             }
             Failure::Usage(error) | Failure::Failed(error) => {
-                crate::output::tell!("error: failed to {error}");
+                tell!("error: failed to {error}");
                 if let Some(help) = &error.help {
-                    crate::output::tell!("  help: {help}");
+                    tell!("  help: {help}");
                 }
             }
         }
@@ -72,7 +72,7 @@ fn print(diagnostic: &dyn Diagnostic) {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic);
-    crate::output::tell!("{}", text.trim_end());
+    tell!("{}", text.trim_end());
 }
 
 /// A problem and the text that it is in.

@@ -23,6 +23,7 @@ mod sync;
 use args::{Arguments, Command, PluginCommand, RegistryCommand};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
+use output::tell;
 use std::process::ExitCode;
 
 /// Everything was done.
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            crate::output::tell!("error: failed to start: {error}");
+            tell!("error: failed to start: {error}");
             return ExitCode::from(FAILED);
         }
     };

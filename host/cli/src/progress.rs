@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Global, LogFormat},
-    output::{PROGRESS, bytes},
+    output::{PROGRESS, bytes, tell},
 };
 use dray_core::{Action, CopyReport};
 use dray_engine::{Event, Observer};
@@ -150,7 +150,7 @@ impl Progress {
         if self.screen.events {
             tracing::info!(target: PROGRESS, "{text}");
         } else if !self.screen.quiet {
-            self.screen.aside(|| crate::output::tell!("{text}"));
+            self.screen.aside(|| tell!("{text}"));
         }
     }
 
@@ -176,7 +176,7 @@ impl Progress {
                 let error = error.as_deref().unwrap_or_default();
                 let help = copy.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
                 // Failures are told even to those who want quiet.
-                self.screen.aside(|| crate::output::tell!("error: {error}{help}"));
+                self.screen.aside(|| tell!("error: {error}{help}"));
             }
             (Action::Unchanged, _) => tracing::info!("unchanged {destination}"),
             (Action::Drop, _) => {}

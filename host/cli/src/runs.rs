@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunsCommand, RunsOptions},
     failure::Failure,
     local,
-    output::{bytes, counted, say},
+    output::{bytes, counted, say, tell},
     progress::Progress,
     setup::Setup,
     signals::Stop,
@@ -146,6 +146,6 @@ fn show(copy: &CopyReport) {
 pub fn print_json(value: &(impl serde::Serialize + ?Sized)) {
     match serde_json::to_string(value) {
         Ok(text) => say!("{text}"),
-        Err(error) => crate::output::tell!("error: failed to write it as JSON: {error}"),
+        Err(error) => tell!("error: failed to write it as JSON: {error}"),
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     DONE, FAILED,
     args::{Output, SyncOptions},
     failure::Failure,
-    output::{bytes, counted, say},
+    output::{bytes, counted, say, tell},
     policy,
     progress::{Progress, Screen},
     runs::Recorded,
@@ -74,7 +74,7 @@ pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8
     match output {
         Output::Json => match serde_json::to_string(report) {
             Ok(text) => say!("{text}"),
-            Err(error) => crate::output::tell!("error: failed to write the report: {error}"),
+            Err(error) => tell!("error: failed to write the report: {error}"),
         },
         Output::Text => summarise(report, stop.code().is_some(), unfinished),
     }

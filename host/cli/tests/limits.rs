@@ -195,6 +195,12 @@ fn a_destination_that_stands_still_holds_up_no_other() {
     assert!(stuck.requests().iter().any(|request| request.contains("/blobs/")));
 }
 
+/// Tags of a repository of the registry `to`.
+fn arrived(world: &World, name: &str) -> usize {
+    let tags = world.path(&format!("to/docker/registry/v2/repositories/{name}/_manifests/tags"));
+    fs::read_dir(tags).map_or(0, Iterator::count)
+}
+
 /// All 20 images of a source come to a registry that takes so many requests at once, beside the 40 of another source,
 /// of whose table more is said.
 #[track_caller]
@@ -210,9 +216,7 @@ fn assert_that_all_come_of(source: &Fake, beside: &Fake, more: &str, concurrency
     );
     world.write("policy.toml", &policy);
     let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
-    let tags = world.path("to/docker/registry/v2/repositories/two/_manifests/tags");
-    let count = || fs::read_dir(&tags).map_or(0, Iterator::count);
-    assert!(comes(|| count() == 20), "{} images came", count());
+    assert!(comes(|| arrived(&world, "two") == 20), "{} images came", arrived(&world, "two"));
 }
 
 #[test]
@@ -251,13 +255,9 @@ fn a_catalog_that_does_not_come_holds_up_only_what_may_collide_with_it() {
     let (_, inside) = inside.split_once("[[rule]]").unwrap();
     world.write("policy.toml", &format!("version = 1\n{plain}{apart}{all}[[rule]]{inside}"));
     let _sync = Running(world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).spawn().unwrap());
-    let tags = |name: &str| {
-        let tags = world.path(&format!("to/docker/registry/v2/repositories/{name}/_manifests/tags"));
-        fs::read_dir(tags).map_or(0, Iterator::count)
-    };
-    assert!(comes(|| tags("two") == 20), "{} images came", tags("two"));
+    assert!(comes(|| arrived(&world, "two") == 20), "{} images came", arrived(&world, "two"));
     // What that catalog may name too must wait for it.
-    assert_eq!(tags("one/three"), 0);
+    assert_eq!(arrived(&world, "one/three"), 0);
     assert!(stuck.requests().iter().any(|request| request.contains("/_catalog")));
 }
 

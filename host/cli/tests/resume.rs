@@ -49,6 +49,14 @@ fn big(world: &World, layers: &[usize]) {
         .unwrap();
 }
 
+/// A registry with such an image as `big:1`.
+fn filled(world: &World, layers: &[usize]) -> Registry {
+    big(world, layers);
+    let source = Registry::start(world, "source", "");
+    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    source
+}
+
 fn policy(world: &World, source: &str, destination: &str, bandwidth: &str) -> String {
     let text = format!(
         "version = 1\n[registry.\"{destination}\"]\n{bandwidth}\n[[rule]]\nname = \"big\"\nfrom = \"{source}\"\nto = \"docker://{destination}/big\"\n"
@@ -126,10 +134,8 @@ fn a_dead_process_is_followed_by_one_that_goes_on_at_the_next_chunk() {
         return;
     }
     let world = World::new();
-    big(&world, &[LAYER]);
-    let source = Registry::start(&world, "source", "");
+    let source = filled(&world, &[LAYER]);
     let destination = Registry::start(&world, "destination", "");
-    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
     source.requests();
     let from = format!("docker://{}/big", source.host);
     let wire = Wire::to(&destination.host, 2);
@@ -186,10 +192,8 @@ fn blobs_that_take_turns_are_read_on_and_not_again() {
     }
     let world = World::new();
     // One upload at a time: the two layers' pieces alternate.
-    big(&world, &[LAYER, LAYER]);
-    let source = Registry::start(&world, "source", "");
+    let source = filled(&world, &[LAYER, LAYER]);
     let destination = Registry::start(&world, "destination", "");
-    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
     source.requests();
     let sync = policy(&world, &format!("docker://{}/big", source.host), &destination.host, "concurrency = 1");
     world.dray(&["sync", &sync]).ok();
@@ -279,9 +283,7 @@ fn a_download_to_a_folder_goes_on_in_the_next_process() {
     }
     let world = World::new();
     const LAYER: usize = 48 << 20;
-    big(&world, &[LAYER]);
-    let source = Registry::start(&world, "source", "");
-    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    let source = filled(&world, &[LAYER]);
     let image: Value = world.dray(&["inspect", "--raw", "oci:big:1"]).ok().json();
     let layer = image["layers"][0]["digest"].as_str().unwrap();
     let part = format!("mirror/blobs/sha256/.dray-{}.part", layer.trim_start_matches("sha256:"));
@@ -324,9 +326,7 @@ fn what_was_sent_until_a_stop_is_told_and_not_sent_again() {
     }
     let world = World::new();
     const LAYER: usize = 48 << 20;
-    big(&world, &[LAYER]);
-    let source = Registry::start(&world, "source", "");
-    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    let source = filled(&world, &[LAYER]);
     let sync = download(&world, &source.host, "bandwidth = \"10MB/s\"", "oci:mirror");
     let mut stopped = Killed::start(world.command(&["sync", &sync]));
     let there =
@@ -351,9 +351,7 @@ fn a_download_to_an_archive_goes_on_in_the_next_process() {
         return;
     }
     let world = World::new();
-    big(&world, &[40 << 20, 24 << 20, 4 << 20]);
-    let source = Registry::start(&world, "source", "");
-    world.dray(&["copy", "oci:big:1", &format!("docker://{}/big:1", source.host)]).ok();
+    let source = filled(&world, &[40 << 20, 24 << 20, 4 << 20]);
     let write = |bandwidth, archive| download(&world, &source.host, bandwidth, archive);
     world.dray(&["sync", &write("", "oci-archive:calm.tar")]).ok();
     let slow = write("bandwidth = \"20MB/s\"", "oci-archive:image.tar");

@@ -1,7 +1,7 @@
 //! Bringing one blob from a place to another.
 
 use crate::{
-    Error, Event, Kind, Observer, Place, Result,
+    Error, Event, Journal, Kind, Observer, Place, Result,
     blob::{BlobReader, through},
     convert::verify,
     decode::Plain,
@@ -180,16 +180,12 @@ impl Transfer<'_> {
                         }
                         // A registry may have had it, and so not have wanted it: it is asked.
                         (incoming.absent, incoming.siblings) = (false, Vec::new());
-                        if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
-                            journal.uploading(at.clone(), &self.blob.digest, None);
-                        }
-                        (self.saved, self.reader, state, last) = (None, None, None, None);
+                        self.forget(journal, &at);
+                        (self.reader, state, last) = (None, None, None);
                         self.stands_at(0);
                         continue;
                     }
-                    if let Some(journal) = journal.filter(|_| self.saved.is_some()) {
-                        journal.uploading(at, &self.blob.digest, None);
-                    }
+                    self.forget(journal, &at);
                     if !incoming.sized && *finish != Finish::Stored {
                         self.size = self.there().await?;
                     }
@@ -206,10 +202,8 @@ impl Transfer<'_> {
                     tracing::warn!(
                         "{error}; what was left of an earlier attempt may be wrong, so it begins anew"
                     );
-                    (self.saved, self.reader, state, last) = (None, None, None, None);
-                    if let Some(journal) = journal {
-                        journal.uploading(at.clone(), &self.blob.digest, None);
-                    }
+                    self.forget(journal, &at);
+                    (self.reader, state, last) = (None, None, None);
                     continue;
                 }
                 Err(error) => {
@@ -233,6 +227,13 @@ impl Transfer<'_> {
                 place.transport.name()
             ),
         ))
+    }
+
+    /// There is nothing more that could be taken up.
+    fn forget(&mut self, journal: Option<&Journal>, at: &At) {
+        if let (Some(_), Some(journal)) = (self.saved.take(), journal) {
+            journal.uploading(at.clone(), &self.blob.digest, None);
+        }
     }
 
     /// Bytes of a blob that the destination has.

@@ -183,7 +183,7 @@ impl Fresh {
             // Somebody took its name away, and may have given it to another file.
             Meanwhile::Part(_) | Meanwhile::Lost => {
                 let copy = Fresh::create_in(self.dir.clone(), self.folder.try_clone()?, self.name.clone())?;
-                return self.copied(copy);
+                return copy.keep_copy(&mut self.file);
             }
             Meanwhile::Temporary(..) => {}
             Meanwhile::None => {
@@ -203,27 +203,23 @@ impl Fresh {
         sync(&self.folder)
     }
 
-    /// Keeps another file with the same content in its place.
-    fn copied(mut self, mut copy: Fresh) -> Result<()> {
-        copy.file.set_permissions(self.file.metadata()?.permissions())?;
-        self.file.rewind()?;
-        std::io::copy(&mut self.file, &mut copy.file)?;
-        copy.keep()
+    /// Makes it appear with what another file is.
+    fn keep_copy(mut self, of: &mut File) -> Result<()> {
+        self.file.set_permissions(of.metadata()?.permissions())?;
+        of.rewind()?;
+        std::io::copy(of, &mut self.file)?;
+        self.keep()
     }
 
     /// As [`Fresh::keep`], at another path.
     pub fn keep_at(mut self, path: &Path) -> Result<()> {
         let (folder, name) = place(&self.dir, path)?;
-        let mut copy = Fresh::create(self.dir.clone(), path)?;
+        let copy = Fresh::create(self.dir.clone(), path)?;
         let mut file = self.file.try_clone()?;
         (self.folder, self.name) = (folder, name);
         match self.keep() {
             // A folder below may be a file system of its own, to which no name can lead.
-            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                file.rewind()?;
-                std::io::copy(&mut file, &mut copy.file)?;
-                copy.keep()
-            }
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => copy.keep_copy(&mut file),
             kept => kept,
         }
     }
