@@ -3,14 +3,25 @@
 use super::*;
 use std::collections::BTreeMap;
 
-#[derive(Deserialize)]
+/// Go, whose programs write these files, reads `null` as nothing.
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct File {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     auths: BTreeMap<String, Auth>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     cred_helpers: BTreeMap<String, String>,
+    #[serde(default)]
     pub creds_store: Option<String>,
+}
+
+fn or_default<'de, T, D>(value: D) -> Result<BTreeMap<String, T>, D::Error>
+where
+    T: Default + Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    let read: Option<BTreeMap<String, Option<T>>> = Option::deserialize(value)?;
+    Ok(read.into_iter().flatten().map(|(key, value)| (key, value.unwrap_or_default())).collect())
 }
 
 #[derive(Default, Deserialize)]
@@ -44,6 +55,10 @@ fn host(key: &str) -> &str {
 impl File {
     /// The old `.dockercfg` is the `auths` table alone.
     pub fn parse(content: &str) -> Result<Self, String> {
+        // What `touch` makes, or podman before it wrote anything.
+        if content.trim().is_empty() || content.trim() == "null" {
+            return Ok(File::default());
+        }
         let value: serde_json::Value = serde_json::from_str(content).map_err(|error| error.to_string())?;
         let modern = ["auths", "credHelpers", "credsStore"].iter().any(|key| value.get(key).is_some());
         let old = value.as_object().is_some_and(|object| {
@@ -126,6 +141,8 @@ impl File {
 /// Base64 (RFC 4648, 4), padding optional.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0u32, 0);
+    // Lines that `base64` broke are one.
+    let text: String = text.split_ascii_whitespace().collect();
     for character in text.trim_end_matches('=').bytes() {
         let value = match character {
             b'A'..=b'Z' => character - b'A',
@@ -186,6 +203,12 @@ mod tests {
         let old = File::parse(r#"{"r.example":{"auth":"YTpw"}}"#).unwrap();
         assert_eq!(user(&old, "r.example", "x").unwrap().0, "a");
         assert!(File::parse("{").is_err());
+        for empty in ["", " \n", "null", "{}", r#"{"auths":null,"credHelpers":null,"credsStore":null}"#] {
+            assert_eq!(File::parse(empty).unwrap().entry("r", "x").unwrap(), None, "{empty:?}");
+        }
+        let broken = File::parse("{\"auths\":{\"r\":{\"auth\":\"YT\\npw\\n\"},\"s\":null}}").unwrap();
+        assert_eq!(user(&broken, "r", "x").unwrap().0, "a");
+        assert_eq!(broken.entry("s", "x").unwrap(), None);
         assert!(File::parse(r#"{"auths":{"r":{"auth":"!!"}}}"#).unwrap().entry("r", "x").is_err());
     }
 }

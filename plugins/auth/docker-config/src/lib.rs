@@ -29,23 +29,28 @@ impl Meta for DockerConfig {
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
+    #[serde(default)]
     username: String,
+    #[serde(default)]
     secret: String,
 }
-
-/// Helpers say this where they know nothing (docker-credential-helpers, `credentials/error.go`).
-const NOTHING: &str = "credentials not found in native keychain";
 
 fn ask(helper: &str, server: &str) -> Result<Option<Secret>, Error> {
     let answer = match helpers::call(helper, "get", server) {
         Ok(answer) => answer,
+        // It is not installed, or knows nothing of that server.
         Err(Error::NotFound(_)) => return Ok(None),
-        Err(Error::Invalid(text)) if text.contains(NOTHING) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let answer: Answer = serde_json::from_str(&answer).map_err(|error| {
-        Error::Invalid(format!("docker-credential-{helper} answered what is no credential: {error}"))
-    })?;
+    if answer.trim().is_empty() {
+        return Ok(None);
+    }
+    // What it said instead may be a secret.
+    let answer: Answer = serde_json::from_str(&answer)
+        .map_err(|_| Error::Invalid(format!("docker-credential-{helper} answered what is no credential")))?;
+    if answer.secret.is_empty() {
+        return Ok(None);
+    }
     Ok(Some(match answer.username.as_str() {
         "<token>" => Secret::IdentityToken(answer.secret),
         _ => Secret::Basic((answer.username, answer.secret)),

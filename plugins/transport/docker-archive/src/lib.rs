@@ -184,8 +184,10 @@ impl source::Guest for DockerArchive {
 
     fn locate(location: String, repository: String, blob: Descriptor) -> Result<Vec<Segment>, Error> {
         for saved in archives(&location)? {
-            if let Some(path) = saved.locate(&location, &repository, &blob)? {
-                return Ok(vec![Segment::File(whole(&path))]);
+            match saved.locate(&location, &repository, &blob)? {
+                Some(saved::Place::Member(path)) => return Ok(vec![Segment::File(whole(&path))]),
+                Some(saved::Place::Zeros(size)) => return Ok(vec![Segment::Inline(vec![0; size as usize])]),
+                None => {}
             }
         }
         Err(Error::NotFound(format!("{location} does not hold {}", blob.digest)))

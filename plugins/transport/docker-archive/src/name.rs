@@ -41,12 +41,31 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
         }
         Some(name) => {
             let (repository, tag) = split_tag(name);
+            // Of a path with a colon in it, dray would write the part before, under a name that is none.
+            if !pattern && !matches!(repository, "*" | "**") && !is_name(repository) {
+                return Err(Error::Invalid(format!(
+                    "`{scheme}:{rest}` names the file {path}, and `{name}` is no name of an image: a path with a colon cannot be written here",
+                    path = location
+                )));
+            }
             let repository =
                 if repository == "*" || repository == "**" { "**".into() } else { full(repository) };
             (repository, tag.map(str::to_owned))
         }
     };
     Ok(Parsed { location: location.into(), repository, reference, root: Some(root), host })
+}
+
+/// Whether an image can be called so: `[HOST[:PORT]/]COMPONENT[/COMPONENT…]`.
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let good = |part: &str| !part.is_empty() && part.bytes().all(plain);
+    let (first, others) = name.split_once('/').unwrap_or((name, ""));
+    let host = match first.rsplit_once(':') {
+        Some((host, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => first,
+    };
+    good(host) && (!name.contains('/') || others.split('/').all(good))
 }
 
 #[cfg(test)]
@@ -72,7 +91,7 @@ mod tests {
             read("docker-daemon", "r.example:5000/a", false),
             expect(DAEMON, "r.example:5000/a", None)
         );
-        for bad in ["", ":x", "a.tar:", "a.tar:x@sha256:0"] {
+        for bad in ["", ":x", "a.tar:", "a.tar:x@sha256:0", "t/a:b/x.tar:n/m:1", "a:b//c", "a:/b"] {
             assert!(read("docker-archive", bad, false).is_err(), "{bad}");
         }
     }

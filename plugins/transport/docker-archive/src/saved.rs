@@ -53,8 +53,36 @@ pub struct Saved {
 
 /// The JSON of an archive's `manifest.json`.
 pub fn items(shown: &str, bytes: &[u8]) -> Result<Vec<Item>, Error> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Error::Invalid(format!("{shown}: {MANIFEST} is broken: {error}")))
+    let mut items: Vec<Item> = serde_json::from_slice(bytes)
+        .map_err(|error| Error::Invalid(format!("{shown}: {MANIFEST} is broken: {error}")))?;
+    for item in &mut items {
+        item.config = beneath(&item.config);
+        item.layers = item.layers.iter().map(|name| beneath(name)).collect();
+    }
+    Ok(items)
+}
+
+/// `./a` and `/a` are `a`: some writers name the members of their archives so.
+fn beneath(name: &str) -> String {
+    let mut name = name;
+    while let Some(rest) = name.strip_prefix("./").or(name.strip_prefix('/')) {
+        name = rest;
+    }
+    name.into()
+}
+
+/// Tars without a file, as builders write them: two blocks of zeros, and a record of twenty.
+const EMPTY: [(&str, u64); 2] = [
+    ("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", 1024),
+    ("sha256:84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652", 10240),
+];
+
+/// Where a blob of an archive lies.
+pub enum Place {
+    /// A member.
+    Member(String),
+    /// It is an empty layer that the archive leaves out: so many zeros.
+    Zeros(u64),
 }
 
 impl Saved {
@@ -156,6 +184,14 @@ impl Saved {
         }
         let layer = |(id, name): (&String, &String)| {
             dray_plugin_transport::digest(id)?;
+            if let Some((_, size)) = EMPTY.iter().find(|(empty, _)| name.is_empty() && id == empty) {
+                return Ok(Layer {
+                    path: String::new(),
+                    compression: Compression::None,
+                    digest: id.clone(),
+                    size: *size,
+                });
+            }
             let path = format!("{}{name}", self.base);
             let size = files::stat(&path)?;
             let size = size.ok_or_else(|| {
@@ -179,13 +215,13 @@ impl Saved {
     }
 
     /// Where a blob lies.
-    pub fn locate(&self, shown: &str, repository: &str, blob: &Descriptor) -> Result<Option<String>, Error> {
+    pub fn locate(&self, shown: &str, repository: &str, blob: &Descriptor) -> Result<Option<Place>, Error> {
         let (algorithm, hex) = dray_plugin_transport::digest(&blob.digest)?;
         // Where dray, skopeo and Docker 25 put it; whatever lies there, the host verifies it.
         for usual in [format!("{hex}.tar"), format!("{hex}.json"), format!("blobs/{algorithm}/{hex}")] {
             let path = format!("{}{usual}", self.base);
             if files::stat(&path)? == Some(blob.size) {
-                return Ok(Some(path));
+                return Ok(Some(Place::Member(path)));
             }
         }
         let of_repository =
@@ -194,11 +230,14 @@ impl Saved {
         for item in self.items.iter().filter(of_repository).chain(others) {
             let path = format!("{}{}", self.base, item.config);
             if files::stat(&path)? == Some(blob.size) && files::digest(&path, false)?.digest == blob.digest {
-                return Ok(Some(path));
+                return Ok(Some(Place::Member(path)));
             }
             let layers = self.layers(shown, item, &self.config(shown, item)?)?;
             if let Some(layer) = layers.into_iter().find(|layer| layer.digest == blob.digest) {
-                return Ok(Some(layer.path));
+                return Ok(Some(match layer.path.is_empty() {
+                    true => Place::Zeros(layer.size),
+                    false => Place::Member(layer.path),
+                }));
             }
         }
         Ok(None)

@@ -44,29 +44,43 @@ impl references::Guest for Docker {
 
 #[derive(Deserialize)]
 struct Tags {
-    tags: Option<Vec<String>>,
+    tags: Option<Vec<Option<String>>>,
 }
 
 #[derive(Deserialize)]
 struct Repositories {
-    repositories: Option<Vec<String>>,
+    repositories: Option<Vec<Option<String>>>,
+}
+
+/// Asks for a page of a list. A registry that does not take our number of entries is asked for its own.
+fn page(path: &str, next: Option<String>, access: &[Access]) -> Result<Response, Error> {
+    let Some(next) = next else {
+        let response =
+            send(request("GET", format!("{path}?n=1000"), &[200, 400, 405, 416, 422], access), &[])?;
+        return match response.status {
+            200 => Ok(response),
+            _ => send(request("GET", path.into(), &[200], access), &[]),
+        };
+    };
+    send(request("GET", next, &[200], access), &[])
 }
 
 impl catalog::Guest for Docker {
     fn repositories(location: String, next: Option<String>) -> Result<Page, Error> {
-        let url = next.unwrap_or_else(|| to(&location, "_catalog?n=1000"));
-        let response = send(request("GET", url, &[200], &[]), &[])?;
+        let response = page(&to(&location, "_catalog"), next, &[])?;
         let listed: Repositories = wire::json(&response)?;
-        let mut names = listed.repositories.unwrap_or_default();
+        let mut names: Vec<String> = listed.repositories.into_iter().flatten().flatten().collect();
         names.retain(|name| name::is_repository(name));
         Ok(Page { names, next: next_page(&response)? })
     }
 
     fn tags(location: String, repository: String, next: Option<String>) -> Result<Page, Error> {
-        let url = next.unwrap_or_else(|| to(&location, &format!("{repository}/tags/list?n=1000")));
-        let response = send(request("GET", url, &[200], &[wire::pull(&repository)]), &[])?;
+        let path = to(&location, &format!("{repository}/tags/list"));
+        let response = page(&path, next, &[wire::pull(&repository)])?;
         let listed: Tags = wire::json(&response)?;
-        Ok(Page { names: listed.tags.unwrap_or_default(), next: next_page(&response)? })
+        // The host says so of names that are none, and leaves them out.
+        let names = listed.tags.into_iter().flatten().map(Option::unwrap_or_default).collect();
+        Ok(Page { names, next: next_page(&response)? })
     }
 
     fn resolve(
@@ -85,14 +99,21 @@ impl catalog::Guest for Docker {
             // the manifest has less to do. Where they are something else, nothing matches.
             head.headers.push(("if-none-match".into(), format!("\"{known}\"")));
         }
-        let response = send(head, &[])?;
+        // What comes of it is a hint: some registries, and some stores to which they lead, know no HEAD.
+        let response = match send(head, &[]) {
+            Ok(response) => response,
+            Err(error @ (Error::RateLimited(_) | Error::Transient(_))) => return Err(error),
+            Err(_) => return held(&location, &repository, &reference),
+        };
         match response.status {
             304 => return Ok(Found::Same),
             404 => return Ok(Found::Absent),
             _ => {}
         }
-        let size = header(&response, "content-length").and_then(|value| value.parse().ok());
-        match (header(&response, "docker-content-digest"), header(&response, "content-type"), size) {
+        let size =
+            header(&response, "content-length").and_then(|value| value.parse().ok()).filter(|size| *size > 0);
+        let digest = header(&response, "docker-content-digest").filter(|digest| name::is_digest(digest));
+        match (digest, header(&response, "content-type"), size) {
             (Some(digest), Some(media_type), Some(size)) => Ok(Found::Named(Descriptor {
                 media_type: wire::without_parameters(media_type),
                 digest: digest.into(),
@@ -101,26 +122,39 @@ impl catalog::Guest for Docker {
                 annotations: Vec::new(),
             })),
             // 4.2 lets a registry leave the digest out; the manifest itself tells it.
-            _ => match get(&location, &repository, &reference)? {
-                Some(manifest) => Ok(Found::Held(manifest)),
-                None => Ok(Found::Absent),
-            },
+            _ => held(&location, &repository, &reference),
         }
     }
 }
 
-/// None: there is no such manifest.
+fn held(location: &str, repository: &str, reference: &str) -> Result<Found, Error> {
+    Ok(match get(location, repository, reference)? {
+        Some(manifest) => Found::Held(manifest),
+        None => Found::Absent,
+    })
+}
+
+/// `None` means that there is no such manifest.
 fn get(location: &str, repository: &str, reference: &str) -> Result<Option<Manifest>, Error> {
+    Ok(answer(location, repository, reference)?.map(|response| {
+        let media_type = header(&response, "content-type").map(wire::without_parameters);
+        unsigned(media_type.unwrap_or_default(), response.body)
+    }))
+}
+
+/// The answer that holds a manifest; `None` means that there is none.
+fn answer(location: &str, repository: &str, reference: &str) -> Result<Option<Response>, Error> {
     name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
-    let mut get = request("GET", url, &[200, 404], &[wire::pull(repository)]);
+    let mut get = request("GET", url, &[200, 400, 404], &[wire::pull(repository)]);
     get.headers.push(wire::accept());
     let response = send(get, &[])?;
-    if response.status == 404 {
-        return Ok(None);
+    match response.status {
+        404 => Ok(None),
+        // Some registries answer so of repositories that are not there yet: it says no more than a refusal does.
+        400 => Err(Error::Denied(wire::told(&response))),
+        _ => Ok(Some(response)),
     }
-    let media_type = header(&response, "content-type").map(wire::without_parameters);
-    Ok(Some(unsigned(media_type.unwrap_or_default(), response.body)))
 }
 
 impl source::Guest for Docker {
@@ -172,11 +206,24 @@ impl sink::Guest for Docker {
             Naming::Tag(tag) => tag,
             Naming::Child | Naming::Root => &digest,
         };
-        let response = wire::put_manifest(&location, &repository, reference, &manifest)?;
-        if let Some(stored) = header(&response, "docker-content-digest")
+        let response = match wire::put_manifest(&location, &repository, reference, &manifest) {
+            Ok(response) => response,
+            Err(error @ (Error::Missing(_) | Error::RateLimited(_))) => return Err(error),
+            // An earlier attempt whose answer was lost may have stored it, and a tag may take one manifest only.
+            Err(error) => match is_stored(&location, &repository, reference, &digest) {
+                true => return announced(&location, &repository, &digest, &manifest),
+                false => return Err(error),
+            },
+        };
+        let stored = header(&response, "docker-content-digest").filter(|stored| !stored.is_empty());
+        if let Some(stored) = stored
             && stored != digest
         {
             return Err(Error::Invalid(format!("{location} stored {digest} as {stored}")));
+        }
+        // 201 is what the specification wants (4.4); another success is taken where the manifest is there.
+        if response.status != 201 && !is_stored(&location, &repository, reference, &digest) {
+            return Err(Error::Invalid(format!("{}, and does not have the manifest", wire::told(&response))));
         }
         if header(&response, "oci-subject").is_none() {
             referrers::announce(&location, &repository, &digest, &manifest)?;
@@ -186,6 +233,28 @@ impl sink::Guest for Docker {
 
     fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+/// Whether a reference names a manifest, as far as the registry tells.
+fn is_stored(location: &str, repository: &str, reference: &str, digest: &str) -> bool {
+    let found =
+        <Docker as catalog::Guest>::resolve(location.into(), repository.into(), Some(reference.into()), None);
+    match found {
+        Ok(Found::Named(named)) => named.digest == digest,
+        // Asked for by its digest, it can be nothing else.
+        Ok(Found::Held(_)) => reference == digest,
+        _ => false,
+    }
+}
+
+/// Sees to it that a manifest that is there is listed with its subject, too.
+fn announced(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
+    let Some(subject) = referrers::subject(manifest) else { return Ok(()) };
+    let listed = referrers::list(location, repository, &subject, None)?;
+    match listed.descriptors.iter().any(|listed| listed.digest == digest) {
+        true => Ok(()),
+        false => referrers::announce(location, repository, digest, manifest),
     }
 }
 

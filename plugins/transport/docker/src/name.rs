@@ -36,7 +36,7 @@ pub fn parse(rest: &str, pattern: bool, registries: &[String]) -> Result<Parsed,
     })
 }
 
-fn is_digest(text: &str) -> bool {
+pub fn is_digest(text: &str) -> bool {
     let hex = text.strip_prefix("sha256:").filter(|hex| hex.len() == 64);
     let hex = hex.or(text.strip_prefix("sha512:").filter(|hex| hex.len() == 128));
     hex.is_some_and(|hex| hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))

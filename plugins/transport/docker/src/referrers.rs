@@ -10,40 +10,92 @@ pub fn list(
     next: Option<String>,
 ) -> Result<ReferrersPage, Error> {
     let url = next.unwrap_or_else(|| to(location, &format!("{repository}/referrers/{subject}")));
-    let response = send(request("GET", url, &[200, 400, 404, 405], &[wire::pull(repository)]), &[])?;
-    let typed = header(&response, "content-type").map(wire::without_parameters);
-    if response.status == 200 && typed.as_deref() == Some(wire::OCI_INDEX) {
-        let index: Value = wire::json(&response)?;
-        return Ok(ReferrersPage { descriptors: descriptors(&index)?, next: next_page(&response)? });
+    let response =
+        send(request("GET", url, &[200, 400, 404, 405, 406, 415, 501], &[wire::pull(repository)]), &[])?;
+    // Some registries call the index `application/json`, and some answer every address with a page.
+    if response.status == 200
+        && let Ok(index) = serde_json::from_slice::<Value>(&response.body)
+        && is_index(&index)
+    {
+        return Ok(ReferrersPage { descriptors: descriptors(&index), next: next_page(&response)? });
     }
-    let descriptors = match get(location, repository, &fallback_tag(subject))? {
-        Some(manifest) => descriptors(&index(&manifest)?)?,
-        None => Vec::new(),
+    let descriptors = match fallback(location, repository, subject)? {
+        Fallback::List(index) => descriptors(&index),
+        Fallback::Nothing | Fallback::Other => Vec::new(),
     };
     Ok(ReferrersPage { descriptors, next: None })
 }
 
-/// Adds a manifest with a subject to the fallback tag of that subject, as 4.4 demands of clients
-/// where the registry did not answer with OCI-Subject.
-pub fn announce(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
-    let Ok(media) = serde_json::from_slice::<Media>(&manifest.body) else { return Ok(()) };
-    let Some(subject) = &media.subject else { return Ok(()) };
-    let tag = fallback_tag(&subject.digest);
-    let mut index = match get(location, repository, &tag)? {
-        Some(manifest) => self::index(&manifest)?,
-        None => json!({ "schemaVersion": 2, "mediaType": wire::OCI_INDEX, "manifests": [] }),
+fn is_index(value: &Value) -> bool {
+    value.get("manifests").is_some_and(|manifests| manifests.is_array() || manifests.is_null())
+        && value.get("config").is_none_or(Value::is_null)
+        && value.get("layers").is_none_or(Value::is_null)
+}
+
+/// What the fallback tag of a subject names.
+enum Fallback {
+    Nothing,
+    /// A list of referrers.
+    List(Value),
+    /// Something that was not made to be one: an image that happens to have that name, or the subject itself, where a
+    /// registry takes a digest for a tag.
+    Other,
+}
+
+fn fallback(location: &str, repository: &str, subject: &str) -> Result<Fallback, Error> {
+    let Some(response) = answer(location, repository, &fallback_tag(subject))? else {
+        return Ok(Fallback::Nothing);
     };
-    let Some(listed) = index.get_mut("manifests").and_then(Value::as_array_mut) else {
-        return Err(Error::Invalid(format!("{location}/{repository}:{tag} is no list of referrers")));
+    let itself = match header(&response, "docker-content-digest").filter(|digest| name::is_digest(digest)) {
+        Some(digest) => digest == subject,
+        // It does not say what it gave.
+        None => get(location, repository, subject)?.is_some_and(|manifest| manifest.body == response.body),
     };
-    if listed.iter().any(|entry| entry["digest"] == digest) {
-        return Ok(());
+    match serde_json::from_slice::<Value>(&response.body) {
+        Ok(index) if is_index(&index) && !itself => Ok(Fallback::List(index)),
+        _ => Ok(Fallback::Other),
     }
-    listed.push(entry(digest, manifest, media));
-    let body = serde_json::to_vec(&index).map_err(|error| Error::Invalid(error.to_string()))?;
-    let index = unsigned(wire::OCI_INDEX, body);
-    wire::put_manifest(location, repository, &tag, &index)?;
-    Ok(())
+}
+
+/// What a manifest refers to.
+pub fn subject(manifest: &Manifest) -> Option<String> {
+    let media = serde_json::from_slice::<Media>(&manifest.body).ok()?;
+    media.subject.map(|subject| subject.digest).filter(|digest| name::is_digest(digest))
+}
+
+/// Writers of one list that each lose a race again and again, before it is called an error.
+const RACES: usize = 20;
+
+/// Adds a manifest with a subject to the fallback tag of that subject, as 4.4 demands of clients
+/// where the registry did not answer with OCI-Subject. The tag is read again after it was written: of two that write it
+/// at once, one has overwritten the other.
+pub fn announce(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
+    let Some(subject) = subject(manifest) else { return Ok(()) };
+    let Ok(media) = serde_json::from_slice::<Media>(&manifest.body) else { return Ok(()) };
+    let entry = entry(digest, manifest, media);
+    let tag = fallback_tag(&subject);
+    for _ in 0..RACES {
+        let mut index = match fallback(location, repository, &subject)? {
+            Fallback::List(index) => index,
+            Fallback::Nothing => json!({ "schemaVersion": 2, "mediaType": wire::OCI_INDEX, "manifests": [] }),
+            Fallback::Other => {
+                return Err(Error::Invalid(format!(
+                    "{location}/{repository}:{tag} is no list of referrers, and is left as it is"
+                )));
+            }
+        };
+        if index["manifests"].is_null() {
+            index["manifests"] = json!([]);
+        }
+        let Some(listed) = index["manifests"].as_array_mut() else { return Ok(()) };
+        if listed.iter().any(|listed| listed["digest"] == digest) {
+            return Ok(());
+        }
+        listed.push(entry.clone());
+        let body = serde_json::to_vec(&index).map_err(|error| Error::Invalid(error.to_string()))?;
+        wire::put_manifest(location, repository, &tag, &unsigned(wire::OCI_INDEX, body))?;
+    }
+    Err(Error::Transient(format!("{location}/{repository}:{tag} is written by others all the time")))
 }
 
 fn entry(digest: &str, manifest: &Manifest, media: Media) -> Value {
@@ -68,29 +120,20 @@ fn fallback_tag(subject: &str) -> String {
     format!("{:.32}-{:.64}", algorithm, hash)
 }
 
-fn index(manifest: &Manifest) -> Result<Value, Error> {
-    serde_json::from_slice(&manifest.body)
-        .map_err(|error| Error::Invalid(format!("list of referrers: {error}")))
-}
-
-fn descriptors(index: &Value) -> Result<Vec<Descriptor>, Error> {
+/// The entries that name something; others are no referrers.
+fn descriptors(index: &Value) -> Vec<Descriptor> {
     let manifests = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let read = |entry: &Value| {
         Some(Descriptor {
-            media_type: text(&entry["mediaType"])?,
-            digest: text(&entry["digest"])?,
+            media_type: text(&entry["mediaType"]).unwrap_or_default(),
+            digest: text(&entry["digest"]).filter(|digest| name::is_digest(digest))?,
             size: entry["size"].as_u64()?,
             artifact_type: text(&entry["artifactType"]),
             annotations: Vec::new(),
         })
     };
-    manifests
-        .iter()
-        .map(|entry| {
-            read(entry).ok_or_else(|| Error::Invalid("a referrer without media type, digest or size".into()))
-        })
-        .collect()
+    manifests.iter().filter_map(read).collect()
 }
 
 #[cfg(test)]

@@ -3,22 +3,37 @@
 use super::*;
 use serde::Serialize;
 
+/// In which way the bytes travel.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum How {
+    /// In chunks where the blob is large and the registry takes them, all in one PUT otherwise.
+    Usual,
+    /// In one PUT: the registry has lost track of chunks.
+    Whole,
+    /// In one PATCH and an empty PUT: the registry takes no bytes with its PUT.
+    Patch,
+}
+
 /// Which answer is awaited.
 #[derive(Serialize, Deserialize)]
 enum State {
     Mount,
     Head,
-    Start,
-    /// Likewise, for all of it in one request: the registry takes no chunks.
-    StartWhole,
-    /// All of it in one request.
+    Start(How),
+    /// All of it in one PUT.
     Put,
-    /// A chunk of it, to this address.
-    Chunk(String),
+    /// All of it in one PATCH, to this address.
+    Patched(String),
+    /// The empty PUT behind that.
+    Closed,
+    /// A chunk of it, to this address: its first byte, and how many.
+    Chunk(String, u64, u64),
     /// The last one.
-    Last(String),
-    /// How much of it has arrived at this address.
-    Status(String),
+    Last(String, u64, u64),
+    /// How much of it has arrived at this address, to which so many bytes were sent.
+    Status(String, u64),
+    /// Whether it is there after all; if it is not, it is sent so.
+    Look(How),
 }
 
 /// Blobs of more bytes travel in chunks, so that an upload that is broken off can go on.
@@ -58,52 +73,62 @@ pub fn advance(
     let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
     // What another version of this plugin kept is not understood, and not missed.
     let state: Option<State> = state.and_then(|state| serde_json::from_slice(&state).ok());
-    match (state, last) {
-        (Some(State::Mount), Some(Outcome::Response(response))) => match response.status {
-            201 => Ok(finished(sink::Finish::Mounted)),
-            // Not mounted, but the answer has begun an upload.
-            202 => upload.next(&response, 0),
-            // Refused (another registry's rules, a scope that was not granted): upload it.
-            _ => Ok(upload.start()),
-        },
-        (Some(State::Head), Some(Outcome::Response(response))) => match response.status {
-            200 => Ok(finished(sink::Finish::Present)),
-            _ => Ok(upload.start()),
-        },
-        (Some(State::Start), Some(Outcome::Response(response))) => upload.next(&response, 0),
-        (Some(State::StartWhole), Some(Outcome::Response(response))) => {
-            Upload { chunk: None, ..upload }.next(&response, 0)
+    let (status, response) = match &last {
+        Some(Outcome::Response(response)) => (response.status, Some(response)),
+        _ => (0, None),
+    };
+    Ok(match (state, status, response) {
+        (Some(State::Mount), 201, _) => finished(sink::Finish::Mounted),
+        // Not mounted, but the answer has begun an upload.
+        (Some(State::Mount), 202, Some(response)) if leads(response).is_some() => {
+            upload.begun(How::Usual, response)?
         }
-        (Some(State::Put), Some(Outcome::Response(response))) if response.status == 201 => {
-            Ok(finished(sink::Finish::Stored))
+        // Refused (another registry's rules, a scope that was not granted), or no proper answer: upload it.
+        (Some(State::Mount), _, _) => upload.start(How::Usual),
+        (Some(State::Head), 200, _) => finished(sink::Finish::Present),
+        (Some(State::Head), _, _) => upload.start(How::Usual),
+        (Some(State::Look(_)), 200, _) => finished(sink::Finish::Stored),
+        (Some(State::Look(how)), _, _) => upload.start(how),
+        (Some(State::Start(how)), 200..=299, Some(response)) => upload.begun(how, response)?,
+        (Some(State::Put | State::Closed | State::Last(..)), 201, _) => finished(sink::Finish::Stored),
+        // Another success is one where the blob is there.
+        (Some(State::Put), 200..=299, _) => upload.look(How::Patch),
+        (Some(State::Closed | State::Last(..)), 200..=299, _) => upload.look(How::Whole),
+        // It takes no bytes so.
+        (Some(State::Put), 400 | 405 | 411 | 415 | 501, _) => upload.start(How::Patch),
+        (Some(State::Patched(to)), 200..=299, Some(response)) => upload.close(&after(response, to)?),
+        // The answer was lost, and the blob may be there.
+        (Some(State::Put), 0, _) => upload.look(How::Whole),
+        (Some(State::Closed | State::Patched(_)), 0, _) => upload.look(How::Patch),
+        (Some(State::Chunk(to, offset, length)), 200 | 202 | 204, Some(response)) => {
+            // What a registry says to have is a claim: only less than was sent, and more than there was, is of use.
+            let sent = offset + length;
+            let stands = arrived(response).filter(|stands| (offset + 1..sent).contains(stands));
+            upload.send(after(response, to)?, stands.unwrap_or(sent), least(response))
         }
-        (Some(State::Last(_)), Some(Outcome::Response(response))) if response.status == 201 => {
-            Ok(finished(sink::Finish::Stored))
-        }
-        (Some(State::Chunk(_) | State::Last(_)), Some(Outcome::Response(response))) => {
-            match response.status {
-                202 => upload.next(&response, arrived(&response)?),
-                // It takes a chunk for the whole, and so knows none.
-                201 => Ok(upload.start_whole()),
-                // The registry lost track of it (416 and 404), or somebody else writes to it (409).
-                _ => Ok(upload.start()),
+        // It takes a chunk for the whole, and so knows none.
+        (Some(State::Chunk(..)), 201, _) => upload.start(How::Whole),
+        // It lost track of it (416, 400), and does so again.
+        (Some(State::Chunk(..) | State::Last(..)), 400 | 405 | 416 | 501, _) => upload.start(How::Whole),
+        (Some(State::Chunk(to, offset, length)), 0, _) => upload.status(to, offset + length),
+        (Some(State::Last(to, offset, length)), 0, _) => upload.status(to, offset + length),
+        (Some(State::Status(to, sent)), 200 | 202 | 204, Some(response)) => {
+            match arrived(response).filter(|stands| *stands <= sent) {
+                Some(stands) => upload.send(after(response, to)?, stands, None),
+                None => upload.look(How::Whole),
             }
         }
-        (Some(State::Chunk(to) | State::Last(to)), Some(_)) => Ok(upload.status(to)),
-        (Some(State::Status(to)), Some(Outcome::Response(response))) => match response.status {
-            204 | 202 => upload.go_on(&response, to, arrived(&response)?),
-            _ => Ok(upload.start()),
-        },
-        // Who is sent the whole does not get chunks after all.
-        (Some(State::StartWhole | State::Put), _) => Ok(upload.start_whole()),
+        // It is done with that upload: the last answer may have been lost.
+        (Some(State::Status(_, sent)), _, _) if sent >= size => upload.look(How::Usual),
         // The session is gone, or nobody knows what arrived of it: a new one.
-        (Some(_), _) => Ok(upload.start()),
-        (None, _) => match incoming.siblings.first() {
-            Some(from) => Ok(upload.mount(from)),
-            None if incoming.absent => Ok(upload.start()),
-            None => Ok(upload.head()),
+        (Some(State::Start(how)), _, _) => upload.start(how),
+        (Some(_), _, _) => upload.start(How::Usual),
+        (None, _, _) => match incoming.siblings.first() {
+            Some(from) => upload.mount(from),
+            None if incoming.absent => upload.start(How::Usual),
+            None => upload.head(),
         },
-    }
+    })
 }
 
 fn finished(how: sink::Finish) -> Turn {
@@ -128,90 +153,127 @@ impl Upload<'_> {
         to(self.location, &format!("{}/blobs/{path}", self.repository))
     }
 
+    /// Statuses that say no more than that asking so does not help.
+    fn asked(&self) -> Request {
+        let expect = [200, 400, 401, 403, 404, 405, 501];
+        request("HEAD", self.url(self.digest), &expect, &[wire::push(self.repository)])
+    }
+
     fn head(&self) -> Turn {
-        let head = request("HEAD", self.url(self.digest), &[200, 404], &[wire::push(self.repository)]);
-        turn(sink::Step::Ask(head), State::Head)
+        turn(sink::Step::Ask(self.asked()), State::Head)
+    }
+
+    /// Sees whether it is there after all.
+    fn look(&self, how: How) -> Turn {
+        turn(sink::Step::Ask(self.asked()), State::Look(how))
     }
 
     fn mount(&self, from: &str) -> Turn {
         let url = self.url(&format!("uploads/?mount={}&from={from}", self.digest));
         let access = [wire::push(self.repository), wire::pull(from)];
-        turn(
-            sink::Step::Ask(request("POST", url, &[201, 202, 400, 401, 403, 404, 405], &access)),
-            State::Mount,
-        )
+        let expect = [200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 415, 422, 500, 501];
+        turn(sink::Step::Ask(request("POST", url, &expect, &access)), State::Mount)
     }
 
-    fn start(&self) -> Turn {
-        turn(sink::Step::Ask(self.post()), State::Start)
+    fn start(&self, how: How) -> Turn {
+        let access = [wire::push(self.repository)];
+        let post = request("POST", self.url("uploads/"), &[200, 201, 202, 204], &access);
+        turn(sink::Step::Ask(post), State::Start(how))
     }
 
-    fn start_whole(&self) -> Turn {
-        turn(sink::Step::Ask(self.post()), State::StartWhole)
-    }
-
-    fn post(&self) -> Request {
-        request("POST", self.url("uploads/"), &[202], &[wire::push(self.repository)])
-    }
-
-    /// Goes on at the address of an answer.
-    fn next(&self, answer: &Response, offset: u64) -> Result<Turn, Error> {
-        let location = header(answer, "location")
-            .ok_or_else(|| Error::Invalid(format!("{} began an upload without a Location", answer.url)))?;
-        let to = wire::absolute(&answer.url, location)?;
-        Ok(self.send(to, offset, header(answer, "oci-chunk-min-length")))
-    }
-
-    /// Goes on where an upload stands; an answer need not repeat the address.
-    fn go_on(&self, answer: &Response, to: String, offset: u64) -> Result<Turn, Error> {
-        let to = match header(answer, "location") {
-            Some(location) => wire::absolute(&answer.url, location)?,
-            None => to,
+    /// An upload has begun at the address of an answer.
+    fn begun(&self, how: How, answer: &Response) -> Result<Turn, Error> {
+        let Some(location) = leads(answer) else {
+            return Err(Error::Invalid(format!("{} began an upload without a Location", answer.url)));
         };
-        Ok(self.send(to, offset, None))
+        let to = wire::absolute(&answer.url, location)?;
+        Ok(match how {
+            How::Usual => self.send(to, 0, least(answer)),
+            How::Whole => Upload { chunk: None, ..*self }.send(to, 0, None),
+            How::Patch => {
+                let mut patch = self.sending("PATCH", to.clone());
+                patch.expect.extend([200, 202, 204]);
+                turn(
+                    sink::Step::Send(sink::Sending { request: patch, offset: 0, length: None }),
+                    State::Patched(to),
+                )
+            }
+        })
     }
 
-    fn status(&self, to: String) -> Turn {
+    /// All bytes are there: the upload becomes the blob.
+    fn close(&self, to: &str) -> Turn {
+        let put = self.sending("PUT", self.closing(to));
+        let sending = sink::Sending { request: put, offset: self.size, length: Some(0) };
+        turn(sink::Step::Send(sending), State::Closed)
+    }
+
+    fn status(&self, to: String, sent: u64) -> Turn {
         let get =
             request("GET", to.clone(), &[200, 202, 204, 400, 404, 405, 416], &[wire::push(self.repository)]);
-        turn(sink::Step::Ask(get), State::Status(to))
+        turn(sink::Step::Ask(get), State::Status(to, sent))
+    }
+
+    fn closing(&self, to: &str) -> String {
+        let joint = if to.contains('?') { '&' } else { '?' };
+        format!("{to}{joint}digest={}", self.digest)
+    }
+
+    fn sending(&self, method: &str, url: String) -> Request {
+        let expect = [200, 201, 202, 204, 404, 416];
+        let mut sent = request(method, url, &expect, &[wire::push(self.repository)]);
+        sent.headers.push(("content-type".into(), "application/octet-stream".into()));
+        sent
     }
 
     /// The whole, a chunk, or what is left.
-    fn send(&self, to: String, offset: u64, least: Option<&str>) -> Turn {
-        let closing = || {
-            let joint = if to.contains('?') { '&' } else { '?' };
-            format!("{to}{joint}digest={}", self.digest)
-        };
-        let least = least.and_then(|least| least.parse().ok()).unwrap_or(0);
-        let chunk = self.chunk.map(|chunk| chunk.max(least));
+    fn send(&self, to: String, offset: u64, least: Option<u64>) -> Turn {
+        let chunk = self.chunk.map(|chunk| chunk.max(least.unwrap_or(0)));
         let left = self.size.saturating_sub(offset);
         let length = chunk.map(|chunk| left.min(chunk));
         let last = length.is_none_or(|length| length == left);
-        let (method, url) = if last { ("PUT", closing()) } else { ("PATCH", to.clone()) };
-        let mut sent = request(method, url, &[201, 404, 416], &[wire::push(self.repository)]);
-        sent.headers.push(("content-type".into(), "application/octet-stream".into()));
+        let (method, url) = if last { ("PUT", self.closing(&to)) } else { ("PATCH", to.clone()) };
+        let mut sent = self.sending(method, url);
         let state = match length {
-            None => State::Put,
+            None => {
+                sent.expect.extend([400, 405, 411, 415, 501]);
+                State::Put
+            }
             Some(length) => {
-                sent.expect.extend([202, 400, 409]);
+                sent.expect.extend([400, 405, 409, 501]);
                 let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
                 sent.headers.push(("content-range".into(), range));
-                if last { State::Last(to) } else { State::Chunk(to) }
+                if last { State::Last(to, offset, length) } else { State::Chunk(to, offset, length) }
             }
         };
         turn(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
     }
 }
-/// Bytes that a registry has of an upload (`Range: 0-99`). One byte looks like none, and is sent again.
-fn arrived(answer: &Response) -> Result<u64, Error> {
-    let range = header(answer, "range").map(|range| range.trim_start_matches("bytes="));
-    let last = range.and_then(|range| range.split_once('-')).and_then(|(_, last)| last.parse::<u64>().ok());
-    match last {
-        Some(0) => Ok(0),
-        Some(last) => Ok(last + 1),
-        None => Err(Error::Invalid(format!("{} does not say how much has arrived", answer.url))),
+
+/// Where an upload goes on; an answer need not repeat the address.
+fn after(answer: &Response, to: String) -> Result<String, Error> {
+    match leads(answer) {
+        Some(location) => wire::absolute(&answer.url, location),
+        None => Ok(to),
     }
+}
+
+fn leads(answer: &Response) -> Option<&str> {
+    header(answer, "location").filter(|location| !location.is_empty())
+}
+
+/// Bytes that a chunk has at least (4.3.3).
+fn least(answer: &Response) -> Option<u64> {
+    header(answer, "oci-chunk-min-length").and_then(|least| least.parse().ok())
+}
+
+/// Bytes that a registry says to have of an upload (`Range: 0-99`). One byte looks like none, and is sent again.
+fn arrived(answer: &Response) -> Option<u64> {
+    let range =
+        header(answer, "range").map(|range| range.trim_start_matches("bytes").trim_start_matches(['=', ' ']));
+    let last =
+        range.and_then(|range| range.split_once('-')).and_then(|(_, last)| last.parse::<u64>().ok())?;
+    Some(if last == 0 { 0 } else { last.saturating_add(1) })
 }
 
 #[cfg(test)]
@@ -274,6 +336,15 @@ mod tests {
         assert_eq!(post.access[1].repository, "b");
         assert_eq!(step(&incoming, state.clone(), answer(201, "")).0, Step::Finished(Finish::Mounted));
         assert!(matches!(step(&incoming, state.clone(), answer(202, "/u")).0, Step::Send(_)));
+        let without = Some(Outcome::Response(Response {
+            status: 202,
+            headers: Vec::new(),
+            body: Vec::new(),
+            url: String::new(),
+        }));
+        assert!(
+            matches!(step(&incoming, state.clone(), without).0, Step::Ask(post) if !post.url.contains("mount"))
+        );
         assert!(
             matches!(step(&incoming, state, answer(403, "")).0, Step::Ask(post) if !post.url.contains("mount"))
         );
@@ -316,9 +387,14 @@ mod tests {
         assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
         let (Step::Send(on), _) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
         assert_eq!(on.offset, 100_000_000);
-        let (Step::Send(last), ended) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
+        // What is ahead of all that was sent is no answer: it is looked for, and sent whole.
+        let (Step::Ask(look), _) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
             panic!()
         };
+        assert_eq!(look.method, "HEAD");
+        let status = State::Status("https://r/u?_state=1".into(), 320 << 20);
+        let status = Some(serde_json::to_vec(&status).unwrap());
+        let (Step::Send(last), ended) = step(&incoming, status, answer(204, "0-335544319")) else { panic!() };
         assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
         assert_eq!(last.request.url, "https://r/u?_state=1&digest=sha256:ab");
         assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Finish::Stored));
@@ -339,7 +415,9 @@ mod tests {
         assert_eq!((all.request.method.as_str(), all.offset, all.length), ("PUT", 0, None));
         // It does so again where that breaks off.
         let broken = Some(Outcome::Interrupted("reset".into()));
-        let (Step::Ask(_), whole) = step(&incoming, whole_sent, broken) else { panic!() };
+        let (Step::Ask(look), looked) = step(&incoming, whole_sent, broken) else { panic!() };
+        assert_eq!(look.method, "HEAD");
+        let (Step::Ask(_), whole) = step(&incoming, looked, answer(404, "")) else { panic!() };
         let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.length), ("PUT", None));
         // Somebody else writes to it.
@@ -350,6 +428,58 @@ mod tests {
         assert_eq!(post.method, "POST");
         let (Step::Ask(post), _) = step(&incoming, state, answer(416, "")) else { panic!() };
         assert_eq!(post.method, "POST");
+    }
+
+    #[test]
+    fn what_a_registry_says_to_have_is_a_claim() {
+        let large = Descriptor { size: 320 << 20, ..incoming(&[]).blob };
+        let incoming = Incoming { blob: large, absent: true, ..incoming(&[]) };
+        let state =
+            || Some(serde_json::to_vec(&State::Chunk("https://r/u".into(), 64 << 20, 64 << 20)).unwrap());
+        let own = 128 << 20;
+        for (status, range, offset) in [
+            (202, "0-134217727", own),
+            (202, "", own),
+            (202, "bytes 0-zzz", own),
+            (202, "0-0", own),
+            (202, "0-67108863", own),
+            (202, "0-999999999", own),
+            (204, "", own),
+            (200, "bytes=0-134217727", own),
+            (202, "0-99999999", 100_000_000),
+        ] {
+            let Some(Outcome::Response(mut response)) = answer(status, "") else { panic!() };
+            response.headers = vec![("range".into(), range.into())];
+            let (Step::Send(next), _) = step(&incoming, state(), Some(Outcome::Response(response))) else {
+                panic!()
+            };
+            assert_eq!((next.offset, next.request.url.as_str()), (offset, "https://r/u"), "{status} {range}");
+        }
+    }
+
+    #[test]
+    fn one_way_in_is_refused_and_another_works() {
+        let incoming = Incoming { absent: true, ..incoming(&[]) };
+        let (_, begun) = step(&incoming, None, None);
+        let (Step::Send(put), sent) = step(&incoming, begun, answer(202, "/u")) else { panic!() };
+        assert_eq!((put.request.method.as_str(), put.length), ("PUT", None));
+        // No bytes with its PUT.
+        let (Step::Ask(post), begun) = step(&incoming, sent.clone(), answer(405, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
+        let (Step::Send(patch), patched) = step(&incoming, begun, answer(202, "/u?s=1")) else { panic!() };
+        assert_eq!((patch.request.method.as_str(), patch.offset, patch.length), ("PATCH", 0, None));
+        let (Step::Send(close), closed) = step(&incoming, patched, answer(204, "")) else { panic!() };
+        assert_eq!((close.offset, close.length), (3, Some(0)));
+        assert_eq!(close.request.url, "https://r/u?s=1&digest=sha256:ab");
+        // A success of another kind is one where the blob is there.
+        for state in [closed, sent] {
+            let (Step::Ask(look), looked) = step(&incoming, state, answer(200, "")) else { panic!() };
+            assert_eq!(look.method, "HEAD");
+            assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Finish::Stored));
+            assert!(
+                matches!(step(&incoming, looked, answer(404, "")).0, Step::Ask(post) if post.method == "POST")
+            );
+        }
     }
 
     #[test]
@@ -368,9 +498,12 @@ mod tests {
     fn an_interrupted_upload_begins_again() {
         let incoming = incoming(&[]);
         let state = Some(serde_json::to_vec(&State::Put).unwrap());
-        let (Step::Ask(post), _) = step(&incoming, state, Some(Outcome::Interrupted("reset".into()))) else {
-            panic!()
-        };
+        let broken = || Some(Outcome::Interrupted("reset".into()));
+        let (Step::Ask(look), looked) = step(&incoming, state, broken()) else { panic!() };
+        assert_eq!(look.method, "HEAD");
+        // The answer was lost, and nothing else.
+        assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Finish::Stored));
+        let (Step::Ask(post), _) = step(&incoming, looked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");
     }
 }

@@ -94,24 +94,68 @@ pub fn needed(reference: Option<String>) -> Result<String, Error> {
     reference.ok_or_else(|| Error::Invalid("a registry's image needs a tag or a digest".into()))
 }
 
-/// The page behind this one: the Link header of RFC 8288 with `rel="next"`, made absolute.
+/// The page behind this one: the Link header of RFC 8288 with `rel="next"`, made absolute. A link that does not say what
+/// it is, is taken for that: distribution's first versions wrote no more.
 pub fn next_page(response: &Response) -> Result<Option<String>, Error> {
-    let links = response.headers.iter().filter(|(key, _)| key == "link");
-    for (_, value) in links {
-        let Some((target, parameters)) = value.trim_start_matches('<').split_once('>') else {
-            return Err(Error::Invalid(format!("{} sent a malformed Link header", response.url)));
-        };
-        if parameters.replace([' ', '"'], "").contains("rel=next") {
-            return absolute(&response.url, target).map(Some);
+    let mut next = None;
+    for (_, value) in response.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("link")) {
+        let mut rest = value.trim_matches([' ', '\t', ',']);
+        while !rest.is_empty() {
+            let link = match rest.strip_prefix('<') {
+                Some(rest) => rest.split_once('>'),
+                // Without the brackets that it should have.
+                None => Some(rest.split_at(rest.find([';', ' ']).unwrap_or(rest.len())))
+                    .filter(|(target, _)| target.contains("://") || target.contains('?')),
+            };
+            let Some((target, behind)) = link else {
+                return Err(Error::Invalid(format!("{} sent a malformed Link header", response.url)));
+            };
+            let (relations, behind) = relations(behind);
+            let is_next = match &relations {
+                None => next.is_none(),
+                Some(relations) => {
+                    relations.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+                }
+            };
+            if is_next && !target.trim().is_empty() {
+                next = Some(absolute(&response.url, target.trim())?);
+            }
+            rest = behind.trim_start_matches([' ', '\t', ',']);
         }
     }
-    Ok(None)
+    Ok(next)
+}
+
+/// The `rel` of a link's parameters, and what stands behind them: another link.
+fn relations(text: &str) -> (Option<String>, &str) {
+    let mut relations = None;
+    let mut rest = text.trim_start();
+    while let Some(parameter) = rest.strip_prefix(';') {
+        let parameter = parameter.trim_start();
+        let end = parameter.find(['=', ';', ',']).unwrap_or(parameter.len());
+        let (key, behind) = parameter.split_at(end);
+        let Some(value) = behind.strip_prefix('=') else {
+            rest = behind;
+            continue;
+        };
+        let value = value.trim_start();
+        let (value, behind) = match value.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => value.split_at(value.find([';', ',']).unwrap_or(value.len())),
+        };
+        if key.trim().eq_ignore_ascii_case("rel") && relations.is_none() {
+            relations = Some(value.trim().to_owned());
+        }
+        rest = behind.trim_start();
+    }
+    (relations, rest)
 }
 
 /// Resolves a Location or Link against the address that it came from. Its query is opaque and
 /// stays as it is.
 pub fn absolute(base: &str, target: &str) -> Result<String, Error> {
-    if target.starts_with("https://") || target.starts_with("http://") {
+    let scheme = target.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if matches!(scheme.as_deref(), Some("https" | "http")) {
         return Ok(target.into());
     }
     let broken = || Error::Invalid(format!("{base} answered with the malformed address {target}"));
@@ -141,10 +185,19 @@ pub fn put_manifest(
     name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
     // Quay answers 202 (reference: Harbor's adapter for it); 400 and 404 say what is missing.
-    let mut put = request("PUT", url, &[200, 201, 202, 400, 404], &[push(repository)]);
+    let mut put = request("PUT", url, &[200, 201, 202, 204, 400, 404], &[push(repository)]);
     put.headers.push(("content-type".into(), manifest.media_type.clone()));
     let response = send(put, &manifest.body)?;
     if response.status < 300 { Ok(response) } else { Err(refusal(&response)) }
+}
+
+/// What a registry answered, for people.
+pub fn told(response: &Response) -> String {
+    let faults = serde_json::from_slice::<Errors>(&response.body).map(|errors| errors.errors);
+    let told: Vec<String> =
+        faults.unwrap_or_default().iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
+    let text = format!("{} answered {} {}", response.url, response.status, told.join("; "));
+    text.trim_end().to_owned()
 }
 
 /// What a registry's refusal of a manifest means.
@@ -162,8 +215,7 @@ fn refusal(response: &Response) -> Error {
     if !missing.is_empty() {
         return Error::Missing(missing);
     }
-    let told: Vec<String> = faults.iter().map(|fault| format!("{}: {}", fault.code, fault.message)).collect();
-    let text = format!("{} answered {} {}", response.url, response.status, told.join("; "));
+    let text = told(response);
     if response.status == 404 { Error::NotFound(text) } else { Error::Invalid(text) }
 }
 
@@ -188,6 +240,13 @@ mod tests {
         assert_eq!(next("<https://r.example/v2/a/tags/list?last=b&n=1>;rel=next"), expected);
         assert_eq!(next("<?last=b&n=1>; rel=next"), expected);
         assert_eq!(next(r#"</v2/a/tags/list>; rel="prev""#), None);
+        let two = r#"</v2/first>; rel="first"; title="a, <b>; rel=next", </v2/a/tags/list?last=b&n=1>; x; REL=Next"#;
+        assert_eq!(next(two), expected);
+        assert_eq!(next("</v2/a/tags/list?last=b&n=1>"), expected);
+        assert_eq!(next(r#"</v2/a/tags/list?last=b&n=1>; rel="prev next""#), expected);
+        for end in ["", " , ", "<>; rel=next", "<>"] {
+            assert_eq!(next(end), None, "{end}");
+        }
         assert!(next_page(&response(&[("link", "</v2/broken")])).is_err());
     }
 

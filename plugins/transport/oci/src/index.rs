@@ -119,7 +119,7 @@ impl Index {
         let more = entries.count();
         if more > 0 && tag.is_none() {
             return Err(Error::Invalid(format!(
-                "{location} holds {} images: say which, as in oci:{location}:TAG",
+                "{location} holds {} images: say which, as in {location}:TAG",
                 more + 1
             )));
         }
