@@ -82,6 +82,18 @@ impl Fault {
         Self::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "authentication required")
     }
 
+    pub fn denied(why: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "DENIED", why)
+    }
+
+    pub fn busy() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS", "too much is asked at once")
+    }
+
+    pub fn unsupported_because(why: &str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", why)
+    }
+
     pub fn unsupported() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "the operation is unsupported")
     }

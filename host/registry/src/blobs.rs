@@ -19,8 +19,8 @@ pub async fn get(
     let size = blocking(storage, {
         let (digest, path) = (digest.clone(), path.clone());
         move |storage| {
-            let there = storage.follow(&link)?.and(path.metadata().ok());
-            there.map(|metadata| metadata.len()).ok_or_else(|| Fault::blob_unknown(&digest.to_string()))
+            let there = storage.follow(&link)?.and(storage.size(&path).ok());
+            there.ok_or_else(|| Fault::blob_unknown(&digest.to_string()))
         }
     })
     .await?;
@@ -32,7 +32,7 @@ pub async fn get(
     let (start, length) = range.unwrap_or((0, size));
     let mut answer = match head {
         true => answer::empty(StatusCode::OK),
-        false => Response::new(Either::Right(Chunks(Storage::stream(&path, start, length)?, length))),
+        false => Response::new(Either::Right(Chunks(storage.stream(&path, start, length)?, length))),
     };
     if range.is_some() {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -66,7 +66,7 @@ fn part(range: &str, size: u64) -> Result<Option<(u64, u64)>, Fault> {
 pub async fn delete(storage: &Storage, name: &str, digest: &Digest) -> Result<Answer, Fault> {
     let link = storage.layer_link(name, digest);
     let digest = digest.to_string();
-    blocking(storage, move |_| match std::fs::remove_file(&link) {
+    blocking(storage, move |storage| match storage.remove_file(&link) {
         Ok(()) => Ok(answer::empty(StatusCode::ACCEPTED)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Fault::blob_unknown(&digest)),
         Err(error) => Err(error.into()),

@@ -3,53 +3,76 @@
 //!
 //! Section numbers in this crate are those of the distribution specification.
 
+mod access;
 mod answer;
 mod blobs;
 mod listing;
 mod manifests;
 mod route;
 mod storage;
+mod tls;
 mod uploads;
 
+pub use access::{Access, Users};
 use answer::{Answer, Fault};
 use hyper::{Method, Request, body::Incoming, header::IF_NONE_MATCH, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use route::Route;
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use storage::Storage;
-use tokio::net::TcpListener;
+pub use tls::Tls;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::Semaphore,
+};
 
 /// A registry that listens.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Tls>,
     registry: Arc<Registry>,
 }
 
 struct Registry {
     storage: Storage,
-    /// `Bearer …`, where only its holder may ask.
-    authorization: Option<String>,
+    access: Access,
+    address: SocketAddr,
+    /// Lists of referrers that are made at once: each reads manifests.
+    lists: Semaphore,
+    /// Passwords that are looked at at once: each keeps a processor busy.
+    passwords: Semaphore,
 }
 
-/// For a client to send its headers.
+/// For a client to send its headers, and for a handshake.
 const HEADERS: Duration = Duration::from_secs(60);
+/// Connections at once.
+const CONNECTIONS: usize = 1024;
+/// How often uploads that were given up are looked for.
+const PURGE: Duration = Duration::from_secs(3600);
 
 impl Server {
-    /// Begins to listen. With a token, only requests that bear it are answered. The folder is made
-    /// when something is written to it.
+    /// Begins to listen. The folder is made when something is written to it.
     ///
     /// # Errors
     /// Where the address cannot be had.
-    pub async fn bind(root: &Path, address: SocketAddr, token: Option<String>) -> std::io::Result<Self> {
+    pub async fn bind(
+        root: &Path,
+        address: SocketAddr,
+        access: Access,
+        tls: Option<Tls>,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
-        let authorization = token.map(|token| format!("Bearer {token}"));
-        Ok(Server {
-            listener,
+        let registry = Registry {
+            storage: Storage::new(root),
+            access,
             address,
-            registry: Arc::new(Registry { storage: Storage::new(root), authorization }),
-        })
+            lists: Semaphore::new(2),
+            passwords: Semaphore::new(2),
+        };
+        Ok(Server { listener, address, tls, registry: Arc::new(registry) })
     }
 
     /// Where it listens.
@@ -59,7 +82,27 @@ impl Server {
 
     /// Serves for as long as it is polled.
     pub async fn run(self) {
+        let connections = Arc::new(Semaphore::new(CONNECTIONS));
+        let registry = self.registry.clone();
+        let purging = async {
+            loop {
+                // A storage that is read only is not tidied up.
+                if !registry.access.read_only {
+                    let _ = uploads::purge(&registry.storage).await;
+                }
+                tokio::time::sleep(PURGE).await;
+            }
+        };
+        tokio::select! {
+            () = purging => {}
+            () = self.accept(connections) => {}
+        }
+    }
+
+    async fn accept(&self, connections: Arc<Semaphore>) {
         loop {
+            // It is never closed.
+            let Ok(place) = connections.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -72,50 +115,75 @@ impl Server {
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "cannot set TCP_NODELAY");
             }
-            let registry = self.registry.clone();
+            let (registry, tls) = (self.registry.clone(), self.tls.clone());
             tokio::spawn(async move {
-                let service = service_fn(|request| {
-                    let registry = registry.clone();
-                    async move { Ok::<_, std::convert::Infallible>(registry.serve(request).await) }
-                });
-                let mut server = hyper::server::conn::http1::Builder::new();
-                let connection = server
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADERS)
-                    .serve_connection(TokioIo::new(stream), service);
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "a connection broke");
+                match tls {
+                    None => registry.connected(stream).await,
+                    Some(tls) => match tokio::time::timeout(HEADERS, tls.accept(stream)).await {
+                        Ok(Ok(stream)) => registry.connected(stream).await,
+                        Ok(Err(error)) => tracing::debug!(%error, "no TLS came about"),
+                        Err(_) => tracing::debug!("a handshake stood still"),
+                    },
                 }
+                drop(place);
             });
         }
     }
 }
 
 impl Registry {
-    async fn serve(&self, request: Request<Incoming>) -> Answer {
+    async fn connected(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+        let service = service_fn(|request| {
+            let registry = self.clone();
+            async move { Ok::<_, std::convert::Infallible>(registry.serve(request).await) }
+        });
+        let mut server = hyper::server::conn::http1::Builder::new();
+        let connection = server
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection broke");
+        }
+    }
+
+    async fn serve(self: &Arc<Self>, request: Request<Incoming>) -> Answer {
         let (method, uri) = (request.method().clone(), request.uri().clone());
         let head = method == Method::HEAD;
-        let answered =
-            if self.admits(&request) { self.answer(request).await } else { Err(Fault::unauthorized()) };
+        let answered = match self.admits(&request).await {
+            Ok(()) => self.answer(request).await,
+            Err(fault) => Err(fault),
+        };
         let answer = answered.unwrap_or_else(|fault| fault.answer(head));
-        tracing::debug!(%method, %uri, status = answer.status().as_u16(), "answered");
+        tracing::debug!(%method, path = uri.path(), status = answer.status().as_u16(), "answered");
         answer
     }
 
-    fn admits(&self, request: &Request<Incoming>) -> bool {
-        let given = request.headers().get("authorization").and_then(|value| value.to_str().ok());
-        self.authorization.is_none() || given == self.authorization.as_deref()
+    async fn admits(self: &Arc<Self>, request: &Request<Incoming>) -> Result<(), Fault> {
+        access::is_asked_directly(request.headers(), self.address)?;
+        let admitted = match self.access.is_slow() {
+            false => self.access.admits(request.headers()),
+            true => {
+                // It is never closed.
+                let _one = self.passwords.acquire().await.map_err(|_| Fault::busy())?;
+                let (registry, headers) = (self.clone(), request.headers().clone());
+                tokio::task::spawn_blocking(move || registry.access.admits(&headers)).await?
+            }
+        };
+        if admitted { Ok(()) } else { Err(Fault::unauthorized()) }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Fault> {
         let route = route::parse(request.uri().path())?;
         let query = route::query(request.uri().query());
         let storage = &self.storage;
+        self.access.allows(request.method(), &route)?;
         match (request.method().clone(), route) {
             (Method::GET | Method::HEAD, Route::Base) => Ok(answer::json(&serde_json::json!({}))),
             (Method::GET, Route::Catalog) => listing::catalog(storage, &query).await,
             (Method::GET, Route::Tags { name }) => listing::tags(storage, &name, &query).await,
             (Method::GET, Route::Referrers { name, digest }) => {
+                let _one = self.lists.acquire().await.map_err(|_| Fault::busy())?;
                 listing::referrers(storage, &name, &digest, &query).await
             }
             (method @ (Method::GET | Method::HEAD), Route::Manifest { name, reference }) => {
@@ -142,6 +210,29 @@ impl Registry {
             }
             (Method::DELETE, Route::Upload { name, id }) => uploads::cancel(storage, &name, &id).await,
             _ => Err(Fault::unsupported()),
+        }
+    }
+}
+
+/// What a fuzzer calls.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use crate::route::{self, Reference, Route};
+
+    /// Reads an address; the names in it that become paths.
+    pub fn route(path: &str, query: Option<&str>) -> Vec<String> {
+        let _ = route::query(query);
+        match route::parse(path) {
+            Ok(Route::Manifest { name, reference: Reference::Tag(tag) }) => vec![name, tag],
+            Ok(Route::Upload { name, id }) => vec![name, id],
+            Ok(
+                Route::Manifest { name, .. }
+                | Route::Blob { name, .. }
+                | Route::Tags { name }
+                | Route::Uploads { name }
+                | Route::Referrers { name, .. },
+            ) => vec![name],
+            Ok(Route::Base | Route::Catalog) | Err(_) => Vec::new(),
         }
     }
 }

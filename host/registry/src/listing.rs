@@ -2,13 +2,14 @@
 
 use crate::{
     answer::{self, Answer, Fault},
+    manifests,
     route::Query,
     storage::{Storage, blocking},
 };
-use dray_core::{Digest, Manifest};
+use dray_core::Digest;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
 /// A page of sorted names: `n` of them behind `last`. And the name behind which the next begins.
 fn page(names: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<String>), Fault> {
@@ -45,7 +46,7 @@ pub async fn tags(storage: &Storage, name: &str, query: &Query) -> Result<Answer
             return Err(Fault::name_unknown(&name));
         }
         let mut tags = storage.names(&storage.tags(&name))?;
-        tags.retain(|tag| storage.tag(&name, tag).join("current/link").is_file());
+        tags.retain(|tag| storage.is_file(&storage.tag(&name, tag).join("current/link")));
         let (tags, next) = page(tags, &query)?;
         let answer = answer::json(&json!({ "name": name, "tags": tags }));
         Ok(with_next(answer, &format!("/v2/{name}/tags/list"), &query, next))
@@ -84,12 +85,15 @@ fn repositories(
     Ok(())
 }
 
+/// What of a referrer its descriptor tells; read without the rest of a manifest, which may be large.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Referrer {
+    media_type: Option<String>,
     artifact_type: Option<String>,
     config: Option<Typed>,
-    annotations: Option<Value>,
+    manifests: Option<serde::de::IgnoredAny>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -98,30 +102,65 @@ struct Typed {
     media_type: String,
 }
 
+/// Bytes of a page of referrers: clients take manifests of 4 MiB (4.4).
+const PAGE: usize = 2 << 20;
+/// Bytes of the annotations of one of them: more is left to its manifest.
+const NOTES: usize = 256 << 10;
+
 pub async fn referrers(
     storage: &Storage,
     name: &str,
     subject: &Digest,
     query: &Query,
 ) -> Result<Answer, Fault> {
-    let (name, subject, wanted) = (name.to_owned(), subject.clone(), query.get("artifactType").cloned());
+    let (name, subject) = (name.to_owned(), subject.clone());
+    let (wanted, last) = (query.get("artifactType").cloned(), query.get("last").cloned());
     blocking(storage, move |storage| {
-        let mut manifests = Vec::new();
         let folder = storage.referrers(&name, &subject);
+        let mut digests = Vec::new();
         for algorithm in storage.names(&folder)? {
             for hex in storage.names(&folder.join(&algorithm))? {
-                let Some(digest) = storage.follow(&folder.join(&algorithm).join(&hex).join("link"))? else { continue };
-                if !storage.revision_link(&name, &digest).is_file() {
-                    continue;
-                }
-                manifests.extend(describe(fs::read(storage.blob(&digest))?, &digest));
+                digests.extend(storage.follow(&folder.join(&algorithm).join(&hex).join("link"))?);
             }
         }
-        if let Some(wanted) = &wanted {
-            manifests.retain(|manifest| manifest["artifactType"] == *wanted.as_str());
+        digests.sort();
+        let last = last.as_deref().and_then(|last| last.parse::<Digest>().ok());
+        digests.retain(|digest| last.as_ref().is_none_or(|last| digest > last));
+        // One manifest at a time is in memory.
+        let (mut manifests, mut last, mut more) = (String::new(), None, false);
+        for digest in digests {
+            if !storage.is_file(&storage.revision_link(&name, &digest)) {
+                continue;
+            }
+            let Ok(body) = storage.read(&storage.blob(&digest), manifests::LIMIT) else { continue };
+            let Some(described) = describe(&body, &digest) else { continue };
+            if wanted.as_ref().is_some_and(|wanted| described["artifactType"] != *wanted.as_str()) {
+                continue;
+            }
+            let text = described.to_string();
+            if !manifests.is_empty() && manifests.len() + text.len() > PAGE {
+                more = true;
+                break;
+            }
+            if !manifests.is_empty() {
+                manifests.push(',');
+            }
+            manifests.push_str(&text);
+            last = Some(digest);
         }
-        let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": manifests });
-        let mut answer = answer::content("application/vnd.oci.image.index.v1+json", index.to_string());
+        let index = format!(
+            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{manifests}]}}"#
+        );
+        let mut answer = answer::content("application/vnd.oci.image.index.v1+json", index);
+        if let Some(last) = last.filter(|_| more) {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.append_pair("last", &last.to_string());
+            if let Some(wanted) = &wanted {
+                query.append_pair("artifactType", wanted);
+            }
+            let link = format!("</v2/{name}/referrers/{subject}?{}>; rel=\"next\"", query.finish());
+            answer::set(&mut answer, "link", &link);
+        }
         if wanted.is_some() {
             answer::set(&mut answer, "oci-filters-applied", "artifactType");
         }
@@ -131,10 +170,11 @@ pub async fn referrers(
 }
 
 /// The descriptor of a referrer: its artifact type, or that of its config, and its annotations.
-fn describe(body: Vec<u8>, digest: &Digest) -> Option<Value> {
-    let referrer: Referrer = serde_json::from_slice(&body).ok()?;
-    let manifest = Manifest::parse("", body, Some(digest)).ok()?;
-    let mut described = json!({ "mediaType": manifest.descriptor.media_type, "digest": digest, "size": manifest.descriptor.size });
+fn describe(body: &[u8], digest: &Digest) -> Option<Value> {
+    let referrer: Referrer = serde_json::from_slice(body).ok()?;
+    let usual = if referrer.manifests.is_some() { manifests::OCI_INDEX } else { manifests::OCI_MANIFEST };
+    let media_type = referrer.media_type.as_deref().unwrap_or(usual);
+    let mut described = json!({ "mediaType": media_type, "digest": digest, "size": body.len() });
     let artifact_type = referrer
         .artifact_type
         .filter(|stated| !stated.is_empty())
@@ -142,8 +182,11 @@ fn describe(body: Vec<u8>, digest: &Digest) -> Option<Value> {
     if let Some(artifact_type) = artifact_type {
         described["artifactType"] = artifact_type.into();
     }
-    if let Some(annotations) = referrer.annotations {
-        described["annotations"] = annotations;
+    let notes = referrer
+        .annotations
+        .filter(|notes| notes.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() <= NOTES);
+    if let Some(annotations) = notes {
+        described["annotations"] = json!(annotations);
     }
     Some(described)
 }

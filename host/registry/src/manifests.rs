@@ -14,14 +14,14 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
-use std::{fs, io::ErrorKind};
+use std::io::ErrorKind;
 
 /// 4.4 demands 4 MiB at least.
-const LIMIT: usize = 8 << 20;
+pub const LIMIT: usize = 8 << 20;
 
 /// Where a manifest does not say what it is.
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,7 +44,7 @@ fn find(storage: &Storage, name: &str, reference: &Reference) -> Result<Digest, 
         Reference::Tag(tag) => storage.current(name, tag)?,
         Reference::Digest(digest) => Some(digest.clone()),
     };
-    let found = found.filter(|digest| storage.revision_link(name, digest).is_file());
+    let found = found.filter(|digest| storage.is_file(&storage.revision_link(name, digest)));
     found.ok_or_else(|| match reference {
         Reference::Tag(tag) => Fault::manifest_unknown(tag),
         Reference::Digest(digest) => Fault::manifest_unknown(&digest.to_string()),
@@ -65,13 +65,13 @@ pub async fn get(
         let digest = find(storage, &name, &reference)?;
         let tag = format!("\"{digest}\"");
         let same = known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag);
-        if same && storage.blob(&digest).is_file() {
+        if same && storage.is_file(&storage.blob(&digest)) {
             let mut answer = answer::empty(StatusCode::NOT_MODIFIED);
             answer::set(&mut answer, "docker-content-digest", &digest.to_string());
             answer::set(&mut answer, "etag", &tag);
             return Ok(answer);
         }
-        let body = match fs::read(storage.blob(&digest)) {
+        let body = match storage.read(&storage.blob(&digest), LIMIT) {
             Ok(body) => body,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(Fault::manifest_unknown(&digest.to_string()));
@@ -123,8 +123,10 @@ fn store(
     })?;
     // An index may name children that are not here: mirrors of some platforms have such.
     if let Children::Image { config, layers } = &manifest.children {
-        for blob in layers.iter().chain([config]) {
-            if !storage.layer_link(name, &blob.digest).is_file() || !storage.blob(&blob.digest).is_file() {
+        for blob in layers.iter().filter(|layer| !layer.foreign).chain([config]) {
+            if !storage.is_file(&storage.layer_link(name, &blob.digest))
+                || !storage.is_file(&storage.blob(&blob.digest))
+            {
                 return Err(Fault::manifest_blob_unknown(&blob.digest.to_string()));
             }
         }
@@ -155,22 +157,22 @@ pub async fn delete(storage: &Storage, name: &str, reference: &Reference) -> Res
     blocking(storage, move |storage| {
         let digest = find(storage, &name, &reference)?;
         if let Reference::Tag(tag) = &reference {
-            fs::remove_dir_all(storage.tag(&name, tag))?;
+            storage.remove_dir_all(&storage.tag(&name, tag))?;
             return Ok(answer::empty(StatusCode::ACCEPTED));
         }
         for tag in storage.names(&storage.tags(&name))? {
             if storage.current(&name, &tag)?.as_ref() == Some(&digest) {
-                fs::remove_dir_all(storage.tag(&name, &tag))?;
+                storage.remove_dir_all(&storage.tag(&name, &tag))?;
             }
         }
-        let body = fs::read(storage.blob(&digest))?;
+        let body = storage.read(&storage.blob(&digest), LIMIT)?;
         if let Ok(Manifest { subject: Some(subject), .. }) = Manifest::parse("", body, Some(&digest)) {
             let link = storage.referrers(&name, &subject).join(digest.algorithm_name()).join(digest.hex());
-            if link.is_dir() {
-                fs::remove_dir_all(link)?;
+            if storage.is_dir(&link) {
+                storage.remove_dir_all(&link)?;
             }
         }
-        fs::remove_file(storage.revision_link(&name, &digest))?;
+        storage.remove_file(&storage.revision_link(&name, &digest))?;
         Ok(answer::empty(StatusCode::ACCEPTED))
     })
     .await

@@ -2,20 +2,27 @@
 //!
 //! Names are checked by `route` before they become paths, and digests are types.
 
+//! Every path is opened beneath the root: links in it that lead out lead nowhere.
+
 use crate::answer::Fault;
 use bytes::Bytes;
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, File, OpenOptions},
+};
 use dray_core::Digest;
 use std::{
     collections::HashSet,
-    fs::{self, File},
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 use tokio::sync::mpsc;
 
 #[derive(Clone)]
 pub struct Storage {
+    root: PathBuf,
+    dir: Arc<OnceLock<Arc<Dir>>>,
     top: PathBuf,
     /// Uploads that a request is writing to.
     busy: Arc<Mutex<HashSet<String>>>,
@@ -33,6 +40,8 @@ impl Drop for Turn {
     }
 }
 
+/// Bytes that a link has at most: a digest.
+const LINK: usize = 1024;
 /// Bytes read from the disk at once.
 const CHUNK: usize = 256 << 10;
 
@@ -42,7 +51,90 @@ fn hashed(digest: &Digest) -> PathBuf {
 
 impl Storage {
     pub fn new(root: &Path) -> Self {
-        Storage { top: root.join("docker/registry/v2"), busy: Arc::default() }
+        Storage {
+            root: root.into(),
+            dir: Arc::default(),
+            top: "docker/registry/v2".into(),
+            busy: Arc::default(),
+        }
+    }
+
+    /// The root, if it is there.
+    fn dir(&self) -> io::Result<Arc<Dir>> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir.clone());
+        }
+        let dir = Arc::new(Dir::open_ambient_dir(&self.root, ambient_authority())?);
+        Ok(self.dir.get_or_init(|| dir).clone())
+    }
+
+    /// The root, made if it is not there.
+    fn made(&self) -> io::Result<Arc<Dir>> {
+        if self.dir.get().is_none() {
+            std::fs::create_dir_all(&self.root)?;
+        }
+        self.dir()
+    }
+
+    pub fn is_file(&self, path: &Path) -> bool {
+        self.dir().and_then(|dir| dir.metadata(path)).is_ok_and(|metadata| metadata.is_file())
+    }
+
+    pub fn is_dir(&self, path: &Path) -> bool {
+        self.dir().and_then(|dir| dir.metadata(path)).is_ok_and(|metadata| metadata.is_dir())
+    }
+
+    /// Bytes of a file.
+    pub fn size(&self, path: &Path) -> io::Result<u64> {
+        self.dir()?.metadata(path).map(|metadata| metadata.len())
+    }
+
+    /// When a file was written to last.
+    pub fn modified(&self, path: &Path) -> io::Result<std::time::SystemTime> {
+        self.dir()?.metadata(path)?.modified().map(cap_std::time::SystemTime::into_std)
+    }
+
+    /// A document, which has `most` bytes at the utmost.
+    pub fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        self.open(path)?.take(most as u64 + 1).read_to_end(&mut content)?;
+        match content.len() > most {
+            true => Err(io::Error::new(ErrorKind::InvalidData, "it is too long for a document")),
+            false => Ok(content),
+        }
+    }
+
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        self.dir()?.open(path)
+    }
+
+    pub fn append(&self, path: &Path) -> io::Result<File> {
+        self.dir()?.open_with(path, OpenOptions::new().append(true))
+    }
+
+    pub fn create(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let dir = self.made()?;
+        if let Some(folder) = path.parent() {
+            dir.create_dir_all(folder)?;
+        }
+        dir.create(path)?.write_all(content)
+    }
+
+    /// Gives a file another name, and makes the folders above that.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let dir = self.made()?;
+        if let Some(folder) = to.parent() {
+            dir.create_dir_all(folder)?;
+        }
+        dir.rename(from, &dir, to)
+    }
+
+    pub fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.dir()?.remove_file(path)
+    }
+
+    pub fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.dir()?.remove_dir_all(path)
     }
 
     /// Takes the right to write to an upload; none: another request has it.
@@ -97,13 +189,13 @@ impl Storage {
     /// Whether anything was ever written to a repository.
     pub fn knows(&self, name: &str) -> bool {
         let repository = self.repository(name);
-        ["_manifests", "_layers"].iter().any(|part| repository.join(part).is_dir())
+        ["_manifests", "_layers"].iter().any(|part| self.is_dir(&repository.join(part)))
     }
 
     /// The digest that a link holds.
     pub fn follow(&self, link: &Path) -> io::Result<Option<Digest>> {
-        match fs::read_to_string(link) {
-            Ok(text) => text.trim().parse().map(Some).map_err(io::Error::other),
+        match self.read(link, LINK) {
+            Ok(text) => String::from_utf8_lossy(&text).trim().parse().map(Some).map_err(io::Error::other),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -114,7 +206,7 @@ impl Storage {
         if self.follow(link).ok().flatten().as_ref() == Some(digest) {
             return Ok(());
         }
-        write_whole(link, digest.to_string().as_bytes(), false)
+        self.write_whole(link, digest.to_string().as_bytes(), false)
     }
 
     /// Makes a tag name a manifest: its history first, what it names now last.
@@ -131,12 +223,12 @@ impl Storage {
     /// Stores small content under its digest.
     pub fn put(&self, digest: &Digest, content: &[u8]) -> io::Result<()> {
         let path = self.blob(digest);
-        if path.is_file() { Ok(()) } else { write_whole(&path, content, true) }
+        if self.is_file(&path) { Ok(()) } else { self.write_whole(&path, content, true) }
     }
 
     /// Names in a folder, sorted; empty where there is none.
     pub fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(folder) {
+        let entries = match self.dir().and_then(|dir| dir.read_dir(folder)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -150,8 +242,13 @@ impl Storage {
     }
 
     /// Reads a stretch of a file on a thread of its own.
-    pub fn stream(path: &Path, offset: u64, length: u64) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
-        let mut file = File::open(path)?;
+    pub fn stream(
+        &self,
+        path: &Path,
+        offset: u64,
+        length: u64,
+    ) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
+        let mut file = self.open(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut file = file.take(length);
         let (sender, receiver) = mpsc::channel(2);
@@ -177,21 +274,24 @@ impl Storage {
     }
 }
 
-/// Writes a file under another name and renames it, so that it is never seen half-written.
-fn write_whole(path: &Path, content: &[u8], synced: bool) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let temporary = folder.join(format!(".{:016x}", fastrand::u64(..)));
-    let written = File::create(&temporary).and_then(|mut file| {
-        file.write_all(content)?;
-        if synced { file.sync_all() } else { Ok(()) }
-    });
-    let renamed = written.and_then(|()| fs::rename(&temporary, path));
-    if renamed.is_err() {
-        // The first error tells more than that of the clean-up.
-        let _ = fs::remove_file(&temporary);
+impl Storage {
+    /// Writes a file under another name and renames it, so that it is never seen half-written.
+    fn write_whole(&self, path: &Path, content: &[u8], synced: bool) -> io::Result<()> {
+        let dir = self.made()?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        dir.create_dir_all(folder)?;
+        let temporary = folder.join(format!(".{:016x}", fastrand::u64(..)));
+        let written = dir.create(&temporary).and_then(|mut file| {
+            file.write_all(content)?;
+            if synced { file.sync_all() } else { Ok(()) }
+        });
+        let renamed = written.and_then(|()| dir.rename(&temporary, &dir, path));
+        if renamed.is_err() {
+            // The first error tells more than that of the clean-up.
+            let _ = dir.remove_file(&temporary);
+        }
+        renamed
     }
-    renamed
 }
 
 /// Works with the storage on a thread that may block.

@@ -6,6 +6,7 @@ use crate::{
     storage::{Storage, blocking},
 };
 use bytes::Bytes;
+use cap_std::fs::File;
 use dray_core::{Algorithm, Digest, Hasher};
 use http_body_util::BodyExt;
 use hyper::{
@@ -14,12 +15,49 @@ use hyper::{
     header::{CONTENT_LENGTH, CONTENT_RANGE},
 };
 use std::{
-    fs::{self, File, OpenOptions},
     io::{Read, Write},
-    path::PathBuf,
-    time::SystemTime,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 use tokio::sync::mpsc;
+
+/// For the next bytes of a body to come.
+const IDLE: Duration = Duration::from_secs(60);
+/// Uploads to which nothing was written for so long are given up.
+const OLD: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes uploads that were given up.
+pub async fn purge(storage: &Storage) -> Result<(), Fault> {
+    blocking(storage, |storage| {
+        let mut open = vec![storage.repositories()];
+        while let Some(folder) = open.pop() {
+            for name in storage.names(&folder)? {
+                let path = folder.join(&name);
+                match name.as_str() {
+                    "_uploads" => purge_in(storage, &path)?,
+                    _ if name.starts_with(['_', '.']) => {}
+                    _ => open.push(path),
+                }
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn purge_in(storage: &Storage, folder: &Path) -> Result<(), Fault> {
+    for id in storage.names(folder)? {
+        let upload = folder.join(&id);
+        let written = storage.modified(&upload.join("data")).or_else(|_| storage.modified(&upload));
+        let old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > OLD));
+        // Another request may be writing to it at this moment.
+        if let Some(_turn) = storage.turn(&id).filter(|_| old) {
+            tracing::info!(%id, "an upload that was given up is removed");
+            storage.remove_dir_all(&upload)?;
+        }
+    }
+    Ok(())
+}
 
 struct Upload {
     name: String,
@@ -30,7 +68,7 @@ struct Upload {
 impl Upload {
     fn find(storage: &Storage, name: &str, id: &str) -> Result<Self, Fault> {
         let upload = Upload { name: name.into(), id: id.into(), folder: storage.uploads(name).join(id) };
-        if upload.data().is_file() { Ok(upload) } else { Err(Fault::upload_unknown()) }
+        if storage.is_file(&upload.data()) { Ok(upload) } else { Err(Fault::upload_unknown()) }
     }
 
     fn create(storage: &Storage, name: &str) -> Result<Self, Fault> {
@@ -38,9 +76,8 @@ impl Upload {
         let random = format!("{:032x}", fastrand::u128(..));
         let id = [&random[..8], &random[8..12], &random[12..16], &random[16..20], &random[20..]].join("-");
         let folder = storage.uploads(name).join(&id);
-        fs::create_dir_all(&folder)?;
-        File::create(folder.join("data"))?;
-        fs::write(folder.join("startedat"), httpdate(SystemTime::now()))?;
+        storage.create(&folder.join("data"), &[])?;
+        storage.create(&folder.join("startedat"), httpdate(SystemTime::now()).as_bytes())?;
         Ok(Upload { name: name.into(), id, folder })
     }
 
@@ -48,24 +85,29 @@ impl Upload {
         self.folder.join("data")
     }
 
-    fn size(&self) -> Result<u64, Fault> {
-        Ok(self.data().metadata()?.len())
+    fn size(&self, storage: &Storage) -> Result<u64, Fault> {
+        Ok(storage.size(&self.data())?)
     }
 
-    fn answer(&self, status: StatusCode) -> Result<Answer, Fault> {
+    fn answer(&self, storage: &Storage, status: StatusCode) -> Result<Answer, Fault> {
         let mut answer = answer::empty(status);
         answer::set(&mut answer, "location", &format!("/v2/{}/blobs/uploads/{}", self.name, self.id));
-        answer::set(&mut answer, "range", &format!("0-{}", self.size()?.saturating_sub(1)));
+        answer::set(&mut answer, "range", &format!("0-{}", self.size(storage)?.saturating_sub(1)));
         answer::set(&mut answer, "docker-upload-uuid", &self.id);
         Ok(answer)
     }
 
     /// Adds a body to what is there, and gives the size and, where all of the upload is in this
     /// body, the digest by each algorithm that is asked for.
-    async fn take(&self, body: Incoming, algorithm: Option<Algorithm>) -> Result<Option<Digest>, Fault> {
-        let fresh = self.size()? == 0;
+    async fn take(
+        &self,
+        storage: &Storage,
+        body: Incoming,
+        algorithm: Option<Algorithm>,
+    ) -> Result<Option<Digest>, Fault> {
+        let fresh = self.size(storage)? == 0;
         let mut hasher = algorithm.filter(|_| fresh).map(Hasher::new);
-        let mut file = OpenOptions::new().append(true).open(self.data())?;
+        let mut file = storage.append(&self.data())?;
         let (sender, mut chunks) = mpsc::channel::<Bytes>(4);
         let writing = tokio::task::spawn_blocking(move || {
             while let Some(chunk) = chunks.blocking_recv() {
@@ -78,7 +120,15 @@ impl Upload {
         });
         let mut body = body;
         let mut broken = None;
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = match tokio::time::timeout(IDLE, body.frame()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(_) => {
+                    broken = Some(format!("nothing came for {} s", IDLE.as_secs()));
+                    break;
+                }
+            };
             match frame {
                 Ok(frame) => {
                     let Ok(chunk) = frame.into_data() else { continue };
@@ -87,7 +137,7 @@ impl Upload {
                     }
                 }
                 Err(error) => {
-                    broken = Some(error);
+                    broken = Some(error.to_string());
                     break;
                 }
             }
@@ -110,24 +160,19 @@ impl Upload {
         blocking(storage, move |storage| {
             let hashed = match hashed {
                 Some(hashed) => hashed,
-                None => hash(&self.data(), digest.algorithm())?,
+                None => hash(storage.open(&self.data())?, digest.algorithm())?,
             };
             if hashed != digest {
-                fs::remove_dir_all(&self.folder)?;
+                storage.remove_dir_all(&self.folder)?;
                 return Err(Fault::digest_invalid(format!(
                     "the content has the digest {hashed}, not {digest}"
                 )));
             }
-            let path = storage.blob(&digest);
-            if !path.is_file() {
-                File::open(self.data())?.sync_all()?;
-                if let Some(folder) = path.parent() {
-                    fs::create_dir_all(folder)?;
-                }
-                fs::rename(self.data(), &path)?;
-            }
+            // What was there may have been damaged, and this is right.
+            storage.open(&self.data())?.sync_all()?;
+            storage.rename(&self.data(), &storage.blob(&digest))?;
             storage.link(&storage.layer_link(&self.name, &digest), &digest)?;
-            fs::remove_dir_all(&self.folder)?;
+            storage.remove_dir_all(&self.folder)?;
             Ok(created(&self.name, &digest))
         })
         .await
@@ -149,8 +194,7 @@ fn httpdate(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{date:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-fn hash(path: &PathBuf, algorithm: Algorithm) -> Result<Digest, Fault> {
-    let mut file = File::open(path)?;
+fn hash(mut file: File, algorithm: Algorithm) -> Result<Digest, Fault> {
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; 256 << 10];
     loop {
@@ -183,7 +227,7 @@ pub async fn start(
             move |storage| {
                 let Some(from) = from else { return Ok(false) };
                 let there = storage.follow(&storage.layer_link(&from, &digest))?.is_some()
-                    && storage.blob(&digest).is_file();
+                    && storage.is_file(&storage.blob(&digest));
                 if there {
                     storage.link(&storage.layer_link(&name, &digest), &digest)?;
                 }
@@ -203,30 +247,32 @@ pub async fn start(
         move |storage| Upload::create(storage, &name)
     })
     .await?;
+    // Nobody else writes to it while it is being stored.
+    let _turn = storage.turn(&upload.id).ok_or_else(Fault::upload_busy)?;
     match whole {
         Some(digest) => {
-            let hashed = upload.take(request.into_body(), Some(digest.algorithm())).await?;
+            let hashed = upload.take(storage, request.into_body(), Some(digest.algorithm())).await?;
             upload.finish(storage, digest, hashed).await
         }
-        None => upload.answer(StatusCode::ACCEPTED),
+        None => upload.answer(storage, StatusCode::ACCEPTED),
     }
 }
 
 pub async fn status(storage: &Storage, name: &str, id: &str) -> Result<Answer, Fault> {
-    Upload::find(storage, name, id)?.answer(StatusCode::NO_CONTENT)
+    Upload::find(storage, name, id)?.answer(storage, StatusCode::NO_CONTENT)
 }
 
 pub async fn cancel(storage: &Storage, name: &str, id: &str) -> Result<Answer, Fault> {
     let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
-    fs::remove_dir_all(&upload.folder)?;
+    storage.remove_dir_all(&upload.folder)?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
 /// Checks that a chunk continues where the upload stands: `Content-Range: first-last`.
-fn in_order(upload: &Upload, request: &Request<Incoming>) -> Result<(), Fault> {
+fn in_order(storage: &Storage, upload: &Upload, request: &Request<Incoming>) -> Result<(), Fault> {
     let Some(range) = request.headers().get(CONTENT_RANGE) else { return Ok(()) };
-    let size = upload.size()?;
+    let size = upload.size(storage)?;
     let range = range.to_str().unwrap_or_default().trim_start_matches("bytes").trim();
     let parsed = range.split_once('-').and_then(|(first, last)| {
         Some((first.parse::<u64>().ok()?, last.split('/').next()?.parse::<u64>().ok()?))
@@ -252,9 +298,9 @@ pub async fn append(
 ) -> Result<Answer, Fault> {
     let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
-    in_order(&upload, &request)?;
-    upload.take(request.into_body(), None).await?;
-    upload.answer(StatusCode::ACCEPTED)
+    in_order(storage, &upload, &request)?;
+    upload.take(storage, request.into_body(), None).await?;
+    upload.answer(storage, StatusCode::ACCEPTED)
 }
 
 /// PUT: the last chunk, or all of it, or nothing more.
@@ -271,8 +317,8 @@ pub async fn close(
     let digest = route::digest(digest)?;
     let mut hashed = None;
     if !request.body().is_end_stream() {
-        in_order(&upload, &request)?;
-        hashed = upload.take(request.into_body(), Some(digest.algorithm())).await?;
+        in_order(storage, &upload, &request)?;
+        hashed = upload.take(storage, request.into_body(), Some(digest.algorithm())).await?;
     }
     upload.finish(storage, digest, hashed).await
 }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use dray_core::Digest;
-use dray_registry::Server;
+use dray_registry::{Access, Server, Users};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,10 +15,13 @@ struct World {
 }
 
 async fn world(token: Option<&str>) -> World {
+    allowing(Access { token: token.map(str::to_owned), allow_delete: true, ..Access::default() }).await
+}
+
+async fn allowing(access: Access) -> World {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let folder = tempfile::tempdir().unwrap();
-    let server =
-        Server::bind(folder.path(), ([127, 0, 0, 1], 0).into(), token.map(str::to_owned)).await.unwrap();
+    let server = Server::bind(folder.path(), ([127, 0, 0, 1], 0).into(), access, None).await.unwrap();
     let base = format!("http://{}/v2", server.address());
     tokio::spawn(server.run());
     World { base, client: Client::new(), folder }
@@ -196,4 +199,86 @@ async fn names_do_not_lead_out_and_strangers_stay_out() {
         closed.ask(Method::GET, "", &[("authorization", "Bearer secret")], "").await.status(),
         StatusCode::OK
     );
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_is_refused() {
+    let plain = allowing(Access::default()).await;
+    let digest = plain.push("a", b"x").await;
+    let deleted = plain.ask(Method::DELETE, &format!("a/blobs/{digest}"), &[], "").await;
+    assert_eq!(deleted.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(plain.get(&format!("a/blobs/{digest}")).await.status(), StatusCode::OK);
+    let reading = allowing(Access { read_only: true, ..Access::default() }).await;
+    assert_eq!(reading.ask(Method::POST, "a/blobs/uploads/", &[], "").await.status(), StatusCode::FORBIDDEN);
+    assert!(!reading.folder.path().join("docker").exists());
+    let users = Users::parse("bob:$2y$04$zVHmKQtGGQob.b/Nc7l9NO8UlrYcW05FiuCj/SxsFO/ZtiN9.mNzy").unwrap();
+    let guarded = allowing(Access { users: Some(users), ..Access::default() }).await;
+    let asked = |authorization: &'static str| {
+        let guarded = &guarded;
+        async move { guarded.ask(Method::GET, "", &[("authorization", authorization)], "").await.status() }
+    };
+    assert_eq!(asked("Basic !").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(asked("Basic Ym9iOndyb25n").await, StatusCode::UNAUTHORIZED);
+    let page = plain.ask(Method::GET, "_catalog", &[("origin", "http://evil.example")], "").await;
+    assert_eq!(page.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_damaged_blob_is_healed_by_pushing_it_again() {
+    let world = world(None).await;
+    let digest = world.push("a", b"right").await;
+    let hex = digest.hex();
+    let path =
+        world.folder.path().join("docker/registry/v2/blobs/sha256").join(&hex[..2]).join(&hex).join("data");
+    std::fs::write(&path, b"wrong").unwrap();
+    world.push("a", b"right").await;
+    assert_eq!(std::fs::read(&path).unwrap(), b"right");
+}
+
+#[tokio::test]
+async fn links_do_not_lead_out_of_the_root() {
+    let world = world(None).await;
+    let digest = world.push("a", b"x").await;
+    let outside = tempfile::tempdir().unwrap();
+    let repositories = world.folder.path().join("docker/registry/v2/repositories");
+    std::os::unix::fs::symlink(outside.path(), repositories.join("out")).unwrap();
+    let pushed = world.ask(Method::POST, &format!("out/blobs/uploads/?digest={digest}"), &[], "x").await;
+    assert!(pushed.status().is_server_error(), "{}", pushed.status());
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn referrers_come_in_pages() {
+    let world = world(None).await;
+    let config = world.push("a", b"{}").await;
+    let image = |more: Value| {
+        let mut manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2 }, "layers": [],
+        });
+        manifest.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        manifest
+    };
+    let subject = Digest::of(b"subject");
+    for at in 0..12 {
+        let note = format!("{at}{}", "x".repeat(200 << 10));
+        let more = json!({
+            "subject": { "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": subject, "size": 1 },
+            "annotations": { "note": note },
+        });
+        let manifest = image(more);
+        let digest = Digest::of(manifest.to_string().as_bytes());
+        assert_eq!(world.manifest("a", &digest.to_string(), &manifest).await.status(), StatusCode::CREATED);
+    }
+    let (mut found, mut next, mut pages) = (0, Some(format!("a/referrers/{subject}")), 0);
+    while let Some(path) = next {
+        let page = world.get(&path).await;
+        let link = header(&page, "link");
+        next = link.strip_prefix('<').and_then(|link| link.split_once('>')).map(|(path, _)| path.to_owned());
+        let body = page.bytes().await.unwrap();
+        assert!(body.len() < 3 << 20, "{}", body.len());
+        found += serde_json::from_slice::<Value>(&body).unwrap()["manifests"].as_array().unwrap().len();
+        pages += 1;
+    }
+    assert!(found == 12 && pages > 1, "{found} in {pages}");
 }
