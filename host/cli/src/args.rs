@@ -116,6 +116,9 @@ pub struct SyncOptions {
     /// After a failure, do the rest all the same
     #[arg(long)]
     pub keep_going: bool,
+    /// Do not confine the process to the paths that the policy names (Linux)
+    #[arg(long)]
+    pub no_sandbox: bool,
 }
 
 #[derive(Args)]
@@ -177,6 +180,9 @@ pub struct CopyOptions {
     /// Folder that is to hold the blobs of the destination, a layout that shares them with others
     #[arg(long, value_name = "DIR")]
     pub dest_shared_blob_dir: Option<PathBuf>,
+    /// Copy layers that their makers do not let others distribute (those of Windows), too
+    #[arg(long)]
+    pub include_foreign: bool,
     /// Between folders of one file system: let files of the destination be hard links to the source's
     #[arg(long)]
     pub link: bool,
@@ -286,14 +292,32 @@ pub struct PluginInspectOptions {
 #[derive(Subcommand)]
 pub enum RegistryCommand {
     /// Serve a folder as a registry, in the storage layout of distribution
-    Serve {
-        /// The folder
-        #[arg(long, value_name = "DIR")]
-        root: PathBuf,
-        /// Where to listen
-        #[arg(long, default_value = "127.0.0.1:5000")]
-        addr: SocketAddr,
-    },
+    Serve(ServeOptions),
+}
+
+#[derive(Args)]
+pub struct ServeOptions {
+    /// The folder
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// Where to listen
+    #[arg(long, default_value = "127.0.0.1:5000")]
+    pub addr: SocketAddr,
+    /// Let nobody write
+    #[arg(long, conflicts_with = "allow_delete")]
+    pub read_only: bool,
+    /// Let manifests, tags and blobs be deleted
+    #[arg(long)]
+    pub allow_delete: bool,
+    /// Ask for a user and a password of this file, which `htpasswd -B` writes (bcrypt)
+    #[arg(long, value_name = "FILE")]
+    pub htpasswd: Option<PathBuf>,
+    /// Speak TLS with this certificate and those behind it (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 }
 
 #[cfg(test)]

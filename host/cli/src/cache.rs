@@ -5,27 +5,15 @@ use crate::{
     args::{CacheCommand, CacheOptions, Output},
     failure::Failure,
     local,
-    output::{bytes, counted, say},
-    runs::print_json,
+    output::{bytes, counted, print_json, say},
     setup,
 };
 use dray_engine::{Error, Journal, Kind, Local};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::{Duration, SystemTime},
-};
+use dray_runtime::{Compiled, compiled};
+use std::{path::Path, time::Duration};
 
-/// Files of compiled plugins, with their sizes and ages.
-fn compiled(folder: Option<&Path>) -> Vec<(PathBuf, u64, Duration)> {
-    let entries = folder.and_then(|folder| fs::read_dir(folder).ok());
-    let file = |entry: std::io::Result<fs::DirEntry>| {
-        let entry = entry.ok()?;
-        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-        let used = metadata.accessed().or_else(|_| metadata.modified()).ok()?;
-        Some((entry.path(), metadata.len(), SystemTime::now().duration_since(used).unwrap_or_default()))
-    };
-    entries.into_iter().flatten().filter_map(file).collect()
+fn failed(doing: &str, folder: &Path, error: &std::io::Error) -> Error {
+    Error::new(Kind::Invalid, format!("{doing} {}: {error}", folder.display()))
 }
 
 pub fn run(options: &CacheOptions) -> Result<u8, Failure> {
@@ -42,12 +30,18 @@ pub fn run(options: &CacheOptions) -> Result<u8, Failure> {
 /// Trouble with the journal hides nothing of the rest.
 fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Failure> {
     let usage = local.opened().and_then(Journal::usage);
-    let files = compiled(folder);
-    let size: u64 = files.iter().map(|(_, size, _)| size).sum();
+    let compiled = match folder.map(|folder| (folder, compiled(folder))) {
+        Some((_, Ok(compiled))) => compiled,
+        Some((folder, Err(error))) => {
+            tracing::warn!("failed to {}", failed("look into", folder, &error));
+            Compiled::default()
+        }
+        None => Compiled::default(),
+    };
     match output {
         Output::Json => print_json(&serde_json::json!({
             "journal": usage.as_ref().ok(),
-            "plugins": { "path": folder, "bytes": size, "files": files.len() },
+            "plugins": { "path": folder, "bytes": compiled.bytes, "files": compiled.files },
         })),
         Output::Text => {
             if let Ok(usage) = &usage {
@@ -63,8 +57,8 @@ fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Fail
                 );
             }
             if let Some(folder) = folder {
-                say!("{}: {}", folder.display(), bytes(size));
-                say!("  {}", counted(files.len() as u64, "compiled plugin"));
+                say!("{}: {}", folder.display(), bytes(compiled.bytes));
+                say!("  {}", counted(compiled.files, "compiled plugin"));
             }
         }
     }
@@ -73,12 +67,10 @@ fn show(local: &Local, folder: Option<&Path>, output: Output) -> Result<u8, Fail
 }
 
 fn trim(local: &Local, folder: Option<&Path>, age: Duration, output: Output) -> Result<u8, Failure> {
-    let mut removed = 0;
-    for (path, _, _) in compiled(folder).iter().filter(|(_, _, unused)| *unused >= age) {
-        fs::remove_file(path)
-            .map_err(|error| Error::new(Kind::Invalid, format!("remove {}: {error}", path.display())))?;
-        removed += 1;
-    }
+    let removed = match folder {
+        Some(folder) => dray_runtime::trim(folder, age).map_err(|error| failed("trim", folder, &error))?,
+        None => 0,
+    };
     let trimmed = local.opened().and_then(|journal| journal.trim(age));
     match (output, &trimmed) {
         (Output::Json, trimmed) => {

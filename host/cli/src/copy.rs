@@ -28,6 +28,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
         destination: options.destination,
         choice,
         form,
+        include_foreign: options.include_foreign,
         link: options.link,
     };
     let mut told = stop.signal.clone();

@@ -1,7 +1,12 @@
 //! What ends a command, in the words of people.
 
-use crate::{FAILED, WRONG, output::tell};
+use crate::{
+    FAILED, WRONG,
+    mask::masked,
+    output::{print_aside, tell},
+};
 use dray_core::policy::{PolicyError, Problem};
+use dray_core::{harmless, misleads, without_secrets};
 use dray_engine::{Error, Kind};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use std::{fmt, io::IsTerminal};
@@ -48,7 +53,7 @@ impl Failure {
                 for problem in &error.0 {
                     print(&Shown {
                         problem,
-                        source: NamedSource::new(name, text.clone()).with_language("toml"),
+                        source: NamedSource::new(name, masked(text)).with_language("toml"),
                     });
                 }
             }
@@ -72,7 +77,10 @@ fn print(diagnostic: &dyn Diagnostic) {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = GraphicalReportHandler::new_themed(theme).render_report(&mut text, diagnostic);
-    tell!("{}", text.trim_end());
+    // Its lines are the renderer's; what a problem says was made harmless before.
+    let ours = |character: char| character == '\n' || character == '\u{1b}';
+    let safe = text.trim_end().chars().filter(|character| ours(*character) || !misleads(*character));
+    print_aside(&format!("{}\n", safe.collect::<String>()));
 }
 
 /// A problem and the text that it is in.
@@ -84,7 +92,7 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem.message)
+        f.write_str(&harmless(&without_secrets(&self.problem.message), 4096))
     }
 }
 
@@ -92,7 +100,8 @@ impl std::error::Error for Shown<'_> {}
 
 impl Diagnostic for Shown<'_> {
     fn help(&self) -> Option<Box<dyn fmt::Display + '_>> {
-        self.problem.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+        let help = self.problem.help.as_ref()?;
+        Some(Box::new(harmless(&without_secrets(help), 4096)))
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {

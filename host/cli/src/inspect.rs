@@ -4,7 +4,7 @@ use crate::{
     DONE,
     args::{InspectOptions, ListTagsOptions, Output},
     failure::Failure,
-    output::say,
+    output::{line, print_json, print_pretty},
     setup::Setup,
 };
 use dray_core::{Children, Descriptor, Platform};
@@ -51,7 +51,7 @@ pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
             }
         }
     }
-    say!("{shown:#}");
+    print_pretty(&shown);
     Ok(DONE)
 }
 
@@ -75,9 +75,9 @@ pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
     let setup = Setup::without_policy(&options.access)?;
     let tags = dray_engine::list_tags(&setup.places, &options.reference).await?;
     match options.output {
-        Output::Json => say!("{}", json!({ "reference": options.reference, "tags": tags })),
+        Output::Json => print_json(&json!({ "reference": options.reference, "tags": tags })),
         Output::Text => {
-            let text: String = tags.iter().map(|tag| format!("{tag}\n")).collect();
+            let text: String = tags.iter().map(|tag| line(tag)).collect();
             return bytes(text.as_bytes());
         }
     }

@@ -4,6 +4,7 @@ use dray_engine::{
     Error, Kind, LazyJournal, Local,
     http::{Daemon, Plain, RegistrySettings, TlsSettings},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{collections::HashMap, env, path::PathBuf};
 
 /// The name under which the transport of `docker-daemon:` asks for its settings.
@@ -13,13 +14,36 @@ fn set(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Where things are kept.
-pub fn local() -> Local {
-    let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+/// Files that a process is at work with at least, whatever it does.
+const FILES: u64 = 32;
+/// Open files that one request may need: its connection, what it reads, what it writes.
+const EACH: u64 = 8;
+
+/// Lets the process open as many files as it may (getrlimit(2)), and tells how many requests may be under way at once
+/// where that is fewer than usual.
+pub fn requests_at_once() -> Option<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        // Where it is refused, it stays as it is.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    }
+    let files = getrlimit(Resource::Nofile).current?;
+    let requests = (files.saturating_sub(FILES) / EACH).max(1) as usize;
+    (requests < RegistrySettings::default().concurrency).then_some(requests)
+}
+
+/// Where the journal is kept; `None` means that there is no home folder.
+pub fn state_folder() -> Option<PathBuf> {
     // A relative one is to be ignored (XDG Base Directory Specification, 0.8).
     let state = set("XDG_STATE_HOME").map(PathBuf::from).filter(|state| state.is_absolute());
     let state = state.or_else(|| env::home_dir().map(|home| home.join(".local/state")));
-    let journal = LazyJournal::new(state.map(|state| state.join("dray/journal.db")));
+    state.map(|state| state.join("dray"))
+}
+
+/// Where things are kept.
+pub fn local() -> Local {
+    let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let journal = LazyJournal::new(state_folder().map(|state| state.join("journal.db")));
     let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);
     Local { scratch, known, journal }
 }

@@ -8,12 +8,14 @@ mod copy;
 mod failure;
 mod inspect;
 mod local;
+mod mask;
 mod output;
 mod plan;
 mod plugin;
 mod policy;
 mod progress;
 mod runs;
+mod sandbox;
 mod secrets;
 mod serve;
 mod setup;
@@ -52,6 +54,16 @@ fn main() -> ExitCode {
     }
     let screen = progress::Screen::new(&arguments.global);
     output::log(&arguments.global, &screen);
+    let loaded = match &arguments.command {
+        Command::Sync(options) => match sync::load(options) {
+            Ok(loaded) => Some(loaded),
+            Err(failure) => {
+                failure.print();
+                return ended(failure.code());
+            }
+        },
+        _ => None,
+    };
     // The kernel, and registries on the same machine, want processors too; and threads that wait for each
     // other's work cost more than they bring.
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -71,7 +83,7 @@ fn main() -> ExitCode {
         }
     };
     // On a worker, where what it waits for happens too: this thread would have to be woken each time.
-    let running = runtime.spawn(run(arguments, screen));
+    let running = runtime.spawn(run(arguments, loaded, screen));
     let code = match runtime.block_on(running) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
@@ -93,9 +105,19 @@ fn ended(code: u8) -> ExitCode {
     ExitCode::from(if code == DONE && output::is_lost() { FAILED } else { code })
 }
 
-async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failure> {
+async fn run(
+    arguments: Arguments,
+    loaded: Option<policy::Loaded>,
+    screen: progress::Screen,
+) -> Result<u8, Failure> {
     match arguments.command {
-        Command::Sync(options) => sync::run(options, screen).await,
+        Command::Sync(options) => {
+            let loaded = match loaded {
+                Some(loaded) => loaded,
+                None => sync::load(&options)?,
+            };
+            sync::run(options, loaded, screen).await
+        }
         Command::Plan(options) => plan::run(options, screen).await,
         Command::Check { policy } => policy::check(&policy).await,
         Command::Copy(options) => copy::run(options, screen).await,
@@ -105,7 +127,7 @@ async fn run(arguments: Arguments, screen: progress::Screen) -> Result<u8, Failu
         Command::Cache(options) => cache::run(&options),
         Command::Plugin { command: PluginCommand::List(options) } => plugin::list(options).await,
         Command::Plugin { command: PluginCommand::Inspect(options) } => plugin::inspect(options).await,
-        Command::Registry { command: RegistryCommand::Serve { root, addr } } => serve::run(&root, addr).await,
+        Command::Registry { command: RegistryCommand::Serve(options) } => serve::run(options).await,
         // Done before anything was started.
         Command::Completions { .. } | Command::Schema => Ok(DONE),
     }

@@ -4,7 +4,7 @@ use crate::{
     DONE, DUE, FAILED,
     args::{Output, PlanOptions},
     failure::Failure,
-    output::counted,
+    output::{counted, exact, line},
     policy,
     progress::Screen,
     sync,
@@ -89,25 +89,23 @@ impl Out {
                 let mut value = serde_json::to_value(&entry).map_err(std::io::Error::other)?;
                 // Nothing was sent.
                 value.as_object_mut().map(|object| object.remove("bytes"));
-                write!(self.sink, "{separator}{value}")
+                write!(self.sink, "{separator}{}", exact(&value.to_string()))
             }
             Output::Text => {
                 let CopyReport { source, destination, reason, .. } = &entry;
-                match entry.action {
-                    Action::Copy => writeln!(self.sink, "copy       {source} -> {destination} ({reason})"),
-                    Action::Unchanged => writeln!(self.sink, "unchanged  {destination}"),
-                    Action::Drop => writeln!(self.sink, "drop       {source} ({reason})"),
+                let told = match entry.action {
+                    Action::Copy => format!("copy       {source} -> {destination} ({reason})"),
+                    Action::Unchanged => format!("unchanged  {destination}"),
+                    Action::Drop => format!("drop       {source} ({reason})"),
                     Action::Fail => {
-                        writeln!(
-                            self.sink,
-                            "fail       {source} -> {destination}: {}",
-                            entry.error.as_deref().unwrap_or_default()
-                        )?;
-                        match &entry.help {
-                            Some(help) => writeln!(self.sink, "           help: {help}"),
-                            None => Ok(()),
-                        }
+                        let error = entry.error.as_deref().unwrap_or_default();
+                        format!("fail       {source} -> {destination}: {error}")
                     }
+                };
+                self.sink.write_all(line(&told).as_bytes())?;
+                match &entry.help {
+                    Some(help) => self.sink.write_all(line(&format!("           help: {help}")).as_bytes()),
+                    None => Ok(()),
                 }
             }
         }

@@ -4,7 +4,7 @@ use crate::{
     DONE,
     args::{Output, PluginInspectOptions, PluginListOptions},
     failure::Failure,
-    output::say,
+    output::{print_pretty, say},
     policy,
     secrets::UserSecrets,
     setup,
@@ -56,6 +56,7 @@ fn granted(plugin: &Listed) -> String {
         Role::Filter => vec!["facts about images".into()],
     };
     parts.extend(plugin.grant.hosts.iter().map(|host| format!("host {host}")));
+    parts.extend(plugin.grant.files.iter().map(|path| format!("files {}", path.display())));
     parts.extend(plugin.grant.secrets.iter().map(|secret| format!("secret {secret}")));
     parts.join(", ")
 }
@@ -77,7 +78,7 @@ fn describe(plugin: &Listed) -> Value {
 pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
     let listed = runtime(options.policy.as_deref())?.list().await?;
     match options.output {
-        Output::Json => say!("{:#}", listed.iter().map(describe).collect::<Value>()),
+        Output::Json => print_pretty(&listed.iter().map(describe).collect::<Value>()),
         Output::Text => {
             say!("{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED", "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST");
             for plugin in &listed {
@@ -109,6 +110,6 @@ pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     };
     let mut shown = describe(&listed);
     shown["config_schema"] = listed.info.schema;
-    say!("{shown:#}");
+    print_pretty(&shown);
     Ok(DONE)
 }

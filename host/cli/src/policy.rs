@@ -4,10 +4,12 @@ use crate::{
     DONE,
     failure::Failure,
     output::say,
+    secrets::UserSecrets,
     setup::{Setup, SetupError},
 };
-use dray_core::policy::{Policy, PolicyError, suggestion};
+use dray_core::policy::{Policy, PolicyError, Problem, SecretRef, suggestion};
 use dray_engine::{BoundRule, bind};
+use dray_runtime::Secrets;
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -82,10 +84,34 @@ impl Loaded {
     }
 }
 
+/// Secrets that the policy names and that are not there.
+fn missing_secrets(loaded: &Loaded) -> Vec<Problem> {
+    let secrets = UserSecrets { base: loaded.base.clone(), authfile: None };
+    let mut problems = Vec::new();
+    for call in loaded.policy.registries.values().flat_map(|registry| registry.auth.iter().flatten()) {
+        for (key, value) in call.config.as_object().into_iter().flatten() {
+            let Some(Ok(named)) = value.as_str().map(str::parse::<SecretRef>) else { continue };
+            if let Err(error) = secrets.get(&named) {
+                let span = call.keys.get(key).unwrap_or(&call.span).clone();
+                problems.push(Problem {
+                    message: format!("failed to {error}"),
+                    span: Some(span),
+                    help: error.help,
+                });
+            }
+        }
+    }
+    problems
+}
+
 /// `dray check`
 pub async fn check(path: &Path) -> Result<u8, Failure> {
     let loaded = load(path)?;
     let name = loaded.name.clone();
+    let missing = missing_secrets(&loaded);
+    if !missing.is_empty() {
+        return Err(loaded.wrong(PolicyError(missing)));
+    }
     let (_, rules) = loaded.bind(false).await?;
     match rules.len() {
         0 => say!("{name} is sound, and has no rules"),

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Global, LogFormat},
-    output::{PROGRESS, bytes, tell},
+    output::{PROGRESS, bytes, counted, tell},
 };
 use dray_core::{Action, CopyReport};
 use dray_engine::{Event, Observer};
@@ -130,7 +130,7 @@ impl Progress {
             bar.set_length(count(&self.expected));
             bar.set_message(match self.copying {
                 true => format!("{done}/{planned} images"),
-                false => format!("{planned} images planned"),
+                false => format!("{} planned", counted(planned, "image")),
             });
             return;
         }
@@ -142,7 +142,7 @@ impl Progress {
         let (sent, expected) = (bytes(count(&self.sent)), bytes(count(&self.expected)));
         self.line(&match self.copying {
             true => format!("{sent} of {expected} sent, {done} of {planned} images done"),
-            false => format!("{planned} images planned"),
+            false => format!("{} planned", counted(planned, "image")),
         });
     }
 
@@ -174,9 +174,13 @@ impl Progress {
             }
             (Action::Fail, error) => {
                 let error = error.as_deref().unwrap_or_default();
-                let help = copy.help.as_ref().map(|help| format!("\n  help: {help}")).unwrap_or_default();
                 // Failures are told even to those who want quiet.
-                self.screen.aside(|| tell!("error: {error}{help}"));
+                self.screen.aside(|| {
+                    tell!("error: {error}");
+                    if let Some(help) = &copy.help {
+                        tell!("  help: {help}");
+                    }
+                });
             }
             (Action::Unchanged, _) => tracing::info!("unchanged {destination}"),
             (Action::Drop, _) => {}

@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunsCommand, RunsOptions},
     failure::Failure,
     local,
-    output::{bytes, counted, say, tell},
+    output::{bytes, counted, print_json, say},
     progress::Progress,
     setup::Setup,
     signals::Stop,
@@ -139,13 +139,5 @@ fn show(copy: &CopyReport) {
     }
     if let Some(help) = &copy.help {
         say!("    help: {help}");
-    }
-}
-
-/// One JSON document on standard output.
-pub fn print_json(value: &(impl serde::Serialize + ?Sized)) {
-    match serde_json::to_string(value) {
-        Ok(text) => say!("{text}"),
-        Err(error) => tell!("error: failed to write it as JSON: {error}"),
     }
 }

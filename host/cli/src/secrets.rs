@@ -22,7 +22,7 @@ fn variable(name: &str) -> Option<PathBuf> {
 }
 
 /// Where auth.json and its like are looked for (containers-auth.json(5), Docker's documentation).
-fn usual_places() -> Vec<PathBuf> {
+pub fn usual_places() -> Vec<PathBuf> {
     let home = env::home_dir();
     let below = |folder: Option<PathBuf>, rest: &str| folder.map(|folder| folder.join(rest));
     let runtime = variable("XDG_RUNTIME_DIR")
@@ -37,6 +37,22 @@ fn usual_places() -> Vec<PathBuf> {
         .into_iter()
         .flatten()
         .collect()
+}
+
+/// The file in use that names a credential helper; `None` means that none does.
+pub fn helper() -> Option<String> {
+    let named = variable("REGISTRY_AUTH_FILE").map_or_else(usual_places, |path| vec![path]);
+    let names = |path: &PathBuf| {
+        let text = fs::read_to_string(path).ok()?;
+        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let store = value
+            .get("credsStore")
+            .and_then(serde_json::Value::as_str)
+            .is_some_and(|store| !store.is_empty());
+        let helpers = value.get("credHelpers").and_then(serde_json::Value::as_object);
+        (store || helpers.is_some_and(|helpers| !helpers.is_empty())).then(|| path.display().to_string())
+    };
+    named.iter().find_map(names)
 }
 
 fn read(path: &Path) -> Result<Option<(String, Secret)>> {
@@ -68,10 +84,11 @@ impl Secrets for UserSecrets {
 
     fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
         if let Some(path) = &self.authfile {
-            let file = read(path)?.ok_or_else(|| {
-                Error::new(Kind::NotFound, format!("read {}: there is no such file", path.display()))
-            })?;
-            return Ok(vec![file]);
+            let file = read(path)?;
+            if file.is_none() {
+                tracing::warn!("{} is not there, so no credentials are sent", path.display());
+            }
+            return Ok(file.into_iter().collect());
         }
         usual_places().iter().filter_map(|path| read(path).transpose()).collect()
     }

@@ -1,17 +1,52 @@
 //! `dray registry serve`
 
-use crate::{DONE, failure::Failure, output::tell, signals::Stop};
-use dray_registry::Server;
-use std::{net::SocketAddr, path::Path};
+use crate::{DONE, args::ServeOptions, failure::Failure, output::tell, signals::Stop};
+use dray_registry::{Access, Server, Tls, Users};
+use std::{fs, path::Path};
 
-pub async fn run(root: &Path, address: SocketAddr) -> Result<u8, Failure> {
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::usage(format!("read {}: {error}", path.display())))
+}
+
+fn users(path: &Path) -> Result<Users, Failure> {
+    let text = String::from_utf8_lossy(&read(path)?).into_owned();
+    Users::parse(&text).map_err(|why| Failure::usage(format!("read {}: {why}", path.display())))
+}
+
+pub async fn run(options: ServeOptions) -> Result<u8, Failure> {
     let mut stop = Stop::listen();
-    let server = Server::bind(root, address, None).await;
+    let ServeOptions { root, addr, .. } = &options;
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificate), Some(key)) => {
+            let tls = Tls::new(&read(certificate)?, &read(key)?);
+            let shown = format!("{} and {}", certificate.display(), key.display());
+            Some(tls.map_err(|why| Failure::usage(format!("use {shown}: {why}")))?)
+        }
+        _ => None,
+    };
+    let access = Access {
+        token: None,
+        users: options.htpasswd.as_deref().map(users).transpose()?,
+        read_only: options.read_only,
+        allow_delete: options.allow_delete,
+    };
+    let open = access.users.is_none();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let server = Server::bind(root, *addr, access, tls).await;
     let server =
-        server.map_err(|error| Failure::usage(format!("serve {} at {address}: {error}", root.display())))?;
-    tell!("serving {} at http://{}; stop with Ctrl-C", root.display(), server.address());
-    if !address.ip().is_loopback() {
-        tracing::warn!("anybody who reaches {address} can read and write: it asks for no credentials");
+        server.map_err(|error| Failure::usage(format!("serve {} at {addr}: {error}", root.display())))?;
+    tell!("serving {} at {scheme}://{}; stop with Ctrl-C", root.display(), server.address());
+    if !addr.ip().is_loopback() && open {
+        let what = if options.read_only { "read" } else { "read and write" };
+        tracing::warn!(
+            help = "--htpasswd FILE asks for a user and a password",
+            "anybody who reaches {addr} can {what}: it asks for no credentials"
+        );
+    } else if !addr.ip().is_loopback() && scheme == "http" {
+        tracing::warn!(
+            help = "--tls-cert FILE and --tls-key FILE hide them",
+            "passwords travel to {addr} in the clear"
+        );
     }
     tokio::select! {
         () = server.run() => {}

@@ -13,7 +13,7 @@ use std::{
     collections::BTreeMap,
     env,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use tokio::sync::OnceCell;
 
@@ -71,6 +71,27 @@ pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<R
     Runtime::new(dray_runtime::Settings { cache: cache_folder(), plugins, secrets: Arc::new(secrets) })
 }
 
+/// Requests at once, where the process may open few files; told once.
+fn few() -> Option<usize> {
+    static FEW: OnceLock<Option<usize>> = OnceLock::new();
+    *FEW.get_or_init(|| {
+        let few = local::requests_at_once();
+        if let Some(few) = few {
+            tracing::warn!(
+                help = "`ulimit -n 1024` lets it open more",
+                "this process may open few files, so only {few} requests are under way at once"
+            );
+        }
+        few
+    })
+}
+
+/// How registries are talked to of which nothing else is said.
+fn usual() -> RegistrySettings {
+    let usual = RegistrySettings::default();
+    RegistrySettings { concurrency: few().unwrap_or(usual.concurrency), ..usual }
+}
+
 fn user_agent() -> String {
     format!("dray/{}", env!("CARGO_PKG_VERSION"))
 }
@@ -80,7 +101,7 @@ impl Setup {
     pub fn without_policy(access: &Access) -> Result<Self, Failure> {
         let base = env::current_dir()
             .map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
-        for path in [&access.authfile, &access.creds_file, &access.tls_ca].into_iter().flatten() {
+        for path in [&access.creds_file, &access.tls_ca].into_iter().flatten() {
             if !path.is_file() {
                 return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
             }
@@ -100,8 +121,7 @@ impl Setup {
             verify: !access.insecure,
             plain: if access.insecure { Plain::Fallback } else { Plain::Loopback },
         };
-        let default =
-            RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..RegistrySettings::default() };
+        let default = RegistrySettings { tls, auth: vec![lazy(&runtime, call)], ..usual() };
         let client = Client::new(Settings {
             registries: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
             default,
@@ -123,7 +143,7 @@ impl Setup {
         let docker_config = || lazy(&runtime, plugin_config("docker-config", serde_json::json!({})));
         let mut problems = Vec::new();
         let mut settings = Settings {
-            default: RegistrySettings { auth: vec![docker_config()], ..RegistrySettings::default() },
+            default: RegistrySettings { auth: vec![docker_config()], ..usual() },
             proxies: proxies(),
             user_agent: user_agent(),
             ..Settings::default()
@@ -191,15 +211,21 @@ fn registry_settings(
             plain: if *explicit { Plain::Never } else { Plain::Loopback },
         },
     };
-    let defaults = RegistrySettings::default();
+    let defaults = usual();
     RegistrySettings {
-        concurrency: registry.concurrency.unwrap_or(defaults.concurrency),
+        concurrency: registry.concurrency.map_or(defaults.concurrency, |own| match few() {
+            Some(few) => own.min(few),
+            None => own,
+        }),
         bandwidth: registry.bandwidth,
         assume_unchanged: registry.assume_unchanged,
         tls,
         auth,
+        auth_named: registry.auth.is_some(),
         origin,
         daemon: None,
+        proxy: registry.proxy.clone(),
+        least_rate: registry.least_rate.unwrap_or(defaults.least_rate),
     }
 }
 
@@ -213,9 +239,9 @@ async fn serve_storage(root: &Path, serve: bool) -> Result<Origin, Error> {
         true => {
             let failed =
                 |error| Error::new(dray_engine::Kind::Invalid, format!("serve {}: {error}", root.display()));
-            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), Some(token.clone()))
-                .await
-                .map_err(failed)?;
+            let access = dray_registry::Access { token: Some(token.clone()), ..Default::default() };
+            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), access, None);
+            let server = server.await.map_err(failed)?;
             let address = server.address();
             tokio::spawn(server.run());
             address.to_string()

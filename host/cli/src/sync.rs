@@ -4,10 +4,11 @@ use crate::{
     DONE, FAILED,
     args::{Output, SyncOptions},
     failure::Failure,
-    output::{bytes, counted, say, tell},
+    output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
     runs::Recorded,
+    sandbox::{Confined, confine},
     signals::Stop,
 };
 use dray_core::{Action, Report};
@@ -15,10 +16,20 @@ use dray_engine::{Error, Kind, Places, Planned, Run, RunOptions, plan};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
-pub async fn run(options: SyncOptions, screen: Screen) -> Result<u8, Failure> {
-    let stop = Stop::listen();
+/// Reads the policy, and confines the process to what it names: before any thread begins, which would not be.
+pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
+    if !options.no_sandbox
+        && let Confined::No(why) = confine(&loaded)
+    {
+        tracing::info!("not confined to the paths that the policy names: {why}");
+    }
+    Ok(loaded)
+}
+
+pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
+    let stop = Stop::listen();
     let (setup, rules) = loaded.bind(true).await?;
     let progress = screen.watch();
     let recorded =
@@ -72,10 +83,7 @@ fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc:
 /// Writes the report; the exit code.
 pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
     match output {
-        Output::Json => match serde_json::to_string(report) {
-            Ok(text) => say!("{text}"),
-            Err(error) => tell!("error: failed to write the report: {error}"),
-        },
+        Output::Json => print_json(report),
         Output::Text => summarise(report, stop.code().is_some(), unfinished),
     }
     match stop.code() {

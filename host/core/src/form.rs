@@ -142,18 +142,38 @@ impl Format {
     }
 }
 
-/// Whether a blob is the config of an image, rather than of an artifact.
+/// Whether a blob is the config of an image, rather than of an artifact. Old writers called theirs otherwise.
 pub fn is_image_config(media_type: &str) -> bool {
-    matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
+    matches!(
+        media_type,
+        OCI_CONFIG
+            | DOCKER_CONFIG
+            | "application/vnd.oci.image.serialization.config.v1+json"
+            | "application/vnd.docker.image.v1+json"
+            | "application/octet-stream"
+            | "application/json"
+    )
 }
 
-/// How a layer is compressed, by its media type; none: it is no layer of an image.
+/// How a layer is compressed, as its media type says; `None` means that it is no layer of an image. The type may lie,
+/// and the layer's first bytes tell.
 pub fn layer_compression(media_type: &str) -> Option<Compression> {
-    let rest = media_type.strip_prefix(OCI_LAYER).or_else(|| media_type.strip_prefix(DOCKER_LAYER))?;
+    const OTHERS: [&str; 2] = [
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    ];
+    match media_type {
+        "application/x-tar" | "application/tar" => return Some(Compression::None),
+        "application/gzip" | "application/x-gzip" | "application/tar+gzip" => return Some(Compression::Gzip),
+        "application/zstd" | "application/x-zstd" | "application/tar+zstd" => return Some(Compression::Zstd),
+        _ => {}
+    }
+    let rest =
+        [OCI_LAYER, DOCKER_LAYER].into_iter().chain(OTHERS).find_map(|kind| media_type.strip_prefix(kind))?;
     match rest {
         "" => Some(Compression::None),
-        "+gzip" | ".gzip" => Some(Compression::Gzip),
-        "+zstd" | ".zstd" => Some(Compression::Zstd),
+        "+gzip" | ".gzip" | "+gz" | ".gz" => Some(Compression::Gzip),
+        "+zstd" | ".zstd" | "+zst" | ".zst" => Some(Compression::Zstd),
         _ => None,
     }
 }
@@ -162,7 +182,7 @@ pub fn layer_compression(media_type: &str) -> Option<Compression> {
 /// (annotations, a subject) is left out.
 ///
 /// # Errors
-/// Where the manifest is no image, or has layers that must not be distributed.
+/// Where the manifest is no image, or has another number of layers.
 pub fn convert_image(
     manifest: &Manifest,
     format: Format,
@@ -172,10 +192,8 @@ pub fn convert_image(
         return Err(ManifestError::Unsupported("an index where an image was expected".into()));
     };
     let mut value = read(manifest)?;
-    let listed = value["layers"].as_array().map_or(0, Vec::len);
-    if before.len() != layers.len() || listed != layers.len() {
-        let text = "an image with layers that must not be distributed cannot be converted";
-        return Err(ManifestError::Unsupported(text.into()));
+    if before.len() != layers.len() {
+        return Err(ManifestError::Malformed("it has other layers than were converted".into()));
     }
     match format {
         Format::Oci if Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) => {

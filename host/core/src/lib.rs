@@ -12,6 +12,7 @@ mod reference;
 mod report;
 mod resumable;
 mod schema1;
+mod text;
 mod trim;
 
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
@@ -20,10 +21,11 @@ pub use form::{
     layer_compression, new_image,
 };
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, media_type};
-pub use names::{Names, expand_braces, matches};
+pub use names::{CHOICES, FillError, Names, expand_braces, matches};
 pub use plan::{Action, Copy, Endpoint, Reason};
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference};
 pub use report::{CopyReport, Report, Summary};
 pub use schema1::Schema1;
+pub use text::{Address, harmless, misleads, without_secrets};
 pub use trim::{Selection, TrimError, select, trim};

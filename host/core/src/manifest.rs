@@ -5,8 +5,7 @@ use crate::{
     Digest, Platform,
     schema1::{self, Schema1},
 };
-use oci_spec::image as oci;
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Media types of manifests.
@@ -62,6 +61,8 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// The content itself, where the manifest carries it.
     pub data: Option<Vec<u8>>,
+    /// A layer that its maker does not let others distribute, and that lies elsewhere: registries need not hold it.
+    pub foreign: bool,
 }
 
 impl Descriptor {
@@ -75,6 +76,7 @@ impl Descriptor {
             annotations: BTreeMap::new(),
             platform: None,
             data: None,
+            foreign: false,
         }
     }
 }
@@ -105,7 +107,7 @@ pub enum Children {
     Image {
         /// The image's configuration, or an artifact's.
         config: Descriptor,
-        /// In order. Layers that must not be distributed are left out.
+        /// In order.
         layers: Vec<Descriptor>,
     },
     /// Layers of which neither size nor diff id is told: it must be written in another form.
@@ -131,16 +133,6 @@ pub enum ManifestError {
     Unsupported(String),
 }
 
-/// What tells the kinds of manifest apart where no type is given.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shape {
-    schema_version: Option<u64>,
-    media_type: Option<String>,
-    manifests: Option<serde::de::IgnoredAny>,
-    layers: Option<serde::de::IgnoredAny>,
-}
-
 impl Manifest {
     /// Reads a manifest. `given` is the type that came with it; where it says nothing
     /// (`application/json`, none), the body tells. `expected` is the digest that was asked for.
@@ -156,8 +148,10 @@ impl Manifest {
                 None => Ok(actual),
             }
         };
-        let shape = serde_json::from_slice::<Shape>(&body);
-        if let Ok(Shape { schema_version: Some(1), .. }) = shape {
+        let read = serde_json::from_slice::<Value>(&body);
+        if let Ok(value) = &read
+            && value.get("schemaVersion").and_then(Value::as_u64) == Some(1)
+        {
             let payload = schema1::payload(&body)?;
             let media_type = if media_type::is_schema1(given) { given } else { media_type::DOCKER_SCHEMA1 };
             return Ok(Manifest {
@@ -169,23 +163,20 @@ impl Manifest {
             });
         }
         let digest = digest(&body)?;
-        let shape = shape.map_err(malformed)?;
-        let media_type = shape.media_type(given)?;
-        let (children, subject) = if media_type::is_index(&media_type) {
-            let index: oci::ImageIndex = serde_json::from_slice(&body).map_err(malformed)?;
-            let children = index.manifests().iter().map(descriptor).collect::<Result<_, _>>()?;
-            (Children::Index(children), index.subject().as_ref().map(descriptor).transpose()?)
-        } else {
-            let image: oci::ImageManifest = serde_json::from_slice(&body).map_err(malformed)?;
-            let layers = image.layers().iter().map(descriptor);
-            let layers = layers
-                .filter(|layer| !matches!(layer, Ok(layer) if media_type::is_foreign(&layer.media_type)));
-            let children = Children::Image {
-                config: descriptor(image.config())?,
-                layers: layers.collect::<Result<_, _>>()?,
-            };
-            (children, image.subject().as_ref().map(descriptor).transpose()?)
+        let Value::Object(object) = read.map_err(malformed)? else {
+            return Err(ManifestError::Malformed("it is no JSON object".into()));
         };
+        let media_type = media_type(&object, given)?;
+        let children = if media_type::is_index(&media_type) {
+            Children::Index(list(&object, "manifests")?.iter().map(descriptor).collect::<Result<_, _>>()?)
+        } else {
+            let config = object.get("config").filter(|config| !config.is_null());
+            let config = config.ok_or_else(|| ManifestError::Malformed("it names no config".into()))?;
+            let layers = list(&object, "layers")?.iter().map(descriptor).collect::<Result<_, _>>()?;
+            Children::Image { config: descriptor(config)?, layers }
+        };
+        let subject =
+            object.get("subject").filter(|subject| subject.is_object()).map(descriptor).transpose()?;
         Ok(Manifest {
             descriptor: Descriptor::new(media_type, digest, body.len() as u64),
             body,
@@ -196,72 +187,83 @@ impl Manifest {
     }
 }
 
-impl Shape {
-    fn media_type(&self, given: &str) -> Result<String, ManifestError> {
-        if let Some(own) = &self.media_type
-            && media_type::is_manifest(given)
-            && own != given
-        {
-            return Err(ManifestError::Malformed(format!("it came as {given} and calls itself {own}")));
-        }
-        let stated = self.media_type.as_deref().unwrap_or(given);
-        if media_type::is_manifest(stated) && !media_type::is_schema1(stated) {
-            // One body that is both an index and an image means different things to different
-            // readers (OCI image specification, CVE-2021-41190).
-            let both =
-                if media_type::is_index(stated) { self.layers.is_some() } else { self.manifests.is_some() };
-            return match both {
-                true => Err(ManifestError::Malformed("it is an index and an image at once".into())),
-                false => Ok(stated.into()),
-            };
-        }
-        match (stated, &self.manifests, &self.layers) {
-            ("" | "application/json" | "text/plain" | "application/octet-stream", Some(_), None) => {
-                Ok(media_type::OCI_INDEX.into())
-            }
-            ("" | "application/json" | "text/plain" | "application/octet-stream", None, Some(_)) => {
-                Ok(media_type::OCI_MANIFEST.into())
-            }
-            (other, ..) => {
-                Err(ManifestError::Unsupported(if other.is_empty() { "(none)".into() } else { other.into() }))
-            }
-        }
+/// A list of descriptors; `null` and nothing are empty ones (Go writes a list without entries so).
+fn list<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], ManifestError> {
+    match object.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(entries)) => Ok(entries),
+        Some(_) => Err(ManifestError::Malformed(format!("`{key}` is no list"))),
     }
 }
 
-fn descriptor(read: &oci::Descriptor) -> Result<Descriptor, ManifestError> {
+/// What kind of manifest it is.
+fn media_type(object: &Map<String, Value>, given: &str) -> Result<String, ManifestError> {
+    let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+    let own = object.get("mediaType").and_then(Value::as_str).filter(|own| !own.is_empty());
+    if let Some(own) = own
+        && media_type::is_manifest(given)
+        && (media_type::is_index(own) != media_type::is_index(given) || !media_type::is_manifest(own))
+    {
+        return Err(ManifestError::Malformed(format!("it came as {given} and calls itself {own}")));
+    }
+    let stated = own.unwrap_or(given);
+    if media_type::is_manifest(stated) && !media_type::is_schema1(stated) {
+        // One body that is both an index and an image means different things to different
+        // readers (OCI image specification, CVE-2021-41190).
+        let both = if media_type::is_index(stated) { has("layers") } else { has("manifests") };
+        return match both {
+            true => Err(ManifestError::Malformed("it is an index and an image at once".into())),
+            false => Ok(stated.into()),
+        };
+    }
+    let says_nothing = matches!(stated, "" | "application/json" | "text/plain" | "application/octet-stream");
+    match (says_nothing, has("manifests"), has("layers") || has("config")) {
+        (true, true, false) => Ok(media_type::OCI_INDEX.into()),
+        (true, false, true) => Ok(media_type::OCI_MANIFEST.into()),
+        _ => Err(ManifestError::Unsupported(if stated.is_empty() { "(none)".into() } else { stated.into() })),
+    }
+}
+
+/// Reads what is needed of a descriptor. What else it holds, and what is odd about it, travels in the manifest's bytes.
+fn descriptor(read: &Value) -> Result<Descriptor, ManifestError> {
     use base64::Engine as _;
     let malformed = |text: String| ManifestError::Malformed(text);
-    let digest: Digest = read
-        .digest()
-        .to_string()
-        .parse()
-        .map_err(|error: crate::ParseDigestError| malformed(error.to_string()))?;
-    let data = read.data().as_ref().map(|data| base64::engine::general_purpose::STANDARD.decode(data));
+    let text = |key: &str| read.get(key).and_then(Value::as_str);
+    let digest = text("digest").ok_or_else(|| malformed("it names something without a digest".into()))?;
+    let digest: Digest =
+        digest.parse().map_err(|error: crate::ParseDigestError| malformed(error.to_string()))?;
+    let size = read.get("size").and_then(Value::as_u64);
+    let size = size.ok_or_else(|| malformed(format!("it names {digest} without a size")))?;
+    let data = text("data").filter(|data| !data.is_empty() || size == 0);
+    let data = data.map(|data| base64::engine::general_purpose::STANDARD.decode(data));
     let data = data.transpose().map_err(|error| malformed(format!("data of {digest}: {error}")))?;
     if let Some(data) = &data
-        && (data.len() as u64 != read.size() || digest.alike(data) != digest)
+        && (data.len() as u64 != size || digest.alike(data) != digest)
     {
         return Err(malformed(format!("data of {digest} is not what its digest says")));
     }
-    let platform = read.platform().as_ref().map(|platform| Platform {
-        os: platform.os().to_string(),
-        architecture: platform.architecture().to_string(),
-        variant: platform.variant().clone(),
+    let platform = read.get("platform").and_then(|platform| {
+        let text = |key: &str| platform.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
+        Some(Platform {
+            os: text("os")?.into(),
+            architecture: text("architecture")?.into(),
+            variant: text("variant").map(str::to_owned),
+        })
     });
+    let annotations = read.get("annotations").and_then(Value::as_object).into_iter().flatten();
+    let media_type = text("mediaType").unwrap_or_default();
+    let urls = read.get("urls").and_then(Value::as_array);
     Ok(Descriptor {
-        media_type: read.media_type().to_string(),
+        media_type: media_type.into(),
         digest,
-        size: read.size(),
-        artifact_type: read.artifact_type().as_ref().map(ToString::to_string),
-        annotations: read
-            .annotations()
-            .iter()
-            .flatten()
-            .map(|(key, value)| (key.clone(), value.clone()))
+        size,
+        artifact_type: text("artifactType").map(str::to_owned),
+        annotations: annotations
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
             .collect(),
         platform,
         data,
+        foreign: media_type::is_foreign(media_type) && urls.is_some_and(|urls| !urls.is_empty()),
     })
 }
 
@@ -313,6 +315,45 @@ mod tests {
         }
         let error = Manifest::parse("", image(""), Some(&HEX.parse().unwrap())).unwrap_err();
         assert!(matches!(error, ManifestError::Digest { .. }));
+    }
+
+    #[test]
+    fn what_others_leave_out_or_write_as_null_is_read() {
+        let null = format!(
+            r#"{{"mediaType":"{}","annotations":null,"subject":null,"manifests":[{{"digest":"{HEX}","size":0,"platform":{{}},"annotations":{{"a":1,"b":"c"}},"urls":null}}]}}"#,
+            media_type::OCI_INDEX
+        );
+        let index = Manifest::parse("", null.into_bytes(), None).unwrap();
+        let Children::Index(children) = index.children else { panic!() };
+        assert_eq!((children[0].platform.clone(), children[0].annotations.len()), (None, 1));
+        for layers in ["", r#","layers":null"#] {
+            let body = format!(r#"{{"config":{{"mediaType":"x","digest":"{HEX}","size":0}}{layers}}}"#);
+            let image = Manifest::parse("application/json", body.into_bytes(), None).unwrap();
+            let Children::Image { layers, .. } = image.children else { panic!() };
+            assert!(layers.is_empty());
+        }
+        let empty = Manifest::parse(media_type::OCI_INDEX, br#"{"manifests":null}"#.to_vec(), None).unwrap();
+        assert!(matches!(empty.children, Children::Index(children) if children.is_empty()));
+        let own = image(&format!(r#""mediaType":"{}","#, media_type::DOCKER_MANIFEST));
+        let image = Manifest::parse(media_type::OCI_MANIFEST, own, None).unwrap();
+        assert_eq!(image.descriptor.media_type, media_type::DOCKER_MANIFEST);
+    }
+
+    #[test]
+    fn a_foreign_layer_lies_elsewhere_only_if_it_says_where() {
+        let layer = |urls: &str| {
+            let body = format!(
+                r#"{{"config":{{"mediaType":"x","digest":"{HEX}","size":0}},"layers":[{{"mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","digest":"{HEX}","size":0{urls}}}]}}"#
+            );
+            let Children::Image { layers, .. } =
+                Manifest::parse(media_type::DOCKER_MANIFEST, body.into_bytes(), None).unwrap().children
+            else {
+                panic!()
+            };
+            layers[0].foreign
+        };
+        assert!(layer(r#","urls":["https://x.example/"]"#));
+        assert!(!layer(r#","urls":[]"#) && !layer(""));
     }
 
     #[test]

@@ -8,26 +8,60 @@ pub struct Names<'a> {
     pub registry: &'a str,
     /// `{path}`: the whole repository of the source; its last component is `{name}`.
     pub repository: &'a str,
+    /// `{tag}`; `None` means that it is known later: `{tag}` stays.
+    pub tag: Option<&'a str>,
+}
+
+/// Why a template cannot be filled in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FillError {
+    /// A placeholder that does not exist, or a brace that is never closed.
+    #[error("`{0}` stands for nothing")]
+    Unknown(String),
+    /// What a placeholder stands for comes from the source, and would lead out of the destination.
+    #[error("{placeholder} stands for `{value}`, which {why}")]
+    Unsafe {
+        /// `{name}`, …
+        placeholder: String,
+        /// What the source gave; control characters are escaped.
+        value: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 impl Names<'_> {
-    /// Puts the names into a template. `{tag}` stays: it is known later.
+    /// Puts the names into a template.
     ///
     /// # Errors
-    /// The placeholder that does not exist, or a brace that is never closed.
-    pub fn fill(&self, template: &str) -> Result<String, String> {
+    /// Where a placeholder does not exist, or what it stands for could lead out of the destination.
+    pub fn fill(&self, template: &str) -> Result<String, FillError> {
         let name = self.repository.rsplit('/').next().unwrap_or(self.repository);
         let mut out = String::with_capacity(template.len());
         let mut rest = template;
         while let Some(open) = rest.find('{') {
-            let Some(close) = rest[open..].find('}') else { return Err(rest[open..].into()) };
+            let Some(close) = rest[open..].find('}') else {
+                return Err(FillError::Unknown(rest[open..].into()));
+            };
+            let placeholder = &rest[open..=open + close];
+            let value = match placeholder {
+                "{name}" => Some(name),
+                "{path}" => Some(self.repository),
+                "{registry}" => Some(self.registry),
+                "{tag}" => self.tag,
+                other => return Err(FillError::Unknown(other.into())),
+            };
             out.push_str(&rest[..open]);
-            match &rest[open + 1..open + close] {
-                "name" => out.push_str(name),
-                "path" => out.push_str(self.repository),
-                "registry" => out.push_str(self.registry),
-                "tag" => out.push_str("{tag}"),
-                other => return Err(format!("{{{other}}}")),
+            match value {
+                None => out.push_str(placeholder),
+                Some(value) => {
+                    check(placeholder, value).map_err(|why| FillError::Unsafe {
+                        placeholder: placeholder.into(),
+                        value: crate::harmless(value, 200),
+                        why,
+                    })?;
+                    out.push_str(value);
+                }
             }
             rest = &rest[open + close + 1..];
         }
@@ -36,12 +70,55 @@ impl Names<'_> {
     }
 }
 
+/// Whether a name that a stranger gave can become a part of a reference without leading elsewhere: no path of it leaves
+/// its folder, and nothing in it means something to a transport (`@`, `[`, a colon that is not a port's).
+fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
+    if value.chars().any(crate::misleads) {
+        return Err("holds control characters");
+    }
+    if value.contains(['\\', '@', '[', ']', '{', '}', '*', '?', '#', '%']) {
+        return Err("holds a character that no name has");
+    }
+    let mut components = value.split('/');
+    if components.clone().any(str::is_empty) {
+        return Err(if value.starts_with('/') { "is an absolute path" } else { "has an empty component" });
+    }
+    if components.clone().any(|component| component == "." || component == "..") {
+        return Err("leads upwards");
+    }
+    // A repository of files may begin with its registry, and that with a port.
+    let first = components.next().unwrap_or_default();
+    let has_port = first.split_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    let named = if has_port && placeholder != "{tag}" { &value[first.len()..] } else { value };
+    if named.contains(':') {
+        return Err("holds a colon");
+    }
+    Ok(())
+}
+
 /// `a/{b,c}` → `a/b`, `a/c`. Braces nest.
 ///
 /// # Errors
-/// Where a brace is never closed.
+/// Where a brace is never closed, or more than [`CHOICES`] texts would come of it.
 pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
-    let Some(open) = text.find('{') else { return Ok(vec![text.into()]) };
+    let mut out = Vec::new();
+    expand(text, &mut out)?;
+    Ok(out)
+}
+
+/// Texts that one text with braces may stand for: `{a,b}` ten times over is a thousand.
+pub const CHOICES: usize = 10_000;
+
+fn expand(text: &str, out: &mut Vec<String>) -> Result<(), String> {
+    if out.len() >= CHOICES {
+        return Err(format!("it stands for more than {CHOICES} references"));
+    }
+    let Some(open) = text.find('{') else {
+        out.push(text.into());
+        return Ok(());
+    };
     let mut depth = 0;
     let mut cuts = vec![open];
     let mut close = None;
@@ -57,14 +134,13 @@ pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
             _ => {}
         }
     }
-    let close = close.ok_or_else(|| text[open..].to_owned())?;
+    let close = close.ok_or_else(|| format!("`{}` is never closed", &text[open..]))?;
     cuts.push(close);
-    let mut out = Vec::new();
     for pair in cuts.windows(2) {
         let choice = format!("{}{}{}", &text[..open], &text[pair[0] + 1..pair[1]], &text[close + 1..]);
-        out.extend(expand_braces(&choice)?);
+        expand(&choice, out)?;
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Whether a repository matches a glob; `*` stays within one component, `**` does not.
@@ -78,13 +154,62 @@ mod tests {
 
     #[test]
     fn placeholders() {
-        let names = Names { registry: "r.example", repository: "a/b" };
+        let names = Names { registry: "r.example:5000", repository: "a/b", tag: None };
         assert_eq!(
             names.fill("docker://m/{registry}/{path}-{name}:{tag}").unwrap(),
-            "docker://m/r.example/a/b-b:{tag}"
+            "docker://m/r.example:5000/a/b-b:{tag}"
         );
-        assert_eq!(names.fill("x{nmae}"), Err("{nmae}".into()));
-        assert_eq!(names.fill("x{name"), Err("{name".into()));
+        assert_eq!(names.fill("x{nmae}"), Err(FillError::Unknown("{nmae}".into())));
+        assert_eq!(names.fill("x{name"), Err(FillError::Unknown("{name".into())));
+        assert_eq!(Names { tag: Some("1.0"), ..names }.fill("{name}:{tag}").unwrap(), "b:1.0");
+    }
+
+    #[test]
+    fn names_of_strangers_stay_in_their_destination() {
+        for value in [
+            "",
+            "/",
+            "/etc",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "./a",
+            "a/.",
+            "a//b",
+            "a/",
+            "a\nb",
+            "a\u{1b}[2J",
+            "a\\b",
+            "a:b",
+            "a/b:c",
+            "[/etc]a",
+            "a@sha256:00",
+            "{tag}",
+            "a:80:90",
+            ":80",
+            "a\u{202e}b",
+            "..%2fa",
+            "a?b",
+            "a#b",
+        ] {
+            let names = Names { registry: value, repository: value, tag: Some(value) };
+            for placeholder in ["{path}", "{registry}", "{tag}"] {
+                let filled = names.fill(placeholder);
+                assert!(
+                    matches!(filled, Err(FillError::Unsafe { .. })),
+                    "{placeholder} {value:?} {filled:?}"
+                );
+            }
+        }
+        for value in ["a", "a/b-c_d.e", "R.example:5000/a", "a+b", "v1.0", "...", "a..b"] {
+            let names = Names { registry: value, repository: value, tag: None };
+            assert_eq!(names.fill("{path} {registry}").unwrap(), format!("{value} {value}"));
+        }
+        let last = Names { registry: "r", repository: "../..", tag: None };
+        assert!(last.fill("{name}").is_err());
+        let port = Names { registry: "r", repository: "r", tag: Some("a:80") };
+        assert!(port.fill("{tag}").is_err());
     }
 
     #[test]
@@ -92,6 +217,7 @@ mod tests {
         assert_eq!(expand_braces("a/{b,c{d,e}}/f").unwrap(), ["a/b/f", "a/cd/f", "a/ce/f"]);
         assert_eq!(expand_braces("a").unwrap(), ["a"]);
         assert!(expand_braces("a/{b").is_err());
+        assert!(expand_braces(&"{a,b}".repeat(24)).is_err());
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub enum Reason {
         /// What it names.
         from: crate::Digest,
     },
+    /// The destination does not tell what it has; why.
+    Untold(String),
+    /// The destination has it in another form than is asked for.
+    Form,
     /// The destination has it.
     Same,
     /// The destination has what was made of it.
@@ -99,6 +103,8 @@ impl fmt::Display for Reason {
         match self {
             Reason::New => f.write_str("new at the destination"),
             Reason::Moved { from } => write!(f, "the destination has {}", from.short()),
+            Reason::Untold(why) => write!(f, "the destination does not tell what it has ({why})"),
+            Reason::Form => f.write_str("the destination has it in another form"),
             Reason::Same => f.write_str("same digest at both ends"),
             Reason::Converted => f.write_str("the destination has what was made of it"),
             Reason::Incomplete(count) => {

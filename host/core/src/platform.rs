@@ -23,15 +23,13 @@ pub struct ParsePlatformError(String);
 impl Platform {
     /// The platform of images for the machine that this program was built for.
     pub fn of_this_machine() -> Self {
-        let architecture = match std::env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            "x86" => "386",
-            other => other,
-        };
         // Images for macOS do not exist; its users run Linux ones.
-        let os = if std::env::consts::OS == "macos" { "linux" } else { std::env::consts::OS };
-        Platform { os: os.into(), architecture: architecture.into(), variant: None }
+        let os = match oci_spec::image::Os::default() {
+            oci_spec::image::Os::Darwin => oci_spec::image::Os::Linux,
+            os => os,
+        };
+        let architecture = oci_spec::image::Arch::default().to_string();
+        Platform { os: os.to_string(), architecture, variant: None }
     }
 
     /// Whether an image for `offered` is what was asked for by `self`. Without a variant, every

@@ -2,7 +2,7 @@
 
 use crate::{Error, ImageChoice, Places, compare::Wanted, expand::names, place::Spot, plugin::Filter};
 use dray_core::{
-    Names, Reference,
+    FillError, Names, Reference,
     policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
 };
 use std::{collections::HashMap, ops::Range, sync::Arc};
@@ -69,8 +69,11 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     let to = &rule.to;
     for source in &from {
         let name = if source.pattern { "name" } else { &source.spot.repository };
-        let names = Names { registry: &source.spot.place.location, repository: name };
-        match destination(&names, &to.value, Some("tag"), places).await {
+        // A folder's own path stands for no registry; whether that can be filled in is told when it is.
+        let registry =
+            if source.spot.place.files.is_some() { "registry" } else { &source.spot.place.location };
+        let names = Names { registry, repository: name, tag: Some("tag") };
+        match destination(&names, &to.value, places).await {
             Ok(spot) if spot.reference.as_deref().is_some_and(|reference| reference.contains(':')) => {
                 problems
                     .push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
@@ -102,6 +105,8 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         rule: rule.name.value.clone(),
         choice,
         referrers: rule.referrers,
+        include_foreign: rule.include_foreign,
+        strict: false,
         link: rule.link,
         form: rule.form,
     };
@@ -191,21 +196,22 @@ impl crate::plugin::Images for NoImages {
     }
 }
 
-/// The destination for some names. `tag` fills `{tag}`.
+/// The destination for some names.
 pub(crate) async fn destination(
     names: &Names<'_>,
     to: &Reference,
-    tag: Option<&str>,
     places: &Arc<Places>,
 ) -> crate::Result<Spot> {
-    let filled = names
-        .fill(&to.rest)
-        .map_err(|placeholder| Error::invalid(format!("fill in {to}: `{placeholder}` stands for nothing")))?;
-    let rest = match tag {
-        Some(tag) => filled.replace("{tag}", tag),
-        None => filled,
-    };
-    places.spot(&to.with(rest), false).await
+    let filled = names.fill(&to.rest).map_err(|error| {
+        let refused = Error::invalid(format!("fill in {to}: {error}"));
+        match error {
+            FillError::Unsafe { .. } => refused.help(
+                "the source gives that name; narrow the rule's `from` or `tags`, or write the destination out",
+            ),
+            FillError::Unknown(_) => refused,
+        }
+    })?;
+    places.destination(&to.with(filled)).await
 }
 
 /// Literal tags of different sources that would be written to the same place.

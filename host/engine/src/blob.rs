@@ -3,7 +3,7 @@
 use crate::{
     Error, Event, Kind, Observer, Place, Result,
     files::{Root, pump},
-    http::{Backoff, Download, Load, Permits, PlaceHttp, permits},
+    http::{Backoff, Download, Load, Permits, PlaceHttp, Reader, permits},
     pace::Pace,
     plugin::Segment,
 };
@@ -354,9 +354,9 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
         }
         Segment::Http(request) => {
             let http = place.http.as_ref().ok_or_else(|| {
-                Error::invalid(format!("read {}: {} has no host", request.url, place.location))
+                Error::invalid(format!("read {}: {} has no host", request.url.shown(), place.location))
             })?;
-            Download::open(http, request, from).await.map(Stream::Http)
+            Download::open(http, request, from, Reader::Host).await.map(Stream::Http)
         }
         Segment::Unpacked { folder, recipe, .. } => {
             let files = place

@@ -2,16 +2,19 @@
 
 use crate::{
     Error, Kind, Place, Result,
-    convert::{is_in, needed},
+    convert::{is_truly_in, needed},
     error::Context,
-    graph::{read_manifest, referrers},
+    graph::{read_manifest, read_named, referrers},
     journal::{self, At, Conversion, Seen},
     place::Spot,
     plugin::Naming,
+    run::{DEPTH, MANIFESTS},
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, Digest, Endpoint, Form, Manifest, Platform, Reason,
-    media_type, policy::IndexMode, select, trim,
+    media_type,
+    policy::{IndexMode, Referrers},
+    select, trim,
 };
 use std::{collections::HashSet, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
@@ -50,7 +53,9 @@ pub struct PlannedCopy {
     pub(crate) destination: (Arc<Place>, String),
     pub(crate) naming: Naming,
     pub(crate) choice: ImageChoice,
-    pub(crate) referrers: bool,
+    pub(crate) referrers: Referrers,
+    pub(crate) include_foreign: bool,
+    pub(crate) strict: bool,
     pub(crate) link: bool,
     /// The destination's repository holds nothing.
     pub(crate) fresh: bool,
@@ -83,10 +88,11 @@ impl ImageChoice {
 }
 
 /// Names parts of an image; empty: the whole without referrers.
-pub(crate) fn parts(choice: &ImageChoice, referrers: bool) -> String {
+pub(crate) fn parts(choice: &ImageChoice, referrers: bool, foreign: bool) -> String {
     let mut parts: Vec<String> = choice.platforms().iter().map(Platform::to_string).collect();
     parts.sort();
     parts.extend(referrers.then(|| "referrers".to_owned()));
+    parts.extend(foreign.then(|| "foreign".to_owned()));
     parts.join(",")
 }
 
@@ -95,7 +101,11 @@ pub(crate) fn parts(choice: &ImageChoice, referrers: bool) -> String {
 pub(crate) struct Wanted {
     pub rule: String,
     pub choice: ImageChoice,
-    pub referrers: bool,
+    pub referrers: Referrers,
+    /// Layers that are not to be distributed come along.
+    pub include_foreign: bool,
+    /// What cannot be converted is an error: it is one image, and its user asked for it.
+    pub strict: bool,
     /// Files of the destination may be further names of the source's.
     pub link: bool,
     pub form: Form,
@@ -104,7 +114,7 @@ pub(crate) struct Wanted {
 impl Wanted {
     /// Names the parts of an image that are wanted: its platforms, and whether referrers are among them.
     pub fn parts(&self) -> String {
-        parts(&self.choice, self.referrers)
+        parts(&self.choice, self.referrers.are_wanted(), self.include_foreign)
     }
 
     /// What is wanted at a destination: one that holds no indexes gets the one platform's image.
@@ -140,35 +150,56 @@ pub(crate) async fn resolve(
         let read = read_manifest(&source.place, &source.repository, reference, None).await;
         let manifest = read.context(|| format!("resolve {shown}"))?;
         let resolved = Resolved { descriptor: manifest.descriptor.clone(), manifest: Some(manifest) };
-        return choose(source, &shown, wanted, resolved).await;
+        return choose(source, reference, &shown, wanted, resolved).await;
     }
     let found = source.place.resolve(&source.repository, reference, before.known()).await;
-    let found = found.context(|| format!("resolve {shown}"))?;
-    let Some((descriptor, manifest)) = found else {
-        return Err(Error::new(Kind::NotFound, format!("resolve {shown}: there is no such image")));
+    let found =
+        found.map_err(|error| source.place.explained(error)).context(|| format!("resolve {shown}"))?;
+    let (descriptor, manifest) = match found {
+        Some(found) => found,
+        // Some registries answer a cheap question so of everything: the full one tells.
+        None if source.place.http.is_some() => {
+            let read = read_manifest(&source.place, &source.repository, reference, None).await;
+            let read = read.map_err(|error| match error.kind {
+                Kind::NotFound => Error::new(Kind::NotFound, "there is no such image"),
+                _ => error,
+            });
+            let manifest = read.context(|| format!("resolve {shown}"))?;
+            (manifest.descriptor.clone(), Some(manifest))
+        }
+        None => {
+            let error = Error::new(Kind::NotFound, format!("resolve {shown}: there is no such image"));
+            return Err(source.place.explained(error));
+        }
     };
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => read_manifest(&source.place, &source.repository, reference, Some(&descriptor)).await,
+        None => read_named(&source.place, &source.repository, tag_of(reference), &descriptor).await,
     };
     if !media_type::is_manifest(&descriptor.media_type) {
         // A type that tells nothing (`application/json`): the manifest tells more.
         let manifest = read(manifest).await?;
         let resolved = Resolved { descriptor: manifest.descriptor.clone(), manifest: Some(manifest) };
-        return choose(source, &shown, wanted, resolved).await;
+        return choose(source, reference, &shown, wanted, resolved).await;
     }
-    choose(source, &shown, wanted, Resolved { descriptor, manifest }).await
+    choose(source, reference, &shown, wanted, Resolved { descriptor, manifest }).await
 }
 
 /// What of an image is to be written.
-async fn choose(source: &Spot, shown: &str, wanted: &Wanted, resolved: Resolved) -> Result<Resolved> {
+async fn choose(
+    source: &Spot,
+    reference: Option<&str>,
+    shown: &str,
+    wanted: &Wanted,
+    resolved: Resolved,
+) -> Result<Resolved> {
     let Resolved { descriptor, manifest } = resolved;
     if !media_type::is_index(&descriptor.media_type) {
         return Ok(Resolved { descriptor, manifest });
     }
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => read_manifest(&source.place, &source.repository, None, Some(&descriptor)).await,
+        None => read_named(&source.place, &source.repository, tag_of(reference), &descriptor).await,
     };
     match &wanted.choice {
         ImageChoice::All | ImageChoice::Some(_, IndexMode::Keep) => Ok(Resolved { descriptor, manifest }),
@@ -178,20 +209,29 @@ async fn choose(source: &Spot, shown: &str, wanted: &Wanted, resolved: Resolved)
             Ok(Resolved { descriptor: trimmed.descriptor.clone(), manifest: Some(trimmed) })
         }
         ImageChoice::One(platform) => {
-            let index = read(manifest).await?;
-            let Children::Index(children) = &index.children else {
-                return Ok(Resolved { descriptor, manifest: Some(index) });
-            };
-            let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
-            let selection = selection
-                .context(|| shown)
-                .map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
-            match selection.kept.into_iter().find(|child| child.platform.is_some()) {
-                Some(descriptor) => Ok(Resolved { descriptor, manifest: None }),
-                None => Ok(Resolved { descriptor, manifest: Some(index) }),
+            let mut index = read(manifest).await?;
+            for _ in 0..DEPTH {
+                let Children::Index(children) = &index.children else { break };
+                let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
+                let selection = selection
+                    .context(|| shown)
+                    .map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
+                if let Some(descriptor) = selection.kept.iter().find(|child| child.platform.is_some()) {
+                    return Ok(Resolved { descriptor: descriptor.clone(), manifest: None });
+                }
+                // Its platforms are those of the indexes in it.
+                let nested = selection.kept.iter().find(|child| media_type::is_index(&child.media_type));
+                let Some(nested) = nested else { break };
+                index = read_manifest(&source.place, &source.repository, None, Some(nested)).await?;
             }
+            Ok(Resolved { descriptor: index.descriptor.clone(), manifest: Some(index) })
         }
     }
+}
+
+/// A reference that is a tag.
+fn tag_of(reference: Option<&str>) -> Option<&str> {
+    reference.filter(|reference| !reference.contains(':'))
 }
 
 /// What is known not to be at a destination, before it is asked.
@@ -240,6 +280,13 @@ pub(crate) async fn compare(
     let absent = before.absent;
     let Resolved { descriptor, manifest } = resolved;
     let tag = destination.reference.as_deref().or(reference);
+    if let Some(position) = tag.filter(|tag| tag.starts_with('@'))
+        && destination.place.abilities().await?.many
+    {
+        let text = format!("name the image {position} at {}: it has no tag", destination.written);
+        return Err(Error::new(Kind::Unsupported, text)
+            .help("write the tag that it is to have behind the destination"));
+    }
     let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
     let digest = descriptor.digest.to_string();
     // A place for one image knows no tags; an image without one is named by its digest.
@@ -256,11 +303,11 @@ pub(crate) async fn compare(
     if !form.is_any() {
         let read = match manifest {
             Some(manifest) => manifest,
-            None => read_manifest(&source.place, &source.repository, None, Some(&descriptor)).await?,
+            None => read_named(&source.place, &source.repository, tag_of(reference), &descriptor).await?,
         };
-        if is_in(&read, form, unpacked) {
+        if is_truly_in(&source.place, &source.repository, &read, form, unpacked).await? {
             form = Form::default();
-        } else if wanted.referrers {
+        } else if wanted.referrers.are_wanted() {
             let text = format!(
                 "copy referrers to {shown}: the image is converted on its way, and they are about the one before"
             );
@@ -277,7 +324,7 @@ pub(crate) async fn compare(
         _ if many => (Naming::Root, Some(digest)),
         _ => (Naming::Root, None),
     };
-    if wanted.referrers && !many {
+    if wanted.referrers.are_wanted() && !many {
         let text = format!("copy referrers to {}: it holds one image alone", destination.written);
         return Err(Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination"));
     }
@@ -289,7 +336,7 @@ pub(crate) async fn compare(
     let assumed = remembered.filter(|seen| seen.parts == parts);
     let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
     // What refers to an image may have grown at the source, while the image stays as it is.
-    let assumed = assumed.filter(|_| !wanted.referrers);
+    let assumed = assumed.filter(|_| !wanted.referrers.are_wanted());
     let likely = remembered.filter(|seen| named.is_some() && seen.is_fresh());
     let asked = journal::now();
     let there = match absent != Absent::Unknown || unnamed {
@@ -297,18 +344,21 @@ pub(crate) async fn compare(
         true => None,
         false if !form.is_any() || abilities.holds.is_some() => {
             let mark = destination.place.mark(&destination.repository, at.as_deref()).await;
-            mark.context(|| format!("resolve {to}"))?.map(There::Mark)
+            told(mark.map(|mark| mark.map(There::Mark))).context(|| format!("resolve {to}"))?
         }
-        false => destination
-            .place
+        false => {
+            let place = &destination.place;
             // A registry may say that a tag is what it was though its manifest is gone: at the source that
             // would show when it is read; here it shows within the hour.
-            .resolve(&destination.repository, at.as_deref(), likely.map(|seen| &seen.named))
-            .await
-            .context(|| format!("resolve {to}"))?
-            .map(|(there, held)| {
-                There::Content(there.digest, held.map(|held| held.signatures).unwrap_or_default())
-            }),
+            let known = likely.map(|seen| &seen.named);
+            let resolved = place.resolve(&destination.repository, at.as_deref(), known).await;
+            let content = resolved.map(|there| {
+                there.map(|(there, held)| {
+                    There::Content(there.digest, held.map(|held| held.signatures).unwrap_or_default())
+                })
+            });
+            told(content).context(|| format!("resolve {to}"))?
+        }
     };
     let journal = match form.is_any() && abilities.holds.is_none() {
         true => None,
@@ -342,6 +392,8 @@ pub(crate) async fn compare(
         naming,
         choice: wanted.choice.clone(),
         referrers: wanted.referrers,
+        include_foreign: wanted.include_foreign,
+        strict: wanted.strict,
         link: wanted.link,
         fresh: absent == Absent::Repository,
         form,
@@ -350,6 +402,7 @@ pub(crate) async fn compare(
     };
     match there {
         None => {}
+        Some(There::Untold(why)) => planned.copy.reason = Reason::Untold(why),
         Some(There::Content(there, _)) if there != planned.copy.descriptor.digest => {
             planned.copy.reason = Reason::Moved { from: there }
         }
@@ -363,6 +416,7 @@ pub(crate) async fn compare(
                 Err(_) => Reason::New,
             }
         }
+        Some(There::Mark(_)) if !form.is_any() => planned.copy.reason = Reason::Form,
         Some(There::Mark(_)) => {
             planned.copy.action = Action::Unchanged;
             planned.copy.reason = Reason::Same;
@@ -376,6 +430,11 @@ pub(crate) async fn compare(
             let missing = signatures.filter(|signature| !kept.contains(signature)).count();
             if abilities.signatures && missing > 0 {
                 planned.copy.reason = Reason::Signatures(missing);
+                return Ok(planned);
+            }
+            if wanted.include_foreign && before.tag.as_ref().is_none_or(|seen| seen.parts != parts) {
+                // Whether a layer is there that registries need not hold is not told by the manifest.
+                planned.copy.reason = Reason::Incomplete(1);
                 return Ok(planned);
             }
             // Another rule, or this one before it was changed, may have left a part of it behind.
@@ -402,6 +461,20 @@ enum There {
     Content(Digest, Vec<Vec<u8>>),
     /// A digest or a mark, of a place that holds it in another form.
     Mark(String),
+    /// It does not tell; why.
+    Untold(String),
+}
+
+/// A registry that refuses to tell may have no such repository yet, and make it when it is pushed to: the push is tried,
+/// and its refusal is the one that counts.
+fn told(there: Result<Option<There>>) -> Result<Option<There>> {
+    match there {
+        Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => {
+            tracing::debug!(%error, "the destination does not tell what it has");
+            Ok(Some(There::Untold(error.text)))
+        }
+        there => there,
+    }
 }
 
 impl PlannedCopy {
@@ -413,7 +486,7 @@ impl PlannedCopy {
         // Where an index may be sparse, its digest does not tell that all of it is there.
         let sparse = self.destination.0.abilities().await?.sparse == Some(true);
         let chosen = sparse || other || matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
-        if !(index && chosen || self.referrers) {
+        if !(index && chosen || self.referrers.are_wanted()) {
             return Ok(());
         }
         let children = match self.children().await {
@@ -426,6 +499,10 @@ impl PlannedCopy {
             }
             Err(error) => return Err(error),
         };
+        if children.len() > MANIFESTS {
+            let (digest, count) = (self.copy.descriptor.digest.short(), children.len());
+            return Err(Error::invalid(format!("look into {digest}: it names {count} manifests")));
+        }
         if index && chosen {
             let mut missing = 0;
             for child in &children {
@@ -439,7 +516,7 @@ impl PlannedCopy {
                 return Ok(());
             }
         }
-        if self.referrers {
+        if self.referrers.are_wanted() {
             let mut missing = 0;
             for descriptor in std::iter::once(&self.copy.descriptor).chain(&children) {
                 let wanted = referrers(&self.source.0, &self.source.1, &descriptor.digest).await?;

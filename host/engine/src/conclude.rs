@@ -32,6 +32,11 @@ impl Endings {
         lock(&self.places).entry(place.key()).or_insert_with(|| place.clone());
     }
 
+    /// Whether a place, by its key, appears as a whole at the end.
+    pub fn is_whole(&self, key: &str) -> bool {
+        lock(&self.places).get(key).is_some_and(|place| is_whole(place))
+    }
+
     /// An image was written in another form.
     pub fn learn(&self, learnt: Learnt) {
         lock(&self.learnt).push(learnt);
@@ -43,24 +48,27 @@ impl Endings {
         let places = std::mem::take(&mut *lock(&self.places));
         let mut left = Vec::new();
         for (key, place) in places {
-            let whole = place.files.as_ref().is_some_and(|files| files.is_archive());
+            let whole = is_whole(&place);
             let done = match (whole, given_up) {
                 (true, true) => Err(Error::new(Kind::Cancelled, "write it: the run did not come to its end")
                     .help("--keep-going writes what could be copied")),
                 (false, true) => continue,
                 _ => concluded(&place).await,
             };
-            if let Err(error) = done {
-                let error = error.context(format!("complete {}", place.location));
-                for copy in &mut report.copies {
-                    if copy.action == Action::Copy && copy.place == key {
-                        copy.action = Action::Fail;
-                        (copy.error, copy.help) = (Some(format!("failed to {error}")), error.help.clone());
-                        report.summary.copied -= 1;
-                        report.summary.failed += 1;
-                        observer.event(Event::Finished(copy));
-                    }
+            let failed = done.map_err(|error| error.context(format!("complete {}", place.location))).err();
+            let copies = report.copies.iter_mut();
+            for copy in copies.filter(|copy| copy.action == Action::Copy && copy.place == key) {
+                if let Some(error) = &failed {
+                    copy.action = Action::Fail;
+                    (copy.error, copy.help) = (Some(format!("failed to {error}")), error.help.clone());
+                    report.summary.copied -= 1;
+                    report.summary.failed += 1;
                 }
+                if whole || failed.is_some() {
+                    observer.event(Event::Finished(copy));
+                }
+            }
+            if failed.is_some() {
                 left.push(key);
             }
         }
@@ -78,6 +86,10 @@ impl Endings {
             }
         }
     }
+}
+
+fn is_whole(place: &Place) -> bool {
+    place.files.as_ref().is_some_and(|files| files.is_archive())
 }
 
 async fn concluded(place: &Arc<Place>) -> Result<()> {

@@ -3,9 +3,9 @@
 //! temporary file.
 
 use crate::{
-    Error, Kind, Result,
+    Error, Kind, Place, Result,
     blob::{BlobReader, through},
-    decode::Plain,
+    decode::{Plain, sniff},
     error::Context,
     graph::{read_blob, read_manifest},
     http::Load,
@@ -39,6 +39,10 @@ pub(crate) fn needed(
     let Some(Holdings { manifests, plain, .. }) = holds else {
         if media_type::is_schema1(&descriptor.media_type) {
             // Registries take it no longer, and layouts never did.
+            form.format = asked.format.or(Some(Format::Oci));
+        }
+        if asked.compression == Some(Compression::Zstd) {
+            // Docker's format knows none.
             form.format = asked.format.or(Some(Format::Oci));
         }
         return Ok(form);
@@ -86,11 +90,49 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
         // Its children may be in any form.
         Children::Index(_) => form.compression.is_none() && form.format.is_none(),
         Children::Image { layers, .. } => layers.iter().all(|layer| {
-            let now = layer_compression(&layer.media_type);
-            form.compression.is_none_or(|wanted| now.is_none_or(|now| now == wanted))
+            let Some(now) = layer_compression(&layer.media_type) else { return true };
+            // A manifest of one format may name layers as the other does.
+            let named = form.format.is_none_or(|format| format.layer(now) == Some(&layer.media_type));
+            named && form.compression.is_none_or(|wanted| now == wanted)
         }),
     };
     format && layers
+}
+
+/// Whether a manifest is in a form already, and its layers are what their types say. That is looked at only where a
+/// form is asked for.
+pub(crate) async fn is_truly_in(
+    place: &Arc<Place>,
+    repository: &str,
+    manifest: &Manifest,
+    form: Form,
+    unpacked: bool,
+) -> Result<bool> {
+    if !is_in(manifest, form, unpacked) {
+        return Ok(false);
+    }
+    let Children::Image { config, layers } = &manifest.children else { return Ok(true) };
+    let layered = layers.iter().all(|layer| layer_compression(&layer.media_type).is_some());
+    if form.compression.is_none() || unpacked || !is_image_config(&config.media_type) || !layered {
+        return Ok(true);
+    }
+    for layer in layers.iter().filter(|layer| !layer.foreign) {
+        if layer_compression(&layer.media_type) != Some(sniffed(place, repository, layer).await?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// How a layer is compressed, by its first bytes: its type may lie.
+async fn sniffed(place: &Arc<Place>, repository: &str, layer: &Descriptor) -> Result<Compression> {
+    let mut reader = BlobReader::open(place, repository, layer).await?;
+    let _permits = reader.start(None, &Load::of(layer.size), None).await?;
+    let first = reader.next(u64::MAX).await.context(|| format!("read the layer {}", layer.digest.short()))?;
+    let told = sniff(&first.unwrap_or_default());
+    told.map_err(|error| {
+        Error::new(Kind::Unsupported, format!("read the layer {}: {error}", layer.digest.short()))
+    })
 }
 
 /// What of an image's config conversions ask for (OCI image specification, configuration).
@@ -122,6 +164,7 @@ impl Job {
                     // What is within a wanted index is wanted.
                     let platforms = if depth == 0 { self.platforms() } else { &[] };
                     let kept = select(children, platforms)?.kept;
+                    self.counts(children.len(), manifest.descriptor.size)?;
                     let mut written = Vec::new();
                     for child in children {
                         if !kept.contains(child) {
@@ -143,7 +186,7 @@ impl Job {
                     }
                 }
                 Children::Image { config, layers } => {
-                    self.clone().image(&manifest, config, layers, form).await?
+                    self.clone().image(&manifest, config, layers, form, depth).await?
                 }
                 Children::Schema1(old) => self.clone().modern(old, form).await?,
             };
@@ -165,16 +208,32 @@ impl Job {
         config: &Descriptor,
         layers: &[Descriptor],
         form: Form,
+        depth: usize,
     ) -> Result<Manifest> {
-        if is_in(manifest, form, self.source.0.unpacks().await?) {
+        let (place, repository) = &self.source;
+        if is_truly_in(place, repository, manifest, form, place.unpacks().await?).await? {
             self.clone().blobs(manifest).await?;
             return Ok(manifest.clone());
         }
         // Attestations have the config of an image, and layers of their own (in-toto).
         let layered = layers.iter().all(|layer| layer_compression(&layer.media_type).is_some());
         if !is_image_config(&config.media_type) || !layered {
+            let digest = manifest.descriptor.digest.short();
+            if self.holds_all() && depth == 0 && self.strict {
+                let text =
+                    format!("convert {digest}: it is an artifact ({}), and no image", config.media_type);
+                return Err(
+                    Error::new(Kind::Unsupported, text).help("leave the format and the compression out")
+                );
+            }
             if self.holds_all() {
-                // Artifacts are never converted.
+                // Attestations in an index are artifacts, and stay what they are.
+                if depth == 0 {
+                    tracing::warn!(
+                        "{digest} is copied as it is: it is an artifact ({}), and no image",
+                        config.media_type
+                    );
+                }
                 self.clone().blobs(manifest).await?;
                 return Ok(manifest.clone());
             }
@@ -198,6 +257,13 @@ impl Job {
                 layers.len()
             );
             return Err(Error::invalid(text));
+        }
+        if let Some(layer) = layers.iter().find(|layer| layer.foreign && !self.include_foreign) {
+            let digest = manifest.descriptor.digest.short();
+            let text =
+                format!("convert {digest}: its layer {} is not to be distributed", layer.digest.short());
+            let help = "`include-foreign = true` in the rule, or --include-foreign, copies such layers";
+            return Err(Error::new(Kind::Unsupported, text).help(help));
         }
         let written = try_join_all(
             layers.iter().zip(&diff_ids).map(|(layer, diff_id)| self.layer(layer, diff_id, format, form)),
@@ -263,9 +329,15 @@ impl Job {
     ) -> Result<Descriptor> {
         let unpacked = self.as_unpacked(layer, diff_id, format).await?;
         let layer = unpacked.as_ref().unwrap_or(layer);
-        let now = layer_compression(&layer.media_type).ok_or_else(|| {
-            Error::new(Kind::Unsupported, format!("convert a layer of the type {}", layer.media_type))
-        })?;
+        let (place, repository) = &self.source;
+        let now = match unpacked.is_some() {
+            true => Compression::None,
+            false => sniffed(place, repository, layer).await?,
+        };
+        if now == Compression::None && unpacked.is_none() && layer.digest.algorithm() == diff_id.algorithm() {
+            // It is read by its digest, and that is the digest of its plain bytes.
+            verify(layer, diff_id, &layer.digest)?;
+        }
         let mut wanted = form.compression.unwrap_or(now);
         if form.compression.is_none() && format.layer(wanted).is_none() {
             wanted = Compression::Gzip;

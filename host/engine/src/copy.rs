@@ -4,7 +4,7 @@ use crate::{
     Error, Places, Result,
     compare::{Before, ImageChoice, PlannedCopy, Wanted, compare, resolve},
 };
-use dray_core::{Digest, Form, Reference};
+use dray_core::{Digest, Form, Reference, policy::Referrers};
 use std::sync::Arc;
 
 /// One image to be copied.
@@ -17,6 +17,8 @@ pub struct CopyRequest {
     pub choice: ImageChoice,
     /// In which form.
     pub form: Form,
+    /// Copy layers that their makers do not let others distribute.
+    pub include_foreign: bool,
     /// Files of the destination may be further names of the source's.
     pub link: bool,
 }
@@ -27,11 +29,13 @@ pub struct CopyRequest {
 /// Where either end cannot be read.
 pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
     let source = places.spot(&request.source, false).await?;
-    let destination = places.spot(&request.destination, false).await?;
+    let destination = places.destination(&request.destination).await?;
     let wanted = Wanted {
         rule: "copy".into(),
         choice: request.choice.clone(),
-        referrers: false,
+        referrers: Referrers::No,
+        include_foreign: request.include_foreign,
+        strict: true,
         link: request.link,
         form: request.form,
     };

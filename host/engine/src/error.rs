@@ -41,22 +41,40 @@ pub enum Kind {
     Cancelled,
 }
 
+/// Bytes of an error's text: others may write whole pages.
+const TEXT: usize = 4 << 10;
+
+/// What of a text may be shown.
+fn safe(text: String) -> String {
+    let mut text = if text.contains("://") { dray_core::without_secrets(&text) } else { text };
+    if text.len() > TEXT {
+        text.truncate(text.floor_char_boundary(TEXT));
+        text.push('…');
+    }
+    text
+}
+
 impl Error {
-    /// A failure of some kind.
+    /// A failure of some kind. Addresses in its text lose their secrets, and a very long text its end.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, text: text.into(), help: None }
+        Error { kind, text: safe(text.into()), help: None }
+    }
+
+    /// The same failure in other words.
+    pub(crate) fn retold(self, text: String) -> Self {
+        Error { text: safe(text), ..self }
     }
 
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(safe(help.into()));
         self
     }
 
     /// Puts before it what was being done.
-    pub fn context(mut self, doing: impl fmt::Display) -> Self {
-        self.text = format!("{doing}: {}", self.text);
-        self
+    pub fn context(self, doing: impl fmt::Display) -> Self {
+        let text = format!("{doing}: {}", self.text);
+        self.retold(text)
     }
 
     /// Whether trying again can help.

@@ -4,7 +4,7 @@ use crate::{
     BoundRule, Error, Places, Result,
     bind::{Source, destination},
     error::Context,
-    graph::pages,
+    graph::names as listed_names,
     place::Spot,
 };
 use dray_core::{Names, matches};
@@ -35,7 +35,10 @@ pub(crate) async fn pairs(
     let mut spots = Vec::new();
     if source.pattern {
         let place = &source.spot.place;
-        let listed = pages(|next| place.transport.repositories(place, next)).await;
+        let listed = listed_names(&place.location, place.files.is_some(), |next| {
+            place.transport.repositories(place, next)
+        })
+        .await;
         let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
         for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository))
         {
@@ -65,7 +68,7 @@ pub(crate) async fn pairs(
     for source in spots {
         let to = match rule.to.rest.contains("{tag}") {
             true => Target::ByTag,
-            false => Target::Repository(destination(&names(&source), &rule.to, None, places).await?),
+            false => Target::Repository(destination(&names(&source), &rule.to, places).await?),
         };
         pairs.push(Pair { rule: index, source, to });
     }
@@ -80,5 +83,5 @@ pub(crate) fn names(source: &Spot) -> Names<'_> {
         registry && source.place.files.is_some()
     });
     let (registry, repository) = named.unwrap_or((&source.place.location, &source.repository));
-    Names { registry, repository }
+    Names { registry, repository, tag: None }
 }

@@ -1,13 +1,13 @@
 //! Reading manifests, referrers and configs of a place.
 
 use crate::{
-    DOCUMENT_LIMIT, Error, Place, Result,
+    DOCUMENT_LIMIT, Error, Kind, Place, Result,
     blob::BlobReader,
     error::Context,
     http::Load,
     plugin::{Facts, Held, Images, Page},
 };
-use dray_core::{Children, Descriptor, Digest, Manifest, Platform, media_type};
+use dray_core::{Children, Descriptor, Digest, Manifest, Platform, media_type, misleads};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use serde::Deserialize;
 use std::{collections::HashMap, collections::HashSet, sync::Arc};
@@ -27,16 +27,29 @@ pub(crate) async fn read_manifest(
     reference: Option<&str>,
     descriptor: Option<&Descriptor>,
 ) -> Result<Manifest> {
+    read(place, repository, reference, descriptor, true).await
+}
+
+async fn read(
+    place: &Arc<Place>,
+    repository: &str,
+    reference: Option<&str>,
+    descriptor: Option<&Descriptor>,
+    sized: bool,
+) -> Result<Manifest> {
     let named = descriptor.map(|descriptor| descriptor.digest.to_string());
-    let shown = named.as_deref().or(reference).unwrap_or("the image").to_owned();
-    let read = async {
+    let shown = match named.as_deref().or(reference) {
+        Some(name) => format!("the manifest {name}"),
+        None => "the image's manifest".to_owned(),
+    };
+    let read_held = async {
         if let Some(data) = descriptor.and_then(|descriptor| descriptor.data.clone()) {
             let media_type = descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default();
             return Ok(Held { media_type, body: data, signatures: Vec::new() });
         }
         place.transport.fetch(place, repository, named.as_deref().or(reference)).await
     };
-    let mut held = read.await.context(|| format!("read the manifest {shown}"))?;
+    let mut held = read_held.await.context(|| format!("read {shown}"))?;
     // Some registries name no type; the descriptor that led here does.
     if let Some(descriptor) = descriptor.filter(|_| !media_type::is_manifest(&held.media_type)) {
         held.media_type.clone_from(&descriptor.media_type);
@@ -46,28 +59,84 @@ pub(crate) async fn read_manifest(
         None => reference.and_then(|reference| reference.parse().ok()),
     };
     let manifest = held.read(expected.as_ref())?;
-    if let Some(descriptor) = descriptor
+    if let Some(descriptor) = descriptor.filter(|_| sized)
         && descriptor.size != manifest.descriptor.size
     {
         let (said, is) = (descriptor.size, manifest.descriptor.size);
-        return Err(Error::corrupt(format!(
-            "verify the manifest {shown}: it has {is} bytes where {said} were named"
-        )));
+        return Err(Error::corrupt(format!("verify {shown}: it has {is} bytes where {said} were named")));
     }
     Ok(manifest)
 }
 
-/// Reads a whole list, page by page.
-pub(crate) async fn pages<'a, T>(
+/// Reads the manifest that a tag was found to name. What was said of its size is a hint. Where it is not to be had by
+/// its digest, it is read by the tag: caches know some manifests by their tags alone, and what a registry says of a tag
+/// may be older than the tag.
+///
+/// # Errors
+/// Where it is not there, or not what was asked for.
+pub(crate) async fn read_named(
+    place: &Arc<Place>,
+    repository: &str,
+    tag: Option<&str>,
+    named: &Descriptor,
+) -> Result<Manifest> {
+    let by_digest = read(place, repository, None, Some(named), false).await;
+    match (by_digest, tag) {
+        (Err(error), Some(tag))
+            if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::Unsupported) =>
+        {
+            let digest = named.digest.short();
+            tracing::debug!(%error, "{digest} is read by its tag {tag}");
+            match read_manifest(place, repository, Some(tag), None).await {
+                Ok(manifest) => Ok(manifest),
+                // By its digest it was asked for first.
+                Err(other) if other.kind == error.kind => Err(error),
+                Err(other) => Err(other),
+            }
+        }
+        (read, _) => read,
+    }
+}
+
+/// Bytes of a list, its links included, after which a place is taken to have no end.
+const BYTES: usize = 128 << 20;
+
+/// What an entry of a list takes of memory.
+pub(crate) trait Weight {
+    /// Bytes, about.
+    fn weight(&self) -> usize;
+}
+
+impl Weight for String {
+    fn weight(&self) -> usize {
+        self.len() + size_of::<String>()
+    }
+}
+
+impl Weight for Descriptor {
+    fn weight(&self) -> usize {
+        let notes: usize = self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes + size_of::<Self>()
+    }
+}
+
+/// Reads a whole list, page by page. Entries that come twice are given once.
+pub(crate) async fn pages<'a, T: Weight>(
     mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
 ) -> Result<Vec<T>> {
     let (mut items, mut next) = (Vec::new(), None);
     let mut seen = HashSet::new();
+    let mut bytes = 0;
     loop {
         let got = page(next).await?;
+        bytes +=
+            got.items.iter().map(Weight::weight).sum::<usize>() + got.next.as_ref().map_or(0, String::len);
         items.extend(got.items);
         if items.len() > ENTRIES {
             return Err(Error::invalid(format!("read a list: it has more than {ENTRIES} entries")));
+        }
+        if bytes > BYTES {
+            return Err(Error::invalid(format!("read a list: it has more than {} MiB", BYTES >> 20)));
         }
         match got.next {
             None => return Ok(items),
@@ -88,7 +157,33 @@ pub(crate) async fn referrers(
     subject: &Digest,
 ) -> Result<Vec<Descriptor>> {
     let listed = pages(|next| place.transport.referrers(place, repository, subject, next)).await;
-    listed.context(|| format!("list the referrers of {}", subject.short()))
+    let mut listed = listed.context(|| format!("list the referrers of {}", subject.short()))?;
+    let mut known = HashSet::new();
+    listed.retain(|referrer| known.insert(referrer.digest.clone()));
+    Ok(listed)
+}
+
+/// The names of a list: what comes twice is taken once, and what is none is left out with a word. `nameless`: an empty
+/// one is that of images without a name.
+pub(crate) async fn names<'a>(
+    what: &str,
+    nameless: bool,
+    page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<String>>>,
+) -> Result<Vec<String>> {
+    let mut listed = pages(page).await?;
+    let (mut known, mut odd) = (HashSet::new(), None);
+    listed.retain(|name| {
+        // What it may look like is its transport's business, as long as it can stand in a line.
+        let good = (nameless || !name.is_empty()) && name.len() <= 1024 && !name.chars().any(misleads);
+        if !good {
+            odd.get_or_insert_with(|| name.clone());
+        }
+        good && known.insert(name.clone())
+    });
+    if let Some(odd) = odd {
+        tracing::warn!("{what} lists what is no name, such as {odd:.80?}: it is left out");
+    }
+    Ok(listed)
 }
 
 /// Reads a small blob into memory, verified.
@@ -135,12 +230,26 @@ const AT_ONCE: usize = 16;
 
 impl Images for RepositoryImages {
     fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>> {
-        let facts = stream::iter(tags).map(|tag| self.facts(tag)).buffered(AT_ONCE);
+        let facts = stream::iter(tags).map(|tag| self.facts_if_there(tag)).buffered(AT_ONCE);
         facts.try_collect().boxed()
     }
 }
 
 impl RepositoryImages {
+    /// A tag may go between the list and the look at it, or name what is no image: it has no facts then.
+    async fn facts_if_there(&self, tag: String) -> Result<Facts> {
+        match self.facts(tag.clone()).await {
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported | Kind::Corrupt) => {
+                tracing::warn!(
+                    "nothing is known of {}:{tag}, which is listed: failed to {error}",
+                    self.repository
+                );
+                Ok(Facts { digest: String::new(), created: None, labels: Vec::new(), platforms: Vec::new() })
+            }
+            facts => facts,
+        }
+    }
+
     async fn facts(&self, tag: String) -> Result<Facts> {
         let top = read_manifest(&self.place, &self.repository, Some(&tag), None).await?;
         let digest = top.descriptor.digest.to_string();

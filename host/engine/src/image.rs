@@ -3,8 +3,9 @@
 use crate::{
     Error, Kind, Places, Result,
     error::Context,
-    graph::{pages, read_blob, read_manifest},
+    graph::{names, read_blob, read_manifest},
     place::Spot,
+    run::is_blob,
 };
 use dray_core::{Children, Manifest, Platform, Reference, select};
 use std::sync::Arc;
@@ -37,7 +38,11 @@ impl Image {
             let chosen = select(children, std::slice::from_ref(platform))
                 .ok()
                 .and_then(|selection| selection.kept.into_iter().next());
-            let Some(child) = chosen.or_else(|| children.first().cloned()) else { break };
+            // Those of BuildKit's caches are layers, and no images.
+            let first = || children.iter().find(|child| !is_blob(&child.media_type)).cloned();
+            let Some(child) = chosen.filter(|child| !is_blob(&child.media_type)).or_else(first) else {
+                break;
+            };
             manifest = read_manifest(&self.spot.place, &self.spot.repository, None, Some(&child)).await?;
         }
         Ok(Image { manifest, spot: self.spot.clone() })
@@ -68,6 +73,25 @@ pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Ve
         return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already"))
             .help("leave the tag out"));
     }
-    let listed = pages(|next| spot.place.transport.tags(&spot.place, &spot.repository, next)).await;
-    listed.context(|| format!("list the tags of {reference}"))
+    let from = reference.to_string();
+    let whole = spot.place.files.is_some() && !reference.rest.contains(':');
+    let listed =
+        names(&from, false, |next| spot.place.transport.tags(&spot.place, &spot.repository, next)).await;
+    let doing = || format!("list the tags of {reference}");
+    let mut tags = listed.map_err(|error| spot.place.explained(error)).context(doing)?;
+    if whole {
+        // The reference names the whole place: images of other repositories in it go by their whole names.
+        let place = &spot.place;
+        let repositories = names(&from, true, |next| place.transport.repositories(place, next)).await;
+        let others = repositories.unwrap_or_default().into_iter().filter(|name| *name != spot.repository);
+        for repository in others.filter(|name| !name.is_empty()) {
+            let own = names(&from, false, |next| place.transport.tags(place, &repository, next)).await;
+            let own = own.context(doing)?;
+            tags.extend(own.into_iter().map(|tag| match tag.contains(':') {
+                true => format!("{repository}@{tag}"),
+                false => format!("{repository}:{tag}"),
+            }));
+        }
+    }
+    Ok(tags)
 }

@@ -17,6 +17,7 @@ mod graph;
 pub mod http;
 mod image;
 mod journal;
+mod mounts;
 mod pace;
 mod place;
 mod planner;

@@ -2,16 +2,21 @@
 
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
+    error::Context,
     files::Root,
-    http::{Client, Download, Load, PlaceHttp, feed, permits, upload},
+    http::{Client, Download, HostAccess, Load, PlaceHttp, Reader, Uploaded, feed, permits, upload},
     lock,
+    mounts::Mounts,
     plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{io::AsyncWriteExt, sync::OnceCell};
 
@@ -40,14 +45,23 @@ pub struct Place {
     abilities: OnceCell<Abilities>,
     /// One at a time: two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
+    /// Something is written there in this run.
+    destination: AtomicBool,
+    /// What it says to linking blobs between its repositories.
+    pub(crate) mounts: Mounts,
     /// Whether it was seen to take an index with missing children.
-    pub(crate) sparse_seen: std::sync::atomic::AtomicBool,
+    pub(crate) sparse_seen: AtomicBool,
 }
 
 impl Place {
     /// Canonical name with its scheme.
     pub fn key(&self) -> String {
         format!("{}:{}", self.scheme, self.location)
+    }
+
+    /// Whether something may be written there in this run.
+    pub fn is_destination(&self) -> bool {
+        self.destination.load(Ordering::Relaxed)
     }
 
     /// Names where its blobs are: two places may have theirs in common.
@@ -73,6 +87,17 @@ impl Place {
     pub(crate) fn way_to(&self, other: &Place) -> Way {
         let host = |place: &Place| place.http.as_ref().map(|http| http.address().to_owned());
         (host(self), host(other))
+    }
+
+    /// Adds to a failure to read from files what those files are, and by which scheme they are read.
+    pub(crate) fn explained(&self, error: Error) -> Error {
+        let Some(files) = self.files.as_ref().filter(|_| self.http.is_none() && error.help.is_none()) else {
+            return error;
+        };
+        match crate::files::hint(files, &self.scheme, &self.local.scratch) {
+            Some(hint) => error.help(hint),
+            None => error,
+        }
     }
 
     /// How many questions it answers at once.
@@ -115,7 +140,7 @@ impl Place {
         let mut file = tokio::fs::File::from_std(files.unnamed()?);
         // Every image of the place waits for it.
         let _permits = permits(Some(http), None, Load::of(u64::MAX)).await;
-        let mut download = Download::open(http, request, 0).await?;
+        let mut download = Download::open(http, request, 0, Reader::Plugin).await?;
         while let Some(chunk) = download.next().await? {
             file.write_all(&chunk).await?;
         }
@@ -135,15 +160,18 @@ impl Place {
         let (mut chunks, size) =
             sealed.map_err(|error| Error::invalid(format!("send the archive: {error}")))??;
         let _permits = permits(None, Some(http), Load::of(size)).await;
-        upload(http, request, size, async |sender| {
+        let sent = upload(http, request, size, false, async |sender| {
             while let Some(chunk) = chunks.recv().await {
                 if !feed(&sender, chunk?).await? {
                     break;
                 }
             }
             Ok(())
-        })
-        .await
+        });
+        match sent.await? {
+            Uploaded::Answer(response) => Ok(response),
+            Uploaded::Again(_) => Err(Error::invalid("send the archive: it is to be sent elsewhere")),
+        }
     }
 
     /// What tells an image from another as cheaply as can be: its digest, or a mark.
@@ -262,6 +290,18 @@ pub struct Places {
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
+/// Whether a reference names just this path: all of what stands behind its scheme, or what stands there before a
+/// `:` or an `@`. A folder above that path is not named.
+fn names_path(rest: &str, root: &str) -> bool {
+    let behind = rest.strip_prefix(root);
+    !root.is_empty() && behind.is_some_and(|behind| behind.is_empty() || behind.starts_with([':', '@']))
+}
+
+/// Whether a reference names this host: it stands where registries' references have theirs.
+fn names_host(rest: &str, host: &str) -> bool {
+    rest.trim_start_matches('/').split('/').next() == Some(host)
+}
+
 impl Local {
     /// The journal, for whoever cannot do without it.
     ///
@@ -313,44 +353,52 @@ impl Places {
                 lock(&self.parsers).entry(reference.scheme.clone()).or_insert(parser).clone()
             }
         };
-        let parsed = parser.parse(&reference.rest, pattern, &self.client.names()).await?;
+        let parsed = parser.parse(&reference.rest, pattern, &self.client.names()).await;
+        let parsed = parsed.context(|| "understand the reference")?;
         if !parser.trusted() {
             self.check(parser.as_ref(), &parsed, reference)?;
         }
         Ok(parsed)
     }
 
-    /// A stranger's transport gets the folder and the host that its user wrote, and no others.
+    /// A stranger's transport gets the path and the host that its user wrote or granted, and no others.
     fn check(&self, transport: &dyn Transport, parsed: &Parsed, reference: &Reference) -> Result<()> {
-        let refuse = |what: &str| {
-            Err(Error::new(
-                Kind::Denied,
-                format!(
-                    "open {reference}: the plugin {} asks for {what}, which the reference does not name",
-                    transport.name()
-                ),
-            ))
-        };
-        // The folder is what the reference begins with, up to where a name in it may begin.
-        let named = |root: &str| {
-            let rest = reference.rest.strip_prefix(root);
-            !root.is_empty() && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
+        let refuse = |what: &str, grant: Option<String>| {
+            let name = transport.name();
+            let text = format!(
+                "open {reference}: the plugin {name} asks for {what}, which the reference does not name"
+            );
+            let error = Error::new(Kind::Denied, text);
+            Err(match grant {
+                Some(grant) => error.help(format!(
+                    "if the plugin is to have it, grant it with `grant = {{ {grant} }}` in the table [plugin.{name}]"
+                )),
+                None => error,
+            })
         };
         match &parsed.root {
-            Some(Files::Folder(root) | Files::Archive(root)) if !named(root) => {
-                return refuse(&format!("the files of {root}"));
+            Some(Files::Folder(root) | Files::Archive(root))
+                if !names_path(&reference.rest, root) && !self.grants_path(transport, root) =>
+            {
+                return refuse(&format!("the files of {root}"), Some(format!("files = [{root:?}]")));
             }
-            Some(Files::Known(name)) => return refuse(&format!("the folder that is known as {name}")),
+            Some(Files::Known(name)) => {
+                return refuse(&format!("the folder that is known as {name}"), None);
+            }
             _ => {}
         }
-        let authority = reference.rest.trim_start_matches('/').split('/').next().unwrap_or_default();
         if let Some(host) = &parsed.host
-            && host != authority
+            && !names_host(&reference.rest, host)
             && !transport.granted_hosts().contains(host)
         {
-            return refuse(&format!("the host {host}"));
+            return refuse(&format!("the host {host}"), Some(format!("hosts = [{host:?}]")));
         }
         Ok(())
+    }
+
+    fn grants_path(&self, transport: &dyn Transport, root: &str) -> bool {
+        let root = self.base.join(root);
+        transport.granted_files().iter().any(|granted| self.base.join(granted) == root)
     }
 
     /// Reads a reference and opens its place.
@@ -363,6 +411,13 @@ impl Places {
             reference: parsed.reference,
             written: reference.clone(),
         })
+    }
+
+    /// Reads a reference and opens its place to be written to.
+    pub(crate) async fn destination(&self, reference: &Reference) -> Result<Spot> {
+        let spot = self.spot(reference, false).await?;
+        spot.place.destination.store(true, Ordering::Relaxed);
+        Ok(spot)
     }
 
     async fn open(&self, reference: &Reference, parsed: &Parsed) -> Result<Arc<Place>> {
@@ -382,6 +437,9 @@ impl Places {
                 return Err(Error::new(Kind::Unsupported, text).help("that is for `oci:` alone"));
             }
             None => None,
+            Some(Files::Folder(path)) if scheme == "containers-storage" => {
+                Some(Root::store(self.base.join(path)))
+            }
             Some(Files::Folder(path)) => Some(Root::folder(self.base.join(path))),
             Some(Files::Archive(path)) => Some(Root::archive(self.base.join(path), &self.local.scratch)),
             Some(Files::Temporary) => Some(Root::temporary(&self.local.scratch)),
@@ -389,17 +447,20 @@ impl Places {
                 let path = self.local.known.get(name);
                 let path = path
                     .ok_or_else(|| Error::invalid(format!("open {scheme}: no folder is known as {name}")))?;
-                Some(Root::folder(path))
+                Some(if scheme == "containers-storage" { Root::store(path) } else { Root::folder(path) })
             }
         };
         // One of its own, so that a stranger's plugin cannot carry what it saw at one place to another.
         let transport = self.plugins.transport(scheme).await?;
-        // Settings and credentials go by a name that a stranger's transport cannot choose.
-        let registry = |host: &str| if transport.trusted() { location.clone() } else { host.to_owned() };
-        let http = parsed
-            .host
-            .as_deref()
-            .map(|host| PlaceHttp::new(&self.client, host, &registry(host), transport.granted_hosts()));
+        let access = |host: &str| match transport.trusted() {
+            true => HostAccess::Trusted { registry: location.clone() },
+            // Settings and credentials go by a name that a stranger's transport cannot choose.
+            false => HostAccess::Stranger {
+                granted: transport.granted_hosts().to_vec(),
+                named: names_host(&reference.rest, host),
+            },
+        };
+        let http = parsed.host.as_deref().map(|host| PlaceHttp::new(&self.client, host, access(host)));
         let place = Arc::new(Place {
             transport,
             scheme: scheme.clone(),
@@ -410,8 +471,46 @@ impl Places {
             local: self.local.clone(),
             abilities: OnceCell::new(),
             downloading: tokio::sync::Mutex::default(),
+            destination: AtomicBool::new(false),
+            mounts: Mounts::default(),
             sparse_seen: false.into(),
         });
         Ok(lock(&self.open).entry(key).or_insert(place).clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_names_one_path_and_no_folder_above_it() {
+        for (rest, root) in [
+            ("./images", "./images"),
+            ("./images:v1", "./images"),
+            ("/srv/a@sha256:00", "/srv/a"),
+            ("a:b:c", "a:b"),
+        ] {
+            assert!(names_path(rest, root), "{rest} {root}");
+        }
+        for (rest, root) in [
+            ("./images", "."),
+            ("/srv/a", "/srv"),
+            ("/srv/a", "/"),
+            ("images", ""),
+            ("images", "image"),
+            ("a", "../a"),
+        ] {
+            assert!(!names_path(rest, root), "{rest} {root}");
+        }
+    }
+
+    #[test]
+    fn a_reference_names_one_host() {
+        assert!(names_host("//r.example:5000/a", "r.example:5000"));
+        assert!(names_host("r.example/a", "r.example"));
+        for host in ["example", "a", "r.example", ""] {
+            assert!(!names_host("//r.example:5000/a", host), "{host}");
+        }
     }
 }

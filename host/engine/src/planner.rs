@@ -6,7 +6,7 @@ use crate::{
     compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
     error::Context,
     expand::{Pair, Target, names, pairs},
-    graph::{RepositoryImages, pages},
+    graph::{RepositoryImages, names as listed_names},
     http::{Expected, expect},
     journal::At,
     lock,
@@ -14,7 +14,7 @@ use crate::{
     plugin::Page,
     reach::{Reach, parts},
 };
-use dray_core::Action;
+use dray_core::{Action, Names};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -151,6 +151,17 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
         out[at].push(pair);
     }
     out
+}
+
+/// Whether a tag is a list of referrers (distribution specification, "Referrers Tag Schema").
+fn is_fallback(tag: &str) -> bool {
+    let hash = tag.strip_prefix("sha256-").or(tag.strip_prefix("sha512-"));
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether a tag is one that cosign gives to signatures, attestations and SBOMs (cosign, `SIGNATURE_SPEC.md`).
+fn is_cosigns(tag: &str) -> bool {
+    [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
 }
 
 impl Planner {
@@ -323,7 +334,8 @@ impl Planner {
                     Target::Repository(spot) => Ok(spot.clone()),
                     Target::ByTag => {
                         let tag = reference.as_deref().unwrap_or("latest").replace(':', "-");
-                        destination(&names(&source), &rule.to, Some(&tag), &self.places).await
+                        let names = Names { tag: Some(&tag), ..names(&source) };
+                        destination(&names, &rule.to, &self.places).await
                     }
                 };
                 match destination {
@@ -433,8 +445,25 @@ impl Planner {
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),
+            // It was there when the tags were listed.
+            Err(error) if error.kind == Kind::NotFound && self.was_listed(&candidate) => {
+                let from = candidate.source.endpoint(candidate.reference.as_deref());
+                tracing::warn!("{} is left out: it was listed, and is not there", from.display);
+                Planned::Dropped {
+                    rule: rule.rule.clone(),
+                    source: from,
+                    by: "the registry, after it was listed".into(),
+                }
+            }
             Err(error) => self.failure(&candidate, error),
         }
+    }
+
+    /// Whether a tag comes from a list, rather than from somebody who wants just that one.
+    fn was_listed(&self, candidate: &Candidate) -> bool {
+        let tags = self.rules[candidate.rule].tags.as_ref();
+        let literal = |tag: &String| tags.is_some_and(|tags| tags.literals.contains(tag));
+        candidate.source.reference.is_none() && candidate.reference.as_ref().is_some_and(|tag| !literal(tag))
     }
 
     /// The tags that a rule wants of a repository; none in the list: the only image.
@@ -449,13 +478,28 @@ impl Planner {
             Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
             None => (&[][..], &[][..]),
         };
-        let listed = pages(|next| source.place.transport.tags(&source.place, &source.repository, next)).await;
+        let from = source.written.to_string();
+        let listed = listed_names(&from, false, |next| {
+            source.place.transport.tags(&source.place, &source.repository, next)
+        })
+        .await;
         let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
             Ok(tags) => tags,
             // A place without tags holds one image.
             Err(error) if error.kind == Kind::Unsupported => return Ok(Ok(vec![None])),
+            // A catalog may name what nobody may see, or what has no tags any more.
+            Err(error)
+                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized)
+                    && rule.from.iter().any(|from| from.pattern) =>
+            {
+                tracing::warn!("{} is left out: failed to {error}", source.written);
+                return Ok(Ok(Vec::new()));
+            }
             Err(error) => return Ok(Err(error)),
         };
+        // Lists of referrers are no images: with `referrers` they are merged, and otherwise left alone.
+        tags.retain(|tag| !is_fallback(tag));
+        let before = tags.iter().filter(|tag| is_cosigns(tag)).count();
         let images =
             Arc::new(RepositoryImages { place: source.place.clone(), repository: source.repository.clone() });
         for filter in filters {
@@ -478,6 +522,14 @@ impl Planner {
                 }
             }
             tags = kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
+        }
+        let left = before - tags.iter().filter(|tag| is_cosigns(tag)).count().min(before);
+        if left > 0 {
+            tracing::warn!(
+                help = "copy every tag, or add a filter that keeps them: { filter = \"regex\", … }",
+                "the rule's filters leave tags of {} behind that hold signatures of cosign (sha256-….sig and their like): {left}",
+                source.written
+            );
         }
         let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
         tags.extend(more);

@@ -2,7 +2,7 @@
 
 use crate::{Place, Result, Secret, Unpacked};
 use bytes::Bytes;
-use dray_core::{Descriptor, Digest, Manifest};
+use dray_core::{Address, Descriptor, Digest, Manifest};
 use futures_util::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ pub struct Request {
     /// `GET`, …
     pub method: String,
     /// Always `https:`.
-    pub url: String,
+    pub url: Address,
     /// Without credentials.
     pub headers: Vec<(String, String)>,
     /// Statuses that are answers.
@@ -40,7 +40,20 @@ pub struct Response {
     /// At most [`crate::DOCUMENT_LIMIT`] bytes.
     pub body: Bytes,
     /// Where it came from, after redirects.
-    pub url: String,
+    pub url: Address,
+}
+
+impl Response {
+    /// What it says, for people.
+    pub(crate) fn told(&self) -> String {
+        let said = crate::http::explained(&self.body);
+        let said: String = said.chars().take(400).collect();
+        let colon = if said.is_empty() { "" } else { ": " };
+        // Plugins write `https` whatever is spoken.
+        let shown = self.url.shown();
+        let shown = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
+        format!("{shown} answered {}{colon}{said}", self.status)
+    }
 }
 
 /// A piece of a blob.
@@ -257,6 +270,10 @@ pub trait Transport: Send + Sync {
     fn trusted(&self) -> bool;
     /// Hosts granted to the plugin beside those of its places.
     fn granted_hosts(&self) -> &[String];
+    /// Folders and archives granted to the plugin beside those that references name.
+    fn granted_files(&self) -> &[std::path::PathBuf] {
+        &[]
+    }
     /// Reads what stands behind `scheme:`.
     fn parse<'a>(
         &'a self,

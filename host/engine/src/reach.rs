@@ -81,7 +81,8 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
     let mut found: Option<(String, Spot)> = None;
     for registry in registries {
         for repository in &repositories {
-            let Ok(spot) = destination(&Names { registry, repository }, &rule.to, None, places).await else {
+            let Ok(spot) = destination(&Names { registry, repository, tag: None }, &rule.to, places).await
+            else {
                 return anywhere;
             };
             let full = format!("{}\n{}", spot.place.key(), spot.repository);

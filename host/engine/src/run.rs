@@ -6,7 +6,8 @@ use crate::{
     compare::parts,
     conclude::{Endings, Learnt},
     error::Context,
-    graph::{read_manifest, referrers},
+    graph::{read_manifest, read_named, referrers},
+    http::Backoff,
     journal::{At, Conversion, Journal, Seen},
     lock,
     place::Way,
@@ -14,14 +15,15 @@ use crate::{
     transfer::{Payload, Side, transfer},
 };
 use dray_core::{
-    Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Manifest, Report, media_type, select,
+    Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Format, Manifest, Report,
+    is_image_config, layer_compression, media_type, policy::Referrers, select,
 };
 use futures_util::future::BoxFuture;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -48,8 +50,36 @@ impl Default for RunOptions {
     }
 }
 
-/// How long to wait before what is missing is asked for again.
-const MISSED: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(250), Duration::from_secs(1)];
+/// How long to wait before what is missing is asked for again. Half a minute in all: some registries show a blob or a
+/// child only after some seconds.
+const MISSED: [Duration; 7] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
+/// Waits between two looks at a list of referrers that others write at the same time.
+const LISTED: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+/// After so many waits for what is missed people are told.
+const TOLD: usize = 3;
+
+/// Children of one index, and referrers of one manifest, that are copied at once.
+const CHILDREN: usize = 16;
+/// Blobs of one image that are on their way at once.
+const BLOBS: usize = 128;
+
+/// Manifests of one image, children and referrers together.
+pub(crate) const MANIFESTS: usize = 10_000;
+/// Bytes of the manifests of one image.
+const LISTS: u64 = 64 << 20;
 
 /// Indexes within indexes after which a source is taken to go round in circles.
 pub(crate) const DEPTH: usize = 8;
@@ -86,8 +116,11 @@ pub(crate) struct Shared {
     /// What is left to do at the end.
     endings: Endings,
     blobs: Arc<Claims<Key>>,
-    /// The second part says which platforms' children were copied, or whether referrers were.
+    /// The second part says which platforms' children were copied.
     manifests: Arc<Claims<(Key, String)>>,
+    /// Manifests whose referrers were copied. Nobody waits for one while he has a claim to a manifest or a blob, so
+    /// no graph waits for itself.
+    referred: Arc<Claims<Key>>,
     /// One writer a subject at a time: the list of its referrers may be a manifest that is read,
     /// added to and written back.
     subjects: Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>,
@@ -129,6 +162,7 @@ impl Run {
             endings: Endings::default(),
             blobs: Claims::new(),
             manifests: Claims::new(),
+            referred: Claims::new(),
             subjects: Mutex::default(),
         };
         Run { shared: Arc::new(shared), options, sent }
@@ -219,7 +253,10 @@ impl Run {
     fn finished(&self, report: &mut Report, mut copy: CopyReport, sent: u64) {
         copy.bytes = sent;
         report.summary.bytes += sent;
-        self.shared.observer.event(Event::Finished(&copy));
+        // What goes into an archive or to a daemon is not there before that is completed.
+        if copy.action != Action::Copy || !self.shared.endings.is_whole(&copy.place) {
+            self.shared.observer.event(Event::Finished(&copy));
+        }
         match copy.action {
             Action::Unchanged if !self.options.unchanged => report.summary.unchanged += 1,
             _ => report.add(copy),
@@ -279,12 +316,49 @@ pub(crate) struct Job {
     pub destination: (Arc<Place>, String),
     pub abilities: Abilities,
     choice: crate::ImageChoice,
-    referrers: bool,
+    referrers: Referrers,
+    /// The tag of the source.
+    tag: Option<String>,
+    pub include_foreign: bool,
+    /// What cannot be converted is an error.
+    pub strict: bool,
     pub link: bool,
     /// The destination's repository held nothing when the plan was made.
     pub fresh: bool,
     pub sent: AtomicU64,
     mounted: AtomicU64,
+    bounds: Bounds,
+    /// Manifests of this image whose referrers are still to be copied.
+    subjects: Mutex<Vec<Digest>>,
+    /// Referrers that could not be brought.
+    behind: Mutex<HashSet<Digest>>,
+    /// Blobs that were not sent because the destination said that it has them.
+    claimed: Mutex<HashSet<Digest>>,
+}
+
+/// What one image may be made of: whoever names more has no image.
+#[derive(Default)]
+struct Bounds {
+    manifests: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+impl Bounds {
+    /// Takes in manifests that are named, and the bytes of the list that names them.
+    fn count(&self, manifests: usize, bytes: u64) -> Result<()> {
+        let manifests = self.manifests.fetch_add(manifests, Ordering::Relaxed) + manifests;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if manifests > MANIFESTS {
+            let text =
+                format!("copy it: it names more than {MANIFESTS} manifests, children and referrers together");
+            return Err(Error::invalid(text));
+        }
+        if bytes > LISTS {
+            let text = format!("copy it: its manifests have more than {} MiB together", LISTS >> 20);
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
 }
 
 /// None: it was given up before it began.
@@ -307,6 +381,8 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         naming,
         choice,
         referrers,
+        include_foreign,
+        strict,
         link,
         fresh,
         manifest,
@@ -324,10 +400,17 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         abilities,
         choice,
         referrers,
+        tag: copy.source.reference.clone().filter(|reference| !reference.contains(':')),
+        include_foreign,
+        strict,
         link,
         fresh,
         sent: 0.into(),
         mounted: 0.into(),
+        bounds: Bounds::default(),
+        subjects: Mutex::default(),
+        behind: Mutex::default(),
+        claimed: Mutex::default(),
     });
     let result = match form.is_any() {
         true => job.clone().top(&copy.descriptor, manifest, naming).await,
@@ -356,8 +439,9 @@ impl Job {
     ) -> Result<()> {
         let manifest = match manifest {
             Some(manifest) => manifest,
-            None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
+            None => read_named(&self.source.0, &self.source.1, self.tag.as_deref(), descriptor).await?,
         };
+        self.bounds.count(1, manifest.descriptor.size)?;
         let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
         let selection = match &manifest.children {
             Children::Index(children) => Some(select(children, self.platforms())?),
@@ -378,15 +462,16 @@ impl Job {
                 }
                 // Who finds it held may name it, so it must be published by then; and no claim is held
                 // while referrers travel: they may name what they refer to.
-                let first = if self.referrers { &Naming::Child } else { &naming };
+                let first = if self.referrers.are_wanted() { &Naming::Child } else { &naming };
                 self.publish(&manifest, first).await?;
                 ticket.held();
-                if !self.referrers {
+                if !self.referrers.are_wanted() {
                     return Ok(());
                 }
             }
         }
-        self.clone().referrers_of(&manifest.descriptor.digest, 1).await?;
+        lock(&self.subjects).push(manifest.descriptor.digest.clone());
+        self.all_referrers().await?;
         self.publish(&manifest, &naming).await
     }
 
@@ -400,7 +485,7 @@ impl Job {
     ) -> Result<Option<Descriptor>> {
         let manifest = match manifest {
             Some(manifest) => manifest,
-            None => read_manifest(&self.source.0, &self.source.1, None, Some(descriptor)).await?,
+            None => read_named(&self.source.0, &self.source.1, self.tag.as_deref(), descriptor).await?,
         };
         let tag = match &naming {
             Naming::Tag(tag) => Some(tag.clone()),
@@ -420,6 +505,11 @@ impl Job {
             expected,
         });
         Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
+    }
+
+    /// Takes in what the image names ([`Bounds::count`]).
+    pub fn counts(&self, manifests: usize, bytes: u64) -> Result<()> {
+        self.bounds.count(manifests, bytes)
     }
 
     /// The platforms that an index is to keep; empty: all.
@@ -463,11 +553,9 @@ impl Job {
 
     fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let mut tasks = JoinSet::new();
-            for child in children {
-                tasks.spawn(self.clone().manifest(child, Naming::Child, depth));
-            }
-            all(tasks).await
+            self.bounds.count(children.len(), 0)?;
+            let copies = children.into_iter().map(|child| self.clone().manifest(child, Naming::Child, depth));
+            all(copies, CHILDREN).await
         })
     }
 
@@ -479,35 +567,66 @@ impl Job {
                 descriptor.digest
             )));
         }
-        let referrers = if self.referrers { "with referrers" } else { "" };
-        let key = (self.key(&descriptor.digest), referrers.to_owned());
+        lock(&self.subjects).push(descriptor.digest.clone());
+        let key = (self.key(&descriptor.digest), String::new());
         let Claim::Yours { ticket, .. } =
             self.shared.manifests.claim(&key, &self.destination.1, Sharing::None).await
         else {
             return Ok(());
         };
         if !self.has(&descriptor).await? {
-            let manifest = read_manifest(&self.source.0, &self.source.1, None, Some(&descriptor)).await?;
-            match &manifest.children {
-                Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
-                Children::Image { .. } | Children::Schema1(_) => self.clone().blobs(&manifest).await?,
-            }
-            self.publish(&manifest, &naming).await?;
+            self.clone().with_its_parts(&descriptor, &naming, depth).await?;
         }
         ticket.held();
-        self.referrers_of(&descriptor.digest, depth + 1).await
+        Ok(())
+    }
+
+    /// Brings a manifest and all that it names, whether or not the manifest is there.
+    async fn with_its_parts(
+        self: Arc<Self>,
+        descriptor: &Descriptor,
+        naming: &Naming,
+        depth: usize,
+    ) -> Result<()> {
+        let Some(manifest) = self.child(descriptor).await? else {
+            return self.blob(descriptor.clone()).await;
+        };
+        self.bounds.count(0, manifest.descriptor.size)?;
+        match &manifest.children {
+            Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
+            Children::Image { .. } | Children::Schema1(_) => self.clone().blobs(&manifest).await?,
+        }
+        self.publish(&manifest, naming).await
+    }
+
+    /// A child of an index. `None` means that it is no manifest but a blob (a layer of one of BuildKit's caches).
+    async fn child(&self, descriptor: &Descriptor) -> Result<Option<Manifest>> {
+        let (place, repository) = &self.source;
+        if is_blob(&descriptor.media_type) {
+            return Ok(None);
+        }
+        let read = read_manifest(place, repository, None, Some(descriptor)).await;
+        read.map(Some).map_err(|error| match error.kind {
+            Kind::NotFound => error.help("the source has the index and not all of its images; `platforms = [\"linux/amd64\", …]` in the rule, or --platform, copies those that are there"),
+            _ => error,
+        })
     }
 
     /// Whether the destination has an image by its digest. It would not have taken one without
     /// its blobs; of an index that cannot be said.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         let empty = self.fresh && !self.remembered(&descriptor.digest);
-        if media_type::is_index(&descriptor.media_type) || !self.abilities.many || empty {
+        let no_image = media_type::is_index(&descriptor.media_type) || is_blob(&descriptor.media_type);
+        if no_image || !self.abilities.many || empty {
             return Ok(false);
         }
         let there =
             self.destination.0.resolve(&self.destination.1, Some(&descriptor.digest.to_string()), None).await;
-        Ok(there.context(|| format!("resolve {} at the destination", descriptor.digest.short()))?.is_some())
+        match there.context(|| format!("resolve {} at the destination", descriptor.digest.short())) {
+            // It may have no such repository yet: the push shows.
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => Ok(false),
+            there => Ok(there?.is_some()),
+        }
     }
 
     /// Both ends of a transfer.
@@ -528,14 +647,18 @@ impl Job {
                 return Err(Error::new(Kind::Unsupported, text).help("copy it by a tag of its own"));
             }
         };
-        let mut tasks = JoinSet::new();
-        let mut seen = std::collections::HashSet::new();
-        for blob in layers.iter().chain(std::iter::once(config)) {
-            if seen.insert(&blob.digest) {
-                tasks.spawn(self.clone().blob(blob.clone()));
-            }
+        let mut seen = HashSet::new();
+        let left = layers.iter().filter(|layer| layer.foreign && !self.include_foreign).count();
+        if left > 0 {
+            let digest = manifest.descriptor.digest.short();
+            tracing::warn!(
+                help = "`include-foreign = true` in the rule, or --include-foreign, copies them",
+                "layers of {digest} stay where they are ({left}): their maker lets nobody distribute them"
+            );
         }
-        all(tasks).await
+        let layers = layers.iter().filter(|layer| !layer.foreign || self.include_foreign);
+        let blobs = layers.chain(std::iter::once(config)).filter(|blob| seen.insert(&blob.digest));
+        all(blobs.map(|blob| self.clone().blob(blob.clone())), BLOBS).await
     }
 
     pub async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
@@ -548,6 +671,7 @@ impl Job {
         let Claim::Yours { mut siblings, ticket } =
             self.shared.blobs.claim(&key, &self.destination.1, sharing).await
         else {
+            lock(&self.claimed).insert(blob.digest);
             return Ok(());
         };
         let holder = self.memory().and_then(|(journal, at)| journal.holder(&at, &blob.digest));
@@ -555,12 +679,24 @@ impl Job {
         if sharing == Sharing::Mount && siblings.is_empty() && !here {
             siblings.extend(holder);
         }
-        let observer = self.shared.observer.as_ref();
-        observer.event(Event::Expected(blob.size));
-        let (source, mut destination) = self.sides();
-        destination.wanted = Some(ticket.waiting());
-        let size = blob.size;
+        if let [from] = &siblings[..]
+            && !self.destination.0.mounts.may(from, &self.destination.1)
+        {
+            siblings.clear();
+        }
         let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here };
+        self.bring(incoming, Some(ticket.waiting())).await?;
+        ticket.held();
+        Ok(())
+    }
+
+    /// Brings a blob to the destination, in whatever way that takes.
+    async fn bring(&self, incoming: Incoming, wanted: Option<Arc<AtomicUsize>>) -> Result<()> {
+        let observer = self.shared.observer.as_ref();
+        let size = incoming.blob.size;
+        observer.event(Event::Expected(size));
+        let (source, mut destination) = self.sides();
+        destination.wanted = wanted;
         let stored =
             transfer(source, destination, Payload::Blob(&incoming.blob), &incoming, observer).await?;
         match stored.finish {
@@ -574,11 +710,34 @@ impl Job {
             }
             Finish::Present => observer.event(Event::Spared(stored.size)),
         }
+        if stored.finish != Finish::Stored {
+            lock(&self.claimed).insert(incoming.blob.digest.clone());
+        }
         if let Some((journal, at)) = self.memory() {
             journal.holds(at, &incoming.blob.digest);
         }
-        ticket.held();
         Ok(())
+    }
+
+    /// Sends the blobs of a manifest that the destination said to have and now misses, each once.
+    async fn bring_missing(&self, manifest: &Manifest, missing: &[String]) -> Result<bool> {
+        let Children::Image { config, layers } = &manifest.children else { return Ok(false) };
+        let mut sent = false;
+        for blob in layers.iter().chain([config]) {
+            let named = missing.iter().any(|digest| digest.is_empty() || *digest == blob.digest.to_string());
+            if !named || !lock(&self.claimed).remove(&blob.digest) {
+                continue;
+            }
+            tracing::info!(
+                "{} said that it has {}, and misses it: it is sent",
+                self.destination.0.location,
+                blob.digest.short()
+            );
+            let incoming = Incoming { blob: blob.clone(), siblings: Vec::new(), sized: true, absent: true };
+            self.bring(incoming, None).await?;
+            sent = true;
+        }
+        Ok(sent)
     }
 
     /// The journal, where it can spare a request: other places are asked cheaply.
@@ -593,36 +752,145 @@ impl Job {
         holder.as_ref() == Some(&self.destination.1)
     }
 
-    /// Copies what refers to a manifest, before the manifest gets its tag.
-    fn referrers_of(self: Arc<Self>, subject: &Digest, depth: usize) -> BoxFuture<'static, Result<()>> {
-        let subject = subject.clone();
-        Box::pin(async move {
-            if !self.referrers {
+    /// Copies what refers to the manifests of this image, and what refers to that, before the image gets its tag.
+    async fn all_referrers(self: &Arc<Self>) -> Result<()> {
+        let mut seen = HashSet::new();
+        loop {
+            let mut found = std::mem::take(&mut *lock(&self.subjects));
+            found.retain(|subject| seen.insert(subject.clone()));
+            if !self.referrers.are_wanted() || found.is_empty() {
                 return Ok(());
             }
-            let mut tasks = JoinSet::new();
-            for descriptor in referrers(&self.source.0, &self.source.1, &subject).await? {
-                tasks.spawn(self.clone().manifest(descriptor, Naming::Root, depth));
+            all(found.into_iter().map(|subject| self.clone().referrers_of(subject)), CHILDREN).await?;
+        }
+    }
+
+    /// Copies what refers to a manifest.
+    async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
+        let key = self.key(&subject);
+        let Claim::Yours { ticket, .. } =
+            self.shared.referred.claim(&key, &self.destination.1, Sharing::None).await
+        else {
+            return Ok(());
+        };
+        let listed = match referrers(&self.source.0, &self.source.1, &subject).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                ticket.held();
+                return self.left(format!("the referrers of {}", subject.short()), error);
             }
-            all(tasks).await
-        })
+        };
+        self.bounds.count(listed.len(), 0)?;
+        let wanted = listed.clone();
+        let copies = listed.into_iter().map(|descriptor| {
+            let job = self.clone();
+            async move {
+                let shown = format!("the referrer {}", descriptor.digest.short());
+                let digest = descriptor.digest.clone();
+                match job.clone().manifest(descriptor, Naming::Root, 1).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        lock(&job.behind).insert(digest);
+                        job.left(shown, error)
+                    }
+                }
+            }
+        });
+        all(copies, CHILDREN).await?;
+        let behind = lock(&self.behind).clone();
+        let brought = wanted.into_iter().filter(|wanted| !behind.contains(&wanted.digest)).collect();
+        self.are_listed(&subject, brought).await?;
+        ticket.held();
+        Ok(())
+    }
+
+    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process may
+    /// have written it at the same moment, without them.
+    async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
+        let (place, repository) = &self.destination;
+        if wanted.is_empty() || place.http.is_none() {
+            return Ok(());
+        }
+        let mut failed: HashMap<Digest, Error> = HashMap::new();
+        for wait in LISTED {
+            let listed = match referrers(place, repository, subject).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    return self.left(format!("the list of referrers of {}", subject.short()), error);
+                }
+            };
+            let is_listed = |wanted: &&Descriptor| listed.iter().any(|listed| listed.digest == wanted.digest);
+            let missing =
+                wanted.iter().filter(|wanted| !failed.contains_key(&wanted.digest) && !is_listed(wanted));
+            let missing: Vec<&Descriptor> = missing.collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for referrer in missing {
+                match self.clone().with_its_parts(referrer, &Naming::Root, 1).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind == Kind::Cancelled => return Err(error),
+                    // What cannot be brought cannot be listed, and keeps no other from it.
+                    Err(error) => _ = failed.insert(referrer.digest.clone(), error),
+                }
+            }
+            tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        }
+        let text = format!("list them with it: {} does not show them", place.location);
+        self.left(format!("some referrers of {}", subject.short()), Error::invalid(text))
+    }
+
+    /// Something that was to come along stays behind: that is told, and fails the image only where the rule says so.
+    fn left(&self, what: String, error: Error) -> Result<()> {
+        if self.referrers == Referrers::Required || error.kind == Kind::Cancelled {
+            return Err(error.context(what));
+        }
+        let from = format!("{}/{}", self.source.0.location, self.source.1);
+        tracing::warn!(help = error.help, "{what} of {from} stays behind: failed to {error}");
+        Ok(())
     }
 
     /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
     /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
     pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         let network = self.destination.0.http.is_some();
-        for wait in MISSED.into_iter().filter(|_| network) {
-            match self.publish_at_once(manifest, naming).await {
-                Err(Error { kind: Kind::Missing(missing), .. }) => {
-                    let digest = manifest.descriptor.digest.short();
-                    tracing::debug!(?missing, ?wait, "publishing {digest} again");
-                    tokio::time::sleep(wait).await;
+        let (mut at, mut backoff) = (0, Backoff::new());
+        loop {
+            let error = match self.publish_at_once(manifest, naming).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let digest = manifest.descriptor.digest.short();
+            match &error.kind {
+                Kind::Transient => {
+                    let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
+                    self.shared.observer.event(Event::Retrying { error: &error, after });
+                    tokio::time::sleep(after).await;
                 }
-                published => return published,
+                // A sparse index is refused at once; its children are not on their way.
+                Kind::Missing(missing) if network && (at < TOLD || !self.is_sparse(manifest)) => {
+                    let Some(wait) = MISSED.get(at) else { return Err(error) };
+                    // Another process may be at work on it, so first it is waited for a little.
+                    if at < TOLD || !self.bring_missing(manifest, missing).await? {
+                        let place = &self.destination.0.location;
+                        match at {
+                            TOLD => tracing::warn!(
+                                "{place} does not show yet what {digest} is made of: it is waited for, half a minute at most"
+                            ),
+                            _ => tracing::debug!(?missing, ?wait, "publishing {digest} again"),
+                        }
+                        tokio::time::sleep(*wait).await;
+                    }
+                    at += 1;
+                }
+                _ => return Err(error),
             }
         }
-        self.publish_at_once(manifest, naming).await
+    }
+
+    /// Whether children of an index were left out.
+    fn is_sparse(&self, manifest: &Manifest) -> bool {
+        matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty()
     }
 
     async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
@@ -670,18 +938,29 @@ impl Job {
         let published = place.transport.publish(place, repository, manifest, naming).await;
         published.map_err(|error| match &error.kind {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
+            Kind::Invalid | Kind::Unsupported if error.help.is_none() && Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) && refuses_types(&error.text) => error.help("the registry may take no OCI images: `format = \"docker\"` in the rule, or --format docker, writes Docker's"),
             _ => error,
         })
         .context(|| format!("publish the manifest {}", digest.short()))?;
         if let Some((journal, at)) = self.memory() {
             if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
-                let seen = Seen::now(&manifest.descriptor, &parts(&self.choice, self.referrers));
+                let seen = Seen::now(
+                    &manifest.descriptor,
+                    &parts(&self.choice, self.referrers.are_wanted(), self.include_foreign),
+                );
                 journal.wrote_tag(&at, tag, seen, writing);
             }
             journal.holds(at, digest);
         }
         Ok(())
     }
+}
+
+/// Whether a refusal of a manifest may be one of its media types.
+fn refuses_types(text: &str) -> bool {
+    ["415", "MANIFEST_INVALID", "media type", "mediaType", "UNSUPPORTED"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 fn sparse(place: &Place) -> Error {
@@ -692,16 +971,39 @@ fn sparse(place: &Place) -> Error {
     )
 }
 
-/// Waits for all; the first failure ends the others.
-async fn all(mut tasks: JoinSet<Result<()>>) -> Result<()> {
-    while let Some(done) = tasks.join_next().await {
-        match done {
-            Ok(done) => done?,
-            Err(error) if error.is_panic() => {
-                return Err(Error::new(Kind::Plugin, "copy a part of the image: dray itself failed"));
-            }
-            Err(_) => return Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
+/// Whether a child of an index is a blob by its type: a layer or a config.
+pub(crate) fn is_blob(media_type: &str) -> bool {
+    !media_type::is_manifest(media_type)
+        && (layer_compression(media_type).is_some()
+            || is_image_config(media_type)
+            || media_type.starts_with("application/vnd.buildkit.cacheconfig."))
+}
+
+/// Does all, so many at once, each in a task of its own; the first failure ends the others.
+async fn all<F>(work: impl Iterator<Item = F>, at_once: usize) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for one in work {
+        if tasks.len() >= at_once {
+            next(&mut tasks).await?;
         }
+        tasks.spawn(one);
+    }
+    while !tasks.is_empty() {
+        next(&mut tasks).await?;
     }
     Ok(())
+}
+
+async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    match tasks.join_next().await {
+        Some(Ok(done)) => done,
+        Some(Err(error)) if error.is_panic() => {
+            Err(Error::new(Kind::Plugin, "copy a part of the image: dray itself failed"))
+        }
+        Some(Err(_)) => Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
+        None => Ok(()),
+    }
 }

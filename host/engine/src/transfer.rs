@@ -7,7 +7,7 @@ use crate::{
     decode::Plain,
     error::Context,
     files::{Fresh, Root, Writer},
-    http::{Backoff, Load, feed, upload},
+    http::{Backoff, Load, Uploaded, feed, upload},
     journal::At,
     lock,
     plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
@@ -22,12 +22,20 @@ use std::{
     sync::{Arc, LazyLock, Mutex, atomic::AtomicUsize},
 };
 
-/// Steps after which a plugin is taken to go round in circles.
-const STEPS: usize = 10_000;
+/// Steps without a byte that moves, after which a plugin is taken to go round in circles.
+const STEPS: usize = 100;
+/// Bytes of what a plugin wants to find again.
+const STATE: usize = 64 << 10;
+/// How many times its size may be sent of a blob, whatever the destination answers: each of them was in vain.
+const TIMES: u64 = 3;
 
 /// Blobs that are written to disks at once. Each has threads that wait for each other, so all of them
 /// together must fit into the runtime's. Who has a turn waits for permits, and never the other way round.
-static AT_ONCE: LazyLock<Arc<Shares>> = LazyLock::new(|| Shares::new(64));
+/// Each has files open, too, of which a process may have few.
+static AT_ONCE: LazyLock<Arc<Shares>> = LazyLock::new(|| {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    Shares::new((files / 8).clamp(2, 64) as usize)
+});
 
 /// Waits for the right to write a blob to a disk.
 pub(crate) async fn disk_turn(source: &Place, destination: &Place) -> Turn {
@@ -41,6 +49,9 @@ const CHUNK: usize = 512 << 10;
 /// transport sends such a blob in pieces where its place takes them.
 const RESUMABLE: u64 = 256 << 20;
 
+/// Bytes of a blob that may be sent often.
+const SMALL: u64 = 1 << 20;
+
 /// How far an upload has come.
 #[derive(Serialize, Deserialize)]
 struct Progress {
@@ -50,6 +61,9 @@ struct Progress {
     position: u64,
     hashed: Vec<u8>,
 }
+
+/// How often one request with a part of a blob is sent, where it is led elsewhere or needs a new token.
+const AGAIN: usize = 4;
 
 /// How often a blob is sent from its beginning before the destination is given up.
 const BEGINNINGS: u32 = 8;
@@ -105,6 +119,10 @@ struct Transfer<'a> {
     saved: Option<Progress>,
     /// What an earlier process, or an earlier attempt, left was believed.
     taken_up: bool,
+    /// Bytes of all requests that were to send some.
+    travelled: u64,
+    /// Why the last request did not do what it was to do.
+    said: Option<String>,
 }
 
 /// Stores a blob at the destination, by the steps that its transport names.
@@ -133,6 +151,8 @@ pub(crate) async fn transfer(
         size: blob.size,
         saved: None,
         taken_up: false,
+        travelled: 0,
+        said: None,
     };
     let digest = &incoming.blob.digest;
     transfer.run(incoming.clone()).await.context(|| format!("copy the blob {}", digest.short()))
@@ -154,8 +174,14 @@ impl Transfer<'_> {
             last = Some(Outcome::Interrupted("the process that began it has ended".into()));
         }
         let (mut backoff, mut reached, mut doubted) = (Backoff::new(), 0, false);
-        for _ in 0..STEPS {
+        let (mut idle, mut stood) = (0, 0);
+        loop {
             let turn = place.transport.store(place, repository, &incoming, state, last).await?;
+            idle = if self.spared + self.sent > stood { 0 } else { idle + 1 };
+            stood = stood.max(self.spared + self.sent);
+            if idle > STEPS || turn.state.len() > STATE {
+                break;
+            }
             if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
                 && let (Some(journal), Some(hashed), Step::Send { .. }) =
                     (journal, reader.hashed(), &turn.step)
@@ -196,6 +222,11 @@ impl Transfer<'_> {
                 Step::Write(path) => self.write(path).await,
                 Step::Unpack(path) => self.unpack(path).await,
             };
+            if let (Ok(Outcome::Response(response)), Step::Send { .. }) = (&outcome, &turn.step)
+                && response.status != 201
+            {
+                self.said = Some(response.told());
+            }
             last = Some(match outcome {
                 Ok(outcome) => outcome,
                 Err(error) if error.kind == Kind::Corrupt && std::mem::take(&mut self.taken_up) => {
@@ -215,6 +246,7 @@ impl Transfer<'_> {
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
                     self.observer.event(Event::Retrying { error: &error, after });
                     tokio::time::sleep(after).await;
+                    self.said = Some(error.text.clone());
                     Outcome::Interrupted(error.text)
                 }
             });
@@ -223,7 +255,7 @@ impl Transfer<'_> {
         Err(Error::new(
             Kind::Plugin,
             format!(
-                "store it: the transport {} did not come to an end in {STEPS} steps",
+                "store it: the transport {} takes step after step, and nothing moves",
                 place.transport.name()
             ),
         ))
@@ -251,7 +283,27 @@ impl Transfer<'_> {
     }
 
     async fn ask(&self, request: &Request) -> Result<Outcome> {
-        self.http()?.send(request, Bytes::new()).await.map(Outcome::Response)
+        let answer = self.http()?.send(request, Bytes::new()).await;
+        // What touches another repository too is an attempt to spare the upload.
+        let mounts = &self.destination.place.mounts;
+        let Some(other) =
+            request.access.iter().find(|access| access.repository != self.destination.repository)
+        else {
+            return answer.map(Outcome::Response);
+        };
+        let told = |refused| mounts.answered(&other.repository, self.destination.repository, refused);
+        match answer {
+            Ok(answer) => {
+                told(!matches!(answer.status, 201 | 202));
+                Ok(Outcome::Response(answer))
+            }
+            Err(error) if error.kind != Kind::Cancelled => {
+                tracing::debug!(%error, "the blob is not linked, and so is sent");
+                told(true);
+                Ok(Outcome::Interrupted(error.text))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn http(&self) -> Result<&crate::http::PlaceHttp> {
@@ -301,7 +353,9 @@ impl Transfer<'_> {
     fn begin(&mut self) -> Result<()> {
         self.begun += 1;
         if self.begun > BEGINNINGS {
-            return Err(Error::new(Kind::Invalid, format!("send it: it broke off {BEGINNINGS} times")));
+            let said = self.said.as_deref().unwrap_or("the destination does not say why");
+            let text = format!("send it: it broke off {BEGINNINGS} times; the last answer: {said}");
+            return Err(Error::invalid(text));
         }
         if self.spared + self.sent > 0 || self.saved.is_some() {
             tracing::info!("{} begins again", self.blob.digest.short());
@@ -332,7 +386,30 @@ impl Transfer<'_> {
         matches!(self.payload, Payload::Blob(_)) && self.blob.size > RESUMABLE
     }
 
+    /// Sends a stretch of the blob, to wherever the destination leads.
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
+        let mut request = request.clone();
+        for attempt in 0..AGAIN {
+            match self.send_once(&request, offset, length, attempt > 0).await? {
+                Uploaded::Answer(response) => return Ok(Outcome::Response(response)),
+                Uploaded::Again(url) => {
+                    // What was read ahead for the first attempt is read again.
+                    self.reader = None;
+                    request.url = url;
+                }
+            }
+        }
+        let text = format!("{} {}: it is to be sent again and again", request.method, request.url.shown());
+        Err(Error::invalid(text))
+    }
+
+    async fn send_once(
+        &mut self,
+        request: &Request,
+        offset: u64,
+        length: Option<u64>,
+        renewed: bool,
+    ) -> Result<Uploaded> {
         if matches!(self.payload, Payload::Plain(_)) {
             return Err(Error::new(Kind::Plugin, "send a blob whose size is not known"));
         }
@@ -347,13 +424,20 @@ impl Transfer<'_> {
             .as_ref()
             .ok_or_else(|| Error::invalid(format!("write to {}: it has no host", destination.location)))?;
         let source = self.source.place.clone();
+        let asked = end - offset;
+        if self.travelled + asked > size.saturating_mul(TIMES).max(SMALL) {
+            let said = self.said.as_deref().unwrap_or("the destination does not say why");
+            let text = format!("send it: it was sent {TIMES} times over in vain; the last answer: {said}");
+            return Err(Error::invalid(text));
+        }
+        self.travelled += asked;
         // A plugin that asks where the bytes lie may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.destination.wanted.clone() };
         let permits = reader.start(Some(http), &load, Some(self.observer)).await?;
         let observer = self.observer;
         let sent = &mut self.sent;
-        let response = upload(http, request, end - offset, async |sender| {
+        let response = upload(http, request, end - offset, renewed, async |sender| {
             // Reading at the end verifies, so an empty blob is verified too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
@@ -372,7 +456,7 @@ impl Transfer<'_> {
         .await?;
         drop(permits);
         self.reader = Some(reader);
-        Ok(Outcome::Response(response))
+        Ok(response)
     }
 
     async fn write(&mut self, path: &str) -> Result<Outcome> {

@@ -7,7 +7,7 @@ macro_rules! calling {
         let (mut store, instance) = $self.plugin.instance($scope).await?;
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
         let result = called.await;
-        $self.plugin.answer(result)
+        $self.plugin.answer(stringify!($function), result)
     }};
 }
 pub(crate) use calling;

@@ -54,9 +54,14 @@ impl Credentials for WasmAuth {
                 granted: self.granted.clone(),
                 ..Scope::default()
             };
+            let said = scope.clone();
             let found = calling!(self, &self.indices, scope, call_lookup, registry, repository, &self.config);
-            let found =
-                found.map_err(|error| error.context(format!("find the credentials of {registry}")))?;
+            let found = found.map_err(|error: Error| {
+                let text = said.without_secrets(error.text);
+                let help = error.help.map(|help| said.without_secrets(help));
+                Error { help, ..Error::new(error.kind, text) }
+                    .context(format!("find the credentials of {registry}"))
+            })?;
             Ok(found.map(|found| Credential {
                 key: match found.secret {
                     credentials::Secret::Basic((user, password)) => Key::Basic(user, Secret::new(password)),

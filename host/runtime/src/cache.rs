@@ -1,55 +1,266 @@
 //! Compiled components on disk, in a folder that nobody else can write.
 
 use dray_core::Digest;
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat},
+    io::Errno,
+};
 use std::{
-    fs,
+    fs::{self, DirBuilder, File},
     hash::{DefaultHasher, Hash, Hasher},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
-    path::{Path, PathBuf},
+    io::{Read, Write},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    path::Path,
+    time::{Duration, SystemTime},
 };
 use wasmtime::{Engine, component::Component};
+
+/// What compiled components are called: digest of the component, and what the compiler was.
+const ENDING: &str = ".cwasm";
+/// Bytes of a compiled component; dray's own have some 300 KiB.
+const LARGEST: u64 = 256 << 20;
 
 /// Compiles a component, or loads what an earlier run compiled. A cache that cannot be used is
 /// none.
 pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> wasmtime::Result<Component> {
-    let Some(folder) = folder.filter(|folder| is_ours(folder)) else { return Component::new(engine, wasm) };
+    let opened = folder.map(|folder| (folder, open_folder(folder, true)));
+    let (folder, dir) = match opened {
+        Some((folder, Ok(dir))) => (folder, dir),
+        Some((folder, Err(error))) => {
+            tracing::debug!(%error, path = %folder.display(), "compiled components are not cached");
+            return Component::new(engine, wasm);
+        }
+        None => return Component::new(engine, wasm),
+    };
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
-    let path = folder.join(format!("{}-{:016x}.cwasm", Digest::of(wasm).hex(), compatibility.finish()));
-    if path.exists() {
-        match load(engine, &path) {
-            Ok(component) => return Ok(component),
-            Err(error) => {
-                tracing::debug!(%error, path = %path.display(), "the cached component cannot be used")
-            }
-        }
+    let name = format!("{}-{:016x}{ENDING}", Digest::of(wasm).hex(), compatibility.finish());
+    match read(&dir, &name).and_then(|compiled| compiled.map(|compiled| load(engine, &compiled)).transpose())
+    {
+        Ok(Some(component)) => return Ok(component),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, name, "the cached component cannot be used"),
     }
     let component = Component::new(engine, wasm)?;
-    if let Err(error) = keep(&component.serialize()?, folder, &path) {
-        tracing::debug!(%error, path = %path.display(), "the compiled component cannot be cached");
+    if let Err(error) = keep(&component.serialize()?, &dir, &name) {
+        tracing::debug!(%error, path = %folder.display(), "the compiled component cannot be cached");
     }
     Ok(component)
 }
 
-/// Whether the folder belongs to this user alone; it is made if it is not there.
-fn is_ours(folder: &Path) -> bool {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    let ours = made.and_then(|()| fs::symlink_metadata(folder));
-    ours.is_ok_and(|metadata| {
-        metadata.is_dir()
-            && metadata.uid() == rustix::process::getuid().as_raw()
-            && metadata.mode() & 0o077 == 0
-    })
+/// Opens the folder, once, as it is from here on, if it belongs to this user alone.
+fn open_folder(folder: &Path, make: bool) -> std::io::Result<OwnedFd> {
+    if make {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let whole = folder.canonicalize()?;
+    for above in whole.ancestors().skip(1) {
+        // Who can write a folder can put another one in the place of those in it, unless it is sticky.
+        let stat = rustix::fs::stat(above)?;
+        let sticky = stat.st_mode & 0o1000 != 0;
+        if stat.st_mode & 0o022 != 0 && !sticky || !matches!(stat.st_uid, 0) && stat.st_uid != own() {
+            return Err(refused(&format!("others can write {}", above.display())));
+        }
+    }
+    let dir = openat(
+        rustix::fs::CWD,
+        &whole,
+        OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    let stat = fstat(&dir)?;
+    match stat.st_uid == own() && stat.st_mode & 0o077 == 0 {
+        true => Ok(dir),
+        false => Err(refused("it belongs to somebody else, or others can read it")),
+    }
+}
+
+fn own() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn refused(why: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::PermissionDenied, why.to_owned())
+}
+
+/// A regular file of this user's that nobody else can write: what is loaded is what was looked at.
+fn open_file(dir: &OwnedFd, name: &str) -> std::io::Result<Option<File>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match openat(dir, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let stat = fstat(&file)?;
+    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    match regular && stat.st_uid == own() && stat.st_mode & 0o022 == 0 && stat.st_nlink == 1 {
+        true => Ok(Some(file.into())),
+        false => Err(refused("it is no file of this user's alone")),
+    }
+}
+
+fn read(dir: &OwnedFd, name: &str) -> wasmtime::Result<Option<Vec<u8>>> {
+    let Some(file) = open_file(dir, name)? else { return Ok(None) };
+    let mut compiled = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut compiled)?;
+    match compiled.len() as u64 > LARGEST {
+        true => Err(refused("it is too large").into()),
+        false => Ok(Some(compiled)),
+    }
 }
 
 #[allow(unsafe_code, reason = "compiled code is machine code: loading it is trusting it")]
-fn load(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: only this user can write the folder, and files appear in it whole, by rename.
-    unsafe { Component::deserialize_file(engine, path) }
+fn load(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: the bytes were read from a descriptor of a file that this user alone can write, in a folder that this
+    // user alone can write, and files appear in it whole, by rename.
+    unsafe { Component::deserialize(engine, compiled) }
 }
 
-fn keep(compiled: &[u8], folder: &Path, path: &PathBuf) -> std::io::Result<()> {
-    let temporary = folder.join(format!(".{}-{:?}", std::process::id(), std::thread::current().id()));
-    fs::write(&temporary, compiled)?;
-    fs::rename(&temporary, path)
+fn keep(compiled: &[u8], dir: &OwnedFd, name: &str) -> std::io::Result<()> {
+    let temporary = format!(".{:016x}{ENDING}", random());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(openat(dir, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
+    let written = file.write_all(compiled).and_then(|()| Ok(renameat(dir, &*temporary, dir, name)?));
+    if written.is_err() {
+        // The first error tells more than that of the clean-up.
+        let _ = unlinkat(dir, &*temporary, AtFlags::empty());
+    }
+    written
+}
+
+fn random() -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (std::process::id(), std::thread::current().id(), SystemTime::now()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What of a folder dray has compiled.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Compiled {
+    /// Files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Whether a name is one that dray gives: hexadecimal digits, a dash, hexadecimal digits, or a temporary one.
+fn is_ours(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(ENDING) else { return false };
+    let hex =
+        |text: &str, digits: usize| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match (stem.strip_prefix('.'), stem.split_once('-')) {
+        (Some(temporary), _) => hex(temporary, 16),
+        (None, Some((digest, compiler))) => hex(digest, 64) && hex(compiler, 16),
+        (None, None) => false,
+    }
+}
+
+/// The files that dray made in a cache folder, none of which is a link.
+fn ours(dir: &OwnedFd) -> std::io::Result<Vec<(String, Stat)>> {
+    let mut found = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if !is_ours(&name) {
+            continue;
+        }
+        let stat = statat(dir, &*name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_uid == own() {
+            found.push((name, stat));
+        }
+    }
+    Ok(found)
+}
+
+/// What a cache folder holds of compiled components. A folder that is not there holds nothing.
+///
+/// # Errors
+/// Where it cannot be read, or is not this user's alone.
+pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
+    if fs::symlink_metadata(folder).is_err() {
+        return Ok(Compiled::default());
+    }
+    let files = ours(&open_folder(folder, false)?)?;
+    Ok(Compiled { files: files.len() as u64, bytes: files.iter().map(|(_, stat)| stat.st_size as u64).sum() })
+}
+
+/// Removes compiled components that were not used for so long, and nothing else; how many.
+///
+/// # Errors
+/// Where one cannot be removed, or the folder is not this user's alone.
+pub fn trim(folder: &Path, unused: Duration) -> std::io::Result<u64> {
+    if fs::symlink_metadata(folder).is_err() {
+        return Ok(0);
+    }
+    let dir = open_folder(folder, false)?;
+    let mut removed = 0;
+    for (name, stat) in ours(&dir)? {
+        let used = Duration::from_secs(stat.st_atime.max(stat.st_mtime).max(0) as u64);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if now.saturating_sub(used) >= unused {
+            unlinkat(&dir, &*name, AtFlags::empty())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    /// A folder beneath one that nobody else can write.
+    fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
+        let top = tempfile::tempdir().unwrap();
+        let folder = top.path().join("cache");
+        DirBuilder::new().mode(0o700).create(&folder).unwrap();
+        (top, folder)
+    }
+
+    fn name(digit: char) -> String {
+        format!("{}-{}{ENDING}", digit.to_string().repeat(64), "0".repeat(16))
+    }
+
+    #[test]
+    fn only_files_of_this_user_alone_are_loaded() {
+        let (_top, folder) = folder();
+        let dir = open_folder(&folder, true).unwrap();
+        keep(b"code", &dir, &name('a')).unwrap();
+        assert_eq!(read(&dir, &name('a')).unwrap().unwrap(), b"code");
+        assert!(read(&dir, &name('b')).unwrap().is_none());
+        symlink(folder.join(name('a')), folder.join(name('c'))).unwrap();
+        assert!(read(&dir, &name('c')).is_err());
+        fs::hard_link(folder.join(name('a')), folder.join("other")).unwrap();
+        assert!(read(&dir, &name('a')).is_err());
+        fs::remove_file(folder.join("other")).unwrap();
+        fs::set_permissions(folder.join(name('a')), fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(read(&dir, &name('a')).is_err());
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_is_none() {
+        let (top, folder) = folder();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(open_folder(&folder, true).is_err());
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+        assert!(open_folder(&folder, true).is_ok());
+        fs::set_permissions(top.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(open_folder(&folder, true).is_err());
+    }
+
+    #[test]
+    fn trimming_removes_what_dray_made_and_nothing_else() {
+        let (_top, folder) = folder();
+        for kept in ["notes.txt", "x.cwasm", ".cwasm"] {
+            fs::write(folder.join(kept), "x").unwrap();
+        }
+        fs::write(folder.join(name('a')), "code").unwrap();
+        fs::create_dir(folder.join(name('d'))).unwrap();
+        symlink(folder.join("notes.txt"), folder.join(name('e'))).unwrap();
+        assert_eq!(compiled(&folder).unwrap(), Compiled { files: 1, bytes: 4 });
+        assert_eq!(trim(&folder, Duration::from_secs(3600)).unwrap(), 0);
+        assert_eq!(trim(&folder, Duration::ZERO).unwrap(), 1);
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 5);
+        assert_eq!(trim(&folder.join("none"), Duration::ZERO).unwrap(), 0);
+    }
 }

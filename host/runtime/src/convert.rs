@@ -4,7 +4,7 @@ use crate::bindings::{
     guest,
     host::{files, types},
 };
-use dray_core::{Descriptor, Digest};
+use dray_core::{Address, Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Result, Unpacked,
     files::Change,
@@ -19,6 +19,8 @@ pub(crate) fn error(error: types::Error) -> Error {
     let (kind, text) = match error {
         types::Error::NotFound(text) => (Kind::NotFound, text),
         types::Error::Missing(digests) => {
+            let digests: Vec<String> =
+                digests.into_iter().filter(|digest| digest.len() <= 200).take(1000).collect();
             let shown = digests.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
             let text = format!("the destination misses what it names ({shown})");
             (Kind::Missing(digests), text)
@@ -60,7 +62,7 @@ pub(crate) fn request(request: types::Request) -> plugin::Request {
         .map(|access| Access { repository: access.repository, actions: access.actions });
     plugin::Request {
         method: request.method,
-        url: request.url,
+        url: Address::new(request.url),
         headers: request.headers,
         expect: request.expect,
         access: access.collect(),
@@ -72,7 +74,7 @@ pub(crate) fn response(response: plugin::Response) -> types::Response {
         status: response.status,
         headers: response.headers,
         body: response.body.into(),
-        url: response.url,
+        url: response.url.expose().to_owned(),
     }
 }
 

@@ -6,12 +6,15 @@ use dray_engine::{Error, Kind, Place, files::Root};
 use host::types;
 use std::{
     process::Stdio,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::io::AsyncWriteExt;
 
 impl types::Host for State {}
+
+/// Bytes of one message of a plugin that are logged.
+const MESSAGE: usize = 4096;
 
 impl host::log::Host for State {
     async fn emit(&mut self, level: host::log::Level, message: String) {
@@ -19,7 +22,20 @@ impl host::log::Host for State {
             return;
         }
         let plugin = &self.plugin.name;
-        let message: String = message.chars().take(4096).collect();
+        let cost = message.len().min(MESSAGE) + 64;
+        let spend = |left: usize| left.checked_sub(cost);
+        match self.plugin.log.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend) {
+            Ok(_) => {}
+            Err(0) => return,
+            Err(_) => {
+                if self.plugin.log.swap(0, Ordering::Relaxed) > 0 {
+                    tracing::warn!(%plugin, "the plugin logs very much: nothing more of it is shown");
+                }
+                return;
+            }
+        }
+        let message = self.scope.without_secrets(message);
+        let message = &message[..message.floor_char_boundary(MESSAGE)];
         match level {
             host::log::Level::Trace => tracing::trace!(%plugin, "{message}"),
             host::log::Level::Debug => tracing::debug!(%plugin, "{message}"),
@@ -47,20 +63,34 @@ impl host::http::Host for State {
         let http = place.as_ref().and_then(|place| place.http.as_ref());
         let http =
             http.ok_or_else(|| types::Error::Denied("send a request: the opened place has no host".into()))?;
-        let response = http.send(&convert::request(request), body.into()).await;
+        if !self.plugin.writes && !matches!(request.method.as_str(), "GET" | "HEAD") {
+            let text = format!("send a {}: the plugin exports no sink, so it can only read", request.method);
+            return Err(types::Error::Denied(text));
+        }
+        let request = convert::request(request);
+        let sending = http.send(&request, body.into());
+        let response = tokio::time::timeout(self.meter.left(), sending).await;
+        let response =
+            response.map_err(|_| types::Error::Invalid("send a request: the call's time is over".into()))?;
         response.map(convert::response).map_err(convert::to_guest)
     }
 
     async fn download(&mut self, request: types::Request, path: String) -> Result<(), types::Error> {
         self.called()?;
         let place = self.place("download")?;
-        place.download(&convert::request(request), &path).await.map_err(convert::to_guest)
+        let begun = Instant::now();
+        let downloaded = place.download(&convert::request(request), &path).await;
+        self.meter.pause(begun.elapsed());
+        downloaded.map_err(convert::to_guest)
     }
 
     async fn send_archive(&mut self, request: types::Request) -> Result<types::Response, types::Error> {
         self.called()?;
         let place = self.place("send the archive")?;
+        self.writing()?;
+        let begun = Instant::now();
         let response = place.send_archive(&convert::request(request)).await;
+        self.meter.pause(begun.elapsed());
         response.map(convert::response).map_err(convert::to_guest)
     }
 }
@@ -68,6 +98,24 @@ impl host::http::Host for State {
 impl State {
     fn place(&self, doing: &str) -> Result<Arc<Place>, types::Error> {
         self.scope.place.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
+    }
+
+    /// Whether the opened place may be changed: the plugin can write, and the place is a destination of the run.
+    fn writing(&self) -> Result<(), types::Error> {
+        let destination = self.scope.place.as_ref().is_some_and(|place| place.is_destination());
+        match self.plugin.writes && destination {
+            true => Ok(()),
+            false => Err(types::Error::Denied("change the place: it is only read".into())),
+        }
+    }
+
+    /// Changes the files of the opened place.
+    async fn changing<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static,
+    ) -> Result<T, types::Error> {
+        self.writing()?;
+        self.files(work).await
     }
 
     /// Works with the files of the opened place, on a thread that may block.
@@ -114,11 +162,11 @@ impl host::files::Host for State {
         expected: Option<Vec<u8>>,
         content: Vec<u8>,
     ) -> Result<bool, types::Error> {
-        self.files(move |files| files.replace(&path, expected.as_deref(), &content)).await
+        self.changing(move |files| files.replace(&path, expected.as_deref(), &content)).await
     }
 
     async fn remove(&mut self, paths: Vec<String>) -> Result<(), types::Error> {
-        self.files(move |files| files.remove(&paths)).await
+        self.changing(move |files| files.remove(&paths)).await
     }
 
     async fn digest(&mut self, path: String, plain: bool) -> Result<host::files::Digested, types::Error> {
@@ -132,7 +180,7 @@ impl host::files::Host for State {
         changes: Vec<host::files::Change>,
     ) -> Result<bool, types::Error> {
         let changes: Vec<_> = changes.into_iter().map(convert::change).collect();
-        self.files(move |files| files.commit(&locks, &changes)).await
+        self.changing(move |files| files.commit(&locks, &changes)).await
     }
 
     async fn unpack(
@@ -140,7 +188,8 @@ impl host::files::Host for State {
         layer: types::Unpacked,
         path: String,
     ) -> Result<types::LayerFacts, types::Error> {
-        let again = self.files(move |files| files.unpack_again(&layer.recipe, &layer.folder, &path)).await?;
+        let again =
+            self.changing(move |files| files.unpack_again(&layer.recipe, &layer.folder, &path)).await?;
         Ok(convert::facts(again))
     }
 }
@@ -155,6 +204,7 @@ impl host::secrets::Host for State {
             )));
         };
         let secret = secrets.get(&granted).map_err(convert::to_guest)?;
+        self.scope.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(secret.clone());
         Ok(secret.expose().to_owned())
     }
 
@@ -196,8 +246,12 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     let mut command = tokio::process::Command::new(program);
     command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(failed)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).await.map_err(failed)?;
+    if let Some(mut stdin) = child.stdin.take()
+        && let Err(error) = stdin.write_all(input.as_bytes()).await
+        // One that knows what to say without reading has ended already.
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        return Err(failed(error));
     }
     let output = tokio::time::timeout(HELPER, child.wait_with_output()).await;
     let output = output
@@ -205,13 +259,30 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
             Error::new(Kind::Invalid, format!("run {program}: no answer in {} s", HELPER.as_secs()))
         })?
         .map_err(failed)?;
-    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    if !output.status.success() {
-        // Helpers explain their failures on standard output.
-        return Err(Error::new(Kind::Invalid, format!("run {program}: {said}")));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
     }
-    Ok(said)
+    // What a helper says may hold what it was asked for, so it is only looked at: some explain themselves on standard
+    // output, some on standard error.
+    let said = format!("{} {}", text(&output.stdout), text(&output.stderr)).to_ascii_lowercase();
+    if NOTHING.iter().any(|nothing| said.contains(nothing)) {
+        return Err(Error::new(Kind::NotFound, format!("run {program}: it knows nothing of that registry")));
+    }
+    let text = format!("run {program}: it ended with {}", output.status);
+    Err(Error::new(Kind::Invalid, text).help(format!("`echo REGISTRY | {program} {verb}` shows its reason")))
 }
+
+/// What helpers say where they know nothing of a registry (docker-credential-helpers, `credentials/error.go`; those of
+/// macOS, Windows, pass, and the clouds).
+const NOTHING: [&str; 6] = [
+    "credentials not found",
+    "no credentials",
+    "could not be found in the keychain",
+    "element not found",
+    "is not in the password store",
+    "not found in the store",
+];
 
 impl host::images::Host for State {
     async fn inspect(&mut self, tags: Vec<String>) -> Result<Vec<host::images::Facts>, types::Error> {

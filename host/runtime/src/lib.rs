@@ -16,6 +16,7 @@ mod schema;
 mod state;
 mod transport;
 
+pub use cache::{Compiled, compiled, trim};
 pub use load::{Info, Role};
 pub use plugins::{Listed, Runtime, Settings};
 pub use state::Secrets;

@@ -3,7 +3,7 @@
 use crate::{
     bindings::{guest, host},
     cache,
-    meter::{Ceiling, Meter, OutOfMemory, OutOfTime, TICK},
+    meter::{BUDGET, Ceiling, DEADLINE, Meter, OutOfMemory, OutOfTime, TICK},
     state::{Scope, State},
 };
 use dray_core::{
@@ -15,10 +15,10 @@ use std::{
     path::Path,
     sync::{Arc, atomic::AtomicUsize},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::{
     Config, Engine, Store, UpdateDeadline,
-    component::{Component, HasSelf, Instance, InstancePre, Linker},
+    component::{Component, HasSelf, Instance, InstancePre, Linker, types::ComponentItem},
 };
 
 /// What a plugin is for.
@@ -59,8 +59,22 @@ pub(crate) struct Loaded {
     pub pre: InstancePre<State>,
     engine: Engine,
     info: OnceCell<Info>,
+    /// Memory of the run's large instances.
+    budget: Arc<Semaphore>,
+    /// It can be written to: otherwise its calls write nothing.
+    pub writes: bool,
+    /// Bytes that it may still log in this run.
+    pub log: AtomicUsize,
     /// Instances that have nothing to do and are kept.
     pub idle: AtomicUsize,
+}
+
+/// On what terms a component is run.
+#[derive(Default)]
+pub(crate) struct Terms {
+    pub builtin: bool,
+    pub grant: Grant,
+    pub limits: Limits,
 }
 
 /// A wasmtime engine set up for plugins, and a thread that makes its clock tick.
@@ -80,10 +94,49 @@ pub(crate) fn engine() -> Result<Engine> {
     Ok(engine)
 }
 
+/// Bytes that a plugin may log in one run: more is nothing that anybody reads.
+const LOG: usize = 1 << 20;
+
+/// What the instances of a run may have of memory, in MiB. Filters wait for transports, so each has its own.
+pub(crate) struct Budgets {
+    transports: Arc<Semaphore>,
+    others: Arc<Semaphore>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        let budget = || Arc::new(Semaphore::new(BUDGET as usize));
+        Budgets { transports: budget(), others: budget() }
+    }
+}
+
+fn exports(engine: &Engine, component: &Component) -> Vec<String> {
+    component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Functions that change a place.
+const WRITING: [(&str, &[&str]); 2] =
+    [("files", &["replace", "remove", "commit", "unpack"]), ("http", &["send-archive"])];
+
+/// Names a function that a component imports and that writes.
+fn reads_only(engine: &Engine, component: &Component) -> Result<(), String> {
+    for (name, item) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
+        let writing =
+            WRITING.iter().find(|(interface, _)| name.starts_with(&format!("dray:plugin/{interface}@")));
+        let Some((interface, functions)) = writing else { continue };
+        if let Some((function, _)) =
+            instance.exports(engine).find(|(function, _)| functions.contains(function))
+        {
+            return Err(format!("{interface}.{function}"));
+        }
+    }
+    Ok(())
+}
+
 /// The role that a component fills by its exports.
 fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
-    let ty = component.component_type();
-    let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
+    let exports = exports(engine, component);
     let has = |name: &str| exports.iter().any(|export| export.starts_with(&format!("dray:plugin/{name}@")));
     let roles = [("references", Role::Transport), ("credentials", Role::Auth), ("tag-filter", Role::Filter)];
     let filled: Vec<Role> = roles.into_iter().filter(|(name, _)| has(name)).map(|(_, role)| role).collect();
@@ -122,9 +175,8 @@ impl Loaded {
         engine: &Engine,
         name: &str,
         wasm: &[u8],
-        builtin: bool,
-        grant: Grant,
-        limits: Limits,
+        terms: Terms,
+        budgets: &Budgets,
         cache: Option<&Path>,
     ) -> Result<Self> {
         let failed = |why: String| Error::new(Kind::Plugin, format!("load the plugin {name}: {why}"));
@@ -139,6 +191,13 @@ impl Loaded {
         let component =
             cache::component(engine, wasm, cache).map_err(|error| failed(format!("{error:#}")))?;
         let role = role(engine, &component).map_err(failed)?;
+        let writes = exports(engine, &component).iter().any(|name| name.starts_with("dray:plugin/sink@"));
+        if role == Role::Transport && !writes {
+            reads_only(engine, &component).map_err(|function| {
+                failed(format!("it imports {function}, which writes, and exports no sink"))
+                    .help("a transport that can only be read gets no function that writes")
+            })?;
+        }
         let linked = linker(engine, role).and_then(|linker| linker.instantiate_pre(&component));
         let pre = linked.map_err(|error| {
             failed(format!("{error:#}")).help(format!(
@@ -148,50 +207,67 @@ impl Loaded {
         Ok(Loaded {
             name: name.into(),
             role,
-            builtin,
+            builtin: terms.builtin,
             digest: Digest::of(wasm),
-            grant,
-            limits,
+            grant: terms.grant,
+            limits: terms.limits,
             pre,
             engine: engine.clone(),
             info: OnceCell::new(),
+            budget: if role == Role::Transport { budgets.transports.clone() } else { budgets.others.clone() },
+            writes,
+            log: AtomicUsize::new(LOG),
             idle: AtomicUsize::default(),
         })
     }
 
     /// A fresh instance in a fresh store.
     pub async fn instance(self: &Arc<Self>, scope: Scope) -> Result<(Store<State>, Instance)> {
-        let limits = Ceiling { limit: self.limits.memory, used: 0 };
-        let state =
-            State { plugin: self.clone(), limits, meter: Meter::new(self.limits.call), scope, calls: 0 };
+        let limits = Ceiling::new(self.limits.memory, self.budget.clone());
+        let state = State { plugin: self.clone(), limits, meter: self.meter(), scope, calls: 0 };
         let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.limits);
+        store.limiter_async(|state| &mut state.limits);
         store.call_hook(|mut context, hook| Ok(context.data_mut().meter.hook(hook)?));
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             context.data_mut().meter.tick()?;
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        let instance = self.pre.instantiate_async(&mut store).await.map_err(|error| self.trapped(error))?;
+        let instance =
+            self.pre.instantiate_async(&mut store).await.map_err(|error| self.trapped("the start", error))?;
         Ok((store, instance))
     }
 
+    /// The time of one call.
+    pub fn meter(&self) -> Meter {
+        Meter::new(self.limits.call, (!self.builtin).then_some(DEADLINE))
+    }
+
     /// What a trap means.
-    pub fn trapped(&self, error: wasmtime::Error) -> Error {
+    pub fn trapped(&self, call: &str, error: wasmtime::Error) -> Error {
         let why = match (error.downcast_ref::<OutOfTime>(), error.downcast_ref::<OutOfMemory>()) {
             (Some(out), _) => format!("{out}, its limit"),
             (_, Some(out)) => format!("{out}, its limit"),
             (None, None) => format!("{:#}", error.root_cause()),
         };
-        Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.name))
+        let role = match self.role {
+            Role::Transport => "transport",
+            Role::Auth => "auth provider",
+            Role::Filter => "filter",
+        };
+        Error::new(Kind::Plugin, format!("call {call} of the {role} {}: {why}", self.name))
     }
 
     /// What a call came to: a trap, the plugin's own error, or its answer.
-    pub fn answer<T>(&self, result: wasmtime::Result<Result<T, host::types::Error>>) -> Result<T> {
+    pub fn answer<T>(
+        &self,
+        call: &str,
+        result: wasmtime::Result<Result<T, host::types::Error>>,
+    ) -> Result<T> {
         match result {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(crate::convert::error(error)),
-            Err(trap) => Err(self.trapped(trap)),
+            Err(trap) => Err(self.trapped(call.trim_start_matches("call_"), trap)),
         }
     }
 
@@ -206,7 +282,7 @@ impl Loaded {
             let meta = guest::meta::GuestIndices::new(&self.pre)?.load(&mut store, &instance)?;
             meta.call_describe(&mut store).await
         };
-        let info = described.await.map_err(|error| self.trapped(error))?;
+        let info = described.await.map_err(|error| self.trapped("describe", error))?;
         let schema = serde_json::from_str(&info.config_schema);
         let schema = schema.map_err(|error| {
             Error::new(Kind::Plugin, format!("read the schema of the plugin {}: {error}", self.name))
@@ -218,5 +294,29 @@ impl Loaded {
             schemes: info.schemes,
             schema,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_only_be_read_imports_nothing_that_writes() {
+        let engine = Engine::default();
+        let imports = |interface: &str, function: &str| {
+            let text = format!(
+                r#"(component (import "dray:plugin/{interface}@0.1.0" (instance (export "{function}" (func (param "x" string))))))"#
+            );
+            reads_only(&engine, &Component::new(&engine, wat::parse_str(text).unwrap()).unwrap())
+        };
+        for (interface, functions) in WRITING {
+            for function in functions {
+                assert_eq!(imports(interface, function), Err(format!("{interface}.{function}")));
+            }
+        }
+        for (interface, function) in [("files", "read"), ("http", "send"), ("log", "replace")] {
+            assert_eq!(imports(interface, function), Ok(()));
+        }
     }
 }

@@ -1,26 +1,42 @@
-//! What a guest uses up: its own time (its waiting for the host does not count) and its memory.
+//! What a guest uses up: its own time (its waiting for the host does not count), the time of a whole call, and memory.
 
-use std::time::{Duration, Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::CallHook;
 
 /// How often a running guest is looked at.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
+
+/// For a whole call of a stranger's plugin, by the clock: requests are slow, and hashing is work, but a call that asks
+/// for them again and again has no end. Bytes that the host moves for it do not count.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// Counts a guest's time in one call.
 pub(crate) struct Meter {
     limit: Duration,
     spent: Duration,
     running: Option<Instant>,
+    /// When the call ends at the latest; `None` means that it may take its time.
+    until: Option<Instant>,
 }
 
 /// The guest ran for too long.
 #[derive(Debug, thiserror::Error)]
-#[error("it ran for more than {0:?}")]
-pub(crate) struct OutOfTime(Duration);
+pub(crate) enum OutOfTime {
+    #[error("it ran for more than {0:?}")]
+    Own(Duration),
+    #[error("it did not answer in {} s", DEADLINE.as_secs())]
+    Deadline,
+}
 
 impl Meter {
-    pub fn new(limit: Duration) -> Self {
-        Meter { limit, spent: Duration::ZERO, running: None }
+    pub fn new(limit: Duration, deadline: Option<Duration>) -> Self {
+        let until = deadline.map(|deadline| Instant::now() + deadline);
+        Meter { limit, spent: Duration::ZERO, running: None, until }
     }
 
     /// The guest is entered or left.
@@ -28,7 +44,7 @@ impl Meter {
         match hook {
             CallHook::CallingWasm | CallHook::ReturningFromHost => {
                 self.running = Some(Instant::now());
-                Ok(())
+                self.check()
             }
             CallHook::CallingHost | CallHook::ReturningFromWasm => {
                 self.count();
@@ -44,6 +60,16 @@ impl Meter {
         self.check()
     }
 
+    /// How long the call may still take.
+    pub fn left(&self) -> Duration {
+        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The host moved bytes for so long.
+    pub fn pause(&mut self, passed: Duration) {
+        self.until = self.until.map(|until| until + passed);
+    }
+
     fn count(&mut self) {
         let now = Instant::now();
         if let Some(since) = self.running.replace(now) {
@@ -53,16 +79,31 @@ impl Meter {
     }
 
     fn check(&self) -> Result<(), OutOfTime> {
-        if self.spent > self.limit { Err(OutOfTime(self.limit)) } else { Ok(()) }
+        match self.until {
+            Some(until) if Instant::now() > until => Err(OutOfTime::Deadline),
+            _ if self.spent > self.limit => Err(OutOfTime::Own(self.limit)),
+            _ => Ok(()),
+        }
     }
 }
 
-/// Adds up all memories of an instance: a component may have several.
+/// Bytes of memory that a small instance has at most. Others need a part of the run's budget.
+pub(crate) const SMALL: usize = 4 << 20;
+/// Bytes of memory that all large instances of one role in a run have together, in MiB. Each role has its own, as
+/// filters wait for transports.
+pub(crate) const BUDGET: u32 = 1024;
+/// Bytes of an entry of a table.
+const ENTRY: usize = 16;
+
+/// Adds up all memories and tables of an instance: a component may have several.
 pub(crate) struct Ceiling {
     /// Bytes.
-    pub limit: usize,
+    limit: usize,
     /// Bytes.
     pub used: usize,
+    budget: Arc<Semaphore>,
+    /// Its part of the budget, once it is large.
+    share: Option<OwnedSemaphorePermit>,
 }
 
 /// The guest wanted too much memory.
@@ -70,37 +111,65 @@ pub(crate) struct Ceiling {
 #[error("it wanted more memory than {} MiB", .0 >> 20)]
 pub(crate) struct OutOfMemory(usize);
 
-/// Entries of a guest's tables.
-const ENTRIES: usize = 1_000_000;
+impl Ceiling {
+    pub fn new(limit: usize, budget: Arc<Semaphore>) -> Self {
+        Ceiling { limit, used: 0, budget, share: None }
+    }
 
-impl wasmtime::ResourceLimiter for Ceiling {
-    fn memory_growing(
-        &mut self,
+    /// Takes in that it grows, and waits where all large instances together have what they may.
+    async fn grows(&mut self, bytes: usize) -> wasmtime::Result<bool> {
+        self.used = self.used.saturating_add(bytes);
+        if self.used > self.limit {
+            return Err(OutOfMemory(self.limit).into());
+        }
+        if self.used > SMALL && self.share.is_none() {
+            // All that it may ever have at once, so that nobody who has a part waits for more.
+            let share = u32::try_from(self.limit.div_ceil(1 << 20)).unwrap_or(BUDGET).min(BUDGET);
+            self.share = self.budget.clone().acquire_many_owned(share).await.ok();
+        }
+        Ok(true)
+    }
+}
+
+/// What wasmtime waits for.
+type Grows<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<bool>> + Send + 'a>>;
+
+impl wasmtime::ResourceLimiterAsync for Ceiling {
+    fn memory_growing<'s, 'f>(
+        &'s mut self,
         current: usize,
         desired: usize,
         _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.used += desired.saturating_sub(current);
-        if self.used > self.limit { Err(OutOfMemory(self.limit).into()) } else { Ok(true) }
+    ) -> Grows<'f>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        Box::pin(self.grows(desired.saturating_sub(current)))
     }
 
-    fn table_growing(
-        &mut self,
-        _current: usize,
+    fn table_growing<'s, 'f>(
+        &'s mut self,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(desired <= ENTRIES)
+    ) -> Grows<'f>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        Box::pin(self.grows(desired.saturating_sub(current).saturating_mul(ENTRY)))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use wasmtime::ResourceLimiterAsync;
 
     #[test]
     fn waiting_for_the_host_is_free() {
-        let mut meter = Meter::new(Duration::from_millis(5));
+        let mut meter = Meter::new(Duration::from_millis(5), None);
         meter.hook(CallHook::CallingWasm).unwrap();
         meter.hook(CallHook::CallingHost).unwrap();
         std::thread::sleep(Duration::from_millis(20));
@@ -108,5 +177,32 @@ mod tests {
         assert!(meter.spent < Duration::from_millis(5));
         std::thread::sleep(Duration::from_millis(20));
         assert!(meter.tick().is_err());
+    }
+
+    #[test]
+    fn a_call_has_an_end_by_the_clock() {
+        let mut meter = Meter::new(Duration::from_secs(5), Some(Duration::from_millis(5)));
+        meter.hook(CallHook::CallingHost).unwrap();
+        std::thread::sleep(Duration::from_millis(10));
+        assert!(matches!(meter.hook(CallHook::ReturningFromHost), Err(OutOfTime::Deadline)));
+        meter.pause(Duration::from_secs(60));
+        meter.hook(CallHook::ReturningFromHost).unwrap();
+    }
+
+    #[tokio::test]
+    async fn large_instances_share_one_budget_and_tables_count() {
+        let budget = Arc::new(Semaphore::new(BUDGET as usize));
+        let large = || Ceiling::new(512 << 20, budget.clone());
+        let (mut first, mut second, mut third) = (large(), large(), large());
+        assert!(first.memory_growing(0, 8 << 20, None).await.unwrap());
+        assert!(second.table_growing(0, 1 << 20, None).await.unwrap());
+        let mut small = Ceiling::new(512 << 20, budget.clone());
+        assert!(small.memory_growing(0, SMALL, None).await.unwrap());
+        let waits = tokio::time::timeout(Duration::from_millis(20), third.memory_growing(0, 8 << 20, None));
+        assert!(waits.await.is_err());
+        drop(first);
+        let mut fourth = large();
+        assert!(fourth.memory_growing(0, 8 << 20, None).await.unwrap());
+        assert!(second.memory_growing(0, 600 << 20, None).await.is_err());
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     auth::WasmAuth,
     builtin::BUILTINS,
     filter::WasmFilter,
-    load::{self, Loaded},
+    load::{self, Budgets, Loaded, Terms},
     schema,
     transport::WasmTransport,
 };
@@ -49,6 +49,7 @@ pub struct Settings {
 pub struct Runtime {
     settings: Settings,
     engine: OnceCell<Engine>,
+    budgets: Arc<Budgets>,
     loaded: Mutex<HashMap<String, Arc<Loaded>>>,
 }
 
@@ -74,7 +75,12 @@ pub struct Listed {
 impl Runtime {
     /// A runtime that has loaded nothing.
     pub fn new(settings: Settings) -> Arc<Self> {
-        Arc::new(Runtime { settings, engine: OnceCell::new(), loaded: Mutex::default() })
+        Arc::new(Runtime {
+            settings,
+            engine: OnceCell::new(),
+            budgets: Arc::default(),
+            loaded: Mutex::default(),
+        })
     }
 
     async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
@@ -86,6 +92,7 @@ impl Runtime {
         let engine = self.engine.get_or_try_init(async || load::engine()).await?.clone();
         let cache = self.settings.cache.clone();
         let own = self.settings.plugins.get(name).cloned();
+        let budgets = self.budgets.clone();
         let task = {
             let name = name.to_owned();
             move || match own {
@@ -98,7 +105,14 @@ impl Runtime {
                         )
                         .help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
                     })?;
-                    Loaded::new(&engine, &name, &wasm, false, plugin.grant, plugin.limits, cache.as_deref())
+                    Loaded::new(
+                        &engine,
+                        &name,
+                        &wasm,
+                        Terms { builtin: false, grant: plugin.grant, limits: plugin.limits },
+                        &budgets,
+                        cache.as_deref(),
+                    )
                 }
                 None => {
                     let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
@@ -108,9 +122,8 @@ impl Runtime {
                         &engine,
                         &name,
                         builtin.component,
-                        true,
-                        Grant::default(),
-                        Limits::default(),
+                        Terms { builtin: true, ..Terms::default() },
+                        &budgets,
                         cache.as_deref(),
                     )
                 }

@@ -3,11 +3,11 @@
 use crate::{
     bindings::host,
     load::Loaded,
-    meter::{Ceiling, Meter},
+    meter::{Ceiling, Meter, SMALL},
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{Place, Result, Secret, plugin::Images};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// Where secrets come from; the caller of the runtime reads environment and files.
 pub trait Secrets: Send + Sync {
@@ -32,6 +32,17 @@ pub(crate) struct Scope {
     pub secrets: Option<Arc<dyn Secrets>>,
     /// Secrets that the policy grants.
     pub granted: Vec<SecretRef>,
+    /// Secrets that the guest was told: none of its words may hold one.
+    pub told: Arc<Mutex<Vec<Secret>>>,
+}
+
+impl Scope {
+    /// A text of the guest's without the secrets that it was told.
+    pub fn without_secrets(&self, text: String) -> String {
+        let told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let secrets = told.iter().map(Secret::expose).filter(|secret| !secret.is_empty());
+        secrets.fold(text, |text, secret| text.replace(secret, "…"))
+    }
 }
 
 /// Requests to the host in one call, after which the guest is taken to go round in circles.
@@ -45,14 +56,11 @@ pub(crate) struct State {
     pub calls: u32,
 }
 
-/// Bytes of memory with which an instance is worth keeping.
-const SMALL: usize = 4 << 20;
-
 impl State {
     /// Another call begins.
     pub fn begin(&mut self, scope: Scope) {
         self.scope = scope;
-        self.meter = Meter::new(self.plugin.limits.call);
+        self.meter = self.plugin.meter();
         self.calls = 0;
     }
 
@@ -70,5 +78,17 @@ impl State {
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_was_told_is_in_no_text() {
+        let scope = Scope::default();
+        scope.told.lock().unwrap().extend([Secret::new("hunter2"), Secret::new("")]);
+        assert_eq!(scope.without_secrets("refused: bob:hunter2 (hunter2)".into()), "refused: bob:… (…)");
     }
 }

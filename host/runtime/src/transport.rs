@@ -13,6 +13,7 @@ use dray_engine::{
 };
 use futures_core::future::BoxFuture;
 use std::sync::{Arc, Mutex, atomic::Ordering};
+use tokio::sync::Semaphore;
 use wasmtime::{Store, component::Instance};
 
 /// Segments of one blob, after which a plugin is taken to be wrong.
@@ -27,6 +28,8 @@ pub(crate) struct WasmTransport {
     source: Option<guest::source::GuestIndices>,
     /// Not every transport can be written.
     sink: Option<guest::sink::GuestIndices>,
+    /// Instances at once of this place: each that waits for its host has memory.
+    at_once: Semaphore,
     /// Instances that have answered, and can be asked again: they keep nothing between two calls.
     idle: Mutex<Vec<(Store<State>, Instance)>>,
 }
@@ -35,17 +38,22 @@ pub(crate) struct WasmTransport {
 /// may have 65,530 (`vm.max_map_count`).
 const IDLE: usize = 256;
 
+/// Calls of one place's transport that are under way at once. A call never waits for another one of the same place.
+const AT_ONCE: usize = 128;
+
 /// `asking!(self, indices, scope, function, arguments…)`
 macro_rules! asking {
     ($self:ident, $indices:expr, $scope:expr, $function:ident $(, $argument:expr)*) => {{
         let indices = $indices;
+        // It is never closed.
+        let _one = $self.at_once.acquire().await.ok();
         let (mut store, instance) = $self.instance($scope).await?;
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
         let result = called.await;
         if result.is_ok() {
             $self.rest(store, instance);
         }
-        $self.plugin.answer(result)
+        $self.plugin.answer(stringify!($function), result)
     }};
 }
 
@@ -61,6 +69,7 @@ impl WasmTransport {
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
             sink: guest::sink::GuestIndices::new(&plugin.pre).ok(),
             plugin,
+            at_once: Semaphore::new(AT_ONCE),
             idle: Mutex::default(),
         })
     }
@@ -127,6 +136,10 @@ impl Transport for WasmTransport {
 
     fn granted_hosts(&self) -> &[String] {
         &self.plugin.grant.hosts
+    }
+
+    fn granted_files(&self) -> &[std::path::PathBuf] {
+        &self.plugin.grant.files
     }
 
     fn parse<'a>(
@@ -285,7 +298,7 @@ impl Transport for WasmTransport {
             let (mut store, instance) = self.instance(at(place)).await?;
             let able =
                 async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
-            let able = able.await.map_err(|error| self.plugin.trapped(error))?;
+            let able = able.await.map_err(|error| self.plugin.trapped("able", error))?;
             self.rest(store, instance);
             Ok(convert::abilities(able))
         })

@@ -174,3 +174,12 @@ async fn a_filter_that_asks_for_files_does_not_get_them() {
     assert!(error.text.contains("dray:plugin/files"), "{error}");
     assert!(error.help.unwrap().contains("wit/plugin.wit"));
 }
+
+#[tokio::test]
+async fn tables_are_memory() {
+    let world = "include dray:plugin/filter@0.1.0;";
+    let grows = "(loop (drop (table.grow $many (ref.null func) (i32.const 100000))) (br 0)) (unreachable)";
+    let filter = load(&component("(table $many 1 funcref)", world, grows)).await.unwrap();
+    let selected = filter.select("a", &["v1".to_owned()], "{}", Arc::new(Nothing)).await;
+    complains(selected, "more memory than 4 MiB");
+}

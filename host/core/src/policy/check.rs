@@ -113,14 +113,21 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
         registry.assume_unchanged = assume;
     }
     if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
-        let rate =
-            text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
-        match rate {
-            Some(rate) if rate.as_u64() > 0 => registry.bandwidth = Some(rate.as_u64()),
-            _ => problems.push(
-                Problem::new(format!("`{}` is no bandwidth", text.value), text.span)
-                    .help("write bytes a second: \"200MB/s\", \"10MiB/s\""),
-            ),
+        registry.bandwidth = rate(text, "bandwidth", problems).filter(|rate| *rate > 0);
+    }
+    if let Some(text) = entry.take("least-rate").and_then(|value| string(value, problems)) {
+        registry.least_rate = rate(text, "rate", problems);
+    }
+    if let Some(text) = entry.take("proxy").and_then(|value| string(value, problems)) {
+        let known = ["http://", "https://"].iter().any(|scheme| text.value.starts_with(scheme));
+        if !known && text.value != "none" {
+            // What was written may hold a password.
+            problems.push(
+                Problem::new("`proxy` is no address of a proxy", text.span)
+                    .help("write proxy = \"http://proxy.example:3128\", or proxy = \"none\""),
+            );
+        } else {
+            registry.proxy = Some(text.value);
         }
     }
     if let Some(value) = entry.take("tls") {
@@ -137,6 +144,18 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
     }
     entry.end(problems);
     registry
+}
+
+/// Bytes a second.
+fn rate(text: At<String>, what: &str, problems: &mut Vec<Problem>) -> Option<u64> {
+    let size = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
+    if size.is_none_or(|size| size.as_u64() == 0 && what == "bandwidth") {
+        problems.push(
+            Problem::new(format!("`{}` is no {what}", text.value), text.span)
+                .help("write bytes a second: \"200MB/s\", \"10MiB/s\""),
+        );
+    }
+    size.map(|size| size.as_u64())
 }
 
 fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
@@ -193,16 +212,17 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
         if let Some(value) = entry.take("hosts") {
             grant.hosts = strings(value, problems).into_iter().map(|host| host.value).collect();
         }
+        if let Some(value) = entry.take("files") {
+            grant.files = strings(value, problems).into_iter().map(|path| path.value.into()).collect();
+        }
         if let Some(value) = entry.take("secrets") {
             for text in strings(value, problems) {
                 match text.value.parse() {
                     Ok(secret) => grant.secrets.push(secret),
                     Err(()) => problems.push(
-                        Problem::new(
-                            format!("`{}` does not say where the secret lies", text.value),
-                            text.span,
-                        )
-                        .help("write \"env:NAME\" or \"file:PATH\""),
+                        // What was written may be the secret itself.
+                        Problem::new("this does not say where the secret lies", text.span)
+                            .help("write \"env:NAME\" or \"file:PATH\""),
                     ),
                 }
             }
@@ -259,7 +279,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
                         .into_iter()
                         .filter_map(|value| reference(At { value, span: text.span.clone() }, problems)),
                 ),
-                Err(rest) => problems.push(Problem::new(format!("`{rest}` is never closed"), text.span)),
+                Err(why) => problems.push(Problem::new(why, text.span)),
             }
         }
         if from.is_empty() && problems.is_empty() {
@@ -267,10 +287,10 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         }
     }
     let mut to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
-        let names = crate::Names { registry: "", repository: "" };
-        if let Err(placeholder) = names.fill(&text.value) {
+        let names = crate::Names { registry: "registry", repository: "path", tag: None };
+        if let Err(error) = names.fill(&text.value) {
             problems.push(
-                Problem::new(format!("`{placeholder}` stands for nothing"), text.span.clone())
+                Problem::new(error.to_string(), text.span.clone())
                     .help("`to` knows {name}, {path}, {registry} and {tag}"),
             );
         }
@@ -304,7 +324,9 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
             problems.push(Problem::new("`index` says what becomes of an index when platforms are chosen, and this rule chooses none", text.span).help("add `platforms`, or leave `index` out"));
         }
     }
-    let referrers = entry.take("referrers").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
+    let include_foreign =
+        entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let mut path = |key: &'static str, problems: &mut Vec<Problem>| {
         let text = entry.take(key).and_then(|value| string(value, problems));
         text.map(|text| At { value: PathBuf::from(text.value), span: text.span })
@@ -334,7 +356,22 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         );
     }
     entry.end(problems);
-    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, link, form })
+    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, include_foreign, link, form })
+}
+
+fn referrers(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Referrers {
+    match (value.get_ref().as_str(), value.get_ref().as_bool()) {
+        (Some("required"), _) => Referrers::Required,
+        (None, Some(true)) => Referrers::Wanted,
+        (None, Some(false)) => Referrers::No,
+        _ => {
+            problems.push(
+                Problem::new("`referrers` is true, false or \"required\"", value.span())
+                    .help("\"required\" withholds an image whose referrers cannot all be copied"),
+            );
+            Referrers::No
+        }
+    }
 }
 
 fn one_of<T: std::str::FromStr>(text: &At<String>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {

@@ -39,6 +39,10 @@ pub struct Registry {
     pub concurrency: Option<usize>,
     /// Bytes a second, both ways together; none: no cap.
     pub bandwidth: Option<u64>,
+    /// The least bytes a second at which a download may trickle for a minute; none: the default.
+    pub least_rate: Option<u64>,
+    /// The proxy through which it is reached; `none`: no proxy. `None` means that the environment says.
+    pub proxy: Option<String>,
     /// Nobody else writes to it: tags that the journal knows are not asked for.
     pub assume_unchanged: bool,
     /// How the connection is secured.
@@ -102,6 +106,8 @@ pub struct Plugin {
 pub struct Grant {
     /// `host[:port]`, beside those of the opened place.
     pub hosts: Vec<String>,
+    /// Folders and archives that it may open, each by exactly this path. Relative to the policy.
+    pub files: Vec<PathBuf>,
     /// Secrets that it may read.
     pub secrets: Vec<SecretRef>,
 }
@@ -137,11 +143,32 @@ pub struct Rule {
     /// What becomes of an index when platforms are chosen.
     pub index: IndexMode,
     /// Copy signatures, SBOMs and the like with their subject.
-    pub referrers: bool,
+    pub referrers: Referrers,
+    /// Copy layers that their makers do not let others distribute.
+    pub include_foreign: bool,
     /// Files of the destination may be further names of the source's.
     pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
+}
+
+/// Whether what refers to an image is copied with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Referrers {
+    /// It is not.
+    #[default]
+    No,
+    /// It is; one that cannot be copied stays behind, and that is told.
+    Wanted,
+    /// It is, and an image gets its tag only once all of it is there.
+    Required,
+}
+
+impl Referrers {
+    /// Whether they are copied.
+    pub fn are_wanted(self) -> bool {
+        self != Referrers::No
+    }
 }
 
 /// Which tags a rule wants.

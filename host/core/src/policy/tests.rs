@@ -58,7 +58,7 @@ fn a_whole_policy() {
     assert_eq!(tags.literals[0].value, "latest");
     assert_eq!(tags.filters[0].config, serde_json::json!({ "range": ">=1.17.5, <1.20" }));
     assert_eq!(&WHOLE[tags.filters[0].keys["range"].clone()], r#"">=1.17.5, <1.20""#);
-    assert_eq!((rule.index, rule.referrers, rule.platforms.len()), (IndexMode::Trim, true, 2));
+    assert_eq!((rule.index, rule.referrers, rule.platforms.len()), (IndexMode::Trim, Referrers::Wanted, 2));
     let registry = &policy.registries["registry.example.com"];
     assert_eq!((registry.concurrency, registry.bandwidth), (Some(16), Some(200_000_000)));
     assert_eq!(policy.registries["mirror"].tls, Tls::Off);

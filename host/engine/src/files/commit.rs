@@ -37,6 +37,20 @@ pub enum Change {
     Remove(String),
 }
 
+impl Change {
+    /// The paths that it touches.
+    fn paths(&self) -> impl Iterator<Item = &String> {
+        let (one, other) = match self {
+            Change::Replace { path, .. }
+            | Change::Folder(path)
+            | Change::Symlink(path, _)
+            | Change::Remove(path) => (path, None),
+            Change::Move(from, to) => (from, Some(to)),
+        };
+        std::iter::once(one).chain(other)
+    }
+}
+
 /// POSIX locks belong to the process, so its own threads need another.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -77,6 +91,14 @@ impl Folder {
             let path = path.to_owned();
             move |error: std::io::Error| self.failed("write", &path, &error)
         };
+        for path in locks.iter().chain(changes.iter().flat_map(Change::paths)) {
+            let inside =
+                Path::new(path).components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            if path.is_empty() || !inside {
+                let text = format!("change {path:?}: it is no path beneath the place's folder");
+                return Err(crate::Error::new(crate::Kind::Denied, text));
+            }
+        }
         let dir = self.made().map_err(failed(""))?;
         // What gets its name below must not be lost when the names are not.
         let opened = File::open(self.shown("")).map_err(failed(""))?;
@@ -131,7 +153,7 @@ impl Folder {
 }
 
 fn read(dir: &Arc<Dir>, path: &str) -> Result<Option<Vec<u8>>> {
-    match dir.read(path) {
+    match super::folder::content(dir, path) {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

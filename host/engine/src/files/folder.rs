@@ -6,12 +6,37 @@ use super::{
     writer::{Target, Writer},
 };
 use crate::{Error, Result};
-use cap_std::{ambient_authority, fs::Dir};
+use cap_std::{
+    ambient_authority,
+    fs::{Dir, OpenOptionsExt},
+};
 use std::{
-    io::ErrorKind,
+    io::{ErrorKind, Read},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
+
+/// Opens a regular file. Nobody may ever write to a FIFO, so it is not waited for.
+pub(super) fn regular(dir: &Dir, path: &str) -> std::io::Result<std::fs::File> {
+    let mut options = cap_std::fs::OpenOptions::new();
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = dir.open_with(path, &options)?.into_std();
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
+/// What a small file holds, read to its end.
+pub(super) fn content(dir: &Dir, path: &str) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    regular(dir, path)?.take(crate::DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut content)?;
+    match content.len() > crate::DOCUMENT_LIMIT {
+        true => Err(std::io::Error::new(ErrorKind::InvalidData, "it is too long for a document")),
+        false => Ok(content),
+    }
+}
 
 /// A folder that a place's files lie in.
 pub(super) struct Folder {
@@ -20,11 +45,18 @@ pub(super) struct Folder {
     /// What lies beneath `blobs`, if that is elsewhere.
     blobs: Option<Box<Folder>>,
     swept: OnceLock<()>,
+    /// If it has to be made, only its owner may look into it.
+    private: bool,
 }
 
 impl Folder {
     pub fn new(path: PathBuf) -> Self {
-        Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new() }
+        Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new(), private: false }
+    }
+
+    /// Only its owner may look into it.
+    pub fn private(self) -> Self {
+        Folder { private: true, ..self }
     }
 
     /// With `blobs` elsewhere.
@@ -61,7 +93,12 @@ impl Folder {
     /// The folder, made if it is not there.
     pub fn made(&self) -> std::io::Result<Arc<Dir>> {
         if self.dir.get().is_none() {
-            std::fs::create_dir_all(&self.path)?;
+            let mut builder = std::fs::DirBuilder::new();
+            builder.recursive(true);
+            if self.private {
+                builder.mode(0o700);
+            }
+            builder.create(&self.path)?;
         }
         self.dir()
     }
@@ -95,12 +132,8 @@ impl Folder {
 
     pub fn locate(&self, path: &str) -> Result<Located> {
         let open = || {
-            let file = self.dir()?.open(path)?.into_std();
-            let metadata = file.metadata()?;
-            if !metadata.is_file() {
-                return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
-            }
-            Ok(Located::Stretch { size: metadata.len(), file: Arc::new(file), offset: 0 })
+            let file = regular(&*self.dir()?, path)?;
+            Ok(Located::Stretch { size: file.metadata()?.len(), file: Arc::new(file), offset: 0 })
         };
         open().map_err(|error| self.failed("read", path, &error))
     }
@@ -111,7 +144,7 @@ impl Folder {
         // Every dray that writes this folder holds this lock while it compares and renames.
         let guard = std::fs::File::open(&self.path).map_err(failed)?;
         guard.lock().map_err(failed)?;
-        let current = match dir.read(path) {
+        let current = match self::content(&dir, path) {
             Ok(current) => Some(current),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
@@ -155,7 +188,7 @@ impl Folder {
     pub fn opened(&self, path: &str, folder: bool) -> Result<std::fs::File> {
         let open = |dir: Arc<Dir>| match folder {
             true => dir.open_dir(path).map(Dir::into_std_file),
-            false => dir.open(path).map(cap_std::fs::File::into_std),
+            false => regular(&dir, path),
         };
         self.dir().and_then(open).map_err(|error| self.failed("read", path, &error))
     }
@@ -163,10 +196,7 @@ impl Folder {
     /// A new file that shares its bytes with a file of another folder (see [`super::Root::take`]).
     pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<Fresh> {
         let (dir, source) = (self.made().ok()?, from.dir().ok()?);
-        let opened = source.open(file).ok()?;
-        if !opened.metadata().ok()?.is_file() {
-            return None;
-        }
+        let opened = regular(&source, file).ok()?;
         let fresh = Fresh::create(dir.clone(), Path::new(path)).ok()?;
         if rustix::fs::ioctl_ficlone(fresh.file(), &opened).is_ok() {
             return Some(fresh);

@@ -4,6 +4,7 @@ mod archive;
 mod commit;
 mod folder;
 mod fresh;
+mod hint;
 mod part;
 mod writer;
 
@@ -18,6 +19,7 @@ pub use commit::Change;
 use dray_core::{Descriptor, Digest, Hasher};
 use folder::Folder;
 pub(crate) use fresh::Fresh;
+pub(crate) use hint::hint;
 use std::{
     fs::File,
     io::{ErrorKind, Read},
@@ -76,6 +78,11 @@ impl Root {
     /// A folder, which need not be there yet.
     pub fn folder(path: impl Into<PathBuf>) -> Self {
         Root(Inner::Folder(Folder::new(path.into())))
+    }
+
+    /// A store of containers, which need not be there yet: nobody else may look into it, as podman makes it.
+    pub fn store(path: impl Into<PathBuf>) -> Self {
+        Root(Inner::Folder(Folder::new(path.into()).private()))
     }
 
     /// A folder whose `blobs` are another folder, which it may share with others.

@@ -423,3 +423,46 @@ async fn a_member_that_is_wrong_gives_its_place_to_the_next_attempt() {
         assert!(root.digest(name, false).unwrap() == (blob.digest.clone(), blob.size), "{name}");
     }
 }
+
+#[test]
+fn changes_stay_beneath_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Root::folder(folder.path().join("root"));
+    assert!(root.replace("kept", None, b"1").unwrap());
+    for path in ["", ".", "..", "/", "a/../..", "./"] {
+        for change in [
+            Change::Remove(path.into()),
+            Change::Move("kept".into(), path.into()),
+            Change::Move(path.into(), "new".into()),
+            Change::Folder(path.into()),
+        ] {
+            let error = root.commit(&[], &[change]).unwrap_err();
+            assert_eq!(error.kind, Kind::Denied, "{path}");
+        }
+        assert!(root.commit(&[path.into()], &[]).is_err(), "{path}");
+    }
+    assert_eq!(root.read("kept", 0, None).unwrap(), b"1");
+}
+
+#[tokio::test]
+async fn a_fifo_is_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let root = Arc::new(Root::folder(folder.path()));
+    assert!(root.read("pipe", 0, None).is_err());
+    assert!(root.stream("pipe", 0, None).await.is_err());
+    assert!(root.replace("pipe", None, b"x").is_err());
+    assert!(root.digest("pipe", false).is_err());
+}
+
+#[test]
+fn a_new_store_is_its_owners() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let store = folder.path().join("store");
+    Root::store(&store).replace("x", None, b"").unwrap();
+    assert_eq!(mode(&store), 0o700);
+}

@@ -2,6 +2,7 @@
 
 use super::{
     away::Away,
+    clients::Clients,
     retry::{self, IDLE},
 };
 use crate::{
@@ -18,7 +19,12 @@ use url::Url;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Challenge {
     Basic,
-    Bearer { realm: Url, service: Option<String> },
+    Bearer {
+        realm: Url,
+        service: Option<String>,
+        /// What the registry says is needed for the request that it refused.
+        scopes: Vec<String>,
+    },
 }
 
 /// An access token.
@@ -37,56 +43,115 @@ impl Token {
 const LIFETIME: u64 = 60;
 /// A token this near its end is not used any more.
 const MARGIN: Duration = Duration::from_secs(10);
+/// Scopes of one challenge that are asked for.
+const SCOPES: usize = 16;
 
+/// Servers write the lifetime as a number, as text, below zero, or not at all.
 #[derive(Deserialize)]
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<u64>,
+    expires_in: Option<serde_json::Value>,
 }
+
+impl Answer {
+    fn token(&self) -> Option<&str> {
+        [&self.token, &self.access_token]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .find(|token| !token.is_empty())
+    }
+
+    fn lifetime(&self) -> Duration {
+        let told =
+            self.expires_in.as_ref().and_then(|told| told.as_f64().or_else(|| told.as_str()?.parse().ok()));
+        // `as` takes what is below zero, and no number, for 0.
+        Duration::from_secs((told.map_or(LIFETIME, |told| told as u64)).clamp(LIFETIME, 86_400))
+    }
+}
+
+/// One challenge of a WWW-Authenticate header: its scheme, and its parameters.
+pub type Asked = (String, Vec<(String, String)>);
 
 /// The first challenge of a 401 that dray can meet; Bearer goes before Basic.
 pub(super) fn challenge(response: &reqwest::Response) -> Result<Option<Challenge>> {
-    let mut basic = None;
-    for value in response.headers().get_all(WWW_AUTHENTICATE) {
-        let Ok(value) = value.to_str() else { continue };
-        let (scheme, parameters) = value.split_once(' ').unwrap_or((value, ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            basic = Some(Challenge::Basic);
-        }
-        if scheme.eq_ignore_ascii_case("bearer") {
-            let parameters = parameters_of(parameters);
-            let named = |name: &str| {
-                parameters
-                    .iter()
-                    .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                    .map(|(_, value)| value.clone())
-            };
-            let malformed = || {
-                Error::invalid(format!("log in: {} sent a challenge without a proper realm", response.url()))
-            };
-            let realm = named("realm").ok_or_else(malformed)?;
-            let realm = Url::parse(&realm).map_err(|_| malformed())?;
-            return Ok(Some(Challenge::Bearer { realm, service: named("service") }));
-        }
-    }
-    Ok(basic)
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let asked: Vec<Asked> = values.flat_map(challenges_of).collect();
+    choose(&asked).map_err(|()| {
+        let shown = super::host::redacted(response.url());
+        Error::invalid(format!("log in: {shown} sent a challenge without a proper realm"))
+    })
 }
 
-/// `a="b", c=d`; quoted values may hold commas (RFC 9110, 11.2).
-fn parameters_of(text: &str) -> Vec<(String, String)> {
-    let mut parameters = Vec::new();
-    let mut rest = text.trim();
-    while let Some((key, value)) = rest.split_once('=') {
-        let key = key.trim_matches([' ', ',']).to_owned();
-        let (value, after) = match value.strip_prefix('"') {
-            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
-            None => value.split_once(',').unwrap_or((value, "")),
+fn choose(asked: &[Asked]) -> Result<Option<Challenge>, ()> {
+    let mut malformed = false;
+    for (_, parameters) in asked.iter().filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        let named = |name: &str| {
+            let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
         };
-        parameters.push((key, value.trim().to_owned()));
-        rest = after.trim_start_matches([' ', ',']);
+        let Some(realm) = named("realm").and_then(|realm| Url::parse(&realm).ok()) else {
+            malformed = true;
+            continue;
+        };
+        let scopes = named("scope").unwrap_or_default();
+        let scopes = scopes.split_ascii_whitespace().take(SCOPES).map(str::to_owned).collect();
+        return Ok(Some(Challenge::Bearer { realm, service: named("service"), scopes }));
     }
-    parameters
+    match asked.iter().any(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")) {
+        true => Ok(Some(Challenge::Basic)),
+        false if malformed => Err(()),
+        false => Ok(None),
+    }
+}
+
+/// The challenges of one header: `Bearer a="b,\"c", d=e, Basic realm="x"` (RFC 9110, 11.6.1).
+pub fn challenges_of(header: &str) -> Vec<Asked> {
+    let mut challenges: Vec<Asked> = Vec::new();
+    let mut rest = header.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let end = rest.find([' ', '\t', ',', '=']).unwrap_or(rest.len());
+        let (token, after) = rest.split_at(end);
+        let value = after.trim_start_matches([' ', '\t']).strip_prefix('=');
+        rest = match (value, challenges.last_mut()) {
+            (Some(value), Some((_, parameters))) if !token.is_empty() => {
+                let (value, after) = value_of(value.trim_start_matches([' ', '\t']));
+                parameters.push((token.to_owned(), value));
+                after
+            }
+            // A parameter of no challenge.
+            (Some(value), _) => value,
+            (None, _) => {
+                challenges.push((token.to_owned(), Vec::new()));
+                after
+            }
+        };
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+    }
+    challenges
+}
+
+/// A parameter's value, quoted or not, and what stands behind it.
+fn value_of(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let (mut value, mut escaped) = (String::new(), false);
+    for (at, character) in quoted.char_indices() {
+        match character {
+            _ if escaped => {
+                escaped = false;
+                value.push(character);
+            }
+            '\\' => escaped = true,
+            '"' => return (value, &quoted[at + 1..]),
+            _ => value.push(character),
+        }
+    }
+    // It is never closed.
+    (value, "")
 }
 
 /// The scopes for what is touched.
@@ -98,6 +163,22 @@ pub(super) fn scopes(access: &[Access]) -> Vec<String> {
         .iter()
         .map(|access| format!("repository:{}:{}", access.repository, access.actions.join(",")))
         .collect()
+}
+
+/// Ours, and those of the challenge that ours do not cover (`repository:a:pull` is within `repository:a:pull,push`).
+pub(super) fn together(mut ours: Vec<String>, theirs: &[String]) -> Vec<String> {
+    let covers = |ours: &String, theirs: &str| {
+        let (Some((a, have)), Some((b, want))) = (ours.rsplit_once(':'), theirs.rsplit_once(':')) else {
+            return false;
+        };
+        a == b && want.split(',').all(|action| have.split(',').any(|had| had == action))
+    };
+    for scope in theirs {
+        if !ours.iter().any(|own| covers(own, scope)) {
+            ours.push(scope.clone());
+        }
+    }
+    ours
 }
 
 pub(super) fn basic(user: &str, password: &Secret) -> Result<HeaderValue> {
@@ -114,7 +195,7 @@ pub(super) fn header(scheme: &str, credentials: &str) -> Result<HeaderValue> {
 
 /// Fetches an access token. Whoever asks need not try again where that fails: it was tried.
 pub(super) async fn fetch(
-    http: &reqwest::Client,
+    clients: &Clients,
     server: &Away,
     realm: &Url,
     service: Option<&str>,
@@ -123,13 +204,14 @@ pub(super) async fn fetch(
 ) -> Result<Token> {
     let mut backoff = server.backoff();
     loop {
-        let error = match fetch_once(http, realm, service, scopes, key).await {
+        let error = match fetch_once(clients, server, realm, service, scopes, key).await {
             Ok(token) => {
                 server.answers();
                 return Ok(token);
             }
             Err(error) => error.context("log in"),
         };
+        server.extend(&mut backoff);
         let Some(wait) = backoff.after(&error) else {
             match error.is_transient() {
                 true => server.given_up(),
@@ -143,13 +225,15 @@ pub(super) async fn fetch(
 }
 
 async fn fetch_once(
-    http: &reqwest::Client,
+    clients: &Clients,
+    server: &Away,
     realm: &Url,
     service: Option<&str>,
     scopes: &[String],
     key: Option<&Key>,
 ) -> Result<Token> {
     let service = service.map(|service| ("service", service));
+    let http = clients.of(realm.scheme())?;
     let mut url = realm.clone();
     let request = if let Some(Key::IdentityToken(token)) = key {
         // OAuth2 (distribution, token specification, "Using OAuth2").
@@ -173,34 +257,109 @@ async fn fetch_once(
     };
     let method = if matches!(key, Some(Key::IdentityToken(_))) { "POST" } else { "GET" };
     let shown = super::host::redacted(&url);
-    let response =
-        request.timeout(IDLE).send().await.map_err(|error| retry::broken(method, &shown, &error))?;
+    let response = request.timeout(IDLE).send().await.map_err(|error| {
+        match retry::is_certificate(&error) && clients.pin() {
+            true => Error::transient(format!("{method} {shown}: its certificate is no authority's")),
+            false => retry::broken(method, &shown, &error),
+        }
+    })?;
+    server.answers();
     let (status, headers) = (response.status(), response.headers().clone());
     if !status.is_success() {
-        return Err(retry::refusal(method, &shown, status, &headers, ""));
+        let said = super::said::explanation(response).await;
+        let error = retry::refusal(method, &shown, status, &headers, &said);
+        return Err(match error.kind {
+            // Of credentials, whatever the number: nothing that was asked for is known to be absent.
+            Kind::NotFound | Kind::Invalid | Kind::Unsupported => Error { kind: Kind::Unauthorized, ..error },
+            _ => error,
+        });
     }
-    let body = super::send::bounded(response, 1 << 20).await?;
+    let body = super::said::bounded(response, 1 << 20).await?;
     let answer: Answer = serde_json::from_slice(&body)
         .map_err(|error| Error::invalid(format!("read the token of {shown}: {error}")))?;
-    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty());
-    let token = token.ok_or_else(|| {
+    let token = answer.token().ok_or_else(|| {
         Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token"))
     })?;
-    let lifetime = Duration::from_secs(answer.expires_in.unwrap_or(LIFETIME).clamp(LIFETIME, 86_400));
-    Ok(Token { secret: Secret::new(token), until: Instant::now() + lifetime - MARGIN })
+    Ok(Token { secret: Secret::new(token), until: Instant::now() + answer.lifetime() - MARGIN })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parameters(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    }
+
     #[test]
-    fn reads_parameters() {
-        let read =
-            parameters_of(r#"realm="https://a.example/token?x=1,2",service=r.example, scope="a:b:c,d""#);
-        let expected =
-            [("realm", "https://a.example/token?x=1,2"), ("service", "r.example"), ("scope", "a:b:c,d")];
-        assert_eq!(read, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    fn reads_challenges_in_every_legal_form() {
+        let realm = ("realm", "https://a.example/token?x=1,2");
+        for (header, expected) in [
+            (
+                r#"Bearer realm="https://a.example/token?x=1,2",service=r.example, scope="a:b:c,d""#,
+                vec![("Bearer", parameters(&[realm, ("service", "r.example"), ("scope", "a:b:c,d")]))],
+            ),
+            (
+                r#"Basic realm="x", Bearer realm = "https://a.example/token?x=1,2""#,
+                vec![("Basic", parameters(&[("realm", "x")])), ("Bearer", parameters(&[realm]))],
+            ),
+            (
+                r#"Bearer service="say \"hi\", \\you",realm="https://a.example/token?x=1,2",Negotiate, Basic"#,
+                vec![
+                    ("Bearer", parameters(&[("service", r#"say "hi", \you"#), realm])),
+                    ("Negotiate", Vec::new()),
+                    ("Basic", Vec::new()),
+                ],
+            ),
+            (
+                r#", ,=x Bearer realm="never closed"#,
+                vec![("x", Vec::new()), ("Bearer", parameters(&[("realm", "never closed")]))],
+            ),
+            ("", Vec::new()),
+        ] {
+            let read = challenges_of(header);
+            let expected: Vec<Asked> =
+                expected.into_iter().map(|(scheme, parameters)| (scheme.to_owned(), parameters)).collect();
+            assert_eq!(read, expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn bearer_goes_first_and_a_broken_one_leaves_basic() {
+        let chosen = |header: &str| choose(&challenges_of(header));
+        let Ok(Some(Challenge::Bearer { service, .. })) =
+            chosen(r#"Basic realm="x", Bearer realm="https://a.example/",service="""#)
+        else {
+            panic!()
+        };
+        assert_eq!(service, None);
+        assert_eq!(chosen("Bearer realm=nowhere, Basic realm=x"), Ok(Some(Challenge::Basic)));
+        assert_eq!(chosen("Bearer realm=nowhere"), Err(()));
+        assert_eq!(chosen("Negotiate"), Ok(None));
+    }
+
+    #[test]
+    fn answers_of_token_servers_are_odd() {
+        let read = |text: &str| {
+            let answer: Answer = serde_json::from_str(text).unwrap();
+            (answer.token().map(str::to_owned), answer.lifetime().as_secs())
+        };
+        assert_eq!(read(r#"{"token":"","access_token":"a","expires_in":-5}"#), (Some("a".into()), 60));
+        assert_eq!(read(r#"{"token":"t","expires_in":"300"}"#), (Some("t".into()), 300));
+        assert_eq!(read(r#"{"token":null,"expires_in":3600.9}"#), (None, 3600));
+        assert_eq!(read(r#"{"access_token":"a","expires_in":1e300}"#), (Some("a".into()), 86_400));
+    }
+
+    #[test]
+    fn scopes_of_the_challenge_are_asked_for_too() {
+        let all = |ours: &[&str], theirs: &[&str]| {
+            let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+            together(owned(ours), &owned(theirs))
+        };
+        let push = "repository:a:pull,push";
+        assert_eq!(all(&[push], &["repository:a:pull"]), [push]);
+        assert_eq!(all(&[push], &["repository:x/a:pull,push"]), [push, "repository:x/a:pull,push"]);
+        assert_eq!(all(&[push], &["registry:catalog:*", "odd"]), [push, "registry:catalog:*", "odd"]);
     }
 
     #[test]

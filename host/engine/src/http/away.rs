@@ -38,9 +38,20 @@ impl Away {
         never && lock(&self.since).is_some_and(|since| since.elapsed() < AWAY)
     }
 
-    /// How often it is asked.
+    /// How often it is asked. Where nothing has answered yet, there may be nobody: it is tried once more.
     pub fn backoff(&self) -> Backoff {
-        if self.is_away() { Backoff::once() } else { Backoff::new() }
+        match (self.is_away(), self.answered.load(Ordering::Relaxed)) {
+            (true, _) => Backoff::once(),
+            (false, false) => Backoff::twice(),
+            (false, true) => Backoff::new(),
+        }
+    }
+
+    /// It may have answered meanwhile, and then is worth all patience.
+    pub fn extend(&self, backoff: &mut Backoff) {
+        if self.answered.load(Ordering::Relaxed) {
+            backoff.extend();
+        }
     }
 }
 

@@ -1,14 +1,17 @@
 //! The connections to one host, as the operator wants them.
 
 use super::{
-    retry,
+    guard, pins, proxy, retry,
     settings::{Daemon, Proxies, RegistrySettings, Settings},
 };
 use crate::{Error, Result};
 use reqwest::ClientBuilder;
 use std::{
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// Which authorities are trusted beside those that the operator names.
@@ -21,6 +24,10 @@ pub(super) struct Clients {
     /// Trusts those of the system, too. They are some hundred files, so they are read when they are
     /// wanted.
     trusting: OnceLock<Result<reqwest::Client>>,
+    /// Trusts just the certificates that the operator gave.
+    pinning: OnceLock<Result<reqwest::Client>>,
+    /// Its certificate is no authority's, and is one that the operator gave.
+    pinned: AtomicBool,
 }
 
 /// What the operator wants of connections.
@@ -29,32 +36,57 @@ struct Wishes {
     proxies: Proxies,
     user_agent: String,
     registry: String,
-    authorities: Vec<reqwest::Certificate>,
-    identity: Option<reqwest::Identity>,
+    /// `host[:port]`
+    address: String,
+    /// A public server leads there: what its name resolves to must be public, too.
+    outside: bool,
+    /// PEM, as the operator gave it.
+    authorities: Option<Vec<u8>>,
+    /// PEM of certificate and key.
+    identity: Option<Vec<u8>>,
 }
 
 impl Clients {
-    /// Reads the operator's certificates and keys.
+    /// Reads the operator's certificates and keys. `outside`: a public server leads there.
     ///
     /// # Errors
     /// Where certificates, keys or proxies cannot be used.
-    pub fn new(registry: &str, own: &RegistrySettings, settings: &Settings) -> Result<Self> {
+    pub fn new(
+        address: &str,
+        registry: &str,
+        own: &RegistrySettings,
+        settings: &Settings,
+        outside: bool,
+    ) -> Result<Self> {
         let wishes = Wishes {
             own: own.clone(),
             proxies: settings.proxies.clone(),
             user_agent: settings.user_agent.clone(),
             registry: registry.into(),
-            authorities: authorities(own).map_err(|error| preparing(registry, error))?,
+            address: address.into(),
+            outside,
+            authorities: own
+                .tls
+                .ca
+                .as_ref()
+                .map(read)
+                .transpose()
+                .map_err(|error| preparing(registry, error))?,
             identity: identity(own).map_err(|error| preparing(registry, error))?,
         };
-        let secure = |proxy: &Option<String>| proxy.as_ref().is_some_and(|proxy| proxy.starts_with("https:"));
-        let plain =
-            wishes.client(match secure(&settings.proxies.http) || secure(&settings.proxies.https) {
-                // On the way to it TLS is spoken in any case.
-                true => ClientBuilder::tls_certs_merge,
-                false => ClientBuilder::tls_certs_only,
-            })?;
-        Ok(Clients { wishes, plain, trusting: OnceLock::new() })
+        let secure = |scheme| wishes.proxy(scheme).is_some_and(|proxy| proxy.starts_with("https:"));
+        let plain = wishes.client(match secure("http") || secure("https") {
+            // On the way to it TLS is spoken in any case.
+            true => ClientBuilder::tls_certs_merge,
+            false => ClientBuilder::tls_certs_only,
+        })?;
+        Ok(Clients {
+            wishes,
+            plain,
+            trusting: OnceLock::new(),
+            pinning: OnceLock::new(),
+            pinned: AtomicBool::new(false),
+        })
     }
 
     /// For plain HTTP, and to find out whether TLS is spoken.
@@ -67,10 +99,23 @@ impl Clients {
         if scheme == "http" {
             return Ok(&self.plain);
         }
-        self.trusting
-            .get_or_init(|| self.wishes.client(ClientBuilder::tls_certs_merge))
-            .as_ref()
-            .map_err(Clone::clone)
+        let client = match self.pinned.load(Ordering::Relaxed) {
+            true => self.pinning.get_or_init(|| self.wishes.pinning()),
+            false => self.trusting.get_or_init(|| self.wishes.client(ClientBuilder::tls_certs_merge)),
+        };
+        client.as_ref().map_err(Clone::clone)
+    }
+
+    /// A certificate was refused: tells whether those that the operator gave are to be tried for what they are.
+    pub fn pin(&self) -> bool {
+        self.wishes.authorities.is_some()
+            && self.wishes.own.tls.verify
+            && !self.pinned.swap(true, Ordering::Relaxed)
+    }
+
+    /// The proxy through which addresses of this scheme are asked.
+    pub fn proxy(&self, scheme: &str) -> Option<&str> {
+        self.wishes.proxy(scheme)
     }
 }
 
@@ -86,19 +131,13 @@ fn malformed(path: &Path) -> impl Fn(reqwest::Error) -> Error {
     move |error| Error::invalid(format!("read {}: {error}", path.display())).help("it must be PEM")
 }
 
-fn authorities(own: &RegistrySettings) -> Result<Vec<reqwest::Certificate>> {
-    match &own.tls.ca {
-        Some(path) => reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(malformed(path)),
-        None => Ok(Vec::new()),
-    }
-}
-
-fn identity(own: &RegistrySettings) -> Result<Option<reqwest::Identity>> {
+fn identity(own: &RegistrySettings) -> Result<Option<Vec<u8>>> {
     let Some((certificate, key)) = &own.tls.identity else { return Ok(None) };
     let mut pem = read(certificate)?;
     pem.push(b'\n');
     pem.extend(read(key)?);
-    reqwest::Identity::from_pem(&pem).map(Some).map_err(malformed(certificate))
+    reqwest::Identity::from_pem(&pem).map_err(malformed(certificate))?;
+    Ok(Some(pem))
 }
 
 impl Wishes {
@@ -106,8 +145,19 @@ impl Wishes {
         self.build(trust).map_err(|error| preparing(&self.registry, error))
     }
 
-    fn build(&self, trust: Trust) -> Result<reqwest::Client> {
-        let Wishes { own, proxies, user_agent, .. } = self;
+    fn proxy(&self, scheme: &str) -> Option<&str> {
+        if self.own.origin.is_some() || self.own.daemon.is_some() {
+            return None;
+        }
+        match self.own.proxy.as_deref() {
+            Some("none") => None,
+            Some(own) => Some(own),
+            None => proxy::choose(&self.proxies, scheme, &self.address),
+        }
+    }
+
+    fn base(&self) -> Result<ClientBuilder> {
+        let Wishes { own, user_agent, .. } = self;
         let mut builder = reqwest::Client::builder()
             .user_agent(user_agent)
             .redirect(reqwest::redirect::Policy::none())
@@ -121,28 +171,44 @@ impl Wishes {
         if let Some(Daemon::Unix(path)) = &own.daemon {
             builder = builder.unix_socket(path.clone());
         }
-        if own.origin.is_none() && own.daemon.is_none() {
-            let none = proxies.none.as_deref().and_then(reqwest::NoProxy::from_string);
-            let proxy = |address: &str| {
-                let address = address.to_owned();
-                move |error: reqwest::Error| Error::invalid(format!("use the proxy {address}: {error}"))
-            };
-            if let Some(address) = &proxies.http {
-                builder = builder
-                    .proxy(reqwest::Proxy::http(address).map_err(proxy(address))?.no_proxy(none.clone()));
-            }
-            if let Some(address) = &proxies.https {
-                builder =
-                    builder.proxy(reqwest::Proxy::https(address).map_err(proxy(address))?.no_proxy(none));
+        if self.outside {
+            builder = builder.dns_resolver(guard::Outside);
+        }
+        let broken = |address: &str, error: reqwest::Error| {
+            let why = retry::root_cause(&error.without_url());
+            Error::invalid(format!("use the proxy {address}: {why}"))
+        };
+        for (scheme, proxy) in
+            [("http", reqwest::Proxy::http as fn(_) -> _), ("https", reqwest::Proxy::https)]
+        {
+            if let Some(address) = self.proxy(scheme) {
+                builder = builder.proxy(proxy(address.to_owned()).map_err(|error| broken(address, error))?);
             }
         }
-        builder = trust(builder, self.authorities.clone());
+        Ok(builder)
+    }
+
+    fn build(&self, trust: Trust) -> Result<reqwest::Client> {
+        let authorities = match (&self.authorities, &self.own.tls.ca) {
+            (Some(pem), Some(path)) => reqwest::Certificate::from_pem_bundle(pem).map_err(malformed(path))?,
+            _ => Vec::new(),
+        };
+        let mut builder = trust(self.base()?, authorities);
         if let Some(identity) = &self.identity {
-            builder = builder.identity(identity.clone());
+            let unusable = |error| Error::invalid(format!("use the client certificate: {error}"));
+            builder = builder.identity(reqwest::Identity::from_pem(identity).map_err(unusable)?);
         }
-        if !own.tls.verify {
+        if !self.own.tls.verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
         builder.build().map_err(|error| Error::invalid(format!("set up TLS: {}", retry::root_cause(&error))))
+    }
+
+    fn pinning(&self) -> Result<reqwest::Client> {
+        let pems = (self.authorities.as_deref().unwrap_or_default(), self.identity.as_deref());
+        let failed = |why: String| preparing(&self.registry, Error::invalid(format!("set up TLS: {why}")));
+        let tls = pins::tls(pems.0, pems.1).map_err(failed)?;
+        let client = self.base()?.tls_backend_preconfigured(tls).build();
+        client.map_err(|error| failed(retry::root_cause(&error)))
     }
 }

@@ -8,7 +8,7 @@ use super::{
     clients::Clients,
     guard,
     retry::{self, IDLE},
-    settings::{Daemon, Plain, RegistrySettings},
+    settings::{Client, Daemon, Plain, RegistrySettings, Standing},
 };
 use crate::{
     Error, Kind, Result, lock,
@@ -40,8 +40,8 @@ pub(super) struct Host {
     pub windows: Windows,
     pub pace: Option<Pace>,
     scheme: OnceCell<&'static str>,
-    challenge: Mutex<Option<Challenge>>,
-    /// By scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
+    challenges: Mutex<Challenges>,
+    /// By server and scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
     credentials: tokio::sync::Mutex<Vec<Known>>,
     /// No request before: the host asked for patience.
@@ -70,6 +70,48 @@ fn since_start() -> u64 {
     START.elapsed().as_millis() as u64
 }
 
+/// What a registry asks for, and whether it is a public one.
+#[derive(Clone, Debug, PartialEq)]
+struct Asked {
+    challenge: Challenge,
+    public: bool,
+}
+
+/// Registries behind one address may be several, each with a token server of its own.
+#[derive(Default)]
+struct Challenges {
+    /// Of repositories that have not been asked about.
+    usual: Option<Asked>,
+    /// Of repositories that ask for something else.
+    others: HashMap<String, Asked>,
+}
+
+impl Challenges {
+    fn of(&self, repository: &str) -> Option<Asked> {
+        self.others.get(repository).or(self.usual.as_ref()).cloned()
+    }
+
+    /// Tells what was known before of the repository.
+    fn learn(&mut self, repository: &str, asked: Asked) -> Option<Asked> {
+        let before = self.of(repository);
+        let mut usual = asked.clone();
+        if let Challenge::Bearer { scopes, .. } = &mut usual.challenge {
+            // What one repository needs says nothing of others.
+            scopes.clear();
+        }
+        let usual = self.usual.get_or_insert(usual);
+        match *usual == asked {
+            true => _ = self.others.remove(repository),
+            false => _ = self.others.insert(repository.into(), asked),
+        }
+        before
+    }
+}
+
+fn first(access: &[Access]) -> &str {
+    access.first().map_or("", |access| access.repository.as_str())
+}
+
 /// What the auth providers said for repositories with a prefix.
 struct Known {
     covers: Option<String>,
@@ -85,6 +127,24 @@ impl Known {
     }
 }
 
+/// Credentials that cannot be had say nothing of whether an image is there.
+fn unusable(error: Error) -> Error {
+    match error.kind {
+        Kind::Plugin | Kind::Cancelled => error,
+        _ => Error { kind: Kind::Invalid, ..error },
+    }
+}
+
+/// Names a token: its server, and what it is for.
+fn slot(challenge: &Challenge, scopes: &[String]) -> String {
+    match challenge {
+        Challenge::Basic => String::new(),
+        Challenge::Bearer { realm, service, .. } => {
+            format!("{realm}\n{}\n{}", service.as_deref().unwrap_or_default(), scopes.join(" "))
+        }
+    }
+}
+
 impl Host {
     pub fn new(address: &str, registry: &str, settings: RegistrySettings, clients: Clients) -> Self {
         let windows = Windows::new(settings.concurrency);
@@ -97,7 +157,7 @@ impl Host {
             settings,
             clients,
             scheme: OnceCell::new(),
-            challenge: Mutex::default(),
+            challenges: Mutex::default(),
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             patience: Mutex::default(),
@@ -126,7 +186,7 @@ impl Host {
         }
         let scheme = self.scheme().await?;
         let mut real = url.clone();
-        let malformed = |_| Error::invalid(format!("read the address {url}"));
+        let malformed = |_| Error::invalid(format!("read the address {}", redacted(url)));
         if let Some(origin) = &self.settings.origin {
             let (host, port) = origin.address.rsplit_once(':').unwrap_or((&origin.address, "80"));
             real.set_scheme("http").map_err(malformed)?;
@@ -164,15 +224,14 @@ impl Host {
     }
 
     /// The value of the Authorization header, if the host wants one.
-    pub async fn authorization(&self, access: &[Access]) -> Result<Option<HeaderValue>> {
+    pub async fn authorization(&self, client: &Client, access: &[Access]) -> Result<Option<HeaderValue>> {
         if let Some(origin) = &self.settings.origin {
             return auth::header("Bearer", origin.token.expose()).map(Some);
         }
-        let challenge = lock(&self.challenge).clone();
-        let Some(challenge) = challenge else { return Ok(None) };
-        let repository = access.first().map_or("", |access| access.repository.as_str());
+        let repository = first(access);
+        let Some(asked) = lock(&self.challenges).of(repository) else { return Ok(None) };
         let credential = self.credential(repository).await?;
-        match (&challenge, credential.as_ref().map(|credential| &credential.key)) {
+        match (&asked.challenge, credential.as_ref().map(|credential| &credential.key)) {
             (_, Some(Key::Bearer(token))) => auth::header("Bearer", token.expose()).map(Some),
             (Challenge::Basic, Some(Key::Basic(user, password))) => auth::basic(user, password).map(Some),
             (Challenge::Basic, Some(Key::IdentityToken(_))) => {
@@ -183,21 +242,28 @@ impl Host {
                 Err(Error::new(Kind::Unauthorized, text))
             }
             (Challenge::Basic, None) => Ok(None),
-            (Challenge::Bearer { realm, service }, key) => {
-                let scopes = auth::scopes(access);
-                let slot = lock(&self.tokens).entry(scopes.join(" ")).or_default().clone();
+            (Challenge::Bearer { realm, service, scopes }, key) => {
+                let scopes = auth::together(auth::scopes(access), scopes);
+                let slot = lock(&self.tokens).entry(slot(&asked.challenge, &scopes)).or_default().clone();
                 let mut token = slot.lock().await;
                 if let Some(token) = token.as_ref().filter(|token| token.is_fresh()) {
                     return auth::header("Bearer", token.secret.expose()).map(Some);
                 }
                 let from = Url::parse(&format!("{}://{}", self.scheme().await?, self.address));
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
-                guard::check(&from, realm)
-                    .map_err(|error| error.context(format!("log in to {}", self.registry)))?;
-                let client = self.clients.of(realm.scheme())?;
+                let doing = |error: Error| error.context(format!("log in to {}", self.registry));
+                guard::check(&from, realm, asked.public).map_err(doing)?;
+                // Another host's identity, and what is trusted there, is not this one's.
+                let authority = guard::authority(realm);
+                let standing = Standing::Caused { public: asked.public };
+                let elsewhere = match authority == self.address {
+                    true => None,
+                    false => Some(client.host(&authority, &authority, standing)?),
+                };
+                let clients = elsewhere.as_ref().map_or(&self.clients, |host| &host.clients);
                 let server = &self.token_server;
-                let fresh = auth::fetch(client, server, realm, service.as_deref(), &scopes, key).await;
-                let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
+                let fetch = || auth::fetch(clients, server, realm, service.as_deref(), &scopes, key);
+                let fresh = fetch().await.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
                 *token = Some(fresh);
                 header.map(Some)
@@ -212,15 +278,19 @@ impl Host {
         access: &[Access],
         anonymous: bool,
     ) -> Result<bool> {
-        let Some(fresh) = auth::challenge(response)? else { return Ok(false) };
+        let Some(challenge) = auth::challenge(response)? else { return Ok(false) };
+        let public = guard::is_public(response.url(), response.remote_addr().map(|peer| peer.ip()));
+        let fresh = Asked { challenge, public };
+        let before = lock(&self.challenges).learn(first(access), fresh.clone());
         // The token was refused: it is not used again.
-        lock(&self.tokens).remove(&auth::scopes(access).join(" "));
-        let mut challenge = lock(&self.challenge);
+        for asked in before.iter().chain([&fresh]) {
+            if let Challenge::Bearer { scopes, .. } = &asked.challenge {
+                let scopes = auth::together(auth::scopes(access), scopes);
+                lock(&self.tokens).remove(&slot(&asked.challenge, &scopes));
+            }
+        }
         // Another request may have learnt the challenge while this one was on its way without.
-        let again =
-            anonymous || matches!(fresh, Challenge::Bearer { .. }) || *challenge != Some(fresh.clone());
-        *challenge = Some(fresh);
-        Ok(again)
+        Ok(anonymous || matches!(fresh.challenge, Challenge::Bearer { .. }) || before != Some(fresh))
     }
 
     async fn credential(&self, repository: &str) -> Result<Option<Credential>> {
@@ -231,7 +301,8 @@ impl Host {
             return Ok(known.credential.clone());
         }
         for provider in &self.settings.auth {
-            if let Some(credential) = provider.lookup(&self.registry, repository).await? {
+            let found = provider.lookup(&self.registry, repository).await.map_err(unusable)?;
+            if let Some(credential) = found {
                 let until = credential.lifetime.map(|lifetime| now + lifetime.min(LONG));
                 known.push(Known {
                     covers: credential.covers.clone(),
@@ -250,8 +321,7 @@ impl Host {
         if error.kind != Kind::Unauthorized {
             return error;
         }
-        let repository = access.first().map_or("", |access| access.repository.as_str());
-        let credential = self.credential(repository).await.ok().flatten();
+        let credential = self.credential(first(access)).await.ok().flatten();
         self.explain(error, credential.as_ref())
     }
 
@@ -262,6 +332,9 @@ impl Host {
         let registry = &self.registry;
         match credential {
             Some(credential) => error.help(format!("{registry} refused the credentials from {}", credential.origin)),
+            None if self.settings.auth_named => error.help(format!(
+                "the auth providers that the policy names for {registry} were asked, and know no credentials for it"
+            )),
             None => error.help(format!("no credentials for {registry} were found: log in with `skopeo login {registry}` or `docker login {registry}`, or name an `auth` provider for it in the policy")),
         }
     }
@@ -340,7 +413,14 @@ impl Host {
 
     /// An error below HTTP, in the words of people.
     pub fn broken(&self, method: &str, url: &Url, error: &reqwest::Error) -> Error {
-        retry::broken(method, &self.shown(url), error)
+        let broken = retry::broken(method, &self.shown(url), error);
+        match self.clients.proxy(url.scheme()).filter(|_| error.is_connect()) {
+            Some(proxy) => {
+                let text = format!("{} (through the proxy {proxy})", broken.text);
+                broken.retold(text)
+            }
+            None => broken,
+        }
     }
 
     /// An address for people: without its query, which may hold signatures, and with the protocol that is spoken.
@@ -354,9 +434,7 @@ impl Host {
     }
 }
 
-/// An address without its query.
+/// An address for people: without its query, its user and its password.
 pub(super) fn redacted(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.into()
+    dray_core::without_secrets(url.as_str())
 }

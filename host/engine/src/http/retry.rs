@@ -39,6 +39,16 @@ impl Backoff {
         Backoff { failures: 0, most: 1, waited: Duration::ZERO }
     }
 
+    /// Of somebody who may not be there.
+    pub fn twice() -> Self {
+        Backoff { failures: 0, most: 2, waited: Duration::ZERO }
+    }
+
+    /// It is there after all.
+    pub fn extend(&mut self) {
+        self.most = ATTEMPTS;
+    }
+
     /// How long to wait before another attempt; none: it is enough.
     pub fn after(&mut self, error: &Error) -> Option<Duration> {
         if !error.is_transient() {
@@ -51,10 +61,15 @@ impl Backoff {
         match error.kind {
             Kind::RateLimited(Some(told)) => {
                 self.waited = self.waited.saturating_add(told);
-                (self.waited <= PATIENCE).then(|| told + jitter(FIRST))
+                // Who asks for no patience and refuses again all the same is not asked at full speed.
+                (self.waited <= PATIENCE).then(|| told.max(self.step()) + jitter(FIRST))
             }
-            _ => Some((FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())),
+            _ => Some(self.step()),
         }
+    }
+
+    fn step(&self) -> Duration {
+        (FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())
     }
 
     /// How often it failed since something came through.
@@ -101,6 +116,8 @@ pub(super) fn refusal(method: &str, url: &str, status: StatusCode, headers: &Hea
             Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text)
         }
         405 | 501 => Error::new(Kind::Unsupported, text),
+        // docker-registry hides what it misses behind an error of its own.
+        500 if said.contains("MANIFEST_") => Error::invalid(text),
         408 | 425 | 500..=599 => Error::transient(text),
         _ => Error::invalid(text),
     }
@@ -119,11 +136,28 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// A failure below HTTP: connections break, so another attempt may help.
 pub(super) fn broken(method: &str, url: &str, error: &reqwest::Error) -> Error {
     let text = format!("{method} {url}: {}", root_cause(error));
-    if error.is_builder() || error.is_request() && is_certificate(error) {
+    if error.is_builder() {
+        return Error::invalid(format!("{method} {url}: {}", builder_cause(error)));
+    }
+    if error.is_request() && is_certificate(error) {
         let help = "trust its authority with `tls = { ca = \"…\" }` in the policy or --tls-ca";
         return Error::invalid(text).help(help);
     }
-    Error::transient(text)
+    // What is no HTTP now is none when it is asked again.
+    match text.contains("message head is too large") {
+        true => Error::invalid(text),
+        false => Error::transient(text),
+    }
+}
+
+/// Why a request could not be made: its address or one of its headers.
+fn builder_cause(error: &reqwest::Error) -> String {
+    let causes = causes(error);
+    match causes.len() {
+        // The only text there is names the address in full.
+        0 | 1 => "it cannot be written as a request: a header or its address is malformed".into(),
+        _ => causes.last().cloned().unwrap_or_default(),
+    }
 }
 
 /// Whether no connection came about at all, so that nothing is known of the other side.

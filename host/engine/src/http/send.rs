@@ -6,17 +6,18 @@ use super::{
     host::{Host, redacted},
     line::{Expected, Load, Passes},
     retry::{self, Backoff, IDLE, TROUBLE},
-    settings::Client,
+    said::{bounded, decoded, explanation},
+    settings::{Client, Standing},
 };
 use crate::{
-    DOCUMENT_LIMIT, Error, Kind, Result,
+    DOCUMENT_LIMIT, Error, Kind, Result, lock,
     plugin::{Request, Response},
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use dray_core::Address;
 use reqwest::{Method, header};
-use serde::Deserialize;
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -37,8 +38,49 @@ pub struct PlaceHttp {
     host: Arc<Host>,
     /// Hosts beside its own.
     granted: Vec<String>,
-    /// Hosts to which the place itself sent us for an upload.
-    learned: Mutex<HashSet<String>>,
+    /// Its transport is not dray's own: it hears of no host that was not granted.
+    stranger: bool,
+    /// Where the place itself sent us for an upload: by origin, whether it is a public server.
+    learned: Mutex<HashMap<String, bool>>,
+    /// Why we do not follow it to other origins.
+    refused: Mutex<HashMap<String, String>>,
+}
+
+/// What a place's transport may do with its host.
+pub enum HostAccess {
+    /// Built into dray.
+    Trusted {
+        /// The name by which users know the registry; its settings and credentials go by it.
+        registry: String,
+    },
+    /// Somebody else's.
+    Stranger {
+        /// Hosts that the policy grants it.
+        granted: Vec<String>,
+        /// The user named the host; otherwise the plugin chose it, and gets nobody's credentials for it.
+        named: bool,
+    },
+}
+
+/// The body of a request.
+pub(super) enum Sending<'a> {
+    /// It can be sent again.
+    Small(&'a Bytes),
+    /// It is taken once: another attempt is the caller's business.
+    Once {
+        /// Makes it.
+        body: &'a (dyn Fn() -> reqwest::Body + Sync),
+        /// A token was refused before: it is not renewed once more.
+        renewed: bool,
+    },
+}
+
+/// What came of a request.
+pub(super) enum Followed {
+    /// An answer, and its address.
+    Answer(reqwest::Response, Url),
+    /// The body was sent, or begun, in vain: it is to be sent again, to this address.
+    Again(Url),
 }
 
 /// The right to move a blob: a place in the line, and for its requests a slot at each host.
@@ -124,16 +166,30 @@ async fn slots(hosts: &[&Arc<Host>]) -> Vec<Slot> {
 }
 
 impl PlaceHttp {
-    /// For a place at `host`, known to users as `registry`.
+    /// For a place at `host`.
     ///
     /// # Errors
     /// Where its TLS settings cannot be used.
-    pub fn new(client: &Client, host: &str, registry: &str, granted: &[String]) -> Result<Self> {
+    pub fn new(client: &Client, host: &str, access: HostAccess) -> Result<Self> {
         // As addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
-        let host = client.host(&guard::authority(&url), registry)?;
-        Ok(PlaceHttp { client: client.clone(), host, granted: granted.to_vec(), learned: Mutex::default() })
+        let (registry, granted, standing, stranger) = match access {
+            HostAccess::Trusted { registry } => (registry, Vec::new(), Standing::Own, false),
+            HostAccess::Stranger { granted, named } => {
+                let standing = if named { Standing::Own } else { Standing::Chosen };
+                (host.to_owned(), granted, standing, true)
+            }
+        };
+        let host = client.host(&guard::authority(&url), &registry, standing)?;
+        Ok(PlaceHttp {
+            client: client.clone(),
+            host,
+            granted,
+            stranger,
+            learned: Mutex::default(),
+            refused: Mutex::default(),
+        })
     }
 
     /// Whether it is taken to be as the last run left it.
@@ -164,13 +220,10 @@ impl PlaceHttp {
         let refuses = self.host.refusals.refuses(action);
         if let Some(left) = self.host.asks_for_patience().filter(|_| refuses) {
             let (method, registry) = (&request.method, &self.host.registry);
-            let text = format!("{method} {}: {registry} asks for patience", request.url);
+            let text = format!("{method} {}: {registry} asks for patience", request.url.shown());
             return Err(Backoff::once().give_up(Error::new(Kind::RateLimited(Some(left)), text)));
         }
-        let mut backoff = match refuses || self.host.away.is_away() {
-            true => Backoff::once(),
-            false => Backoff::new(),
-        };
+        let mut backoff = if refuses { Backoff::once() } else { self.host.away.backoff() };
         loop {
             let error = match self.attempt(request, body.clone()).await {
                 Ok(response) => {
@@ -179,6 +232,13 @@ impl PlaceHttp {
                 }
                 Err(error) => error,
             };
+            if matches!(action, Action::Write) && error.kind == Kind::Transient {
+                // It may have been done, and the answer lost: that is looked for before it is done again.
+                return Err(error);
+            }
+            if !refuses {
+                self.host.away.extend(&mut backoff);
+            }
             match backoff.after(&error) {
                 Some(wait) => {
                     tracing::debug!(%error, ?wait, "trying again");
@@ -214,8 +274,10 @@ impl PlaceHttp {
             pass.unused();
         };
         let answering = async {
-            let (response, url) =
-                self.follow(request, action, &[], &|| body.clone().into(), Some(IDLE * 2)).await?;
+            let sending = Sending::Small(&body);
+            let followed = self.follow(request, action, &[], sending, Some(IDLE * 2), self.stranger).await?;
+            // Only what can be sent once is to be sent again.
+            let Followed::Answer(response, url) = followed else { return Err(unanswered(request, IDLE)) };
             let read = tokio::time::timeout(IDLE * 2, self.finish(request, response, &url)).await;
             read.map_err(|_| unanswered(request, IDLE * 2))?
         };
@@ -235,78 +297,89 @@ impl PlaceHttp {
         url: &Url,
     ) -> Result<Response> {
         let (status, headers, real) = (response.status(), response.headers().clone(), response.url().clone());
+        let public = guard::is_public(&real, response.remote_addr().map(|peer| peer.ip()));
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
             return Err(retry::refusal(&request.method, &self.host.shown(url), status, &headers, &said));
         }
-        self.learn(&headers, url, &real);
-        let body = bounded(response, DOCUMENT_LIMIT).await?;
+        self.learn(&headers, url, &real, public);
+        let body = decoded(&headers, bounded(response, DOCUMENT_LIMIT).await?)
+            .map_err(|why| Error::invalid(format!("read the answer of {}: {why}", self.host.shown(url))))?;
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Ok(Response {
             status: status.as_u16(),
             headers: headers.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect(),
             body,
-            url: url.to_string(),
+            url: Address::new(url.as_str()),
         })
     }
 
     /// Sends one request, through challenges and redirects. Gives the answer and its address. Each answer is to begin
-    /// within the limit; what tokens take is not counted.
+    /// within the limit; what tokens take is not counted. `confined`: the answer is for a stranger's plugin, so no host
+    /// is followed that it was not granted.
     pub(super) async fn follow(
         &self,
         request: &Request,
         action: Action,
         headers: &[(&str, String)],
-        body: &(dyn Fn() -> reqwest::Body + Sync),
+        body: Sending<'_>,
         limit: Option<Duration>,
-    ) -> Result<(reqwest::Response, Url)> {
-        let malformed = |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url));
-        let method =
-            Method::from_bytes(request.method.as_bytes()).map_err(|_| malformed("no such method"))?;
-        let mut url = Url::parse(&request.url).map_err(|error| malformed(&error.to_string()))?;
-        if request
-            .url
-            .split(['?', '#'])
-            .next()
-            .unwrap_or_default()
-            .split('/')
-            .any(|part| matches!(part, "." | ".."))
-        {
-            return Err(malformed("its path leads upwards"));
-        }
-        self.check(&url)?;
-        let (mut challenged, mut redirects) = (false, 0);
+        confined: bool,
+    ) -> Result<Followed> {
+        let malformed =
+            |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url.shown()));
+        let method = method(&request.method).ok_or_else(|| malformed("plugins cannot use that method"))?;
+        let mut url = self.target(request)?;
+        let mut public =
+            lock(&self.learned).get(&url.origin().ascii_serialization()).copied().unwrap_or(false);
+        let mut challenged = matches!(&body, Sending::Once { renewed: true, .. });
+        let mut redirects = 0;
         loop {
             let authority = guard::authority(&url);
             // Credentials go to the host of the place and no other, whoever names it.
             let own = authority == self.host.address;
-            let host = if own { self.host.clone() } else { self.client.host(&authority, &authority)? };
+            let host = match own {
+                true => self.host.clone(),
+                false => {
+                    let granted = redirects == 0 && self.granted.contains(&authority);
+                    let standing = if granted { Standing::Chosen } else { Standing::Caused { public } };
+                    self.client.host(&authority, &authority, standing)?
+                }
+            };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
             let mut builder = host.clients.of(real.scheme())?.request(method.clone(), real);
-            for (name, value) in request
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value))
-                .chain(headers.iter().map(|(name, value)| (*name, value)))
-            {
+            let own_headers = request.headers.iter().map(|(name, value)| (name.as_str(), value));
+            for (name, value) in own_headers.chain(headers.iter().map(|(name, value)| (*name, value))) {
                 if is_forbidden(name) {
                     return Err(malformed(&format!("plugins cannot set the header {name}")));
                 }
                 builder = builder.header(name, value);
             }
-            let authorization = if own { self.host.authorization(&request.access).await? } else { None };
+            let authorization =
+                if own { self.host.authorization(&self.client, &request.access).await? } else { None };
             let anonymous = authorization.is_none();
             if let Some(value) = authorization {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
-            let answer = builder.body(body()).send();
+            let content = match &body {
+                Sending::Small(bytes) => reqwest::Body::from((*bytes).clone()),
+                Sending::Once { body, .. } => body(),
+            };
+            let answer = builder.body(content).send();
             let answer = match limit {
                 Some(limit) => {
                     tokio::time::timeout(limit, answer).await.map_err(|_| unanswered(request, limit))?
                 }
                 None => answer.await,
             };
-            let response = answer.map_err(|error| host.broken(&request.method, &url, &error))?;
+            let response = match answer {
+                Ok(response) => response,
+                Err(error) if retry::is_certificate(&error) && host.clients.pin() => match &body {
+                    Sending::Small(_) => continue,
+                    Sending::Once { .. } => return Ok(Followed::Again(url)),
+                },
+                Err(error) => return Err(host.broken(&request.method, &url, &error)),
+            };
             self.host.moves();
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
             if own {
@@ -318,53 +391,98 @@ impl PlaceHttp {
                 && self.host.challenged(&response, &request.access, anonymous)?
             {
                 challenged = true;
-                continue;
-            }
-            let location = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-            match location {
-                Some(location)
-                    if response.status().is_redirection()
-                        && response.status() != 304
-                        && matches!(method, Method::GET | Method::HEAD) =>
-                {
-                    redirects += 1;
-                    if redirects > REDIRECTS {
-                        return Err(malformed("too many redirects"));
-                    }
-                    let next = url.join(location).map_err(|error| malformed(&error.to_string()))?;
-                    guard::check(response.url(), &next).or_else(|error| {
-                        // A redirect back to the place itself is no way out.
-                        if guard::authority(&next) == self.host.address { Ok(()) } else { Err(error) }
-                    })?;
-                    url = next;
+                match &body {
+                    Sending::Small(_) => continue,
+                    Sending::Once { .. } => return Ok(Followed::Again(url)),
                 }
-                _ => return Ok((response, url)),
+            }
+            let Some(next) = onward(&response, &url, &method).map_err(|why| malformed(&why))? else {
+                return Ok(Followed::Answer(response, url));
+            };
+            redirects += 1;
+            if redirects > REDIRECTS {
+                return Err(malformed("too many redirects"));
+            }
+            public = guard::is_public(response.url(), response.remote_addr().map(|peer| peer.ip()));
+            // A redirect back to the place itself is no way out.
+            let home = guard::authority(&next) == self.host.address;
+            if !home {
+                guard::check(response.url(), &next, public)?;
+                if confined && !self.granted.contains(&guard::authority(&next)) {
+                    let (from, to) = (authority, guard::authority(&next));
+                    let text = format!("follow {from} to {to}: the plugin is not granted that host");
+                    return Err(Error::new(Kind::Denied, text).help(granting(&to)));
+                }
+            }
+            url = next;
+            if let Sending::Once { .. } = &body {
+                if !home {
+                    lock(&self.learned).insert(url.origin().ascii_serialization(), public);
+                }
+                return Ok(Followed::Again(url));
             }
         }
     }
 
-    /// Whether the plugin may ask this host at all.
-    fn check(&self, url: &Url) -> Result<()> {
-        let authority = guard::authority(url);
-        let learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if authority == self.host.address
-            || self.granted.contains(&authority)
-            || learned.contains(&url.origin().ascii_serialization())
-        {
-            return Ok(());
+    /// Where a request goes first: to a host that the place may ask.
+    fn target(&self, request: &Request) -> Result<Url> {
+        let malformed =
+            |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url.shown()));
+        let text = request.url.expose();
+        let mut url = Url::parse(text).map_err(|error| malformed(&error.to_string()))?;
+        let mut parts = text.split(['?', '#']).next().unwrap_or_default().split(['/', '\\']);
+        let upwards = |part: &str| {
+            let part = part.to_ascii_lowercase().replace("%2e", ".");
+            matches!(part.as_str(), "." | "..")
+        };
+        if parts.any(upwards) {
+            return Err(malformed("its path leads upwards"));
+        }
+        if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
+            return Err(malformed("its protocol is neither https nor http"));
+        }
+        let _ = (url.set_username(""), url.set_password(None));
+        let authority = guard::authority(&url);
+        let origin = url.origin().ascii_serialization();
+        if authority == self.host.address || self.granted.contains(&authority) && is_granted_so(&url) {
+            return Ok(url);
+        }
+        // Registries behind a proxy name themselves by the proxy's inside: its host, another port, plain HTTP.
+        let itself = host_name(&authority) == host_name(&self.host.address);
+        let learned = lock(&self.learned).contains_key(&origin);
+        if !self.stranger && url.path().starts_with("/v2/") && (itself || !learned) {
+            let (host, port) = match Url::parse(&format!("https://{}", self.host.address)) {
+                Ok(own) => (own.host_str().map(str::to_owned), own.port()),
+                Err(_) => (None, None),
+            };
+            tracing::debug!("{authority} is asked as {}, which led there", self.host.address);
+            let moved = url.set_scheme("https").is_ok() && url.set_host(host.as_deref()).is_ok();
+            if moved && url.set_port(port).is_ok() {
+                return Ok(url);
+            }
+        }
+        if learned {
+            return Ok(url);
+        }
+        if let Some(why) = lock(&self.refused).get(&origin) {
+            return Err(Error::new(Kind::Denied, why.clone()));
         }
         let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
-        Err(Error::new(Kind::Denied, text)
-            .help(format!("grant it with `grant = {{ hosts = [\"{authority}\"] }}` in the plugin's table")))
+        let error = Error::new(Kind::Denied, text);
+        Err(if self.stranger { error.help(granting(&authority)) } else { error })
     }
 
     /// An upload may go on elsewhere, where the place says so.
-    fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url) {
+    fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url, public: bool) {
         let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
-        if guard::authority(&target) != self.host.address && guard::check(real, &target).is_ok() {
-            let mut learned = self.learned.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            learned.insert(target.origin().ascii_serialization());
+        if self.stranger || guard::authority(&target) == self.host.address {
+            return;
+        }
+        let origin = target.origin().ascii_serialization();
+        match guard::check(real, &target, public) {
+            Ok(()) => _ = lock(&self.learned).insert(origin, public),
+            Err(error) => _ = lock(&self.refused).insert(origin, error.text),
         }
     }
 
@@ -390,6 +508,11 @@ impl PlaceHttp {
         self.host.asks_for_patience()
     }
 
+    /// Whether its transport is not dray's own.
+    pub(super) fn is_strangers(&self) -> bool {
+        self.stranger
+    }
+
     /// The host.
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
@@ -397,7 +520,55 @@ impl PlaceHttp {
 }
 
 pub(super) fn unanswered(request: &Request, limit: Duration) -> Error {
-    Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, limit.as_secs()))
+    let (method, shown) = (&request.method, request.url.shown());
+    Error::transient(format!("{method} {shown}: no answer in {} s", limit.as_secs()))
+}
+
+fn granting(host: &str) -> String {
+    format!(
+        "if the plugin is to ask it, grant it with `grant = {{ hosts = [{host:?}] }}` in the plugin's table"
+    )
+}
+
+/// Whether a granted host may be asked so: over TLS, or where it is this machine.
+fn is_granted_so(url: &Url) -> bool {
+    url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
+}
+
+fn host_name(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, _)) if !authority.ends_with(']') => host,
+        _ => authority,
+    }
+}
+
+/// Methods by which things are asked for, written and deleted; no others (CONNECT opens tunnels).
+fn method(name: &str) -> Option<Method> {
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
+        .into_iter()
+        .find(|method| method.as_str() == name)
+}
+
+/// Where an answer sends the same request; none: it is the answer. A request with a body is sent on only by those that
+/// keep its method (RFC 9110, 15.4.8 and 15.4.9).
+fn onward(response: &reqwest::Response, url: &Url, method: &Method) -> Result<Option<Url>, String> {
+    let status = response.status().as_u16();
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let follows = match status {
+        301..=303 => reads,
+        307 | 308 => true,
+        _ => return Ok(None),
+    };
+    let Some(location) = response.headers().get(header::LOCATION) else { return Ok(None) };
+    let location = location.to_str().map_err(|_| "it is sent to no proper address".to_owned())?;
+    let next = url.join(location).map_err(|error| format!("it is sent to no proper address: {error}"))?;
+    match follows {
+        true => Ok(Some(next)),
+        false => Err(format!(
+            "the registry answered {status} and leads to {}, where a {method} does not follow: name the address that it leads to",
+            redacted(&next)
+        )),
+    }
 }
 
 /// Headers that say how a message travels, or who sends it: the host's business.
@@ -417,52 +588,4 @@ fn is_forbidden(name: &str) -> bool {
             | "upgrade"
             | "content-length"
     )
-}
-
-/// Reads an answer into memory, up to a limit.
-pub(super) async fn bounded(mut response: reqwest::Response, limit: usize) -> Result<Bytes> {
-    let shown = redacted(response.url());
-    let too_long = || Error::corrupt(format!("read the answer of {shown}: it is longer than {limit} bytes"));
-    if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_long());
-    }
-    let mut body = BytesMut::new();
-    loop {
-        let chunk = tokio::time::timeout(IDLE, response.chunk()).await;
-        let chunk = chunk.map_err(|_| Error::transient(format!("read the answer of {shown}: it stalled")))?;
-        match chunk.map_err(|error| {
-            Error::transient(format!("read the answer of {shown}: {}", retry::root_cause(&error)))
-        })? {
-            Some(chunk) if body.len() + chunk.len() > limit => return Err(too_long()),
-            Some(chunk) => body.extend_from_slice(&chunk),
-            None => return Ok(body.freeze()),
-        }
-    }
-}
-
-/// The error document of a registry (distribution specification, "Error Codes").
-#[derive(Deserialize)]
-struct Faults {
-    errors: Vec<Fault>,
-}
-
-#[derive(Deserialize)]
-struct Fault {
-    code: Option<String>,
-    message: Option<String>,
-}
-
-/// What a registry says about its refusal: its error codes, or the beginning of what else it says.
-pub(super) async fn explanation(response: reqwest::Response) -> String {
-    let Ok(body) = bounded(response, 64 << 10).await else { return String::new() };
-    if let Ok(faults) = serde_json::from_slice::<Faults>(&body) {
-        let told = faults.errors.into_iter().map(|fault| {
-            let parts = [fault.code, fault.message];
-            parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
-        });
-        return told.collect::<Vec<_>>().join("; ");
-    }
-    let text = String::from_utf8_lossy(&body);
-    let visible = text.chars().map(|character| if character.is_control() { ' ' } else { character });
-    visible.take(200).collect::<String>().trim().to_owned()
 }

@@ -1,7 +1,7 @@
 //! What the operator says about HTTP, and the client built from it.
 
 use super::{clients::Clients, host::Host, line::Line};
-use crate::{Result, Secret, plugin::Credentials};
+use crate::{Result, Secret, lock, plugin::Credentials};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -34,14 +34,22 @@ pub struct RegistrySettings {
     pub tls: TlsSettings,
     /// Asked in order.
     pub auth: Vec<Arc<dyn Credentials>>,
+    /// The operator named them; otherwise they are dray's usual ones.
+    pub auth_named: bool,
     /// Where it really is, for registries that dray serves itself.
     pub origin: Option<Origin>,
     /// Where it really is, for Docker's daemon.
     pub daemon: Option<Daemon>,
+    /// The proxy through which it is reached; `none`: no proxy. `None` means that the environment says.
+    pub proxy: Option<String>,
+    /// The least bytes a second, over a minute, at which a blob may move before it is taken to stand still.
+    pub least_rate: u64,
 }
 
 /// Requests under way at once to a registry, where the policy does not say.
 const CONCURRENCY: usize = 32;
+/// Bytes a second, where the policy does not say. The slowest links that people sync over bring more.
+const LEAST_RATE: u64 = 256;
 
 impl Default for RegistrySettings {
     fn default() -> Self {
@@ -51,8 +59,11 @@ impl Default for RegistrySettings {
             assume_unchanged: false,
             tls: TlsSettings::default(),
             auth: Vec::new(),
+            auth_named: false,
             origin: None,
             daemon: None,
+            proxy: None,
+            least_rate: LEAST_RATE,
         }
     }
 }
@@ -87,6 +98,31 @@ pub enum Plain {
     Fallback,
     /// Always.
     Always,
+}
+
+/// For whom a host is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The user named it: it has all of its settings.
+    Own,
+    /// A plugin chose it: it gets no credentials and no client certificate.
+    Chosen,
+    /// Another server leads there (a redirect, a Location, a realm): it gets neither, and is nothing that dray serves
+    /// itself or that lies behind a socket. From a `public` server nothing leads inside.
+    Caused { public: bool },
+}
+
+impl Standing {
+    /// What of a host's settings applies.
+    fn limit(self, settings: &RegistrySettings) -> RegistrySettings {
+        let mut settings = settings.clone();
+        if self != Standing::Own {
+            settings.auth = Vec::new();
+            settings.tls.identity = None;
+            (settings.origin, settings.daemon) = (None, None);
+        }
+        settings
+    }
 }
 
 /// Where a registry really is.
@@ -152,18 +188,48 @@ impl Client {
     }
 
     /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
-    pub(super) fn host(&self, address: &str, registry: &str) -> Result<Arc<Host>> {
-        let mut hosts = self.0.hosts.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    pub(super) fn host(&self, address: &str, registry: &str, standing: Standing) -> Result<Arc<Host>> {
+        let mut hosts = lock(&self.0.hosts);
         // One address under two names has the settings and credentials of each.
-        let key = format!("{registry} {address}");
+        let key = format!("{standing:?} {registry} {address}");
         if let Some(host) = hosts.get(&key) {
             return Ok(host.clone());
         }
         let settings = &self.0.settings;
-        let own = settings.registries.get(registry).unwrap_or(&settings.default);
-        let clients = Clients::new(registry, own, settings)?;
-        let host = Arc::new(Host::new(address, registry, own.clone(), clients));
+        let own = standing.limit(settings.registries.get(registry).unwrap_or(&settings.default));
+        let outside = standing == Standing::Caused { public: true };
+        let clients = Clients::new(address, registry, &own, settings, outside)?;
+        let host = Arc::new(Host::new(address, registry, own, clients));
         hosts.insert(key, host.clone());
         Ok(host)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_server_caused_has_no_identity() {
+        let own = RegistrySettings {
+            tls: TlsSettings {
+                identity: Some(("c".into(), "k".into())),
+                ca: Some("ca".into()),
+                ..TlsSettings::default()
+            },
+            origin: Some(Origin { address: "127.0.0.1:1".into(), token: Secret::new("t") }),
+            daemon: Some(Daemon::Unix("/var/run/docker.sock".into())),
+            ..RegistrySettings::default()
+        };
+        for standing in
+            [Standing::Chosen, Standing::Caused { public: false }, Standing::Caused { public: true }]
+        {
+            let limited = standing.limit(&own);
+            assert!(limited.auth.is_empty() && limited.tls.identity.is_none(), "{standing:?}");
+            assert!(limited.origin.is_none() && limited.daemon.is_none(), "{standing:?}");
+            // Whom to trust there is the host's own setting.
+            assert_eq!(limited.tls.ca, own.tls.ca);
+        }
+        assert!(Standing::Own.limit(&own).tls.identity.is_some());
     }
 }

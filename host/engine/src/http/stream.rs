@@ -2,15 +2,18 @@
 
 use super::{
     action::Action,
-    host::Host,
+    host::{Host, redacted},
+    rate::Rate,
     retry::{self, IDLE, VERIFY},
-    send::{PlaceHttp, explanation},
+    said::explanation,
+    send::{Followed, PlaceHttp, Sending, unanswered},
 };
 use crate::{
-    Error, Result,
+    Error, Kind, Result, lock,
     plugin::{Request, Response},
 };
 use bytes::Bytes;
+use dray_core::Address;
 use std::{
     pin::Pin,
     sync::Arc,
@@ -18,6 +21,15 @@ use std::{
     time::Instant,
 };
 use tokio::sync::mpsc;
+
+/// For whom something is downloaded.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// The host: it verifies the bytes and passes them on, wherever they come from.
+    Host,
+    /// The plugin of the place, which may read what comes.
+    Plugin,
+}
 
 /// The body of an answer, from some byte on.
 pub(crate) struct Download {
@@ -27,18 +39,26 @@ pub(crate) struct Download {
     skip: u64,
     ranged: bool,
     host: Arc<Host>,
+    rate: Rate,
 }
 
 impl Download {
     /// Asks for the bytes from `offset` on.
-    pub async fn open(http: &PlaceHttp, request: &Request, offset: u64) -> Result<Self> {
+    pub async fn open(http: &PlaceHttp, request: &Request, offset: u64, reader: Reader) -> Result<Self> {
         // The permits have waited for it the first time; this is for a download that is taken up again.
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
-        let body = || Bytes::new().into();
-        let (response, url) =
-            http.follow(request, Action::Download, range.as_slice(), &body, Some(IDLE)).await?;
+        if !matches!(request.method.as_str(), "GET" | "POST") {
+            return Err(Error::new(Kind::Plugin, format!("download with the method {}", request.method)));
+        }
+        let (body, confined) = (Bytes::new(), reader == Reader::Plugin && http.is_strangers());
+        let sending = Sending::Small(&body);
+        let followed =
+            http.follow(request, Action::Download, range.as_slice(), sending, Some(IDLE), confined).await?;
+        let Followed::Answer(response, url) = followed else {
+            return Err(Error::transient(format!("GET {}: no answer", request.url.shown())));
+        };
         let status = response.status();
         if !request.expect.contains(&status.as_u16()) {
             let headers = response.headers().clone();
@@ -48,22 +68,24 @@ impl Download {
         }
         let start = match status.as_u16() {
             206 => started(&response).ok_or_else(|| {
-                Error::transient(format!("GET {url}: a part without a proper Content-Range"))
+                Error::transient(format!("GET {}: a part without a proper Content-Range", redacted(&url)))
             })?,
             _ => 0,
         };
         if start > offset {
-            return Err(Error::transient(format!("GET {url}: asked for byte {offset}, got {start}")));
+            let shown = redacted(&url);
+            return Err(Error::transient(format!("GET {shown}: asked for byte {offset}, got {start}")));
         }
         // RFC 9110, 14.3.
         let accepts = response.headers().get("accept-ranges").is_some_and(|units| units == "bytes");
         let ranged = request.expect.contains(&206) && (status == 206 || accepts);
         Ok(Download {
             response,
-            url: super::host::redacted(&url),
+            url: redacted(&url),
             skip: offset - start,
             ranged,
             host: http.host().clone(),
+            rate: Rate::new(http.host().settings.least_rate),
         })
     }
 
@@ -75,6 +97,7 @@ impl Download {
     /// The next bytes; none: the end of the answer.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
+            let begun = Instant::now();
             let chunk = tokio::time::timeout(IDLE, self.response.chunk()).await;
             let chunk = chunk.map_err(|_| Error::transient(format!("GET {}: it stalled", self.url)))?;
             let chunk = chunk.map_err(|error| {
@@ -82,6 +105,9 @@ impl Download {
             })?;
             let Some(mut chunk) = chunk else { return Ok(None) };
             self.host.moves();
+            if let Some(slow) = self.rate.passes(chunk.len() as u64, begun.elapsed()) {
+                return Err(Error::transient(format!("GET {}: {slow}", self.url)));
+            }
             let skipped = self.skip.min(chunk.len() as u64);
             self.skip -= skipped;
             let rest = chunk.split_off(skipped as usize);
@@ -103,6 +129,14 @@ struct Fed {
     chunks: mpsc::Receiver<Bytes>,
     left: u64,
     host: Arc<Host>,
+}
+
+/// What came of an upload.
+pub(crate) enum Uploaded {
+    /// The answer.
+    Answer(Response),
+    /// It is to be sent again from where it began, to this address: the host leads there, or wants a new token.
+    Again(Address),
 }
 
 impl http_body::Body for Fed {
@@ -141,7 +175,8 @@ impl http_body::Body for Fed {
 const AHEAD: usize = 4;
 
 /// Sends a request whose body is `length` bytes that `feed` sends into the channel. Not tried
-/// again: nobody knows what arrived. The caller holds the permits.
+/// again: nobody knows what arrived. The caller holds the permits. `renewed`: it was sent before, and a
+/// token was refused.
 ///
 /// # Errors
 /// The feeder's own where it failed; a transient one where the destination broke.
@@ -149,8 +184,9 @@ pub(crate) async fn upload<F, R>(
     http: &PlaceHttp,
     request: &Request,
     length: u64,
+    renewed: bool,
     feed: F,
-) -> Result<Response>
+) -> Result<Uploaded>
 where
     F: FnOnce(mpsc::Sender<Bytes>) -> R,
     R: Future<Output = Result<()>>,
@@ -158,16 +194,20 @@ where
     let begun = Instant::now();
     let (sender, receiver) = mpsc::channel(AHEAD);
     let receiver = std::sync::Mutex::new(Some(receiver));
-    let body = || match receiver.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
-        Some(chunks) => reqwest::Body::wrap(Fed { chunks, left: length, host: http.host().clone() }),
-        // A second attempt has nothing to send, and breaks by that.
-        None => {
-            reqwest::Body::wrap(Fed { chunks: mpsc::channel(1).1, left: length, host: http.host().clone() })
-        }
+    let body = || {
+        // What can be sent once is asked for once.
+        let chunks = lock(&receiver).take().unwrap_or_else(|| mpsc::channel(1).1);
+        reqwest::Body::wrap(Fed { chunks, left: length, host: http.host().clone() })
     };
     let put = async {
-        let (response, url) = http.follow(request, Action::Upload, &[], &body, None).await?;
-        http.finish(request, response, &url).await
+        let confined = http.is_strangers();
+        let sending = Sending::Once { body: &body, renewed };
+        match http.follow(request, Action::Upload, &[], sending, None, confined).await? {
+            Followed::Again(url) => Ok(Uploaded::Again(Address::new(url))),
+            Followed::Answer(response, url) => {
+                http.finish(request, response, &url).await.map(Uploaded::Answer)
+            }
+        }
     };
     let feeding = feed(sender);
     tokio::pin!(put, feeding);
@@ -176,13 +216,13 @@ where
         fed = &mut feeding => {
             fed?;
             let verified = tokio::time::timeout(VERIFY, put).await;
-            verified.map_err(|_| Error::transient(format!("{} {}: no answer in {} s", request.method, request.url, VERIFY.as_secs())))?
+            verified.map_err(|_| unanswered(request, VERIFY))?
         }
         // An answer before the end of the body: a refusal.
         answer = &mut put => answer,
     };
     match answer {
-        Ok(response) => Ok(response),
+        Ok(uploaded) => Ok(uploaded),
         Err(error) => Err(http.explain(error, request, Action::Upload, begun).await),
     }
 }

@@ -12,7 +12,8 @@ use life::Life;
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
-    os::unix::fs::DirBuilderExt,
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, OnceLock,
@@ -195,9 +196,22 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
+/// Makes the file one that nobody else can read, whatever its folder allows; SQLite gives its log the same mode. It holds
+/// names of images, and where uploads go on.
+fn private(path: &Path) {
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    if let Ok(file) = made
+        && file.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
+    {
+        // What cannot be changed belongs to somebody else, and opening it fails or does not.
+        let _ = file.set_permissions(Permissions::from_mode(0o600));
+    }
+}
+
 /// A connection to a journal, whose tables are made if they are not there.
 fn connect(path: &Path) -> Result<Connection> {
     let open = || {
+        private(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "journal_mode", "wal")?;

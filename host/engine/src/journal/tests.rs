@@ -281,3 +281,23 @@ fn a_journal_of_the_future_or_a_broken_one_is_left_alone() {
     std::fs::write(&path, "no database at all, but some text that is long enough").unwrap();
     assert!(Journal::open(&path).err().unwrap().help.is_some());
 }
+
+#[test]
+fn nobody_else_reads_the_journal() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = folder.path().join("journal.db");
+    // An older dray made it so.
+    std::fs::write(&path, "").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let journal = Journal::open(&path).unwrap();
+    journal.holds(at("a"), &Digest::of(b"1"));
+    let modes = std::fs::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| (entry.file_name(), entry.metadata().unwrap().permissions().mode() & 0o077));
+    for (name, mode) in modes.filter(|(name, _)| name.to_string_lossy().starts_with("journal")) {
+        assert_eq!(mode, 0, "{name:?}");
+    }
+}

@@ -47,10 +47,11 @@ impl Index {
             let clean = |base: &str, name: &str| {
                 resolve(base, name).ok_or_else(|| malformed(format!("the name {name:?} leads out of it")))
             };
-            if name.starts_with('/') {
-                return Err(malformed(format!("the name {name:?} leads out of it")));
+            // Absolute names are beneath the archive's root, as tar itself reads them.
+            let name = clean("", name.trim_start_matches('/'))?;
+            if name.is_empty() && entry.kind != Kind::Directory {
+                continue;
             }
-            let name = clean("", &name)?;
             let member = match entry.kind {
                 Kind::File => Member::File(entry.offset, entry.size),
                 Kind::HardLink => Member::Link(clean("", &link())?),
@@ -97,14 +98,29 @@ impl Index {
     /// `InvalidData` where links lead round in circles.
     pub fn find(&self, name: &str) -> Result<Option<(u64, u64)>> {
         let mut name = name;
+        let mut through;
         for _ in 0..LINKS {
             match self.members.get(name) {
-                None => return Ok(None),
+                None => match self.through_folder(name) {
+                    Some(led) => {
+                        through = led;
+                        name = &through;
+                    }
+                    None => return Ok(None),
+                },
                 Some(Member::File(offset, size)) => return Ok(Some((*offset, *size))),
                 Some(Member::Link(target)) => name = target,
             }
         }
         Err(malformed(format!("the link {name:?} leads round in circles")))
+    }
+
+    /// Where a name leads of which a folder is a link.
+    fn through_folder(&self, name: &str) -> Option<String> {
+        name.match_indices('/').find_map(|(at, _)| match self.members.get(&name[..at]) {
+            Some(Member::Link(target)) => Some(format!("{target}{}", &name[at..])),
+            _ => None,
+        })
     }
 
     /// Every name.
@@ -162,6 +178,11 @@ mod tests {
         assert_eq!(index.find("a/layer.tar").unwrap(), Some((1024, 0)));
         assert_eq!(index.find("h").unwrap(), Some((1024, 0)));
         assert_eq!(index.find("x").unwrap(), None);
+        let folders =
+            Index::read(&archive(&[("/c/x", b'0', ""), ("b", b'2', "a"), ("a", b'2', "./c")])[..]).unwrap();
+        assert_eq!(folders.find("b/x").unwrap(), Some((512, 0)));
+        let round = Index::read(&archive(&[("a", b'2', "b/a"), ("b", b'2', "a")])[..]).unwrap();
+        assert!(round.find("a/x").is_err());
         let circle = Index::read(&archive(&[("a", b'2', "b"), ("b", b'2', "a")])[..]).unwrap();
         assert!(circle.find("a").is_err());
     }
@@ -169,8 +190,8 @@ mod tests {
     #[test]
     fn names_that_lead_out_devices_and_doubles_are_refused() {
         for entries in [
-            &[("/etc/passwd", b'0', "")][..],
-            &[("../x", b'0', "")],
+            &[("../x", b'0', "")][..],
+            &[("/../x", b'0', "")],
             &[("a/../../x", b'0', "")],
             &[("a", b'2', "/etc/passwd")],
             &[("a", b'2', "../x")],

@@ -1,0 +1,103 @@
+//! A policy's text as it is shown with a mistake underlined: a secret that was written into it by mistake is not.
+
+/// Keys whose values lie elsewhere, so that a literal is a mistake.
+const KEYS: [&str; 6] = ["password", "token", "identity-token", "credentials", "secrets", "proxy"];
+
+/// The text with literal secrets and the users of addresses blotted out; every byte stays at its place.
+pub fn masked(text: &str) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for line in lines(text) {
+        for (start, end) in strings(&text[line.clone()]) {
+            let (start, end) = (line.start + start, line.start + end);
+            let value = &text[start..end];
+            let is_secret = is_named(&text[line.start..start])
+                && !value.starts_with("env:")
+                && !value.starts_with("file:");
+            // The user and the password of an address.
+            let user = value.find("://").map(|at| at + 3).and_then(|from| {
+                let authority = value[from..].split('/').next().unwrap_or_default();
+                authority.rfind('@').map(|to| (start + from, start + from + to))
+            });
+            let (from, to) = if is_secret { (start, end) } else { user.unwrap_or((start, start)) };
+            bytes[from..to].fill(b'*');
+        }
+        for byte in &mut bytes[line] {
+            if byte.is_ascii_control() && *byte != b'\t' {
+                *byte = b'?';
+            }
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn lines(text: &str) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+    let mut start = 0;
+    text.split('\n').map(move |line| {
+        let range = start..start + line.len();
+        start = range.end + 1;
+        range
+    })
+}
+
+/// Where the strings of a line lie, without their quotes.
+fn strings(line: &str) -> Vec<(usize, usize)> {
+    let mut found = Vec::new();
+    let mut open: Option<(char, usize)> = None;
+    let mut escaped = false;
+    for (at, character) in line.char_indices() {
+        match open {
+            Some((quote, start)) if character == quote && !escaped => {
+                found.push((start, at));
+                open = None;
+            }
+            Some((quote, _)) => escaped = character == '\\' && quote == '"' && !escaped,
+            None if matches!(character, '"' | '\'') => (open, escaped) = (Some((character, at + 1)), false),
+            None if character == '#' => break,
+            None => {}
+        }
+    }
+    // It is never closed.
+    found.extend(open.map(|(_, start)| (start, line.len())));
+    found
+}
+
+/// Whether what stands before a string makes it the value of such a key, alone or in a list.
+fn is_named(before: &str) -> bool {
+    let Some((key, between)) = before.rsplit_once('=') else { return false };
+    let key = key.trim_end().trim_end_matches(['"', '\'']);
+    let in_list = between.contains('[') && !between.contains(']');
+    let alone = between.trim_matches([' ', '\t', '"', '\'']).is_empty();
+    (alone || in_list)
+        && KEYS.iter().any(|known| {
+            key.strip_suffix(known)
+                .is_some_and(|rest| !rest.ends_with(|before: char| before.is_alphanumeric() || before == '-'))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_blotted_out_and_all_else_stays() {
+        for (text, shown) in [
+            (
+                "auth = { username = \"bob\", password = \"hünter2\" }",
+                "auth = { username = \"bob\", password = \"********\" }",
+            ),
+            ("password = \"env:P\"", "password = \"env:P\""),
+            (
+                "grant = { secrets = [\"env:A\", \"hunter2\"] }",
+                "grant = { secrets = [\"env:A\", \"*******\"] }",
+            ),
+            ("token='abc' # token = \"x\"", "token='***' # token = \"x\""),
+            ("to = \"docker://me:pw@r/a\"", "to = \"docker://*****@r/a\""),
+            ("name = \"my-password = x\"", "name = \"my-password = x\""),
+            ("password = \"never", "password = \"*****"),
+            ("a\u{1b}[2J\n", "a?[2J\n"),
+        ] {
+            assert_eq!(masked(text), shown);
+            assert_eq!(shown.len(), text.len());
+        }
+    }
+}

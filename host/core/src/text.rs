@@ -1,0 +1,133 @@
+//! Texts from strangers: tag names, registries' error texts, names in archives, plugins' logs. They are made harmless
+//! where they leave dray ([`harmless`]), and addresses in them are shown without their secrets ([`without_secrets`]).
+
+use std::fmt::Write;
+
+/// Makes a text safe to print as one line: what moves a terminal's cursor, begins a line, turns the direction of
+/// writing or cannot be seen is written as `\u{…}`, and a text of more than `most` characters ends in `…`.
+///
+/// ```
+/// assert_eq!(dray_core::harmless("a\u{1b}[2Jb\n", 99), r"a\u{1b}[2Jb\n");
+/// assert_eq!(dray_core::harmless("abcdef", 3), "abc…");
+/// ```
+pub fn harmless(text: &str, most: usize) -> String {
+    let mut out = String::with_capacity(text.len().min(most));
+    for (at, character) in text.chars().enumerate() {
+        if at == most {
+            out.push('…');
+            break;
+        }
+        match character {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // Writing to a string does not fail.
+            _ if misleads(character) => _ = write!(out, "\\u{{{:x}}}", u32::from(character)),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+/// Whether a character does something to a terminal or to how the text around it reads (Unicode Standard, 23.1 and
+/// 23.2: controls; UAX #9: directional formatting characters).
+pub fn misleads(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A text in which every address has lost its user, its password, its query and its fragment: the queries of signed
+/// addresses are credentials.
+///
+/// ```
+/// let shown = dray_core::without_secrets("GET https://u:p@cdn.example/blob?X-Amz-Signature=00: no answer");
+/// assert_eq!(shown, "GET https://cdn.example/blob no answer");
+/// ```
+pub fn without_secrets(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(ends_address).unwrap_or(after.len());
+        let (address, behind) = after.split_at(end);
+        let authority = address.find(['/', '?', '#']).unwrap_or(address.len());
+        let (authority, path) = address.split_at(authority);
+        // `docker://busybox@sha256:…` names a digest, not a user.
+        let host = match authority.rsplit_once('@') {
+            Some((_, host)) if !host.starts_with("sha256:") && !host.starts_with("sha512:") => host,
+            _ => authority,
+        };
+        out.push_str(host);
+        out.push_str(path.split(['?', '#']).next().unwrap_or_default());
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn ends_address(character: char) -> bool {
+    character.is_whitespace() || matches!(character, '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '|' | '\\')
+}
+
+/// An address as it is sent. Its query may be a signature and its user a credential, so it has no `Display`:
+/// [`Address::shown`] is for people.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct Address(String);
+
+impl Address {
+    /// Keeps an address.
+    pub fn new(text: impl Into<String>) -> Self {
+        Address(text.into())
+    }
+
+    /// The whole of it, for whoever sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// What of it people may see.
+    pub fn shown(&self) -> String {
+        without_secrets(&self.0)
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.shown())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_gets_through() {
+        for text in ["\u{1b}]0;x\u{7}", "\u{9b}2J", "\u{202e}gpj", "a\u{200b}b", "\r\n", "\u{2028}", "\0"] {
+            let shown = harmless(text, 100);
+            assert!(!shown.chars().any(misleads), "{shown:?}");
+        }
+        assert_eq!(harmless("größe 日本 🦀", 100), "größe 日本 🦀");
+    }
+
+    #[test]
+    fn addresses_lose_their_secrets_and_references_stay() {
+        for (text, shown) in [
+            (
+                "https://a.example/x?sig=1 and http://b.example?t=2#f.",
+                "https://a.example/x and http://b.example",
+            ),
+            ("proxy http://me:pw@p.example:3128: refused", "proxy http://p.example:3128: refused"),
+            ("docker://busybox@sha256:00", "docker://busybox@sha256:00"),
+            ("docker://me:pw@r.example/a:1", "docker://r.example/a:1"),
+            ("\"https://u@h/a?b\", `https://h/?c`", "\"https://h/a\", `https://h/`"),
+            ("no address? none", "no address? none"),
+        ] {
+            assert_eq!(without_secrets(text), shown);
+        }
+        assert_eq!(format!("{:?}", Address::new("https://h/a?token=x")), "https://h/a");
+    }
+}
