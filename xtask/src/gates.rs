@@ -1,7 +1,8 @@
 //! `cargo xtask gates`
 
 use crate::tests::step;
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use std::process::Command;
 
 /// Formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
@@ -28,5 +29,25 @@ pub fn run() -> Result<()> {
     )?;
     // They are compiled for a fuzzer elsewhere; here they must not fall behind.
     step("fuzz", "env", &["RUSTFLAGS=--cfg fuzzing", "cargo", "check", "--locked"])?;
-    step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])
+    step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])?;
+    advisories()
+}
+
+/// Known vulnerabilities. The database lies elsewhere: where it cannot be reached, that is said, and is no failure.
+fn advisories() -> Result<()> {
+    println!("\n== cargo deny check advisories");
+    let ran =
+        Command::new("cargo").args(["deny", "check", "advisories"]).current_dir(crate::top()).output()?;
+    let told = String::from_utf8_lossy(&ran.stderr);
+    let unreachable =
+        ["failed to fetch advisory database", "failed to load advisory database", "unable to fetch"];
+    if !ran.status.success() && unreachable.iter().any(|why| told.contains(why)) {
+        println!(
+            "left out: the database of advisories cannot be reached, so nothing is known of vulnerabilities"
+        );
+        return Ok(());
+    }
+    print!("{told}");
+    ensure!(ran.status.success(), "`cargo deny check advisories` failed");
+    Ok(())
 }
