@@ -1,22 +1,23 @@
 //! Carrying out a plan: children before parents, what is shared once, images side by side.
 
+mod publish;
+mod referring;
+
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     claims::{Claim, Claims, Sharing},
-    compare::parts,
     conclude::{Endings, Learnt},
     error::Context,
-    graph::{read_manifest, read_named, referrers},
-    http::Backoff,
-    journal::{At, Conversion, Journal, Seen},
+    graph::{read_manifest, read_named},
+    journal::{At, Conversion, Journal},
     lock,
     place::Way,
     plugin::{Abilities, Finish, Incoming, Naming},
     transfer::{Payload, Side, transfer},
 };
 use dray_core::{
-    Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Format, Manifest, Report,
-    is_image_config, layer_compression, media_type, policy::Referrers, select,
+    Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Manifest, Report, is_image_config,
+    layer_compression, media_type, policy::Referrers, select,
 };
 use futures_util::future::BoxFuture;
 use std::{
@@ -25,7 +26,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::{
     sync::{OnceCell, Semaphore, mpsc, watch},
@@ -49,27 +50,6 @@ impl Default for RunOptions {
         RunOptions { images: 32, keep_going: false, unchanged: false }
     }
 }
-
-/// How long to wait before what is missing is asked for again. Half a minute in all: some registries show a blob or a
-/// child only after some seconds.
-const MISSED: [Duration; 7] = [
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(15),
-];
-/// Waits between two looks at a list of referrers that others write at the same time.
-const LISTED: [Duration; 4] = [
-    Duration::from_millis(100),
-    Duration::from_millis(200),
-    Duration::from_millis(400),
-    Duration::from_millis(800),
-];
-/// After so many waits for what is missed people are told.
-const TOLD: usize = 3;
 
 /// Children of one index, and referrers of one manifest, that are copied at once.
 const CHILDREN: usize = 16;
@@ -546,7 +526,7 @@ impl Job {
             digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest)
         };
         match missing.is_empty() || missing.iter().any(stays) {
-            true => Err(sparse(place)),
+            true => Err(publish::sparse(place)),
             false => Ok(()),
         }
     }
@@ -751,224 +731,6 @@ impl Job {
         let holder = self.memory().and_then(|(journal, at)| journal.holder(&at, digest));
         holder.as_ref() == Some(&self.destination.1)
     }
-
-    /// Copies what refers to the manifests of this image, and what refers to that, before the image gets its tag.
-    async fn all_referrers(self: &Arc<Self>) -> Result<()> {
-        let mut seen = HashSet::new();
-        loop {
-            let mut found = std::mem::take(&mut *lock(&self.subjects));
-            found.retain(|subject| seen.insert(subject.clone()));
-            if !self.referrers.are_wanted() || found.is_empty() {
-                return Ok(());
-            }
-            all(found.into_iter().map(|subject| self.clone().referrers_of(subject)), CHILDREN).await?;
-        }
-    }
-
-    /// Copies what refers to a manifest.
-    async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
-        let key = self.key(&subject);
-        let Claim::Yours { ticket, .. } =
-            self.shared.referred.claim(&key, &self.destination.1, Sharing::None).await
-        else {
-            return Ok(());
-        };
-        let listed = match referrers(&self.source.0, &self.source.1, &subject).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                ticket.held();
-                return self.left(format!("the referrers of {}", subject.short()), error);
-            }
-        };
-        self.bounds.count(listed.len(), 0)?;
-        let wanted = listed.clone();
-        let copies = listed.into_iter().map(|descriptor| {
-            let job = self.clone();
-            async move {
-                let shown = format!("the referrer {}", descriptor.digest.short());
-                let digest = descriptor.digest.clone();
-                match job.clone().manifest(descriptor, Naming::Root, 1).await {
-                    Ok(()) => Ok(()),
-                    Err(error) => {
-                        lock(&job.behind).insert(digest);
-                        job.left(shown, error)
-                    }
-                }
-            }
-        });
-        all(copies, CHILDREN).await?;
-        let behind = lock(&self.behind).clone();
-        let brought = wanted.into_iter().filter(|wanted| !behind.contains(&wanted.digest)).collect();
-        self.are_listed(&subject, brought).await?;
-        ticket.held();
-        Ok(())
-    }
-
-    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process may
-    /// have written it at the same moment, without them.
-    async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
-        let (place, repository) = &self.destination;
-        if wanted.is_empty() || place.http.is_none() {
-            return Ok(());
-        }
-        let mut failed: HashMap<Digest, Error> = HashMap::new();
-        for wait in LISTED {
-            let listed = match referrers(place, repository, subject).await {
-                Ok(listed) => listed,
-                Err(error) => {
-                    return self.left(format!("the list of referrers of {}", subject.short()), error);
-                }
-            };
-            let is_listed = |wanted: &&Descriptor| listed.iter().any(|listed| listed.digest == wanted.digest);
-            let missing =
-                wanted.iter().filter(|wanted| !failed.contains_key(&wanted.digest) && !is_listed(wanted));
-            let missing: Vec<&Descriptor> = missing.collect();
-            if missing.is_empty() {
-                return Ok(());
-            }
-            for referrer in missing {
-                match self.clone().with_its_parts(referrer, &Naming::Root, 1).await {
-                    Ok(()) => {}
-                    Err(error) if error.kind == Kind::Cancelled => return Err(error),
-                    // What cannot be brought cannot be listed, and keeps no other from it.
-                    Err(error) => _ = failed.insert(referrer.digest.clone(), error),
-                }
-            }
-            tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
-        }
-        let text = format!("list them with it: {} does not show them", place.location);
-        self.left(format!("some referrers of {}", subject.short()), Error::invalid(text))
-    }
-
-    /// Something that was to come along stays behind: that is told, and fails the image only where the rule says so.
-    fn left(&self, what: String, error: Error) -> Result<()> {
-        if self.referrers == Referrers::Required || error.kind == Kind::Cancelled {
-            return Err(error.context(what));
-        }
-        let from = format!("{}/{}", self.source.0.location, self.source.1);
-        tracing::warn!(help = error.help, "{what} of {from} stays behind: failed to {error}");
-        Ok(())
-    }
-
-    /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
-    /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
-    pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
-        let network = self.destination.0.http.is_some();
-        let (mut at, mut backoff) = (0, Backoff::new());
-        loop {
-            let error = match self.publish_at_once(manifest, naming).await {
-                Ok(()) => return Ok(()),
-                Err(error) => error,
-            };
-            let digest = manifest.descriptor.digest.short();
-            match &error.kind {
-                Kind::Transient => {
-                    let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
-                    self.shared.observer.event(Event::Retrying { error: &error, after });
-                    tokio::time::sleep(after).await;
-                }
-                // A sparse index is refused at once; its children are not on their way.
-                Kind::Missing(missing) if network && (at < TOLD || !self.is_sparse(manifest)) => {
-                    let Some(wait) = MISSED.get(at) else { return Err(error) };
-                    // Another process may be at work on it, so first it is waited for a little.
-                    if at < TOLD || !self.bring_missing(manifest, missing).await? {
-                        let place = &self.destination.0.location;
-                        match at {
-                            TOLD => tracing::warn!(
-                                "{place} does not show yet what {digest} is made of: it is waited for, half a minute at most"
-                            ),
-                            _ => tracing::debug!(?missing, ?wait, "publishing {digest} again"),
-                        }
-                        tokio::time::sleep(*wait).await;
-                    }
-                    at += 1;
-                }
-                _ => return Err(error),
-            }
-        }
-    }
-
-    /// Whether children of an index were left out.
-    fn is_sparse(&self, manifest: &Manifest) -> bool {
-        matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty()
-    }
-
-    async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
-        let (place, repository) = &self.destination;
-        let alone = manifest.subject.as_ref().map(|subject| {
-            lock(&self.shared.subjects)
-                .entry((place.key(), repository.clone(), subject.clone()))
-                .or_default()
-                .clone()
-        });
-        let _one_at_a_time = match &alone {
-            Some(alone) => Some(alone.lock().await),
-            None => None,
-        };
-        self.shared.endings.publishes(place);
-        let digest = &manifest.descriptor.digest;
-        let left = manifest.signatures.len();
-        if left > 0 && !self.abilities.signatures {
-            let (digest, place) = (digest.short(), place.key());
-            tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
-        }
-        let writing = match (self.memory(), naming) {
-            (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
-                Ok(writing) => Some(writing),
-                // What it knows of the tag would be wrong from now on.
-                Err(error) if place.assumed() && journal.tag(&at, tag).is_some() => {
-                    return Err(
-                        error.help("leave `assume-unchanged` out while the journal cannot be written")
-                    );
-                }
-                Err(_) => None,
-            },
-            (None, Naming::Tag(_))
-                if place.assumed() && !self.shared.unremembered.swap(true, Ordering::Relaxed) =>
-            {
-                tracing::warn!(
-                    help = "`dray cache trim --older-than 0s` once it can be written, or leave `assume-unchanged` out",
-                    "the journal hears nothing of what is written to {}, and later runs that assume it unchanged may be wrong",
-                    place.location
-                );
-                None
-            }
-            _ => None,
-        };
-        let published = place.transport.publish(place, repository, manifest, naming).await;
-        published.map_err(|error| match &error.kind {
-            Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
-            Kind::Invalid | Kind::Unsupported if error.help.is_none() && Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) && refuses_types(&error.text) => error.help("the registry may take no OCI images: `format = \"docker\"` in the rule, or --format docker, writes Docker's"),
-            _ => error,
-        })
-        .context(|| format!("publish the manifest {}", digest.short()))?;
-        if let Some((journal, at)) = self.memory() {
-            if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
-                let seen = Seen::now(
-                    &manifest.descriptor,
-                    &parts(&self.choice, self.referrers.are_wanted(), self.include_foreign),
-                );
-                journal.wrote_tag(&at, tag, seen, writing);
-            }
-            journal.holds(at, digest);
-        }
-        Ok(())
-    }
-}
-
-/// Whether a refusal of a manifest may be one of its media types.
-fn refuses_types(text: &str) -> bool {
-    ["415", "MANIFEST_INVALID", "media type", "mediaType", "UNSUPPORTED"]
-        .iter()
-        .any(|word| text.contains(word))
-}
-
-fn sparse(place: &Place) -> Error {
-    let text =
-        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
-    Error::new(Kind::Unsupported, text).help(
-        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
-    )
 }
 
 /// Whether a child of an index is a blob by its type: a layer or a config.

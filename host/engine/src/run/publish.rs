@@ -1,0 +1,145 @@
+//! Publishing a manifest, all of whose parts have been brought.
+
+use super::Job;
+use crate::{
+    Error, Event, Kind, Place, Result, compare::parts, error::Context, http::Backoff, journal::Seen, lock,
+    plugin::Naming,
+};
+use dray_core::{Children, Format, Manifest};
+use std::{sync::atomic::Ordering, time::Duration};
+
+/// How long to wait before what is missing is asked for again. Half a minute in all: some registries show a blob or a
+/// child only after some seconds.
+const MISSED: [Duration; 7] = [
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(15),
+];
+/// After so many waits for what is missed people are told.
+const TOLD: usize = 3;
+
+impl Job {
+    /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
+    /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
+    pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+        let network = self.destination.0.http.is_some();
+        let (mut at, mut backoff) = (0, Backoff::new());
+        loop {
+            let error = match self.publish_at_once(manifest, naming).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let digest = manifest.descriptor.digest.short();
+            match &error.kind {
+                Kind::Transient => {
+                    let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
+                    self.shared.observer.event(Event::Retrying { error: &error, after });
+                    tokio::time::sleep(after).await;
+                }
+                // A sparse index is refused at once; its children are not on their way.
+                Kind::Missing(missing) if network && (at < TOLD || !self.is_sparse(manifest)) => {
+                    let Some(wait) = MISSED.get(at) else { return Err(error) };
+                    // Another process may be at work on it, so first it is waited for a little.
+                    if at < TOLD || !self.bring_missing(manifest, missing).await? {
+                        let place = &self.destination.0.location;
+                        match at {
+                            TOLD => tracing::warn!(
+                                "{place} does not show yet what {digest} is made of: it is waited for, half a minute at most"
+                            ),
+                            _ => tracing::debug!(?missing, ?wait, "publishing {digest} again"),
+                        }
+                        tokio::time::sleep(*wait).await;
+                    }
+                    at += 1;
+                }
+                _ => return Err(error),
+            }
+        }
+    }
+
+    /// Whether children of an index were left out.
+    fn is_sparse(&self, manifest: &Manifest) -> bool {
+        matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty()
+    }
+
+    pub(super) async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+        let (place, repository) = &self.destination;
+        let alone = manifest.subject.as_ref().map(|subject| {
+            lock(&self.shared.subjects)
+                .entry((place.key(), repository.clone(), subject.clone()))
+                .or_default()
+                .clone()
+        });
+        let _one_at_a_time = match &alone {
+            Some(alone) => Some(alone.lock().await),
+            None => None,
+        };
+        self.shared.endings.publishes(place);
+        let digest = &manifest.descriptor.digest;
+        let left = manifest.signatures.len();
+        if left > 0 && !self.abilities.signatures {
+            let (digest, place) = (digest.short(), place.key());
+            tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
+        }
+        let writing = match (self.memory(), naming) {
+            (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
+                Ok(writing) => Some(writing),
+                // What it knows of the tag would be wrong from now on.
+                Err(error) if place.assumed() && journal.tag(&at, tag).is_some() => {
+                    return Err(
+                        error.help("leave `assume-unchanged` out while the journal cannot be written")
+                    );
+                }
+                Err(_) => None,
+            },
+            (None, Naming::Tag(_))
+                if place.assumed() && !self.shared.unremembered.swap(true, Ordering::Relaxed) =>
+            {
+                tracing::warn!(
+                    help = "`dray cache trim --older-than 0s` once it can be written, or leave `assume-unchanged` out",
+                    "the journal hears nothing of what is written to {}, and later runs that assume it unchanged may be wrong",
+                    place.location
+                );
+                None
+            }
+            _ => None,
+        };
+        let published = place.transport.publish(place, repository, manifest, naming).await;
+        published.map_err(|error| match &error.kind {
+            Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
+            Kind::Invalid | Kind::Unsupported if error.help.is_none() && Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) && refuses_types(&error.text) => error.help("the registry may take no OCI images: `format = \"docker\"` in the rule, or --format docker, writes Docker's"),
+            _ => error,
+        })
+        .context(|| format!("publish the manifest {}", digest.short()))?;
+        if let Some((journal, at)) = self.memory() {
+            if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
+                let seen = Seen::now(
+                    &manifest.descriptor,
+                    &parts(&self.choice, self.referrers.are_wanted(), self.include_foreign),
+                );
+                journal.wrote_tag(&at, tag, seen, writing);
+            }
+            journal.holds(at, digest);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a refusal of a manifest may be one of its media types.
+fn refuses_types(text: &str) -> bool {
+    ["415", "MANIFEST_INVALID", "media type", "mediaType", "UNSUPPORTED"]
+        .iter()
+        .any(|word| text.contains(word))
+}
+
+pub(super) fn sparse(place: &Place) -> Error {
+    let text =
+        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
+    Error::new(Kind::Unsupported, text).help(
+        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
+    )
+}

@@ -1,0 +1,123 @@
+//! What refers to an image travels with it: when its graph is there, and before it gets its tag.
+
+use super::{CHILDREN, Job, all};
+use crate::{
+    Error, Kind, Result,
+    claims::{Claim, Sharing},
+    graph::referrers,
+    lock,
+    plugin::Naming,
+};
+use dray_core::{Descriptor, Digest, policy::Referrers};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Waits between two looks at a list of referrers that others write at the same time.
+const LISTED: [Duration; 4] = [
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+];
+impl Job {
+    /// Copies what refers to the manifests of this image, and what refers to that, before the image gets its tag.
+    pub(super) async fn all_referrers(self: &Arc<Self>) -> Result<()> {
+        let mut seen = HashSet::new();
+        loop {
+            let mut found = std::mem::take(&mut *lock(&self.subjects));
+            found.retain(|subject| seen.insert(subject.clone()));
+            if !self.referrers.are_wanted() || found.is_empty() {
+                return Ok(());
+            }
+            all(found.into_iter().map(|subject| self.clone().referrers_of(subject)), CHILDREN).await?;
+        }
+    }
+
+    /// Copies what refers to a manifest.
+    async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
+        let key = self.key(&subject);
+        let Claim::Yours { ticket, .. } =
+            self.shared.referred.claim(&key, &self.destination.1, Sharing::None).await
+        else {
+            return Ok(());
+        };
+        let listed = match referrers(&self.source.0, &self.source.1, &subject).await {
+            Ok(listed) => listed,
+            Err(error) => {
+                ticket.held();
+                return self.left(format!("the referrers of {}", subject.short()), error);
+            }
+        };
+        self.bounds.count(listed.len(), 0)?;
+        let wanted = listed.clone();
+        let copies = listed.into_iter().map(|descriptor| {
+            let job = self.clone();
+            async move {
+                let shown = format!("the referrer {}", descriptor.digest.short());
+                let digest = descriptor.digest.clone();
+                match job.clone().manifest(descriptor, Naming::Root, 1).await {
+                    Ok(()) => Ok(()),
+                    Err(error) => {
+                        lock(&job.behind).insert(digest);
+                        job.left(shown, error)
+                    }
+                }
+            }
+        });
+        all(copies, CHILDREN).await?;
+        let behind = lock(&self.behind).clone();
+        let brought = wanted.into_iter().filter(|wanted| !behind.contains(&wanted.digest)).collect();
+        self.are_listed(&subject, brought).await?;
+        ticket.held();
+        Ok(())
+    }
+
+    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process may
+    /// have written it at the same moment, without them.
+    async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
+        let (place, repository) = &self.destination;
+        if wanted.is_empty() || place.http.is_none() {
+            return Ok(());
+        }
+        let mut failed: HashMap<Digest, Error> = HashMap::new();
+        for wait in LISTED {
+            let listed = match referrers(place, repository, subject).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    return self.left(format!("the list of referrers of {}", subject.short()), error);
+                }
+            };
+            let is_listed = |wanted: &&Descriptor| listed.iter().any(|listed| listed.digest == wanted.digest);
+            let missing =
+                wanted.iter().filter(|wanted| !failed.contains_key(&wanted.digest) && !is_listed(wanted));
+            let missing: Vec<&Descriptor> = missing.collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            for referrer in missing {
+                match self.clone().with_its_parts(referrer, &Naming::Root, 1).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind == Kind::Cancelled => return Err(error),
+                    // What cannot be brought cannot be listed, and keeps no other from it.
+                    Err(error) => _ = failed.insert(referrer.digest.clone(), error),
+                }
+            }
+            tokio::time::sleep(wait.mul_f64(0.5 + fastrand::f64())).await;
+        }
+        let text = format!("list them with it: {} does not show them", place.location);
+        self.left(format!("some referrers of {}", subject.short()), Error::invalid(text))
+    }
+
+    /// Something that was to come along stays behind: that is told, and fails the image only where the rule says so.
+    fn left(&self, what: String, error: Error) -> Result<()> {
+        if self.referrers == Referrers::Required || error.kind == Kind::Cancelled {
+            return Err(error.context(what));
+        }
+        let from = format!("{}/{}", self.source.0.location, self.source.1);
+        tracing::warn!(help = error.help, "{what} of {from} stays behind: failed to {error}");
+        Ok(())
+    }
+}
