@@ -6,7 +6,32 @@ const KEYS: [&str; 6] = ["password", "token", "identity-token", "credentials", "
 /// The text with literal secrets and the users of addresses blotted out; every byte stays at its place.
 pub fn masked(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
+    // A list or a text of such a key that goes on in the next line.
+    let mut open: Option<&str> = None;
     for line in lines(text) {
+        let content = &text[line.clone()];
+        if let Some(end) = open {
+            bytes[line.clone()].fill(b'*');
+            if content.contains(end) {
+                open = None;
+            }
+            continue;
+        }
+        if let Some(start) = value_of_key(content) {
+            let value = content[start..].trim();
+            open = match value {
+                _ if value.starts_with("\"\"\"") && !value[3..].contains("\"\"\"") => Some("\"\"\""),
+                _ if value.starts_with("'''") && !value[3..].contains("'''") => Some("'''"),
+                _ if value.starts_with('[') && !value.contains(']') => Some("]"),
+                _ => None,
+            };
+            if !value.starts_with(['"', '\'', '[', '{'])
+                || value.starts_with("\"\"\"")
+                || value.starts_with("'''")
+            {
+                bytes[line.start + start..line.end].fill(b'*');
+            }
+        }
         for (start, end) in strings(&text[line.clone()]) {
             let (start, end) = (line.start + start, line.start + end);
             let value = &text[start..end];
@@ -28,6 +53,11 @@ pub fn masked(text: &str) -> String {
         }
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Where the value of such a key begins in a line that sets it.
+fn value_of_key(line: &str) -> Option<usize> {
+    line.match_indices('=').map(|(at, _)| at + 1).find(|at| is_named(&line[..*at]))
 }
 
 fn lines(text: &str) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
@@ -95,6 +125,9 @@ mod tests {
             ("name = \"my-password = x\"", "name = \"my-password = x\""),
             ("password = \"never", "password = \"*****"),
             ("a\u{1b}[2J\n", "a?[2J\n"),
+            ("password = hunter2\nx = 1", "password =********\nx = 1"),
+            ("secrets = [\n  \"hunter2\"\n]\nx = 1", "secrets = [\n***********\n*\nx = 1"),
+            ("password = \"\"\"\nhunter2\"\"\"\nx = 1", "password =****\n**********\nx = 1"),
         ] {
             assert_eq!(masked(text), shown);
             assert_eq!(shown.len(), text.len());

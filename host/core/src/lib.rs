@@ -27,5 +27,5 @@ pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference};
 pub use report::{CopyReport, Report, Summary};
 pub use schema1::Schema1;
-pub use text::{Address, harmless, misleads, without_secrets};
+pub use text::{Address, harmless, misleads, shown_proxy, without_secrets};
 pub use trim::{Selection, TrimError, select, trim};

@@ -53,23 +53,40 @@ pub fn without_secrets(text: &str) -> String {
         out.push_str(before);
         let end = after.find(ends_address).unwrap_or(after.len());
         let (address, behind) = after.split_at(end);
-        let authority = address.find(['/', '?', '#']).unwrap_or(address.len());
-        let (authority, path) = address.split_at(authority);
-        // `docker://busybox@sha256:…` names a digest, not a user.
-        let host = match authority.rsplit_once('@') {
-            Some((_, host)) if !host.starts_with("sha256:") && !host.starts_with("sha512:") => host,
-            _ => authority,
-        };
-        out.push_str(host);
-        out.push_str(path.split(['?', '#']).next().unwrap_or_default());
+        out.push_str(plain(address));
         rest = behind;
     }
     out.push_str(rest);
     out
 }
 
+/// What of an address without its protocol may be shown: no user, no query, no fragment.
+fn plain(address: &str) -> &str {
+    let shown = address.split(['?', '#']).next().unwrap_or_default();
+    // `docker://busybox@sha256:…` names a digest, not a user.
+    let digest = shown.find("@sha256:").or(shown.find("@sha512:")).unwrap_or(shown.len());
+    let authority = shown.find('/').unwrap_or(shown.len());
+    let port = shown[..authority].rsplit_once(':').map(|(_, port)| port);
+    // What stands where a port does and is none is a part of a password, in which a slash was not escaped.
+    let is_port =
+        port.is_none_or(|port| port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit()));
+    let until = if is_port { authority.min(digest) } else { digest };
+    match shown[..until].rfind('@') {
+        Some(at) => &shown[at + 1..],
+        None => shown,
+    }
+}
+
+/// A text that ends an address is one that no address has.
 fn ends_address(character: char) -> bool {
-    character.is_whitespace() || matches!(character, '"' | '\'' | '`' | '<' | '>' | '(' | ')' | '|' | '\\')
+    character.is_whitespace() || matches!(character, '"' | '<' | '>')
+}
+
+/// A proxy as people may see it: without its user and its password, however it is written.
+pub fn shown_proxy(proxy: &str) -> String {
+    let (scheme, rest) = proxy.split_once("://").map_or(("", proxy), |(scheme, rest)| (scheme, rest));
+    let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    if scheme.is_empty() { host.into() } else { format!("{scheme}://{host}") }
 }
 
 /// An address as it is sent. Its query may be a signature and its user a credential, so it has no `Display`:
@@ -90,7 +107,11 @@ impl Address {
 
     /// What of it people may see.
     pub fn shown(&self) -> String {
-        without_secrets(&self.0)
+        // The whole of it is one address, whatever characters are in it.
+        match self.0.split_once("://") {
+            Some((scheme, address)) => format!("{scheme}://{}", plain(address)),
+            None => plain(&self.0).into(),
+        }
     }
 }
 
@@ -123,11 +144,24 @@ mod tests {
             ("proxy http://me:pw@p.example:3128: refused", "proxy http://p.example:3128: refused"),
             ("docker://busybox@sha256:00", "docker://busybox@sha256:00"),
             ("docker://me:pw@r.example/a:1", "docker://r.example/a:1"),
-            ("\"https://u@h/a?b\", `https://h/?c`", "\"https://h/a\", `https://h/`"),
+            ("\"https://u@h/a?b\" <https://h/?c>", "\"https://h/a\" <https://h/>"),
+            ("PUT https://h/u?name=(x)|&Signature=TOP: no", "PUT https://h/u no"),
+            ("proxy http://me:pa(ss'w|rd@p:1", "proxy http://p:1"),
+            ("http://me:pass/w0rd@p:1/x", "http://p:1/x"),
+            ("docker://me:p/a@r.example/a:1", "docker://r.example/a:1"),
+            ("docker://r.example:5000/a@sha256:00", "docker://r.example:5000/a@sha256:00"),
             ("no address? none", "no address? none"),
         ] {
             assert_eq!(without_secrets(text), shown);
         }
-        assert_eq!(format!("{:?}", Address::new("https://h/a?token=x")), "https://h/a");
+        assert_eq!(format!("{:?}", Address::new("https://u@h/a b?token=\"x")), "https://h/a b");
+        for (proxy, shown) in [
+            ("http://me:pa(ss@p:3128", "http://p:3128"),
+            ("me:pass@p:3128", "p:3128"),
+            ("http://me:pass/x@p", "http://p"),
+            ("p:3128", "p:3128"),
+        ] {
+            assert_eq!(shown_proxy(proxy), shown);
+        }
     }
 }

@@ -24,6 +24,9 @@ use tokio::sync::mpsc;
 /// blob begins again, or at its last piece, and keeps no place meanwhile.
 const SHORT: Duration = Duration::from_secs(10);
 
+/// Bytes, or a 64th of the blob, that count as progress.
+const MEANT: u64 = 64 << 10;
+
 /// A blob on its way.
 pub(crate) struct BlobReader {
     place: Arc<Place>,
@@ -40,6 +43,8 @@ pub(crate) struct BlobReader {
     position: u64,
     hasher: Option<Hasher>,
     backoff: Backoff,
+    /// Bytes that came since it failed last.
+    came: u64,
     /// Since when nothing came but failures.
     failing: Option<Instant>,
     /// The bytes rest in a temporary file.
@@ -134,6 +139,7 @@ impl BlobReader {
             passed: 0,
             position: 0,
             backoff: Backoff::new(),
+            came: 0,
             failing: None,
             hurried: false,
         }
@@ -308,8 +314,12 @@ impl BlobReader {
             let error = match read.await {
                 Ok(Some(chunk)) => {
                     self.passed += chunk.len() as u64;
-                    self.backoff.progress();
-                    self.failing = None;
+                    self.came += chunk.len() as u64;
+                    // Who brings a drop at each attempt would never end.
+                    if self.came >= MEANT.min(self.blob.size / 64) {
+                        self.backoff.progress();
+                        self.failing = None;
+                    }
                     return Ok(Came::Bytes(chunk));
                 }
                 // Nothing is left over here, so what was given is all that came. A body that ends early without an
@@ -333,6 +343,7 @@ impl BlobReader {
                 Err(error) => error,
             };
             self.current = None;
+            self.came = 0;
             self.failing.get_or_insert_with(Instant::now);
             let Some(wait) = self.backoff.after(&error) else { return Err(self.backoff.give_up(error)) };
             tracing::debug!(%error, ?wait, "taking the blob up again");

@@ -32,7 +32,7 @@ pub async fn get(
     let (start, length) = range.unwrap_or((0, size));
     let mut answer = match head {
         true => answer::empty(StatusCode::OK),
-        false => Response::new(Either::Right(Chunks(storage.stream(&path, start, length)?, length))),
+        false => Response::new(Either::Right(Chunks(storage.stream(&path, start, length).await?, length))),
     };
     if range.is_some() {
         *answer.status_mut() = StatusCode::PARTIAL_CONTENT;

@@ -41,6 +41,8 @@ struct Registry {
     address: SocketAddr,
     /// Lists of referrers that are made at once: each reads manifests.
     lists: Semaphore,
+    /// Manifests that are taken in at once: each is in memory as a whole.
+    documents: Semaphore,
     /// Passwords that are looked at at once: each keeps a processor busy.
     passwords: Semaphore,
 }
@@ -70,6 +72,7 @@ impl Server {
             access,
             address,
             lists: Semaphore::new(2),
+            documents: Semaphore::new(32),
             passwords: Semaphore::new(2),
         };
         Ok(Server { listener, address, tls, registry: Arc::new(registry) })
@@ -191,7 +194,9 @@ impl Registry {
                 manifests::get(storage, &name, &reference, method == Method::HEAD, known).await
             }
             (Method::PUT, Route::Manifest { name, reference }) => {
-                manifests::put(storage, &name, &reference, request).await
+                let _one = self.documents.acquire().await.map_err(|_| Fault::busy())?;
+                let putting = manifests::put(storage, &name, &reference, request);
+                tokio::time::timeout(HEADERS, putting).await.map_err(|_| Fault::busy())?
             }
             (Method::DELETE, Route::Manifest { name, reference }) => {
                 manifests::delete(storage, &name, &reference).await

@@ -16,14 +16,22 @@ use std::{
     io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock},
+    time::Duration,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
 
 #[derive(Clone)]
 pub struct Storage {
     root: PathBuf,
     dir: Arc<OnceLock<Arc<Dir>>>,
     top: PathBuf,
+    /// Blobs that are read, and bodies that are written, at once. Each keeps one of the runtime's 512 threads for as long
+    /// as its client takes, and what is short needs some.
+    streams: Arc<Semaphore>,
+    bodies: Arc<Semaphore>,
     /// Uploads that a request is writing to.
     busy: Arc<Mutex<HashSet<String>>>,
 }
@@ -40,6 +48,8 @@ impl Drop for Turn {
     }
 }
 
+/// For a client to take the next bytes of a blob, or to send those of a body.
+pub const IDLE: Duration = Duration::from_secs(60);
 /// Bytes that a link has at most: a digest.
 const LINK: usize = 1024;
 /// Bytes read from the disk at once.
@@ -55,6 +65,8 @@ impl Storage {
             root: root.into(),
             dir: Arc::default(),
             top: "docker/registry/v2".into(),
+            streams: Arc::new(Semaphore::new(256)),
+            bodies: Arc::new(Semaphore::new(128)),
             busy: Arc::default(),
         }
     }
@@ -74,6 +86,11 @@ impl Storage {
             std::fs::create_dir_all(&self.root)?;
         }
         self.dir()
+    }
+
+    /// The right to keep a thread for the body of a request.
+    pub async fn body(&self) -> io::Result<OwnedSemaphorePermit> {
+        self.bodies.clone().acquire_owned().await.map_err(io::Error::other)
     }
 
     pub fn is_file(&self, path: &Path) -> bool {
@@ -242,23 +259,29 @@ impl Storage {
     }
 
     /// Reads a stretch of a file on a thread of its own.
-    pub fn stream(
+    pub async fn stream(
         &self,
         path: &Path,
         offset: u64,
         length: u64,
     ) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
+        // It is never closed.
+        let place = self.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
         let mut file = self.open(path)?;
         file.seek(SeekFrom::Start(offset))?;
         let mut file = file.take(length);
         let (sender, receiver) = mpsc::channel(2);
+        let handle = Handle::current();
         tokio::task::spawn_blocking(move || {
+            let _place = place;
             loop {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 match Read::by_ref(&mut file).take(CHUNK as u64).read_to_end(&mut chunk) {
                     Ok(0) => return,
                     Ok(_) => {
-                        if sender.blocking_send(Ok(chunk.into())).is_err() {
+                        // Who takes nothing for so long has gone.
+                        let sending = tokio::time::timeout(IDLE, sender.send(Ok(chunk.into())));
+                        if !matches!(handle.block_on(sending), Ok(Ok(()))) {
                             return;
                         }
                     }

@@ -3,7 +3,7 @@
 use crate::{
     answer::{self, Answer, Fault},
     route::{self, Query},
-    storage::{Storage, blocking},
+    storage::{IDLE, Storage, blocking},
 };
 use bytes::Bytes;
 use cap_std::fs::File;
@@ -21,8 +21,6 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// For the next bytes of a body to come.
-const IDLE: Duration = Duration::from_secs(60);
 /// Uploads to which nothing was written for so long are given up.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 
@@ -105,6 +103,7 @@ impl Upload {
         body: Incoming,
         algorithm: Option<Algorithm>,
     ) -> Result<Option<Digest>, Fault> {
+        let _place = storage.body().await?;
         let fresh = self.size(storage)? == 0;
         let mut hasher = algorithm.filter(|_| fresh).map(Hasher::new);
         let mut file = storage.append(&self.data())?;

@@ -5,6 +5,7 @@ use super::{
     settings::{Daemon, Proxies, RegistrySettings, Settings},
 };
 use crate::{Error, Result};
+use dray_core::shown_proxy;
 use reqwest::ClientBuilder;
 use std::{
     path::{Path, PathBuf},
@@ -175,8 +176,9 @@ impl Wishes {
             builder = builder.dns_resolver(guard::Outside);
         }
         let broken = |address: &str, error: reqwest::Error| {
-            let why = retry::root_cause(&error.without_url());
-            Error::invalid(format!("use the proxy {address}: {why}"))
+            // What the error says may be the address.
+            let _ = error;
+            Error::invalid(format!("use the proxy {}: it is no proper address", shown_proxy(address)))
         };
         for (scheme, proxy) in
             [("http", reqwest::Proxy::http as fn(_) -> _), ("https", reqwest::Proxy::https)]

@@ -15,6 +15,7 @@ use crate::{
     pace::Pace,
     plugin::{Access, Credential, Key},
 };
+use dray_core::{Address, shown_proxy};
 use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
@@ -279,7 +280,7 @@ impl Host {
         anonymous: bool,
     ) -> Result<bool> {
         let Some(challenge) = auth::challenge(response)? else { return Ok(false) };
-        let public = guard::is_public(response.url(), response.remote_addr().map(|peer| peer.ip()));
+        let public = self.is_public(response);
         let fresh = Asked { challenge, public };
         let before = lock(&self.challenges).learn(first(access), fresh.clone());
         // The token was refused: it is not used again.
@@ -337,6 +338,13 @@ impl Host {
             )),
             None => error.help(format!("no credentials for {registry} were found: log in with `skopeo login {registry}` or `docker login {registry}`, or name an `auth` provider for it in the policy")),
         }
+    }
+
+    /// Whether who answered is a public server. Behind a proxy only names tell.
+    pub fn is_public(&self, response: &reqwest::Response) -> bool {
+        let direct = self.clients.proxy(response.url().scheme()).is_none();
+        let peer = response.remote_addr().filter(|_| direct).map(|peer| peer.ip());
+        guard::is_public(response.url(), peer)
     }
 
     /// Remembers that the host asked for patience.
@@ -416,7 +424,7 @@ impl Host {
         let broken = retry::broken(method, &self.shown(url), error);
         match self.clients.proxy(url.scheme()).filter(|_| error.is_connect()) {
             Some(proxy) => {
-                let text = format!("{} (through the proxy {proxy})", broken.text);
+                let text = format!("{} (through the proxy {})", broken.text, shown_proxy(proxy));
                 broken.retold(text)
             }
             None => broken,
@@ -436,5 +444,5 @@ impl Host {
 
 /// An address for people: without its query, its user and its password.
 pub(super) fn redacted(url: &Url) -> String {
-    dray_core::without_secrets(url.as_str())
+    Address::new(url.as_str()).shown()
 }

@@ -297,7 +297,7 @@ impl PlaceHttp {
         url: &Url,
     ) -> Result<Response> {
         let (status, headers, real) = (response.status(), response.headers().clone(), response.url().clone());
-        let public = guard::is_public(&real, response.remote_addr().map(|peer| peer.ip()));
+        let public = self.host.is_public(&response);
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
             return Err(retry::refusal(&request.method, &self.host.shown(url), status, &headers, &said));
@@ -403,7 +403,7 @@ impl PlaceHttp {
             if redirects > REDIRECTS {
                 return Err(malformed("too many redirects"));
             }
-            public = guard::is_public(response.url(), response.remote_addr().map(|peer| peer.ip()));
+            public = host.is_public(&response);
             // A redirect back to the place itself is no way out.
             let home = guard::authority(&next) == self.host.address;
             if !home {

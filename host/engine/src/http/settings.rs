@@ -159,6 +159,9 @@ pub struct Proxies {
     pub none: Option<String>,
 }
 
+/// Hosts that are remembered before those are forgotten to whom others led: a stranger can name many.
+const HOSTS: usize = 256;
+
 /// The HTTP client of a run.
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
@@ -200,6 +203,10 @@ impl Client {
         let outside = standing == Standing::Caused { public: true };
         let clients = Clients::new(address, registry, &own, settings, outside)?;
         let host = Arc::new(Host::new(address, registry, own, clients));
+        if hosts.len() > HOSTS {
+            // Those to whom others led, and whom nobody asks any more.
+            hosts.retain(|key, host| !key.starts_with("Caused") || Arc::strong_count(host) > 1);
+        }
         hosts.insert(key, host.clone());
         Ok(host)
     }

@@ -210,7 +210,7 @@ impl sink::Guest for Docker {
             Ok(response) => response,
             Err(error @ (Error::Missing(_) | Error::RateLimited(_))) => return Err(error),
             // An earlier attempt whose answer was lost may have stored it, and a tag may take one manifest only.
-            Err(error) => match is_stored(&location, &repository, reference, &digest) {
+            Err(error) => match is_stored(&location, &repository, reference, &digest, &manifest) {
                 true => return announced(&location, &repository, &digest, &manifest),
                 false => return Err(error),
             },
@@ -222,7 +222,7 @@ impl sink::Guest for Docker {
             return Err(Error::Invalid(format!("{location} stored {digest} as {stored}")));
         }
         // 201 is what the specification wants (4.4); another success is taken where the manifest is there.
-        if response.status != 201 && !is_stored(&location, &repository, reference, &digest) {
+        if response.status != 201 && !is_stored(&location, &repository, reference, &digest, &manifest) {
             return Err(Error::Invalid(format!("{}, and does not have the manifest", wire::told(&response))));
         }
         if header(&response, "oci-subject").is_none() {
@@ -237,13 +237,12 @@ impl sink::Guest for Docker {
 }
 
 /// Whether a reference names a manifest, as far as the registry tells.
-fn is_stored(location: &str, repository: &str, reference: &str, digest: &str) -> bool {
+fn is_stored(location: &str, repository: &str, reference: &str, digest: &str, manifest: &Manifest) -> bool {
     let found =
         <Docker as catalog::Guest>::resolve(location.into(), repository.into(), Some(reference.into()), None);
     match found {
         Ok(Found::Named(named)) => named.digest == digest,
-        // Asked for by its digest, it can be nothing else.
-        Ok(Found::Held(_)) => reference == digest,
+        Ok(Found::Held(held)) => held.body == manifest.body,
         _ => false,
     }
 }
