@@ -230,7 +230,7 @@ async fn choose(
 }
 
 /// A reference that is a tag.
-fn tag_of(reference: Option<&str>) -> Option<&str> {
+pub(crate) fn tag_of(reference: Option<&str>) -> Option<&str> {
     reference.filter(|reference| !reference.contains(':'))
 }
 
@@ -255,7 +255,7 @@ pub(crate) struct Before {
 impl Before {
     /// What the journal knows.
     pub fn of(destination: &Spot, reference: Option<&str>) -> Self {
-        let tag = destination.reference.as_deref().or(reference).filter(|tag| !tag.contains(':'));
+        let tag = tag_of(destination.reference.as_deref().or(reference));
         let at = At::new(&destination.place, &destination.repository);
         let known = tag.zip(destination.place.memory()).and_then(|(tag, memory)| memory.tag(&at, tag));
         Before { absent: Absent::Unknown, tag: known }

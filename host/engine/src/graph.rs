@@ -120,7 +120,7 @@ impl Weight for Descriptor {
     }
 }
 
-/// Reads a whole list, page by page. Entries that come twice are given once.
+/// Reads a whole list, page by page.
 pub(crate) async fn pages<'a, T: Weight>(
     mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
 ) -> Result<Vec<T>> {

@@ -428,6 +428,10 @@ impl Places {
         if let Some(place) = lock(&self.open).get(&key) {
             return Ok(place.clone());
         }
+        let folder = |path: PathBuf| match scheme.as_str() {
+            "containers-storage" => Root::store(path),
+            _ => Root::folder(path),
+        };
         let root = match &parsed.root {
             Some(Files::Folder(path)) if scheme == "oci" && blobs.is_some() => {
                 Some(Root::layout(self.base.join(path), blobs.as_deref()))
@@ -437,17 +441,14 @@ impl Places {
                 return Err(Error::new(Kind::Unsupported, text).help("that is for `oci:` alone"));
             }
             None => None,
-            Some(Files::Folder(path)) if scheme == "containers-storage" => {
-                Some(Root::store(self.base.join(path)))
-            }
-            Some(Files::Folder(path)) => Some(Root::folder(self.base.join(path))),
+            Some(Files::Folder(path)) => Some(folder(self.base.join(path))),
             Some(Files::Archive(path)) => Some(Root::archive(self.base.join(path), &self.local.scratch)),
             Some(Files::Temporary) => Some(Root::temporary(&self.local.scratch)),
             Some(Files::Known(name)) => {
                 let path = self.local.known.get(name);
                 let path = path
                     .ok_or_else(|| Error::invalid(format!("open {scheme}: no folder is known as {name}")))?;
-                Some(if scheme == "containers-storage" { Root::store(path) } else { Root::folder(path) })
+                Some(folder(path.clone()))
             }
         };
         // One of its own, so that a stranger's plugin cannot carry what it saw at one place to another.

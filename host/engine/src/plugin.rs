@@ -47,7 +47,6 @@ impl Response {
     /// What it says, for people.
     pub(crate) fn told(&self) -> String {
         let said = crate::http::explained(&self.body);
-        let said: String = said.chars().take(400).collect();
         let colon = if said.is_empty() { "" } else { ": " };
         // Plugins write `https` whatever is spoken.
         let shown = self.url.shown();

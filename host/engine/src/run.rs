@@ -6,6 +6,7 @@ mod referring;
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     claims::{Claim, Claims, Sharing},
+    compare::tag_of,
     conclude::{Endings, Learnt},
     error::Context,
     graph::{read_manifest, read_named},
@@ -380,7 +381,7 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         abilities,
         choice,
         referrers,
-        tag: copy.source.reference.clone().filter(|reference| !reference.contains(':')),
+        tag: tag_of(copy.source.reference.as_deref()).map(str::to_owned),
         include_foreign,
         strict,
         link,

@@ -58,7 +58,7 @@ fn open_folder(folder: &Path, make: bool) -> std::io::Result<OwnedFd> {
         // Who can write a folder can put another one in the place of those in it, unless it is sticky.
         let stat = rustix::fs::stat(above)?;
         let sticky = stat.st_mode & 0o1000 != 0;
-        if stat.st_mode & 0o022 != 0 && !sticky || !matches!(stat.st_uid, 0) && stat.st_uid != own() {
+        if stat.st_mode & 0o022 != 0 && !sticky || stat.st_uid != 0 && stat.st_uid != own() {
             return Err(refused(&format!("others can write {}", above.display())));
         }
     }

@@ -233,6 +233,7 @@ async fn fetch_once(
     key: Option<&Key>,
 ) -> Result<Token> {
     let service = service.map(|service| ("service", service));
+    let pinned = clients.is_pinned();
     let http = clients.of(realm.scheme())?;
     let mut url = realm.clone();
     let request = if let Some(Key::IdentityToken(token)) = key {
@@ -258,7 +259,7 @@ async fn fetch_once(
     let method = if matches!(key, Some(Key::IdentityToken(_))) { "POST" } else { "GET" };
     let shown = super::host::redacted(&url);
     let response = request.timeout(IDLE).send().await.map_err(|error| {
-        match retry::is_certificate(&error) && clients.pin() {
+        match retry::is_certificate(&error) && clients.pin(pinned) {
             true => Error::transient(format!("{method} {shown}: its certificate is no authority's")),
             false => retry::broken(method, &shown, &error),
         }

@@ -100,18 +100,27 @@ impl Clients {
         if scheme == "http" {
             return Ok(&self.plain);
         }
-        let client = match self.pinned.load(Ordering::Relaxed) {
+        let client = match self.is_pinned() {
             true => self.pinning.get_or_init(|| self.wishes.pinning()),
             false => self.trusting.get_or_init(|| self.wishes.client(ClientBuilder::tls_certs_merge)),
         };
         client.as_ref().map_err(Clone::clone)
     }
 
+    /// Whether certificates are taken for what they are. Who asks for it before a request can tell by it whether a
+    /// refusal was of the usual trust ([`Clients::pin`]).
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed)
+    }
+
     /// A certificate was refused: tells whether those that the operator gave are to be tried for what they are.
-    pub fn pin(&self) -> bool {
-        self.wishes.authorities.is_some()
-            && self.wishes.own.tls.verify
-            && !self.pinned.swap(true, Ordering::Relaxed)
+    /// `before`: they were when the request began. Others may have failed at the same moment, and each is tried again.
+    pub fn pin(&self, before: bool) -> bool {
+        let may = !before && self.wishes.authorities.is_some() && self.wishes.own.tls.verify;
+        if may {
+            self.pinned.store(true, Ordering::Relaxed);
+        }
+        may
     }
 
     /// The proxy through which addresses of this scheme are asked.
@@ -175,16 +184,15 @@ impl Wishes {
         if self.outside {
             builder = builder.dns_resolver(guard::Outside);
         }
-        let broken = |address: &str, error: reqwest::Error| {
-            // What the error says may be the address.
-            let _ = error;
+        // What the error itself says may be the address.
+        let broken = |address: &str| {
             Error::invalid(format!("use the proxy {}: it is no proper address", shown_proxy(address)))
         };
         for (scheme, proxy) in
             [("http", reqwest::Proxy::http as fn(_) -> _), ("https", reqwest::Proxy::https)]
         {
             if let Some(address) = self.proxy(scheme) {
-                builder = builder.proxy(proxy(address.to_owned()).map_err(|error| broken(address, error))?);
+                builder = builder.proxy(proxy(address.to_owned()).map_err(|_| broken(address))?);
             }
         }
         Ok(builder)

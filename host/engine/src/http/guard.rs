@@ -13,6 +13,14 @@ pub(super) fn authority(url: &Url) -> String {
     }
 }
 
+/// Host and port of `host[:port]`; the brackets of an IPv6 address stay.
+pub(super) fn split(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    }
+}
+
 /// Whether the host of an address is this machine.
 pub(super) fn is_loopback(authority: &str) -> bool {
     let Ok(url) = Url::parse(&format!("http://{authority}")) else { return false };

@@ -263,8 +263,8 @@ impl Host {
                 };
                 let clients = elsewhere.as_ref().map_or(&self.clients, |host| &host.clients);
                 let server = &self.token_server;
-                let fetch = || auth::fetch(clients, server, realm, service.as_deref(), &scopes, key);
-                let fresh = fetch().await.map_err(|error| self.explain(error, credential.as_ref()))?;
+                let fresh = auth::fetch(clients, server, realm, service.as_deref(), &scopes, key).await;
+                let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
                 *token = Some(fresh);
                 header.map(Some)

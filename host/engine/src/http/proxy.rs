@@ -1,7 +1,7 @@
 //! Which proxy a host is reached through, as the environment and the policy say (the conventions of curl and of Go's
 //! `golang.org/x/net/http/httpproxy`).
 
-use super::guard;
+use super::guard::{self, split};
 use super::settings::Proxies;
 use std::net::IpAddr;
 
@@ -12,13 +12,6 @@ pub(super) fn choose<'a>(proxies: &'a Proxies, scheme: &str, authority: &str) ->
     let port = if scheme == "http" { 80 } else { 443 };
     let spared = proxies.none.as_deref().is_some_and(|none| is_spared(none, authority, port));
     (!spared && !guard::is_loopback(authority)).then_some(proxy)
-}
-
-fn split(authority: &str) -> (&str, Option<u16>) {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
-        _ => (authority, None),
-    }
 }
 
 fn unbracketed(host: &str) -> &str {

@@ -72,12 +72,16 @@ const MOST: usize = 400;
 /// What a registry says about its refusal: its error codes, or the beginning of what else it says.
 pub(super) async fn explanation(response: reqwest::Response) -> String {
     let Ok(body) = bounded(response, 64 << 10).await else { return String::new() };
-    explained(&body).chars().take(MOST).collect()
+    explained(&body)
 }
 
 /// The reason in a body of any kind: the distribution specification's errors, the one-line errors of token servers
-/// and gateways, a page of HTML, or plain text.
+/// and gateways, a page of HTML, or plain text. At most [`MOST`] characters of it.
 pub(crate) fn explained(body: &[u8]) -> String {
+    reason(body).chars().take(MOST).collect()
+}
+
+fn reason(body: &[u8]) -> String {
     let joined = |parts: [Option<&str>; 2]| {
         parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
     };

@@ -347,6 +347,7 @@ impl PlaceHttp {
                 }
             };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
+            let pinned = host.clients.is_pinned();
             let mut builder = host.clients.of(real.scheme())?.request(method.clone(), real);
             let own_headers = request.headers.iter().map(|(name, value)| (name.as_str(), value));
             for (name, value) in own_headers.chain(headers.iter().map(|(name, value)| (*name, value))) {
@@ -374,7 +375,7 @@ impl PlaceHttp {
             };
             let response = match answer {
                 Ok(response) => response,
-                Err(error) if retry::is_certificate(&error) && host.clients.pin() => match &body {
+                Err(error) if retry::is_certificate(&error) && host.clients.pin(pinned) => match &body {
                     Sending::Small(_) => continue,
                     Sending::Once { .. } => return Ok(Followed::Again(url)),
                 },
@@ -448,7 +449,7 @@ impl PlaceHttp {
             return Ok(url);
         }
         // Registries behind a proxy name themselves by the proxy's inside: its host, another port, plain HTTP.
-        let itself = host_name(&authority) == host_name(&self.host.address);
+        let itself = guard::split(&authority).0 == guard::split(&self.host.address).0;
         let learned = lock(&self.learned).contains_key(&origin);
         if !self.stranger && url.path().starts_with("/v2/") && (itself || !learned) {
             let (host, port) = match Url::parse(&format!("https://{}", self.host.address)) {
@@ -533,13 +534,6 @@ fn granting(host: &str) -> String {
 /// Whether a granted host may be asked so: over TLS, or where it is this machine.
 fn is_granted_so(url: &Url) -> bool {
     url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
-}
-
-fn host_name(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, _)) if !authority.ends_with(']') => host,
-        _ => authority,
-    }
 }
 
 /// Methods by which things are asked for, written and deleted; no others (CONNECT opens tunnels).
