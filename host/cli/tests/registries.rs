@@ -528,6 +528,36 @@ fn a_private_authority() {
 }
 
 #[test]
+fn a_certificate_that_is_no_authoritys_is_taken_for_what_it_is() {
+    if !["docker-registry", "openssl"].iter().all(|program| has(program)) {
+        return;
+    }
+    let world = World::new();
+    for name in ["self", "other"] {
+        let made = format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext basicConstraints=critical,CA:FALSE -addext subjectAltName=IP:127.0.0.1 -keyout {name}.key -out {name}.pem"
+        );
+        world.tool("openssl", &made.split(' ').collect::<Vec<_>>());
+    }
+    let registry = Registry::start_tls(&world, "own", &world.path("self.pem"), &world.path("self.key"));
+    let image = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images:1.0.0");
+    let to = format!("docker://{}/a:1", registry.host);
+    assert_eq!(world.dray(&["copy", "--tls-ca", "other.pem", image, &to]).code, 1);
+    world.dray(&["copy", "--tls-ca", "self.pem", image, &to]).ok();
+    // Many at once, of which more than one may be refused before the first is tried again.
+    let rules: String = (0..16)
+        .map(|at| {
+            let to = format!("docker://{}/r{at}:1", registry.host);
+            format!("[[rule]]\nname = \"{at}\"\nfrom = \"{image}\"\nto = \"{to}\"\n")
+        })
+        .collect();
+    let tls = format!("version = 1\n[registry.\"{}\"]\ntls = {{ ca = \"self.pem\" }}\n", registry.host);
+    world.write("policy.toml", &(tls + &rules));
+    let ran = world.dray(&["sync", "policy.toml"]).ok();
+    assert!(ran.out.contains("16 images copied"), "{}{}", ran.out, ran.err);
+}
+
+#[test]
 fn a_destination_that_lost_a_manifest_or_wants_more_of_it_gets_it() {
     if !has("docker-registry") {
         return;
