@@ -28,11 +28,25 @@ fn source() -> Memory {
 
 /// Copies `app:1` from one registry to another.
 fn copy(world: &World, from: &Memory, to: &Memory) -> support::Ran {
-    world.dray(&[
-        "copy",
-        &format!("docker://{}/app:1", from.host()),
-        &format!("docker://{}/app:1", to.host()),
-    ])
+    copy_with(world, &[], from, to)
+}
+
+fn copy_with(world: &World, options: &[&str], from: &Memory, to: &Memory) -> support::Ran {
+    let (from, to) = (format!("docker://{}/app:1", from.host()), format!("docker://{}/app:1", to.host()));
+    world.dray(&[&["copy"], options, &[&from, &to]].concat())
+}
+
+/// A rule that copies `app` to a repository of another registry.
+fn rule(name: &str, from: &Memory, to: &Memory, repository: &str) -> String {
+    let (from, to) = (from.host(), to.host());
+    format!(
+        "[[rule]]\nname = \"{name}\"\nfrom = \"docker://{from}/app\"\nto = \"docker://{to}/{repository}\"\n"
+    )
+}
+
+/// The answer of a registry that wants a password.
+fn unauthorized() -> Reply {
+    ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n".into(), Vec::new())
 }
 
 fn once(counter: &AtomicUsize) -> bool {
@@ -105,15 +119,8 @@ fn mounting_is_a_hint_and_a_refusal_is_remembered() {
         for tag in 1..=30 {
             from.image("app", &tag.to_string(), format!("layer {tag}").as_bytes());
         }
-        let policy = |rule: &str, to: &str| {
-            format!(
-                "[[rule]]\nname = \"{rule}\"\nfrom = \"docker://{}/app\"\nto = \"docker://{}/{to}\"\n",
-                from.host(),
-                odd.host()
-            )
-        };
-        let path =
-            world.write("p.toml", &format!("version = 1\n{}{}", policy("a", "one"), policy("b", "two")));
+        let rules = rule("a", &from, &odd, "one") + &rule("b", &from, &odd, "two");
+        let path = world.write("p.toml", &format!("version = 1\n{rules}"));
         world.dray(&["sync", path.to_str().unwrap()]).ok();
         assert!(odd.has("one", "30") && odd.has("two", "30"));
         let asked =
@@ -141,14 +148,8 @@ fn a_mount_whose_answer_is_a_lie_is_an_upload_after_all() {
             .then(|| ("400 Bad Request", String::new(), body.into_bytes()))
     });
     let (world, from) = (World::new(), source());
-    let rule = |name: &str| {
-        format!(
-            "[[rule]]\nname = \"{name}\"\nfrom = \"docker://{}/app\"\nto = \"docker://{}/{name}\"\n",
-            from.host(),
-            odd.host()
-        )
-    };
-    let path = world.write("p.toml", &format!("version = 1\n{}{}", rule("one"), rule("two")));
+    let rules = rule("one", &from, &odd, "one") + &rule("two", &from, &odd, "two");
+    let path = world.write("p.toml", &format!("version = 1\n{rules}"));
     world.dray(&["sync", path.to_str().unwrap()]).ok();
     let held = odd.held.lock().unwrap();
     for repository in ["one", "two"] {
@@ -353,14 +354,7 @@ fn what_others_leave_out_of_a_manifest_travels_unchanged() {
     ] {
         let (world, from, to) = (World::new(), Memory::start(), Memory::start());
         let digest = from.put("app", "1", INDEX, body.as_bytes());
-        world
-            .dray(&[
-                "copy",
-                "--all",
-                &format!("docker://{}/app:1", from.host()),
-                &format!("docker://{}/app:1", to.host()),
-            ])
-            .ok();
+        copy_with(&world, &["--all"], &from, &to).ok();
         assert!(to.has("app", &digest));
     }
     // An index that names layers, as BuildKit's caches do.
@@ -371,14 +365,7 @@ fn what_others_leave_out_of_a_manifest_travels_unchanged() {
         LAYER.len()
     );
     from.put("app", "1", INDEX, body.as_bytes());
-    world
-        .dray(&[
-            "copy",
-            "--all",
-            &format!("docker://{}/app:1", from.host()),
-            &format!("docker://{}/app:1", to.host()),
-        ])
-        .ok();
+    copy_with(&world, &["--all"], &from, &to).ok();
     assert!(to.held.lock().unwrap().blobs.contains_key(&("app".into(), layer)));
 }
 
@@ -395,14 +382,7 @@ fn layers_that_are_not_to_be_distributed_stay_with_a_word() {
     let there = || to.held.lock().unwrap().blobs.contains_key(&("app".into(), layer.clone()));
     let left = copy(&world, &from, &to).ok();
     assert!(left.err.contains("stay where they are") && !there(), "{}", left.err);
-    world
-        .dray(&[
-            "copy",
-            "--include-foreign",
-            &format!("docker://{}/app:1", from.host()),
-            &format!("docker://{}/app:1", to.host()),
-        ])
-        .ok();
+    copy_with(&world, &["--include-foreign"], &from, &to).ok();
     assert!(there());
 }
 
@@ -450,13 +430,12 @@ fn an_upload_whose_token_is_over_is_sent_once_more() {
     let count = refused.clone();
     let odd = Memory::odd(move |asked, _| {
         let upload = asked.method == "PUT" && asked.path.contains("/uploads/");
-        (upload && once(&count))
-            .then(|| ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n".into(), Vec::new()))
+        (upload && once(&count)).then(unauthorized)
     });
     copy(&World::new(), &source(), &odd).ok();
     let never = Memory::odd(|asked, _| {
         let upload = asked.method == "PUT" && asked.path.contains("/uploads/");
-        upload.then(|| ("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n".into(), Vec::new()))
+        upload.then(unauthorized)
     });
     let ran = copy(&World::new(), &source(), &never);
     assert!(ran.code == 1 && ran.err.contains("401"), "{}", ran.err);
@@ -502,11 +481,7 @@ fn list(registry: &Memory, subject: &str, digests: &[&str]) {
 }
 
 fn with_referrers(world: &World, from: &Memory, to: &Memory, referrers: &str) -> String {
-    let policy = format!(
-        "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"docker://{}/app\"\nto = \"docker://{}/app\"\nreferrers = {referrers}\n",
-        from.host(),
-        to.host()
-    );
+    let policy = format!("version = 1\n{}referrers = {referrers}\n", rule("a", from, to, "app"));
     world.write("p.toml", &policy).display().to_string()
 }
 
@@ -599,6 +574,18 @@ fn a_wide_index_fails_alone() {
 }
 
 #[test]
+fn layers_are_looked_at_once() {
+    let (world, from, to) = (World::new(), source(), Memory::start());
+    let rule = with_referrers(&world, &from, &to, "false\ncompression = \"none\"");
+    let layer = format!("GET /v2/app/blobs/{}", Digest::of(LAYER));
+    world.dray(&["sync", &rule]).ok();
+    // A look, and the copy.
+    assert_eq!(from.count(&layer), 2);
+    assert!(world.dray(&["sync", &rule]).ok().out.contains("0 images copied, 1 unchanged"));
+    assert_eq!(from.count(&layer), 2);
+}
+
+#[test]
 fn a_missing_secret_is_no_missing_image() {
     let (world, from, to) = (World::new(), source(), guarded("", r#"{"token":"good"}"#, &[]));
     let policy = format!(
@@ -632,7 +619,7 @@ fn whom_a_registry_leads_to_gets_no_credentials() {
     let target = elsewhere.host().to_owned();
     let odd = with_image(Memory::odd(move |asked, _| {
         if !asked.head.contains("authorization: Basic") {
-            return Some(("401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n".into(), Vec::new()));
+            return Some(unauthorized());
         }
         let layer = asked.path.ends_with(&Digest::of(LAYER).to_string());
         layer.then(|| {

@@ -9,6 +9,7 @@ use crate::{
     error::Context,
     graph::{read_blob, read_manifest},
     http::Load,
+    journal::Conversion,
     plugin::{Holdings, Incoming, Naming, Segment},
     run::{DEPTH, Job},
     transfer::{Payload, Side, disk_turn, transfer},
@@ -100,7 +101,7 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
 }
 
 /// Whether a manifest is in a form already, and its layers are what their types say. That is looked at only where a
-/// form is asked for.
+/// form is asked for, and once: the journal remembers it.
 pub(crate) async fn is_truly_in(
     place: &Arc<Place>,
     repository: &str,
@@ -116,10 +117,18 @@ pub(crate) async fn is_truly_in(
     if form.compression.is_none() || unpacked || !is_image_config(&config.media_type) || !layered {
         return Ok(true);
     }
+    let digest = &manifest.descriptor.digest;
+    let (journal, needless) = (place.local.journal.get(), Conversion::needless(digest, form));
+    if journal.is_some_and(|journal| journal.converted(&needless).is_some()) {
+        return Ok(true);
+    }
     for layer in layers.iter().filter(|layer| !layer.foreign) {
         if layer_compression(&layer.media_type) != Some(sniffed(place, repository, layer).await?) {
             return Ok(false);
         }
+    }
+    if let Some(journal) = journal {
+        journal.convert(needless, digest.to_string());
     }
     Ok(true)
 }
@@ -164,7 +173,7 @@ impl Job {
                     // What is within a wanted index is wanted.
                     let platforms = if depth == 0 { self.platforms() } else { &[] };
                     let kept = select(children, platforms)?.kept;
-                    self.counts(children.len(), manifest.descriptor.size)?;
+                    self.bounds.count(children.len(), manifest.descriptor.size)?;
                     let mut written = Vec::new();
                     for child in children {
                         if !kept.contains(child) {

@@ -308,7 +308,7 @@ pub(crate) struct Job {
     pub fresh: bool,
     pub sent: AtomicU64,
     mounted: AtomicU64,
-    bounds: Bounds,
+    pub bounds: Bounds,
     /// Manifests of this image whose referrers are still to be copied.
     subjects: Mutex<Vec<Digest>>,
     /// Referrers that could not be brought.
@@ -319,14 +319,14 @@ pub(crate) struct Job {
 
 /// What one image may be made of: whoever names more has no image.
 #[derive(Default)]
-struct Bounds {
+pub(crate) struct Bounds {
     manifests: AtomicUsize,
     bytes: AtomicU64,
 }
 
 impl Bounds {
     /// Takes in manifests that are named, and the bytes of the list that names them.
-    fn count(&self, manifests: usize, bytes: u64) -> Result<()> {
+    pub fn count(&self, manifests: usize, bytes: u64) -> Result<()> {
         let manifests = self.manifests.fetch_add(manifests, Ordering::Relaxed) + manifests;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if manifests > MANIFESTS {
@@ -486,11 +486,6 @@ impl Job {
             expected,
         });
         Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
-    }
-
-    /// Takes in what the image names ([`Bounds::count`]).
-    pub fn counts(&self, manifests: usize, bytes: u64) -> Result<()> {
-        self.bounds.count(manifests, bytes)
     }
 
     /// The platforms that an index is to keep; empty: all.

@@ -153,6 +153,12 @@ impl Conversion {
             place: format!("{} {repository}", place.key()),
         }
     }
+
+    /// That nothing has to be made of a source, wherever it goes: its layers were looked at, and are what they are
+    /// said to be.
+    pub fn needless(source: &Digest, form: Form) -> Self {
+        Conversion { source: source.to_string(), form: form.to_string(), place: String::new() }
+    }
 }
 
 /// A repository of a place, by its canonical name.
