@@ -4,14 +4,8 @@
 
 use dray_plugin_transport::{
     Error,
-    dray::plugin::types::{Access, Descriptor, Manifest, Request, Response, Segment},
-    exports::dray::plugin::{
-        catalog::{self, Found, Page},
-        references::{self, Parsed},
-        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
-        source::{self, ReferrersPage},
-    },
-    unsigned,
+    dray::plugin::types::{Access, Manifest, Request, Response},
+    exports::dray::plugin::references::Parsed,
 };
 use libfuzzer_sys::fuzz_target;
 use serde::Deserialize;

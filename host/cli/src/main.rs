@@ -26,7 +26,7 @@ use args::{Arguments, Command, PluginCommand, RegistryCommand};
 use clap::{CommandFactory, Parser};
 use failure::Failure;
 use output::tell;
-use std::process::ExitCode;
+use std::{pin::Pin, process::ExitCode};
 
 /// Everything was done.
 const DONE: u8 = 0;
@@ -54,15 +54,12 @@ fn main() -> ExitCode {
     }
     let screen = progress::Screen::new(&arguments.global);
     output::log(&arguments.global, &screen);
-    let loaded = match &arguments.command {
-        Command::Sync(options) => match sync::load(options) {
-            Ok(loaded) => Some(loaded),
-            Err(failure) => {
-                failure.print();
-                return ended(failure.code());
-            }
-        },
-        _ => None,
+    let work = match work(arguments, screen) {
+        Ok(work) => work,
+        Err(failure) => {
+            failure.print();
+            return ended(failure.code());
+        }
     };
     // The kernel, and registries on the same machine, want processors too; and threads that wait for each
     // other's work cost more than they bring.
@@ -83,7 +80,7 @@ fn main() -> ExitCode {
         }
     };
     // On a worker, where what it waits for happens too: this thread would have to be woken each time.
-    let running = runtime.spawn(run(arguments, loaded, screen));
+    let running = runtime.spawn(work);
     let code = match runtime.block_on(running) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
@@ -105,30 +102,27 @@ fn ended(code: u8) -> ExitCode {
     ExitCode::from(if code == DONE && output::is_lost() { FAILED } else { code })
 }
 
-async fn run(
-    arguments: Arguments,
-    loaded: Option<policy::Loaded>,
-    screen: progress::Screen,
-) -> Result<u8, Failure> {
-    match arguments.command {
+/// What a command does, to its exit code.
+type Work = Pin<Box<dyn Future<Output = Result<u8, Failure>> + Send>>;
+
+/// The work of a command. A sync reads its policy here, and confines the process before any thread begins.
+fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure> {
+    Ok(match arguments.command {
         Command::Sync(options) => {
-            let loaded = match loaded {
-                Some(loaded) => loaded,
-                None => sync::load(&options)?,
-            };
-            sync::run(options, loaded, screen).await
+            let loaded = sync::load(&options)?;
+            Box::pin(sync::run(options, loaded, screen))
         }
-        Command::Plan(options) => plan::run(options, screen).await,
-        Command::Check { policy } => policy::check(&policy).await,
-        Command::Copy(options) => copy::run(options, screen).await,
-        Command::Inspect(options) => inspect::run(options).await,
-        Command::ListTags(options) => inspect::list_tags(options).await,
-        Command::Runs(options) => runs::run(&options),
-        Command::Cache(options) => cache::run(&options),
-        Command::Plugin { command: PluginCommand::List(options) } => plugin::list(options).await,
-        Command::Plugin { command: PluginCommand::Inspect(options) } => plugin::inspect(options).await,
-        Command::Registry { command: RegistryCommand::Serve(options) } => serve::run(options).await,
+        Command::Plan(options) => Box::pin(plan::run(options, screen)),
+        Command::Check { policy } => Box::pin(async move { policy::check(&policy).await }),
+        Command::Copy(options) => Box::pin(copy::run(options, screen)),
+        Command::Inspect(options) => Box::pin(inspect::run(options)),
+        Command::ListTags(options) => Box::pin(inspect::list_tags(options)),
+        Command::Runs(options) => Box::pin(async move { runs::run(&options) }),
+        Command::Cache(options) => Box::pin(async move { cache::run(&options) }),
+        Command::Plugin { command: PluginCommand::List(options) } => Box::pin(plugin::list(options)),
+        Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),
+        Command::Registry { command: RegistryCommand::Serve(options) } => Box::pin(serve::run(options)),
         // Done before anything was started.
-        Command::Completions { .. } | Command::Schema => Ok(DONE),
-    }
+        Command::Completions { .. } | Command::Schema => Box::pin(async { Ok(DONE) }),
+    })
 }

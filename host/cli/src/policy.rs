@@ -7,7 +7,7 @@ use crate::{
     secrets::UserSecrets,
     setup::{Setup, SetupError},
 };
-use dray_core::policy::{Policy, PolicyError, Problem, SecretRef, suggestion};
+use dray_core::policy::{Policy, PolicyError, Problem, suggestion};
 use dray_engine::{BoundRule, bind};
 use dray_runtime::Secrets;
 use std::{
@@ -89,8 +89,7 @@ fn missing_secrets(loaded: &Loaded) -> Vec<Problem> {
     let secrets = UserSecrets { base: loaded.base.clone(), authfile: None };
     let mut problems = Vec::new();
     for call in loaded.policy.registries.values().flat_map(|registry| registry.auth.iter().flatten()) {
-        for (key, value) in call.config.as_object().into_iter().flatten() {
-            let Some(Ok(named)) = value.as_str().map(str::parse::<SecretRef>) else { continue };
+        for (key, named) in call.secrets() {
             if let Err(error) = secrets.get(&named) {
                 let span = call.keys.get(key).unwrap_or(&call.span).clone();
                 problems.push(Problem {

@@ -4,7 +4,7 @@
 use crate::{local, policy::Loaded, secrets, setup};
 use dray_core::{
     Reference,
-    policy::{Call, SecretRef, Tls},
+    policy::{SecretRef, Tls},
 };
 use landlock::{
     ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
@@ -128,10 +128,9 @@ fn paths(loaded: &Loaded) -> Paths {
     for name in ["SSL_CERT_FILE", "SSL_CERT_DIR", "REGISTRY_AUTH_FILE", "DOCKER_CERT_PATH"] {
         paths.read.extend(env::var_os(name).map(PathBuf::from));
     }
-    let secret = |paths: &mut Paths, text: &str| {
-        if let Ok(SecretRef::File(path)) = text.parse() {
-            paths.read.insert(base.join(path));
-        }
+    let file = |secret: &SecretRef| match secret {
+        SecretRef::File(path) => Some(base.join(path)),
+        SecretRef::Env(_) => None,
     };
     for registry in policy.registries.values() {
         paths.write.extend(registry.storage.iter().map(|storage| base.join(storage)));
@@ -140,13 +139,13 @@ fn paths(loaded: &Loaded) -> Paths {
             paths.read.extend(identity.iter().flat_map(|(cert, key)| [base.join(cert), base.join(key)]));
         }
         for call in registry.auth.iter().flatten() {
-            texts(call).for_each(|text| secret(&mut paths, text));
+            paths.read.extend(call.secrets().filter_map(|(_, secret)| file(&secret)));
         }
     }
     for plugin in policy.plugins.values() {
         paths.read.insert(base.join(&plugin.source.value));
         paths.write.extend(plugin.grant.files.iter().map(|path| base.join(path)));
-        plugin.grant.secrets.iter().for_each(|granted| secret(&mut paths, &granted.to_string()));
+        paths.read.extend(plugin.grant.secrets.iter().filter_map(file));
     }
     for rule in &policy.rules {
         for from in &rule.from {
@@ -155,15 +154,14 @@ fn paths(loaded: &Loaded) -> Paths {
             found.extend(named(&from.value).map(|path| base.join(path)));
             found.extend(known(&from.value, &local));
         }
+        let is_archive = rule.to.value.scheme.ends_with("archive");
         paths.write.extend(named(&rule.to.value).map(|path| {
             let path = base.join(path);
             // A new archive is made beside the old one.
-            let folder = if path.is_dir() || !rule.to.value.scheme.ends_with("archive") {
-                None
-            } else {
-                path.parent()
-            };
-            folder.map_or_else(|| path.clone(), Path::to_owned)
+            match path.parent() {
+                Some(folder) if is_archive && !path.is_dir() => folder.to_owned(),
+                _ => path,
+            }
         }));
         paths.write.extend(known(&rule.to.value, &local));
         let blobs = rule.from.iter().map(|from| &from.value).chain([&rule.to.value]);
@@ -174,20 +172,9 @@ fn paths(loaded: &Loaded) -> Paths {
     paths
 }
 
-fn texts(call: &Call) -> impl Iterator<Item = &str> {
-    call.config
-        .as_object()
-        .into_iter()
-        .flat_map(|config| config.values())
-        .filter_map(serde_json::Value::as_str)
-}
-
 /// The store that a reference does not name and means.
-fn known(reference: &Reference, local: &dray_engine::Local) -> Vec<PathBuf> {
-    match reference.rest.starts_with('[') {
-        true => Vec::new(),
-        false => local.known.get(&reference.scheme).cloned().into_iter().collect(),
-    }
+fn known(reference: &Reference, local: &dray_engine::Local) -> Option<PathBuf> {
+    local.known.get(&reference.scheme).filter(|_| !reference.rest.starts_with('[')).cloned()
 }
 
 /// The paths that a reference names. Of a template, the folder before the first placeholder; of a stranger's scheme,

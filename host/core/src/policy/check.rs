@@ -113,10 +113,10 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
         registry.assume_unchanged = assume;
     }
     if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
-        registry.bandwidth = rate(text, "bandwidth", problems).filter(|rate| *rate > 0);
+        registry.bandwidth = rate(text, "bandwidth", 1, problems);
     }
     if let Some(text) = entry.take("least-rate").and_then(|value| string(value, problems)) {
-        registry.least_rate = rate(text, "rate", problems);
+        registry.least_rate = rate(text, "rate", 0, problems);
     }
     if let Some(text) = entry.take("proxy").and_then(|value| string(value, problems)) {
         let known = ["http://", "https://"].iter().any(|scheme| text.value.starts_with(scheme));
@@ -146,16 +146,17 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
     registry
 }
 
-/// Bytes a second.
-fn rate(text: At<String>, what: &str, problems: &mut Vec<Problem>) -> Option<u64> {
+/// Bytes a second, of which there must be so many at least.
+fn rate(text: At<String>, what: &str, least: u64, problems: &mut Vec<Problem>) -> Option<u64> {
     let size = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
-    if size.is_none_or(|size| size.as_u64() == 0 && what == "bandwidth") {
+    let rate = size.map(|size| size.as_u64()).filter(|rate| *rate >= least);
+    if rate.is_none() {
         problems.push(
             Problem::new(format!("`{}` is no {what}", text.value), text.span)
                 .help("write bytes a second: \"200MB/s\", \"10MiB/s\""),
         );
     }
-    size.map(|size| size.as_u64())
+    rate
 }
 
 fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {

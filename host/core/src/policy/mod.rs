@@ -90,6 +90,14 @@ pub struct Call {
     pub span: Range<usize>,
 }
 
+impl Call {
+    /// The secrets that its configuration names, each with its key.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, SecretRef)> {
+        let config = self.config.as_object().into_iter().flatten();
+        config.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?.parse().ok()?)))
+    }
+}
+
 /// A plugin that is not built in.
 #[derive(Clone, Debug)]
 pub struct Plugin {

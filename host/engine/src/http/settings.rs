@@ -101,7 +101,7 @@ pub enum Plain {
 }
 
 /// For whom a host is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
     /// The user named it: it has all of its settings.
     Own,
@@ -168,7 +168,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    hosts: Mutex<HashMap<(Standing, String, String), Arc<Host>>>,
     line: Arc<Line>,
 }
 
@@ -194,7 +194,7 @@ impl Client {
     pub(super) fn host(&self, address: &str, registry: &str, standing: Standing) -> Result<Arc<Host>> {
         let mut hosts = lock(&self.0.hosts);
         // One address under two names has the settings and credentials of each.
-        let key = format!("{standing:?} {registry} {address}");
+        let key = (standing, registry.to_owned(), address.to_owned());
         if let Some(host) = hosts.get(&key) {
             return Ok(host.clone());
         }
@@ -205,7 +205,9 @@ impl Client {
         let host = Arc::new(Host::new(address, registry, own, clients));
         if hosts.len() > HOSTS {
             // Those to whom others led, and whom nobody asks any more.
-            hosts.retain(|key, host| !key.starts_with("Caused") || Arc::strong_count(host) > 1);
+            hosts.retain(|(standing, ..), host| {
+                !matches!(standing, Standing::Caused { .. }) || Arc::strong_count(host) > 1
+            });
         }
         hosts.insert(key, host.clone());
         Ok(host)
