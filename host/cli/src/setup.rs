@@ -4,9 +4,9 @@ use crate::{args::Access, failure::Failure, local, secrets::UserSecrets};
 use dray_core::policy::{At, Call, Plugin, Policy, PolicyError, Problem, Registry, Tls, plugin_config};
 use dray_engine::{
     Error, Places, Secret,
-    bind::in_call,
+    contract::{Credential, Credentials, Plugins},
     http::{Client, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
-    plugin::{Credential, Credentials, Plugins},
+    in_call,
 };
 use dray_runtime::Runtime;
 use std::{

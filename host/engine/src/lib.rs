@@ -1,49 +1,37 @@
 //! Moves the bytes of dray: HTTP, files, blobs, the planning and the run. It knows plugins as
 //! traits; it never prints, reads the environment or exits.
 
-pub mod bind;
 mod blob;
-mod claims;
-mod compare;
-mod conclude;
-mod convert;
-mod copy;
+pub mod contract;
 pub mod decode;
 mod error;
 mod events;
-mod expand;
 pub mod files;
-mod graph;
 pub mod http;
-mod image;
+mod inspect;
 mod journal;
-mod mounts;
-mod pace;
+mod layer;
 mod place;
-mod planner;
-pub mod plugin;
-mod reach;
+mod plan;
 mod run;
+mod schedule;
 mod secret;
-mod shares;
 pub mod tar;
-mod transfer;
-mod unpacked;
 
-pub use bind::{BoundRule, bind};
-pub use compare::{ImageChoice, Planned, PlannedCopy};
-pub use copy::{CopyRequest, plan_copy};
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Observer};
-pub use image::{Image, list_tags};
+pub use inspect::{Image, list_tags};
 pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
+pub use layer::Unpacked;
+#[cfg(fuzzing)]
+pub use layer::fuzzing;
 pub use place::{Local, Place, Places};
-pub use planner::plan;
+pub use plan::bind::{BoundRule, bind, in_call, unknown};
+pub use plan::compare::{ImageChoice, Planned, PlannedCopy};
+pub use plan::planner::plan;
+pub use plan::single::{CopyRequest, plan_copy};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
-pub use unpacked::Unpacked;
-#[cfg(fuzzing)]
-pub use unpacked::fuzzing;
 
 /// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
 /// Registries must take manifests of 4 MiB (distribution specification, 4.4).

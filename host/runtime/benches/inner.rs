@@ -5,8 +5,8 @@ use divan::{Bencher, counter::BytesCount};
 use dray_core::{Algorithm, Hasher, Manifest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
+    contract::{Facts, Images, Plugins},
     decode::Plain,
-    plugin::{Facts, Images, Plugins},
     tar::{Index, Source},
 };
 use dray_runtime::{Runtime, Secrets, Settings};

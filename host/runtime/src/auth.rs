@@ -9,7 +9,7 @@ use crate::{
 use dray_core::policy::SecretRef;
 use dray_engine::{
     Error, Kind, Result, Secret,
-    plugin::{Credential, Credentials, Key},
+    contract::{Credential, Credentials, Key},
 };
 use futures_core::future::BoxFuture;
 use std::{sync::Arc, time::Duration};

@@ -7,11 +7,11 @@ use crate::bindings::{
 use dray_core::{Address, Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Result, Unpacked,
-    files::Change,
-    plugin::{
+    contract::{
         self, Abilities, Access, Files, Finish, Found, Held, Holdings, Incoming, Naming, Outcome, Segment,
         Step, Turn,
     },
+    files::Change,
 };
 use std::time::Duration;
 
@@ -55,12 +55,12 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
     }
 }
 
-pub(crate) fn request(request: types::Request) -> plugin::Request {
+pub(crate) fn request(request: types::Request) -> contract::Request {
     let access = request
         .access
         .into_iter()
         .map(|access| Access { repository: access.repository, actions: access.actions });
-    plugin::Request {
+    contract::Request {
         method: request.method,
         url: Address::new(request.url),
         headers: request.headers,
@@ -69,7 +69,7 @@ pub(crate) fn request(request: types::Request) -> plugin::Request {
     }
 }
 
-pub(crate) fn response(response: plugin::Response) -> types::Response {
+pub(crate) fn response(response: contract::Response) -> types::Response {
     types::Response {
         status: response.status,
         headers: response.headers,

@@ -3,7 +3,7 @@
 use crate::{adapt::calling, bindings::guest, load::Loaded, state::Scope};
 use dray_engine::{
     Error, Kind, Result,
-    plugin::{Filter, Images},
+    contract::{Filter, Images},
 };
 use futures_core::future::BoxFuture;
 use std::sync::Arc;

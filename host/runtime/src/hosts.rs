@@ -291,7 +291,7 @@ impl host::images::Host for State {
             return Err(types::Error::Denied("inspect images: there are none".into()));
         };
         let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
-        let convert = |facts: dray_engine::plugin::Facts| host::images::Facts {
+        let convert = |facts: dray_engine::contract::Facts| host::images::Facts {
             digest: facts.digest,
             // The contract has no time before 1970; images that claim one do not know theirs.
             created: facts

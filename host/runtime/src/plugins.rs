@@ -12,8 +12,8 @@ use crate::{
 use dray_core::policy::{Grant, Limits, Plugin};
 use dray_engine::{
     Error, Kind, Result,
-    bind::unknown,
-    plugin::{Credentials, Filter, Plugins, Transport},
+    contract::{Credentials, Filter, Plugins, Transport},
+    unknown,
 };
 use futures_core::future::BoxFuture;
 use std::{

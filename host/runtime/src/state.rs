@@ -6,7 +6,7 @@ use crate::{
     meter::{Ceiling, Meter, SMALL},
 };
 use dray_core::policy::SecretRef;
-use dray_engine::{Place, Result, Secret, plugin::Images};
+use dray_engine::{Place, Result, Secret, contract::Images};
 use std::sync::{Arc, Mutex};
 
 /// Where secrets come from; the caller of the runtime reads environment and files.

@@ -9,7 +9,7 @@ use crate::{
 use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Kind, Place, Result,
-    plugin::{Abilities, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
+    contract::{Abilities, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
 };
 use futures_core::future::BoxFuture;
 use std::sync::{Arc, Mutex, atomic::Ordering};

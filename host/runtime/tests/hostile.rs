@@ -5,7 +5,7 @@
 use dray_core::policy::{At, Grant, Limits, Plugin, SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    plugin::{Facts, Filter, Images, Plugins},
+    contract::{Facts, Filter, Images, Plugins},
 };
 use dray_runtime::{Runtime, Secrets, Settings};
 use std::{

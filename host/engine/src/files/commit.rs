@@ -1,6 +1,6 @@
 //! Several changes to a folder that another program writes too, made together under its locks.
 
-use super::{folder::Folder, fresh::Fresh};
+use super::{atomic::Fresh, folder::Folder};
 use crate::lock;
 use cap_std::fs::{Dir, OpenOptionsExt};
 use rustix::{

@@ -1,8 +1,9 @@
 //! A folder: every path is opened beneath it.
 
 use super::{
-    Entry, Located, failed,
-    fresh::Fresh,
+    Entry, Located,
+    atomic::Fresh,
+    failed,
     writer::{Target, Writer},
 };
 use crate::{Error, Result};

@@ -1,24 +1,24 @@
 //! The files of one place, and nothing outside them: a folder, or the members of an archive.
 
 mod archive;
+mod atomic;
 mod commit;
 mod folder;
-mod fresh;
 mod hint;
-mod part;
+mod partial;
 mod writer;
 
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
     decode::Plain,
-    unpacked::{self, Staged, Unpacked},
+    layer::{self, Staged, Unpacked},
 };
 use archive::Archive;
+pub(crate) use atomic::Fresh;
 use bytes::Bytes;
 pub use commit::Change;
 use dray_core::{Descriptor, Digest, Hasher};
 use folder::Folder;
-pub(crate) use fresh::Fresh;
 pub(crate) use hint::hint;
 use std::{
     fs::File,
@@ -284,7 +284,7 @@ impl Root {
     pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<Staged> {
         let parent = self.as_folder("unpack into").and_then(|folder| folder.parent(path));
         let (above, name) = parent.map_err(|error| std::io::Error::other(error.text))?;
-        unpacked::unpack(above, &name, bytes)
+        layer::unpack(above, &name, bytes)
     }
 
     /// Unpacks a layer once more that is unpacked already.
@@ -299,7 +299,7 @@ impl Root {
 
     fn rebuilt(&self, recipe: &str, folder: &str) -> Result<impl Read + Send + use<>> {
         let place = self.as_folder("read a layer of")?;
-        Ok(unpacked::Rebuilt::new(place.opened(recipe, false)?, place.opened(folder, true)?))
+        Ok(layer::Rebuilt::new(place.opened(recipe, false)?, place.opened(folder, true)?))
     }
 
     /// Reads the tar of an unpacked layer on a thread of its own, from some byte on.
@@ -367,7 +367,7 @@ impl Root {
     /// Where it cannot be written.
     pub(crate) async fn take_up(&self, path: &str, blob: &Descriptor) -> Result<(Writer, u64, Hasher)> {
         match &self.0 {
-            Inner::Folder(_) if blob.size < part::LARGE => {
+            Inner::Folder(_) if blob.size < partial::LARGE => {
                 let writer = self.writer(path, Some(blob.size)).await?;
                 Ok((writer, 0, Hasher::new(blob.digest.algorithm())))
             }

@@ -1,6 +1,6 @@
 //! A file that is being written, on a thread that may block.
 
-use super::{CHUNK, Positioned, archive::Append, failed, fresh::Fresh};
+use super::{CHUNK, Positioned, archive::Append, atomic::Fresh, failed};
 use crate::{Error, Result};
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};

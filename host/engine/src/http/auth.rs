@@ -1,13 +1,13 @@
 //! Challenges and tokens (distribution's token authentication specification; RFC 6750, RFC 7617).
 
 use super::{
-    away::Away,
-    clients::Clients,
+    breaker::Away,
+    connect::Clients,
     retry::{self, IDLE},
 };
 use crate::{
     Error, Kind, Result, Secret,
-    plugin::{Access, Key},
+    contract::{Access, Key},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
@@ -267,7 +267,7 @@ async fn fetch_once(
     server.answers();
     let (status, headers) = (response.status(), response.headers().clone());
     if !status.is_success() {
-        let said = super::said::explanation(response).await;
+        let said = super::body::explanation(response).await;
         let error = retry::refusal(method, &shown, status, &headers, &said);
         return Err(match error.kind {
             // Of credentials, whatever the number: nothing that was asked for is known to be absent.
@@ -275,7 +275,7 @@ async fn fetch_once(
             _ => error,
         });
     }
-    let body = super::said::bounded(response, 1 << 20).await?;
+    let body = super::body::bounded(response, 1 << 20).await?;
     let answer: Answer = serde_json::from_slice(&body)
         .map_err(|error| Error::invalid(format!("read the token of {shown}: {error}")))?;
     let token = answer.token().ok_or_else(|| {

@@ -1,19 +1,20 @@
 //! One host and what was learnt of it: its protocol, its challenge, its tokens.
 
 use super::{
-    action::{Action, Windows},
-    allowance::Allowance,
     auth::{self, Challenge, Token},
-    away::{Away, Refusals},
-    clients::Clients,
+    breaker::{Away, Refusals},
+    connect::Clients,
     guard,
+    rate_limit::Allowance,
     retry::{self, IDLE},
     settings::{Client, Daemon, Plain, RegistrySettings, Standing},
 };
+use crate::schedule::action::{Action, Windows};
 use crate::{
-    Error, Kind, Result, lock,
-    pace::Pace,
-    plugin::{Access, Credential, Key},
+    Error, Kind, Result,
+    contract::{Access, Credential, Key},
+    lock,
+    schedule::rate::Pace,
 };
 use dray_core::{Address, shown_proxy};
 use reqwest::header::{HeaderMap, HeaderValue};

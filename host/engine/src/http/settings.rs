@@ -1,7 +1,8 @@
 //! What the operator says about HTTP, and the client built from it.
 
-use super::{clients::Clients, host::Host, line::Line};
-use crate::{Result, Secret, lock, plugin::Credentials};
+use super::{connect::Clients, host::Host};
+use crate::schedule::queue::Line;
+use crate::{Result, Secret, contract::Credentials, lock};
 use std::{
     collections::HashMap,
     path::PathBuf,

@@ -1,16 +1,17 @@
 //! Blobs over HTTP: downloads that go on by Range, uploads fed from elsewhere.
 
 use super::{
-    action::Action,
+    body::explanation,
     host::{Host, redacted},
-    rate::Rate,
+    request::{Followed, PlaceHttp, Sending, unanswered},
     retry::{self, IDLE, VERIFY},
-    said::explanation,
-    send::{Followed, PlaceHttp, Sending, unanswered},
+    trickle::Rate,
 };
+use crate::schedule::action::Action;
 use crate::{
-    Error, Kind, Result, lock,
-    plugin::{Request, Response},
+    Error, Kind, Result,
+    contract::{Request, Response},
+    lock,
 };
 use bytes::Bytes;
 use dray_core::Address;

@@ -1,14 +1,14 @@
 //! What outlives a run: a SQLite database in the user's state folder. A run works without it, and
 //! whatever it says of a destination is only ever a reason to ask the destination less.
 
-mod life;
+mod process_lock;
 mod runs;
 mod tags;
 mod write;
 
 use crate::{Error, Kind, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
-use life::Life;
+use process_lock::Life;
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
@@ -389,7 +389,7 @@ impl Journal {
             |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
         );
         let (progress, life, repository) = found?;
-        if life::is_alive(&self.path, life) {
+        if process_lock::is_alive(&self.path, life) {
             return None;
         }
         // Of two that come for it at once, the first one gets it.

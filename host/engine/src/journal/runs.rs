@@ -1,6 +1,6 @@
 //! Earlier runs, and how much the journal holds.
 
-use super::{Journal, life, now, tags, write::Change};
+use super::{Journal, now, process_lock, tags, write::Change};
 use crate::{Result, lock};
 use dray_core::{Action, CopyReport, Summary};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -75,7 +75,7 @@ fn record(journal: &Path, row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         begun: row.get(1)?,
         ended,
         process: row.get(3)?,
-        under_way: Option::is_none(&ended) && life::is_alive(journal, row.get(7)?),
+        under_way: Option::is_none(&ended) && process_lock::is_alive(journal, row.get(7)?),
         command: row.get(4)?,
         policy: row.get(5)?,
         summary: summary.and_then(|text| serde_json::from_str(&text).ok()),

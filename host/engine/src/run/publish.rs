@@ -2,8 +2,8 @@
 
 use super::Job;
 use crate::{
-    Error, Event, Kind, Place, Result, compare::parts, error::Context, http::Backoff, journal::Seen, lock,
-    plugin::Naming,
+    Error, Event, Kind, Place, Result, contract::Naming, error::Context, http::Backoff, journal::Seen, lock,
+    plan::compare::parts,
 };
 use dray_core::{Children, Format, Manifest};
 use std::{sync::atomic::Ordering, time::Duration};

@@ -8,9 +8,9 @@ mod registry;
 
 use dray_engine::{
     Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
+    contract::{Credentials, Filter, Plugins, Transport},
     http::{Client, RegistrySettings, Settings},
     plan,
-    plugin::{Credentials, Filter, Plugins, Transport},
 };
 use futures_util::future::BoxFuture;
 use proptest::{prelude::*, test_runner::RngSeed};

@@ -3,7 +3,7 @@
 use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Kind, Place, Result,
-    plugin::{
+    contract::{
         Abilities, Files, Finish, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Step,
         Transport, Turn,
     },

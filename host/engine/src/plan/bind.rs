@@ -1,6 +1,8 @@
 //! A policy and its plugins brought together: what can be checked without a network is checked.
 
-use crate::{Error, ImageChoice, Places, compare::Wanted, expand::names, place::Spot, plugin::Filter};
+use crate::{
+    Error, ImageChoice, Places, contract::Filter, place::Spot, plan::compare::Wanted, plan::expand::names,
+};
 use dray_core::{
     FillError, Names, Reference,
     policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
@@ -187,11 +189,11 @@ pub fn in_call(error: Error, call: &Call) -> Problem {
 /// A filter that is only checked has no images to ask about.
 struct NoImages;
 
-impl crate::plugin::Images for NoImages {
+impl crate::contract::Images for NoImages {
     fn inspect(
         &self,
         _tags: Vec<String>,
-    ) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::plugin::Facts>>> {
+    ) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::contract::Facts>>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 }

@@ -1,17 +1,18 @@
 //! Requests on behalf of a place.
 
 use super::{
-    action::Action,
+    body::{bounded, decoded, explanation},
     guard,
     host::{Host, redacted},
-    line::{Expected, Load, Passes},
     retry::{self, Backoff, IDLE, TROUBLE},
-    said::{bounded, decoded, explanation},
     settings::{Client, Standing},
 };
+use crate::schedule::action::Action;
+use crate::schedule::queue::{Expected, Load, Passes};
 use crate::{
-    DOCUMENT_LIMIT, Error, Kind, Result, lock,
-    plugin::{Request, Response},
+    DOCUMENT_LIMIT, Error, Kind, Result,
+    contract::{Request, Response},
+    lock,
 };
 use bytes::Bytes;
 use dray_core::Address;
@@ -207,7 +208,7 @@ impl PlaceHttp {
         self.host.windows.of(Action::Read).size()
     }
 
-    pub(crate) fn pace(&self) -> Option<&crate::pace::Pace> {
+    pub(crate) fn pace(&self) -> Option<&crate::schedule::rate::Pace> {
         self.host.pace.as_ref()
     }
 

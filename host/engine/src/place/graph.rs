@@ -2,10 +2,10 @@
 
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Place, Result,
-    blob::BlobReader,
+    blob::reader::BlobReader,
+    contract::{Facts, Held, Images, Page},
     error::Context,
     http::Load,
-    plugin::{Facts, Held, Images, Page},
 };
 use dray_core::{Children, Descriptor, Digest, Manifest, Platform, media_type, misleads};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};

@@ -21,7 +21,7 @@ const QUEUED: u32 = 2;
 const AGING: u32 = 512;
 
 /// A window that opens and closes.
-pub(super) struct Window {
+pub(crate) struct Window {
     permits: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -44,7 +44,7 @@ struct State {
 }
 
 /// The right to have a request under way.
-pub(super) struct Pass {
+pub(crate) struct Pass {
     window: Arc<Window>,
     begun: Instant,
     permit: Option<OwnedSemaphorePermit>,

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Places, Result,
-    compare::{Before, ImageChoice, PlannedCopy, Wanted, compare, resolve},
+    plan::compare::{Before, ImageChoice, PlannedCopy, Wanted, compare, resolve},
 };
 use dray_core::{Digest, Form, Reference, policy::Referrers};
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use crate::{
     Error, Kind, Places, Result,
     error::Context,
-    graph::{names, read_blob, read_manifest},
     place::Spot,
+    place::graph::{names, read_blob, read_manifest},
     run::is_blob,
 };
 use dray_core::{Children, Manifest, Platform, Reference, select};

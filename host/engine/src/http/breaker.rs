@@ -1,7 +1,8 @@
 //! Whether a server that was given up is worth more than one attempt.
 
-use super::{action::Action, retry::Backoff};
+use super::retry::Backoff;
 use crate::lock;
+use crate::schedule::action::Action;
 use std::{
     sync::{
         Mutex,

@@ -3,9 +3,9 @@
 
 use crate::{
     BoundRule, Places,
-    bind::{Source, destination},
-    expand::names,
     place::Spot,
+    plan::bind::{Source, destination},
+    plan::expand::names,
 };
 use dray_core::Names;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Layers as a store keeps them for overlayfs: the files in a folder, and beside it what tar-split
 //! records (github.com/vbatts/tar-split), from which the tar comes back byte for byte.
 
-mod recipe;
+mod tar_split;
 mod tree;
 
 use crate::{
@@ -9,7 +9,6 @@ use crate::{
     tar::{Kind, Reader, Source, malformed},
 };
 use dray_core::{Algorithm, Digest, Hasher};
-use recipe::{Piece, Recipe, Recorder, pieces};
 use rustix::fd::OwnedFd;
 use std::{
     collections::BTreeSet,
@@ -18,6 +17,7 @@ use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
+use tar_split::{Piece, Recipe, Recorder, pieces};
 use tree::Tree;
 
 /// What is known of a layer once it has been unpacked.
@@ -201,7 +201,7 @@ pub mod fuzzing {
     /// Reads a recipe that is not compressed to its end, with the files of a folder.
     pub fn rebuild(recipe: &[u8], files: &Path) -> Result<u64> {
         let mut rebuilt = Rebuilt {
-            pieces: Box::new(recipe::plain_pieces(std::io::Cursor::new(recipe.to_vec()))),
+            pieces: Box::new(tar_split::plain_pieces(std::io::Cursor::new(recipe.to_vec()))),
             top: File::open(files)?.into(),
             current: Box::new(std::io::empty()),
             file: None,

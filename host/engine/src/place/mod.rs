@@ -1,13 +1,16 @@
 //! Places: opened sources and destinations.
 
+pub(crate) mod graph;
+pub(crate) mod mounts;
+
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
+    contract::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
     error::Context,
     files::Root,
     http::{Client, Download, HostAccess, Load, PlaceHttp, Reader, Uploaded, feed, permits, upload},
     lock,
-    mounts::Mounts,
-    plugin::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
+    place::mounts::Mounts,
 };
 use dray_core::{Descriptor, Endpoint, Manifest, Reference};
 use std::{

@@ -4,7 +4,7 @@ use super::window::Window;
 use std::sync::Arc;
 
 #[derive(Clone, Copy)]
-pub(super) enum Action {
+pub(crate) enum Action {
     /// GET or HEAD of a document: registries count the two together.
     Read,
     /// GET of a blob.
@@ -29,7 +29,7 @@ impl Action {
 }
 
 /// How many requests of each action a host has at once.
-pub(super) struct Windows([Arc<Window>; 5]);
+pub(crate) struct Windows([Arc<Window>; 5]);
 
 impl Windows {
     /// Those that open as far as `ceiling`.

@@ -2,12 +2,12 @@
 
 use crate::{
     Error, Kind, Place, Result,
-    convert::{is_truly_in, needed},
+    contract::Naming,
     error::Context,
-    graph::{read_manifest, read_named, referrers},
     journal::{self, At, Conversion, Seen},
     place::Spot,
-    plugin::Naming,
+    place::graph::{read_manifest, read_named, referrers},
+    run::convert::{is_truly_in, needed},
     run::{DEPTH, MANIFESTS},
 };
 use dray_core::{

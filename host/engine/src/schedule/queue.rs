@@ -4,7 +4,7 @@
 //! that stand still never get all places.
 
 use super::window::{Pass, Window};
-use crate::{lock, shares::may_have};
+use crate::{lock, schedule::fair_share::may_have};
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -21,7 +21,7 @@ const PASSED_OVER: usize = 256;
 
 /// The line of all blobs that are to move, whatever their hosts.
 #[derive(Default)]
-pub(super) struct Line(Mutex<State>);
+pub(crate) struct Line(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -130,7 +130,7 @@ impl Load {
 }
 
 /// The right to move a blob: a place at each end.
-pub(super) struct Passes {
+pub(crate) struct Passes {
     passes: Vec<Pass>,
     ends: Vec<End>,
     line: Arc<Line>,

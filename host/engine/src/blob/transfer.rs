@@ -2,16 +2,16 @@
 
 use crate::{
     Error, Event, Journal, Kind, Observer, Place, Result,
-    blob::{BlobReader, through},
-    convert::verify,
+    blob::reader::{BlobReader, through},
+    contract::{Finish, Incoming, Outcome, Request, Segment, Step},
     decode::Plain,
     error::Context,
     files::{Fresh, Root, Writer},
     http::{Backoff, Load, Uploaded, feed, upload},
     journal::At,
     lock,
-    plugin::{Finish, Incoming, Outcome, Request, Segment, Step},
-    shares::{Shares, Turn},
+    run::convert::verify,
+    schedule::fair_share::{Shares, Turn},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};

@@ -2,10 +2,10 @@
 
 use crate::{
     Error, Event, Kind, Observer, Place, Result,
+    contract::Segment,
     files::{Root, pump},
     http::{Backoff, Download, Load, Permits, PlaceHttp, Reader, permits},
-    pace::Pace,
-    plugin::Segment,
+    schedule::rate::Pace,
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};

@@ -5,9 +5,9 @@
 mod append;
 
 use super::{
-    CHUNK, Entry, Located, Positioned, failed,
-    fresh::Fresh,
-    part,
+    CHUNK, Entry, Located, Positioned,
+    atomic::Fresh,
+    failed, partial,
     writer::{Target, Writer},
 };
 use crate::{
@@ -354,7 +354,9 @@ impl Archive {
             // Whoever goes on after this process finds by the headers what was begun.
             append.file.write_all_at(&tar::begun(path, size)?, start)?;
             *tail += BLOCK + size + padding(size);
-            if let Some(fresh) = staged.fresh.as_mut().filter(|fresh| *tail > part::LARGE && !fresh.stays()) {
+            if let Some(fresh) =
+                staged.fresh.as_mut().filter(|fresh| *tail > partial::LARGE && !fresh.stays())
+            {
                 fresh.sweep();
                 fresh.stay();
             }
@@ -413,7 +415,7 @@ impl Archive {
             };
             if now != before.as_ref().map(|before| before.identity) {
                 // What came of it is of use to who runs it again.
-                if fresh.file().metadata()?.len() > part::LARGE {
+                if fresh.file().metadata()?.len() > partial::LARGE {
                     fresh.stay();
                 }
                 return Err(std::io::Error::other("somebody else wrote it meanwhile: run it again"));

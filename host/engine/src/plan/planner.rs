@@ -2,17 +2,17 @@
 
 use crate::{
     BoundRule, Error, Kind, Place, Places, Planned, Result,
-    bind::destination,
-    compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
+    contract::Page,
     error::Context,
-    expand::{Pair, Target, names, pairs},
-    graph::{RepositoryImages, names as listed_names},
     http::{Expected, expect},
     journal::At,
     lock,
+    place::graph::{RepositoryImages, names as listed_names},
     place::{Spot, Way},
-    plugin::Page,
-    reach::{Reach, parts},
+    plan::bind::destination,
+    plan::compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
+    plan::expand::{Pair, Target, names, pairs},
+    plan::partition::{Reach, parts},
 };
 use dray_core::{Action, Names};
 use futures_util::{StreamExt, future::join_all, stream};

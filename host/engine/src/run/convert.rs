@@ -4,15 +4,15 @@
 
 use crate::{
     Error, Kind, Place, Result,
-    blob::{BlobReader, through},
+    blob::reader::{BlobReader, through},
+    blob::transfer::{Payload, Side, disk_turn, transfer},
+    contract::{Holdings, Incoming, Naming, Segment},
     decode::{Plain, sniff},
     error::Context,
-    graph::{read_blob, read_manifest},
     http::Load,
     journal::Conversion,
-    plugin::{Holdings, Incoming, Naming, Segment},
+    place::graph::{read_blob, read_manifest},
     run::{DEPTH, Job},
-    transfer::{Payload, Side, disk_turn, transfer},
 };
 use dray_core::{
     Children, Compression, Descriptor, Digest, Form, Format, Hasher, Manifest, Schema1, convert_image,
@@ -412,7 +412,7 @@ impl Job {
         let blob = Descriptor::new(media_type, digest.clone(), size);
         let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
         let stored = transfer(source, destination, payload, &incoming, observer).await?;
-        if stored.finish == crate::plugin::Finish::Stored {
+        if stored.finish == crate::contract::Finish::Stored {
             self.sent.fetch_add(stored.size, Ordering::Relaxed);
         }
         Ok((digest, stored.size))

@@ -1,20 +1,23 @@
 //! Carrying out a plan: children before parents, what is shared once, images side by side.
 
+pub(crate) mod claims;
+pub(crate) mod convert;
+pub(crate) mod finish;
 mod publish;
-mod referring;
+mod referrers;
 
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
-    claims::{Claim, Claims, Sharing},
-    compare::tag_of,
-    conclude::{Endings, Learnt},
+    blob::transfer::{Payload, Side, transfer},
+    contract::{Abilities, Finish, Incoming, Naming},
     error::Context,
-    graph::{read_manifest, read_named},
     journal::{At, Conversion, Journal},
     lock,
     place::Way,
-    plugin::{Abilities, Finish, Incoming, Naming},
-    transfer::{Payload, Side, transfer},
+    place::graph::{read_manifest, read_named},
+    plan::compare::tag_of,
+    run::claims::{Claim, Claims, Sharing},
+    run::finish::{Endings, Learnt},
 };
 use dray_core::{
     Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Manifest, Report, is_image_config,

@@ -2,10 +2,10 @@
 
 use crate::{
     BoundRule, Error, Places, Result,
-    bind::{Source, destination},
     error::Context,
-    graph::names as listed_names,
     place::Spot,
+    place::graph::names as listed_names,
+    plan::bind::{Source, destination},
 };
 use dray_core::{Names, matches};
 use std::sync::Arc;

@@ -3,10 +3,10 @@
 use super::{CHILDREN, Job, all};
 use crate::{
     Error, Kind, Result,
-    claims::{Claim, Sharing},
-    graph::referrers,
+    contract::Naming,
     lock,
-    plugin::Naming,
+    place::graph::referrers,
+    run::claims::{Claim, Sharing},
 };
 use dray_core::{Descriptor, Digest, policy::Referrers};
 use std::{

@@ -1,6 +1,6 @@
 //! A file that appears under its name when it is whole.
 
-use super::part;
+use super::partial;
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, renameat_with};
 use std::{
@@ -90,8 +90,8 @@ impl Fresh {
     /// The part that another process left of a file, or a file that is empty.
     pub fn left(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
-        let left = part::name(&name);
-        match part::open(&folder, &left) {
+        let left = partial::name(&name);
+        match partial::open(&folder, &left) {
             Some(file) => Ok(Fresh { dir, folder, name, file, meanwhile: Meanwhile::Part(left) }),
             None => Fresh::create(dir, path),
         }
@@ -104,10 +104,10 @@ impl Fresh {
 
     /// From now on it leaves its part if it is given up, unless somebody else is writing the same.
     pub fn stay(&mut self) {
-        let part = part::name(&self.name);
+        let part = partial::name(&self.name);
         let named = match &self.meanwhile {
-            Meanwhile::None if part::hold(&self.file) => self.name(&part).unwrap_or(false),
-            Meanwhile::Temporary(from, temporary) if part::hold(&self.file) => {
+            Meanwhile::None if partial::hold(&self.file) => self.name(&part).unwrap_or(false),
+            Meanwhile::Temporary(from, temporary) if partial::hold(&self.file) => {
                 renameat_with(from, temporary, &self.folder, &part, RenameFlags::NOREPLACE).is_ok()
             }
             _ => false,
@@ -119,13 +119,13 @@ impl Fresh {
 
     /// Removes the parts beside it that nobody came back for.
     pub fn sweep(&self) {
-        part::sweep(&self.folder);
+        partial::sweep(&self.folder);
     }
 
     /// Nothing is left of it if it is given up.
     pub fn forget(&mut self) {
         if let Meanwhile::Part(part) = &self.meanwhile {
-            if part::is_at(&self.folder, part, &self.file) {
+            if partial::is_at(&self.folder, part, &self.file) {
                 // One that cannot be removed is taken up again.
                 let _ = self.folder.remove_file(part);
             }
@@ -174,7 +174,7 @@ impl Fresh {
     pub fn keep(mut self) -> Result<()> {
         self.sync()?;
         match &self.meanwhile {
-            Meanwhile::Part(part) if part::is_at(&self.folder, part, &self.file) => {
+            Meanwhile::Part(part) if partial::is_at(&self.folder, part, &self.file) => {
                 self.folder.rename(part, &self.folder, &self.name)?;
                 // From here on the part's name is that of somebody else's.
                 self.meanwhile = Meanwhile::None;

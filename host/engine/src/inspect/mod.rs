@@ -1,0 +1,5 @@
+//! Looking at images without copying them.
+
+mod image;
+
+pub use image::{Image, list_tags};
