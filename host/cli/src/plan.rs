@@ -155,7 +155,7 @@ fn describe(planned: &Planned) -> CopyReport {
                     &copy.source.display,
                     &copy.destination.display,
                     copy.action,
-                    match copy.form.is_any() || copy.action != Action::Copy {
+                    match copy.form.is_unchanged() || copy.action != Action::Copy {
                         true => copy.reason.to_string(),
                         false => format!("{}; {}", copy.reason, copy.form),
                     },

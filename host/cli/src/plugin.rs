@@ -9,7 +9,7 @@ use crate::{
     secrets::UserSecrets,
     setup,
 };
-use dray_core::policy::{At, Grant, Limits, Plugin};
+use dray_core::policy::{Grant, Limits, Plugin, Spanned};
 use dray_runtime::{Listed, Role, Runtime};
 use serde_json::{Value, json};
 use std::{
@@ -24,7 +24,7 @@ fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
         Some(path) => {
             let loaded = policy::load(path)?;
             let absolute = |plugin: Plugin| Plugin {
-                source: At {
+                source: Spanned {
                     value: loaded.base.join(&plugin.source.value),
                     span: plugin.source.span.clone(),
                 },
@@ -100,7 +100,7 @@ pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
 pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     let path = Path::new(&options.plugin);
     let listed = if path.is_file() {
-        let source = At { value: path.to_owned(), span: 0..0 };
+        let source = Spanned { value: path.to_owned(), span: 0..0 };
         let plugin = Plugin { source, grant: Grant::default(), limits: Limits::default() };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);

@@ -1,7 +1,7 @@
 //! What a command works with: plugins, places, the client, registries that dray serves itself.
 
 use crate::{args::Access, failure::Failure, local, secrets::UserSecrets};
-use dray_core::policy::{At, Call, Plugin, Policy, PolicyError, Problem, Registry, Tls, plugin_config};
+use dray_core::policy::{Call, Plugin, Policy, PolicyError, Problem, Registry, Spanned, Tls, plugin_config};
 use dray_engine::{
     Error, Places, Secret,
     contract::{Credential, Credentials, Plugins},
@@ -136,7 +136,8 @@ impl Setup {
     /// `storage` are served.
     pub async fn for_policy(policy: &mut Policy, base: &Path, serve: bool) -> Result<Self, SetupError> {
         for plugin in policy.plugins.values_mut() {
-            plugin.source = At { value: base.join(&plugin.source.value), span: plugin.source.span.clone() };
+            plugin.source =
+                Spanned { value: base.join(&plugin.source.value), span: plugin.source.span.clone() };
         }
         let authfile = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
         let runtime = runtime(policy.plugins.clone(), UserSecrets { base: base.to_owned(), authfile });

@@ -85,7 +85,7 @@ impl fmt::Display for Form {
 
 impl Form {
     /// Whether nothing is asked for.
-    pub fn is_any(&self) -> bool {
+    pub fn is_unchanged(&self) -> bool {
         *self == Form::default()
     }
 }

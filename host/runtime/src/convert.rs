@@ -8,8 +8,8 @@ use dray_core::{Address, Descriptor, Digest};
 use dray_engine::{
     Error, Kind, Result, Unpacked,
     contract::{
-        self, Abilities, Access, Files, Finish, Found, Held, Holdings, Incoming, Naming, Outcome, Segment,
-        Step, Turn,
+        self, Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, Naming, NextStep, Outcome,
+        RawManifest, Segment, Step,
     },
     files::Change,
 };
@@ -100,15 +100,15 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
     Ok(match found {
         guest::catalog::Found::Absent => Found::Absent,
         guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
-        guest::catalog::Found::Held(manifest) => Found::Held(held(manifest)),
-        guest::catalog::Found::Same => Found::Same,
-        guest::catalog::Found::Marked(mark) => Found::Marked(mark),
+        guest::catalog::Found::Held(manifest) => Found::Manifest(held(manifest)),
+        guest::catalog::Found::Same => Found::Unchanged,
+        guest::catalog::Found::Marked(mark) => Found::OpaqueId(mark),
     })
 }
 
-pub(crate) fn held(manifest: types::Manifest) -> Held {
+pub(crate) fn held(manifest: types::Manifest) -> RawManifest {
     let types::Manifest { media_type, body, signatures } = manifest;
-    Held { media_type, body, signatures }
+    RawManifest { media_type, body, signatures }
 }
 
 pub(crate) fn root(root: guest::references::Root) -> Files {
@@ -120,13 +120,13 @@ pub(crate) fn root(root: guest::references::Root) -> Files {
     }
 }
 
-pub(crate) fn abilities(able: guest::sink::Abilities) -> Abilities {
+pub(crate) fn abilities(able: guest::sink::Abilities) -> Capabilities {
     let holds = able.holds.map(|holds| Holdings {
         manifests: holds.manifests,
         plain: holds.plain,
         unpacked: holds.unpacked,
     });
-    Abilities {
+    Capabilities {
         mount: able.mount,
         sparse: able.sparse,
         shared: able.shared,
@@ -186,7 +186,7 @@ pub(crate) fn change(change: files::Change) -> Change {
     }
 }
 
-pub(crate) fn turn(turn: guest::sink::Turn) -> Turn {
+pub(crate) fn turn(turn: guest::sink::Turn) -> NextStep {
     let step = match turn.step {
         guest::sink::Step::Ask(asked) => Step::Ask(request(asked)),
         guest::sink::Step::Send(sending) => {
@@ -195,12 +195,12 @@ pub(crate) fn turn(turn: guest::sink::Turn) -> Turn {
         guest::sink::Step::Write(path) => Step::Write(path),
         guest::sink::Step::Unpack(path) => Step::Unpack(path),
         guest::sink::Step::Finished(finish) => Step::Finished(match finish {
-            guest::sink::Finish::Present => Finish::Present,
-            guest::sink::Finish::Mounted => Finish::Mounted,
-            guest::sink::Finish::Stored => Finish::Stored,
+            guest::sink::Finish::Present => Arrival::Present,
+            guest::sink::Finish::Mounted => Arrival::Mounted,
+            guest::sink::Finish::Stored => Arrival::Stored,
         }),
     };
-    Turn { step, state: turn.state }
+    NextStep { step, state: turn.state }
 }
 
 pub(crate) fn naming(naming: &Naming) -> guest::sink::Naming {

@@ -9,7 +9,10 @@ use crate::{
 use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Kind, Place, Result,
-    contract::{Abilities, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Transport, Turn},
+    contract::{
+        Capabilities, Found, Incoming, Naming, NextStep, Outcome, Page, Parsed, RawManifest, Segment,
+        Transport,
+    },
 };
 use futures_core::future::BoxFuture;
 use std::sync::{Arc, Mutex, atomic::Ordering};
@@ -235,7 +238,7 @@ impl Transport for WasmTransport {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Held>> {
+    ) -> BoxFuture<'a, Result<RawManifest>> {
         Box::pin(async move {
             let manifest =
                 asking!(self, self.source()?, at(place), call_fetch, &place.location, repository, reference)?;
@@ -292,7 +295,7 @@ impl Transport for WasmTransport {
         })
     }
 
-    fn able<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>> {
+    fn capabilities<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Capabilities>> {
         Box::pin(async move {
             let sink = self.sink()?;
             let (mut store, instance) = self.instance(at(place)).await?;
@@ -311,7 +314,7 @@ impl Transport for WasmTransport {
         incoming: &'a Incoming,
         state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> BoxFuture<'a, Result<Turn>> {
+    ) -> BoxFuture<'a, Result<NextStep>> {
         Box::pin(async move {
             let (incoming, last) = (convert::incoming(incoming), last.map(convert::outcome));
             let turn = asking!(
@@ -357,7 +360,7 @@ impl Transport for WasmTransport {
         })
     }
 
-    fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
+    fn finish<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let alone = place.files.as_ref().is_some_and(|files| files.is_archive());
             asking!(self, self.sink()?, at(place), call_conclude, &place.location, alone)

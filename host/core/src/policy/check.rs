@@ -5,7 +5,7 @@ use super::*;
 use crate::expand_braces;
 use std::str::FromStr;
 use toml::{
-    Spanned,
+    Spanned as TomlSpanned,
     de::{DeTable, DeValue},
 };
 
@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// Reads a plugin's configuration from a table of key and value, as on a command line.
 pub fn plugin_config(name: &str, config: serde_json::Value) -> Call {
-    Call { plugin: At { value: name.into(), span: 0..0 }, config, keys: BTreeMap::new(), span: 0..0 }
+    Call { plugin: Spanned { value: name.into(), span: 0..0 }, config, keys: BTreeMap::new(), span: 0..0 }
 }
 
 fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
@@ -94,9 +94,9 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
 
 /// The entries of a table of tables.
 fn named<'a>(
-    value: &'a Spanned<DeValue<'a>>,
+    value: &'a TomlSpanned<DeValue<'a>>,
     problems: &mut Vec<Problem>,
-) -> Vec<(String, &'a Spanned<DeValue<'a>>)> {
+) -> Vec<(String, &'a TomlSpanned<DeValue<'a>>)> {
     let Some(table) = table("", value, problems) else { return Vec::new() };
     table.rest().map(|(name, value)| (name.to_owned(), value)).collect()
 }
@@ -147,7 +147,7 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
 }
 
 /// Bytes a second, of which there must be so many at least.
-fn rate(text: At<String>, what: &str, least: u64, problems: &mut Vec<Problem>) -> Option<u64> {
+fn rate(text: Spanned<String>, what: &str, least: u64, problems: &mut Vec<Problem>) -> Option<u64> {
     let size = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
     let rate = size.map(|size| size.as_u64()).filter(|rate| *rate >= least);
     if rate.is_none() {
@@ -159,7 +159,7 @@ fn rate(text: At<String>, what: &str, least: u64, problems: &mut Vec<Problem>) -
     rate
 }
 
-fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
+fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
     let help = "write tls = \"off\" for plain HTTP, or tls = { ca = \"ca.pem\" }";
     if let Some(word) = value.get_ref().as_str() {
         if word == "off" {
@@ -170,7 +170,7 @@ fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
     }
     let mut entry = table("tls", value, problems)?;
     let mut path = |key, problems: &mut Vec<Problem>| {
-        let text: Option<At<String>> = entry.take(key).and_then(|value| string(value, problems));
+        let text: Option<Spanned<String>> = entry.take(key).and_then(|value| string(value, problems));
         text.map(|text| PathBuf::from(text.value))
     };
     let ca = path("ca", problems);
@@ -189,7 +189,7 @@ fn tls(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
 
 /// A table that names a plugin with one key and configures it with the others.
 fn call(
-    value: &Spanned<DeValue>,
+    value: &TomlSpanned<DeValue>,
     what: &'static str,
     key: &'static str,
     problems: &mut Vec<Problem>,
@@ -264,7 +264,7 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
                 .help("name a component file: source = \"plugins/calver.wasm\""),
         );
     }
-    Some(Plugin { source: At { value: source.value.into(), span: source.span }, grant, limits })
+    Some(Plugin { source: Spanned { value: source.value.into(), span: source.span }, grant, limits })
 }
 
 fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
@@ -278,7 +278,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
                 Ok(texts) => from.extend(
                     texts
                         .into_iter()
-                        .filter_map(|value| reference(At { value, span: text.span.clone() }, problems)),
+                        .filter_map(|value| reference(Spanned { value, span: text.span.clone() }, problems)),
                 ),
                 Err(why) => problems.push(Problem::new(why, text.span)),
             }
@@ -330,7 +330,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let mut path = |key: &'static str, problems: &mut Vec<Problem>| {
         let text = entry.take(key).and_then(|value| string(value, problems));
-        text.map(|text| At { value: PathBuf::from(text.value), span: text.span })
+        text.map(|text| Spanned { value: PathBuf::from(text.value), span: text.span })
     };
     let (from_blobs, to_blobs) = (path("from-blobs", problems), path("to-blobs", problems));
     let sources = from.iter_mut().map(|source| (source, &from_blobs));
@@ -360,7 +360,7 @@ fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
     Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, include_foreign, link, form })
 }
 
-fn referrers(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Referrers {
+fn referrers(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Referrers {
     match (value.get_ref().as_str(), value.get_ref().as_bool()) {
         (Some("required"), _) => Referrers::Required,
         (None, Some(true)) => Referrers::Wanted,
@@ -375,7 +375,11 @@ fn referrers(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Referrers
     }
 }
 
-fn one_of<T: std::str::FromStr>(text: &At<String>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {
+fn one_of<T: std::str::FromStr>(
+    text: &Spanned<String>,
+    known: &str,
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     let read = text.value.parse().ok();
     if read.is_none() {
         let problem = Problem::new(format!("`{}` is not known here", text.value), text.span.clone());
@@ -384,9 +388,9 @@ fn one_of<T: std::str::FromStr>(text: &At<String>, known: &str, problems: &mut V
     read
 }
 
-fn reference(text: At<String>, problems: &mut Vec<Problem>) -> Option<At<Reference>> {
+fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
     match text.value.parse() {
-        Ok(value) => Some(At { value, span: text.span }),
+        Ok(value) => Some(Spanned { value, span: text.span }),
         Err(_) => {
             problems.push(
                 Problem::new(format!("`{}` does not name a transport", text.value), text.span)
@@ -397,7 +401,7 @@ fn reference(text: At<String>, problems: &mut Vec<Problem>) -> Option<At<Referen
     }
 }
 
-fn tags(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Tags {
+fn tags(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Tags {
     let mut tags = Tags::default();
     for item in list(value, problems) {
         match item.get_ref() {

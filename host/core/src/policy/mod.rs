@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
 
 /// A value and where it stands in the policy, in bytes from its beginning.
 #[derive(Clone, Debug, PartialEq)]
-pub struct At<T> {
+pub struct Spanned<T> {
     /// The value.
     pub value: T,
     /// Where it stands.
@@ -81,7 +81,7 @@ impl Default for Tls {
 #[derive(Clone, Debug)]
 pub struct Call {
     /// Name of the plugin.
-    pub plugin: At<String>,
+    pub plugin: Spanned<String>,
     /// Its configuration, as JSON.
     pub config: serde_json::Value,
     /// Where each key's value stands.
@@ -102,7 +102,7 @@ impl Call {
 #[derive(Clone, Debug)]
 pub struct Plugin {
     /// A component file. Relative to the policy.
-    pub source: At<PathBuf>,
+    pub source: Spanned<PathBuf>,
     /// What it may reach.
     pub grant: Grant,
     /// What it may use up.
@@ -139,11 +139,11 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Unique.
-    pub name: At<String>,
+    pub name: Spanned<String>,
     /// With braces expanded; globs stand.
-    pub from: Vec<At<Reference>>,
+    pub from: Vec<Spanned<Reference>>,
     /// A template.
-    pub to: At<Reference>,
+    pub to: Spanned<Reference>,
     /// Which tags; none: all.
     pub tags: Option<Tags>,
     /// Which platforms; empty: all.
@@ -183,7 +183,7 @@ impl Referrers {
 #[derive(Clone, Debug, Default)]
 pub struct Tags {
     /// Wanted whatever the filters say.
-    pub literals: Vec<At<String>>,
+    pub literals: Vec<Spanned<String>>,
     /// Chained.
     pub filters: Vec<Call>,
 }

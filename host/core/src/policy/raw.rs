@@ -1,10 +1,10 @@
 //! Reading TOML tables: every value keeps its place, every mistake is collected, and a key that
 //! nobody asked for is one.
 
-use super::{At, Problem, suggestion};
+use super::{Problem, Spanned, suggestion};
 use std::{collections::BTreeMap, ops::Range};
 use toml::{
-    Spanned,
+    Spanned as TomlSpanned,
     de::{DeTable, DeValue},
 };
 
@@ -12,7 +12,7 @@ use toml::{
 pub(super) struct Table<'a> {
     /// What it is, for messages: `a rule`.
     what: &'static str,
-    entries: BTreeMap<&'a str, (Range<usize>, &'a Spanned<DeValue<'a>>)>,
+    entries: BTreeMap<&'a str, (Range<usize>, &'a TomlSpanned<DeValue<'a>>)>,
     asked: Vec<&'static str>,
     pub span: Range<usize>,
 }
@@ -24,7 +24,7 @@ impl<'a> Table<'a> {
     }
 
     /// Takes the value of a key, if it is there.
-    pub fn take(&mut self, key: &'static str) -> Option<&'a Spanned<DeValue<'a>>> {
+    pub fn take(&mut self, key: &'static str) -> Option<&'a TomlSpanned<DeValue<'a>>> {
         self.asked.push(key);
         self.entries.remove(key).map(|(_, value)| value)
     }
@@ -34,7 +34,7 @@ impl<'a> Table<'a> {
         &mut self,
         key: &'static str,
         problems: &mut Vec<Problem>,
-    ) -> Option<&'a Spanned<DeValue<'a>>> {
+    ) -> Option<&'a TomlSpanned<DeValue<'a>>> {
         let value = self.take(key);
         if value.is_none() {
             problems.push(Problem::new(format!("{} needs the key `{key}`", self.what), self.span.clone()));
@@ -43,7 +43,7 @@ impl<'a> Table<'a> {
     }
 
     /// What is left, for tables whose other keys belong to somebody else.
-    pub fn rest(self) -> impl Iterator<Item = (&'a str, &'a Spanned<DeValue<'a>>)> {
+    pub fn rest(self) -> impl Iterator<Item = (&'a str, &'a TomlSpanned<DeValue<'a>>)> {
         self.entries.into_iter().map(|(key, (_, value))| (key, value))
     }
 
@@ -59,35 +59,35 @@ impl<'a> Table<'a> {
 }
 
 /// Reports that a value has the wrong type, and gives none.
-fn wrong<T>(value: &Spanned<DeValue>, wanted: &str, problems: &mut Vec<Problem>) -> Option<T> {
+fn wrong<T>(value: &TomlSpanned<DeValue>, wanted: &str, problems: &mut Vec<Problem>) -> Option<T> {
     let found = value.get_ref().type_str();
     problems.push(Problem::new(format!("expected {wanted}, found {found}"), value.span()));
     None
 }
 
-pub(super) fn string(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<At<String>> {
+pub(super) fn string(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Spanned<String>> {
     match value.get_ref().as_str() {
-        Some(text) => Some(At { value: text.into(), span: value.span() }),
+        Some(text) => Some(Spanned { value: text.into(), span: value.span() }),
         None => wrong(value, "a string", problems),
     }
 }
 
-pub(super) fn boolean(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<bool> {
+pub(super) fn boolean(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<bool> {
     value.get_ref().as_bool().or_else(|| wrong(value, "true or false", problems))
 }
 
-pub(super) fn integer(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Option<At<i64>> {
+pub(super) fn integer(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Spanned<i64>> {
     let parsed = value.get_ref().as_integer();
     let parsed = parsed.and_then(|integer| i64::from_str_radix(integer.as_str(), integer.radix()).ok());
     match parsed {
-        Some(number) => Some(At { value: number, span: value.span() }),
+        Some(number) => Some(Spanned { value: number, span: value.span() }),
         None => wrong(value, "a whole number", problems),
     }
 }
 
 pub(super) fn table<'a>(
     what: &'static str,
-    value: &'a Spanned<DeValue<'a>>,
+    value: &'a TomlSpanned<DeValue<'a>>,
     problems: &mut Vec<Problem>,
 ) -> Option<Table<'a>> {
     match value.get_ref().as_table() {
@@ -97,9 +97,9 @@ pub(super) fn table<'a>(
 }
 
 pub(super) fn list<'a>(
-    value: &'a Spanned<DeValue<'a>>,
+    value: &'a TomlSpanned<DeValue<'a>>,
     problems: &mut Vec<Problem>,
-) -> Vec<&'a Spanned<DeValue<'a>>> {
+) -> Vec<&'a TomlSpanned<DeValue<'a>>> {
     match value.get_ref().as_array() {
         Some(items) => items.iter().collect(),
         None => wrong(value, "a list", problems).unwrap_or_default(),
@@ -107,14 +107,14 @@ pub(super) fn list<'a>(
 }
 
 /// A value that may be written alone or as a list.
-pub(super) fn one_or_many<'a>(value: &'a Spanned<DeValue<'a>>) -> Vec<&'a Spanned<DeValue<'a>>> {
+pub(super) fn one_or_many<'a>(value: &'a TomlSpanned<DeValue<'a>>) -> Vec<&'a TomlSpanned<DeValue<'a>>> {
     match value.get_ref().as_array() {
         Some(items) => items.iter().collect(),
         None => vec![value],
     }
 }
 
-pub(super) fn strings(value: &Spanned<DeValue>, problems: &mut Vec<Problem>) -> Vec<At<String>> {
+pub(super) fn strings(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Vec<Spanned<String>> {
     list(value, problems).into_iter().filter_map(|item| string(item, problems)).collect()
 }
 

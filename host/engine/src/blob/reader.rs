@@ -5,7 +5,7 @@ use crate::{
     contract::Segment,
     files::{Root, pump},
     http::{Backoff, Download, Load, Permits, PlaceHttp, Reader, permits},
-    schedule::rate::Pace,
+    schedule::rate::RateLimiter,
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
@@ -386,7 +386,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
 /// The source's, or those of the work, which is called `doing`.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
-    pace: Option<&Pace>,
+    pace: Option<&RateLimiter>,
     doing: &str,
     passed: impl Fn(u64),
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,

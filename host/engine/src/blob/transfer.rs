@@ -3,15 +3,15 @@
 use crate::{
     Error, Event, Journal, Kind, Observer, Place, Result,
     blob::reader::{BlobReader, through},
-    contract::{Finish, Incoming, Outcome, Request, Segment, Step},
+    contract::{Arrival, Incoming, Outcome, Request, Segment, Step},
     decode::Plain,
     error::Context,
-    files::{Fresh, Root, Writer},
+    files::{AtomicFile, Root, Writer},
     http::{Backoff, Load, Uploaded, feed, upload},
-    journal::At,
+    journal::RepositoryKey,
     lock,
     run::convert::verify,
-    schedule::fair_share::{Shares, Turn},
+    schedule::fair_share::{FairPermit, FairShare},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
@@ -32,14 +32,14 @@ const TIMES: u64 = 3;
 /// Blobs that are written to disks at once. Each has threads that wait for each other, so all of them
 /// together must fit into the runtime's. Who has a turn waits for permits, and never the other way round.
 /// Each has files open, too, of which a process may have few.
-static AT_ONCE: LazyLock<Arc<Shares>> = LazyLock::new(|| {
+static AT_ONCE: LazyLock<Arc<FairShare>> = LazyLock::new(|| {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
-    Shares::new((files / 8).clamp(2, 64) as usize)
+    FairShare::new((files / 8).clamp(2, 64) as usize)
 });
 
 /// Waits for the right to write a blob to a disk.
-pub(crate) async fn disk_turn(source: &Place, destination: &Place) -> Turn {
-    AT_ONCE.turn(source.way_to(destination)).await
+pub(crate) async fn disk_turn(source: &Place, destination: &Place) -> FairPermit {
+    AT_ONCE.turn(source.route_to(destination)).await
 }
 
 /// Plain bytes written at once.
@@ -89,12 +89,12 @@ pub(crate) enum Payload<'a> {
     /// Bytes that rest in a temporary file.
     Local(Arc<File>),
     /// A file that lies in the destination's folder already and only wants its path.
-    Written(Arc<Mutex<Option<Fresh>>>),
+    Written(Arc<Mutex<Option<AtomicFile>>>),
 }
 
 /// What came of a transfer.
 pub(crate) struct Stored {
-    pub finish: Finish,
+    pub finish: Arrival,
     /// Bytes that were brought; of a blob that was there, its size.
     pub size: u64,
 }
@@ -163,7 +163,7 @@ impl Transfer<'_> {
         let Side { place, repository, .. } = self.destination;
         let (mut state, mut last) = (None, None);
         let journal = place.memory().filter(|_| self.is_resumable());
-        let at = At::new(place, repository);
+        let at = RepositoryKey::new(place, repository);
         self.saved = journal.and_then(|journal| journal.upload(&at, &self.blob.digest)).and_then(|saved| {
             // What another version wrote is not understood, and not missed.
             serde_json::from_slice(&saved).ok()
@@ -196,7 +196,7 @@ impl Transfer<'_> {
                 Step::Finished(finish) => {
                     let read = self.reader.as_ref().map(BlobReader::position);
                     if let Some(read) =
-                        read.filter(|read| *finish == Finish::Stored && *read < self.blob.size)
+                        read.filter(|read| *finish == Arrival::Stored && *read < self.blob.size)
                     {
                         if std::mem::replace(&mut doubted, true) {
                             let size = self.blob.size;
@@ -212,7 +212,7 @@ impl Transfer<'_> {
                         continue;
                     }
                     self.forget(journal, &at);
-                    if !incoming.sized && *finish != Finish::Stored {
+                    if !incoming.sized && *finish != Arrival::Stored {
                         self.size = self.there().await?;
                     }
                     return Ok(Stored { finish: *finish, size: self.size.saturating_sub(self.spared) });
@@ -262,7 +262,7 @@ impl Transfer<'_> {
     }
 
     /// There is nothing more that could be taken up.
-    fn forget(&mut self, journal: Option<&Journal>, at: &At) {
+    fn forget(&mut self, journal: Option<&Journal>, at: &RepositoryKey) {
         if let (Some(_), Some(journal)) = (self.saved.take(), journal) {
             journal.uploading(at.clone(), &self.blob.digest, None);
         }
@@ -587,7 +587,7 @@ impl Transfer<'_> {
     }
 
     /// The right to write to a disk.
-    async fn turn(&self) -> Option<Turn> {
+    async fn turn(&self) -> Option<FairPermit> {
         match self.payload {
             // Its bringer has one.
             Payload::Local(_) | Payload::Written(_) => None,
@@ -598,7 +598,7 @@ impl Transfer<'_> {
     }
 
     /// A file whose content is the source's file's: it is read once, and appears where it is right.
-    async fn taken(&mut self, fresh: Fresh) -> Result<Outcome> {
+    async fn taken(&mut self, fresh: AtomicFile) -> Result<Outcome> {
         let failed = |error: std::io::Error| Error::invalid(format!("copy a file: {error}"));
         let file = Arc::new(fresh.file().try_clone().map_err(failed)?);
         let mut reader = BlobReader::local(self.source.place, self.blob, file);

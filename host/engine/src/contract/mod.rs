@@ -118,16 +118,16 @@ pub enum Found {
     /// A manifest by its digest.
     Named(Descriptor),
     /// The manifest itself.
-    Held(Held),
+    Manifest(RawManifest),
     /// What was known.
-    Same,
+    Unchanged,
     /// Something that tells only this of itself without being read.
-    Marked(String),
+    OpaqueId(String),
 }
 
 /// A manifest as a plugin gives it: not verified yet.
 #[derive(Clone, Debug)]
-pub struct Held {
+pub struct RawManifest {
     /// What the place calls it; it may say nothing.
     pub media_type: String,
     /// The exact bytes.
@@ -136,10 +136,10 @@ pub struct Held {
     pub signatures: Vec<Vec<u8>>,
 }
 
-impl Held {
+impl RawManifest {
     /// Verifies it against the digest that was asked for, and reads it.
     pub(crate) fn read(self, expected: Option<&Digest>) -> Result<Manifest> {
-        let Held { media_type, body, signatures } = self;
+        let RawManifest { media_type, body, signatures } = self;
         Ok(Manifest { signatures, ..Manifest::parse(&media_type, body, expected)? })
     }
 }
@@ -155,7 +155,7 @@ pub struct Page<T> {
 
 /// What a place can do as a destination.
 #[derive(Clone, Debug)]
-pub struct Abilities {
+pub struct Capabilities {
     /// A blob can be linked from another repository.
     pub mount: bool,
     /// An index may name children that are not there; none: it must be tried.
@@ -214,12 +214,12 @@ pub enum Step {
     /// The blob is a layer, and is unpacked into a folder.
     Unpack(String),
     /// It is there.
-    Finished(Finish),
+    Finished(Arrival),
 }
 
 /// How a blob came to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
+pub enum Arrival {
     /// It was there.
     Present,
     /// It was linked from another repository.
@@ -243,7 +243,7 @@ pub enum Outcome {
 
 /// A step, and what the plugin wants to find again when it hears of its outcome.
 #[derive(Clone, Debug)]
-pub struct Turn {
+pub struct NextStep {
     /// What to do.
     pub step: Step,
     /// Opaque.
@@ -307,7 +307,7 @@ pub trait Transport: Send + Sync {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Held>>;
+    ) -> BoxFuture<'a, Result<RawManifest>>;
     /// Manifests whose subject is this digest.
     fn referrers<'a>(
         &'a self,
@@ -324,7 +324,7 @@ pub trait Transport: Send + Sync {
         blob: &'a Descriptor,
     ) -> BoxFuture<'a, Result<Vec<Segment>>>;
     /// What the place can do as a destination.
-    fn able<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>>;
+    fn capabilities<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Capabilities>>;
     /// The next step of storing a blob.
     fn store<'a>(
         &'a self,
@@ -333,7 +333,7 @@ pub trait Transport: Send + Sync {
         incoming: &'a Incoming,
         state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> BoxFuture<'a, Result<Turn>>;
+    ) -> BoxFuture<'a, Result<NextStep>>;
     /// Publishes a manifest.
     fn publish<'a>(
         &'a self,
@@ -343,7 +343,7 @@ pub trait Transport: Send + Sync {
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
     /// After the last image of a run that published something.
-    fn conclude<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>>;
+    fn finish<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>>;
 }
 
 /// Facts about an image, for filters.

@@ -13,7 +13,7 @@ use std::{
 
 /// A file without its name. Where the file system can keep files that have none (`O_TMPFILE`, open(2)),
 /// nothing is left of it when the process is killed; elsewhere it has a name of its own until then.
-pub(crate) struct Fresh {
+pub(crate) struct AtomicFile {
     dir: Arc<Dir>,
     /// The folder in which it will be. Held open: another program may mount something over it (podman does),
     /// and no name leads from one mount to another.
@@ -63,17 +63,17 @@ fn place(dir: &Dir, path: &Path) -> Result<(Dir, PathBuf)> {
     Ok((dir.open_dir(folder)?, name.into()))
 }
 
-impl Fresh {
+impl AtomicFile {
     /// A file that will be at `path` in a folder. Folders above it are made.
     pub fn create(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
-        Fresh::create_in(dir, folder, name)
+        AtomicFile::create_in(dir, folder, name)
     }
 
     fn create_in(dir: Arc<Dir>, folder: Dir, name: PathBuf) -> Result<Self> {
         match unnamed(&folder) {
-            Some(file) => Ok(Fresh { dir, folder, name, file, meanwhile: Meanwhile::None }),
-            None => Fresh::named(dir, folder, name),
+            Some(file) => Ok(AtomicFile { dir, folder, name, file, meanwhile: Meanwhile::None }),
+            None => AtomicFile::named(dir, folder, name),
         }
     }
 
@@ -84,7 +84,7 @@ impl Fresh {
         let options = options.read(true).write(true).create_new(true);
         let file = folder.open_with(&temporary, options)?.into_std();
         let meanwhile = Meanwhile::Temporary(folder.try_clone()?, temporary);
-        Ok(Fresh { dir, folder, name, file, meanwhile })
+        Ok(AtomicFile { dir, folder, name, file, meanwhile })
     }
 
     /// The part that another process left of a file, or a file that is empty.
@@ -92,8 +92,8 @@ impl Fresh {
         let (folder, name) = place(&dir, path)?;
         let left = partial::name(&name);
         match partial::open(&folder, &left) {
-            Some(file) => Ok(Fresh { dir, folder, name, file, meanwhile: Meanwhile::Part(left) }),
-            None => Fresh::create(dir, path),
+            Some(file) => Ok(AtomicFile { dir, folder, name, file, meanwhile: Meanwhile::Part(left) }),
+            None => AtomicFile::create(dir, path),
         }
     }
 
@@ -152,7 +152,7 @@ impl Fresh {
         let temporary = temporary();
         from.hard_link(source, &folder, &temporary)?;
         let meanwhile = Meanwhile::Temporary(folder.try_clone()?, temporary);
-        Ok(Fresh { dir, folder, name, file, meanwhile })
+        Ok(AtomicFile { dir, folder, name, file, meanwhile })
     }
 
     /// The file itself.
@@ -182,7 +182,8 @@ impl Fresh {
             }
             // Somebody took its name away, and may have given it to another file.
             Meanwhile::Part(_) | Meanwhile::Lost => {
-                let copy = Fresh::create_in(self.dir.clone(), self.folder.try_clone()?, self.name.clone())?;
+                let copy =
+                    AtomicFile::create_in(self.dir.clone(), self.folder.try_clone()?, self.name.clone())?;
                 return copy.keep_copy(&mut self.file);
             }
             Meanwhile::Temporary(..) => {}
@@ -211,10 +212,10 @@ impl Fresh {
         self.keep()
     }
 
-    /// As [`Fresh::keep`], at another path.
+    /// As [`AtomicFile::keep`], at another path.
     pub fn keep_at(mut self, path: &Path) -> Result<()> {
         let (folder, name) = place(&self.dir, path)?;
-        let copy = Fresh::create(self.dir.clone(), path)?;
+        let copy = AtomicFile::create(self.dir.clone(), path)?;
         let mut file = self.file.try_clone()?;
         (self.folder, self.name) = (folder, name);
         match self.keep() {
@@ -239,7 +240,7 @@ fn sync(folder: &Dir) -> Result<()> {
     folder.open(".")?.sync_all()
 }
 
-impl Drop for Fresh {
+impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Meanwhile::Temporary(folder, temporary) = &self.meanwhile {
             // It is gone where it became the file, and nothing can be done about one that cannot be removed.

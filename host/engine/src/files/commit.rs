@@ -1,6 +1,6 @@
 //! Several changes to a folder that another program writes too, made together under its locks.
 
-use super::{atomic::Fresh, folder::Folder};
+use super::{atomic::AtomicFile, folder::Folder};
 use crate::lock;
 use cap_std::fs::{Dir, OpenOptionsExt};
 use rustix::{
@@ -128,7 +128,7 @@ impl Folder {
         for change in changes {
             match change {
                 Change::Replace { path, content, .. } => {
-                    let written = Fresh::create(dir.clone(), Path::new(path));
+                    let written = AtomicFile::create(dir.clone(), Path::new(path));
                     written
                         .and_then(|mut fresh| fresh.write(content).and_then(|()| fresh.keep()))
                         .map_err(failed(path))?;
@@ -174,7 +174,7 @@ fn rename(dir: &Arc<Dir>, from: &str, to: &str) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {}
         done => return done,
     }
-    let mut fresh = Fresh::create(dir.clone(), Path::new(to))?;
+    let mut fresh = AtomicFile::create(dir.clone(), Path::new(to))?;
     fresh.write(&dir.read(from)?)?;
     fresh.keep()?;
     dir.remove_file(from)

@@ -2,7 +2,7 @@
 
 use super::{
     Entry, Located,
-    atomic::Fresh,
+    atomic::AtomicFile,
     failed,
     writer::{Target, Writer},
 };
@@ -153,7 +153,7 @@ impl Folder {
         if current.as_deref() != expected {
             return Ok(false);
         }
-        let mut fresh = Fresh::create(dir, Path::new(path)).map_err(failed)?;
+        let mut fresh = AtomicFile::create(dir, Path::new(path)).map_err(failed)?;
         fresh.write(content).and_then(|()| fresh.keep()).map_err(failed)?;
         Ok(true)
     }
@@ -195,39 +195,39 @@ impl Folder {
     }
 
     /// A new file that shares its bytes with a file of another folder (see [`super::Root::take`]).
-    pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<Fresh> {
+    pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<AtomicFile> {
         let (dir, source) = (self.made().ok()?, from.dir().ok()?);
         let opened = regular(&source, file).ok()?;
-        let fresh = Fresh::create(dir.clone(), Path::new(path)).ok()?;
+        let fresh = AtomicFile::create(dir.clone(), Path::new(path)).ok()?;
         if rustix::fs::ioctl_ficlone(fresh.file(), &opened).is_ok() {
             return Some(fresh);
         }
-        if link { Fresh::link(dir, Path::new(path), &source, file).ok() } else { None }
+        if link { AtomicFile::link(dir, Path::new(path), &source, file).ok() } else { None }
     }
 
     /// A file that gets its path later.
-    pub fn fresh(&self) -> std::io::Result<Fresh> {
-        Fresh::create(self.made()?, Path::new("blob"))
+    pub fn fresh(&self) -> std::io::Result<AtomicFile> {
+        AtomicFile::create(self.made()?, Path::new("blob"))
     }
 
     pub fn writer(&self, path: &str) -> Result<Writer> {
-        let fresh = self.made().and_then(|dir| Fresh::create(dir, Path::new(path)));
+        let fresh = self.made().and_then(|dir| AtomicFile::create(dir, Path::new(path)));
         let fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         self.sweep(&fresh);
-        Ok(Writer::start(Target::Fresh(fresh), self.shown(path)))
+        Ok(Writer::start(Target::AtomicFile(fresh), self.shown(path)))
     }
 
     /// What becomes of a large file that leaves its part, or of the part that was left of it.
     pub fn part(&self, path: &str) -> Result<Target> {
-        let fresh = self.made().and_then(|dir| Fresh::left(dir, Path::new(path)));
+        let fresh = self.made().and_then(|dir| AtomicFile::left(dir, Path::new(path)));
         let mut fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
         fresh.stay();
         self.sweep(&fresh);
-        Ok(Target::Fresh(fresh))
+        Ok(Target::AtomicFile(fresh))
     }
 
     /// Once, as it may have very many files.
-    fn sweep(&self, fresh: &Fresh) {
+    fn sweep(&self, fresh: &AtomicFile) {
         self.swept.get_or_init(|| fresh.sweep());
     }
 }

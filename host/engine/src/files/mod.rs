@@ -11,10 +11,10 @@ mod writer;
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
     decode::Plain,
-    layer::{self, Staged, Unpacked},
+    layer::{self, StagedLayer, Unpacked},
 };
 use archive::Archive;
-pub(crate) use atomic::Fresh;
+pub(crate) use atomic::AtomicFile;
 use bytes::Bytes;
 pub use commit::Change;
 use dray_core::{Descriptor, Digest, Hasher};
@@ -246,7 +246,7 @@ impl Root {
 
     /// A new file that shares its bytes with a file of another folder: where the file system can
     /// share them, or, with `link`, as a further name of that file. None: neither is possible.
-    pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<Fresh> {
+    pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<AtomicFile> {
         let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
         let ((here, path), (there, file)) = (here.at(path), there.at(file));
         here.take(path, there, file, link)
@@ -254,7 +254,7 @@ impl Root {
 
     /// A file beside those of a folder, on the same file system, that gets its path later; none: an archive
     /// has no such thing.
-    pub(crate) fn fresh(&self) -> Option<std::io::Result<Fresh>> {
+    pub(crate) fn fresh(&self) -> Option<std::io::Result<AtomicFile>> {
         match &self.0 {
             Inner::Folder(folder) => Some(folder.at("blobs").0.fresh()),
             Inner::Archive(_) => None,
@@ -265,7 +265,7 @@ impl Root {
     ///
     /// # Errors
     /// Where it cannot be named.
-    pub(crate) fn keep(&self, fresh: Fresh, path: &str) -> Result<()> {
+    pub(crate) fn keep(&self, fresh: AtomicFile, path: &str) -> Result<()> {
         let folder = self.as_folder("write to")?;
         let (folder, path) = folder.at(path);
         fresh.keep_at(Path::new(path)).map_err(|error| folder.failed("write", path, &error))
@@ -281,7 +281,7 @@ impl Root {
     }
 
     /// Unpacks a layer of bytes that are read; it appears when it is kept.
-    pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<Staged> {
+    pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<StagedLayer> {
         let parent = self.as_folder("unpack into").and_then(|folder| folder.parent(path));
         let (above, name) = parent.map_err(|error| std::io::Error::other(error.text))?;
         layer::unpack(above, &name, bytes)
@@ -294,7 +294,7 @@ impl Root {
     pub fn unpack_again(&self, recipe: &str, folder: &str, path: &str) -> Result<Unpacked> {
         let failed = |error: std::io::Error| failed("unpack", &self.shown(path), &error);
         let mut layer = self.rebuilt(recipe, folder)?;
-        self.unpack(path, &mut layer).and_then(Staged::keep).map_err(failed)
+        self.unpack(path, &mut layer).and_then(StagedLayer::keep).map_err(failed)
     }
 
     fn rebuilt(&self, recipe: &str, folder: &str) -> Result<impl Read + Send + use<>> {

@@ -88,7 +88,7 @@ async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     // A file system that keeps none without a name gives it one of its own.
     let dir = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
     let blobs = dir.open_dir("blobs").unwrap();
-    let named = Fresh::named(Arc::new(dir), blobs, "c".into()).unwrap();
+    let named = AtomicFile::named(Arc::new(dir), blobs, "c".into()).unwrap();
     assert_eq!(root.entries("blobs").unwrap().len(), 2);
     named.keep().unwrap();
     assert_eq!(root.stat("blobs/c").unwrap(), Some(0));

@@ -1,6 +1,6 @@
 //! A file that is being written, on a thread that may block.
 
-use super::{CHUNK, Positioned, archive::Append, atomic::Fresh, failed};
+use super::{CHUNK, Positioned, archive::Append, atomic::AtomicFile, failed};
 use crate::{Error, Result};
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
@@ -13,21 +13,21 @@ use tokio::sync::mpsc;
 
 /// What becomes of the bytes.
 pub(super) enum Target {
-    Fresh(Fresh),
+    AtomicFile(AtomicFile),
     Append(Append),
 }
 
 impl Target {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         match self {
-            Target::Fresh(fresh) => fresh.write(bytes),
+            Target::AtomicFile(fresh) => fresh.write(bytes),
             Target::Append(append) => append.write(bytes),
         }
     }
 
     fn keep(self) -> std::io::Result<()> {
         match self {
-            Target::Fresh(fresh) => fresh.keep(),
+            Target::AtomicFile(fresh) => fresh.keep(),
             Target::Append(append) => append.keep(),
         }
     }
@@ -35,7 +35,7 @@ impl Target {
     /// Gives it up: another attempt, or another process, may go on with it.
     fn leave(self) {
         match self {
-            Target::Fresh(_) => {}
+            Target::AtomicFile(_) => {}
             Target::Append(append) => append.leave(),
         }
     }
@@ -43,7 +43,7 @@ impl Target {
     /// Gives it up, as what was written is wrong.
     fn discard(self) {
         match self {
-            Target::Fresh(mut fresh) => fresh.forget(),
+            Target::AtomicFile(mut fresh) => fresh.forget(),
             Target::Append(append) => append.discard(),
         }
     }
@@ -51,7 +51,7 @@ impl Target {
     /// Gives it up, as it cannot be written: a disk that is full wants its room back.
     fn fail(self) {
         match self {
-            Target::Fresh(mut fresh) => fresh.forget(),
+            Target::AtomicFile(mut fresh) => fresh.forget(),
             Target::Append(append) => append.fail(),
         }
     }
@@ -59,7 +59,7 @@ impl Target {
     /// What is there of a file of so many bytes, after which it goes on.
     fn there(&mut self, size: u64) -> std::io::Result<Positioned> {
         match self {
-            Target::Fresh(fresh) => {
+            Target::AtomicFile(fresh) => {
                 let end = fresh.there(size)?;
                 Ok(Positioned { file: Arc::new(fresh.file().try_clone()?), offset: 0, end })
             }

@@ -1,7 +1,7 @@
 //! Challenges and tokens (distribution's token authentication specification; RFC 6750, RFC 7617).
 
 use super::{
-    breaker::Away,
+    breaker::CircuitBreaker,
     connect::Clients,
     retry::{self, IDLE},
 };
@@ -196,7 +196,7 @@ pub(super) fn header(scheme: &str, credentials: &str) -> Result<HeaderValue> {
 /// Fetches an access token. Whoever asks need not try again where that fails: it was tried.
 pub(super) async fn fetch(
     clients: &Clients,
-    server: &Away,
+    server: &CircuitBreaker,
     realm: &Url,
     service: Option<&str>,
     scopes: &[String],
@@ -226,7 +226,7 @@ pub(super) async fn fetch(
 
 async fn fetch_once(
     clients: &Clients,
-    server: &Away,
+    server: &CircuitBreaker,
     realm: &Url,
     service: Option<&str>,
     scopes: &[String],

@@ -16,14 +16,14 @@ const AWAY: Duration = Duration::from_secs(60);
 
 /// What is known of a server. One that has answered may be restarting, and is waited for.
 #[derive(Default)]
-pub(super) struct Away {
+pub(super) struct CircuitBreaker {
     /// Anything ever came from it.
     answered: AtomicBool,
     /// When it was given up last.
     since: Mutex<Option<Instant>>,
 }
 
-impl Away {
+impl CircuitBreaker {
     pub fn answers(&self) {
         self.answered.store(true, Ordering::Relaxed);
     }

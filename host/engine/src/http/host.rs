@@ -2,7 +2,7 @@
 
 use super::{
     auth::{self, Challenge, Token},
-    breaker::{Away, Refusals},
+    breaker::{CircuitBreaker, Refusals},
     connect::Clients,
     guard,
     rate_limit::Allowance,
@@ -14,7 +14,7 @@ use crate::{
     Error, Kind, Result,
     contract::{Access, Credential, Key},
     lock,
-    schedule::rate::Pace,
+    schedule::rate::RateLimiter,
 };
 use dray_core::{Address, shown_proxy};
 use reqwest::header::{HeaderMap, HeaderValue};
@@ -40,12 +40,12 @@ pub(super) struct Host {
     pub slots: Arc<Semaphore>,
     /// Registries limit each action apart.
     pub windows: Windows,
-    pub pace: Option<Pace>,
+    pub pace: Option<RateLimiter>,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
     /// By server and scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
-    credentials: tokio::sync::Mutex<Vec<Known>>,
+    credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
     /// No request before: the host asked for patience.
     patience: Mutex<Option<Instant>>,
     /// When something moved last ([`since_start`]).
@@ -54,10 +54,10 @@ pub(super) struct Host {
     told: AtomicBool,
     /// And that it fails.
     in_trouble: AtomicBool,
-    pub away: Away,
+    pub away: CircuitBreaker,
     pub refusals: Refusals,
     /// The same of the server that gives tokens for it.
-    token_server: Away,
+    token_server: CircuitBreaker,
 }
 
 /// Patience of which people are told.
@@ -115,13 +115,13 @@ fn first(access: &[Access]) -> &str {
 }
 
 /// What the auth providers said for repositories with a prefix.
-struct Known {
+struct CachedCredential {
     covers: Option<String>,
     credential: Option<Credential>,
     until: Option<Instant>,
 }
 
-impl Known {
+impl CachedCredential {
     fn is_for(&self, repository: &str) -> bool {
         self.covers.as_deref().is_none_or(|prefix| {
             repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
@@ -155,7 +155,7 @@ impl Host {
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             windows,
-            pace: settings.bandwidth.map(Pace::new),
+            pace: settings.bandwidth.map(RateLimiter::new),
             settings,
             clients,
             scheme: OnceCell::new(),
@@ -166,9 +166,9 @@ impl Host {
             moved: since_start().into(),
             told: AtomicBool::default(),
             in_trouble: AtomicBool::default(),
-            away: Away::default(),
+            away: CircuitBreaker::default(),
             refusals: Refusals::default(),
-            token_server: Away::default(),
+            token_server: CircuitBreaker::default(),
         }
     }
 
@@ -306,7 +306,7 @@ impl Host {
             let found = provider.lookup(&self.registry, repository).await.map_err(unusable)?;
             if let Some(credential) = found {
                 let until = credential.lifetime.map(|lifetime| now + lifetime.min(LONG));
-                known.push(Known {
+                known.push(CachedCredential {
                     covers: credential.covers.clone(),
                     credential: Some(credential.clone()),
                     until,
@@ -314,7 +314,7 @@ impl Host {
                 return Ok(Some(credential));
             }
         }
-        known.push(Known { covers: Some(repository.into()), credential: None, until: None });
+        known.push(CachedCredential { covers: Some(repository.into()), credential: None, until: None });
         Ok(None)
     }
 

@@ -15,12 +15,12 @@ mod settings;
 mod stream;
 mod trickle;
 
-pub(crate) use crate::schedule::queue::{Expected, Load};
+pub(crate) use crate::schedule::queue::{Load, Reservation};
 #[cfg(fuzzing)]
 pub use auth::challenges_of;
 pub(crate) use body::explained;
 pub use request::{HostAccess, PlaceHttp};
-pub(crate) use request::{Permits, expect, permits};
+pub(crate) use request::{Permits, permits, reserve};
 pub(crate) use retry::Backoff;
 pub use settings::{Client, Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
 pub use stream::Reader;

@@ -8,7 +8,7 @@ use super::{
     settings::{Client, Standing},
 };
 use crate::schedule::action::Action;
-use crate::schedule::queue::{Expected, Load, Passes};
+use crate::schedule::queue::{Load, Reservation, TransferPermits};
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
     contract::{Request, Response},
@@ -86,7 +86,7 @@ pub(super) enum Followed {
 
 /// The right to move a blob: a place in the line, and for its requests a slot at each host.
 pub(crate) struct Permits {
-    passes: Passes,
+    passes: TransferPermits,
     _slots: Vec<Slot>,
 }
 
@@ -130,12 +130,12 @@ pub(crate) async fn permits(
 }
 
 /// Blobs are going to move from one place to another, as long as this is kept. None: not over the network.
-pub(crate) fn expect(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Expected> {
+pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Reservation> {
     let ends = [(source, Action::Download), (destination, Action::Upload)];
     let windows: Vec<_> =
         ends.iter().filter_map(|(place, action)| Some((*place)?.host.windows.of(*action).clone())).collect();
     let line = source.or(destination)?.client.line();
-    Some(line.expect(&windows))
+    Some(line.reserve(&windows))
 }
 
 /// Waits for slots; none: one of the hosts has stood still meanwhile.
@@ -208,7 +208,7 @@ impl PlaceHttp {
         self.host.windows.of(Action::Read).size()
     }
 
-    pub(crate) fn pace(&self) -> Option<&crate::schedule::rate::Pace> {
+    pub(crate) fn pace(&self) -> Option<&crate::schedule::rate::RateLimiter> {
         self.host.pace.as_ref()
     }
 

@@ -1,7 +1,7 @@
 //! What the operator says about HTTP, and the client built from it.
 
 use super::{connect::Clients, host::Host};
-use crate::schedule::queue::Line;
+use crate::schedule::queue::TransferQueue;
 use crate::{Result, Secret, contract::Credentials, lock};
 use std::{
     collections::HashMap,
@@ -170,7 +170,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     settings: Settings,
     hosts: Mutex<HashMap<(Standing, String, String), Arc<Host>>>,
-    line: Arc<Line>,
+    line: Arc<TransferQueue>,
 }
 
 impl Client {
@@ -187,7 +187,7 @@ impl Client {
     }
 
     /// The line of all blobs that are to move.
-    pub(super) fn line(&self) -> &Arc<Line> {
+    pub(super) fn line(&self) -> &Arc<TransferQueue> {
         &self.0.line
     }
 

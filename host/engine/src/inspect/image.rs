@@ -3,7 +3,7 @@
 use crate::{
     Error, Kind, Places, Result,
     error::Context,
-    place::Spot,
+    place::OpenReference,
     place::graph::{names, read_blob, read_manifest},
     run::is_blob,
 };
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub struct Image {
     /// Its manifest.
     pub manifest: Manifest,
-    spot: Spot,
+    spot: OpenReference,
 }
 
 impl Image {

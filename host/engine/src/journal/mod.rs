@@ -8,7 +8,7 @@ mod write;
 
 use crate::{Error, Kind, Place, Result, lock};
 use dray_core::{Digest, Form, Platform};
-use process_lock::Life;
+use process_lock::ProcessLock;
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
 use std::{
@@ -21,8 +21,8 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-pub(crate) use tags::Seen;
-use write::{Change, Writer};
+pub(crate) use tags::SeenTag;
+use write::{Write, Writer};
 
 /// Of the tables. A journal of a later one is left alone.
 const VERSION: i64 = 7;
@@ -82,7 +82,7 @@ pub struct Journal {
     reader: Mutex<Connection>,
     writer: Writer,
     /// This process, once it writes something that is its own.
-    life: OnceLock<Option<Life>>,
+    life: OnceLock<Option<ProcessLock>>,
     /// Trouble with reading was told.
     told: AtomicBool,
 }
@@ -163,14 +163,14 @@ impl Conversion {
 
 /// A repository of a place, by its canonical name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct At {
+pub(crate) struct RepositoryKey {
     pub place: String,
     pub repository: String,
 }
 
-impl At {
+impl RepositoryKey {
     pub fn new(place: &Place, repository: &str) -> Self {
-        At { place: place.key(), repository: repository.into() }
+        RepositoryKey { place: place.key(), repository: repository.into() }
     }
 }
 
@@ -308,7 +308,7 @@ impl Journal {
     /// By what number others know whether this process is there; 0: they cannot.
     fn life(&self) -> i64 {
         let begin = || {
-            let begun = Life::begin(&self.path);
+            let begun = ProcessLock::begin(&self.path);
             begun
                 .inspect_err(|error| tracing::warn!("failed to lock a file beside the journal: {error}; another dray may take this one to be dead"))
                 .ok()
@@ -361,11 +361,11 @@ impl Journal {
 
     /// Remembers what became of a source.
     pub(crate) fn convert(&self, of: Conversion, result: String) {
-        self.writer.send(Change::Conversion(of, result));
+        self.writer.send(Write::Conversion(of, result));
     }
 
     /// Where a place holds content: in this repository, or else in another one.
-    pub(crate) fn holder(&self, at: &At, digest: &Digest) -> Option<String> {
+    pub(crate) fn holder(&self, at: &RepositoryKey, digest: &Digest) -> Option<String> {
         self.one(
             "select name from blob join repository on id = repository
              where digest = ?1 and place = ?2 order by name <> ?3, blob.at desc limit 1",
@@ -375,13 +375,13 @@ impl Journal {
     }
 
     /// A repository holds content.
-    pub(crate) fn holds(&self, at: At, digest: &Digest) {
-        self.writer.send(Change::Blob(at, digest.to_string()));
+    pub(crate) fn holds(&self, at: RepositoryKey, digest: &Digest) {
+        self.writer.send(Write::Blob(at, digest.to_string()));
     }
 
     /// How far an upload came that a process began which is no more, for this one to go on with: another one's is
     /// its own.
-    pub(crate) fn upload(&self, at: &At, digest: &Digest) -> Option<Vec<u8>> {
+    pub(crate) fn upload(&self, at: &RepositoryKey, digest: &Digest) -> Option<Vec<u8>> {
         let found = self.one(
             "select progress, life, repository from upload where digest = ?1 and repository =
                (select id from repository where place = ?2 and name = ?3)",
@@ -401,8 +401,8 @@ impl Journal {
     }
 
     /// How far an upload has come; none: it has ended.
-    pub(crate) fn uploading(&self, at: At, digest: &Digest, progress: Option<Vec<u8>>) {
-        self.writer.send(Change::Upload(at, digest.to_string(), self.life(), progress));
+    pub(crate) fn uploading(&self, at: RepositoryKey, digest: &Digest, progress: Option<Vec<u8>>) {
+        self.writer.send(Write::Upload(at, digest.to_string(), self.life(), progress));
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 const LEFT: Duration = Duration::from_secs(3600);
 
 /// This process, as the journal knows it.
-pub(super) struct Life {
+pub(super) struct ProcessLock {
     pub number: i64,
     path: PathBuf,
     _locked: File,
@@ -26,7 +26,7 @@ fn folder(journal: &Path) -> PathBuf {
     journal.with_file_name("alive")
 }
 
-impl Life {
+impl ProcessLock {
     /// Begins to be known at a journal.
     pub fn begin(journal: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder(journal))?;
@@ -35,11 +35,11 @@ impl Life {
         let path = file(journal, number);
         let locked = File::create_new(&path)?;
         locked.lock()?;
-        Ok(Life { number, path, _locked: locked })
+        Ok(ProcessLock { number, path, _locked: locked })
     }
 }
 
-impl Drop for Life {
+impl Drop for ProcessLock {
     fn drop(&mut self) {
         // One that is left says of itself that nobody holds it.
         let _ = std::fs::remove_file(&self.path);

@@ -1,6 +1,6 @@
 //! Earlier runs, and how much the journal holds.
 
-use super::{Journal, now, process_lock, tags, write::Change};
+use super::{Journal, now, process_lock, tags, write::Write};
 use crate::{Result, lock};
 use dray_core::{Action, CopyReport, Summary};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -108,7 +108,7 @@ impl Journal {
 
     /// Something came of one copy of a run.
     pub fn did(&self, run: i64, copy: &CopyReport) {
-        self.writer.send(Change::Copied(run, Box::new(copy.clone())));
+        self.writer.send(Write::Copied(run, Box::new(copy.clone())));
     }
 
     /// A run has ended, by itself or because it was told to.

@@ -2,7 +2,7 @@
 //! names nothing that can be told: its row says so before the write begins, so that whoever is killed
 //! in between leaves no word of what was there before.
 
-use super::{At, Journal, now, write::Change};
+use super::{Journal, RepositoryKey, now, write::Write};
 use crate::{Error, Result, lock};
 use dray_core::{Descriptor, Digest};
 use rusqlite::{Row, Transaction, params};
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 /// What a tag named when it was last seen.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Seen {
+pub(crate) struct SeenTag {
     /// Of a journal of an earlier dray, it has no media type.
     pub named: Descriptor,
     /// Which parts of it were there.
@@ -26,16 +26,16 @@ pub(crate) struct Seen {
 /// Seconds after which what was seen is looked at in full again, and a write that was begun is over.
 pub(super) const FRESH: i64 = 3600;
 
-impl Seen {
+impl SeenTag {
     /// What is there just now.
     pub fn now(named: &Descriptor, parts: &str) -> Self {
-        Seen::at(now(), named, parts)
+        SeenTag::at(now(), named, parts)
     }
 
     /// What was there at a time, in seconds since 1970.
     pub fn at(at: i64, named: &Descriptor, parts: &str) -> Self {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
-        Seen { named, parts: parts.into(), at }
+        SeenTag { named, parts: parts.into(), at }
     }
 
     /// Whether it was seen, or written, so lately that the destination need only say that it has not
@@ -54,11 +54,11 @@ impl Seen {
 
 /// A row of digest, media type, size, parts and time. What is no digest is no knowledge: the tag is being
 /// written.
-fn seen(row: &Row<'_>) -> rusqlite::Result<Option<Seen>> {
+fn seen(row: &Row<'_>) -> rusqlite::Result<Option<SeenTag>> {
     let (digest, size) = (row.get::<_, String>(0)?.parse(), u64::try_from(row.get::<_, i64>(2)?));
     let (Ok(digest), Ok(size)) = (digest, size) else { return Ok(None) };
     let named = Descriptor::new(row.get::<_, String>(1)?, digest, size);
-    Ok(Some(Seen { named, parts: row.get(3)?, at: row.get(4)? }))
+    Ok(Some(SeenTag { named, parts: row.get(3)?, at: row.get(4)? }))
 }
 
 /// A write of a tag that the journal knows of.
@@ -68,16 +68,16 @@ pub(crate) struct Writing(i64);
 /// What happens to a tag's row.
 pub(super) enum TagChange {
     /// It was seen; and what it had named when.
-    Saw(Seen, Option<(Digest, i64)>),
+    Saw(SeenTag, Option<(Digest, i64)>),
     /// It is about to be written. The answer comes when that is on the disk.
     Writes(Writing, oneshot::Sender<()>),
     /// It was written.
-    Wrote(Writing, Seen),
+    Wrote(Writing, SeenTag),
 }
 
 impl Journal {
     /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
-    pub(crate) fn tag(&self, at: &At, tag: &str) -> Option<Seen> {
+    pub(crate) fn tag(&self, at: &RepositoryKey, tag: &str) -> Option<SeenTag> {
         let found = self.one(
             "select digest, media_type, size, parts, at from tag where name = ?3 and repository =
                (select id from repository where place = ?1 and name = ?2)",
@@ -88,7 +88,7 @@ impl Journal {
     }
 
     /// What the tags of a repository named when they were last seen; empty: none was.
-    pub(crate) fn tags(&self, at: &At) -> HashMap<String, Seen> {
+    pub(crate) fn tags(&self, at: &RepositoryKey) -> HashMap<String, SeenTag> {
         let connection = lock(&self.reader);
         let read = || {
             let mut ask = connection.prepare_cached(
@@ -105,9 +105,9 @@ impl Journal {
 
     /// A tag was seen, when it was asked for at the time that is given. That is forgotten where it is no more what it
     /// was `before`: then somebody has written it, or is just about to.
-    pub(crate) fn saw_tag(&self, at: &At, tag: &str, seen: Seen, before: Option<&Seen>) {
+    pub(crate) fn saw_tag(&self, at: &RepositoryKey, tag: &str, seen: SeenTag, before: Option<&SeenTag>) {
         let before = before.map(|seen| (seen.named.digest.clone(), seen.at));
-        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(TagChange::Saw(seen, before))));
+        self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(TagChange::Saw(seen, before))));
     }
 
     /// A tag is about to be written: what it named before is forgotten, and that is on the disk when this is
@@ -115,22 +115,22 @@ impl Journal {
     ///
     /// # Errors
     /// Where the journal cannot be written.
-    pub(crate) async fn writes_tag(&self, at: &At, tag: &str) -> Result<Writing> {
+    pub(crate) async fn writes_tag(&self, at: &RepositoryKey, tag: &str) -> Result<Writing> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Unique among the writes of one tag: two that begin at once are several.
         let writing = Writing(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).max(1));
         let (done, written) = oneshot::channel();
         let change = TagChange::Writes(writing, done);
-        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(change)));
+        self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
         written.await.map_err(|_| Error::invalid(format!("write the journal {}", self.path.display())))?;
         Ok(writing)
     }
 
     /// A tag was written. It is remembered where nobody else wrote it meanwhile: then nobody can say whose
     /// write was the last.
-    pub(crate) fn wrote_tag(&self, at: &At, tag: &str, seen: Seen, writing: Writing) {
+    pub(crate) fn wrote_tag(&self, at: &RepositoryKey, tag: &str, seen: SeenTag, writing: Writing) {
         let change = TagChange::Wrote(writing, seen);
-        self.writer.send(Change::Tag(at.clone(), tag.into(), Box::new(change)));
+        self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
     }
 }
 
@@ -143,7 +143,7 @@ pub(super) fn change(
 ) -> rusqlite::Result<bool> {
     let size = |named: &Descriptor| i64::try_from(named.size).unwrap_or_default();
     match change {
-        TagChange::Saw(Seen { named, parts, at }, before) => {
+        TagChange::Saw(SeenTag { named, parts, at }, before) => {
             let (digest, media_type) = (named.digest.to_string(), &named.media_type);
             let (before, then) = before.as_ref().map(|(digest, at)| (digest.to_string(), at)).unzip();
             transaction
@@ -181,7 +181,7 @@ pub(super) fn change(
                 .execute(params![repository, tag, now(), writer, now() - FRESH])?;
             Ok(known)
         }
-        TagChange::Wrote(Writing(writer), Seen { named, parts, at }) => {
+        TagChange::Wrote(Writing(writer), SeenTag { named, parts, at }) => {
             let ours = transaction
                 .prepare_cached(
                     "update tag set digest = ?4, media_type = ?5, size = ?6, parts = ?7, at = ?8, writer = 0

@@ -1,8 +1,8 @@
 use super::{tags::FRESH, *};
 use dray_core::{Descriptor, Summary};
 
-fn at(repository: &str) -> At {
-    At { place: "docker:r".into(), repository: repository.into() }
+fn at(repository: &str) -> RepositoryKey {
+    RepositoryKey { place: "docker:r".into(), repository: repository.into() }
 }
 
 #[test]
@@ -18,9 +18,9 @@ fn what_was_learnt_outlives_the_process() {
         (None, None, 0)
     );
     journal.convert(of.clone(), "digest".into());
-    let before = Seen::now(&first, "");
+    let before = SeenTag::now(&first, "");
     journal.saw_tag(&at("a"), "1", before.clone(), None);
-    journal.saw_tag(&at("a"), "1", Seen::now(&second, "parts"), Some(&before));
+    journal.saw_tag(&at("a"), "1", SeenTag::now(&second, "parts"), Some(&before));
     journal.holds(at("a"), &one);
     journal.holds(at("b"), &one);
     journal.uploading(at("a"), &two, Some(vec![1, 2]));
@@ -32,7 +32,7 @@ fn what_was_learnt_outlives_the_process() {
     assert_eq!((&seen.named, &*seen.parts), (&second, "parts"));
     assert!(!seen.is_news(&second, "parts") && seen.is_news(&second, "") && seen.is_news(&first, "parts"));
     for at in [seen.at - FRESH, seen.at + FRESH] {
-        let seen = Seen { at, ..seen.clone() };
+        let seen = SeenTag { at, ..seen.clone() };
         assert!(!seen.is_fresh() && seen.is_news(&second, "parts"));
     }
     assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
@@ -40,7 +40,7 @@ fn what_was_learnt_outlives_the_process() {
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
     assert!(journal.holder(&at("c"), &one).is_some());
     assert_eq!(journal.holder(&at("a"), &two), None);
-    let elsewhere = At { place: "docker:other".into(), repository: "a".into() };
+    let elsewhere = RepositoryKey { place: "docker:other".into(), repository: "a".into() };
     assert_eq!(journal.holder(&elsewhere, &one), None);
     // Whose it was is no more.
     assert_eq!(journal.upload(&at("a"), &two), Some(vec![1, 2]));
@@ -97,7 +97,7 @@ fn two_drays_share_a_journal() {
                 let journal = Journal::open(path).unwrap();
                 let named = Descriptor::new("m", Digest::of(b"1"), 1);
                 for number in 0..500 {
-                    let seen = Seen::now(&named, "");
+                    let seen = SeenTag::now(&named, "");
                     journal.saw_tag(&at(&format!("r{writer}")), &number.to_string(), seen, None);
                 }
             });
@@ -114,7 +114,7 @@ fn image(content: &[u8]) -> Descriptor {
 async fn a_tag_that_is_being_written_is_not_known() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let (one, two) = (SeenTag::now(&image(b"1"), ""), SeenTag::now(&image(b"2"), ""));
     let journal = Journal::open(&path).unwrap();
     let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
     journal.wrote_tag(&at("a"), "1", one.clone(), writing);
@@ -141,7 +141,7 @@ async fn a_tag_that_is_being_written_is_not_known() {
 async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let (one, two) = (SeenTag::now(&image(b"1"), ""), SeenTag::now(&image(b"2"), ""));
     let (first, second) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
     for both_end in [true, false] {
         let writings =
@@ -169,7 +169,7 @@ async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
 async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    let (one, two) = (Seen::now(&image(b"1"), ""), Seen::now(&image(b"2"), ""));
+    let (one, two) = (SeenTag::now(&image(b"1"), ""), SeenTag::now(&image(b"2"), ""));
     let (journal, slow) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
     let other = Connection::open(&path).unwrap();
     for written in [false, true] {
@@ -194,7 +194,7 @@ async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
     let asked = now() - FRESH;
     slow.writes_tag(&at("a"), "1").await.unwrap();
     other.execute("update tag set at = at - ?1", [FRESH - 60]).unwrap();
-    journal.saw_tag(&at("a"), "1", Seen::at(asked, &image(b"1"), ""), None);
+    journal.saw_tag(&at("a"), "1", SeenTag::at(asked, &image(b"1"), ""), None);
     journal.flush();
     assert_eq!(journal.tag(&at("a"), "1"), None);
 }
@@ -205,9 +205,9 @@ async fn trimming_beside_a_run_leaves_no_room_for_what_it_saw_before() {
     let path = folder.path().join("journal.db");
     let (running, other) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
     let run = running.begin("sync", None).unwrap();
-    let saw = Seen::now(&image(b"1"), "");
+    let saw = SeenTag::now(&image(b"1"), "");
     let writing = other.writes_tag(&at("a"), "1").await.unwrap();
-    other.wrote_tag(&at("a"), "1", Seen::now(&image(b"2"), ""), writing);
+    other.wrote_tag(&at("a"), "1", SeenTag::now(&image(b"2"), ""), writing);
     other.flush();
     assert_eq!(other.trim(Duration::ZERO).unwrap().facts, 1);
     running.saw_tag(&at("a"), "1", saw.clone(), None);
@@ -225,7 +225,7 @@ async fn trimming_beside_a_run_leaves_no_room_for_what_it_saw_before() {
 async fn trimming_beside_a_run_mixes_no_repositories_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal.db");
-    let seen = Seen::now(&image(b"1"), "");
+    let seen = SeenTag::now(&image(b"1"), "");
     let (running, trimming) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
     let run = running.begin("sync", None).unwrap();
     running.saw_tag(&at("a"), "1", seen.clone(), None);

@@ -1,6 +1,6 @@
 //! Writing to the journal: on a thread of its own, many changes a transaction.
 
-use super::{At, Conversion, failed, is_busy, now, tags, tags::TagChange};
+use super::{Conversion, RepositoryKey, failed, is_busy, now, tags, tags::TagChange};
 use crate::{Error, Result};
 use dray_core::CopyReport;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -21,24 +21,24 @@ const MANY: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Something that is to be remembered.
-pub(super) enum Change {
+pub(super) enum Write {
     Conversion(Conversion, String),
-    Tag(At, String, Box<TagChange>),
-    Blob(At, String),
+    Tag(RepositoryKey, String, Box<TagChange>),
+    Blob(RepositoryKey, String),
     /// Of which process; none: it has ended.
-    Upload(At, String, i64, Option<Vec<u8>>),
+    Upload(RepositoryKey, String, i64, Option<Vec<u8>>),
     /// What came of a copy of a run.
     Copied(i64, Box<CopyReport>),
     /// Everything before is to be written.
     Flush(mpsc::Sender<()>),
 }
 
-impl Change {
+impl Write {
     /// Whether somebody waits until it is written.
     fn is_awaited(&self) -> bool {
         match self {
-            Change::Flush(_) => true,
-            Change::Tag(_, _, change) => matches!(**change, TagChange::Writes(..)),
+            Write::Flush(_) => true,
+            Write::Tag(_, _, change) => matches!(**change, TagChange::Writes(..)),
             _ => false,
         }
     }
@@ -47,8 +47,8 @@ impl Change {
     fn done(self) {
         // Who waits no more need not be told.
         match self {
-            Change::Flush(done) => _ = done.send(()),
-            Change::Tag(_, _, change) => {
+            Write::Flush(done) => _ = done.send(()),
+            Write::Tag(_, _, change) => {
                 if let TagChange::Writes(_, done) = *change {
                     let _ = done.send(());
                 }
@@ -60,7 +60,7 @@ impl Change {
 
 /// The thread that writes.
 pub(super) struct Writer {
-    changes: Option<mpsc::Sender<Change>>,
+    changes: Option<mpsc::Sender<Write>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -79,7 +79,7 @@ impl Writer {
         Writer { changes: None, thread: None }
     }
 
-    pub fn send(&self, change: Change) {
+    pub fn send(&self, change: Write) {
         if let Some(changes) = &self.changes {
             // A thread that has ended has told why.
             let _ = changes.send(change);
@@ -89,7 +89,7 @@ impl Writer {
     /// Waits until all that was sent is written.
     pub fn flush(&self) {
         let (sender, receiver) = mpsc::channel();
-        self.send(Change::Flush(sender));
+        self.send(Write::Flush(sender));
         let _ = receiver.recv();
     }
 }
@@ -103,7 +103,7 @@ impl Drop for Writer {
     }
 }
 
-fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Receiver<Change>) {
+fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Receiver<Write>) {
     while let Ok(first) = changes.recv() {
         let mut awaited = first.is_awaited();
         let mut batch = vec![first];
@@ -123,12 +123,12 @@ fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Rec
             // Whoever waits is not kept waiting.
             return;
         }
-        batch.into_iter().for_each(Change::done);
+        batch.into_iter().for_each(Write::done);
     }
 }
 
 /// Writes a batch as soon as no other process keeps it from that.
-fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Change]) -> Result<()> {
+fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Write]) -> Result<()> {
     let begun = Instant::now();
     let forgot = loop {
         match write(connection, batch) {
@@ -146,26 +146,26 @@ fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Chan
 
 /// Numbers of repositories that this batch has asked for: `dray cache trim` may take away a repository between
 /// two batches, and then its number can become that of another one.
-type Repositories = HashMap<At, i64>;
+type Repositories = HashMap<RepositoryKey, i64>;
 
 /// Whether a tag that was known is known no more.
-fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool> {
+fn write(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<bool> {
     let mut repositories = Repositories::new();
     let mut forgot = false;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for change in batch {
         match change {
-            Change::Flush(_) => {}
-            Change::Conversion(of, result) => {
+            Write::Flush(_) => {}
+            Write::Conversion(of, result) => {
                 transaction
                     .prepare_cached("insert or replace into conversion (source, form, place, result, at) values (?1, ?2, ?3, ?4, ?5)")?
                     .execute(params![of.source, of.form, of.place, result, now()])?;
             }
-            Change::Tag(at, tag, change) => {
+            Write::Tag(at, tag, change) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 forgot |= tags::change(&transaction, repository, tag, change)?;
             }
-            Change::Copied(run, copy) => {
+            Write::Copied(run, copy) => {
                 // Of strings and numbers: they always serialise.
                 let report = serde_json::to_string(copy).unwrap_or_default();
                 transaction
@@ -175,7 +175,7 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
                     )?
                     .execute(params![run, copy.source, copy.destination, copy.action.as_str(), report])?;
             }
-            Change::Blob(at, digest) => {
+            Write::Blob(at, digest) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached(
@@ -183,7 +183,7 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
                     )?
                     .execute(params![digest, repository, now()])?;
             }
-            Change::Upload(at, digest, life, Some(progress)) => {
+            Write::Upload(at, digest, life, Some(progress)) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached(
@@ -192,7 +192,7 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
                     )?
                     .execute(params![digest, repository, progress, now(), life])?;
             }
-            Change::Upload(at, digest, life, None) => {
+            Write::Upload(at, digest, life, None) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 transaction
                     .prepare_cached("delete from upload where digest = ?1 and repository = ?2 and life = ?3")?
@@ -204,7 +204,11 @@ fn write(connection: &mut Connection, batch: &[Change]) -> rusqlite::Result<bool
     Ok(forgot)
 }
 
-fn number(transaction: &Transaction<'_>, known: &mut Repositories, at: &At) -> rusqlite::Result<i64> {
+fn number(
+    transaction: &Transaction<'_>,
+    known: &mut Repositories,
+    at: &RepositoryKey,
+) -> rusqlite::Result<i64> {
     if let Some(number) = known.get(at) {
         return Ok(*number);
     }

@@ -17,7 +17,7 @@ use std::{
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
-use tar_split::{Piece, Recipe, Recorder, pieces};
+use tar_split::{Piece, Recorder, TarSplit, pieces};
 use tree::Tree;
 
 /// What is known of a layer once it has been unpacked.
@@ -43,7 +43,7 @@ const TOP_MODE: u32 = 0o555;
 const CHUNK: usize = 256 << 10;
 
 /// A layer that was unpacked under a name of its own.
-pub(crate) struct Staged {
+pub(crate) struct StagedLayer {
     /// The folder above, through which both paths lead.
     _above: File,
     temporary: PathBuf,
@@ -52,7 +52,7 @@ pub(crate) struct Staged {
     pub layer: Unpacked,
 }
 
-impl Staged {
+impl StagedLayer {
     /// Gives it its name. Whoever was there first has the same content, and stays.
     pub fn keep(mut self) -> Result<Unpacked> {
         match std::fs::rename(&self.temporary, &self.path) {
@@ -64,7 +64,7 @@ impl Staged {
     }
 }
 
-impl Drop for Staged {
+impl Drop for StagedLayer {
     fn drop(&mut self) {
         if !self.kept {
             // Nothing more can be done about a folder that cannot be removed.
@@ -78,7 +78,7 @@ impl Drop for Staged {
 ///
 /// # Errors
 /// Where the tar is malformed, leads out of its folder, or needs rights that are not there.
-pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) -> Result<Staged> {
+pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) -> Result<StagedLayer> {
     let folder = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string());
     let (path, temporary) = (folder.join(name), folder.join(format!(".dray-{:016x}", fastrand::u64(..))));
     let nothing = Unpacked {
@@ -87,14 +87,14 @@ pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) ->
         uids: BTreeSet::new(),
         gids: BTreeSet::new(),
     };
-    let mut staged = Staged { _above: above, temporary, path, kept: false, layer: nothing };
+    let mut staged = StagedLayer { _above: above, temporary, path, kept: false, layer: nothing };
     let folder = |path: &Path, mode: u32| {
         std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), mode).create(path)
     };
     folder(&staged.temporary, 0o700)?;
     folder(&staged.temporary.join(FILES), TOP_MODE)?;
     let top: OwnedFd = File::open(staged.temporary.join(FILES))?.into();
-    let recipe = Recipe::create(&staged.temporary.join(RECIPE))?;
+    let recipe = TarSplit::create(&staged.temporary.join(RECIPE))?;
 
     let plain = Plain::new(bytes)?;
     let mut tree = Tree::new(top);

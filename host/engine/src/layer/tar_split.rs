@@ -41,20 +41,20 @@ fn is_zero(size: &u64) -> bool {
 }
 
 /// A recipe that is being written.
-pub(super) struct Recipe {
+pub(super) struct TarSplit {
     out: GzEncoder<BufWriter<File>>,
     lines: u64,
     /// Bytes of the tar that were not written yet.
     pending: Vec<u8>,
 }
 
-impl Recipe {
+impl TarSplit {
     pub fn create(path: &Path) -> Result<Self> {
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
         let file = BufWriter::new(options.open(path)?);
         let out = GzEncoder::new(file, flate2::Compression::default());
-        Ok(Recipe { out, lines: 0, pending: Vec::new() })
+        Ok(TarSplit { out, lines: 0, pending: Vec::new() })
     }
 
     fn line(&mut self, kind: u8, name: Option<&[u8]>, size: u64, payload: Option<&[u8]>) -> Result<()> {
@@ -91,7 +91,7 @@ impl Recipe {
 /// Passes a tar on, and records what is not the content of a file.
 pub(super) struct Recorder<R> {
     inner: R,
-    recipe: Recipe,
+    recipe: TarSplit,
     hasher: Hasher,
     size: u64,
     /// While the content of a file passes.
@@ -99,7 +99,7 @@ pub(super) struct Recorder<R> {
 }
 
 impl<R: Read> Recorder<R> {
-    pub fn new(inner: R, recipe: Recipe) -> Self {
+    pub fn new(inner: R, recipe: TarSplit) -> Self {
         Recorder { inner, recipe, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
     }
 

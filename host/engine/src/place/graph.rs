@@ -3,7 +3,7 @@
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Place, Result,
     blob::reader::BlobReader,
-    contract::{Facts, Held, Images, Page},
+    contract::{Facts, Images, Page, RawManifest},
     error::Context,
     http::Load,
 };
@@ -45,7 +45,7 @@ async fn read(
     let read_held = async {
         if let Some(data) = descriptor.and_then(|descriptor| descriptor.data.clone()) {
             let media_type = descriptor.map(|descriptor| descriptor.media_type.clone()).unwrap_or_default();
-            return Ok(Held { media_type, body: data, signatures: Vec::new() });
+            return Ok(RawManifest { media_type, body: data, signatures: Vec::new() });
         }
         place.transport.fetch(place, repository, named.as_deref().or(reference)).await
     };

@@ -5,7 +5,7 @@ pub(crate) mod mounts;
 
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
-    contract::{Abilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
+    contract::{Capabilities, Files, Found, Parsed, Plugins, Request, Response, Transport},
     error::Context,
     files::Root,
     http::{Client, Download, HostAccess, Load, PlaceHttp, Reader, Uploaded, feed, permits, upload},
@@ -24,7 +24,7 @@ use std::{
 use tokio::{io::AsyncWriteExt, sync::OnceCell};
 
 /// From where to where: the addresses of the hosts at both ends.
-pub(crate) type Way = (Option<String>, Option<String>);
+pub(crate) type Route = (Option<String>, Option<String>);
 
 /// Questions about files that are answered at once.
 const FILES: usize = 16;
@@ -45,7 +45,7 @@ pub struct Place {
     blobs: Option<PathBuf>,
     /// What the run finds on its machine.
     pub(crate) local: Arc<Local>,
-    abilities: OnceCell<Abilities>,
+    capabilities: OnceCell<Capabilities>,
     /// One at a time: two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
     /// Something is written there in this run.
@@ -76,8 +76,8 @@ impl Place {
     }
 
     /// What it can do as a destination, asked once.
-    pub(crate) async fn abilities(self: &Arc<Self>) -> Result<Abilities> {
-        self.abilities.get_or_try_init(|| self.transport.able(self)).await.cloned()
+    pub(crate) async fn capabilities(self: &Arc<Self>) -> Result<Capabilities> {
+        self.capabilities.get_or_try_init(|| self.transport.capabilities(self)).await.cloned()
     }
 
     /// The journal, where it can spare a request: only networks are slow to ask.
@@ -87,7 +87,7 @@ impl Place {
 
     /// The way from here to another place: its hosts. All places without one are on one way, as there may be one
     /// for each repository, and files do not stand still.
-    pub(crate) fn way_to(&self, other: &Place) -> Way {
+    pub(crate) fn route_to(&self, other: &Place) -> Route {
         let host = |place: &Place| place.http.as_ref().map(|http| http.address().to_owned());
         (host(self), host(other))
     }
@@ -115,8 +115,8 @@ impl Place {
 
     /// Whether its layers can be read as plain tars alone.
     pub(crate) async fn unpacks(self: &Arc<Self>) -> Result<bool> {
-        match self.abilities().await {
-            Ok(abilities) => Ok(abilities.holds.is_some_and(|holds| holds.unpacked)),
+        match self.capabilities().await {
+            Ok(capabilities) => Ok(capabilities.holds.is_some_and(|holds| holds.unpacked)),
             // It can only be read.
             Err(error) if error.kind == Kind::Unsupported => Ok(false),
             Err(error) => Err(error),
@@ -188,10 +188,10 @@ impl Place {
     ) -> Result<Option<String>> {
         Ok(match self.transport.resolve(self, repository, reference, None).await? {
             Found::Absent => None,
-            Found::Same => return Err(self.same()),
-            Found::Marked(mark) => Some(mark),
+            Found::Unchanged => return Err(self.same()),
+            Found::OpaqueId(mark) => Some(mark),
             Found::Named(descriptor) => Some(descriptor.digest.to_string()),
-            Found::Held(held) => Some(held.read(None)?.descriptor.digest.to_string()),
+            Found::Manifest(held) => Some(held.read(None)?.descriptor.digest.to_string()),
         })
     }
 
@@ -215,7 +215,7 @@ impl Place {
         let digest = known.map(|known| &known.digest);
         match self.transport.resolve(self, repository, reference, digest).await? {
             Found::Absent => Ok(None),
-            Found::Same => Ok(Some((known.ok_or_else(|| self.same())?.clone(), None))),
+            Found::Unchanged => Ok(Some((known.ok_or_else(|| self.same())?.clone(), None))),
             Found::Named(descriptor) => {
                 if let Some(asked) =
                     reference.and_then(|reference| reference.parse::<dray_core::Digest>().ok())
@@ -228,13 +228,13 @@ impl Place {
                 }
                 Ok(Some((descriptor, None)))
             }
-            Found::Held(held) => {
+            Found::Manifest(held) => {
                 let expected = reference.and_then(|reference| reference.parse().ok());
                 let manifest = held.read(expected.as_ref())?;
                 Ok(Some((manifest.descriptor.clone(), Some(manifest))))
             }
             // Only reading it tells more.
-            Found::Marked(_) => {
+            Found::OpaqueId(_) => {
                 let manifest = self.transport.fetch(self, repository, reference).await?.read(None)?;
                 Ok(Some((manifest.descriptor.clone(), Some(manifest))))
             }
@@ -244,7 +244,7 @@ impl Place {
 
 /// A reference that has been read, and its place.
 #[derive(Clone)]
-pub(crate) struct Spot {
+pub(crate) struct OpenReference {
     pub place: Arc<Place>,
     pub repository: String,
     pub reference: Option<String>,
@@ -252,7 +252,7 @@ pub(crate) struct Spot {
     pub written: Reference,
 }
 
-impl Spot {
+impl OpenReference {
     /// The end of a copy: this repository, with a tag or digest where it is not in the words.
     pub fn endpoint(&self, reference: Option<&str>) -> Endpoint {
         let mut display = self.written.to_string();
@@ -405,10 +405,10 @@ impl Places {
     }
 
     /// Reads a reference and opens its place.
-    pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<Spot> {
+    pub(crate) async fn spot(&self, reference: &Reference, pattern: bool) -> Result<OpenReference> {
         let parsed = self.parse(reference, pattern).await?;
         let place = self.open(reference, &parsed).await?;
-        Ok(Spot {
+        Ok(OpenReference {
             place,
             repository: parsed.repository,
             reference: parsed.reference,
@@ -417,7 +417,7 @@ impl Places {
     }
 
     /// Reads a reference and opens its place to be written to.
-    pub(crate) async fn destination(&self, reference: &Reference) -> Result<Spot> {
+    pub(crate) async fn destination(&self, reference: &Reference) -> Result<OpenReference> {
         let spot = self.spot(reference, false).await?;
         spot.place.destination.store(true, Ordering::Relaxed);
         Ok(spot)
@@ -473,7 +473,7 @@ impl Places {
             http: http.transpose()?,
             files: root.map(Arc::new),
             local: self.local.clone(),
-            abilities: OnceCell::new(),
+            capabilities: OnceCell::new(),
             downloading: tokio::sync::Mutex::default(),
             destination: AtomicBool::new(false),
             mounts: Mounts::default(),

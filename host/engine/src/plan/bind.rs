@@ -1,11 +1,12 @@
 //! A policy and its plugins brought together: what can be checked without a network is checked.
 
 use crate::{
-    Error, ImageChoice, Places, contract::Filter, place::Spot, plan::compare::Wanted, plan::expand::names,
+    Error, ImageChoice, Places, contract::Filter, place::OpenReference, plan::compare::Wanted,
+    plan::expand::names,
 };
 use dray_core::{
     FillError, Names, Reference,
-    policy::{At, Call, IndexMode, Policy, PolicyError, Problem, Rule, suggestion},
+    policy::{Call, IndexMode, Policy, PolicyError, Problem, Rule, Spanned, suggestion},
 };
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -20,7 +21,7 @@ pub struct BoundRule {
 }
 
 pub(crate) struct Source {
-    pub spot: Spot,
+    pub spot: OpenReference,
     /// Its repository holds glob characters.
     pub pattern: bool,
 }
@@ -123,8 +124,8 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
 
 async fn bind_source(
     rule: &Rule,
-    written: &At<Reference>,
-    spot: Spot,
+    written: &Spanned<Reference>,
+    spot: OpenReference,
     places: &Arc<Places>,
     problems: &mut Vec<Problem>,
 ) -> Source {
@@ -203,7 +204,7 @@ pub(crate) async fn destination(
     names: &Names<'_>,
     to: &Reference,
     places: &Arc<Places>,
-) -> crate::Result<Spot> {
+) -> crate::Result<OpenReference> {
     let filled = names.fill(&to.rest).map_err(|error| {
         let refused = Error::invalid(format!("fill in {to}: {error}"));
         match error {

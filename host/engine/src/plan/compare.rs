@@ -4,8 +4,8 @@ use crate::{
     Error, Kind, Place, Result,
     contract::Naming,
     error::Context,
-    journal::{self, At, Conversion, Seen},
-    place::Spot,
+    journal::{self, Conversion, RepositoryKey, SeenTag},
+    place::OpenReference,
     place::graph::{read_manifest, read_named, referrers},
     run::convert::{is_truly_in, needed},
     run::{DEPTH, MANIFESTS},
@@ -118,9 +118,9 @@ impl Wanted {
     }
 
     /// What is wanted at a destination: one that holds no indexes gets the one platform's image.
-    pub async fn at(&self, destination: &Spot) -> Result<Wanted> {
+    pub async fn at(&self, destination: &OpenReference) -> Result<Wanted> {
         let mut wanted = self.clone();
-        if let Some(holds) = destination.place.abilities().await?.holds
+        if let Some(holds) = destination.place.capabilities().await?.holds
             && !holds.manifests.iter().any(|held| media_type::is_index(held))
             && let ImageChoice::Some(platforms, _) = &self.choice
             && let [platform] = &platforms[..]
@@ -140,7 +140,7 @@ pub(crate) struct Resolved {
 /// Learns what is to be written for a tag of the source. Where it is `absent` at the destination, its
 /// manifest will be wanted, so that is read at once.
 pub(crate) async fn resolve(
-    source: &Spot,
+    source: &OpenReference,
     reference: Option<&str>,
     wanted: &Wanted,
     before: &Before,
@@ -187,7 +187,7 @@ pub(crate) async fn resolve(
 
 /// What of an image is to be written.
 async fn choose(
-    source: &Spot,
+    source: &OpenReference,
     reference: Option<&str>,
     shown: &str,
     wanted: &Wanted,
@@ -249,14 +249,14 @@ pub(crate) enum Absent {
 pub(crate) struct Before {
     pub absent: Absent,
     /// What it named when dray saw it last.
-    pub tag: Option<Seen>,
+    pub tag: Option<SeenTag>,
 }
 
 impl Before {
     /// What the journal knows.
-    pub fn of(destination: &Spot, reference: Option<&str>) -> Self {
+    pub fn of(destination: &OpenReference, reference: Option<&str>) -> Self {
         let tag = tag_of(destination.reference.as_deref().or(reference));
-        let at = At::new(&destination.place, &destination.repository);
+        let at = RepositoryKey::new(&destination.place, &destination.repository);
         let known = tag.zip(destination.place.memory()).and_then(|(tag, memory)| memory.tag(&at, tag));
         Before { absent: Absent::Unknown, tag: known }
     }
@@ -270,9 +270,9 @@ impl Before {
 
 /// Decides on one tag.
 pub(crate) async fn compare(
-    source: &Spot,
+    source: &OpenReference,
     reference: Option<&str>,
-    destination: &Spot,
+    destination: &OpenReference,
     wanted: &Wanted,
     resolved: Resolved,
     before: &Before,
@@ -281,7 +281,7 @@ pub(crate) async fn compare(
     let Resolved { descriptor, manifest } = resolved;
     let tag = destination.reference.as_deref().or(reference);
     if let Some(position) = tag.filter(|tag| tag.starts_with('@'))
-        && destination.place.abilities().await?.many
+        && destination.place.capabilities().await?.many
     {
         let text = format!("name the image {position} at {}: it has no tag", destination.written);
         return Err(Error::new(Kind::Unsupported, text)
@@ -290,17 +290,17 @@ pub(crate) async fn compare(
     let by_digest = tag.is_some_and(|tag| tag.parse::<Digest>().is_ok());
     let digest = descriptor.digest.to_string();
     // A place for one image knows no tags; an image without one is named by its digest.
-    let abilities = destination.place.abilities().await?;
-    let many = abilities.many;
+    let capabilities = destination.place.capabilities().await?;
+    let many = capabilities.many;
     let shown = destination.written.to_string();
     let mut asked = wanted.form;
     let unpacked = source.place.unpacks().await?;
     if asked.compression.is_none() && unpacked {
         asked.compression = Some(Compression::None);
     }
-    let mut form = needed(&descriptor, abilities.holds.as_ref(), asked, &shown)?;
+    let mut form = needed(&descriptor, capabilities.holds.as_ref(), asked, &shown)?;
     let mut manifest = manifest;
-    if !form.is_any() {
+    if !form.is_unchanged() {
         let read = match manifest {
             Some(manifest) => manifest,
             None => read_named(&source.place, &source.repository, tag_of(reference), &descriptor).await?,
@@ -320,7 +320,7 @@ pub(crate) async fn compare(
     let (naming, at) = match tag {
         Some(tag) if many && !by_digest => (Naming::Tag(tag.to_owned()), Some(tag.to_owned())),
         // What is made from it has another digest.
-        _ if many && (abilities.holds.is_some() || !form.is_any()) => (Naming::Root, None),
+        _ if many && (capabilities.holds.is_some() || !form.is_unchanged()) => (Naming::Root, None),
         _ if many => (Naming::Root, Some(digest)),
         _ => (Naming::Root, None),
     };
@@ -329,12 +329,12 @@ pub(crate) async fn compare(
         return Err(Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination"));
     }
     let to = destination.endpoint(if destination.reference.is_none() && many { at.as_deref() } else { None });
-    let unnamed = !form.is_any() && at.is_none() && many;
+    let unnamed = !form.is_unchanged() && at.is_none() && many;
     let named = at.as_deref().filter(|_| matches!(naming, Naming::Tag(_)));
     let parts = wanted.parts();
     let remembered = before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest);
     let assumed = remembered.filter(|seen| seen.parts == parts);
-    let assumed = assumed.filter(|_| named.is_some() && form.is_any() && destination.place.assumed());
+    let assumed = assumed.filter(|_| named.is_some() && form.is_unchanged() && destination.place.assumed());
     // What refers to an image may have grown at the source, while the image stays as it is.
     let assumed = assumed.filter(|_| !wanted.referrers.are_wanted());
     let likely = remembered.filter(|seen| named.is_some() && seen.is_fresh());
@@ -342,7 +342,7 @@ pub(crate) async fn compare(
     let there = match absent != Absent::Unknown || unnamed {
         _ if assumed.is_some() => Some(There::Content(descriptor.digest.clone(), Vec::new())),
         true => None,
-        false if !form.is_any() || abilities.holds.is_some() => {
+        false if !form.is_unchanged() || capabilities.holds.is_some() => {
             let mark = destination.place.mark(&destination.repository, at.as_deref()).await;
             told(mark.map(|mark| mark.map(There::Mark))).context(|| format!("resolve {to}"))?
         }
@@ -360,7 +360,7 @@ pub(crate) async fn compare(
             told(content).context(|| format!("resolve {to}"))?
         }
     };
-    let journal = match form.is_any() && abilities.holds.is_none() {
+    let journal = match form.is_unchanged() && capabilities.holds.is_none() {
         true => None,
         false => destination.place.local.journal.get(),
     };
@@ -416,7 +416,7 @@ pub(crate) async fn compare(
                 Err(_) => Reason::New,
             }
         }
-        Some(There::Mark(_)) if !form.is_any() => planned.copy.reason = Reason::Form,
+        Some(There::Mark(_)) if !form.is_unchanged() => planned.copy.reason = Reason::Form,
         Some(There::Mark(_)) => {
             planned.copy.action = Action::Unchanged;
             planned.copy.reason = Reason::Same;
@@ -428,7 +428,7 @@ pub(crate) async fn compare(
         Some(There::Content(_, kept)) => {
             let signatures = planned.manifest.iter().flat_map(|manifest| &manifest.signatures);
             let missing = signatures.filter(|signature| !kept.contains(signature)).count();
-            if abilities.signatures && missing > 0 {
+            if capabilities.signatures && missing > 0 {
                 planned.copy.reason = Reason::Signatures(missing);
                 return Ok(planned);
             }
@@ -444,10 +444,10 @@ pub(crate) async fn compare(
                 && planned.copy.action == Action::Unchanged
                 && before.tag.as_ref().is_none_or(|seen| seen.is_news(&planned.copy.descriptor, &parts))
             {
-                let at = At::new(&planned.destination.0, &planned.destination.1);
+                let at = RepositoryKey::new(&planned.destination.0, &planned.destination.1);
                 // An answer that nothing has changed is no full one, and makes nothing younger.
                 let seen_at = likely.map_or(asked, |likely| likely.at);
-                let seen = Seen::at(seen_at, &planned.copy.descriptor, &parts);
+                let seen = SeenTag::at(seen_at, &planned.copy.descriptor, &parts);
                 memory.saw_tag(&at, tag, seen, before.tag.as_ref());
             }
         }
@@ -484,7 +484,7 @@ impl PlannedCopy {
         self.copy.reason = Reason::Same;
         let index = media_type::is_index(&self.copy.descriptor.media_type);
         // Where an index may be sparse, its digest does not tell that all of it is there.
-        let sparse = self.destination.0.abilities().await?.sparse == Some(true);
+        let sparse = self.destination.0.capabilities().await?.sparse == Some(true);
         let chosen = sparse || other || matches!(&self.choice, ImageChoice::Some(_, IndexMode::Keep));
         if !(index && chosen || self.referrers.are_wanted()) {
             return Ok(());

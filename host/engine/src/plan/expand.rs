@@ -3,7 +3,7 @@
 use crate::{
     BoundRule, Error, Places, Result,
     error::Context,
-    place::Spot,
+    place::OpenReference,
     place::graph::names as listed_names,
     plan::bind::{Source, destination},
 };
@@ -13,14 +13,14 @@ use std::sync::Arc;
 /// A repository and where its tags go.
 pub(crate) struct Pair {
     pub rule: usize,
-    pub source: Spot,
+    pub source: OpenReference,
     pub to: Target,
 }
 
 /// Where tags go.
 pub(crate) enum Target {
     /// All into one repository.
-    Repository(Spot),
+    Repository(OpenReference),
     /// `{tag}` decides.
     ByTag,
 }
@@ -76,7 +76,7 @@ pub(crate) async fn pairs(
 }
 
 /// What `{name}` and its like stand for.
-pub(crate) fn names(source: &Spot) -> Names<'_> {
+pub(crate) fn names(source: &OpenReference) -> Names<'_> {
     // Where a place holds images of many registries, their names begin with their registries'.
     let named = source.repository.split_once('/').filter(|(first, _)| {
         let registry = first.contains(['.', ':']) || *first == "localhost";

@@ -3,7 +3,7 @@
 
 use crate::{
     BoundRule, Places,
-    place::Spot,
+    place::OpenReference,
     plan::bind::{Source, destination},
     plan::expand::names,
 };
@@ -11,26 +11,26 @@ use dray_core::Names;
 use std::sync::Arc;
 
 /// A source of a rule, and where it leads.
-pub(crate) struct Reach<'a> {
+pub(crate) struct Member<'a> {
     pub index: usize,
     pub rule: &'a BoundRule,
     pub source: &'a Source,
     /// One of its destinations, as an example.
-    pub example: Option<Spot>,
+    pub example: Option<OpenReference>,
     /// With what all of its destinations begin.
     prefix: String,
 }
 
 /// The sources of all rules, in parts of which none can lead where another one does. All that ask for no catalog
 /// are one part.
-pub(crate) async fn parts<'a>(rules: &'a [BoundRule], places: &Arc<Places>) -> Vec<Vec<Reach<'a>>> {
+pub(crate) async fn partition<'a>(rules: &'a [BoundRule], places: &Arc<Places>) -> Vec<Vec<Member<'a>>> {
     let asks = rules.iter().any(|rule| rule.from.iter().any(|source| source.pattern));
     let mut all = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         for source in &rule.from {
             let (prefix, example) =
                 if asks { reached(rule, source, places).await } else { Default::default() };
-            all.push(Reach { index, rule, source, example, prefix });
+            all.push(Member { index, rule, source, example, prefix });
         }
     }
     together(all, |reach| &reach.prefix, |reach| reach.source.pattern)
@@ -65,7 +65,7 @@ const NAMES: [&str; 9] =
     ["a", "b", "c/d", "e/f", "g.example/h", "i.example/j", "k/l.example", "m/n.example", "localhost/o"];
 
 /// With what the destinations of a source begin, and one of them.
-async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (String, Option<Spot>) {
+async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (String, Option<OpenReference>) {
     // Where `{tag}` leads, or what cannot be filled in, is not known.
     let anywhere = (format!("{}:", rule.to.scheme), None);
     if rule.to.rest.contains("{tag}") {
@@ -78,7 +78,7 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
         false => vec![known.registry],
     };
     let repositories = if source.pattern { NAMES.to_vec() } else { vec![known.repository] };
-    let mut found: Option<(String, Spot)> = None;
+    let mut found: Option<(String, OpenReference)> = None;
     for registry in registries {
         for repository in &repositories {
             let Ok(spot) = destination(&Names { registry, repository, tag: None }, &rule.to, places).await

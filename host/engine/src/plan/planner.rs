@@ -4,15 +4,15 @@ use crate::{
     BoundRule, Error, Kind, Place, Places, Planned, Result,
     contract::Page,
     error::Context,
-    http::{Expected, expect},
-    journal::At,
+    http::{Reservation, reserve},
+    journal::RepositoryKey,
     lock,
     place::graph::{RepositoryImages, names as listed_names},
-    place::{Spot, Way},
+    place::{OpenReference, Route},
     plan::bind::destination,
     plan::compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
     plan::expand::{Pair, Target, names, pairs},
-    plan::partition::{Reach, parts},
+    plan::partition::{Member, partition},
 };
 use dray_core::{Action, Names};
 use futures_util::{StreamExt, future::join_all, stream};
@@ -39,7 +39,7 @@ const AHEAD: usize = 256;
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
-    limits: Mutex<HashMap<Way, Arc<Limits>>>,
+    limits: Mutex<HashMap<Route, Arc<Limits>>>,
     out: mpsc::Sender<Planned>,
 }
 
@@ -84,7 +84,7 @@ impl Limits {
 struct Unwanted;
 
 /// What is known of a destination's tags.
-enum Known {
+enum KnownTags {
     Unknown,
     /// There is no such repository.
     Nothing,
@@ -94,9 +94,9 @@ enum Known {
 /// A tag that is to be compared.
 struct Candidate {
     rule: usize,
-    source: Spot,
+    source: OpenReference,
     reference: Option<String>,
-    destination: Spot,
+    destination: OpenReference,
     before: Before,
 }
 
@@ -104,17 +104,17 @@ struct Candidate {
 /// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
     let planner = Arc::new(Planner { rules, places, limits: Mutex::default(), out });
-    let parts = parts(&planner.rules, &planner.places).await;
+    let parts = partition(&planner.rules, &planner.places).await;
     // From the beginning, every way leaves something to all others.
-    let expected: Vec<Vec<Expected>> =
+    let expected: Vec<Vec<Reservation>> =
         parts.iter().map(|part| part.iter().filter_map(expected).collect()).collect();
     let parts = parts.into_iter().zip(expected);
     join_all(parts.map(|(part, expected)| planner.part(part, expected))).await;
 }
 
-fn expected(reach: &Reach<'_>) -> Option<Expected> {
+fn expected(reach: &Member<'_>) -> Option<Reservation> {
     let to = &reach.example.as_ref()?.place;
-    expect(reach.source.spot.place.http.as_ref(), to.http.as_ref())
+    reserve(reach.source.spot.place.http.as_ref(), to.http.as_ref())
 }
 
 /// From where to where; none: several pairs are planned together.
@@ -167,8 +167,8 @@ fn is_cosigns(tag: &str) -> bool {
 impl Planner {
     /// Plans sources that may lead to the same repository: that must be known before any of them is copied, so all
     /// of their catalogs are waited for.
-    async fn part(self: &Arc<Self>, part: Vec<Reach<'_>>, expected: Vec<Expected>) {
-        let found = part.into_iter().map(async |Reach { index, rule, source, .. }| {
+    async fn part(self: &Arc<Self>, part: Vec<Member<'_>>, expected: Vec<Reservation>) {
+        let found = part.into_iter().map(async |Member { index, rule, source, .. }| {
             (rule, source, pairs(index, rule, source, &self.places).await)
         });
         let mut all = Vec::new();
@@ -186,8 +186,8 @@ impl Planner {
         let (mut at, mut ways) = (HashMap::new(), Vec::new());
         for group in group(all, &self.rules) {
             let ends = ends(&group);
-            let at = *at.entry(ends.map(|(from, to)| from.way_to(to))).or_insert_with(|| {
-                let expected = ends.and_then(|(from, to)| expect(from.http.as_ref(), to.http.as_ref()));
+            let at = *at.entry(ends.map(|(from, to)| from.route_to(to))).or_insert_with(|| {
+                let expected = ends.and_then(|(from, to)| reserve(from.http.as_ref(), to.http.as_ref()));
                 ways.push((expected, Vec::new()));
                 ways.len() - 1
             });
@@ -216,7 +216,7 @@ impl Planner {
 
     /// The limits of the way from one place to another.
     fn limits(&self, from: &Place, to: &Place) -> Arc<Limits> {
-        lock(&self.limits).entry(from.way_to(to)).or_insert_with(|| Arc::new(Limits::new())).clone()
+        lock(&self.limits).entry(from.route_to(to)).or_insert_with(|| Arc::new(Limits::new())).clone()
     }
 
     /// A copy goes out when not too many of its way are waiting.
@@ -254,13 +254,18 @@ impl Planner {
     }
 
     /// Whether each tag has a name of its own at the destination.
-    async fn keeps_tags(&self, destination: &Spot) -> bool {
-        let many = destination.place.abilities().await.is_ok_and(|abilities| abilities.many);
+    async fn keeps_tags(&self, destination: &OpenReference) -> bool {
+        let many = destination.place.capabilities().await.is_ok_and(|capabilities| capabilities.many);
         many && destination.reference.is_none()
     }
 
     /// A repository that nothing else writes to: each tag goes out as soon as it is known.
-    async fn alone(self: &Arc<Self>, index: usize, source: Spot, destination: Spot) -> Result<(), Unwanted> {
+    async fn alone(
+        self: &Arc<Self>,
+        index: usize,
+        source: OpenReference,
+        destination: OpenReference,
+    ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
         let tags = match self.tags(rule, &source).await? {
             Ok(tags) => tags,
@@ -270,16 +275,19 @@ impl Planner {
                     .await;
             }
         };
-        let at = At::new(&destination.place, &destination.repository);
+        let at = RepositoryKey::new(&destination.place, &destination.repository);
         let mut seen = destination.place.memory().map(|journal| journal.tags(&at)).unwrap_or_default();
         // Where the journal knows most, most of them are there, and are asked for one by one anyway.
         let mostly = seen.len() * 2 >= tags.len();
-        let known = if mostly && !seen.is_empty() { Known::Unknown } else { self.known(&destination).await };
+        let known =
+            if mostly && !seen.is_empty() { KnownTags::Unknown } else { self.known(&destination).await };
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
             let absent = match (&known, tag) {
-                (Known::Nothing, _) => Absent::Repository,
-                (Known::Tags(known), Some(tag)) if !tag.contains(':') && !known.contains(tag) => Absent::Tag,
+                (KnownTags::Nothing, _) => Absent::Repository,
+                (KnownTags::Tags(known), Some(tag)) if !tag.contains(':') && !known.contains(tag) => {
+                    Absent::Tag
+                }
                 _ => Absent::Unknown,
             };
             let before = Before { absent, tag: tag.and_then(|tag| seen.remove(tag)) };
@@ -369,7 +377,7 @@ impl Planner {
         for (candidate, resolved) in resolved {
             let Candidate { destination, reference, .. } = &candidate;
             // Of a place for one image, every image is the same one.
-            let many = destination.place.abilities().await.is_ok_and(|abilities| abilities.many);
+            let many = destination.place.capabilities().await.is_ok_and(|capabilities| capabilities.many);
             let tag = destination.reference.clone().or_else(|| reference.clone()).filter(|_| many);
             let key = (destination.place.key(), destination.repository.clone(), tag);
             let entry = by_destination.entry(key.clone()).or_default();
@@ -467,7 +475,11 @@ impl Planner {
     }
 
     /// The tags that a rule wants of a repository; none in the list: the only image.
-    async fn tags(&self, rule: &BoundRule, source: &Spot) -> Result<Result<Vec<Option<String>>>, Unwanted> {
+    async fn tags(
+        &self,
+        rule: &BoundRule,
+        source: &OpenReference,
+    ) -> Result<Result<Vec<Option<String>>>, Unwanted> {
         if let Some(reference) = &source.reference {
             return Ok(Ok(vec![Some(reference.clone())]));
         }
@@ -537,14 +549,14 @@ impl Planner {
     }
 
     /// The tags of a destination, where one request tells them all.
-    async fn known(&self, destination: &Spot) -> Known {
+    async fn known(&self, destination: &OpenReference) -> KnownTags {
         let place = &destination.place;
         match place.transport.tags(place, &destination.repository, None).await {
-            Ok(Page { items, next: None }) => Known::Tags(items.into_iter().collect()),
-            Ok(Page { next: Some(_), .. }) => Known::Unknown,
-            Err(error) if error.kind == Kind::NotFound => Known::Nothing,
+            Ok(Page { items, next: None }) => KnownTags::Tags(items.into_iter().collect()),
+            Ok(Page { next: Some(_), .. }) => KnownTags::Unknown,
+            Err(error) if error.kind == Kind::NotFound => KnownTags::Nothing,
             // Listing may be forbidden where reading is not.
-            Err(_) => Known::Unknown,
+            Err(_) => KnownTags::Unknown,
         }
     }
 }

@@ -360,7 +360,7 @@ impl Job {
             self.clone().blob(same.clone()).await?;
             return Ok(same);
         }
-        let repository = if self.abilities.shared { String::new() } else { self.destination.1.clone() };
+        let repository = if self.capabilities.shared { String::new() } else { self.destination.1.clone() };
         let once = self.shared.layer((
             self.destination.0.blobs_key(),
             repository,
@@ -412,7 +412,7 @@ impl Job {
         let blob = Descriptor::new(media_type, digest.clone(), size);
         let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
         let stored = transfer(source, destination, payload, &incoming, observer).await?;
-        if stored.finish == crate::contract::Finish::Stored {
+        if stored.finish == crate::contract::Arrival::Stored {
             self.sent.fetch_add(stored.size, Ordering::Relaxed);
         }
         Ok((digest, stored.size))

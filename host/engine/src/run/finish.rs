@@ -9,7 +9,7 @@ use std::{
 
 /// What is left to do when the last image is through.
 #[derive(Default)]
-pub(crate) struct Endings {
+pub(crate) struct Finish {
     /// Places at which something was published.
     places: Mutex<HashMap<String, Arc<Place>>>,
     /// What became of images in another form.
@@ -26,7 +26,7 @@ pub(crate) struct Learnt {
     pub expected: Option<String>,
 }
 
-impl Endings {
+impl Finish {
     /// Something is published at a place.
     pub fn publishes(&self, place: &Arc<Place>) {
         lock(&self.places).entry(place.key()).or_insert_with(|| place.clone());
@@ -44,7 +44,7 @@ impl Endings {
 
     /// Archives and daemons get what was written in one step, at the end: all of it, or, where
     /// something failed and the rest is not wanted, nothing.
-    pub async fn conclude(&self, report: &mut Report, given_up: bool, observer: &dyn Observer) {
+    pub async fn finish(&self, report: &mut Report, given_up: bool, observer: &dyn Observer) {
         let places = std::mem::take(&mut *lock(&self.places));
         let mut left = Vec::new();
         for (key, place) in places {
@@ -53,7 +53,7 @@ impl Endings {
                 (true, true) => Err(Error::new(Kind::Cancelled, "write it: the run did not come to its end")
                     .help("--keep-going writes what could be copied")),
                 (false, true) => continue,
-                _ => concluded(&place).await,
+                _ => finished(&place).await,
             };
             let failed = done.map_err(|error| error.context(format!("complete {}", place.location))).err();
             let copies = report.copies.iter_mut();
@@ -92,8 +92,8 @@ fn is_whole(place: &Place) -> bool {
     place.files.as_ref().is_some_and(|files| files.is_archive())
 }
 
-async fn concluded(place: &Arc<Place>) -> Result<()> {
-    place.transport.conclude(place).await?;
+async fn finished(place: &Arc<Place>) -> Result<()> {
+    place.transport.finish(place).await?;
     let Some(files) = place.files.clone() else { return Ok(()) };
     let sealed = tokio::task::spawn_blocking(move || files.seal()).await;
     sealed.map_err(|error| Error::invalid(format!("write it: {error}")))?

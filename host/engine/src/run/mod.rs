@@ -9,15 +9,15 @@ mod referrers;
 use crate::{
     Error, Event, Kind, Observer, Place, Planned, PlannedCopy, Result,
     blob::transfer::{Payload, Side, transfer},
-    contract::{Abilities, Finish, Incoming, Naming},
+    contract::{Arrival, Capabilities, Incoming, Naming},
     error::Context,
-    journal::{At, Conversion, Journal},
+    journal::{Conversion, Journal, RepositoryKey},
     lock,
-    place::Way,
+    place::Route,
     place::graph::{read_manifest, read_named},
     plan::compare::tag_of,
     run::claims::{Claim, Claims, Sharing},
-    run::finish::{Endings, Learnt},
+    run::finish::{Finish, Learnt},
 };
 use dray_core::{
     Action, Children, Compression, CopyReport, Descriptor, Digest, Form, Manifest, Report, is_image_config,
@@ -98,7 +98,7 @@ pub(crate) struct Shared {
     layers: Mutex<HashMap<Recompressed, Brought>>,
     untold: Mutex<HashMap<Digest, Untold>>,
     /// What is left to do at the end.
-    endings: Endings,
+    endings: Finish,
     blobs: Arc<Claims<Key>>,
     /// The second part says which platforms' children were copied.
     manifests: Arc<Claims<(Key, String)>>,
@@ -143,7 +143,7 @@ impl Run {
             unremembered: AtomicBool::default(),
             layers: Mutex::default(),
             untold: Mutex::default(),
-            endings: Endings::default(),
+            endings: Finish::default(),
             blobs: Claims::new(),
             manifests: Claims::new(),
             referred: Claims::new(),
@@ -163,7 +163,7 @@ impl Run {
         let mut report = Report::default();
         let mut copies = JoinSet::new();
         // From where to where: a registry that is slow holds up no other.
-        let mut ways: HashMap<Way, Arc<Semaphore>> = HashMap::new();
+        let mut ways: HashMap<Route, Arc<Semaphore>> = HashMap::new();
         let mut planning = true;
         let mut stopped = false;
         while planning || !copies.is_empty() {
@@ -190,7 +190,7 @@ impl Run {
                         self.finished(&mut report, account(&planned.copy), 0);
                     }
                     Some(Planned::Copy(planned)) => {
-                        let way = planned.source.0.way_to(&planned.destination.0);
+                        let way = planned.source.0.route_to(&planned.destination.0);
                         let way = ways.entry(way).or_insert_with(|| Arc::new(Semaphore::new(self.options.images)));
                         copies.spawn(when_its_turn_comes(way.clone(), self.shared.clone(), planned));
                     }
@@ -209,7 +209,7 @@ impl Run {
             report.summary.bytes = self.sent.0.load(Ordering::Relaxed);
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
-        self.shared.endings.conclude(&mut report, given_up, self.shared.observer.as_ref()).await;
+        self.shared.endings.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
         report
     }
@@ -298,7 +298,7 @@ pub(crate) struct Job {
     pub shared: Arc<Shared>,
     pub source: (Arc<Place>, String),
     pub destination: (Arc<Place>, String),
-    pub abilities: Abilities,
+    pub capabilities: Capabilities,
     choice: crate::ImageChoice,
     referrers: Referrers,
     /// The tag of the source.
@@ -373,15 +373,15 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         form,
         ahead: _,
     } = *planned;
-    let abilities = match destination.0.abilities().await {
-        Ok(abilities) => abilities,
+    let capabilities = match destination.0.capabilities().await {
+        Ok(capabilities) => capabilities,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
     };
     let job = Arc::new(Job {
         shared,
         source,
         destination,
-        abilities,
+        capabilities,
         choice,
         referrers,
         tag: tag_of(copy.source.reference.as_deref()).map(str::to_owned),
@@ -396,7 +396,7 @@ async fn image(shared: Arc<Shared>, planned: Box<PlannedCopy>) -> Ended {
         behind: Mutex::default(),
         claimed: Mutex::default(),
     });
-    let result = match form.is_any() {
+    let result = match form.is_unchanged() {
         true => job.clone().top(&copy.descriptor, manifest, naming).await,
         false => match job.clone().other_form(&copy.descriptor, manifest, naming, form).await {
             Ok(written) => {
@@ -498,7 +498,7 @@ impl Job {
 
     /// Whether the destination holds everything.
     pub fn holds_all(&self) -> bool {
-        self.abilities.holds.is_none()
+        self.capabilities.holds.is_none()
     }
 
     fn key(&self, digest: &Digest) -> Key {
@@ -509,7 +509,7 @@ impl Job {
     /// platforms are missing: it is pushed by its digest, under no tag.
     async fn probe(&self, index: &Manifest, dropped: &[Descriptor]) -> Result<()> {
         let place = &self.destination.0;
-        if self.abilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
+        if self.capabilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
             return Ok(());
         }
         let refused = match self.publish_at_once(index, &Naming::Child).await {
@@ -596,7 +596,7 @@ impl Job {
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         let empty = self.fresh && !self.remembered(&descriptor.digest);
         let no_image = media_type::is_index(&descriptor.media_type) || is_blob(&descriptor.media_type);
-        if no_image || !self.abilities.many || empty {
+        if no_image || !self.capabilities.many || empty {
             return Ok(false);
         }
         let there =
@@ -641,9 +641,9 @@ impl Job {
     }
 
     pub async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
-        let sharing = match self.abilities {
-            Abilities { shared: true, .. } => Sharing::Place,
-            Abilities { mount: true, .. } => Sharing::Mount,
+        let sharing = match self.capabilities {
+            Capabilities { shared: true, .. } => Sharing::Place,
+            Capabilities { mount: true, .. } => Sharing::Mount,
             _ => Sharing::None,
         };
         let key = (self.destination.0.blobs_key(), blob.digest.clone());
@@ -679,17 +679,17 @@ impl Job {
         let stored =
             transfer(source, destination, Payload::Blob(&incoming.blob), &incoming, observer).await?;
         match stored.finish {
-            Finish::Stored => {
+            Arrival::Stored => {
                 self.sent.fetch_add(stored.size, Ordering::Relaxed);
             }
-            Finish::Mounted => {
+            Arrival::Mounted => {
                 self.mounted.fetch_add(size, Ordering::Relaxed);
                 observer.event(Event::Spared(size));
                 observer.event(Event::Mounted(size));
             }
-            Finish::Present => observer.event(Event::Spared(stored.size)),
+            Arrival::Present => observer.event(Event::Spared(stored.size)),
         }
-        if stored.finish != Finish::Stored {
+        if stored.finish != Arrival::Stored {
             lock(&self.claimed).insert(incoming.blob.digest.clone());
         }
         if let Some((journal, at)) = self.memory() {
@@ -720,9 +720,9 @@ impl Job {
     }
 
     /// The journal, where it can spare a request: other places are asked cheaply.
-    fn memory(&self) -> Option<(&Journal, At)> {
+    fn memory(&self) -> Option<(&Journal, RepositoryKey)> {
         let (place, repository) = &self.destination;
-        Some((place.memory()?, At::new(place, repository)))
+        Some((place.memory()?, RepositoryKey::new(place, repository)))
     }
 
     /// Whether an earlier run, or this one, has brought content to the destination's repository.

@@ -2,8 +2,8 @@
 
 use super::Job;
 use crate::{
-    Error, Event, Kind, Place, Result, contract::Naming, error::Context, http::Backoff, journal::Seen, lock,
-    plan::compare::parts,
+    Error, Event, Kind, Place, Result, contract::Naming, error::Context, http::Backoff, journal::SeenTag,
+    lock, plan::compare::parts,
 };
 use dray_core::{Children, Format, Manifest};
 use std::{sync::atomic::Ordering, time::Duration};
@@ -81,7 +81,7 @@ impl Job {
         self.shared.endings.publishes(place);
         let digest = &manifest.descriptor.digest;
         let left = manifest.signatures.len();
-        if left > 0 && !self.abilities.signatures {
+        if left > 0 && !self.capabilities.signatures {
             let (digest, place) = (digest.short(), place.key());
             tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
         }
@@ -117,7 +117,7 @@ impl Job {
         .context(|| format!("publish the manifest {}", digest.short()))?;
         if let Some((journal, at)) = self.memory() {
             if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
-                let seen = Seen::now(
+                let seen = SeenTag::now(
                     &manifest.descriptor,
                     &parts(&self.choice, self.referrers.are_wanted(), self.include_foreign),
                 );

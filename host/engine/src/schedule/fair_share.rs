@@ -1,6 +1,6 @@
 //! Turns that several ways share: whoever stands still never has all of them.
 
-use crate::{lock, place::Way};
+use crate::{lock, place::Route};
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
@@ -12,38 +12,38 @@ use tokio::sync::oneshot;
 const SHARE: usize = 3;
 
 /// Whether a way that has `held` may have one more of those that are `free`.
-pub(crate) fn may_have(held: usize, free: usize) -> bool {
+pub(crate) fn may_take(held: usize, free: usize) -> bool {
     free > 0 && (held == 0 || held < SHARE * (free - 1))
 }
 
 /// A number of turns. Each way gets them in order.
-pub(crate) struct Shares(Mutex<State>);
+pub(crate) struct FairShare(Mutex<State>);
 
 struct State {
     free: usize,
-    held: HashMap<Way, usize>,
-    waiting: VecDeque<(Way, oneshot::Sender<Turn>)>,
+    held: HashMap<Route, usize>,
+    waiting: VecDeque<(Route, oneshot::Sender<FairPermit>)>,
 }
 
 /// A turn, until it is dropped.
-pub(crate) struct Turn {
-    shares: Arc<Shares>,
-    of: Way,
+pub(crate) struct FairPermit {
+    shares: Arc<FairShare>,
+    of: Route,
 }
 
-impl Shares {
+impl FairShare {
     /// So many turns.
     pub fn new(free: usize) -> Arc<Self> {
-        Arc::new(Shares(Mutex::new(State { free, held: HashMap::new(), waiting: VecDeque::new() })))
+        Arc::new(FairShare(Mutex::new(State { free, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
     /// Waits for a turn.
-    pub async fn turn(self: &Arc<Self>, of: Way) -> Turn {
+    pub async fn turn(self: &Arc<Self>, of: Route) -> FairPermit {
         let (go, told) = oneshot::channel();
         lock(&self.0).waiting.push_back((of.clone(), go));
         self.admit();
         // Whoever waits is told: it is never taken out of the line otherwise.
-        told.await.unwrap_or_else(|_| Turn { shares: self.clone(), of })
+        told.await.unwrap_or_else(|_| FairPermit { shares: self.clone(), of })
     }
 
     fn admit(self: &Arc<Self>) {
@@ -53,7 +53,7 @@ impl Shares {
             let mut at = 0;
             while at < waiting.len() && *free > 0 {
                 let held_by = held.get(&waiting[at].0).copied().unwrap_or_default();
-                if !waiting[at].1.is_closed() && !may_have(held_by, *free) {
+                if !waiting[at].1.is_closed() && !may_take(held_by, *free) {
                     at += 1;
                     continue;
                 }
@@ -63,7 +63,7 @@ impl Shares {
                 }
                 *free -= 1;
                 *held.entry(of.clone()).or_default() += 1;
-                gone.extend(go.send(Turn { shares: self.clone(), of }).err());
+                gone.extend(go.send(FairPermit { shares: self.clone(), of }).err());
             }
         }
         // Whoever no longer waits gives its turn back, which wants the lock.
@@ -71,7 +71,7 @@ impl Shares {
     }
 }
 
-impl Drop for Turn {
+impl Drop for FairPermit {
     fn drop(&mut self) {
         {
             let State { free, held, .. } = &mut *lock(&self.shares.0);
@@ -94,7 +94,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_stands_still_leaves_some_to_others() {
-        let shares = Shares::new(64);
+        let shares = FairShare::new(64);
         let turn = |from: &str| Box::pin(shares.turn((Some(from.into()), None)));
         let mut still = Vec::new();
         while let Some(turn) = turn("still").now_or_never() {

@@ -3,8 +3,8 @@
 //! who waits for one end keeps nobody from the other. Of an end that has several ends at its other side, those
 //! that stand still never get all places.
 
-use super::window::{Pass, Window};
-use crate::{lock, schedule::fair_share::may_have};
+use super::window::{Window, WindowPermit};
+use crate::{lock, schedule::fair_share::may_take};
 use std::{
     cmp::Reverse,
     collections::HashMap,
@@ -21,13 +21,13 @@ const PASSED_OVER: usize = 256;
 
 /// The line of all blobs that are to move, whatever their hosts.
 #[derive(Default)]
-pub(crate) struct Line(Mutex<State>);
+pub(crate) struct TransferQueue(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiter>,
     come: u64,
-    held: Held,
+    held: Occupancy,
 }
 
 /// Names a window, which lives as long as the line.
@@ -45,10 +45,10 @@ fn sides(ends: &[End]) -> impl Iterator<Item = (End, Option<End>)> {
 
 /// Who shares the places of each end: by the end at the other side.
 #[derive(Default)]
-struct Held(HashMap<End, HashMap<Option<End>, Part>>);
+struct Occupancy(HashMap<End, HashMap<Option<End>, Occupant>>);
 
 #[derive(Default)]
-struct Part {
+struct Occupant {
     /// Places that it has.
     held: usize,
     /// Those who want one, or are going to.
@@ -60,14 +60,14 @@ struct Part {
 /// Whoever wanted a place so lately will want another.
 const LATELY: Duration = Duration::from_secs(10);
 
-impl Part {
+impl Occupant {
     fn is_there(&self) -> bool {
         self.held + self.waiting > 0 || self.last.is_some_and(|last| last.elapsed() < LATELY)
     }
 }
 
-impl Held {
-    fn of(&mut self, ends: &[End], change: impl Fn(&mut Part)) {
+impl Occupancy {
+    fn of(&mut self, ends: &[End], change: impl Fn(&mut Occupant)) {
         for (end, other) in sides(ends) {
             let part = self.0.entry(end).or_default().entry(other).or_default();
             change(part);
@@ -79,7 +79,7 @@ impl Held {
     fn may_give(&self, end: End, other: Option<End>, room: usize) -> bool {
         let Some(others) = self.0.get(&end) else { return true };
         let shared = others.iter().any(|(one, part)| *one != other && part.is_there());
-        !shared || may_have(others.get(&other).map_or(0, |part| part.held), room)
+        !shared || may_take(others.get(&other).map_or(0, |part| part.held), room)
     }
 }
 
@@ -91,7 +91,7 @@ struct Waiter {
     load: Load,
     /// How many came before it.
     behind: u64,
-    go: oneshot::Sender<Passes>,
+    go: oneshot::Sender<TransferPermits>,
 }
 
 /// What is to move.
@@ -111,7 +111,7 @@ impl Waiter {
     }
 
     /// Whether its ends may give it places, where each has as many as it has, and `least` of them.
-    fn may_go(&self, held: &Held, least: usize) -> bool {
+    fn may_go(&self, held: &Occupancy, least: usize) -> bool {
         let mut sides = sides(&self.ends).zip(&self.windows);
         sides.all(|((end, other), window)| held.may_give(end, other, window.room().max(least)))
     }
@@ -130,16 +130,16 @@ impl Load {
 }
 
 /// The right to move a blob: a place at each end.
-pub(crate) struct Passes {
-    passes: Vec<Pass>,
+pub(crate) struct TransferPermits {
+    passes: Vec<WindowPermit>,
     ends: Vec<End>,
-    line: Arc<Line>,
+    line: Arc<TransferQueue>,
 }
 
-impl Line {
+impl TransferQueue {
     /// Waits until there is room at all ends at once. The line gives out all places of their windows, so
     /// nobody takes one apart.
-    pub async fn passes(self: &Arc<Self>, windows: Vec<Arc<Window>>, load: Load) -> Passes {
+    pub async fn passes(self: &Arc<Self>, windows: Vec<Arc<Window>>, load: Load) -> TransferPermits {
         let (go, told) = oneshot::channel();
         {
             let mut state = lock(&self.0);
@@ -152,7 +152,7 @@ impl Line {
         }
         self.admit();
         // A waiter is told, or gone.
-        let none = |_| Passes { passes: Vec::new(), ends: Vec::new(), line: self.clone() };
+        let none = |_| TransferPermits { passes: Vec::new(), ends: Vec::new(), line: self.clone() };
         told.await.unwrap_or_else(none)
     }
 
@@ -184,7 +184,7 @@ impl Line {
                 let passes: Vec<_> = waiter.windows.iter().filter_map(Window::pass_now).collect();
                 if passes.len() < waiter.windows.len() {
                     // A window was cut just now.
-                    passes.into_iter().for_each(Pass::unused);
+                    passes.into_iter().for_each(WindowPermit::unused);
                     waiting.push(waiter);
                     continue;
                 }
@@ -197,7 +197,7 @@ impl Line {
                         *count += usize::from(waiter.ends.contains(end));
                     }
                 }
-                let passes = Passes { passes, ends: waiter.ends, line: self.clone() };
+                let passes = TransferPermits { passes, ends: waiter.ends, line: self.clone() };
                 gone.extend(waiter.go.send(passes).err());
             }
         }
@@ -207,35 +207,35 @@ impl Line {
 }
 
 /// A way on which blobs are going to move, until it is dropped.
-pub(crate) struct Expected {
+pub(crate) struct Reservation {
     ends: Vec<End>,
-    line: Arc<Line>,
+    line: Arc<TransferQueue>,
 }
 
-impl Line {
+impl TransferQueue {
     /// Somebody plans what is to move between these ends: others leave places to it.
-    pub fn expect(self: &Arc<Self>, windows: &[Arc<Window>]) -> Expected {
+    pub fn reserve(self: &Arc<Self>, windows: &[Arc<Window>]) -> Reservation {
         let ends: Vec<_> = windows.iter().map(end).collect();
         lock(&self.0).held.of(&ends, |part| part.waiting += 1);
-        Expected { ends, line: self.clone() }
+        Reservation { ends, line: self.clone() }
     }
 }
 
-impl Drop for Expected {
+impl Drop for Reservation {
     fn drop(&mut self) {
         lock(&self.line.0).held.of(&self.ends, |part| part.waiting -= 1);
         self.line.admit();
     }
 }
 
-impl Passes {
+impl TransferPermits {
     /// Gives them back without a request: nothing was learnt.
     pub fn unused(mut self) {
-        self.passes.drain(..).for_each(Pass::unused);
+        self.passes.drain(..).for_each(WindowPermit::unused);
     }
 }
 
-impl Drop for Passes {
+impl Drop for TransferPermits {
     fn drop(&mut self) {
         self.passes.clear();
         lock(&self.line.0).held.of(&self.ends, |part| part.held -= 1);
@@ -250,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_heaviest_goes_first_and_who_gives_up_makes_room() {
-        let (line, window) = (Arc::new(Line::default()), Window::new(1));
+        let (line, window) = (Arc::new(TransferQueue::default()), Window::new(1));
         let pass = |load| Box::pin(line.passes(vec![window.clone()], load));
         let first = pass(Load::of(1)).await;
         let mut small = pass(Load::of(10));
@@ -279,7 +279,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_for_one_end_keeps_nobody_from_the_other() {
-        let line = Arc::new(Line::default());
+        let line = Arc::new(TransferQueue::default());
         let (fast, slow, to) = (Window::new(1), Window::new(1), Window::new(1));
         let busy = line.passes(vec![slow.clone()], Load::of(1)).await;
         let mut waiting = Box::pin(line.passes(vec![to.clone(), slow.clone()], Load::of(1000)));
@@ -295,13 +295,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_stands_still_leaves_places_at_its_destination() {
-        let line = Arc::new(Line::default());
+        let line = Arc::new(TransferQueue::default());
         let (still, other, to) = (Window::new(8), Window::new(8), Window::new(8));
         let pass =
             |from: &Arc<Window>| line.passes(vec![from.clone(), to.clone()], Load::of(1)).now_or_never();
         // Alone it may have them all, and not where another is to come.
         drop((0..8).map(|_| pass(&still).unwrap()).collect::<Vec<_>>());
-        let expected = line.expect(&[other.clone(), to.clone()]);
+        let expected = line.reserve(&[other.clone(), to.clone()]);
         assert_eq!(std::iter::from_fn(|| pass(&still)).collect::<Vec<_>>().len(), 6);
         drop(expected);
         let first = pass(&other).unwrap();
@@ -320,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_that_are_always_in_demand_are_had_together_all_the_same() {
-        let line = Arc::new(Line::default());
+        let line = Arc::new(TransferQueue::default());
         let (one, other) = (Window::new(1), Window::new(1));
         for window in [&one, &one, &other, &other] {
             let (line, window) = (line.clone(), window.clone());
@@ -341,7 +341,7 @@ mod tests {
 
     #[tokio::test]
     async fn two_ways_between_the_same_ends_do_not_wait_for_each_other() {
-        let line = Arc::new(Line::default());
+        let line = Arc::new(TransferQueue::default());
         let ends = [Window::new(1), Window::new(1)];
         let mut tasks = tokio::task::JoinSet::new();
         for at in 0..100 {

@@ -6,7 +6,7 @@ use std::{
 };
 
 /// A token bucket that may go into debt: a chunk passes at once and the next one waits for it.
-pub(crate) struct Pace {
+pub(crate) struct RateLimiter {
     bytes_per_second: f64,
     /// When all that has passed will have been paid for.
     paid: Mutex<Instant>,
@@ -15,9 +15,9 @@ pub(crate) struct Pace {
 /// How much may pass unpaid after a pause.
 const BURST: Duration = Duration::from_millis(50);
 
-impl Pace {
+impl RateLimiter {
     pub fn new(bytes_per_second: u64) -> Self {
-        Pace { bytes_per_second: bytes_per_second as f64, paid: Mutex::new(Instant::now()) }
+        RateLimiter { bytes_per_second: bytes_per_second as f64, paid: Mutex::new(Instant::now()) }
     }
 
     /// Waits until so many more bytes may pass.
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn what_passes_is_paid_for() {
-        let pace = Pace::new(1000);
+        let pace = RateLimiter::new(1000);
         let start = Instant::now();
         assert_eq!(pace.book(start, 1000), Duration::ZERO);
         let second = pace.book(start, 1000);

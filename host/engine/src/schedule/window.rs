@@ -44,7 +44,7 @@ struct State {
 }
 
 /// The right to have a request under way.
-pub(crate) struct Pass {
+pub(crate) struct WindowPermit {
     window: Arc<Window>,
     begun: Instant,
     permit: Option<OwnedSemaphorePermit>,
@@ -70,10 +70,10 @@ impl Window {
     }
 
     /// Waits for a place in it.
-    pub async fn pass(self: &Arc<Self>) -> Pass {
+    pub async fn pass(self: &Arc<Self>) -> WindowPermit {
         // It is never closed.
         let permit = self.permits.clone().acquire_owned().await.ok();
-        Pass { window: self.clone(), begun: Instant::now(), permit, small: false }
+        WindowPermit { window: self.clone(), begun: Instant::now(), permit, small: false }
     }
 
     /// How many places there are in it now.
@@ -82,13 +82,13 @@ impl Window {
     }
 
     /// A place in it, if there is one now.
-    pub fn pass_now(self: &Arc<Self>) -> Option<Pass> {
+    pub fn pass_now(self: &Arc<Self>) -> Option<WindowPermit> {
         let permit = self.permits.clone().try_acquire_owned().ok()?;
-        Some(Pass { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
+        Some(WindowPermit { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
     }
 
     /// Waits for a place in it, for a request without a blob.
-    pub async fn small(self: &Arc<Self>) -> Pass {
+    pub async fn small(self: &Arc<Self>) -> WindowPermit {
         let mut pass = self.pass().await;
         pass.small = true;
         pass
@@ -157,7 +157,7 @@ impl Window {
     }
 }
 
-impl Pass {
+impl WindowPermit {
     /// The request begins: what went before was the wait for other places.
     pub fn begins(&mut self) {
         self.begun = Instant::now();
@@ -179,7 +179,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for WindowPermit {
     fn drop(&mut self) {
         if let Some(permit) = self.permit.take()
             && self.window.answered(self.small.then(|| self.begun.elapsed()))

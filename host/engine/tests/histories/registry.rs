@@ -4,8 +4,8 @@ use dray_core::{Descriptor, Digest, Manifest};
 use dray_engine::{
     Error, Kind, Place, Result,
     contract::{
-        Abilities, Files, Finish, Found, Held, Incoming, Naming, Outcome, Page, Parsed, Segment, Step,
-        Transport, Turn,
+        Arrival, Capabilities, Files, Found, Incoming, Naming, NextStep, Outcome, Page, Parsed, RawManifest,
+        Segment, Step, Transport,
     },
 };
 use futures_util::future::BoxFuture;
@@ -426,7 +426,7 @@ impl Transport for Way {
                 Ok(held) => {
                     let digest = Digest::of(&held.body);
                     if known == Some(&digest) {
-                        return Ok(Found::Same);
+                        return Ok(Found::Unchanged);
                     }
                     Ok(Found::Named(Descriptor::new(held.media_type, digest, held.body.len() as u64)))
                 }
@@ -441,7 +441,7 @@ impl Transport for Way {
         place: &'a Arc<Place>,
         repository: &'a str,
         reference: Option<&'a str>,
-    ) -> BoxFuture<'a, Result<Held>> {
+    ) -> BoxFuture<'a, Result<RawManifest>> {
         Box::pin(async move {
             let answer = self.fate().await?;
             let found = self.fake.state().side(place).get(repository).and_then(|repository| {
@@ -451,7 +451,7 @@ impl Transport for Way {
             });
             let (media_type, body) =
                 found.ok_or_else(|| Error::new(Kind::NotFound, "read it: there is no such manifest"))?;
-            answer.of(Held { media_type, body, signatures: Vec::new() }).await
+            answer.of(RawManifest { media_type, body, signatures: Vec::new() }).await
         })
     }
 
@@ -496,9 +496,9 @@ impl Transport for Way {
         })
     }
 
-    fn able<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<Abilities>> {
+    fn capabilities<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<Capabilities>> {
         Box::pin(async {
-            Ok(Abilities {
+            Ok(Capabilities {
                 mount: true,
                 sparse: None,
                 shared: false,
@@ -517,7 +517,7 @@ impl Transport for Way {
         incoming: &'a Incoming,
         _: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> BoxFuture<'a, Result<Turn>> {
+    ) -> BoxFuture<'a, Result<NextStep>> {
         Box::pin(async move {
             let answer = self.fate().await?;
             let digest = incoming.blob.digest.to_string();
@@ -531,7 +531,7 @@ impl Transport for Way {
                 let step = match last {
                     Some(Outcome::Written) => {
                         state.destination.entry(repository.into()).or_default().blobs.insert(digest);
-                        Step::Finished(Finish::Stored)
+                        Step::Finished(Arrival::Stored)
                     }
                     _ if here
                         && incoming.absent
@@ -540,12 +540,12 @@ impl Transport for Way {
                         state
                             .violations
                             .push(format!("{digest} is sent to {repository} again, where it is known to be"));
-                        Step::Finished(Finish::Present)
+                        Step::Finished(Arrival::Present)
                     }
-                    _ if here => Step::Finished(Finish::Present),
+                    _ if here => Step::Finished(Arrival::Present),
                     _ if incoming.siblings.iter().any(|sibling| has(&state, sibling)) => {
                         state.destination.entry(repository.into()).or_default().blobs.insert(digest);
-                        Step::Finished(Finish::Mounted)
+                        Step::Finished(Arrival::Mounted)
                     }
                     _ => Step::Write(format!("{repository}/{}", incoming.blob.digest.hex())),
                 };
@@ -554,7 +554,7 @@ impl Transport for Way {
                 }
                 step
             };
-            answer.of(Turn { step, state: Vec::new() }).await
+            answer.of(NextStep { step, state: Vec::new() }).await
         })
     }
 
@@ -595,7 +595,7 @@ impl Transport for Way {
         })
     }
 
-    fn conclude<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
+    fn finish<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -6,7 +6,7 @@ mod append;
 
 use super::{
     CHUNK, Entry, Located, Positioned,
-    atomic::Fresh,
+    atomic::AtomicFile,
     failed, partial,
     writer::{Target, Writer},
 };
@@ -37,7 +37,7 @@ pub(super) struct Archive {
     before: Mutex<Option<Option<Arc<Opened>>>>,
     /// Archives within, and downloaded ones, by their paths.
     nested: Mutex<HashMap<String, Arc<Opened>>>,
-    staged: Mutex<Staged>,
+    staged: Mutex<NewArchive>,
     /// Where the next member of the new archive begins. Held for as long as a member of unknown
     /// size is written.
     tail: Arc<tokio::sync::Mutex<u64>>,
@@ -54,23 +54,23 @@ struct Opened {
 
 /// The new archive.
 #[derive(Default)]
-struct Staged {
+struct NewArchive {
     /// Small files, which may change until the end.
     documents: BTreeMap<String, Vec<u8>>,
     removed: HashSet<String>,
     members: Index,
     file: Option<Arc<File>>,
     /// What makes it appear; none: it lies in `scratch` alone.
-    fresh: Option<Fresh>,
+    fresh: Option<AtomicFile>,
     /// Members that were begun before, by another process too.
     begun: HashMap<String, Begun>,
     /// Where they end.
     begun_end: u64,
     /// Its part is of use until the new archive has its name.
-    replaced: Option<Fresh>,
+    replaced: Option<AtomicFile>,
 }
 
-impl Staged {
+impl NewArchive {
     /// Finds the members that another process began. What is no header ends them: a member of unknown size has
     /// none before it is whole.
     fn take_up(&mut self, file: &Arc<File>) -> std::io::Result<()> {
@@ -376,7 +376,7 @@ impl Archive {
         if let Some(file) = &staged.file {
             return Ok(file.clone());
         }
-        let (file, fresh) = self.fresh(Fresh::left)?;
+        let (file, fresh) = self.fresh(AtomicFile::left)?;
         staged.take_up(&file)?;
         (staged.file, staged.fresh) = (Some(file.clone()), fresh);
         Ok(file)
@@ -384,8 +384,8 @@ impl Archive {
 
     fn fresh(
         &self,
-        make: impl Fn(Arc<Dir>, &Path) -> std::io::Result<Fresh>,
-    ) -> std::io::Result<(Arc<File>, Option<Fresh>)> {
+        make: impl Fn(Arc<Dir>, &Path) -> std::io::Result<AtomicFile>,
+    ) -> std::io::Result<(Arc<File>, Option<AtomicFile>)> {
         let Some(path) = &self.path else { return Ok((Arc::new(unnamed(&self.scratch)?), None)) };
         let folder = parent(path);
         std::fs::create_dir_all(folder)?;
@@ -404,7 +404,7 @@ impl Archive {
             let before = self.before()?;
             let mut staged = self.completed(before.as_deref())?;
             let Some(mut fresh) = staged.fresh.take() else { return Ok(()) };
-            fresh.sync().inspect_err(|_| staged.replaced.iter_mut().for_each(Fresh::forget))?;
+            fresh.sync().inspect_err(|_| staged.replaced.iter_mut().for_each(AtomicFile::forget))?;
             // Every dray that writes this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;
@@ -424,7 +424,7 @@ impl Archive {
                 fresh.file().set_permissions(std::fs::metadata(path)?.permissions())?;
             }
             fresh.keep()?;
-            staged.replaced.iter_mut().for_each(Fresh::forget);
+            staged.replaced.iter_mut().for_each(AtomicFile::forget);
             *lock(&self.before) = None;
             lock(&self.nested).clear();
             Ok(())
@@ -443,7 +443,7 @@ impl Archive {
     }
 
     /// The new archive with all that belongs into it; another one may be begun.
-    fn completed(&self, before: Option<&Opened>) -> std::io::Result<Staged> {
+    fn completed(&self, before: Option<&Opened>) -> std::io::Result<NewArchive> {
         self.staging()?;
         // A member that was given up may still be on its way out.
         let mut tail = self.tail.blocking_lock();
@@ -454,14 +454,19 @@ impl Archive {
             Err(error) => {
                 if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
                     // Who comes next is not to fail for the same reason.
-                    staged.fresh.iter_mut().chain(&mut staged.replaced).for_each(Fresh::forget);
+                    staged.fresh.iter_mut().chain(&mut staged.replaced).for_each(AtomicFile::forget);
                 }
                 Err(error)
             }
         }
     }
 
-    fn complete(&self, staged: &mut Staged, mut end: u64, before: Option<&Opened>) -> std::io::Result<()> {
+    fn complete(
+        &self,
+        staged: &mut NewArchive,
+        mut end: u64,
+        before: Option<&Opened>,
+    ) -> std::io::Result<()> {
         let replaced: Vec<String> = staged.documents.keys().cloned().collect();
         for name in replaced {
             staged.members.remove(&name);
@@ -475,8 +480,8 @@ impl Archive {
             for begun in staged.begun.values() {
                 staged.file.iter().for_each(|file| append::punch(file, begun.offset, begun.size));
             }
-            let (file, fresh) = self.fresh(Fresh::create)?;
-            let mut compact = Staged { file: Some(file.clone()), fresh, ..Staged::default() };
+            let (file, fresh) = self.fresh(AtomicFile::create)?;
+            let mut compact = NewArchive { file: Some(file.clone()), fresh, ..NewArchive::default() };
             end = 0;
             for name in staged.members.names() {
                 if let (Some((offset, size)), Some(from)) = (staged.members.find(name)?, &staged.file) {
