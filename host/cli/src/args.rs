@@ -69,6 +69,8 @@ pub enum Command {
     Sync(SyncOptions),
     /// Say what a sync would do and why; change nothing
     Plan(PlanOptions),
+    /// Carry out a plan that `dray plan --out` saved, and nothing else
+    Apply(ApplyOptions),
     /// Check a policy without a network
     Check {
         /// Path of the policy; `-` is standard input
@@ -89,7 +91,7 @@ pub enum Command {
         #[command(subcommand)]
         command: PluginCommand,
     },
-    /// Be a registry
+    /// Serve a registry
     Registry {
         #[command(subcommand)]
         command: RegistryCommand,
@@ -134,6 +136,24 @@ pub struct PlanOptions {
     /// Exit with 3 where changes are due
     #[arg(long)]
     pub detailed_exitcode: bool,
+    /// Save the plan in a file, for `dray apply`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ApplyOptions {
+    /// Path of the plan. Its policy must be as it was when the plan was made
+    pub plan: PathBuf,
+    /// How the report is written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    /// After a failure, do the rest all the same
+    #[arg(long)]
+    pub keep_going: bool,
+    /// Do not confine the process to the paths that the policy names (Linux)
+    #[arg(long)]
+    pub no_sandbox: bool,
 }
 
 /// How registries are reached without a policy.

@@ -1,19 +1,21 @@
 //! `dray copy`
 
-use crate::{
-    args::CopyOptions, failure::Failure, progress::Screen, runs::Recorded, setup::Setup, signals::Stop, sync,
+use crate::{args::CopyOptions, failure::Failure, progress::Screen, setup, signals::Stop, sync};
+use dray_core::{
+    Form, ImageChoice, Platform, Wanted,
+    policy::{IndexMode, Referrers},
 };
-use dray_core::{Form, Platform, policy::IndexMode};
-use dray_engine::{CopyRequest, ImageChoice, Planned, Run, RunOptions, plan_copy};
+use dray_engine::{CopyRequest, Places, Planned, RunOptions, plan_copy};
+use dray_session::Record;
 use tokio::sync::mpsc;
 
 pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     options.source.blobs = options.src_shared_blob_dir.take();
     options.destination.blobs = options.dest_shared_blob_dir.take();
     let stop = Stop::listen();
-    let setup = Setup::without_policy(&options.access)?;
+    let places = setup::places(&options.access)?;
     if options.access.creds_file.is_some() {
-        one_registry(&setup, &options).await?;
+        one_registry(&places, &options).await?;
     }
     let choice = match (options.all, options.platforms.len()) {
         (true, _) => ImageChoice::All,
@@ -26,14 +28,18 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     let request = CopyRequest {
         source: options.source,
         destination: options.destination,
-        choice,
-        form,
-        include_foreign: options.include_foreign,
-        link: options.link,
+        wanted: Wanted {
+            choice,
+            form,
+            referrers: Referrers::No,
+            include_foreign: options.include_foreign,
+            strict: true,
+            link: options.link,
+        },
     };
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
-        planned = plan_copy(&setup.places, &request) => planned?,
+        planned = plan_copy(&places, &request) => planned?,
         _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
     };
     let (sender, receiver) = mpsc::channel(1);
@@ -42,17 +48,19 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     drop(sender);
     let progress = screen.watch();
     progress.planned();
-    let recorded = Recorded::begin(&setup, &command, None, progress);
-    let run = Run::new(recorded.clone(), RunOptions { unchanged: true, ..RunOptions::default() });
-    let report = run.carry_out(receiver, stop.signal.clone()).await;
-    recorded.end(&report, &stop);
+    let options_of_run = RunOptions { unchanged: true, ..RunOptions::default() };
+    let record = Record { command: &command, policy: None };
+    let stopped = stop.signal.clone();
+    let report =
+        dray_session::run(&places, receiver, progress.clone(), options_of_run, record, stopped).await;
+    progress.end();
     Ok(sync::end(&report, options.output, &stop, false))
 }
 
 /// One file's credentials must not go to two registries.
-async fn one_registry(setup: &Setup, options: &CopyOptions) -> Result<(), Failure> {
-    let source = setup.places.parse(&options.source, false).await?;
-    let destination = setup.places.parse(&options.destination, false).await?;
+async fn one_registry(places: &Places, options: &CopyOptions) -> Result<(), Failure> {
+    let source = places.parse(&options.source, false).await?;
+    let destination = places.parse(&options.destination, false).await?;
     match (source.host, destination.host) {
         (Some(source), Some(destination)) if source != destination => Err(Failure::usage(format!(
             "use --creds-file: it would go to both {source} and {destination}; use --authfile, which tells registries apart"

@@ -5,7 +5,7 @@ use crate::{
     args::{InspectOptions, ListTagsOptions, Output},
     failure::Failure,
     output::{line, print_json, print_pretty},
-    setup::Setup,
+    setup,
 };
 use dray_core::{Children, Descriptor, Platform};
 use dray_engine::Image;
@@ -14,8 +14,8 @@ use std::io::Write;
 
 pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
     options.reference.blobs = options.shared_blob_dir.take();
-    let setup = Setup::without_policy(&options.access)?;
-    let image = Image::open(&setup.places, &options.reference).await?;
+    let places = setup::places(&options.access)?;
+    let image = Image::open(&places, &options.reference).await?;
     if options.raw {
         return bytes(&image.manifest.body);
     }
@@ -72,8 +72,8 @@ fn bytes(content: &[u8]) -> Result<u8, Failure> {
 }
 
 pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
-    let setup = Setup::without_policy(&options.access)?;
-    let tags = dray_engine::list_tags(&setup.places, &options.reference).await?;
+    let places = setup::places(&options.access)?;
+    let tags = dray_engine::list_tags(&places, &options.reference).await?;
     match options.output {
         Output::Json => print_json(&json!({ "reference": options.reference, "tags": tags })),
         Output::Text => {

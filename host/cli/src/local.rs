@@ -1,7 +1,7 @@
 //! What dray finds on this machine: temporary folders, the journal, Docker's daemon.
 
 use dray_engine::{
-    Error, Kind, LazyJournal, Local,
+    DISK_WRITES, Error, Kind, LazyJournal, Local,
     http::{Daemon, Plain, RegistrySettings, TlsSettings},
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -32,6 +32,12 @@ pub fn requests_at_once() -> Option<usize> {
     (requests < RegistrySettings::default().concurrency).then_some(requests)
 }
 
+/// Blobs that are written to disks at once: fewer than usual where the process may open few files.
+fn disk_writes() -> usize {
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    (files / EACH).clamp(2, DISK_WRITES as u64) as usize
+}
+
 /// Where the journal is kept; `None` means that there is no home folder.
 pub fn state_folder() -> Option<PathBuf> {
     // A relative one is to be ignored (XDG Base Directory Specification, 0.8).
@@ -45,7 +51,7 @@ pub fn local() -> Local {
     let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let journal = LazyJournal::new(state_folder().map(|state| state.join("journal.db")));
     let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);
-    Local { scratch, known, journal }
+    Local { scratch, known, journal, disk_writes: disk_writes() }
 }
 
 /// What of storage.conf dray asks for (containers-storage.conf(5)).

@@ -2,6 +2,7 @@
 //! and exits.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
+mod apply;
 mod args;
 mod cache;
 mod copy;
@@ -111,6 +112,10 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Sync(options) => {
             let loaded = sync::load(&options)?;
             Box::pin(sync::run(options, loaded, screen))
+        }
+        Command::Apply(options) => {
+            let ready = apply::load(&options)?;
+            Box::pin(apply::run(options, ready, screen))
         }
         Command::Plan(options) => Box::pin(plan::run(options, screen)),
         Command::Check { policy } => Box::pin(async move { policy::check(&policy).await }),

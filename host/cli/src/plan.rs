@@ -4,14 +4,14 @@ use crate::{
     DONE, DUE, FAILED,
     args::{Output, PlanOptions},
     failure::Failure,
-    output::{counted, exact, line},
+    output::{counted, exact, line, tell},
     policy,
     progress::Screen,
-    sync,
 };
-use dray_core::{Action, CopyReport};
+use dray_core::{Action, CopyReport, PLAN_VERSION, PlanHeader, Trouble};
 use dray_engine::Planned;
-use std::io::{BufWriter, IsTerminal, Write};
+use dray_session::PlanFile;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
 
 /// What a plan holds, in numbers.
 #[derive(Default, serde::Serialize)]
@@ -25,8 +25,12 @@ struct Totals {
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
-    let (setup, rules) = loaded.bind(true).await?;
-    let mut plan = sync::planning(rules, setup.places.clone());
+    let mut saved = match &options.out {
+        Some(path) => Some(PlanFile::create(path, header(&loaded)?)?),
+        None => None,
+    };
+    let session = loaded.open().await?;
+    let mut plan = session.plan();
     // A plan that people read as it grows shows by itself how it goes on.
     let progress = (!std::io::stdout().is_terminal()).then(|| screen.watch_plan());
     let mut totals = Totals::default();
@@ -34,6 +38,9 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let written = async {
         out.begin()?;
         while let Some(planned) = plan.recv().await {
+            if let Some(saved) = &mut saved {
+                saved.add(&planned).map_err(Stopped::Failed)?;
+            }
             out.entry(&mut totals, &planned)?;
             if let Some(progress) = &progress {
                 progress.planned();
@@ -42,22 +49,61 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
                 out.sink.flush()?;
             }
         }
-        out.end(&totals)
+        out.end(&totals)?;
+        Ok::<_, Stopped>(())
     };
     let written = written.await;
     if let Some(progress) = progress {
         progress.end();
     }
-    // Whoever reads the plan may have seen enough.
-    if let Err(error) = written
-        && error.kind() != std::io::ErrorKind::BrokenPipe
-    {
-        return Err(Failure::usage(format!("write the plan: {error}")));
+    match written {
+        Ok(()) => {}
+        Err(Stopped::Failed(error)) => return Err(error.into()),
+        // Whoever reads the plan may have seen enough; a plan that is to be kept is not whole then.
+        Err(Stopped::Output(error)) if error.kind() == ErrorKind::BrokenPipe && saved.is_none() => {}
+        Err(Stopped::Output(error)) => return Err(Failure::usage(format!("write the plan: {error}"))),
+    }
+    if let (Some(saved), Some(path)) = (saved, &options.out) {
+        let end = saved.keep()?;
+        if end.failed > 0 {
+            tracing::warn!(
+                "{} could not be planned, and so is not in {}",
+                counted(end.failed, "image"),
+                path.display()
+            );
+        }
+        let (path, copies) = (path.display(), counted(end.copies, "copy").replace("copys", "copies"));
+        tell!("{path} holds {copies}; `dray apply {path}` carries out exactly that");
     }
     Ok(match (totals.failed, totals.copy) {
         (1.., _) => FAILED,
         (0, 1..) if options.detailed_exitcode => DUE,
         _ => DONE,
+    })
+}
+
+/// Why a plan was not written to its end.
+enum Stopped {
+    Output(std::io::Error),
+    Failed(dray_engine::Error),
+}
+
+impl From<std::io::Error> for Stopped {
+    fn from(error: std::io::Error) -> Self {
+        Stopped::Output(error)
+    }
+}
+
+/// What a saved plan begins with.
+fn header(loaded: &policy::Loaded) -> Result<PlanHeader, Failure> {
+    let policy = loaded.id().ok_or_else(|| {
+        Failure::usage("save the plan: its policy comes from standard input, and could not be read again")
+    })?;
+    Ok(PlanHeader {
+        dray_plan: PLAN_VERSION,
+        made_by: env!("CARGO_PKG_VERSION").into(),
+        made_at: jiff::Timestamp::now().as_second(),
+        policy,
     })
 }
 
@@ -131,44 +177,19 @@ impl Out {
 }
 
 fn describe(planned: &Planned) -> CopyReport {
-    let entry = |rule: &str, source: &str, destination: &str, action, reason: String| CopyReport {
-        written: None,
-        place: String::new(),
-        rule: rule.into(),
-        source: source.into(),
-        destination: destination.into(),
-        digest: None,
-        action,
-        reason,
-        bytes: 0,
-        error: None,
-        help: None,
-    };
     match planned {
         Planned::Copy(planned) => {
             let copy = &planned.copy;
-            let digest = Some(copy.descriptor.digest.to_string());
-            CopyReport {
-                digest,
-                ..entry(
-                    &copy.rule,
-                    &copy.source.display,
-                    &copy.destination.display,
-                    copy.action,
-                    match copy.form.is_unchanged() || copy.action != Action::Copy {
-                        true => copy.reason.to_string(),
-                        false => format!("{}; {}", copy.reason, copy.form),
-                    },
-                )
+            let mut entry = CopyReport::of(copy);
+            if !copy.form.is_unchanged() && copy.action == Action::Copy {
+                entry.reason = format!("{}; {}", copy.reason, copy.form);
             }
+            entry
         }
-        Planned::Dropped { rule, source, by } => {
-            entry(rule, &source.display, "", Action::Drop, format!("dropped by {by}"))
+        Planned::Dropped { rule, source, by } => CopyReport::dropped(rule, &source.display, by),
+        Planned::Failed { rule, source, destination, error } => {
+            let trouble = Trouble { text: &error.text, help: error.help.as_deref() };
+            CopyReport::failed(rule, source, destination, "it cannot be planned", Some(trouble))
         }
-        Planned::Failed { rule, source, destination, error } => CopyReport {
-            error: Some(format!("failed to {error}")),
-            help: error.help.clone(),
-            ..entry(rule, source, destination, Action::Fail, "it cannot be planned".into())
-        },
     }
 }

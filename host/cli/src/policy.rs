@@ -1,15 +1,12 @@
 //! Reading policies.
 
-use crate::{
-    DONE,
-    failure::Failure,
-    output::say,
-    secrets::UserSecrets,
-    setup::{Setup, SetupError},
+use crate::{DONE, failure::Failure, output::say, secrets::UserSecrets, setup};
+use dray_core::{
+    Digest, PolicyId,
+    policy::{Policy, PolicyError, Problem, suggestion},
 };
-use dray_core::policy::{Policy, PolicyError, Problem, suggestion};
-use dray_engine::{BoundRule, bind};
 use dray_runtime::Secrets;
+use dray_session::{OpenError, Session};
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -21,6 +18,8 @@ pub struct Loaded {
     /// What its relative paths are relative to.
     pub base: PathBuf,
     name: String,
+    /// Absolute. `None` means standard input.
+    path: Option<PathBuf>,
     text: String,
 }
 
@@ -40,7 +39,10 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
     let base = base.map_err(|error| Failure::usage(format!("find the policy's folder: {error}")))?;
     match dray_core::policy::parse(&text) {
-        Ok(policy) => Ok(Loaded { policy, base, name, text }),
+        Ok(policy) => {
+            let path = path.file_name().filter(|_| path != Path::new("-")).map(|file| base.join(file));
+            Ok(Loaded { policy, base, name, path, text })
+        }
         Err(error) => Err(Failure::Policy { name, text, error }),
     }
 }
@@ -66,16 +68,24 @@ impl Loaded {
         Ok(())
     }
 
-    /// Brings policy and plugins together.
-    pub async fn bind(mut self, serve: bool) -> Result<(Setup, Vec<BoundRule>), Failure> {
-        let setup = match Setup::for_policy(&mut self.policy, &self.base, serve).await {
-            Ok(setup) => setup,
-            Err(SetupError::Policy(error)) => return Err(self.wrong(error)),
-            Err(SetupError::Failed(error)) => return Err(error.into()),
-        };
-        match bind(&self.policy, &setup.places).await {
-            Ok(rules) => Ok((setup, rules)),
-            Err(error) => Err(self.wrong(error)),
+    /// What tells this policy from others: its path, and the digest of its text. `None` means that it came from standard
+    /// input, and cannot be read again.
+    pub fn id(&self) -> Option<PolicyId> {
+        let path = self.path.as_ref()?.display().to_string();
+        Some(PolicyId { path, digest: Digest::of(self.text.as_bytes()) })
+    }
+
+    /// Opens a session of the policy.
+    pub async fn open(self) -> Result<Session, Failure> {
+        let environment = setup::environment(&self.base)?;
+        let opened = Session::open(self.policy.clone(), &self.base, environment).await;
+        opened.map_err(|error| self.failed(error))
+    }
+
+    fn failed(self, error: OpenError) -> Failure {
+        match error {
+            OpenError::Policy(error) => self.wrong(error),
+            OpenError::Failed(error) => error.into(),
         }
     }
 
@@ -111,8 +121,10 @@ pub async fn check(path: &Path) -> Result<u8, Failure> {
     if !missing.is_empty() {
         return Err(loaded.wrong(PolicyError(missing)));
     }
-    let (_, rules) = loaded.bind(false).await?;
-    match rules.len() {
+    let environment = setup::environment(&loaded.base)?;
+    let checked = Session::check(loaded.policy.clone(), &loaded.base, environment).await;
+    let checked = checked.map_err(|error| loaded.failed(error))?;
+    match checked.rules().len() {
         0 => say!("{name} is sound, and has no rules"),
         1 => say!("{name} is sound: 1 rule"),
         count => say!("{name} is sound: {count} rules"),

@@ -1,4 +1,4 @@
-//! `dray runs`, and the record that a run leaves.
+//! `dray runs`
 
 use crate::{
     DONE,
@@ -6,59 +6,10 @@ use crate::{
     failure::Failure,
     local,
     output::{bytes, counted, print_json, say},
-    progress::Progress,
-    setup::Setup,
-    signals::Stop,
 };
-use dray_core::{Action, CopyReport, Report};
-use dray_engine::{Event, Journal, Observer, Places, RunRecord};
+use dray_core::CopyReport;
+use dray_engine::RunRecord;
 use jiff::Timestamp;
-use std::sync::Arc;
-
-/// A run that is recorded, where there is a journal, and shown.
-pub struct Recorded {
-    places: Arc<Places>,
-    number: Option<i64>,
-    progress: Arc<Progress>,
-}
-
-impl Recorded {
-    pub fn begin(setup: &Setup, command: &str, policy: Option<&str>, progress: Arc<Progress>) -> Arc<Self> {
-        let places = setup.places.clone();
-        let number = places.journal().and_then(|journal| match journal.begin(command, policy) {
-            Ok(number) => Some(number),
-            Err(error) => {
-                tracing::warn!(help = error.help, "failed to {error}; this run will not be listed");
-                None
-            }
-        });
-        Arc::new(Recorded { places, number, progress })
-    }
-
-    fn journal(&self) -> Option<(&Journal, i64)> {
-        self.places.journal().zip(self.number)
-    }
-
-    pub fn end(&self, report: &Report, stop: &Stop) {
-        self.progress.end();
-        let Some((journal, number)) = self.journal() else { return };
-        if let Err(error) = journal.end(number, &report.summary, stop.code().is_some()) {
-            tracing::warn!(help = error.help, "failed to {error}; this run will not be listed as ended");
-        }
-    }
-}
-
-impl Observer for Recorded {
-    fn event(&self, event: Event<'_>) {
-        if let Event::Finished(copy) = &event
-            && copy.action != Action::Unchanged
-            && let Some((journal, number)) = self.journal()
-        {
-            journal.did(number, copy);
-        }
-        self.progress.event(event);
-    }
-}
 
 pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
     let local = local::local();

@@ -7,12 +7,12 @@ use crate::{
     output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
-    runs::Recorded,
     sandbox::{Confined, confine},
     signals::Stop,
 };
 use dray_core::{Action, Report};
-use dray_engine::{Error, Kind, Places, Planned, Run, RunOptions, plan};
+use dray_engine::{Planned, RunOptions};
+use dray_session::{Record, Session};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 
@@ -30,38 +30,31 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
-    let (setup, rules) = loaded.bind(true).await?;
-    let progress = screen.watch();
-    let recorded =
-        Recorded::begin(&setup, "sync", Some(&options.policy.display().to_string()), progress.clone());
-    let unchanged = options.output == Output::Json;
-    let run = RunOptions { keep_going: options.keep_going, unchanged, ..RunOptions::default() };
-    let run = Run::new(recorded.clone(), run);
-    let planned = counting(planning(rules, setup.places.clone()), progress);
-    let report = run.carry_out(planned, stop.signal.clone()).await;
-    recorded.end(&report, &stop);
-    let unfinished = report.summary.failed > 0 && !options.keep_going;
-    Ok(end(&report, options.output, &stop, unfinished))
+    let session = loaded.open().await?;
+    let plan = session.plan();
+    let policy = options.policy.display().to_string();
+    let record = Record { command: "sync", policy: Some(&policy) };
+    carried_out(&session, plan, record, &stop, &screen, options.output, options.keep_going).await
 }
 
-/// A plan that grows in the background.
-pub fn planning(rules: Vec<dray_engine::BoundRule>, places: Arc<Places>) -> mpsc::Receiver<Planned> {
-    let (sender, receiver) = mpsc::channel(256);
-    let planning = tokio::spawn(plan(rules, places, sender.clone()));
-    tokio::spawn(async move {
-        if planning.await.is_err() {
-            // A plan that broke off must not pass for one that ended.
-            let error = Error::new(Kind::Plugin, "plan: dray itself failed");
-            let failed = Planned::Failed {
-                rule: String::new(),
-                source: String::new(),
-                destination: String::new(),
-                error,
-            };
-            let _ = sender.send(failed).await;
-        }
-    });
-    receiver
+/// Carries out a plan and tells of it; the exit code.
+pub async fn carried_out(
+    session: &Session,
+    plan: mpsc::Receiver<Planned>,
+    record: Record<'_>,
+    stop: &Stop,
+    screen: &Screen,
+    output: Output,
+    keep_going: bool,
+) -> Result<u8, Failure> {
+    let progress = screen.watch();
+    let unchanged = output == Output::Json;
+    let options = RunOptions { keep_going, unchanged, ..RunOptions::default() };
+    let plan = counting(plan, progress.clone());
+    let report = session.run(plan, progress.clone(), options, record, stop.signal.clone()).await;
+    progress.end();
+    let unfinished = report.summary.failed > 0 && !keep_going;
+    Ok(end(&report, output, stop, unfinished))
 }
 
 /// Shows how many images there are as the plan passes.

@@ -2,12 +2,12 @@
 //! (OCI image specification; Docker image manifest version 2, schema 2).
 
 use crate::{Children, Descriptor, Manifest, ManifestError, media_type};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{fmt, str::FromStr};
 
 /// How a layer or an archive is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
     /// Not at all.
@@ -19,7 +19,7 @@ pub enum Compression {
 }
 
 /// Whose media types an image has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Those of the OCI image specification.
@@ -29,7 +29,8 @@ pub enum Format {
 }
 
 /// A form that is asked for, or that a destination demands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Form {
     /// None: as it is.
     pub format: Option<Format>,
@@ -153,6 +154,14 @@ pub fn is_image_config(media_type: &str) -> bool {
             | "application/octet-stream"
             | "application/json"
     )
+}
+
+/// Whether a child of an index is a blob by its type: a layer or a config, as BuildKit's caches have them.
+pub fn is_blob(media_type: &str) -> bool {
+    !media_type::is_manifest(media_type)
+        && (layer_compression(media_type).is_some()
+            || is_image_config(media_type)
+            || media_type.starts_with("application/vnd.buildkit.cacheconfig."))
 }
 
 /// How a layer is compressed, as its media type says; `None` means that it is no layer of an image. The type may lie,

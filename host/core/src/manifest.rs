@@ -8,6 +8,9 @@ use crate::{
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// Indexes within indexes after which an image is taken to go round in circles.
+pub const NESTING: usize = 8;
+
 /// Media types of manifests.
 pub mod media_type {
     /// OCI image index.

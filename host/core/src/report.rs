@@ -1,6 +1,6 @@
 //! What a run did, for people and machines.
 
-use crate::Action;
+use crate::{Action, Copy};
 use serde::{Deserialize, Serialize};
 
 /// What came of one copy.
@@ -33,6 +33,66 @@ pub struct CopyReport {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+}
+
+impl CopyReport {
+    /// Of an item that was carried out, or that needed nothing.
+    pub fn of(copy: &Copy) -> Self {
+        CopyReport {
+            rule: copy.rule.clone(),
+            source: copy.source.display.clone(),
+            destination: copy.destination.display.clone(),
+            digest: Some(copy.descriptor.digest.to_string()),
+            written: None,
+            place: copy.destination.place.clone(),
+            action: copy.action,
+            reason: copy.reason.to_string(),
+            bytes: 0,
+            error: None,
+            help: None,
+        }
+    }
+
+    /// Of what a filter, or the source itself, took out of a plan.
+    pub fn dropped(rule: &str, source: &str, by: &str) -> Self {
+        CopyReport {
+            action: Action::Drop,
+            reason: format!("dropped by {by}"),
+            ..CopyReport::failed(rule, source, "", "it failed", None)
+        }
+    }
+
+    /// Of what could not be planned or carried out.
+    pub fn failed(
+        rule: &str,
+        source: &str,
+        destination: &str,
+        reason: &str,
+        error: Option<Trouble<'_>>,
+    ) -> Self {
+        CopyReport {
+            rule: rule.into(),
+            source: source.into(),
+            destination: destination.into(),
+            digest: None,
+            written: None,
+            place: String::new(),
+            action: Action::Fail,
+            reason: reason.into(),
+            bytes: 0,
+            error: error.map(|trouble| format!("failed to {}", trouble.text)),
+            help: error.and_then(|trouble| trouble.help).map(str::to_owned),
+        }
+    }
+}
+
+/// Why something failed, for people.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble<'a> {
+    /// A fragment that fits "failed to {text}".
+    pub text: &'a str,
+    /// What to do about it.
+    pub help: Option<&'a str>,
 }
 
 /// The counts of a run.

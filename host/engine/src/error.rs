@@ -1,10 +1,10 @@
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something failed. Its text is a fragment that fits "failed to {text}".
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Error {
     /// What decides on what happens next.
     pub kind: Kind,
@@ -12,6 +12,8 @@ pub struct Error {
     pub text: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// What it came from, where that is another error.
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The kinds of failure.
@@ -31,14 +33,22 @@ pub enum Kind {
     Transient,
     /// It cannot be done there.
     Unsupported,
-    /// What was given is wrong.
+    /// What was given is wrong: a policy, a reference, or what the other side sent.
     Invalid,
+    /// It is no longer what it was when it was decided.
+    Conflict,
+    /// The operating system refused to read or write.
+    Io,
+    /// It was tried as often, or waited for as long, as that may help.
+    Exhausted,
     /// Content is not what its digest or size says.
     Corrupt,
     /// A plugin misbehaved.
     Plugin,
     /// The run was told to stop.
     Cancelled,
+    /// dray itself is wrong.
+    Internal,
 }
 
 /// Bytes of an error's text: others may write whole pages.
@@ -57,7 +67,12 @@ fn safe(text: String) -> String {
 impl Error {
     /// A failure of some kind. Addresses in its text lose their secrets, and a very long text its end.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Error { kind, text: safe(text.into()), help: None }
+        Error { kind, text: safe(text.into()), help: None, source: None }
+    }
+
+    /// The same failure, as one of another kind.
+    pub(crate) fn of_kind(self, kind: Kind) -> Self {
+        Error { kind, ..self }
     }
 
     /// The same failure in other words.
@@ -82,6 +97,22 @@ impl Error {
         matches!(self.kind, Kind::Transient | Kind::RateLimited(_))
     }
 
+    /// Keeps what it came from.
+    pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// A failure of the operating system. `doing` and what it is done to come first: "read /etc/x: denied".
+    pub(crate) fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
+        Error::new(Kind::Io, format!("{doing}: {error}")).caused_by(error)
+    }
+
+    /// dray itself is wrong.
+    pub(crate) fn internal(text: impl Into<String>) -> Self {
+        Error::new(Kind::Internal, text)
+    }
+
     pub(crate) fn invalid(text: impl Into<String>) -> Self {
         Error::new(Kind::Invalid, text)
     }
@@ -101,11 +132,23 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref()?;
+        Some(source)
+    }
+}
+
+impl PartialEq for Error {
+    /// Two failures are the same where they are told and handled in the same way.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.kind, &self.text, &self.help) == (&other.kind, &other.text, &other.help)
+    }
+}
 
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
-        Error::invalid(error.to_string())
+        Error::new(Kind::Io, error.to_string()).caused_by(error)
     }
 }
 
@@ -116,7 +159,7 @@ impl From<dray_core::ManifestError> for Error {
             dray_core::ManifestError::Unsupported(_) => Kind::Unsupported,
             dray_core::ManifestError::Malformed(_) => Kind::Invalid,
         };
-        Error::new(kind, error.to_string())
+        Error::new(kind, error.to_string()).caused_by(error)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod http;
 mod inspect;
 mod journal;
 mod layer;
+mod limits;
 mod place;
 mod plan;
 mod run;
@@ -25,19 +26,23 @@ pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
 pub use layer::Unpacked;
 #[cfg(fuzzing)]
 pub use layer::fuzzing;
-pub use place::{Local, Place, Places};
-pub use plan::bind::{BoundRule, bind, in_call, unknown};
-pub use plan::compare::{ImageChoice, Planned, PlannedCopy};
-pub use plan::planner::plan;
-pub use plan::single::{CopyRequest, plan_copy};
+pub use limits::DOCUMENT_LIMIT;
+pub use place::{DISK_WRITES, Local, Places, Repository};
+pub use plan::{
+    BoundRule, CopyRequest, Planned, PlannedCopy, bind, in_call, observe_again, plan, plan_copy, unknown,
+};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
-
-/// The most bytes of an answer or file that dray holds in memory: manifests, configs, lists.
-/// Registries must take manifests of 4 MiB (distribution specification, 4.4).
-pub const DOCUMENT_LIMIT: usize = 8 << 20;
 
 /// Locks, also where a panic left the lock behind: what it guards is never half changed.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Does work that blocks on a thread of its own. `doing` says what it is, for the case that dray itself fails there.
+///
+/// # Errors
+/// `Internal` where the work panics.
+async fn blocking<T: Send + 'static>(doing: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("{doing}: {error}")))
 }

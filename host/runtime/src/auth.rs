@@ -59,8 +59,12 @@ impl Credentials for WasmAuth {
             let found = found.map_err(|error: Error| {
                 let text = said.without_secrets(error.text);
                 let help = error.help.map(|help| said.without_secrets(help));
-                Error { help, ..Error::new(error.kind, text) }
-                    .context(format!("find the credentials of {registry}"))
+                let told =
+                    Error::new(error.kind, text).context(format!("find the credentials of {registry}"));
+                match help {
+                    Some(help) => told.help(help),
+                    None => told,
+                }
             })?;
             Ok(found.map(|found| Credential {
                 key: match found.secret {

@@ -4,11 +4,11 @@ use crate::bindings::{
     guest,
     host::{files, types},
 };
-use dray_core::{Address, Descriptor, Digest};
+use dray_core::{Address, Descriptor, Digest, Naming};
 use dray_engine::{
     Error, Kind, Result, Unpacked,
     contract::{
-        self, Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, Naming, NextStep, Outcome,
+        self, Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, NextStep, Outcome,
         RawManifest, Segment, Step,
     },
     files::Change,
@@ -50,7 +50,14 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
         Kind::Denied => types::Error::Denied(text),
         Kind::RateLimited(wait) => types::Error::RateLimited(wait.map(|wait| wait.as_millis() as u64)),
         Kind::Transient => types::Error::Transient(text),
-        Kind::Invalid | Kind::Corrupt | Kind::Plugin | Kind::Cancelled => types::Error::Invalid(text),
+        Kind::Invalid
+        | Kind::Corrupt
+        | Kind::Conflict
+        | Kind::Io
+        | Kind::Exhausted
+        | Kind::Plugin
+        | Kind::Cancelled
+        | Kind::Internal => types::Error::Invalid(text),
         Kind::Unsupported => types::Error::Unsupported(text),
     }
 }

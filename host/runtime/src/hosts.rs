@@ -2,11 +2,11 @@
 
 use crate::{bindings::host, convert, state::State};
 use dray_core::policy::SecretRef;
-use dray_engine::{Error, Kind, Place, files::Root};
+use dray_engine::{Error, Kind, contract::Context, files::Root};
 use host::types;
 use std::{
     process::Stdio,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::io::AsyncWriteExt;
@@ -59,16 +59,13 @@ impl host::http::Host for State {
         body: Vec<u8>,
     ) -> Result<types::Response, types::Error> {
         self.called()?;
-        let place = self.scope.place.clone();
-        let http = place.as_ref().and_then(|place| place.http.as_ref());
-        let http =
-            http.ok_or_else(|| types::Error::Denied("send a request: the opened place has no host".into()))?;
+        let place = self.place("send a request")?;
         if !self.plugin.writes && !matches!(request.method.as_str(), "GET" | "HEAD") {
             let text = format!("send a {}: the plugin exports no sink, so it can only read", request.method);
             return Err(types::Error::Denied(text));
         }
         let request = convert::request(request);
-        let sending = http.send(&request, body.into());
+        let sending = place.send(&request, body.into());
         let response = tokio::time::timeout(self.meter.left(), sending).await;
         let response =
             response.map_err(|_| types::Error::Invalid("send a request: the call's time is over".into()))?;
@@ -96,13 +93,13 @@ impl host::http::Host for State {
 }
 
 impl State {
-    fn place(&self, doing: &str) -> Result<Arc<Place>, types::Error> {
-        self.scope.place.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
+    fn place(&self, doing: &str) -> Result<Context, types::Error> {
+        self.scope.context.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
     }
 
     /// Whether the opened place may be changed: the plugin can write, and the place is a destination of the run.
     fn writing(&self) -> Result<(), types::Error> {
-        let destination = self.scope.place.as_ref().is_some_and(|place| place.is_destination());
+        let destination = self.scope.context.as_ref().is_some_and(|place| place.is_destination());
         match self.plugin.writes && destination {
             true => Ok(()),
             false => Err(types::Error::Denied("change the place: it is only read".into())),
@@ -125,11 +122,11 @@ impl State {
     ) -> Result<T, types::Error> {
         self.called()?;
         let denied = || types::Error::Denied("use files: the opened place has none".into());
-        let place: Arc<Place> = self.scope.place.clone().ok_or_else(denied)?;
-        let done = tokio::task::spawn_blocking(move || place.files.as_deref().map(work)).await;
+        let files =
+            self.scope.context.as_ref().and_then(|place| place.files()).cloned().ok_or_else(denied)?;
+        let done = tokio::task::spawn_blocking(move || work(&files)).await;
         match done {
-            Ok(Some(done)) => done.map_err(convert::to_guest),
-            Ok(None) => Err(denied()),
+            Ok(done) => done.map_err(convert::to_guest),
             Err(error) => Err(types::Error::Invalid(format!("use files: {error}"))),
         }
     }

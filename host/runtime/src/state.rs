@@ -6,7 +6,10 @@ use crate::{
     meter::{Ceiling, Meter, SMALL},
 };
 use dray_core::policy::SecretRef;
-use dray_engine::{Place, Result, Secret, contract::Images};
+use dray_engine::{
+    Result, Secret,
+    contract::{Context, Images},
+};
 use std::sync::{Arc, Mutex};
 
 /// Where secrets come from; the caller of the runtime reads environment and files.
@@ -27,7 +30,7 @@ pub trait Secrets: Send + Sync {
 /// What a call may reach.
 #[derive(Clone, Default)]
 pub(crate) struct Scope {
-    pub place: Option<Arc<Place>>,
+    pub context: Option<Context>,
     pub images: Option<Arc<dyn Images>>,
     pub secrets: Option<Arc<dyn Secrets>>,
     /// Secrets that the policy grants.

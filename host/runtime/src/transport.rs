@@ -6,11 +6,11 @@ use crate::{
     load::Loaded,
     state::{Scope, State},
 };
-use dray_core::{Descriptor, Digest, Manifest};
+use dray_core::{Descriptor, Digest, Manifest, Naming};
 use dray_engine::{
-    Error, Kind, Place, Result,
+    Error, Kind, Result,
     contract::{
-        Capabilities, Found, Incoming, Naming, NextStep, Outcome, Page, Parsed, RawManifest, Segment,
+        Capabilities, Context, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest, Segment,
         Transport,
     },
 };
@@ -124,8 +124,8 @@ impl Drop for WasmTransport {
     }
 }
 
-fn at(place: &Arc<Place>) -> Scope {
-    Scope { place: Some(place.clone()), ..Scope::default() }
+fn at(context: &Context) -> Scope {
+    Scope { context: Some(context.clone()), ..Scope::default() }
 }
 
 impl Transport for WasmTransport {
@@ -174,25 +174,33 @@ impl Transport for WasmTransport {
                 reference: parsed.reference,
                 root: parsed.root.map(convert::root),
                 host: parsed.host,
+                private: self.scheme == "containers-storage",
+                separate_blobs: self.scheme == "oci",
             })
         })
     }
 
     fn repositories<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async move {
-            let page =
-                asking!(self, &self.catalog, at(place), call_repositories, &place.location, next.as_deref())?;
+            let page = asking!(
+                self,
+                &self.catalog,
+                at(&context),
+                call_repositories,
+                context.location(),
+                next.as_deref()
+            )?;
             Ok(Page { items: page.names, next: page.next })
         })
     }
 
     fn tags<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>> {
@@ -200,9 +208,9 @@ impl Transport for WasmTransport {
             let page = asking!(
                 self,
                 &self.catalog,
-                at(place),
+                at(&context),
                 call_tags,
-                &place.location,
+                context.location(),
                 repository,
                 next.as_deref()
             )?;
@@ -212,7 +220,7 @@ impl Transport for WasmTransport {
 
     fn resolve<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         reference: Option<&'a str>,
         known: Option<&'a Digest>,
@@ -222,9 +230,9 @@ impl Transport for WasmTransport {
             let found = asking!(
                 self,
                 &self.catalog,
-                at(place),
+                at(&context),
                 call_resolve,
-                &place.location,
+                context.location(),
                 repository,
                 reference,
                 known.as_deref()
@@ -235,20 +243,27 @@ impl Transport for WasmTransport {
 
     fn fetch<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<RawManifest>> {
         Box::pin(async move {
-            let manifest =
-                asking!(self, self.source()?, at(place), call_fetch, &place.location, repository, reference)?;
+            let manifest = asking!(
+                self,
+                self.source()?,
+                at(&context),
+                call_fetch,
+                context.location(),
+                repository,
+                reference
+            )?;
             Ok(convert::held(manifest))
         })
     }
 
     fn referrers<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         subject: &'a Digest,
         next: Option<String>,
@@ -258,9 +273,9 @@ impl Transport for WasmTransport {
             let page = asking!(
                 self,
                 self.source()?,
-                at(place),
+                at(&context),
                 call_referrers,
-                &place.location,
+                context.location(),
                 repository,
                 &subject,
                 next.as_deref()
@@ -272,14 +287,21 @@ impl Transport for WasmTransport {
 
     fn locate<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         blob: &'a Descriptor,
     ) -> BoxFuture<'a, Result<Vec<Segment>>> {
         Box::pin(async move {
             let blob = convert::descriptor_to_guest(blob);
-            let segments =
-                asking!(self, self.source()?, at(place), call_locate, &place.location, repository, &blob)?;
+            let segments = asking!(
+                self,
+                self.source()?,
+                at(&context),
+                call_locate,
+                context.location(),
+                repository,
+                &blob
+            )?;
             if segments.len() > SEGMENTS {
                 return Err(Error::new(
                     Kind::Plugin,
@@ -295,12 +317,12 @@ impl Transport for WasmTransport {
         })
     }
 
-    fn capabilities<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<Capabilities>> {
+    fn capabilities<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<Capabilities>> {
         Box::pin(async move {
             let sink = self.sink()?;
-            let (mut store, instance) = self.instance(at(place)).await?;
+            let (mut store, instance) = self.instance(at(&context)).await?;
             let able =
-                async { sink.load(&mut store, &instance)?.call_able(&mut store, &place.location).await };
+                async { sink.load(&mut store, &instance)?.call_able(&mut store, context.location()).await };
             let able = able.await.map_err(|error| self.plugin.trapped("able", error))?;
             self.rest(store, instance);
             Ok(convert::abilities(able))
@@ -309,7 +331,7 @@ impl Transport for WasmTransport {
 
     fn store<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         incoming: &'a Incoming,
         state: Option<Vec<u8>>,
@@ -320,9 +342,9 @@ impl Transport for WasmTransport {
             let turn = asking!(
                 self,
                 self.sink()?,
-                at(place),
+                at(&context),
                 call_store_blob,
-                &place.location,
+                context.location(),
                 repository,
                 &incoming,
                 state.as_deref(),
@@ -334,7 +356,7 @@ impl Transport for WasmTransport {
 
     fn publish<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        context: Context,
         repository: &'a str,
         manifest: &'a Manifest,
         naming: &'a Naming,
@@ -349,9 +371,9 @@ impl Transport for WasmTransport {
             asking!(
                 self,
                 self.sink()?,
-                at(place),
+                at(&context),
                 call_publish,
-                &place.location,
+                context.location(),
                 repository,
                 &digest,
                 &manifest,
@@ -360,10 +382,10 @@ impl Transport for WasmTransport {
         })
     }
 
-    fn finish<'a>(&'a self, place: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
+    fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            let alone = place.files.as_ref().is_some_and(|files| files.is_archive());
-            asking!(self, self.sink()?, at(place), call_conclude, &place.location, alone)
+            let alone = context.files().is_some_and(|files| files.is_archive());
+            asking!(self, self.sink()?, at(&context), call_conclude, context.location(), alone)
         })
     }
 }

@@ -10,6 +10,7 @@ pub use problem::{PolicyError, Problem, suggestion};
 pub use secret::SecretRef;
 
 use crate::{Platform, Reference};
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, ops::Range, path::PathBuf, time::Duration};
 
 /// A value and where it stands in the policy, in bytes from its beginning.
@@ -161,7 +162,8 @@ pub struct Rule {
 }
 
 /// Whether what refers to an image is copied with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Referrers {
     /// It is not.
     #[default]
@@ -189,7 +191,8 @@ pub struct Tags {
 }
 
 /// What becomes of an index when platforms are chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum IndexMode {
     /// It keeps its digest; the other platforms' images are not copied.
     #[default]

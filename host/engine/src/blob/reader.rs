@@ -1,11 +1,12 @@
 //! Reading a blob: its segments in order, counted and hashed, taken up again where they broke.
 
 use crate::{
-    Error, Event, Kind, Observer, Place, Result,
+    DOCUMENT_LIMIT, Error, Event, Kind, Observer, Repository, Result,
     contract::Segment,
     files::{Root, pump},
-    http::{Backoff, Download, Load, Permits, PlaceHttp, Reader, permits},
-    schedule::rate::RateLimiter,
+    http::{Backoff, Download, Permits, PlaceHttp, Reader, permits},
+    place::Place,
+    schedule::{queue::Load, rate::RateLimiter},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
@@ -77,16 +78,41 @@ impl Stream {
     }
 }
 
-impl BlobReader {
-    /// Asks the place where the bytes lie.
-    pub async fn open(place: &Arc<Place>, repository: &str, blob: &Descriptor) -> Result<Self> {
+impl Repository {
+    /// A blob, read from its beginning. What is read is verified by digest and size.
+    ///
+    /// # Errors
+    /// Where the place cannot tell where its bytes lie.
+    pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<BlobReader> {
         let segments = match &blob.data {
             Some(data) => vec![Segment::Inline(data.clone().into())],
-            None => place.transport.locate(place, repository, blob).await?,
+            None => self.locate(blob).await?,
         };
-        Ok(Self::over(place, blob, segments, None))
+        Ok(BlobReader::over(&self.place, blob, segments, None))
     }
 
+    /// A small blob, such as a config, in memory, verified.
+    ///
+    /// # Errors
+    /// Where it is larger than [`DOCUMENT_LIMIT`], or cannot be read.
+    pub(crate) async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>> {
+        if blob.size > DOCUMENT_LIMIT as u64 {
+            return Err(Error::invalid(format!(
+                "read {}: {} bytes are too many for a config",
+                blob.digest, blob.size
+            )));
+        }
+        let mut reader = self.blob(blob).await?;
+        let _permits = reader.start(None, &Load::of(blob.size), None).await?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = reader.next(u64::MAX).await? {
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes)
+    }
+}
+
+impl BlobReader {
     /// Whether it can begin at any byte.
     pub fn is_single(&self) -> bool {
         self.segments.len() == 1
@@ -212,13 +238,13 @@ impl BlobReader {
     /// Corrupt where size or digest are not what the descriptor says.
     pub async fn next(&mut self, most: u64) -> Result<Option<Bytes>> {
         if self.is_whole() {
-            self.verify()?;
+            self.check_digest()?;
             return Ok(None);
         }
         if self.rest.is_empty() {
             let Some(chunk) = self.raw().await? else {
                 if !self.sized {
-                    self.verify()?;
+                    self.check_digest()?;
                     return Ok(None);
                 }
                 return Err(
@@ -236,7 +262,7 @@ impl BlobReader {
             hasher.update(&chunk);
         }
         if self.is_whole() {
-            self.verify()?;
+            self.check_digest()?;
         }
         Ok(Some(chunk))
     }
@@ -249,7 +275,7 @@ impl BlobReader {
         Error::corrupt(format!("verify {} from {}: {why}", self.blob.digest, self.place.location))
     }
 
-    fn verify(&mut self) -> Result<()> {
+    fn check_digest(&mut self) -> Result<()> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         let digest = hasher.finish();
         if digest != self.blob.digest {
@@ -386,7 +412,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
 /// The source's, or those of the work, which is called `doing`.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
-    pace: Option<&RateLimiter>,
+    rate: Option<&RateLimiter>,
     doing: &str,
     passed: impl Fn(u64),
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
@@ -397,8 +423,8 @@ pub(crate) async fn through<T: Send + 'static>(
     loop {
         match reader.next(u64::MAX).await {
             Ok(Some(chunk)) => {
-                if let Some(pace) = pace {
-                    pace.pass(chunk.len()).await;
+                if let Some(rate) = rate {
+                    rate.pass(chunk.len()).await;
                 }
                 passed(chunk.len() as u64);
                 wanted = wanted && sender.send(Ok(chunk)).await.is_ok();
@@ -412,10 +438,13 @@ pub(crate) async fn through<T: Send + 'static>(
         }
     }
     drop(sender);
-    let done = working.await.map_err(|error| Error::invalid(format!("{doing}: {error}")))?;
+    let done = working.await.map_err(|error| Error::internal(format!("{doing}: {error}")))?;
     done.map_err(|error| match error.kind() {
         std::io::ErrorKind::PermissionDenied => Error::new(Kind::Denied, format!("{doing}: {error}")),
-        _ => Error::invalid(format!("{doing}: {error}")),
+        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+            Error::invalid(format!("{doing}: {error}"))
+        }
+        _ => Error::io(doing, error),
     })
 }
 

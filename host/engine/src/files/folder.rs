@@ -206,7 +206,7 @@ impl Folder {
     }
 
     /// A file that gets its path later.
-    pub fn fresh(&self) -> std::io::Result<AtomicFile> {
+    pub fn atomic_file(&self) -> std::io::Result<AtomicFile> {
         AtomicFile::create(self.made()?, Path::new("blob"))
     }
 

@@ -63,7 +63,9 @@ fn failed(doing: &str, shown: &Path, error: &std::io::Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => Kind::NotFound,
         ErrorKind::PermissionDenied => Kind::Denied,
-        _ => Kind::Invalid,
+        // What was read is malformed, or what was asked for is no file.
+        ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => Kind::Invalid,
+        _ => Kind::Io,
     };
     let told = Error::new(kind, format!("{doing} {}: {error}", shown.display()));
     match error.kind() {
@@ -254,9 +256,9 @@ impl Root {
 
     /// A file beside those of a folder, on the same file system, that gets its path later; none: an archive
     /// has no such thing.
-    pub(crate) fn fresh(&self) -> Option<std::io::Result<AtomicFile>> {
+    pub(crate) fn atomic_file(&self) -> Option<std::io::Result<AtomicFile>> {
         match &self.0 {
-            Inner::Folder(folder) => Some(folder.at("blobs").0.fresh()),
+            Inner::Folder(folder) => Some(folder.at("blobs").0.atomic_file()),
             Inner::Archive(_) => None,
         }
     }

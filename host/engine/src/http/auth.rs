@@ -271,7 +271,7 @@ async fn fetch_once(
         let error = retry::refusal(method, &shown, status, &headers, &said);
         return Err(match error.kind {
             // Of credentials, whatever the number: nothing that was asked for is known to be absent.
-            Kind::NotFound | Kind::Invalid | Kind::Unsupported => Error { kind: Kind::Unauthorized, ..error },
+            Kind::NotFound | Kind::Invalid | Kind::Unsupported => error.of_kind(Kind::Unauthorized),
             _ => error,
         });
     }

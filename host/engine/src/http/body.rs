@@ -4,7 +4,7 @@ use super::{
     host::redacted,
     retry::{self, IDLE},
 };
-use crate::{DOCUMENT_LIMIT, Error, Result};
+use crate::{DOCUMENT_LIMIT, Error, Result, contract::Response};
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{self, HeaderMap};
 use serde::Deserialize;
@@ -75,9 +75,19 @@ pub(super) async fn explanation(response: reqwest::Response) -> String {
     explained(&body)
 }
 
+/// What an answer says, for people.
+pub(crate) fn told(response: &Response) -> String {
+    let said = explained(&response.body);
+    let colon = if said.is_empty() { "" } else { ": " };
+    // Plugins write `https` whatever is spoken.
+    let shown = response.url.shown();
+    let shown = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
+    format!("{shown} answered {}{colon}{said}", response.status)
+}
+
 /// The reason in a body of any kind: the distribution specification's errors, the one-line errors of token servers
 /// and gateways, a page of HTML, or plain text. At most [`MOST`] characters of it.
-pub(crate) fn explained(body: &[u8]) -> String {
+fn explained(body: &[u8]) -> String {
     reason(body).chars().take(MOST).collect()
 }
 

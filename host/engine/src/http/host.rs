@@ -40,7 +40,7 @@ pub(super) struct Host {
     pub slots: Arc<Semaphore>,
     /// Registries limit each action apart.
     pub windows: Windows,
-    pub pace: Option<RateLimiter>,
+    pub rate: Option<RateLimiter>,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
     /// By server and scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
@@ -133,7 +133,7 @@ impl CachedCredential {
 fn unusable(error: Error) -> Error {
     match error.kind {
         Kind::Plugin | Kind::Cancelled => error,
-        _ => Error { kind: Kind::Invalid, ..error },
+        _ => error.of_kind(Kind::Invalid),
     }
 }
 
@@ -155,7 +155,7 @@ impl Host {
             registry: registry.into(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             windows,
-            pace: settings.bandwidth.map(RateLimiter::new),
+            rate: settings.bandwidth.map(RateLimiter::new),
             settings,
             clients,
             scheme: OnceCell::new(),

@@ -15,10 +15,9 @@ mod settings;
 mod stream;
 mod trickle;
 
-pub(crate) use crate::schedule::queue::{Load, Reservation};
 #[cfg(fuzzing)]
 pub use auth::challenges_of;
-pub(crate) use body::explained;
+pub(crate) use body::told;
 pub use request::{HostAccess, PlaceHttp};
 pub(crate) use request::{Permits, permits, reserve};
 pub(crate) use retry::Backoff;

@@ -13,6 +13,7 @@ use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
     contract::{Request, Response},
     lock,
+    schedule::rate::RateLimiter,
 };
 use bytes::Bytes;
 use dray_core::Address;
@@ -208,8 +209,8 @@ impl PlaceHttp {
         self.host.windows.of(Action::Read).size()
     }
 
-    pub(crate) fn pace(&self) -> Option<&crate::schedule::rate::RateLimiter> {
-        self.host.pace.as_ref()
+    pub(crate) fn rate(&self) -> Option<&RateLimiter> {
+        self.host.rate.as_ref()
     }
 
     /// Sends a small request, again and again where that can help.

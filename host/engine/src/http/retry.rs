@@ -90,7 +90,8 @@ impl Backoff {
             (_, 1) => "given up after one attempt".into(),
             (_, failures) => format!("given up after {failures} attempts"),
         };
-        Error { kind: Kind::Invalid, text: format!("{} ({why})", error.text), ..error }
+        let text = format!("{} ({why})", error.text);
+        error.retold(text).of_kind(Kind::Exhausted)
     }
 
     /// Something came through: failures are counted anew.

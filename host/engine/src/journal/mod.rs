@@ -6,7 +6,7 @@ mod runs;
 mod tags;
 mod write;
 
-use crate::{Error, Kind, Place, Result, lock};
+use crate::{Error, Kind, Result, lock};
 use dray_core::{Digest, Form, Platform};
 use process_lock::ProcessLock;
 pub use runs::{RunRecord, Trimmed, Usage};
@@ -139,18 +139,13 @@ pub(crate) struct Conversion {
 }
 
 impl Conversion {
-    pub fn new(
-        source: &Digest,
-        form: Form,
-        platforms: &[Platform],
-        (place, repository): (&Place, &str),
-    ) -> Self {
+    pub fn new(source: &Digest, form: Form, platforms: &[Platform], at: &RepositoryKey) -> Self {
         let mut platforms: Vec<String> = platforms.iter().map(ToString::to_string).collect();
         platforms.sort();
         Conversion {
             source: source.to_string(),
             form: [vec![form.to_string()], platforms].concat().join(", "),
-            place: format!("{} {repository}", place.key()),
+            place: format!("{} {}", at.place, at.repository),
         }
     }
 
@@ -166,12 +161,6 @@ impl Conversion {
 pub(crate) struct RepositoryKey {
     pub place: String,
     pub repository: String,
-}
-
-impl RepositoryKey {
-    pub fn new(place: &Place, repository: &str) -> Self {
-        RepositoryKey { place: place.key(), repository: repository.into() }
-    }
 }
 
 /// What went wrong with a journal, and what to do about it.

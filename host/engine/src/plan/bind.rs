@@ -1,16 +1,15 @@
 //! A policy and its plugins brought together: what can be checked without a network is checked.
 
-use crate::{
-    Error, ImageChoice, Places, contract::Filter, place::OpenReference, plan::compare::Wanted,
-    plan::expand::names,
-};
+use super::template::{destination, names};
+use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference};
 use dray_core::{
-    FillError, Names, Reference,
+    ImageChoice, Names, Reference, Wanted,
     policy::{Call, IndexMode, Policy, PolicyError, Problem, Rule, Spanned, suggestion},
 };
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
 /// A rule that is ready to be planned.
+#[derive(Clone)]
 pub struct BoundRule {
     /// Its name.
     pub name: String,
@@ -20,8 +19,10 @@ pub struct BoundRule {
     pub(crate) wanted: Wanted,
 }
 
+/// Where a rule's images come from.
+#[derive(Clone)]
 pub(crate) struct Source {
-    pub spot: OpenReference,
+    pub at: OpenReference,
     /// Its repository holds glob characters.
     pub pattern: bool,
 }
@@ -64,17 +65,17 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     let before = problems.len();
     let mut from = Vec::new();
     for written in &rule.from {
-        match places.spot(&written.value, true).await {
-            Ok(spot) => from.push(bind_source(rule, written, spot, places, problems).await),
+        match places.source(&written.value, true).await {
+            Ok(at) => from.push(bind_source(rule, written, at, places, problems).await),
             Err(error) => problems.push(problem(error, &written.span)),
         }
     }
     let to = &rule.to;
     for source in &from {
-        let name = if source.pattern { "name" } else { &source.spot.repository };
+        let name = if source.pattern { "name" } else { &source.at.repository.name };
         // A folder's own path stands for no registry; whether that can be filled in is told when it is.
         let registry =
-            if source.spot.place.files.is_some() { "registry" } else { &source.spot.place.location };
+            if source.at.place().files.is_some() { "registry" } else { &source.at.place().location };
         let names = Names { registry, repository: name, tag: Some("tag") };
         match destination(&names, &to.value, places).await {
             Ok(spot) if spot.reference.as_deref().is_some_and(|reference| reference.contains(':')) => {
@@ -105,7 +106,6 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     };
     debug_assert!(rule.index == IndexMode::Keep || !rule.platforms.is_empty());
     let wanted = Wanted {
-        rule: rule.name.value.clone(),
         choice,
         referrers: rule.referrers,
         include_foreign: rule.include_foreign,
@@ -125,11 +125,11 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
 async fn bind_source(
     rule: &Rule,
     written: &Spanned<Reference>,
-    spot: OpenReference,
+    at: OpenReference,
     places: &Arc<Places>,
     problems: &mut Vec<Problem>,
 ) -> Source {
-    if let (Some(reference), Some(_)) = (&spot.reference, &rule.tags) {
+    if let (Some(reference), Some(_)) = (&at.reference, &rule.tags) {
         let text = format!("`{}` names {reference}, and the rule has `tags` too", written.value);
         problems.push(Problem::new(text, written.span.clone()).help("say it once: in `from` or in `tags`"));
     }
@@ -148,8 +148,8 @@ async fn bind_source(
             Err(error) => problems.push(problem(error, &literal.span)),
         }
     }
-    let pattern = spot.repository.contains(['*', '?', '[']);
-    Source { spot, pattern }
+    let pattern = at.repository.name.contains(['*', '?', '[']);
+    Source { at, pattern }
 }
 
 async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Option<BoundFilter> {
@@ -178,7 +178,7 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
 /// Puts a plugin's complaint under the key that it names.
 pub fn in_call(error: Error, call: &Call) -> Problem {
     let named = call.keys.iter().find(|(key, _)| error.text.starts_with(&format!("{key}: ")));
-    let unknown = error.kind == crate::Kind::NotFound;
+    let unknown = error.kind == Kind::NotFound;
     let span = match named {
         Some((_, span)) => span,
         None if unknown => &call.plugin.span,
@@ -194,27 +194,9 @@ impl crate::contract::Images for NoImages {
     fn inspect(
         &self,
         _tags: Vec<String>,
-    ) -> futures_util::future::BoxFuture<'_, crate::Result<Vec<crate::contract::Facts>>> {
+    ) -> futures_util::future::BoxFuture<'_, Result<Vec<crate::contract::Facts>>> {
         Box::pin(async { Ok(Vec::new()) })
     }
-}
-
-/// The destination for some names.
-pub(crate) async fn destination(
-    names: &Names<'_>,
-    to: &Reference,
-    places: &Arc<Places>,
-) -> crate::Result<OpenReference> {
-    let filled = names.fill(&to.rest).map_err(|error| {
-        let refused = Error::invalid(format!("fill in {to}: {error}"));
-        match error {
-            FillError::Unsafe { .. } => refused.help(
-                "the source gives that name; narrow the rule's `from` or `tags`, or write the destination out",
-            ),
-            FillError::Unknown(_) => refused,
-        }
-    })?;
-    places.destination(&to.with(filled)).await
 }
 
 /// Literal tags of different sources that would be written to the same place.
@@ -222,9 +204,9 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
     let mut written: HashMap<String, (String, &str)> = HashMap::new();
     for (rule, bound) in policy.rules.iter().zip(rules) {
         for source in bound.from.iter().filter(|source| !source.pattern) {
-            let names = names(&source.spot);
+            let names = names(&source.at);
             let Ok(to) = names.fill(&rule.to.value.to_string()) else { continue };
-            let literals = match (&bound.tags, &source.spot.reference) {
+            let literals = match (&bound.tags, &source.at.reference) {
                 (Some(tags), _) => tags.literals.clone(),
                 (None, Some(reference)) => vec![reference.clone()],
                 (None, None) => Vec::new(),
@@ -235,7 +217,7 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
                 } else {
                     format!("{to}:{literal}")
                 };
-                let from = source.spot.endpoint(Some(&literal)).display;
+                let from = source.at.endpoint(Some(&literal)).display;
                 match written.get(&destination) {
                     Some((other, by)) if *other != from => {
                         let text = format!(
@@ -260,6 +242,5 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     let help = suggestion(name, known.iter().copied());
     let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));
-    Error::new(crate::Kind::NotFound, format!("find the {what} `{name}`: there is none of that name"))
-        .help(help)
+    Error::new(Kind::NotFound, format!("find the {what} `{name}`: there is none of that name")).help(help)
 }

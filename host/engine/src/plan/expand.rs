@@ -1,13 +1,11 @@
 //! Rules to pairs of repositories.
 
-use crate::{
-    BoundRule, Error, Places, Result,
-    error::Context,
-    place::OpenReference,
-    place::graph::names as listed_names,
-    plan::bind::{Source, destination},
+use super::{
+    bind::{BoundRule, Source},
+    template::{destination, names},
 };
-use dray_core::{Names, matches};
+use crate::{Error, Kind, Places, Repository, Result, error::Context, place::OpenReference};
+use dray_core::matches;
 use std::sync::Arc;
 
 /// A repository and where its tags go.
@@ -32,40 +30,37 @@ pub(crate) async fn pairs(
     source: &Source,
     places: &Arc<Places>,
 ) -> Result<Vec<Pair>> {
-    let mut spots = Vec::new();
+    let mut found = Vec::new();
     if source.pattern {
-        let place = &source.spot.place;
-        let listed = listed_names(&place.location, place.files.is_some(), |next| {
-            place.transport.repositories(place, next)
-        })
-        .await;
+        let place = source.at.place();
+        let glob = &source.at.repository.name;
+        let listed = place.repositories().await;
         let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
-        for repository in listed.into_iter().filter(|repository| matches(&source.spot.repository, repository))
-        {
-            let mut spot = source.spot.clone();
-            let written = &mut spot.written.rest;
-            if written.contains(&source.spot.repository) {
-                *written = written.replace(&source.spot.repository, &repository);
+        for repository in listed.into_iter().filter(|repository| matches(glob, repository)) {
+            let mut at = source.at.clone();
+            let written = &mut at.written.rest;
+            if written.contains(glob) {
+                *written = written.replace(glob, &repository);
             } else if written == "*" {
                 written.clone_from(&repository);
             } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
                 // The reference names the place as a whole.
                 *written = format!("{written}:{repository}");
             }
-            spot.repository = repository;
-            spots.push(spot);
+            at.repository = Repository::new(place.clone(), repository);
+            found.push(at);
         }
-        if spots.is_empty() {
+        if found.is_empty() {
             return Err(Error::new(
-                crate::Kind::NotFound,
-                format!("find repositories: none of {} matches `{}`", place.location, source.spot.repository),
+                Kind::NotFound,
+                format!("find repositories: none of {} matches `{glob}`", place.location),
             ));
         }
     } else {
-        spots.push(source.spot.clone());
+        found.push(source.at.clone());
     }
     let mut pairs = Vec::new();
-    for source in spots {
+    for source in found {
         let to = match rule.to.rest.contains("{tag}") {
             true => Target::ByTag,
             false => Target::Repository(destination(&names(&source), &rule.to, places).await?),
@@ -73,15 +68,4 @@ pub(crate) async fn pairs(
         pairs.push(Pair { rule: index, source, to });
     }
     Ok(pairs)
-}
-
-/// What `{name}` and its like stand for.
-pub(crate) fn names(source: &OpenReference) -> Names<'_> {
-    // Where a place holds images of many registries, their names begin with their registries'.
-    let named = source.repository.split_once('/').filter(|(first, _)| {
-        let registry = first.contains(['.', ':']) || *first == "localhost";
-        registry && source.place.files.is_some()
-    });
-    let (registry, repository) = named.unwrap_or((&source.place.location, &source.repository));
-    Names { registry, repository, tag: None }
 }

@@ -1,8 +1,23 @@
-//! From the rules of a policy to the items of a plan.
+//! From the rules of a policy to the items of a plan: list, filter, choose, observe, decide.
 
-pub(crate) mod bind;
-pub(crate) mod compare;
-pub(crate) mod expand;
-pub(crate) mod partition;
-pub(crate) mod planner;
-pub(crate) mod single;
+mod again;
+mod before;
+mod bind;
+mod choose;
+mod expand;
+mod form;
+mod item;
+mod observe;
+mod partition;
+mod planner;
+mod single;
+mod tags;
+mod template;
+
+pub use again::observe_again;
+pub use bind::{BoundRule, bind, in_call, unknown};
+pub(crate) use choose::tag_of;
+pub(crate) use form::{compression_of, is_truly_in};
+pub use item::{Planned, PlannedCopy};
+pub use planner::plan;
+pub use single::{CopyRequest, plan_copy};

@@ -1,12 +1,11 @@
 //! Which sources of a plan may lead to the same repository, as far as that can be told before their catalogs
 //! answer: only those have to wait for each other.
 
-use crate::{
-    BoundRule, Places,
-    place::OpenReference,
-    plan::bind::{Source, destination},
-    plan::expand::names,
+use super::{
+    bind::{BoundRule, Source},
+    template::{destination, names},
 };
+use crate::{Places, place::OpenReference};
 use dray_core::Names;
 use std::sync::Arc;
 
@@ -71,9 +70,9 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
     if rule.to.rest.contains("{tag}") {
         return anywhere;
     }
-    let known = names(&source.spot);
+    let known = names(&source.at);
     // A place of files may name any registry.
-    let registries = match source.pattern && source.spot.place.files.is_some() {
+    let registries = match source.pattern && source.at.place().files.is_some() {
         true => vec!["a.example", "b.example"],
         false => vec![known.registry],
     };
@@ -85,7 +84,7 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
             else {
                 return anywhere;
             };
-            let full = format!("{}\n{}", spot.place.key(), spot.repository);
+            let full = format!("{}\n{}", spot.place().key(), spot.repository.name);
             found = Some(match found {
                 None => (full, spot),
                 Some((before, spot)) => (common(&before, &full).to_owned(), spot),

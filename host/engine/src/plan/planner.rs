@@ -1,95 +1,42 @@
 //! Planning: list, filter, resolve at both ends, compare. A plan is a stream.
 
-use crate::{
-    BoundRule, Error, Kind, Place, Places, Planned, Result,
-    contract::Page,
-    error::Context,
-    http::{Reservation, reserve},
-    journal::RepositoryKey,
-    lock,
-    place::graph::{RepositoryImages, names as listed_names},
-    place::{OpenReference, Route},
-    plan::bind::destination,
-    plan::compare::{Absent, Before, ImageChoice, Resolved, Wanted, compare, resolve},
-    plan::expand::{Pair, Target, names, pairs},
-    plan::partition::{Member, partition},
+use super::{
+    before::{Absent, Before},
+    bind::BoundRule,
+    choose::{Chosen, choose},
+    expand::{Pair, Target, pairs},
+    item::Planned,
+    observe::{Comparison, wanted_at},
+    partition::{Member, partition},
+    tags::{KnownTags, tags},
+    template::{destination, names},
 };
-use dray_core::{Action, Names};
+use crate::{
+    Error, Kind, Places, Result,
+    http::reserve,
+    place::{OpenReference, Place},
+    schedule::{
+        queue::Reservation,
+        route::{PlanLimits, REPOSITORIES, Routes, TAGS},
+    },
+};
+use dray_core::{Action, ImageChoice, Names};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
 };
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, mpsc},
-    task::JoinSet,
-};
-
-/// Repositories of one way that are planned at once.
-const REPOSITORIES: usize = 32;
-/// Tags of one way that are compared at once, at most: enough for two registries to be asked as much as they
-/// allow. Each that waits for its turn at a registry has an instance of a transport.
-const TAGS: usize = 64;
-/// Copies of one way that are planned before they begin.
-const AHEAD: usize = 256;
+use tokio::{sync::mpsc, task::JoinSet};
 
 struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
-    limits: Mutex<HashMap<Route, Arc<Limits>>>,
+    limits: Routes<PlanLimits>,
     out: mpsc::Sender<Planned>,
-}
-
-/// What a way may have under way. Each has its own, so a registry that does not answer holds up no plan of
-/// others.
-struct Limits {
-    repositories: Semaphore,
-    comparing: Semaphore,
-    /// How many places there have been.
-    places: AtomicUsize,
-    ahead: Arc<Semaphore>,
-}
-
-impl Limits {
-    fn new() -> Self {
-        Limits {
-            repositories: Semaphore::new(REPOSITORIES),
-            comparing: Semaphore::new(0),
-            places: AtomicUsize::new(0),
-            ahead: Arc::new(Semaphore::new(AHEAD)),
-        }
-    }
-
-    /// A place among those that compare tags.
-    async fn place(&self, ends: [&Place; 2]) -> Option<SemaphorePermit<'_>> {
-        self.open(ends);
-        // It is never closed.
-        let place = self.comparing.acquire().await.ok();
-        self.open(ends);
-        place
-    }
-
-    /// As many as both ends answer at once, as far as that is known now.
-    fn open(&self, ends: [&Place; 2]) {
-        let places = ends.into_iter().map(Place::width).sum::<usize>().min(TAGS);
-        let before = self.places.fetch_max(places, Ordering::Relaxed);
-        self.comparing.add_permits(places.saturating_sub(before));
-    }
 }
 
 /// Nobody wants the rest of the plan.
 struct Unwanted;
-
-/// What is known of a destination's tags.
-enum KnownTags {
-    Unknown,
-    /// There is no such repository.
-    Nothing,
-    Tags(HashSet<String>),
-}
 
 /// A tag that is to be compared.
 struct Candidate {
@@ -103,24 +50,24 @@ struct Candidate {
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure. A plan runs ahead of those
 /// who take it by so much: copies are to be carried out, or dropped, before all others come.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
-    let planner = Arc::new(Planner { rules, places, limits: Mutex::default(), out });
+    let planner = Arc::new(Planner { rules, places, limits: Routes::new(PlanLimits::new), out });
     let parts = partition(&planner.rules, &planner.places).await;
-    // From the beginning, every way leaves something to all others.
+    // From the beginning, every route leaves something to all others.
     let expected: Vec<Vec<Reservation>> =
         parts.iter().map(|part| part.iter().filter_map(expected).collect()).collect();
     let parts = parts.into_iter().zip(expected);
     join_all(parts.map(|(part, expected)| planner.part(part, expected))).await;
 }
 
-fn expected(reach: &Member<'_>) -> Option<Reservation> {
-    let to = &reach.example.as_ref()?.place;
-    reserve(reach.source.spot.place.http.as_ref(), to.http.as_ref())
+fn expected(member: &Member<'_>) -> Option<Reservation> {
+    let to = member.example.as_ref()?.place();
+    reserve(member.source.at.place().http.as_ref(), to.http.as_ref())
 }
 
 /// From where to where; none: several pairs are planned together.
 fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
     match group {
-        [Pair { source, to: Target::Repository(to), .. }] => Some((&source.place, &to.place)),
+        [Pair { source, to: Target::Repository(to), .. }] => Some((source.place(), to.place())),
         _ => None,
     }
 }
@@ -140,7 +87,7 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
         // Where `{tag}` leads is known only tag by tag.
         let key = match &pair.to {
             Target::Repository(spot) if !by_tag.contains(scheme) => {
-                format!("{}\n{}", spot.place.key(), spot.repository)
+                format!("{}\n{}", spot.place().key(), spot.repository.name)
             }
             _ => scheme.clone(),
         };
@@ -151,17 +98,6 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
         out[at].push(pair);
     }
     out
-}
-
-/// Whether a tag is a list of referrers (distribution specification, "Referrers Tag Schema").
-fn is_fallback(tag: &str) -> bool {
-    let hash = tag.strip_prefix("sha256-").or(tag.strip_prefix("sha512-"));
-    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
-}
-
-/// Whether a tag is one that cosign gives to signatures, attestations and SBOMs (cosign, `SIGNATURE_SPEC.md`).
-fn is_cosigns(tag: &str) -> bool {
-    [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
 }
 
 impl Planner {
@@ -176,7 +112,7 @@ impl Planner {
             match found {
                 Ok(found) => all.extend(found),
                 Err(error) => {
-                    let source = source.spot.written.to_string();
+                    let source = source.at.written.to_string();
                     if self.failed(rule, source, rule.to.to_string(), error).await.is_err() {
                         return;
                     }
@@ -214,9 +150,9 @@ impl Planner {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }
 
-    /// The limits of the way from one place to another.
-    fn limits(&self, from: &Place, to: &Place) -> Arc<Limits> {
-        lock(&self.limits).entry(from.route_to(to)).or_insert_with(|| Arc::new(Limits::new())).clone()
+    /// The limits of the route from one place to another.
+    fn limits(&self, from: &Place, to: &Place) -> Arc<PlanLimits> {
+        self.limits.of(from.route_to(to))
     }
 
     /// A copy goes out when not too many of its way are waiting.
@@ -224,9 +160,9 @@ impl Planner {
         if let Planned::Copy(planned) = &mut planned
             && planned.copy.action == Action::Copy
         {
-            let limits = self.limits(&planned.source.0, &planned.destination.0);
+            let limits = self.limits(&planned.source.place, &planned.destination.place);
             // It is never closed.
-            planned.ahead = limits.ahead.clone().acquire_owned().await.ok();
+            planned.lead = limits.lead.clone().acquire_owned().await.ok();
         }
         self.send(planned).await
     }
@@ -255,7 +191,7 @@ impl Planner {
 
     /// Whether each tag has a name of its own at the destination.
     async fn keeps_tags(&self, destination: &OpenReference) -> bool {
-        let many = destination.place.capabilities().await.is_ok_and(|capabilities| capabilities.many);
+        let many = destination.place().capabilities().await.is_ok_and(|capabilities| capabilities.many);
         many && destination.reference.is_none()
     }
 
@@ -267,7 +203,7 @@ impl Planner {
         destination: OpenReference,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let tags = match self.tags(rule, &source).await? {
+        let tags = match self.wanted_tags(rule, &source).await? {
             Ok(tags) => tags,
             Err(error) => {
                 return self
@@ -275,12 +211,12 @@ impl Planner {
                     .await;
             }
         };
-        let at = RepositoryKey::new(&destination.place, &destination.repository);
-        let mut seen = destination.place.memory().map(|journal| journal.tags(&at)).unwrap_or_default();
+        let memory = destination.repository.memory();
+        let mut seen = memory.map(|(journal, key)| journal.tags(&key)).unwrap_or_default();
         // Where the journal knows most, most of them are there, and are asked for one by one anyway.
         let mostly = seen.len() * 2 >= tags.len();
         let known =
-            if mostly && !seen.is_empty() { KnownTags::Unknown } else { self.known(&destination).await };
+            if mostly && !seen.is_empty() { KnownTags::Unknown } else { KnownTags::of(&destination).await };
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
             let absent = match (&known, tag) {
@@ -313,9 +249,9 @@ impl Planner {
         // What is dropped with it is ended with it.
         let mut task = JoinSet::new();
         task.spawn(async move {
-            let ends = [&*candidate.source.place, &*candidate.destination.place];
+            let ends = [candidate.source.place(), candidate.destination.place()];
             let limits = self.limits(ends[0], ends[1]);
-            let _place = limits.place(ends).await;
+            let _permit = limits.compare(|| ends.iter().map(|place| place.width()).sum()).await;
             self.candidate(candidate, None).await
         });
         match task.join_next().await {
@@ -330,7 +266,7 @@ impl Planner {
         let mut candidates = Vec::new();
         for Pair { rule: index, source, to } in pairs {
             let rule = &self.rules[index];
-            let tags = match self.tags(rule, &source).await? {
+            let tags = match self.wanted_tags(rule, &source).await? {
                 Ok(tags) => tags,
                 Err(error) => {
                     self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?;
@@ -361,15 +297,15 @@ impl Planner {
             }
         }
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
-            let wanted = self.rules[candidate.rule].wanted.at(&candidate.destination).await;
-            let resolved = match wanted {
+            let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
+            let chosen = match wanted {
                 Ok(wanted) => {
                     let Candidate { source, reference, before, .. } = &candidate;
-                    resolve(source, reference.as_deref(), &wanted, before).await
+                    choose(source, reference.as_deref(), &wanted, before).await
                 }
                 Err(error) => Err(error),
             };
-            (candidate, resolved)
+            (candidate, chosen)
         });
         let resolved: Vec<_> = resolved.buffered(TAGS).collect().await;
         let mut by_destination: HashMap<_, Vec<_>> = HashMap::new();
@@ -377,9 +313,9 @@ impl Planner {
         for (candidate, resolved) in resolved {
             let Candidate { destination, reference, .. } = &candidate;
             // Of a place for one image, every image is the same one.
-            let many = destination.place.capabilities().await.is_ok_and(|capabilities| capabilities.many);
+            let many = destination.place().capabilities().await.is_ok_and(|capabilities| capabilities.many);
             let tag = destination.reference.clone().or_else(|| reference.clone()).filter(|_| many);
-            let key = (destination.place.key(), destination.repository.clone(), tag);
+            let key = (destination.place().key(), destination.repository.name.clone(), tag);
             let entry = by_destination.entry(key.clone()).or_default();
             if entry.is_empty() {
                 order.push(key);
@@ -395,7 +331,7 @@ impl Planner {
     }
 
     /// Candidates for one tag: one content, or a collision.
-    async fn settle(&self, mut candidates: Vec<(Candidate, Result<Resolved>)>) -> Vec<Planned> {
+    async fn settle(&self, mut candidates: Vec<(Candidate, Result<Chosen>)>) -> Vec<Planned> {
         let mut contents: Vec<(String, &ImageChoice)> = candidates
             .iter()
             .filter_map(|(candidate, resolved)| {
@@ -440,16 +376,18 @@ impl Planner {
         }
     }
 
-    async fn candidate(&self, candidate: Candidate, resolved: Option<Result<Resolved>>) -> Planned {
-        let rule: &Wanted = &self.rules[candidate.rule].wanted;
+    async fn candidate(&self, candidate: Candidate, chosen: Option<Result<Chosen>>) -> Planned {
+        let rule = &self.rules[candidate.rule];
         let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
-            let wanted = &rule.at(destination).await?;
-            let resolved = match resolved {
-                Some(resolved) => resolved?,
-                None => resolve(source, reference.as_deref(), wanted, before).await?,
+            let wanted = &wanted_at(&rule.wanted, destination).await?;
+            let reference = reference.as_deref();
+            let chosen = match chosen {
+                Some(chosen) => chosen?,
+                None => choose(source, reference, wanted, before).await?,
             };
-            compare(source, reference.as_deref(), destination, wanted, resolved, before).await
+            let rule = &rule.name;
+            Comparison { rule, source, reference, destination, wanted, before }.planned(chosen).await
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),
@@ -458,7 +396,7 @@ impl Planner {
                 let from = candidate.source.endpoint(candidate.reference.as_deref());
                 tracing::warn!("{} is left out: it was listed, and is not there", from.display);
                 Planned::Dropped {
-                    rule: rule.rule.clone(),
+                    rule: rule.name.clone(),
                     source: from,
                     by: "the registry, after it was listed".into(),
                 }
@@ -474,89 +412,20 @@ impl Planner {
         candidate.source.reference.is_none() && candidate.reference.as_ref().is_some_and(|tag| !literal(tag))
     }
 
-    /// The tags that a rule wants of a repository; none in the list: the only image.
-    async fn tags(
+    /// The tags that a rule wants of a repository. What its filters drop comes out.
+    async fn wanted_tags(
         &self,
         rule: &BoundRule,
         source: &OpenReference,
     ) -> Result<Result<Vec<Option<String>>>, Unwanted> {
-        if let Some(reference) = &source.reference {
-            return Ok(Ok(vec![Some(reference.clone())]));
-        }
-        let (literals, filters) = match &rule.tags {
-            Some(tags) if tags.filters.is_empty() => {
-                return Ok(Ok(tags.literals.iter().cloned().map(Some).collect()));
-            }
-            Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
-            None => (&[][..], &[][..]),
-        };
-        let from = source.written.to_string();
-        let listed = listed_names(&from, false, |next| {
-            source.place.transport.tags(&source.place, &source.repository, next)
-        })
-        .await;
-        let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
-            Ok(tags) => tags,
-            // A place without tags holds one image.
-            Err(error) if error.kind == Kind::Unsupported => return Ok(Ok(vec![None])),
-            // A catalog may name what nobody may see, or what has no tags any more.
-            Err(error)
-                if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized)
-                    && rule.from.iter().any(|from| from.pattern) =>
-            {
-                tracing::warn!("{} is left out: failed to {error}", source.written);
-                return Ok(Ok(Vec::new()));
-            }
+        let listed = match tags(rule, source).await {
+            Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
-        // Lists of referrers are no images: with `referrers` they are merged, and otherwise left alone.
-        tags.retain(|tag| !is_fallback(tag));
-        let before = tags.iter().filter(|tag| is_cosigns(tag)).count();
-        let images =
-            Arc::new(RepositoryImages { place: source.place.clone(), repository: source.repository.clone() });
-        for filter in filters {
-            let kept = filter.filter.select(&source.repository, &tags, &filter.config, images.clone()).await;
-            let kept = match kept
-                .context(|| format!("filter the tags of {} with {}", source.written, filter.label))
-            {
-                Ok(kept) => kept,
-                Err(error) => return Ok(Err(error)),
-            };
-            let chosen: HashSet<usize> = kept.iter().copied().collect();
-            for (at, tag) in tags.iter().enumerate() {
-                if !chosen.contains(&at) && !literals.contains(tag) {
-                    let dropped = Planned::Dropped {
-                        rule: rule.name.clone(),
-                        source: source.endpoint(Some(tag)),
-                        by: filter.label.clone(),
-                    };
-                    self.send(dropped).await?;
-                }
-            }
-            tags = kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
+        for (tag, by) in listed.dropped {
+            let source = source.endpoint(Some(&tag));
+            self.send(Planned::Dropped { rule: rule.name.clone(), source, by }).await?;
         }
-        let left = before - tags.iter().filter(|tag| is_cosigns(tag)).count().min(before);
-        if left > 0 {
-            tracing::warn!(
-                help = "copy every tag, or add a filter that keeps them: { filter = \"regex\", … }",
-                "the rule's filters leave tags of {} behind that hold signatures of cosign (sha256-….sig and their like): {left}",
-                source.written
-            );
-        }
-        let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
-        tags.extend(more);
-        Ok(Ok(tags.into_iter().map(Some).collect()))
-    }
-
-    /// The tags of a destination, where one request tells them all.
-    async fn known(&self, destination: &OpenReference) -> KnownTags {
-        let place = &destination.place;
-        match place.transport.tags(place, &destination.repository, None).await {
-            Ok(Page { items, next: None }) => KnownTags::Tags(items.into_iter().collect()),
-            Ok(Page { next: Some(_), .. }) => KnownTags::Unknown,
-            Err(error) if error.kind == Kind::NotFound => KnownTags::Nothing,
-            // Listing may be forbidden where reading is not.
-            Err(_) => KnownTags::Unknown,
-        }
+        Ok(Ok(listed.kept))
     }
 }

@@ -1,6 +1,8 @@
 //! The end of a run: archives appear, daemons get their images, the journal is told.
 
-use crate::{Error, Event, Kind, Observer, Place, Result, journal::Conversion, lock};
+use crate::{
+    Error, Event, Kind, Observer, Repository, Result, blocking, journal::Conversion, lock, place::Place,
+};
 use dray_core::{Action, Report};
 use std::{
     collections::HashMap,
@@ -19,8 +21,7 @@ pub(crate) struct Finish {
 /// An image that was written in another form.
 pub(crate) struct Learnt {
     pub of: Conversion,
-    pub place: Arc<Place>,
-    pub repository: String,
+    pub repository: Repository,
     pub tag: Option<String>,
     /// What the place must tell; none: it tells something of its own making.
     pub expected: Option<String>,
@@ -73,13 +74,14 @@ impl Finish {
             }
         }
         let learnt = std::mem::take(&mut *lock(&self.learnt));
-        for Learnt { of, place, repository, tag, expected } in learnt {
+        for Learnt { of, repository, tag, expected } in learnt {
+            let place = &repository.place;
             let Some(journal) = place.local.journal.get() else { continue };
             if left.contains(&place.key()) {
                 continue;
             }
             // Without a record the next run copies again, and that is all.
-            if let Ok(Some(mark)) = place.mark(&repository, tag.as_deref()).await
+            if let Ok(Some(mark)) = repository.opaque_id(tag.as_deref()).await
                 && expected.is_none_or(|expected| expected == mark)
             {
                 journal.convert(of, mark);
@@ -93,8 +95,7 @@ fn is_whole(place: &Place) -> bool {
 }
 
 async fn finished(place: &Arc<Place>) -> Result<()> {
-    place.transport.finish(place).await?;
+    place.finish().await?;
     let Some(files) = place.files.clone() else { return Ok(()) };
-    let sealed = tokio::task::spawn_blocking(move || files.seal()).await;
-    sealed.map_err(|error| Error::invalid(format!("write it: {error}")))?
+    blocking("write it", move || files.seal()).await?
 }

@@ -1,11 +1,10 @@
 //! Publishing a manifest, all of whose parts have been brought.
 
-use super::Job;
+use super::image::Job;
 use crate::{
-    Error, Event, Kind, Place, Result, contract::Naming, error::Context, http::Backoff, journal::SeenTag,
-    lock, plan::compare::parts,
+    Error, Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock, place::Place,
 };
-use dray_core::{Children, Format, Manifest};
+use dray_core::{Children, Format, Manifest, Naming};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// How long to wait before what is missing is asked for again. Half a minute in all: some registries show a blob or a
@@ -26,7 +25,7 @@ impl Job {
     /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
     /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
     pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
-        let network = self.destination.0.http.is_some();
+        let network = self.destination.place.http.is_some();
         let (mut at, mut backoff) = (0, Backoff::new());
         loop {
             let error = match self.publish_at_once(manifest, naming).await {
@@ -45,7 +44,7 @@ impl Job {
                     let Some(wait) = MISSED.get(at) else { return Err(error) };
                     // Another process may be at work on it, so first it is waited for a little.
                     if at < TOLD || !self.bring_missing(manifest, missing).await? {
-                        let place = &self.destination.0.location;
+                        let place = &self.destination.place.location;
                         match at {
                             TOLD => tracing::warn!(
                                 "{place} does not show yet what {digest} is made of: it is waited for, half a minute at most"
@@ -67,10 +66,10 @@ impl Job {
     }
 
     pub(super) async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
-        let (place, repository) = &self.destination;
+        let place = &self.destination.place;
         let alone = manifest.subject.as_ref().map(|subject| {
             lock(&self.shared.subjects)
-                .entry((place.key(), repository.clone(), subject.clone()))
+                .entry((place.key(), self.destination.name.clone(), subject.clone()))
                 .or_default()
                 .clone()
         });
@@ -78,14 +77,14 @@ impl Job {
             Some(alone) => Some(alone.lock().await),
             None => None,
         };
-        self.shared.endings.publishes(place);
+        self.shared.finish.publishes(place);
         let digest = &manifest.descriptor.digest;
         let left = manifest.signatures.len();
         if left > 0 && !self.capabilities.signatures {
             let (digest, place) = (digest.short(), place.key());
             tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
         }
-        let writing = match (self.memory(), naming) {
+        let writing = match (self.destination.memory(), naming) {
             (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
                 Ok(writing) => Some(writing),
                 // What it knows of the tag would be wrong from now on.
@@ -108,19 +107,16 @@ impl Job {
             }
             _ => None,
         };
-        let published = place.transport.publish(place, repository, manifest, naming).await;
+        let published = self.destination.publish(manifest, naming).await;
         published.map_err(|error| match &error.kind {
             Kind::Missing(_) if matches!(naming, Naming::Tag(_)) && matches!(manifest.children, Children::Index(_)) => error.help("the destination may refuse an index whose other platforms are missing; `index = \"trim\"` in the rule writes a smaller one"),
             Kind::Invalid | Kind::Unsupported if error.help.is_none() && Format::of(&manifest.descriptor.media_type) == Some(Format::Oci) && refuses_types(&error.text) => error.help("the registry may take no OCI images: `format = \"docker\"` in the rule, or --format docker, writes Docker's"),
             _ => error,
         })
         .context(|| format!("publish the manifest {}", digest.short()))?;
-        if let Some((journal, at)) = self.memory() {
+        if let Some((journal, at)) = self.destination.memory() {
             if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
-                let seen = SeenTag::now(
-                    &manifest.descriptor,
-                    &parts(&self.choice, self.referrers.are_wanted(), self.include_foreign),
-                );
+                let seen = SeenTag::now(&manifest.descriptor, &self.wanted.parts());
                 journal.wrote_tag(&at, tag, seen, writing);
             }
             journal.holds(at, digest);

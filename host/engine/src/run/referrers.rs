@@ -1,14 +1,11 @@
 //! What refers to an image travels with it: when its graph is there, and before it gets its tag.
 
-use super::{CHILDREN, Job, all};
-use crate::{
-    Error, Kind, Result,
-    contract::Naming,
-    lock,
-    place::graph::referrers,
-    run::claims::{Claim, Sharing},
+use super::{
+    claims::{Claim, Sharing},
+    image::{CHILDREN, Job, all},
 };
-use dray_core::{Descriptor, Digest, policy::Referrers};
+use crate::{Error, Kind, Result, lock};
+use dray_core::{Descriptor, Digest, Naming, policy::Referrers};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -22,6 +19,7 @@ const LISTED: [Duration; 4] = [
     Duration::from_millis(400),
     Duration::from_millis(800),
 ];
+
 impl Job {
     /// Copies what refers to the manifests of this image, and what refers to that, before the image gets its tag.
     pub(super) async fn all_referrers(self: &Arc<Self>) -> Result<()> {
@@ -29,7 +27,7 @@ impl Job {
         loop {
             let mut found = std::mem::take(&mut *lock(&self.subjects));
             found.retain(|subject| seen.insert(subject.clone()));
-            if !self.referrers.are_wanted() || found.is_empty() {
+            if !self.wanted.referrers.are_wanted() || found.is_empty() {
                 return Ok(());
             }
             all(found.into_iter().map(|subject| self.clone().referrers_of(subject)), CHILDREN).await?;
@@ -40,11 +38,11 @@ impl Job {
     async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
         let key = self.key(&subject);
         let Claim::Yours { ticket, .. } =
-            self.shared.referred.claim(&key, &self.destination.1, Sharing::None).await
+            self.shared.referred.claim(&key, &self.destination.name, Sharing::None).await
         else {
             return Ok(());
         };
-        let listed = match referrers(&self.source.0, &self.source.1, &subject).await {
+        let listed = match self.source.referrers(&subject).await {
             Ok(listed) => listed,
             Err(error) => {
                 ticket.held();
@@ -78,13 +76,13 @@ impl Job {
     /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process may
     /// have written it at the same moment, without them.
     async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
-        let (place, repository) = &self.destination;
+        let place = &self.destination.place;
         if wanted.is_empty() || place.http.is_none() {
             return Ok(());
         }
         let mut failed: HashMap<Digest, Error> = HashMap::new();
         for wait in LISTED {
-            let listed = match referrers(place, repository, subject).await {
+            let listed = match self.destination.referrers(subject).await {
                 Ok(listed) => listed,
                 Err(error) => {
                     return self.left(format!("the list of referrers of {}", subject.short()), error);
@@ -113,10 +111,10 @@ impl Job {
 
     /// Something that was to come along stays behind: that is told, and fails the image only where the rule says so.
     fn left(&self, what: String, error: Error) -> Result<()> {
-        if self.referrers == Referrers::Required || error.kind == Kind::Cancelled {
+        if self.wanted.referrers == Referrers::Required || error.kind == Kind::Cancelled {
             return Err(error.context(what));
         }
-        let from = format!("{}/{}", self.source.0.location, self.source.1);
+        let from = format!("{}/{}", self.source.place.location, self.source.name);
         tracing::warn!(help = error.help, "{what} of {from} stays behind: failed to {error}");
         Ok(())
     }

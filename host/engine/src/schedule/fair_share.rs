@@ -1,6 +1,7 @@
 //! Turns that several ways share: whoever stands still never has all of them.
 
-use crate::{lock, place::Route};
+use super::route::Route;
+use crate::lock;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
@@ -38,7 +39,7 @@ impl FairShare {
     }
 
     /// Waits for a turn.
-    pub async fn turn(self: &Arc<Self>, of: Route) -> FairPermit {
+    pub async fn permit(self: &Arc<Self>, of: Route) -> FairPermit {
         let (go, told) = oneshot::channel();
         lock(&self.0).waiting.push_back((of.clone(), go));
         self.admit();
@@ -95,7 +96,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_stands_still_leaves_some_to_others() {
         let shares = FairShare::new(64);
-        let turn = |from: &str| Box::pin(shares.turn((Some(from.into()), None)));
+        let turn = |from: &str| Box::pin(shares.permit(Route { from: Some(from.into()), to: None }));
         let mut still = Vec::new();
         while let Some(turn) = turn("still").now_or_never() {
             still.push(turn);

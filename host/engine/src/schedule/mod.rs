@@ -4,4 +4,5 @@ pub(crate) mod action;
 pub(crate) mod fair_share;
 pub(crate) mod queue;
 pub(crate) mod rate;
+pub(crate) mod route;
 pub(crate) mod window;

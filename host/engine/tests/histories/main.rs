@@ -7,7 +7,7 @@
 mod registry;
 
 use dray_engine::{
-    Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
+    DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
     contract::{Credentials, Filter, Plugins, Transport},
     http::{Client, RegistrySettings, Settings},
     plan,
@@ -145,7 +145,8 @@ fn happens(client: &Client, base: &Path, lives: Vec<Life>, policy: usize) {
     let fake = Fake::filled();
     let places = |journal: &Path, first| {
         let journal = LazyJournal::new(Some(journal.into()));
-        let local = Local { scratch: folder.path().into(), known: Default::default(), journal };
+        let (scratch, known) = (folder.path().into(), Default::default());
+        let local = Local { scratch, known, journal, disk_writes: DISK_WRITES };
         let plugins = Arc::new(OneWay(Arc::new(Way { fake: fake.clone(), first })));
         Places::new(plugins, client.clone(), folder.path(), local)
     };

@@ -1,10 +1,10 @@
 //! Two registries in memory, and the faults that a history has in store for whoever asks them.
 
-use dray_core::{Descriptor, Digest, Manifest};
+use dray_core::{Descriptor, Digest, Manifest, Naming};
 use dray_engine::{
-    Error, Kind, Place, Result,
+    Error, Kind, Result,
     contract::{
-        Arrival, Capabilities, Files, Found, Incoming, Naming, NextStep, Outcome, Page, Parsed, RawManifest,
+        Arrival, Capabilities, Context, Files, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest,
         Segment, Step, Transport,
     },
 };
@@ -171,8 +171,8 @@ impl State {
         self.collected.clear();
     }
 
-    fn side(&mut self, place: &Place) -> &mut BTreeMap<String, Repository> {
-        if place.location == "source" { &mut self.source } else { &mut self.destination }
+    fn side(&mut self, place: &Context) -> &mut BTreeMap<String, Repository> {
+        if place.location() == "source" { &mut self.source } else { &mut self.destination }
     }
 
     fn collect(&mut self) {
@@ -382,21 +382,19 @@ impl Transport for Way {
             reference: None,
             root: Some(Files::Folder(location.into())),
             host: Some(format!("{location}.invalid")),
+            private: false,
+            separate_blobs: false,
         };
         Box::pin(async { Ok(parsed) })
     }
 
-    fn repositories<'a>(
-        &'a self,
-        _: &'a Arc<Place>,
-        _: Option<String>,
-    ) -> BoxFuture<'a, Result<Page<String>>> {
+    fn repositories<'a>(&'a self, _: Context, _: Option<String>) -> BoxFuture<'a, Result<Page<String>>> {
         Box::pin(async { Err(Error::new(Kind::Unsupported, "list them")) })
     }
 
     fn tags<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        place: Context,
         repository: &'a str,
         _: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>> {
@@ -404,7 +402,7 @@ impl Transport for Way {
             let answer = self.fate().await?;
             let tags: Vec<_> = {
                 let mut state = self.fake.state();
-                let there = state.side(place).get(repository);
+                let there = state.side(&place).get(repository);
                 there.into_iter().flat_map(|there| there.tags.keys().cloned()).collect()
             };
             match tags.is_empty() {
@@ -416,7 +414,7 @@ impl Transport for Way {
 
     fn resolve<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        place: Context,
         repository: &'a str,
         reference: Option<&'a str>,
         known: Option<&'a Digest>,
@@ -438,13 +436,13 @@ impl Transport for Way {
 
     fn fetch<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        place: Context,
         repository: &'a str,
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<RawManifest>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let found = self.fake.state().side(place).get(repository).and_then(|repository| {
+            let found = self.fake.state().side(&place).get(repository).and_then(|repository| {
                 let reference = reference.unwrap();
                 let digest = repository.tags.get(reference).map_or(reference, String::as_str);
                 repository.manifests.get(digest).cloned()
@@ -457,14 +455,14 @@ impl Transport for Way {
 
     fn referrers<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        place: Context,
         repository: &'a str,
         subject: &'a Digest,
         _: Option<String>,
     ) -> BoxFuture<'a, Result<Page<Descriptor>>> {
         Box::pin(async move {
             let answer = self.fate().await?;
-            let there = self.fake.state().side(place).get(repository).cloned().unwrap_or_default();
+            let there = self.fake.state().side(&place).get(repository).cloned().unwrap_or_default();
             let described = |digest: String| {
                 let (media_type, body) = &there.manifests[&digest];
                 Descriptor::new(media_type.clone(), digest.parse().unwrap(), body.len() as u64)
@@ -476,7 +474,7 @@ impl Transport for Way {
 
     fn locate<'a>(
         &'a self,
-        place: &'a Arc<Place>,
+        place: Context,
         repository: &'a str,
         blob: &'a Descriptor,
     ) -> BoxFuture<'a, Result<Vec<Segment>>> {
@@ -486,7 +484,7 @@ impl Transport for Way {
             let content = {
                 let mut state = self.fake.state();
                 let held =
-                    state.side(place).get(repository).is_some_and(|there| there.blobs.contains(&digest));
+                    state.side(&place).get(repository).is_some_and(|there| there.blobs.contains(&digest));
                 held.then(|| state.content[&digest].clone())
             };
             match content {
@@ -496,7 +494,7 @@ impl Transport for Way {
         })
     }
 
-    fn capabilities<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<Capabilities>> {
+    fn capabilities<'a>(&'a self, _: Context) -> BoxFuture<'a, Result<Capabilities>> {
         Box::pin(async {
             Ok(Capabilities {
                 mount: true,
@@ -512,7 +510,7 @@ impl Transport for Way {
     /// As a registry: a blob that may be there is asked for, one in another repository is mounted.
     fn store<'a>(
         &'a self,
-        _: &'a Arc<Place>,
+        _: Context,
         repository: &'a str,
         incoming: &'a Incoming,
         _: Option<Vec<u8>>,
@@ -560,7 +558,7 @@ impl Transport for Way {
 
     fn publish<'a>(
         &'a self,
-        _: &'a Arc<Place>,
+        _: Context,
         repository: &'a str,
         manifest: &'a Manifest,
         naming: &'a Naming,
@@ -595,7 +593,7 @@ impl Transport for Way {
         })
     }
 
-    fn finish<'a>(&'a self, _: &'a Arc<Place>) -> BoxFuture<'a, Result<()>> {
+    fn finish<'a>(&'a self, _: Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }
 }

@@ -1,0 +1,203 @@
+//! A plan in a file: lines of JSON, so that one of a million copies is written and read in little memory. The first
+//! line is a [`PlanHeader`], each further one an item, and the last one a [`PlanEnd`], whose absence shows that the file
+//! was cut off. `docs/plan.schema.json` describes the lines. Endpoints name places, and hold no credentials.
+
+use super::{Action, Copy};
+use serde::{Deserialize, Serialize};
+
+/// Version of the format. A plan of another version is refused.
+pub const PLAN_VERSION: u32 = 1;
+
+/// Bytes of one line: whoever names more has no plan.
+pub const MAX_LINE: usize = 1 << 20;
+
+/// The policy from which a plan was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyId {
+    /// Path of the file, absolute.
+    pub path: String,
+    /// `sha256:…` of its text: a plan holds for exactly this policy.
+    pub digest: crate::Digest,
+}
+
+/// The first line of a saved plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanHeader {
+    /// [`PLAN_VERSION`]
+    pub dray_plan: u32,
+    /// Version of the dray that made it.
+    pub made_by: String,
+    /// When: seconds since 1970.
+    pub made_at: i64,
+    /// From which policy.
+    pub policy: PolicyId,
+}
+
+/// The last line of a saved plan: how many tags there were of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlanEnd {
+    /// Items in the file.
+    pub copies: u64,
+    /// Tags that need nothing, which the file does not list.
+    pub unchanged: u64,
+    /// Tags that filters dropped, which the file does not list.
+    pub dropped: u64,
+    /// What could not be planned, and so is not in the file.
+    pub failed: u64,
+}
+
+/// A line of a saved plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanLine {
+    /// The first one.
+    Plan(PlanHeader),
+    /// An item.
+    Copy(Box<Copy>),
+    /// The last one.
+    End(PlanEnd),
+}
+
+/// The text is no line of a plan that this dray can carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadPlanError {
+    /// Not JSON, or not the shape of a line.
+    #[error("{0}")]
+    Malformed(String),
+    /// Made by a dray of another time.
+    #[error("its format has version {0}, and this dray reads version {PLAN_VERSION}")]
+    Version(u32),
+    /// Only copies are carried out.
+    #[error("it holds an item that is no copy")]
+    Action,
+}
+
+impl PlanLine {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// Where it is malformed, or of another version.
+    pub fn parse(line: &str) -> Result<Self, ReadPlanError> {
+        /// What is the same in every version.
+        #[derive(Deserialize)]
+        struct Versioned {
+            plan: Option<Header>,
+        }
+        #[derive(Deserialize)]
+        struct Header {
+            dray_plan: u32,
+        }
+        if let Ok(Versioned { plan: Some(Header { dray_plan }) }) = serde_json::from_str(line)
+            && dray_plan != PLAN_VERSION
+        {
+            return Err(ReadPlanError::Version(dray_plan));
+        }
+        let line: PlanLine =
+            serde_json::from_str(line).map_err(|error| ReadPlanError::Malformed(error.to_string()))?;
+        match &line {
+            PlanLine::Copy(copy) if copy.action != Action::Copy => Err(ReadPlanError::Action),
+            _ => Ok(line),
+        }
+    }
+
+    /// The line as it is written, without its end.
+    pub fn written(&self) -> String {
+        // Of strings, numbers and lists: it always serialises.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What of a descriptor a plan keeps.
+pub(super) mod content {
+    use crate::{Descriptor, Digest};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, rename_all = "camelCase")]
+    struct Content {
+        media_type: String,
+        digest: Digest,
+        size: u64,
+    }
+
+    pub fn serialize<S: Serializer>(descriptor: &Descriptor, serializer: S) -> Result<S::Ok, S::Error> {
+        let Descriptor { media_type, digest, size, .. } = descriptor;
+        Content { media_type: media_type.clone(), digest: digest.clone(), size: *size }.serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Descriptor, D::Error> {
+        let Content { media_type, digest, size } = Content::deserialize(deserializer)?;
+        Ok(Descriptor::new(media_type, digest, size))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Descriptor, DestinationState, Digest, Endpoint, Form, ImageChoice, Naming, Reason, Seen, Wanted,
+        policy::{IndexMode, Referrers},
+    };
+
+    fn copy() -> Copy {
+        let end = |name: &str| Endpoint {
+            place: format!("docker:{name}"),
+            repository: "app".into(),
+            reference: Some("v1".into()),
+            display: format!("docker://{name}/app:v1"),
+        };
+        Copy {
+            rule: "r".into(),
+            source: end("a.example"),
+            destination: end("b.example"),
+            wanted: Wanted {
+                choice: ImageChoice::Some(vec!["linux/amd64".parse().unwrap()], IndexMode::Trim),
+                form: Form::default(),
+                referrers: Referrers::Wanted,
+                include_foreign: false,
+                strict: false,
+                link: false,
+            },
+            naming: Naming::Tag("v1".into()),
+            descriptor: Descriptor::new(crate::media_type::OCI_INDEX, Digest::of(b"x"), 1),
+            form: Form::default(),
+            seen: Seen { source: Digest::of(b"y"), destination: DestinationState::Absent },
+            action: Action::Copy,
+            reason: Reason::New,
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        let line = PlanLine::Copy(Box::new(copy()));
+        assert_eq!(PlanLine::parse(&line.written()).unwrap(), line);
+        let end = PlanLine::End(PlanEnd { copies: 1, ..PlanEnd::default() });
+        assert_eq!(PlanLine::parse(&end.written()).unwrap(), end);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let header = r#"{"plan":{"dray_plan":2,"whatever":true}}"#;
+        assert_eq!(PlanLine::parse(header), Err(ReadPlanError::Version(2)));
+        let unchanged = PlanLine::Copy(Box::new(Copy { action: Action::Unchanged, ..copy() }));
+        assert_eq!(PlanLine::parse(&unchanged.written()), Err(ReadPlanError::Action));
+        let more =
+            PlanLine::Copy(Box::new(copy())).written().replacen("{\"rule\"", "{\"more\":1,\"rule\"", 1);
+        assert!(matches!(PlanLine::parse(&more), Err(ReadPlanError::Malformed(_))), "{more}");
+    }
+
+    #[test]
+    fn a_destination_may_be_written_only_where_it_is_as_it_was() {
+        use DestinationState::{Absent, Named, NoRepository, Untold};
+        let (a, b) = (Named(Digest::of(b"a")), Named(Digest::of(b"b")));
+        assert!(
+            Absent.allows(&NoRepository) && a.allows(&a) && Untold("x".into()).allows(&Untold("y".into()))
+        );
+        for (before, now) in [(&Absent, &a), (&a, &b), (&a, &Absent), (&Untold("x".into()), &a)] {
+            assert!(!before.allows(now), "{before:?} {now:?}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Layers in another compression: a layer whose digest is known only at its end rests in a file meanwhile.
+
+use super::{reader::through, transfer::Payload};
+use crate::{
+    Error, Kind, Observer, Repository, Result, decode::Plain, error::Context, schedule::queue::Load,
+};
+use dray_core::{Algorithm, Compression, Descriptor, Digest, Hasher};
+use std::{
+    fs::File,
+    io::{Read, Write},
+    sync::{Arc, Mutex},
+};
+
+/// A layer in another compression, which rests in a file.
+pub(crate) struct Recompressed {
+    /// The file.
+    pub payload: Payload<'static>,
+    /// Of the compressed bytes.
+    pub digest: Digest,
+    /// Compressed bytes.
+    pub size: u64,
+}
+
+/// Writes a layer in another compression: into the folder where it will get its name once its digest is known, or to a
+/// temporary file where the destination is no folder.
+///
+/// # Errors
+/// Where the layer cannot be read or written, or is not what `diff_id` says of its plain bytes.
+pub(crate) async fn recompress(
+    source: &Repository,
+    destination: &Repository,
+    (layer, diff_id): (&Descriptor, &Digest),
+    wanted: Compression,
+    observer: &dyn Observer,
+) -> Result<Recompressed> {
+    let place = &destination.place;
+    let scratch = place.local.scratch.clone();
+    let files = if place.unpacks().await? { None } else { place.files.clone() };
+    let mut reader = source.blob(layer).await?;
+    let _permits = reader.start(None, &Load::of(layer.size), Some(observer)).await?;
+    let rate = source.place.http.as_ref().and_then(|http| http.rate());
+    let written = through(
+        &mut reader,
+        rate,
+        "decompress it",
+        |_| {},
+        move |bytes| {
+            if let Some(file) = files.and_then(|files| files.atomic_file()).transpose()? {
+                let facts = compress(bytes, file.file(), wanted)?;
+                return Ok((Payload::Written(Arc::new(Mutex::new(Some(file)))), facts));
+            }
+            let file = tempfile::tempfile_in(&scratch)?;
+            let facts = compress(bytes, &file, wanted)?;
+            Ok((Payload::Local(Arc::new(file)), facts))
+        },
+    );
+    let (payload, (plain, digest, size)) =
+        written.await.context(|| format!("convert the layer {}", layer.digest.short()))?;
+    check_diff_id(layer, diff_id, &plain)?;
+    Ok(Recompressed { payload, digest, size })
+}
+
+/// What a layer is of which only the digest is known: its size, its compression and its diff id.
+///
+/// # Errors
+/// Where it cannot be read.
+pub(crate) async fn measure(
+    source: &Repository,
+    digest: &Digest,
+    observer: &dyn Observer,
+) -> Result<(u64, Compression, Digest)> {
+    let blob = Descriptor::new("", digest.clone(), 0);
+    let mut reader = source.blob(&blob).await?.of_unknown_size();
+    let _permits = reader.start(None, &Load::of(0), Some(observer)).await?;
+    let rate = source.place.http.as_ref().and_then(|http| http.rate());
+    let read = through(
+        &mut reader,
+        rate,
+        "decompress it",
+        |_| {},
+        |bytes| {
+            let mut plain = Plain::new(bytes)?;
+            let mut hashing = Hashing::new(std::io::sink());
+            std::io::copy(&mut plain, &mut hashing)?;
+            Ok((plain.compression, hashing.hasher.finish()))
+        },
+    );
+    let (compression, diff_id) = read.await.context(|| format!("read the layer {}", digest.short()))?;
+    Ok((reader.position(), compression, diff_id))
+}
+
+/// Checks that a layer is what the image's config says it is.
+///
+/// # Errors
+/// `Corrupt` where it is not.
+pub(crate) fn check_diff_id(layer: &Descriptor, diff_id: &Digest, plain: &Digest) -> Result<()> {
+    if diff_id == plain {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Corrupt,
+        format!(
+            "verify the layer {}: it decompresses to {plain}, and the config says {diff_id}",
+            layer.digest
+        ),
+    ))
+}
+
+/// Counts and hashes what passes.
+struct Hashing<W> {
+    inner: W,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl<W: Write> Hashing<W> {
+    fn new(inner: W) -> Self {
+        Hashing { inner, hasher: Hasher::new(Algorithm::Sha256), size: 0 }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Writes a stream in another compression: the digest of the plain bytes, digest and size of those
+/// that were written.
+fn compress(
+    bytes: &mut (dyn Read + Send),
+    file: &File,
+    wanted: Compression,
+) -> std::io::Result<(Digest, Digest, u64)> {
+    let mut plain = Plain::new(bytes)?;
+    let mut out = Hashing::new(std::io::BufWriter::with_capacity(1 << 20, file));
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut copy = |to: &mut dyn Write| {
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            let read = plain.read(&mut buffer)?;
+            if read == 0 {
+                return Ok::<_, std::io::Error>(());
+            }
+            hasher.update(&buffer[..read]);
+            to.write_all(&buffer[..read])?;
+        }
+    };
+    match wanted {
+        Compression::None => copy(&mut out)?,
+        Compression::Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
+            copy(&mut encoder)?;
+            encoder.finish()?;
+        }
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(&mut out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            copy(&mut encoder)?;
+            encoder.finish()?;
+        }
+    }
+    out.flush()?;
+    Ok((hasher.finish(), out.hasher.finish(), out.size))
+}

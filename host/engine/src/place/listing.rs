@@ -1,0 +1,85 @@
+//! Lists that come in pages, from places that may lie about them: circles and lists without an end are found here.
+
+use crate::{Error, Result, contract::Page};
+use dray_core::{Descriptor, misleads};
+use futures_util::future::BoxFuture;
+use std::collections::HashSet;
+
+/// Pages of a list after which a place is taken to go round in circles.
+const PAGES: usize = 10_000;
+/// Entries of a list after which a place is taken to have no end.
+const ENTRIES: usize = 2_000_000;
+/// Bytes of a list, its links included, after which a place is taken to have no end.
+const BYTES: usize = 128 << 20;
+
+/// What an entry of a list takes of memory.
+pub(super) trait Weight {
+    /// Bytes, about.
+    fn weight(&self) -> usize;
+}
+
+impl Weight for String {
+    fn weight(&self) -> usize {
+        self.len() + size_of::<String>()
+    }
+}
+
+impl Weight for Descriptor {
+    fn weight(&self) -> usize {
+        let notes: usize = self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
+        self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes + size_of::<Self>()
+    }
+}
+
+/// Reads a whole list, page by page.
+pub(super) async fn pages<'a, T: Weight>(
+    mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
+) -> Result<Vec<T>> {
+    let (mut items, mut next) = (Vec::new(), None);
+    let mut seen = HashSet::new();
+    let mut bytes = 0;
+    loop {
+        let got = page(next).await?;
+        bytes +=
+            got.items.iter().map(Weight::weight).sum::<usize>() + got.next.as_ref().map_or(0, String::len);
+        items.extend(got.items);
+        if items.len() > ENTRIES {
+            return Err(Error::invalid(format!("read a list: it has more than {ENTRIES} entries")));
+        }
+        if bytes > BYTES {
+            return Err(Error::invalid(format!("read a list: it has more than {} MiB", BYTES >> 20)));
+        }
+        match got.next {
+            None => return Ok(items),
+            Some(link) => {
+                if !seen.insert(link.clone()) || seen.len() > PAGES {
+                    return Err(Error::invalid(format!("read a list: its pages lead back to {link}")));
+                }
+                next = Some(link);
+            }
+        }
+    }
+}
+
+/// The names of a list: what comes twice is taken once, and what is none is left out with a word. `nameless`: an empty
+/// one is that of images without a name.
+pub(super) async fn names<'a>(
+    what: &str,
+    nameless: bool,
+    page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<String>>>,
+) -> Result<Vec<String>> {
+    let mut listed = pages(page).await?;
+    let (mut known, mut odd) = (HashSet::new(), None);
+    listed.retain(|name| {
+        // What it may look like is its transport's business, as long as it can stand in a line.
+        let good = (nameless || !name.is_empty()) && name.len() <= 1024 && !name.chars().any(misleads);
+        if !good {
+            odd.get_or_insert_with(|| name.clone());
+        }
+        good && known.insert(name.clone())
+    });
+    if let Some(odd) = odd {
+        tracing::warn!("{what} lists what is no name, such as {odd:.80?}: it is left out");
+    }
+    Ok(listed)
+}

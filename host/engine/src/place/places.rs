@@ -1,0 +1,195 @@
+//! The places of a session: each is opened once.
+
+use super::{OpenReference, Place, Repository, grants, mounts::Mounts};
+use crate::{
+    Error, Journal, Kind, LazyJournal, Result,
+    contract::{Files, Parsed, Plugins, Transport},
+    error::Context,
+    files::Root,
+    http::{Client, HostAccess, PlaceHttp},
+    lock,
+    schedule::fair_share::FairShare,
+};
+use dray_core::Reference;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::sync::OnceCell;
+
+/// What a session finds on its machine and no reference names.
+pub struct Local {
+    /// Folder for what is expanded or downloaded: gone with the session.
+    pub scratch: PathBuf,
+    /// Folders that transports know by name.
+    pub known: HashMap<String, PathBuf>,
+    /// File of what earlier runs learnt, opened when it is asked.
+    pub journal: LazyJournal,
+    /// Blobs that are written to disks at once: [`DISK_WRITES`], or fewer where the process may open few files. Each
+    /// has threads that wait for each other, so all of them together must fit into the runtime's.
+    pub disk_writes: usize,
+}
+
+/// Blobs that are written to disks at once, where the process may open files enough.
+pub const DISK_WRITES: usize = 64;
+
+impl Local {
+    /// The journal, for whoever cannot do without it.
+    ///
+    /// # Errors
+    /// Where there is none, or it cannot be opened.
+    pub fn opened(&self) -> Result<&Journal> {
+        self.journal.need()
+    }
+}
+
+/// The places of a session: each is opened once.
+pub struct Places {
+    plugins: Arc<dyn Plugins>,
+    client: Client,
+    /// What relative paths in references are relative to.
+    base: PathBuf,
+    local: Arc<Local>,
+    disks: Arc<FairShare>,
+    /// By scheme: those that read references, and open nothing.
+    parsers: Mutex<HashMap<String, Arc<dyn Transport>>>,
+    open: Mutex<HashMap<String, Arc<Place>>>,
+}
+
+impl Places {
+    /// Places that are opened as they are needed.
+    pub fn new(
+        plugins: Arc<dyn Plugins>,
+        client: Client,
+        base: impl Into<PathBuf>,
+        local: Local,
+    ) -> Arc<Self> {
+        Arc::new(Places {
+            plugins,
+            client,
+            base: base.into(),
+            disks: FairShare::new(local.disk_writes.max(1)),
+            local: Arc::new(local),
+            parsers: Mutex::default(),
+            open: Mutex::default(),
+        })
+    }
+
+    /// The journal, opened if need be. `None` means that there is none, and a run works without it.
+    pub fn journal(&self) -> Option<&Journal> {
+        self.local.journal.get()
+    }
+
+    /// Where components come from.
+    pub fn plugins(&self) -> &Arc<dyn Plugins> {
+        &self.plugins
+    }
+
+    /// Reads a reference without opening anything.
+    ///
+    /// # Errors
+    /// Where no transport has its scheme, or the transport cannot read it.
+    pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<Parsed> {
+        let known = lock(&self.parsers).get(&reference.scheme).cloned();
+        let parser = match known {
+            Some(parser) => parser,
+            None => {
+                let parser = self.plugins.transport(&reference.scheme).await?;
+                lock(&self.parsers).entry(reference.scheme.clone()).or_insert(parser).clone()
+            }
+        };
+        let parsed = parser.parse(&reference.rest, pattern, &self.client.names()).await;
+        let parsed = parsed.context(|| "understand the reference")?;
+        if !parser.trusted() {
+            grants::check(parser.as_ref(), &parsed, reference, &self.base)?;
+        }
+        Ok(parsed)
+    }
+
+    /// Reads a reference and opens its place to read from it. With `pattern` its repository may be a glob.
+    ///
+    /// # Errors
+    /// Where it cannot be read or opened.
+    pub(crate) async fn source(&self, reference: &Reference, pattern: bool) -> Result<OpenReference> {
+        let parsed = self.parse(reference, pattern).await?;
+        let place = self.open(reference, &parsed).await?;
+        let repository = Repository::new(place, parsed.repository);
+        Ok(OpenReference { repository, reference: parsed.reference, written: reference.clone() })
+    }
+
+    /// Reads a reference and opens its place to write to it.
+    ///
+    /// # Errors
+    /// Where it cannot be read or opened.
+    pub(crate) async fn destination(&self, reference: &Reference) -> Result<OpenReference> {
+        let opened = self.source(reference, false).await?;
+        opened.place().destination.store(true, Ordering::Relaxed);
+        Ok(opened)
+    }
+
+    async fn open(&self, reference: &Reference, parsed: &Parsed) -> Result<Arc<Place>> {
+        let scheme = &reference.scheme;
+        let location = parsed.location.clone();
+        let blobs = reference.blobs.as_ref().map(|blobs| self.base.join(blobs));
+        let key = format!("{scheme}:{location}\n{:?}\n{:?}\n{blobs:?}", parsed.root, parsed.host);
+        if let Some(place) = lock(&self.open).get(&key) {
+            return Ok(place.clone());
+        }
+        let folder = |path: PathBuf| match parsed.private {
+            true => Root::store(path),
+            false => Root::folder(path),
+        };
+        let root = match &parsed.root {
+            Some(Files::Folder(path)) if parsed.separate_blobs && blobs.is_some() => {
+                Some(Root::layout(self.base.join(path), blobs.as_deref()))
+            }
+            _ if blobs.is_some() => {
+                let text = format!("open {reference}: its blobs cannot lie in another folder");
+                return Err(
+                    Error::new(Kind::Unsupported, text).help("that is for layouts such as `oci:` alone")
+                );
+            }
+            None => None,
+            Some(Files::Folder(path)) => Some(folder(self.base.join(path))),
+            Some(Files::Archive(path)) => Some(Root::archive(self.base.join(path), &self.local.scratch)),
+            Some(Files::Temporary) => Some(Root::temporary(&self.local.scratch)),
+            Some(Files::Known(name)) => {
+                let path = self.local.known.get(name);
+                let path = path
+                    .ok_or_else(|| Error::invalid(format!("open {scheme}: no folder is known as {name}")))?;
+                Some(folder(path.clone()))
+            }
+        };
+        // One of its own, so that a stranger's plugin cannot carry what it saw at one place to another.
+        let transport = self.plugins.transport(scheme).await?;
+        let access = |host: &str| match transport.trusted() {
+            true => HostAccess::Trusted { registry: location.clone() },
+            // Settings and credentials go by a name that a stranger's transport cannot choose.
+            false => HostAccess::Stranger {
+                granted: transport.granted_hosts().to_vec(),
+                named: grants::names_host(&reference.rest, host),
+            },
+        };
+        let http = parsed.host.as_deref().map(|host| PlaceHttp::new(&self.client, host, access(host)));
+        let place = Arc::new(Place {
+            transport,
+            scheme: scheme.clone(),
+            location,
+            blobs,
+            http: http.transpose()?,
+            files: root.map(Arc::new),
+            local: self.local.clone(),
+            disks: self.disks.clone(),
+            capabilities: OnceCell::new(),
+            downloading: tokio::sync::Mutex::default(),
+            destination: AtomicBool::new(false),
+            mounts: Mounts::default(),
+            sparse_seen: false.into(),
+        });
+        Ok(lock(&self.open).entry(key).or_insert(place).clone())
+    }
+}

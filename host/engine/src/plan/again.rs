@@ -1,0 +1,73 @@
+//! A saved item of a plan, looked at again before it is carried out: what was reviewed is what happens.
+
+use super::{
+    before::{Absent, Before},
+    choose::choose,
+    item::PlannedCopy,
+    observe::Comparison,
+};
+use crate::{Error, Kind, Places, Result, place::OpenReference};
+use dray_core::{Copy, Endpoint, Reference};
+use std::sync::Arc;
+
+/// Looks at both ends of a saved item again. The item is carried out only where they are what it saw.
+///
+/// # Errors
+/// `Conflict` where an end is no longer what the plan saw; otherwise where one cannot be opened or asked.
+pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<PlannedCopy> {
+    let source = opened(places, &saved.source, false).await?;
+    let destination = opened(places, &saved.destination, true).await?;
+    let reference = saved.source.reference.as_deref();
+    // The journal is not believed: what it remembers may be what somebody has changed meanwhile.
+    let before = Before { absent: Absent::Unknown, tag: None };
+    let chosen = choose(&source, reference, &saved.wanted, &before).await?;
+    if chosen.named != saved.seen.source || chosen.descriptor.digest != saved.descriptor.digest {
+        let (now, then) = (chosen.named.short(), saved.seen.source.short());
+        return Err(changed(format!(
+            "copy {}: the plan saw {then} there, and now it is {now}",
+            saved.source
+        )));
+    }
+    let (rule, wanted) = (saved.rule.as_str(), &saved.wanted);
+    let (source, destination, before) = (&source, &destination, &before);
+    let now = Comparison { rule, source, reference, destination, wanted, before }.planned(chosen).await?;
+    let (there, then) = (&now.copy.seen.destination, &saved.seen.destination);
+    if !then.allows(there) {
+        let text = format!("copy to {}: the plan saw {then} there, and now it is {there}", saved.destination);
+        return Err(changed(text));
+    }
+    if now.copy.naming != saved.naming || now.copy.form != saved.form {
+        let text =
+            format!("copy to {}: the place takes images in another way than before", saved.destination);
+        return Err(changed(text));
+    }
+    let PlannedCopy { copy, manifest, source, destination, lead } = now;
+    // What is missing of an image may be less than it was, and nothing is ever written that the plan did not name.
+    let copy = Copy { reason: saved.reason.clone(), ..copy };
+    Ok(PlannedCopy { copy, manifest, source, destination, lead })
+}
+
+fn changed(text: String) -> Error {
+    Error::new(Kind::Conflict, text).help("plan again, and look at the new plan")
+}
+
+/// Opens an end, and sees that it is the one that the plan means.
+async fn opened(places: &Arc<Places>, end: &Endpoint, writes: bool) -> Result<OpenReference> {
+    let written: Reference = end.display.parse().map_err(|error| Error::invalid(format!("{error}")))?;
+    let opened = match writes {
+        true => places.destination(&written).await?,
+        false => places.source(&written, false).await?,
+    };
+    let named = (opened.place().key(), opened.repository.name.as_str());
+    let same_tag = match (&opened.reference, &end.reference) {
+        (None, _) => true,
+        (Some(opened), named) => Some(opened) == named.as_ref(),
+    };
+    if named != (end.place.clone(), end.repository.as_str()) || !same_tag {
+        return Err(Error::invalid(format!(
+            "open {end}: the plan says that it is {} in {}",
+            end.repository, end.place
+        )));
+    }
+    Ok(opened)
+}

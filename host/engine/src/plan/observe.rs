@@ -1,0 +1,390 @@
+//! One tag at both ends: what the destination has, observed for the decision of [`dray_core::decide`], and the item of
+//! a plan that comes of both.
+
+use super::{
+    before::{Absent, Before},
+    choose::{Chosen, tag_of},
+    form::{is_truly_in, needed},
+    item::PlannedCopy,
+};
+use crate::{
+    Error, Kind, Result,
+    contract::Capabilities,
+    error::Context,
+    journal::{self, Conversion, SeenTag},
+    limits::MANIFESTS,
+    place::{OpenReference, Repository},
+};
+use dray_core::{
+    Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
+    Missing, Naming, Observed, Seen, Wanted, decide, media_type, policy::IndexMode, select,
+};
+use std::collections::HashSet;
+
+/// What a rule wants at a destination: one that holds no indexes gets the one platform's image.
+///
+/// # Errors
+/// Where the destination cannot be written to.
+pub(crate) async fn wanted_at(wanted: &Wanted, destination: &OpenReference) -> Result<Wanted> {
+    let mut wanted = wanted.clone();
+    if let Some(holds) = destination.place().capabilities().await?.holds
+        && !holds.manifests.iter().any(|held| media_type::is_index(held))
+        && let ImageChoice::Some(platforms, _) = &wanted.choice
+        && let [platform] = &platforms[..]
+    {
+        wanted.choice = ImageChoice::One(platform.clone());
+    }
+    Ok(wanted)
+}
+
+/// One tag whose ends are compared.
+pub(crate) struct Comparison<'a> {
+    /// The rule that asks for it.
+    pub rule: &'a str,
+    pub source: &'a OpenReference,
+    /// The tag or digest of the source.
+    pub reference: Option<&'a str>,
+    pub destination: &'a OpenReference,
+    pub wanted: &'a Wanted,
+    pub before: &'a Before,
+}
+
+/// How an image will be named at its destination.
+struct Name {
+    naming: Naming,
+    /// The tag or digest by which the destination is asked for it.
+    reference: Option<String>,
+    /// The destination holds more than one image.
+    many: bool,
+}
+
+impl Name {
+    /// Its tag, where it gets one.
+    fn tag(&self) -> Option<&str> {
+        self.reference.as_deref().filter(|_| matches!(self.naming, Naming::Tag(_)))
+    }
+}
+
+impl Comparison<'_> {
+    /// Looks at both ends, and decides.
+    ///
+    /// # Errors
+    /// Where the destination cannot hold the image, or one of the ends cannot be asked.
+    pub async fn planned(&self, chosen: Chosen) -> Result<PlannedCopy> {
+        let capabilities = self.destination.place().capabilities().await?;
+        let Chosen { named, descriptor, manifest } = chosen;
+        self.check_position(&capabilities)?;
+        let (form, mut manifest) = self.form(&capabilities, &descriptor, manifest).await?;
+        let name = self.name(&capabilities, &descriptor, form)?;
+        let asked_at = journal::now();
+        let likely = self.remembered(&descriptor).filter(|seen| name.tag().is_some() && seen.is_fresh());
+        let assumed = self.is_assumed(&descriptor, form, &name);
+        let (destination, kept) = match assumed {
+            true => (DestinationState::Named(descriptor.digest.clone()), Vec::new()),
+            false => self.destination(&capabilities, form, &name, likely).await?,
+        };
+        let same = !assumed && destination == DestinationState::Named(descriptor.digest.clone());
+        let missing = match same {
+            true => self.missing(&capabilities, &descriptor, &mut manifest, &kept).await?,
+            false => Missing::default(),
+        };
+        let observed = Observed {
+            content: descriptor.digest.clone(),
+            destination,
+            assumed,
+            converted: self.converted(&capabilities, &descriptor, form),
+            missing,
+        };
+        let (action, reason) = decide(&observed, form);
+        if same && action == Action::Unchanged {
+            // An answer that nothing has changed is no full one, and makes nothing younger.
+            self.remember(&name, likely.map_or(asked_at, |likely| likely.at), &descriptor);
+        }
+        let to = name.reference.as_deref().filter(|_| self.destination.reference.is_none() && name.many);
+        Ok(PlannedCopy {
+            copy: Copy {
+                rule: self.rule.into(),
+                source: self.source.endpoint(self.reference),
+                destination: self.destination.endpoint(to),
+                wanted: self.wanted.clone(),
+                naming: name.naming,
+                descriptor,
+                form,
+                seen: Seen { source: named, destination: observed.destination },
+                action,
+                reason,
+            },
+            source: self.source.repository.clone(),
+            destination: self.destination.repository.clone(),
+            manifest,
+            lead: None,
+        })
+    }
+
+    /// The tag or digest that the destination gets, as the user, or the source, has it.
+    fn tag(&self) -> Option<&str> {
+        self.destination.reference.as_deref().or(self.reference)
+    }
+
+    /// A position in a list names no image elsewhere.
+    fn check_position(&self, capabilities: &Capabilities) -> Result<()> {
+        match self.tag().filter(|tag| tag.starts_with('@')) {
+            Some(position) if capabilities.many => {
+                let text =
+                    format!("name the image {position} at {}: it has no tag", self.destination.written);
+                Err(Error::new(Kind::Unsupported, text)
+                    .help("write the tag that it is to have behind the destination"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The form in which the image has to be written, and its manifest where it had to be read for that.
+    async fn form(
+        &self,
+        capabilities: &Capabilities,
+        descriptor: &Descriptor,
+        manifest: Option<Manifest>,
+    ) -> Result<(Form, Option<Manifest>)> {
+        let shown = self.destination.written.to_string();
+        let source = &self.source.repository;
+        let mut asked = self.wanted.form;
+        let unpacked = source.place.unpacks().await?;
+        if asked.compression.is_none() && unpacked {
+            asked.compression = Some(Compression::None);
+        }
+        let form = needed(descriptor, capabilities.holds.as_ref(), asked, &shown)?;
+        if form.is_unchanged() {
+            return Ok((form, manifest));
+        }
+        let read = match manifest {
+            Some(manifest) => manifest,
+            None => source.manifest_named(tag_of(self.reference), descriptor).await?,
+        };
+        if is_truly_in(source, &read, form, unpacked).await? {
+            return Ok((Form::default(), Some(read)));
+        }
+        if self.wanted.referrers.are_wanted() {
+            let text = format!(
+                "copy referrers to {shown}: the image is converted on its way, and they are about the one before"
+            );
+            return Err(
+                Error::new(Kind::Unsupported, text).help("leave `referrers` out, or what converts the image")
+            );
+        }
+        Ok((form, Some(read)))
+    }
+
+    fn name(&self, capabilities: &Capabilities, descriptor: &Descriptor, form: Form) -> Result<Name> {
+        let many = capabilities.many;
+        let is_digest = |tag: &&str| tag.parse::<Digest>().is_ok();
+        let (naming, reference) = match self.tag() {
+            Some(tag) if many && !is_digest(&tag) => (Naming::Tag(tag.to_owned()), Some(tag.to_owned())),
+            // What is made from it has another digest.
+            _ if many && (capabilities.holds.is_some() || !form.is_unchanged()) => (Naming::Root, None),
+            _ if many => (Naming::Root, Some(descriptor.digest.to_string())),
+            // A place for one image knows no tags; an image without one is named by its digest.
+            _ => (Naming::Root, None),
+        };
+        if self.wanted.referrers.are_wanted() && !many {
+            let text = format!("copy referrers to {}: it holds one image alone", self.destination.written);
+            return Err(
+                Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination")
+            );
+        }
+        Ok(Name { naming, reference, many })
+    }
+
+    /// What the journal knows of the tag, where that is the content that would be written.
+    fn remembered(&self, descriptor: &Descriptor) -> Option<&SeenTag> {
+        self.before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest)
+    }
+
+    /// Whether the journal's word is taken for what the destination has.
+    fn is_assumed(&self, descriptor: &Descriptor, form: Form, name: &Name) -> bool {
+        let known = self.remembered(descriptor).is_some_and(|seen| seen.parts == self.wanted.parts());
+        // What refers to an image may have grown at the source, while the image stays as it is.
+        let alone = !self.wanted.referrers.are_wanted();
+        known && alone && name.tag().is_some() && form.is_unchanged() && self.destination.place().assumed()
+    }
+
+    /// What the destination has, and the signatures that it keeps beside that.
+    async fn destination(
+        &self,
+        capabilities: &Capabilities,
+        form: Form,
+        name: &Name,
+        likely: Option<&SeenTag>,
+    ) -> Result<(DestinationState, Vec<Vec<u8>>)> {
+        match self.before.absent {
+            Absent::Repository => return Ok((DestinationState::NoRepository, Vec::new())),
+            Absent::Tag => return Ok((DestinationState::Absent, Vec::new())),
+            Absent::Unknown => {}
+        }
+        if !form.is_unchanged() && name.reference.is_none() && name.many {
+            return Ok((DestinationState::Unasked, Vec::new()));
+        }
+        let (repository, reference) = (&self.destination.repository, name.reference.as_deref());
+        let asked = match form.is_unchanged() && capabilities.holds.is_none() {
+            false => {
+                let id = repository.opaque_id(reference).await;
+                id.map(|id| id.map_or(DestinationState::Absent, DestinationState::Opaque))
+                    .map(|state| (state, Vec::new()))
+            }
+            true => {
+                // A registry may say that a tag is what it was though its manifest is gone: at the source that would
+                // show when it is read; here it shows within the hour.
+                let found = repository.resolve(reference, likely.map(|seen| &seen.named)).await;
+                found.map(|found| match found {
+                    None => (DestinationState::Absent, Vec::new()),
+                    Some(found) => {
+                        let kept = found.manifest.map(|manifest| manifest.signatures).unwrap_or_default();
+                        (DestinationState::Named(found.descriptor.digest), kept)
+                    }
+                })
+            }
+        };
+        match asked {
+            // A registry that refuses to tell may have no such repository yet, and make it when it is pushed to: the
+            // push is tried, and its refusal is the one that counts.
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => {
+                tracing::debug!(%error, "the destination does not tell what it has");
+                Ok((DestinationState::Untold(error.text), Vec::new()))
+            }
+            asked => {
+                let to =
+                    name.reference.as_deref().filter(|_| self.destination.reference.is_none() && name.many);
+                asked.context(|| format!("resolve {}", self.destination.endpoint(to)))
+            }
+        }
+    }
+
+    /// What an earlier run made of the content there.
+    fn converted(&self, capabilities: &Capabilities, descriptor: &Descriptor, form: Form) -> Option<String> {
+        if form.is_unchanged() && capabilities.holds.is_none() {
+            return None;
+        }
+        let repository = &self.destination.repository;
+        let platforms = self.wanted.choice.platforms();
+        let of = Conversion::new(&descriptor.digest, form, platforms, &repository.key());
+        self.destination.place().local.journal.get()?.converted(&of)
+    }
+
+    /// What is missing of content that has the same digest at both ends.
+    async fn missing(
+        &self,
+        capabilities: &Capabilities,
+        descriptor: &Descriptor,
+        manifest: &mut Option<Manifest>,
+        kept: &[Vec<u8>],
+    ) -> Result<Missing> {
+        let mut missing = Missing::default();
+        let signatures = manifest.iter().flat_map(|manifest| &manifest.signatures);
+        let left = signatures.filter(|signature| !kept.contains(signature)).count();
+        if capabilities.signatures && left > 0 {
+            missing.signatures = left;
+            return Ok(missing);
+        }
+        // Another rule, or this one before it was changed, may have left a part of it behind.
+        let parts = self.wanted.parts();
+        let other = self.before.tag.as_ref().is_some_and(|seen| seen.parts != parts);
+        if self.wanted.include_foreign && (other || self.before.tag.is_none()) {
+            // Whether a layer is there that registries need not hold is not told by the manifest.
+            missing.parts = 1;
+            return Ok(missing);
+        }
+        let is_index = media_type::is_index(&descriptor.media_type);
+        // Where an index may be sparse, its digest does not tell that all of it is there.
+        let sparse = capabilities.sparse == Some(true);
+        let chosen = sparse || other || matches!(&self.wanted.choice, ImageChoice::Some(_, IndexMode::Keep));
+        let (look_for_children, look_for_referrers) =
+            (is_index && chosen, self.wanted.referrers.are_wanted());
+        if !look_for_children && !look_for_referrers {
+            return Ok(missing);
+        }
+        let children = match self.children(descriptor, manifest).await {
+            Ok(children) => children,
+            // The tag is there, and what it names is not.
+            Err(error) if error.kind == Kind::NotFound => {
+                missing.parts = 1;
+                return Ok(missing);
+            }
+            Err(error) => return Err(error),
+        };
+        let (source, destination) = (&self.source.repository, &self.destination.repository);
+        if look_for_children {
+            missing.parts = absent(destination, &children).await?;
+        }
+        if look_for_referrers && missing.parts == 0 {
+            let subjects = std::iter::once(descriptor).chain(&children);
+            missing.referrers = unlisted(source, destination, subjects).await?;
+        }
+        Ok(missing)
+    }
+
+    /// The wanted children of an index. An image has none.
+    async fn children(
+        &self,
+        descriptor: &Descriptor,
+        manifest: &mut Option<Manifest>,
+    ) -> Result<Vec<Descriptor>> {
+        if !media_type::is_index(&descriptor.media_type) {
+            return Ok(Vec::new());
+        }
+        let read = match manifest.take() {
+            Some(manifest) => manifest,
+            // Both ends have it: the destination may be a disk.
+            None => self.destination.repository.manifest_of(descriptor).await?,
+        };
+        let children = match &read.children {
+            Children::Index(children) => select(children, self.wanted.choice.platforms())?.kept,
+            Children::Image { .. } | Children::Schema1(_) => Vec::new(),
+        };
+        *manifest = Some(read);
+        if children.len() > MANIFESTS {
+            let (digest, count) = (descriptor.digest.short(), children.len());
+            return Err(Error::invalid(format!("look into {digest}: it names {count} manifests")));
+        }
+        Ok(children)
+    }
+
+    /// Tells the journal what was found, where that is news.
+    fn remember(&self, name: &Name, seen_at: i64, descriptor: &Descriptor) {
+        let (Some((journal, key)), Some(tag)) = (self.destination.repository.memory(), name.tag()) else {
+            return;
+        };
+        let parts = self.wanted.parts();
+        if self.before.tag.as_ref().is_none_or(|seen| seen.is_news(descriptor, &parts)) {
+            journal.saw_tag(&key, tag, SeenTag::at(seen_at, descriptor, &parts), self.before.tag.as_ref());
+        }
+    }
+}
+
+/// How many of some manifests a repository does not have.
+async fn absent(repository: &Repository, manifests: &[Descriptor]) -> Result<usize> {
+    let mut missing = 0;
+    for manifest in manifests {
+        let there = repository.resolve(Some(&manifest.digest.to_string()), None).await?;
+        missing += usize::from(there.is_none());
+    }
+    Ok(missing)
+}
+
+/// How many referrers of some manifests one repository lists and another does not.
+async fn unlisted(
+    source: &Repository,
+    destination: &Repository,
+    subjects: impl Iterator<Item = &Descriptor>,
+) -> Result<usize> {
+    let mut missing = 0;
+    for subject in subjects {
+        let wanted = source.referrers(&subject.digest).await?;
+        if wanted.is_empty() {
+            continue;
+        }
+        let there = destination.referrers(&subject.digest).await?;
+        let there: HashSet<Digest> = there.into_iter().map(|descriptor| descriptor.digest).collect();
+        missing += wanted.iter().filter(|wanted| !there.contains(&wanted.digest)).count();
+    }
+    Ok(missing)
+}

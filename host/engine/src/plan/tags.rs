@@ -1,0 +1,104 @@
+//! Which tags of a repository a rule wants, and which ones a destination has.
+
+use super::bind::{BoundFilter, BoundRule};
+use crate::{Kind, Result, contract::Page, error::Context, inspect::RepositoryImages, place::OpenReference};
+use std::{collections::HashSet, sync::Arc};
+
+/// Whether a tag is a list of referrers (distribution specification, "Referrers Tag Schema").
+fn is_fallback(tag: &str) -> bool {
+    let hash = tag.strip_prefix("sha256-").or(tag.strip_prefix("sha512-"));
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether a tag is one that cosign gives to signatures, attestations and SBOMs (cosign, `SIGNATURE_SPEC.md`).
+fn is_cosigns(tag: &str) -> bool {
+    [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
+}
+
+/// The tags of a repository, as a rule sorts them.
+#[derive(Default)]
+pub(crate) struct Tags {
+    /// In the order in which they are to be copied. `None` stands for the only image of a place.
+    pub kept: Vec<Option<String>>,
+    /// Those that filters dropped, each with its filter.
+    pub dropped: Vec<(String, String)>,
+}
+
+/// The tags that a rule wants of a repository.
+///
+/// # Errors
+/// Where they cannot be listed, or a filter fails.
+pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tags> {
+    let only = |kept| Ok(Tags { kept, dropped: Vec::new() });
+    if let Some(reference) = &source.reference {
+        return only(vec![Some(reference.clone())]);
+    }
+    let (literals, filters) = match &rule.tags {
+        Some(tags) if tags.filters.is_empty() => {
+            return only(tags.literals.iter().cloned().map(Some).collect());
+        }
+        Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
+        None => (&[][..], &[][..]),
+    };
+    let listed = source.repository.tags(&source.written.to_string()).await;
+    let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
+        Ok(tags) => tags,
+        // A place without tags holds one image.
+        Err(error) if error.kind == Kind::Unsupported => return only(vec![None]),
+        // A catalog may name what nobody may see, or what has no tags any more.
+        Err(error)
+            if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized)
+                && rule.from.iter().any(|from| from.pattern) =>
+        {
+            tracing::warn!("{} is left out: failed to {error}", source.written);
+            return Ok(Tags::default());
+        }
+        Err(error) => return Err(error),
+    };
+    // Lists of referrers are no images: with `referrers` they are merged, and otherwise left alone.
+    tags.retain(|tag| !is_fallback(tag));
+    let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
+    let (before, mut dropped) = (signatures(&tags), Vec::new());
+    let images = Arc::new(RepositoryImages(source.repository.clone()));
+    for BoundFilter { filter, config, label } in filters {
+        let kept = filter.select(&source.repository.name, &tags, config, images.clone()).await;
+        let kept = kept.context(|| format!("filter the tags of {} with {label}", source.written))?;
+        let chosen: HashSet<usize> = kept.iter().copied().collect();
+        let left =
+            tags.iter().enumerate().filter(|(at, tag)| !chosen.contains(at) && !literals.contains(tag));
+        dropped.extend(left.map(|(_, tag)| (tag.clone(), label.clone())));
+        tags = kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
+    }
+    let left = before - signatures(&tags).min(before);
+    if left > 0 {
+        tracing::warn!(
+            help = "copy every tag, or add a filter that keeps them: { filter = \"regex\", … }",
+            "the rule's filters leave tags of {} behind that hold signatures of cosign (sha256-….sig and their like): {left}",
+            source.written
+        );
+    }
+    let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
+    tags.extend(more);
+    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped })
+}
+
+/// What is known of a destination's tags.
+pub(crate) enum KnownTags {
+    Unknown,
+    /// There is no such repository.
+    Nothing,
+    Tags(HashSet<String>),
+}
+
+impl KnownTags {
+    /// The tags of a destination, where one request tells them all.
+    pub async fn of(destination: &OpenReference) -> KnownTags {
+        match destination.repository.first_tags().await {
+            Ok(Page { items, next: None }) => KnownTags::Tags(items.into_iter().collect()),
+            Ok(Page { next: Some(_), .. }) => KnownTags::Unknown,
+            Err(error) if error.kind == Kind::NotFound => KnownTags::Nothing,
+            // Listing may be forbidden where reading is not.
+            Err(_) => KnownTags::Unknown,
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! One image on its way: its manifests, children before parents, and the blobs that they name.
+
+use super::{
+    claims::{Claim, Sharing},
+    finish::Learnt,
+    publish::sparse,
+    shared::{Key, Shared},
+};
+use crate::{
+    Error, Event, Kind, PlannedCopy, Repository, Result,
+    blob::{Payload, Transfer},
+    contract::{Arrival, Capabilities, Incoming},
+    error::Context,
+    journal::Conversion,
+    limits::{MANIFEST_BYTES, MANIFESTS},
+    lock,
+    plan::tag_of,
+};
+use dray_core::{
+    Children, Descriptor, Digest, Form, Manifest, NESTING, Naming, Wanted, is_blob, media_type, select,
+};
+use futures_util::future::BoxFuture;
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tokio::task::JoinSet;
+
+/// Children of one index, and referrers of one manifest, that are copied at once.
+pub(super) const CHILDREN: usize = 16;
+/// Blobs of one image that are on their way at once.
+const BLOBS: usize = 128;
+
+/// One image on its way.
+pub(super) struct Job {
+    pub shared: Arc<Shared>,
+    pub source: Repository,
+    pub destination: Repository,
+    pub capabilities: Capabilities,
+    pub wanted: Wanted,
+    /// The tag of the source.
+    tag: Option<String>,
+    /// The repository of the destination held nothing when the plan was made.
+    pub fresh: bool,
+    pub sent: AtomicU64,
+    mounted: AtomicU64,
+    pub bounds: Bounds,
+    /// Manifests of this image whose referrers are still to be copied.
+    pub subjects: Mutex<Vec<Digest>>,
+    /// Referrers that could not be brought.
+    pub behind: Mutex<HashSet<Digest>>,
+    /// Blobs that were not sent because the destination said that it has them.
+    claimed: Mutex<HashSet<Digest>>,
+}
+
+/// What one image may be made of: whoever names more has no image.
+#[derive(Default)]
+pub(super) struct Bounds {
+    manifests: AtomicUsize,
+    bytes: AtomicU64,
+}
+
+impl Bounds {
+    /// Takes in manifests that are named, and the bytes of the list that names them.
+    pub fn count(&self, manifests: usize, bytes: u64) -> Result<()> {
+        let manifests = self.manifests.fetch_add(manifests, Ordering::Relaxed) + manifests;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if manifests > MANIFESTS {
+            let text =
+                format!("copy it: it names more than {MANIFESTS} manifests, children and referrers together");
+            return Err(Error::invalid(text));
+        }
+        if bytes > MANIFEST_BYTES {
+            let text = format!("copy it: its manifests have more than {} MiB together", MANIFEST_BYTES >> 20);
+            return Err(Error::invalid(text));
+        }
+        Ok(())
+    }
+}
+
+impl Job {
+    /// Takes on an item. Given is the manifest, too, where the planner has read it.
+    pub async fn new(shared: Arc<Shared>, planned: PlannedCopy) -> Result<(Option<Manifest>, Arc<Job>)> {
+        let fresh = planned.is_fresh();
+        let PlannedCopy { copy, source, destination, manifest, lead: _ } = planned;
+        let job = Job {
+            shared,
+            capabilities: destination.place.capabilities().await?,
+            source,
+            destination,
+            wanted: copy.wanted,
+            tag: tag_of(copy.source.reference.as_deref()).map(str::to_owned),
+            fresh,
+            sent: 0.into(),
+            mounted: 0.into(),
+            bounds: Bounds::default(),
+            subjects: Mutex::default(),
+            behind: Mutex::default(),
+            claimed: Mutex::default(),
+        };
+        Ok((manifest, Arc::new(job)))
+    }
+
+    /// Bytes that were sent, and that were mounted.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.sent.load(Ordering::Relaxed), self.mounted.load(Ordering::Relaxed))
+    }
+
+    /// Copies the image. Given is what was published, if it is not the source's.
+    pub async fn copy(
+        self: Arc<Self>,
+        descriptor: &Descriptor,
+        manifest: Option<Manifest>,
+        naming: Naming,
+        form: Form,
+    ) -> Result<Option<Descriptor>> {
+        let manifest = match manifest {
+            Some(manifest) => manifest,
+            None => self.source.manifest_named(self.tag.as_deref(), descriptor).await?,
+        };
+        match form.is_unchanged() {
+            true => self.as_it_is(manifest, naming).await.map(|()| None),
+            false => self.in_another_form(manifest, naming, form).await,
+        }
+    }
+
+    async fn as_it_is(self: Arc<Self>, manifest: Manifest, naming: Naming) -> Result<()> {
+        self.bounds.count(1, manifest.descriptor.size)?;
+        let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
+        let selection = match &manifest.children {
+            Children::Index(children) => Some(select(children, self.platforms())?),
+            Children::Image { .. } | Children::Schema1(_) => None,
+        };
+        if let Some(selection) = &selection
+            && !selection.dropped.is_empty()
+        {
+            self.probe(&manifest, &selection.dropped).await?;
+        }
+        let key = (self.key(&manifest.descriptor.digest), platforms.join(","));
+        match self.shared.manifests.claim(&key, &self.destination.name, Sharing::None).await {
+            Claim::Held => {}
+            Claim::Yours { ticket, .. } => {
+                match selection {
+                    Some(selection) => self.clone().children(selection.kept, 1).await?,
+                    None => self.clone().blobs(&manifest).await?,
+                }
+                // Who finds it held may name it, so it must be published by then; and no claim is held
+                // while referrers travel: they may name what they refer to.
+                let first = if self.wanted.referrers.are_wanted() { &Naming::Child } else { &naming };
+                self.publish(&manifest, first).await?;
+                ticket.held();
+                if !self.wanted.referrers.are_wanted() {
+                    return Ok(());
+                }
+            }
+        }
+        lock(&self.subjects).push(manifest.descriptor.digest.clone());
+        self.all_referrers().await?;
+        self.publish(&manifest, &naming).await
+    }
+
+    /// Writes an image in another form. Given is what was published, if it is not the source's.
+    async fn in_another_form(
+        self: Arc<Self>,
+        manifest: Manifest,
+        naming: Naming,
+        form: Form,
+    ) -> Result<Option<Descriptor>> {
+        let tag = match &naming {
+            Naming::Tag(tag) => Some(tag.clone()),
+            Naming::Child | Naming::Root => None,
+        };
+        let source = manifest.descriptor.clone();
+        let written = self.clone().converted(manifest, form, naming, 0).await?;
+        let of = Conversion::new(&source.digest, form, self.platforms(), &self.destination.key());
+        // Where manifests are kept as they are, nothing but ours may be remembered.
+        let expected = self.holds_all().then(|| written.descriptor.digest.to_string());
+        let repository = self.destination.clone();
+        self.shared.finish.learn(Learnt { of, repository, tag, expected });
+        Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
+    }
+
+    /// The platforms that an index is to keep; empty: all.
+    pub fn platforms(&self) -> &[dray_core::Platform] {
+        self.wanted.choice.platforms()
+    }
+
+    /// Whether the destination holds everything.
+    pub fn holds_all(&self) -> bool {
+        self.capabilities.holds.is_none()
+    }
+
+    pub fn key(&self, digest: &Digest) -> Key {
+        (self.destination.place.key(), digest.clone())
+    }
+
+    /// Finds out before anything is moved whether the destination takes an index whose other
+    /// platforms are missing: it is pushed by its digest, under no tag.
+    async fn probe(&self, index: &Manifest, dropped: &[Descriptor]) -> Result<()> {
+        let place = &self.destination.place;
+        if self.capabilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let refused = match self.publish_at_once(index, &Naming::Child).await {
+            Ok(()) => {
+                place.sparse_seen.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        // Wanted children are on their way; only the dropped ones will stay missing.
+        let Kind::Missing(missing) = &refused.kind else { return Err(refused) };
+        let stays = |digest: &String| {
+            digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest)
+        };
+        match missing.is_empty() || missing.iter().any(stays) {
+            true => Err(sparse(place)),
+            false => Ok(()),
+        }
+    }
+
+    fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async move {
+            self.bounds.count(children.len(), 0)?;
+            let copies = children.into_iter().map(|child| self.clone().manifest(child, Naming::Child, depth));
+            all(copies, CHILDREN).await
+        })
+    }
+
+    /// Copies a manifest by its digest, with all that it names.
+    pub async fn manifest(
+        self: Arc<Self>,
+        descriptor: Descriptor,
+        naming: Naming,
+        depth: usize,
+    ) -> Result<()> {
+        if depth > NESTING {
+            return Err(Error::invalid(format!(
+                "copy {}: manifests are nested deeper than {NESTING}",
+                descriptor.digest
+            )));
+        }
+        lock(&self.subjects).push(descriptor.digest.clone());
+        let key = (self.key(&descriptor.digest), String::new());
+        let Claim::Yours { ticket, .. } =
+            self.shared.manifests.claim(&key, &self.destination.name, Sharing::None).await
+        else {
+            return Ok(());
+        };
+        if !self.has(&descriptor).await? {
+            self.clone().with_its_parts(&descriptor, &naming, depth).await?;
+        }
+        ticket.held();
+        Ok(())
+    }
+
+    /// Brings a manifest and all that it names, whether or not the manifest is there.
+    pub async fn with_its_parts(
+        self: Arc<Self>,
+        descriptor: &Descriptor,
+        naming: &Naming,
+        depth: usize,
+    ) -> Result<()> {
+        let Some(manifest) = self.child(descriptor).await? else {
+            return self.blob(descriptor.clone()).await;
+        };
+        self.bounds.count(0, manifest.descriptor.size)?;
+        match &manifest.children {
+            Children::Index(children) => self.clone().children(children.clone(), depth + 1).await?,
+            Children::Image { .. } | Children::Schema1(_) => self.clone().blobs(&manifest).await?,
+        }
+        self.publish(&manifest, naming).await
+    }
+
+    /// A child of an index. `None` means that it is no manifest but a blob (a layer of one of BuildKit's caches).
+    async fn child(&self, descriptor: &Descriptor) -> Result<Option<Manifest>> {
+        if is_blob(&descriptor.media_type) {
+            return Ok(None);
+        }
+        let read = self.source.manifest_of(descriptor).await;
+        read.map(Some).map_err(|error| match error.kind {
+            Kind::NotFound => error.help("the source has the index and not all of its images; `platforms = [\"linux/amd64\", …]` in the rule, or --platform, copies those that are there"),
+            _ => error,
+        })
+    }
+
+    /// Whether the destination has an image by its digest. It would not have taken one without
+    /// its blobs; of an index that cannot be said.
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
+        let empty = self.fresh && !self.remembered(&descriptor.digest);
+        let no_image = media_type::is_index(&descriptor.media_type) || is_blob(&descriptor.media_type);
+        if no_image || !self.capabilities.many || empty {
+            return Ok(false);
+        }
+        let there = self.destination.resolve(Some(&descriptor.digest.to_string()), None).await;
+        match there.context(|| format!("resolve {} at the destination", descriptor.digest.short())) {
+            // It may have no such repository yet: the push shows.
+            Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => Ok(false),
+            there => Ok(there?.is_some()),
+        }
+    }
+
+    pub async fn blobs(self: Arc<Self>, manifest: &Manifest) -> Result<()> {
+        let (config, layers) = match &manifest.children {
+            Children::Image { config, layers } => (config, layers),
+            Children::Index(_) => return Ok(()),
+            Children::Schema1(_) => {
+                let text = format!("copy {} as it is: it is of schema 1", manifest.descriptor.digest.short());
+                return Err(Error::new(Kind::Unsupported, text).help("copy it by a tag of its own"));
+            }
+        };
+        let mut seen = HashSet::new();
+        let left = layers.iter().filter(|layer| layer.foreign && !self.wanted.include_foreign).count();
+        if left > 0 {
+            let digest = manifest.descriptor.digest.short();
+            tracing::warn!(
+                help = "`include-foreign = true` in the rule, or --include-foreign, copies them",
+                "layers of {digest} stay where they are ({left}): their maker lets nobody distribute them"
+            );
+        }
+        let layers = layers.iter().filter(|layer| !layer.foreign || self.wanted.include_foreign);
+        let blobs = layers.chain(std::iter::once(config)).filter(|blob| seen.insert(&blob.digest));
+        all(blobs.map(|blob| self.clone().blob(blob.clone())), BLOBS).await
+    }
+
+    pub async fn blob(self: Arc<Self>, blob: Descriptor) -> Result<()> {
+        let sharing = match self.capabilities {
+            Capabilities { shared: true, .. } => Sharing::Place,
+            Capabilities { mount: true, .. } => Sharing::Mount,
+            _ => Sharing::None,
+        };
+        let key = (self.destination.place.blobs_key(), blob.digest.clone());
+        let Claim::Yours { mut siblings, ticket } =
+            self.shared.blobs.claim(&key, &self.destination.name, sharing).await
+        else {
+            lock(&self.claimed).insert(blob.digest);
+            return Ok(());
+        };
+        let holder = self.destination.memory().and_then(|(journal, at)| journal.holder(&at, &blob.digest));
+        let here = holder.as_ref() == Some(&self.destination.name);
+        if sharing == Sharing::Mount && siblings.is_empty() && !here {
+            siblings.extend(holder);
+        }
+        if let [from] = &siblings[..]
+            && !self.destination.place.mounts.may(from, &self.destination.name)
+        {
+            siblings.clear();
+        }
+        let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here };
+        self.bring(incoming, Some(ticket.waiting())).await?;
+        ticket.held();
+        Ok(())
+    }
+
+    /// Brings a blob to the destination, in whatever way that takes.
+    async fn bring(&self, incoming: Incoming, wanted: Option<Arc<AtomicUsize>>) -> Result<()> {
+        let observer = self.shared.observer.as_ref();
+        let size = incoming.blob.size;
+        observer.event(Event::Expected(size));
+        let transfer = Transfer {
+            source: &self.source,
+            destination: &self.destination,
+            payload: Payload::Blob(&incoming.blob),
+            incoming: &incoming,
+            wanted_by: wanted,
+            link: self.wanted.link,
+            observer,
+        };
+        let stored = transfer.run().await?;
+        match stored.arrival {
+            Arrival::Stored => {
+                self.sent.fetch_add(stored.size, Ordering::Relaxed);
+            }
+            Arrival::Mounted => {
+                self.mounted.fetch_add(size, Ordering::Relaxed);
+                observer.event(Event::Spared(size));
+                observer.event(Event::Mounted(size));
+            }
+            Arrival::Present => observer.event(Event::Spared(stored.size)),
+        }
+        if stored.arrival != Arrival::Stored {
+            lock(&self.claimed).insert(incoming.blob.digest.clone());
+        }
+        if let Some((journal, at)) = self.destination.memory() {
+            journal.holds(at, &incoming.blob.digest);
+        }
+        Ok(())
+    }
+
+    /// Sends the blobs of a manifest that the destination said to have and now misses, each once.
+    pub async fn bring_missing(&self, manifest: &Manifest, missing: &[String]) -> Result<bool> {
+        let Children::Image { config, layers } = &manifest.children else { return Ok(false) };
+        let mut sent = false;
+        for blob in layers.iter().chain([config]) {
+            let named = missing.iter().any(|digest| digest.is_empty() || *digest == blob.digest.to_string());
+            if !named || !lock(&self.claimed).remove(&blob.digest) {
+                continue;
+            }
+            tracing::info!(
+                "{} said that it has {}, and misses it: it is sent",
+                self.destination.place.location,
+                blob.digest.short()
+            );
+            let incoming = Incoming { blob: blob.clone(), siblings: Vec::new(), sized: true, absent: true };
+            self.bring(incoming, None).await?;
+            sent = true;
+        }
+        Ok(sent)
+    }
+
+    /// Whether an earlier run, or this one, has brought content to the destination's repository.
+    fn remembered(&self, digest: &Digest) -> bool {
+        let holder = self.destination.memory().and_then(|(journal, at)| journal.holder(&at, digest));
+        holder.as_ref() == Some(&self.destination.name)
+    }
+}
+
+/// Does all, so many at once, each in a task of its own; the first failure ends the others.
+pub(super) async fn all<F>(work: impl Iterator<Item = F>, at_once: usize) -> Result<()>
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    let mut tasks = JoinSet::new();
+    for one in work {
+        if tasks.len() >= at_once {
+            next(&mut tasks).await?;
+        }
+        tasks.spawn(one);
+    }
+    while !tasks.is_empty() {
+        next(&mut tasks).await?;
+    }
+    Ok(())
+}
+
+async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    match tasks.join_next().await {
+        Some(Ok(done)) => done,
+        Some(Err(error)) if error.is_panic() => {
+            Err(Error::internal("copy a part of the image: dray itself failed"))
+        }
+        Some(Err(_)) => Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
+        None => Ok(()),
+    }
+}

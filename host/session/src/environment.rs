@@ -1,0 +1,96 @@
+//! What a session finds around it. Libraries read no environment, so whoever opens a session says.
+
+use dray_core::policy::{Call, SecretRef};
+use dray_engine::{
+    DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
+    contract::{Credential, Credentials, Plugins},
+    http::{Proxies, RegistrySettings},
+};
+use dray_runtime::{Runtime, Secrets};
+use futures_core::future::BoxFuture;
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use tokio::sync::OnceCell;
+
+/// What a session finds around it.
+pub struct Environment {
+    /// Where secrets and credentials lie.
+    pub secrets: Arc<dyn Secrets>,
+    /// Folder of compiled plugins. `None` means that they are compiled anew.
+    pub cache: Option<PathBuf>,
+    /// Folders, and the journal.
+    pub local: Local,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// The `User-Agent` header.
+    pub user_agent: String,
+    /// Requests at once to a registry, where the process may open few files.
+    pub few_requests: Option<usize>,
+    /// Settings of hosts that no policy names, such as Docker's daemon, by name.
+    pub hosts: HashMap<String, RegistrySettings>,
+}
+
+impl Environment {
+    /// One in which nothing is found: no secrets, no journal, no cache. What is expanded or downloaded lies in `scratch`.
+    pub fn bare(scratch: impl Into<PathBuf>) -> Self {
+        let journal = LazyJournal::new(None);
+        Environment {
+            secrets: Arc::new(NoSecrets),
+            cache: None,
+            local: Local {
+                scratch: scratch.into(),
+                known: HashMap::new(),
+                journal,
+                disk_writes: DISK_WRITES,
+            },
+            proxies: Proxies::default(),
+            user_agent: format!("dray/{}", env!("CARGO_PKG_VERSION")),
+            few_requests: None,
+            hosts: HashMap::new(),
+        }
+    }
+
+    /// How registries are talked to of which nothing else is said.
+    pub(crate) fn usual(&self) -> RegistrySettings {
+        let usual = RegistrySettings::default();
+        RegistrySettings { concurrency: self.few_requests.unwrap_or(usual.concurrency), ..usual }
+    }
+}
+
+/// Has no secrets.
+pub struct NoSecrets;
+
+impl Secrets for NoSecrets {
+    fn get(&self, name: &SecretRef) -> Result<Secret> {
+        Err(Error::new(Kind::NotFound, format!("read the secret {name}: this session has no secrets")))
+    }
+
+    fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// An auth provider that is loaded when a registry asks for credentials.
+struct Lazy {
+    runtime: Arc<Runtime>,
+    call: Call,
+    loaded: OnceCell<Arc<dyn Credentials>>,
+}
+
+impl Credentials for Lazy {
+    fn lookup<'a>(
+        &'a self,
+        registry: &'a str,
+        repository: &'a str,
+    ) -> BoxFuture<'a, Result<Option<Credential>>> {
+        Box::pin(async move {
+            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
+            let provider = self.loaded.get_or_try_init(load).await?;
+            provider.lookup(registry, repository).await
+        })
+    }
+}
+
+/// An auth provider that is loaded when a registry asks for credentials.
+pub fn lazy_auth(runtime: &Arc<Runtime>, call: Call) -> Arc<dyn Credentials> {
+    Arc::new(Lazy { runtime: runtime.clone(), call, loaded: OnceCell::new() })
+}

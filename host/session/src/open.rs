@@ -1,0 +1,292 @@
+//! Opening a session: plugins, places, settings of registries, folders that are served.
+
+use crate::{
+    environment::{Environment, lazy_auth},
+    record::{self, Record},
+    saved::SavedPlan,
+};
+use dray_core::{
+    Copy, Report,
+    policy::{Call, Policy, PolicyError, Problem, Registry, Spanned, Tls, plugin_config},
+};
+use dray_engine::{
+    BoundRule, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
+    contract::{Credentials, Plugins},
+    http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
+    in_call, observe_again, plan,
+};
+use dray_runtime::Runtime;
+use futures_util::{StreamExt, stream};
+use std::{
+    collections::HashSet,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tokio::sync::{mpsc, watch};
+
+/// Items of a plan that wait for the run.
+const WAITING: usize = 256;
+/// Saved items that are looked at again at once.
+const AGAIN: usize = 32;
+
+/// A policy whose plugins are loaded and whose places can be opened.
+pub struct Session {
+    places: Arc<Places>,
+    rules: Vec<BoundRule>,
+}
+
+/// Why a session could not be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// The policy is wrong.
+    Policy(PolicyError),
+    /// Something else failed.
+    Failed(Error),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Policy(error) => {
+                let problems: Vec<&str> = error.0.iter().map(|problem| problem.message.as_str()).collect();
+                write!(f, "open the policy: {}", problems.join("; "))
+            }
+            OpenError::Failed(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        OpenError::Failed(error)
+    }
+}
+
+impl From<PolicyError> for OpenError {
+    fn from(error: PolicyError) -> Self {
+        OpenError::Policy(error)
+    }
+}
+
+impl Session {
+    /// Opens a session. Relative paths of the policy are relative to `base`. Registries with a `storage` are served to
+    /// this process alone.
+    ///
+    /// # Errors
+    /// Every mistake of the policy that can be found without a network; and where plugins cannot be loaded.
+    pub async fn open(policy: Policy, base: &Path, environment: Environment) -> Result<Self, OpenError> {
+        Session::prepare(policy, base, environment, true).await
+    }
+
+    /// As [`Session::open`], to check a policy: nothing is served.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub async fn check(policy: Policy, base: &Path, environment: Environment) -> Result<Self, OpenError> {
+        Session::prepare(policy, base, environment, false).await
+    }
+
+    async fn prepare(
+        mut policy: Policy,
+        base: &Path,
+        environment: Environment,
+        serve: bool,
+    ) -> Result<Self, OpenError> {
+        for plugin in policy.plugins.values_mut() {
+            let span = plugin.source.span.clone();
+            plugin.source = Spanned { value: base.join(&plugin.source.value), span };
+        }
+        let usual = environment.usual();
+        let runtime = Runtime::new(dray_runtime::Settings {
+            cache: environment.cache,
+            plugins: policy.plugins.clone(),
+            secrets: environment.secrets,
+        });
+        let docker_config = || lazy_auth(&runtime, plugin_config("docker-config", Default::default()));
+        let mut problems = Vec::new();
+        let mut settings = Settings {
+            default: RegistrySettings { auth: vec![docker_config()], ..usual.clone() },
+            registries: environment.hosts,
+            proxies: environment.proxies,
+            user_agent: environment.user_agent,
+        };
+        for (name, registry) in &policy.registries {
+            let auth = match &registry.auth {
+                Some(calls) => auth(calls, &runtime, &mut problems).await,
+                None => vec![docker_config()],
+            };
+            let origin = match &registry.storage {
+                Some(storage) => Some(serve_storage(&base.join(storage), serve).await?),
+                None => None,
+            };
+            let own = RegistrySettings { auth, origin, ..registry_settings(registry, base, &usual) };
+            settings.registries.insert(name.clone(), own);
+        }
+        if !problems.is_empty() {
+            return Err(PolicyError(problems).into());
+        }
+        let plugins: Arc<dyn Plugins> = runtime.clone();
+        let places = Places::new(plugins, Client::new(settings), base, environment.local);
+        let rules = bind(&policy, &places).await?;
+        Ok(Session { places, rules })
+    }
+
+    /// Its places.
+    pub fn places(&self) -> &Arc<Places> {
+        &self.places
+    }
+
+    /// Its rules, brought together with their plugins.
+    pub fn rules(&self) -> &[BoundRule] {
+        &self.rules
+    }
+
+    /// A plan that grows in the background. It runs ahead of whoever takes its items by so much, and no further.
+    pub fn plan(&self) -> mpsc::Receiver<Planned> {
+        planning(self.rules.clone(), self.places.clone())
+    }
+
+    /// A saved plan, whose items are looked at again one after the other: an item passes only where both ends are still
+    /// what the plan saw. Others come out as failures.
+    pub fn apply(&self, saved: SavedPlan) -> mpsc::Receiver<Planned> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let rules: HashSet<String> = self.rules.iter().map(|rule| rule.name.clone()).collect();
+        let (rules, places) = (Arc::new(rules), self.places.clone());
+        guarded(sender.clone(), async move {
+            let looked = stream::iter(saved).map(|item| {
+                let (rules, places) = (rules.clone(), places.clone());
+                async move { again(&places, &rules, item).await }
+            });
+            let mut looked = std::pin::pin!(looked.buffered(AGAIN));
+            while let Some(planned) = looked.next().await {
+                if sender.send(planned).await.is_err() {
+                    return;
+                }
+            }
+        });
+        receiver
+    }
+
+    /// Carries out a plan. `stop` turns true where the rest is not wanted any more. The journal, where there is one, keeps
+    /// the record of the run.
+    pub async fn run(
+        &self,
+        plan: mpsc::Receiver<Planned>,
+        observer: Arc<dyn Observer>,
+        options: RunOptions,
+        record: Record<'_>,
+        stop: watch::Receiver<bool>,
+    ) -> Report {
+        record::run(&self.places, plan, observer, options, record, stop).await
+    }
+}
+
+async fn again(places: &Arc<Places>, rules: &HashSet<String>, item: Result<Copy, Error>) -> Planned {
+    let failed = |rule: &str, source: &str, destination: &str, error: Error| Planned::Failed {
+        rule: rule.into(),
+        source: source.into(),
+        destination: destination.into(),
+        error,
+    };
+    let copy = match item {
+        Ok(copy) => copy,
+        Err(error) => return failed("", "", "", error),
+    };
+    let looked = match rules.contains(&copy.rule) {
+        true => observe_again(places, &copy).await,
+        false => {
+            let text = format!("copy {}: the policy has no rule `{}`", copy.source, copy.rule);
+            Err(Error::new(Kind::Invalid, text))
+        }
+    };
+    match looked {
+        Ok(planned) => Planned::Copy(Box::new(planned)),
+        Err(error) => failed(&copy.rule, &copy.source.display, &copy.destination.display, error),
+    }
+}
+
+/// A plan of some rules that grows in the background.
+pub fn planning(rules: Vec<BoundRule>, places: Arc<Places>) -> mpsc::Receiver<Planned> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    guarded(sender.clone(), plan(rules, places, sender));
+    receiver
+}
+
+/// Does planning in a task. A plan that broke off must not pass for one that ended.
+fn guarded(sender: mpsc::Sender<Planned>, planning: impl Future<Output = ()> + Send + 'static) {
+    let planning = tokio::spawn(planning);
+    tokio::spawn(async move {
+        if planning.await.is_err() {
+            let error = Error::new(Kind::Internal, "plan: dray itself failed");
+            let (rule, source, destination) = Default::default();
+            // Whoever stopped listening need not be told.
+            let _ = sender.send(Planned::Failed { rule, source, destination, error }).await;
+        }
+    });
+}
+
+async fn auth(
+    calls: &[Call],
+    runtime: &Arc<Runtime>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Arc<dyn Credentials>> {
+    let mut providers = Vec::new();
+    for call in calls {
+        match runtime.auth(&call.plugin.value, &call.config).await {
+            Ok(provider) => providers.push(provider),
+            Err(error) => problems.push(in_call(error, call)),
+        }
+    }
+    providers
+}
+
+fn registry_settings(registry: &Registry, base: &Path, usual: &RegistrySettings) -> RegistrySettings {
+    let path = |path: &PathBuf| base.join(path);
+    let tls = match &registry.tls {
+        Tls::Off => TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
+        Tls::On { ca, identity, verify, explicit } => TlsSettings {
+            ca: ca.as_ref().map(path),
+            identity: identity.as_ref().map(|(cert, key)| (path(cert), path(key))),
+            verify: *verify,
+            plain: if *explicit { Plain::Never } else { Plain::Loopback },
+        },
+    };
+    let few = usual.concurrency < RegistrySettings::default().concurrency;
+    RegistrySettings {
+        concurrency: registry.concurrency.map_or(usual.concurrency, |own| match few {
+            true => own.min(usual.concurrency),
+            false => own,
+        }),
+        bandwidth: registry.bandwidth,
+        assume_unchanged: registry.assume_unchanged,
+        tls,
+        auth_named: registry.auth.is_some(),
+        proxy: registry.proxy.clone(),
+        least_rate: registry.least_rate.unwrap_or(usual.least_rate),
+        ..usual.clone()
+    }
+}
+
+/// Serves a folder to this process alone: whoever else connects lacks the token.
+async fn serve_storage(root: &Path, serve: bool) -> Result<Origin, Error> {
+    let mut random = [0u8; 32];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::new(Kind::Io, format!("make a token: {error}")))?;
+    let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let address = match serve {
+        true => {
+            let failed = |error| Error::new(Kind::Io, format!("serve {}: {error}", root.display()));
+            let access = dray_registry::Access { token: Some(token.clone()), ..Default::default() };
+            let server = dray_registry::Server::bind(root, ([127, 0, 0, 1], 0).into(), access, None);
+            let server = server.await.map_err(failed)?;
+            let address = server.address();
+            tokio::spawn(server.run());
+            address.to_string()
+        }
+        false => "127.0.0.1:0".into(),
+    };
+    Ok(Origin { address, token: Secret::new(token) })
+}

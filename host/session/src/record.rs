@@ -1,0 +1,67 @@
+//! The record that a run leaves in the journal.
+
+use dray_core::{Action, Report};
+use dray_engine::{Event, Journal, Observer, Places, Planned, Run, RunOptions};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+
+/// What a run is called in the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// The command, without secrets.
+    pub command: &'a str,
+    /// The policy, for people.
+    pub policy: Option<&'a str>,
+}
+
+/// Writes down what comes of a run, and passes all events on.
+struct Recorded {
+    places: Arc<Places>,
+    number: Option<i64>,
+    observer: Arc<dyn Observer>,
+}
+
+impl Recorded {
+    fn journal(&self) -> Option<(&Journal, i64)> {
+        self.places.journal().zip(self.number)
+    }
+}
+
+impl Observer for Recorded {
+    fn event(&self, event: Event<'_>) {
+        if let Event::Finished(copy) = &event
+            && copy.action != Action::Unchanged
+            && let Some((journal, number)) = self.journal()
+        {
+            journal.did(number, copy);
+        }
+        self.observer.event(event);
+    }
+}
+
+/// Carries out a plan at some places, and keeps the record of it.
+pub async fn run(
+    places: &Arc<Places>,
+    plan: mpsc::Receiver<Planned>,
+    observer: Arc<dyn Observer>,
+    options: RunOptions,
+    record: Record<'_>,
+    stop: watch::Receiver<bool>,
+) -> Report {
+    let begun = places.journal().map(|journal| journal.begin(record.command, record.policy));
+    let number = begun.and_then(|begun| {
+        begun
+            .inspect_err(|error| {
+                tracing::warn!(help = error.help, "failed to {error}; this run will not be listed");
+            })
+            .ok()
+    });
+    let recorded = Arc::new(Recorded { places: places.clone(), number, observer });
+    let report = Run::new(recorded.clone(), options).carry_out(plan, stop.clone()).await;
+    if let Some((journal, number)) = recorded.journal()
+        && let Err(error) = journal.end(number, &report.summary, *stop.borrow())
+    {
+        tracing::warn!(help = error.help, "failed to {error}; this run will not be listed as ended");
+    }
+    report
+}
