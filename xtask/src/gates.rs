@@ -29,6 +29,27 @@ pub fn run() -> Result<()> {
     )?;
     // They are compiled for a fuzzer elsewhere; here they must not fall behind.
     step("fuzz", "env", &["RUSTFLAGS=--cfg fuzzing", "cargo", "check", "--locked"])?;
+    // A program of its own, as anybody's is.
+    let mirror = std::env::temp_dir().join(format!("dray-embed-{}", std::process::id()));
+    let ran = step(
+        "",
+        "cargo",
+        &[
+            "run",
+            "--quiet",
+            "--locked",
+            "--manifest-path",
+            "examples/embed/Cargo.toml",
+            "--target-dir",
+            "target",
+            "--",
+            "oci:examples/images",
+            &format!("oci:{}", mirror.display()),
+        ],
+    );
+    // What it leaves is in nobody's way.
+    let _ = std::fs::remove_dir_all(&mirror);
+    ran?;
     step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])?;
     advisories()
 }

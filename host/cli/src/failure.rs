@@ -3,13 +3,13 @@
 use crate::{
     FAILED, WRONG,
     mask::masked,
-    output::{print_aside, tell},
+    output::{colours, print_aside, tell},
 };
 use dray_core::policy::{PolicyError, Problem};
 use dray_core::{harmless, misleads, without_secrets};
 use dray_engine::{Error, Kind};
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
-use std::{fmt, io::IsTerminal};
+use std::fmt;
 
 /// Why a command did not do what it was told.
 pub enum Failure {
@@ -65,11 +65,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// Whether standard error takes colours (<https://no-color.org>).
-pub fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn print(diagnostic: &dyn Diagnostic) {

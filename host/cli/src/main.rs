@@ -9,6 +9,7 @@ mod copy;
 mod failure;
 mod inspect;
 mod local;
+mod log;
 mod mask;
 mod output;
 mod plan;
@@ -54,7 +55,7 @@ fn main() -> ExitCode {
         _ => {}
     }
     let screen = progress::Screen::new(&arguments.global);
-    output::log(&arguments.global, &screen);
+    log::begin(&arguments.global, &screen);
     let work = match work(arguments, screen) {
         Ok(work) => work,
         Err(failure) => {

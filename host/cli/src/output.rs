@@ -1,16 +1,10 @@
-//! Logs, and numbers for people.
+//! What is printed: lines made harmless, JSON, and numbers for people.
 
-use crate::{
-    args::{Global, LogFormat},
-    failure::colours,
-    progress::Screen,
-};
 use dray_core::{harmless, misleads};
 use std::{
-    io::{ErrorKind, Write},
+    io::{ErrorKind, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
 };
-use tracing_subscriber::{EnvFilter, field::MakeExt, fmt};
 
 /// Prints a line to standard output, made harmless.
 macro_rules! say {
@@ -25,7 +19,7 @@ macro_rules! tell {
 pub(crate) use tell;
 
 /// Characters of a line that is printed.
-const LINE: usize = 8 << 10;
+pub const LINE: usize = 8 << 10;
 
 /// What is printed is one line, whatever names and texts of strangers are in it: the one place where they are made
 /// harmless for people. Machines get [`exact`] JSON.
@@ -89,38 +83,9 @@ pub fn print_aside(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// The target of progress, where it is told in events.
-pub const PROGRESS: &str = "progress";
-
-/// Sends log messages to standard error, past the progress bar.
-pub fn log(global: &Global, screen: &Screen) {
-    let level = match (global.quiet, global.verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "warn,dray=info,dray_core=info,dray_engine=info,dray_runtime=info,dray_registry=info",
-        (false, 2) => {
-            "warn,dray=debug,dray_core=debug,dray_engine=debug,dray_runtime=debug,dray_registry=debug"
-        }
-        (false, _) => {
-            "info,dray=trace,dray_core=trace,dray_engine=trace,dray_runtime=trace,dray_registry=trace"
-        }
-    };
-    // What people read as lines of progress, machines read as events.
-    let level = if global.quiet { level.to_owned() } else { format!("{level},{PROGRESS}=info") };
-    let base = fmt().with_env_filter(EnvFilter::new(level)).with_writer(screen.clone()).with_target(false);
-    let base = base.log_internal_errors(false);
-    // Messages and fields hold names and texts of strangers.
-    let fields = fmt::format::debug_fn(|writer, field, value| {
-        let value = harmless(&format!("{value:?}"), LINE);
-        match field.name() {
-            "message" => write!(writer, "{value}"),
-            name => write!(writer, "{name}={value}"),
-        }
-    });
-    match global.log_format {
-        LogFormat::Text => base.fmt_fields(fields.delimited(" ")).with_ansi(colours()).without_time().init(),
-        LogFormat::Json => base.json().init(),
-    }
+/// Whether standard error takes colours (<https://no-color.org>).
+pub fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `1.5 MiB`

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Global, LogFormat},
-    output::{PROGRESS, bytes, counted, tell},
+    output::{bytes, counted, tell},
 };
 use dray_core::{Action, CopyReport};
 use dray_engine::{Event, Observer};
@@ -15,6 +15,9 @@ use std::{
     },
     time::{Duration, Instant},
 };
+
+/// The target of progress, where it is told in events.
+pub const PROGRESS: &str = "progress";
 
 /// Standard error, which a progress bar may occupy.
 #[derive(Clone)]

@@ -22,6 +22,13 @@ pub struct Spanned<T> {
     pub span: Range<usize>,
 }
 
+impl<T> From<T> for Spanned<T> {
+    /// A value that stands in no text.
+    fn from(value: T) -> Self {
+        Spanned { value, span: 0..0 }
+    }
+}
+
 /// A whole policy, checked as far as it can be without plugins.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
@@ -159,6 +166,24 @@ pub struct Rule {
     pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
+}
+
+impl Rule {
+    /// A rule that copies all of an image, in the form in which it is, for policies that are built in code.
+    pub fn new(name: impl Into<String>, from: Reference, to: Reference) -> Self {
+        Rule {
+            name: name.into().into(),
+            from: vec![from.into()],
+            to: to.into(),
+            tags: None,
+            platforms: Vec::new(),
+            index: IndexMode::Keep,
+            referrers: Referrers::No,
+            include_foreign: false,
+            link: false,
+            form: crate::Form::default(),
+        }
+    }
 }
 
 /// Whether what refers to an image is copied with it.

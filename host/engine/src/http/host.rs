@@ -21,7 +21,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
     sync::{
-        Arc, LazyLock, Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -48,7 +48,9 @@ pub(super) struct Host {
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
     /// No request before: the host asked for patience.
     patience: Mutex<Option<Instant>>,
-    /// When something moved last ([`since_start`]).
+    /// When this was made.
+    made: Instant,
+    /// When something moved last: milliseconds since then.
     moved: AtomicU64,
     /// People were told that little more may be asked of it.
     told: AtomicBool,
@@ -65,12 +67,6 @@ const LONG_WAIT: Duration = Duration::from_secs(3);
 
 /// No run lasts longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
-
-/// Milliseconds since the process asked first.
-fn since_start() -> u64 {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    START.elapsed().as_millis() as u64
-}
 
 /// What a registry asks for, and whether it is a public one.
 #[derive(Clone, Debug, PartialEq)]
@@ -163,7 +159,8 @@ impl Host {
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             patience: Mutex::default(),
-            moved: since_start().into(),
+            made: Instant::now(),
+            moved: AtomicU64::default(),
             told: AtomicBool::default(),
             in_trouble: AtomicBool::default(),
             away: CircuitBreaker::default(),
@@ -411,12 +408,13 @@ impl Host {
     /// It answered, or bytes went to it or came from it.
     pub fn moves(&self) {
         self.away.answers();
-        self.moved.store(since_start(), Ordering::Relaxed);
+        self.moved.store(self.made.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Whether it has no room for another request, and nothing has moved for so long.
     pub fn stands_still(&self, long: Duration) -> bool {
-        let since = since_start().saturating_sub(self.moved.load(Ordering::Relaxed));
+        let since =
+            (self.made.elapsed().as_millis() as u64).saturating_sub(self.moved.load(Ordering::Relaxed));
         self.slots.available_permits() == 0 && Duration::from_millis(since) >= long
     }
 

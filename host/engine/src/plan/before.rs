@@ -3,8 +3,6 @@
 use crate::{journal::SeenTag, place::OpenReference};
 use dray_core::{Descriptor, media_type};
 
-use super::choose::tag_of;
-
 /// What is known not to be at a destination, before it is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
@@ -39,4 +37,9 @@ impl Before {
         let known = self.tag.as_ref().map(|seen| &seen.named);
         known.filter(|known| media_type::is_manifest(&known.media_type))
     }
+}
+
+/// A reference that is a tag.
+pub(crate) fn tag_of(reference: Option<&str>) -> Option<&str> {
+    reference.filter(|reference| !reference.contains(':'))
 }

@@ -1,6 +1,6 @@
 //! What of a source's image is to be written: all of it, one platform's image, or a smaller index.
 
-use super::before::{Absent, Before};
+use super::before::{Absent, Before, tag_of};
 use crate::{
     Error, Kind, Result,
     error::Context,
@@ -115,9 +115,4 @@ async fn part(
             Ok(Chosen { named, descriptor: index.descriptor.clone(), manifest: Some(index) })
         }
     }
-}
-
-/// A reference that is a tag.
-pub(crate) fn tag_of(reference: Option<&str>) -> Option<&str> {
-    reference.filter(|reference| !reference.contains(':'))
 }

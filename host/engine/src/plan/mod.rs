@@ -15,8 +15,8 @@ mod tags;
 mod template;
 
 pub use again::observe_again;
+pub(crate) use before::tag_of;
 pub use bind::{BoundRule, bind, in_call, unknown};
-pub(crate) use choose::tag_of;
 pub(crate) use form::{compression_of, is_truly_in};
 pub use item::{Planned, PlannedCopy};
 pub use planner::plan;

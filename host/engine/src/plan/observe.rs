@@ -2,8 +2,8 @@
 //! a plan that comes of both.
 
 use super::{
-    before::{Absent, Before},
-    choose::{Chosen, tag_of},
+    before::{Absent, Before, tag_of},
+    choose::Chosen,
     form::{is_truly_in, needed},
     item::PlannedCopy,
 };

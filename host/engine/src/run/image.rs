@@ -3,7 +3,6 @@
 use super::{
     claims::{Claim, Sharing},
     finish::Learnt,
-    publish::sparse,
     shared::{Key, Shared},
 };
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
     journal::Conversion,
     limits::{MANIFEST_BYTES, MANIFESTS},
     lock,
+    place::Place,
     plan::tag_of,
 };
 use dray_core::{
@@ -445,4 +445,13 @@ async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         Some(Err(_)) => Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
         None => Ok(()),
     }
+}
+
+/// The destination takes no index whose other platforms are missing.
+fn sparse(place: &Place) -> Error {
+    let text =
+        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
+    Error::new(Kind::Unsupported, text).help(
+        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
+    )
 }

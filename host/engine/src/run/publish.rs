@@ -1,9 +1,7 @@
 //! Publishing a manifest, all of whose parts have been brought.
 
 use super::image::Job;
-use crate::{
-    Error, Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock, place::Place,
-};
+use crate::{Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock};
 use dray_core::{Children, Format, Manifest, Naming};
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -130,12 +128,4 @@ fn refuses_types(text: &str) -> bool {
     ["415", "MANIFEST_INVALID", "media type", "mediaType", "UNSUPPORTED"]
         .iter()
         .any(|word| text.contains(word))
-}
-
-pub(super) fn sparse(place: &Place) -> Error {
-    let text =
-        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
-    Error::new(Kind::Unsupported, text).help(
-        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
-    )
 }
