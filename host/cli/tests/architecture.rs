@@ -67,8 +67,8 @@ fn only_the_runtime_names_wasmtime_and_only_the_cli_the_environment() {
 
 /// The rooms of the engine, floor by floor: a room knows those below its own floor, and no other.
 const FLOORS: [&[&str]; 10] = [
-    &["error", "secret", "limits", "events", "tar"],
-    &["decode"],
+    &["error", "secret", "limits", "tar"],
+    &["events", "decode"],
     &["layer"],
     &["files", "journal", "schedule"],
     &["contract"],
