@@ -1,4 +1,4 @@
-//! Turns that several ways share: whoever stands still never has all of them.
+//! Permits that several routes share: a stalled route never has all of them.
 
 use super::route::Route;
 use crate::lock;
@@ -8,16 +8,16 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// A way may have so many times as many turns as it leaves to others (dynamic thresholds: Choudhury and Hahne,
+/// A route may hold so many times as many permits as it leaves to others (dynamic thresholds: Choudhury and Hahne,
 /// "Dynamic queue length thresholds for shared-memory packet switches", 1998), and the last one if it has none.
 const SHARE: usize = 3;
 
-/// Whether a way that has `held` may have one more of those that are `free`.
+/// Whether a route that holds `held` permits may take one more of those that are `free`.
 pub(crate) fn may_take(held: usize, free: usize) -> bool {
     free > 0 && (held == 0 || held < SHARE * (free - 1))
 }
 
-/// A number of turns. Each way gets them in order.
+/// A number of permits. Each route gets them in order.
 pub(crate) struct FairShare(Mutex<State>);
 
 struct State {
@@ -26,19 +26,19 @@ struct State {
     waiting: VecDeque<(Route, oneshot::Sender<FairPermit>)>,
 }
 
-/// A turn, until it is dropped.
+/// A permit, until it is dropped.
 pub(crate) struct FairPermit {
     shares: Arc<FairShare>,
     of: Route,
 }
 
 impl FairShare {
-    /// So many turns.
+    /// So many permits.
     pub fn new(free: usize) -> Arc<Self> {
         Arc::new(FairShare(Mutex::new(State { free, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     pub async fn permit(self: &Arc<Self>, of: Route) -> FairPermit {
         let (go, told) = oneshot::channel();
         lock(&self.0).waiting.push_back((of.clone(), go));

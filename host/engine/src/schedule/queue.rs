@@ -1,7 +1,7 @@
-//! Whose blob moves next: of those whose ends both have room, the one that lets most bytes of images go
-//! on. So the largest do not begin last, and what many repositories want is soon there to be mounted; and
-//! who waits for one end keeps nobody from the other. Of an end that has several ends at its other side, those
-//! that stand still never get all places.
+//! Transfer queue: admits the waiting blob with the largest size × number of waiters whose source and destination both
+//! have a free permit. So the largest blobs do not begin last, a blob that many repositories want is soon there to be
+//! mounted, and a blob that waits for one end keeps no other one from the other end. Where an end is shared by several
+//! ends at its other side, a stalled one never gets all of its permits (see [`may_take`]).
 
 use super::window::{Window, WindowPermit};
 use crate::{lock, schedule::fair_share::may_take};
@@ -16,10 +16,10 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// So many places at each of its ends go to others before one is kept for a blob that wants two.
+/// Permits at each of its ends that go to others before one is kept for a blob that needs two.
 const PASSED_OVER: usize = 256;
 
-/// The line of all blobs that are to move, whatever their hosts.
+/// All blobs that are to move, whatever their hosts.
 #[derive(Default)]
 pub(crate) struct TransferQueue(Mutex<State>);
 
@@ -30,26 +30,26 @@ struct State {
     held: Occupancy,
 }
 
-/// Names a window, which lives as long as the line.
+/// Names a window, which lives as long as the queue.
 type End = usize;
 
 fn end(window: &Arc<Window>) -> End {
     Arc::as_ptr(window) as End
 }
 
-/// Each end, with the one at the other side; none: a disk.
+/// Each end, with the one at the other side. `None` stands for a disk.
 fn sides(ends: &[End]) -> impl Iterator<Item = (End, Option<End>)> {
     let other = |at: usize| if ends.len() > 1 { ends.get(1 - at).copied() } else { None };
     ends.iter().enumerate().map(move |(at, end)| (*end, other(at)))
 }
 
-/// Who shares the places of each end: by the end at the other side.
+/// Who shares the permits of each end, by the end at the other side.
 #[derive(Default)]
 struct Occupancy(HashMap<End, HashMap<Option<End>, Occupant>>);
 
 #[derive(Default)]
 struct Occupant {
-    /// Places that it has.
+    /// Permits that it has.
     held: usize,
     /// Those who want one, or are going to.
     waiting: usize,
@@ -57,7 +57,7 @@ struct Occupant {
     last: Option<Instant>,
 }
 
-/// Whoever wanted a place so lately will want another.
+/// An end that wanted a permit so lately is expected to want another one.
 const LATELY: Duration = Duration::from_secs(10);
 
 impl Occupant {

@@ -1,4 +1,4 @@
-//! Pacing: a cap on bytes a second that many streams share.
+//! Rate limit: a cap on bytes a second that many streams share.
 
 use std::{
     sync::Mutex,
