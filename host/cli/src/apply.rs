@@ -1,13 +1,7 @@
 //! `dray apply`: carries out a plan that was saved, and nothing else.
 
 use crate::{
-    args::ApplyOptions,
-    failure::Failure,
-    policy,
-    progress::Screen,
-    sandbox::{Confined, confine},
-    signals::Stop,
-    sync,
+    args::ApplyOptions, failure::Failure, policy, progress::Screen, sandbox::confine, signals::Stop, sync,
 };
 use dray_session::{Record, SavedPlan};
 use std::path::Path;
@@ -30,10 +24,8 @@ pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
         let error = dray_engine::Error::new(dray_engine::Kind::Conflict, text);
         return Err(Failure::Usage(error.help(format!("`dray plan {policy} --out {plan}` makes a new one"))));
     }
-    if !options.no_sandbox
-        && let Confined::No(why) = confine(&loaded)
-    {
-        tracing::info!("not confined to the paths that the policy names: {why}");
+    if !options.run.no_sandbox {
+        confine(&loaded);
     }
     Ok(Ready { saved, loaded })
 }
@@ -48,5 +40,5 @@ pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<
     let session = loaded.open().await?;
     let plan = session.apply(saved);
     let record = Record { command: "apply", policy: Some(&policy) };
-    sync::carried_out(&session, plan, record, &stop, &screen, options.output, options.keep_going).await
+    sync::carried_out(&session, plan, record, &stop, &screen, &options.run).await
 }

@@ -112,6 +112,13 @@ pub struct SyncOptions {
     /// Only these rules
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+/// How a run is carried out that a policy rules.
+#[derive(Args)]
+pub struct RunFlags {
     /// How the report is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
@@ -145,15 +152,8 @@ pub struct PlanOptions {
 pub struct ApplyOptions {
     /// Path of the plan. Its policy must be as it was when the plan was made
     pub plan: PathBuf,
-    /// How the report is written to standard output
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-    /// After a failure, do the rest all the same
-    #[arg(long)]
-    pub keep_going: bool,
-    /// Do not confine the process to the paths that the policy names (Linux)
-    #[arg(long)]
-    pub no_sandbox: bool,
+    #[command(flatten)]
+    pub run: RunFlags,
 }
 
 /// How registries are reached without a policy.

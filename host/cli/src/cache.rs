@@ -5,7 +5,7 @@ use crate::{
     args::{CacheCommand, CacheOptions, Output},
     failure::Failure,
     local,
-    output::{bytes, counted, print_json, say},
+    output::{bytes, counted, counted_y, print_json, say},
     setup,
 };
 use dray_engine::{Error, Journal, Kind, Local};
@@ -86,9 +86,4 @@ fn trim(local: &Local, folder: Option<&Path>, age: Duration, output: Output) -> 
     }
     trimmed?;
     Ok(DONE)
-}
-
-/// `1 repository`, `3 repositories`
-fn counted_y(count: u64, what: &str) -> String {
-    if count == 1 { format!("1 {what}y") } else { format!("{count} {what}ies") }
 }

@@ -98,6 +98,11 @@ pub fn counted(count: u64, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
+/// `1 repository`, `3 repositories`
+pub fn counted_y(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}y") } else { format!("{count} {what}ies") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

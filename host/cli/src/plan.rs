@@ -4,7 +4,7 @@ use crate::{
     DONE, DUE, FAILED,
     args::{Output, PlanOptions},
     failure::Failure,
-    output::{counted, exact, line, tell},
+    output::{counted, counted_y, exact, line, tell},
     policy,
     progress::Screen,
 };
@@ -72,7 +72,7 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
                 path.display()
             );
         }
-        let (path, copies) = (path.display(), counted(end.copies, "copy").replace("copys", "copies"));
+        let (path, copies) = (path.display(), counted_y(end.copies, "cop"));
         tell!("{path} holds {copies}; `dray apply {path}` carries out exactly that");
     }
     Ok(match (totals.failed, totals.copy) {

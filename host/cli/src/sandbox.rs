@@ -49,15 +49,22 @@ struct Paths {
 
 /// What came of it.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Confined {
+enum Confined {
     /// Nothing else can be opened from here on.
     Yes,
     /// Why not.
     No(String),
 }
 
-/// Confines this process to what a policy names, its state and its certificates.
-pub fn confine(loaded: &Loaded) -> Confined {
+/// Confines this process to what a policy names, its state and its certificates, and says where it is not: before any
+/// thread begins, which would not be confined.
+pub fn confine(loaded: &Loaded) {
+    if let Confined::No(why) = confined(loaded) {
+        tracing::info!("not confined to the paths that the policy names: {why}");
+    }
+}
+
+fn confined(loaded: &Loaded) -> Confined {
     if let Some(helper) = secrets::helper() {
         // A program that keeps passwords opens its user's files, and nobody but it knows which.
         return Confined::No(format!("{helper} names a credential helper, which needs files of its own"));

@@ -8,7 +8,7 @@ use dray_engine::{
     http::{Client, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
 };
 use dray_runtime::Runtime;
-use dray_session::{Environment, lazy_auth};
+use dray_session::{Environment, USER_AGENT, lazy_auth};
 use std::{
     collections::BTreeMap,
     env,
@@ -52,23 +52,21 @@ fn few() -> Option<usize> {
     few
 }
 
-fn user_agent() -> String {
-    format!("dray/{}", env!("CARGO_PKG_VERSION"))
-}
-
 /// What a session finds around this process. Relative paths of secrets are relative to `base`.
 ///
 /// # Errors
 /// Where Docker's daemon is named in a way that cannot be understood.
 pub fn environment(base: &Path) -> Result<Environment, Error> {
+    // It raises the limit of open files, by which the rest is reckoned.
+    let few_requests = few();
     let authfile = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(Environment {
         secrets: Arc::new(UserSecrets { base: base.to_owned(), authfile }),
         cache: cache_folder(),
         local: local::local(),
         proxies: proxies(),
-        user_agent: user_agent(),
-        few_requests: few(),
+        user_agent: USER_AGENT.into(),
+        few_requests,
         hosts: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
     })
 }
@@ -102,7 +100,7 @@ pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         registries: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
         default: RegistrySettings { tls, auth: vec![lazy_auth(&runtime, call)], concurrency, ..usual },
         proxies: proxies(),
-        user_agent: user_agent(),
+        user_agent: USER_AGENT.into(),
     });
     let plugins: Arc<dyn Plugins> = runtime;
     Ok(Places::new(plugins, client, base, local::local()))

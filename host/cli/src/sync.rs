@@ -2,12 +2,12 @@
 
 use crate::{
     DONE, FAILED,
-    args::{Output, SyncOptions},
+    args::{Output, RunFlags, SyncOptions},
     failure::Failure,
     output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
-    sandbox::{Confined, confine},
+    sandbox::confine,
     signals::Stop,
 };
 use dray_core::{Action, Report};
@@ -20,10 +20,8 @@ use tokio::sync::mpsc;
 pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
-    if !options.no_sandbox
-        && let Confined::No(why) = confine(&loaded)
-    {
-        tracing::info!("not confined to the paths that the policy names: {why}");
+    if !options.run.no_sandbox {
+        confine(&loaded);
     }
     Ok(loaded)
 }
@@ -34,7 +32,7 @@ pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -
     let plan = session.plan();
     let policy = options.policy.display().to_string();
     let record = Record { command: "sync", policy: Some(&policy) };
-    carried_out(&session, plan, record, &stop, &screen, options.output, options.keep_going).await
+    carried_out(&session, plan, record, &stop, &screen, &options.run).await
 }
 
 /// Carries out a plan and tells of it; the exit code.
@@ -44,9 +42,9 @@ pub async fn carried_out(
     record: Record<'_>,
     stop: &Stop,
     screen: &Screen,
-    output: Output,
-    keep_going: bool,
+    flags: &RunFlags,
 ) -> Result<u8, Failure> {
+    let RunFlags { output, keep_going, no_sandbox: _ } = *flags;
     let progress = screen.watch();
     let unchanged = output == Output::Json;
     let options = RunOptions { keep_going, unchanged, ..RunOptions::default() };

@@ -29,6 +29,9 @@ pub struct Environment {
     pub hosts: HashMap<String, RegistrySettings>,
 }
 
+/// The `User-Agent` header of dray itself.
+pub const USER_AGENT: &str = concat!("dray/", env!("CARGO_PKG_VERSION"));
+
 impl Environment {
     /// One in which nothing is found: no secrets, no journal, no cache. What is expanded or downloaded lies in `scratch`.
     pub fn bare(scratch: impl Into<PathBuf>) -> Self {
@@ -43,7 +46,7 @@ impl Environment {
                 disk_writes: DISK_WRITES,
             },
             proxies: Proxies::default(),
-            user_agent: format!("dray/{}", env!("CARGO_PKG_VERSION")),
+            user_agent: USER_AGENT.into(),
             few_requests: None,
             hosts: HashMap::new(),
         }

@@ -31,7 +31,7 @@ mod open;
 mod record;
 mod saved;
 
-pub use environment::{Environment, NoSecrets, lazy_auth};
+pub use environment::{Environment, NoSecrets, USER_AGENT, lazy_auth};
 pub use open::{OpenError, Session, planning};
 pub use record::{Record, run};
 pub use saved::{PlanFile, SavedPlan};

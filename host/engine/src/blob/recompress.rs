@@ -38,7 +38,7 @@ pub(crate) async fn recompress(
     let files = if place.unpacks().await? { None } else { place.files.clone() };
     let mut reader = source.blob(layer).await?;
     let _permits = reader.start(None, &Load::of(layer.size), Some(observer)).await?;
-    let rate = source.place.http.as_ref().and_then(|http| http.rate());
+    let rate = source.place.rate();
     let written = through(
         &mut reader,
         rate,
@@ -72,7 +72,7 @@ pub(crate) async fn measure(
     let blob = Descriptor::new("", digest.clone(), 0);
     let mut reader = source.blob(&blob).await?.of_unknown_size();
     let _permits = reader.start(None, &Load::of(0), Some(observer)).await?;
-    let rate = source.place.http.as_ref().and_then(|http| http.rate());
+    let rate = source.place.rate();
     let read = through(
         &mut reader,
         rate,

@@ -83,7 +83,7 @@ impl Moving<'_> {
     async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
         let _permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         while let Some(chunk) = reader.next(u64::MAX).await? {
-            if let Some(rate) = self.transfer.source.place.http.as_ref().and_then(|http| http.rate()) {
+            if let Some(rate) = self.transfer.source.place.rate() {
                 rate.pass(chunk.len()).await;
             }
             let bytes = chunk.len() as u64;
@@ -111,7 +111,7 @@ impl Moving<'_> {
         let mut feed = writer.feeder();
         observer.event(Event::Expected(layer.size));
         let passed = |bytes| observer.event(Event::Sent(bytes));
-        let rate = self.transfer.source.place.http.as_ref().and_then(|http| http.rate());
+        let rate = self.transfer.source.place.rate();
         let decompressed = through(&mut reader, rate, "decompress it", passed, move |bytes| {
             let mut plain = Plain::new(bytes)?;
             let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -185,7 +185,7 @@ impl Moving<'_> {
         let permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         let folder = path.to_owned();
         let passed = |bytes| observer.event(Event::Sent(bytes));
-        let rate = source.place.http.as_ref().and_then(|http| http.rate());
+        let rate = source.place.rate();
         let unpacking =
             through(&mut reader, rate, "unpack it", passed, move |bytes| files.unpack(&folder, bytes));
         let staged = unpacking.await.map_err(|error| match error.kind {

@@ -12,7 +12,7 @@ use crate::{
     contract::{Capabilities, Context, Request, Response, Transport, TransportContext},
     files::Root,
     http::PlaceHttp,
-    schedule::{fair_share::FairShare, route::Route},
+    schedule::{fair_share::FairShare, rate::RateLimiter, route::Route},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -122,6 +122,11 @@ impl Place {
             Some(hint) => error.help(hint),
             None => error,
         }
+    }
+
+    /// The cap on bytes a second from it and to it.
+    pub(crate) fn rate(&self) -> Option<&RateLimiter> {
+        self.http.as_ref().and_then(PlaceHttp::rate)
     }
 
     /// How many questions it answers at once.
