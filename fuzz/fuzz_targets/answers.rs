@@ -55,7 +55,7 @@ fuzz_target!(|asked: Vec<Ask>| {
                 let changes: Vec<Change> = changes.iter().map(change).collect();
                 _ = root.commit(&locks, &changes);
             }
-            Ask::Unpack(recipe, folder, path) => _ = root.unpack_again(recipe, folder, path),
+            Ask::Unpack(tar_split, folder, path) => _ = root.unpack_again(tar_split, folder, path),
         }
     }
     assert!(place.is_dir());

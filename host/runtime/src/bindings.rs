@@ -7,20 +7,20 @@ wasmtime::component::bindgen!({
     inline: "
         package dray:host;
         world plugin {
-            import dray:plugin/log@0.1.0;
-            import dray:plugin/clock@0.1.0;
-            import dray:plugin/http@0.1.0;
-            import dray:plugin/files@0.1.0;
-            import dray:plugin/secrets@0.1.0;
-            import dray:plugin/helpers@0.1.0;
-            import dray:plugin/images@0.1.0;
-            export dray:plugin/meta@0.1.0;
-            export dray:plugin/references@0.1.0;
-            export dray:plugin/catalog@0.1.0;
-            export dray:plugin/source@0.1.0;
-            export dray:plugin/sink@0.1.0;
-            export dray:plugin/credentials@0.1.0;
-            export dray:plugin/tag-filter@0.1.0;
+            import dray:plugin/log@0.2.0;
+            import dray:plugin/clock@0.2.0;
+            import dray:plugin/http@0.2.0;
+            import dray:plugin/files@0.2.0;
+            import dray:plugin/secrets@0.2.0;
+            import dray:plugin/helpers@0.2.0;
+            import dray:plugin/images@0.2.0;
+            export dray:plugin/meta@0.2.0;
+            export dray:plugin/references@0.2.0;
+            export dray:plugin/catalog@0.2.0;
+            export dray:plugin/source@0.2.0;
+            export dray:plugin/sink@0.2.0;
+            export dray:plugin/credentials@0.2.0;
+            export dray:plugin/tag-filter@0.2.0;
         }
     ",
     world: "dray:host/plugin",

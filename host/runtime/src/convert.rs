@@ -107,14 +107,14 @@ pub(crate) fn found(found: guest::catalog::Found) -> Result<Found> {
     Ok(match found {
         guest::catalog::Found::Absent => Found::Absent,
         guest::catalog::Found::Named(named) => Found::Named(descriptor(named)?),
-        guest::catalog::Found::Held(manifest) => Found::Manifest(held(manifest)),
-        guest::catalog::Found::Same => Found::Unchanged,
-        guest::catalog::Found::Marked(mark) => Found::OpaqueId(mark),
+        guest::catalog::Found::Manifest(body) => Found::Manifest(manifest(body)),
+        guest::catalog::Found::Unchanged => Found::Unchanged,
+        guest::catalog::Found::OpaqueId(mark) => Found::OpaqueId(mark),
     })
 }
 
-pub(crate) fn held(manifest: types::Manifest) -> RawManifest {
-    let types::Manifest { media_type, body, signatures } = manifest;
+pub(crate) fn manifest(body: types::Manifest) -> RawManifest {
+    let types::Manifest { media_type, body, signatures } = body;
     RawManifest { media_type, body, signatures }
 }
 
@@ -127,18 +127,18 @@ pub(crate) fn root(root: guest::references::Root) -> Files {
     }
 }
 
-pub(crate) fn abilities(able: guest::sink::Abilities) -> Capabilities {
-    let holds = able.holds.map(|holds| Holdings {
+pub(crate) fn capabilities(given: guest::sink::Capabilities) -> Capabilities {
+    let holds = given.holds.map(|holds| Holdings {
         manifests: holds.manifests,
         plain: holds.plain,
         unpacked: holds.unpacked,
     });
     Capabilities {
-        mount: able.mount,
-        sparse: able.sparse,
-        shared: able.shared,
-        many: able.many,
-        signatures: able.signatures,
+        mount: given.mount,
+        sparse: given.sparse,
+        shared: given.shared,
+        many: given.many,
+        signatures: given.signatures,
         holds,
     }
 }
@@ -151,7 +151,7 @@ pub(crate) fn segment(segment: types::Segment) -> Segment {
         }
         types::Segment::Http(asked) => Segment::Http(request(asked)),
         types::Segment::Unpacked(layer) => {
-            Segment::Unpacked { folder: layer.folder, recipe: layer.recipe, size: layer.size }
+            Segment::Unpacked { folder: layer.folder, tar_split: layer.tar_split, size: layer.size }
         }
     }
 }
@@ -193,21 +193,21 @@ pub(crate) fn change(change: files::Change) -> Change {
     }
 }
 
-pub(crate) fn turn(turn: guest::sink::Turn) -> NextStep {
-    let step = match turn.step {
+pub(crate) fn next_step(next: guest::sink::NextStep) -> NextStep {
+    let step = match next.step {
         guest::sink::Step::Ask(asked) => Step::Ask(request(asked)),
         guest::sink::Step::Send(sending) => {
             Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length }
         }
         guest::sink::Step::Write(path) => Step::Write(path),
         guest::sink::Step::Unpack(path) => Step::Unpack(path),
-        guest::sink::Step::Finished(finish) => Step::Finished(match finish {
-            guest::sink::Finish::Present => Arrival::Present,
-            guest::sink::Finish::Mounted => Arrival::Mounted,
-            guest::sink::Finish::Stored => Arrival::Stored,
+        guest::sink::Step::Finished(arrival) => Step::Finished(match arrival {
+            guest::sink::Arrival::Present => Arrival::Present,
+            guest::sink::Arrival::Mounted => Arrival::Mounted,
+            guest::sink::Arrival::Stored => Arrival::Stored,
         }),
     };
-    NextStep { step, state: turn.state }
+    NextStep { step, state: next.state }
 }
 
 pub(crate) fn naming(naming: &Naming) -> guest::sink::Naming {

@@ -186,7 +186,7 @@ impl host::files::Host for State {
         path: String,
     ) -> Result<types::LayerFacts, types::Error> {
         let again =
-            self.changing(move |files| files.unpack_again(&layer.recipe, &layer.folder, &path)).await?;
+            self.changing(move |files| files.unpack_again(&layer.tar_split, &layer.folder, &path)).await?;
         Ok(convert::facts(again))
     }
 }

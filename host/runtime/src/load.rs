@@ -134,6 +134,17 @@ fn reads_only(engine: &Engine, component: &Component) -> Result<(), String> {
     Ok(())
 }
 
+/// Version of the contract in `wit/plugin.wit` that this host speaks.
+const CONTRACT: &str = "0.2.0";
+
+/// Names the version of the contract that a component was built for, if it is another one than the host's.
+fn other_contract(engine: &Engine, component: &Component) -> Option<String> {
+    let kind = component.component_type();
+    let names = kind.imports(engine).map(|(name, _)| name).chain(kind.exports(engine).map(|(name, _)| name));
+    let versions = names.filter_map(|name| name.strip_prefix("dray:plugin/")?.split_once('@'));
+    versions.map(|(_, version)| version).find(|version| *version != CONTRACT).map(str::to_owned)
+}
+
 /// The role that a component fills by its exports.
 fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
     let exports = exports(engine, component);
@@ -190,6 +201,12 @@ impl Loaded {
         }
         let component =
             cache::component(engine, wasm, cache).map_err(|error| failed(format!("{error:#}")))?;
+        if let Some(version) = other_contract(engine, &component) {
+            return Err(failed(format!(
+                "it speaks version {version} of the plugin contract, and this dray speaks version {CONTRACT}"
+            ))
+            .help("build it again with the SDK of this dray, or get a build of it for this version"));
+        }
         let role = role(engine, &component).map_err(failed)?;
         let writes = exports(engine, &component).iter().any(|name| name.starts_with("dray:plugin/sink@"));
         if role == Role::Transport && !writes {
@@ -306,7 +323,7 @@ mod tests {
         let engine = Engine::default();
         let imports = |interface: &str, function: &str| {
             let text = format!(
-                r#"(component (import "dray:plugin/{interface}@0.1.0" (instance (export "{function}" (func (param "x" string))))))"#
+                r#"(component (import "dray:plugin/{interface}@0.2.0" (instance (export "{function}" (func (param "x" string))))))"#
             );
             reads_only(&engine, &Component::new(&engine, wat::parse_str(text).unwrap()).unwrap())
         };

@@ -174,8 +174,8 @@ impl Transport for WasmTransport {
                 reference: parsed.reference,
                 root: parsed.root.map(convert::root),
                 host: parsed.host,
-                private: self.scheme == "containers-storage",
-                separate_blobs: self.scheme == "oci",
+                private: parsed.private,
+                separate_blobs: parsed.separate_blobs,
             })
         })
     }
@@ -257,7 +257,7 @@ impl Transport for WasmTransport {
                 repository,
                 reference
             )?;
-            Ok(convert::held(manifest))
+            Ok(convert::manifest(manifest))
         })
     }
 
@@ -321,11 +321,12 @@ impl Transport for WasmTransport {
         Box::pin(async move {
             let sink = self.sink()?;
             let (mut store, instance) = self.instance(at(&context)).await?;
-            let able =
-                async { sink.load(&mut store, &instance)?.call_able(&mut store, context.location()).await };
-            let able = able.await.map_err(|error| self.plugin.trapped("able", error))?;
+            let given = async {
+                sink.load(&mut store, &instance)?.call_get_capabilities(&mut store, context.location()).await
+            };
+            let given = given.await.map_err(|error| self.plugin.trapped("get-capabilities", error))?;
             self.rest(store, instance);
-            Ok(convert::abilities(able))
+            Ok(convert::capabilities(given))
         })
     }
 
@@ -339,7 +340,7 @@ impl Transport for WasmTransport {
     ) -> BoxFuture<'a, Result<NextStep>> {
         Box::pin(async move {
             let (incoming, last) = (convert::incoming(incoming), last.map(convert::outcome));
-            let turn = asking!(
+            let next = asking!(
                 self,
                 self.sink()?,
                 at(&context),
@@ -350,7 +351,7 @@ impl Transport for WasmTransport {
                 state.as_deref(),
                 last.as_ref()
             )?;
-            Ok(convert::turn(turn))
+            Ok(convert::next_step(next))
         })
     }
 
@@ -385,7 +386,7 @@ impl Transport for WasmTransport {
     fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let alone = context.files().is_some_and(|files| files.is_archive());
-            asking!(self, self.sink()?, at(&context), call_conclude, context.location(), alone)
+            asking!(self, self.sink()?, at(&context), call_finish, context.location(), alone)
         })
     }
 }

@@ -18,7 +18,7 @@ use std::{
 /// A filter whose `select` has this body. Strings lie from byte 16 on; `describe` answers with
 /// them.
 fn filter(select: &str) -> Vec<u8> {
-    component("", "include dray:plugin/filter@0.1.0;", select)
+    component("", "include dray:plugin/filter@0.2.0;", select)
 }
 
 fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
@@ -35,14 +35,14 @@ fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
                 (global.set $top (i32.add (local.get $at) (local.get 3)))
                 (local.get $at))
             ;; name, version, summary, schemes, schema: pointer and length of each.
-            (func (export "dray:plugin/meta@0.1.0#describe") (result i32)
+            (func (export "dray:plugin/meta@0.2.0#describe") (result i32)
                 (i32.store (i32.const 64) (i32.const 16)) (i32.store (i32.const 68) (i32.const 7))
                 (i32.store (i32.const 72) (i32.const 16)) (i32.store (i32.const 76) (i32.const 7))
                 (i32.store (i32.const 80) (i32.const 16)) (i32.store (i32.const 84) (i32.const 7))
                 (i32.store (i32.const 88) (i32.const 16)) (i32.store (i32.const 92) (i32.const 0))
                 (i32.store (i32.const 96) (i32.const 32)) (i32.store (i32.const 100) (i32.const 2))
                 (i32.const 64))
-            (func (export "dray:plugin/tag-filter@0.1.0#select")
+            (func (export "dray:plugin/tag-filter@0.2.0#select")
                 (param i32 i32 i32 i32 i32 i32) (result i32)
                 {select}))"#
     );
@@ -157,9 +157,13 @@ async fn answers_outside_of_memory_are_refused() {
 async fn what_is_no_plugin_is_refused_with_a_remedy() {
     let module = wat::parse_str("(module)").unwrap();
     let component = wat::parse_str("(component)").unwrap();
-    for (wasm, about) in
-        [(b"junk".as_slice(), "no WebAssembly"), (&module, "core module"), (&component, "exports nothing")]
-    {
+    let older = wat::parse_str(r#"(component (import "dray:plugin/log@0.1.0" (instance)))"#).unwrap();
+    for (wasm, about) in [
+        (b"junk".as_slice(), "no WebAssembly"),
+        (&module, "core module"),
+        (&component, "exports nothing"),
+        (&older, "version 0.1.0 of the plugin contract"),
+    ] {
         let Err(error) = load(wasm).await else { panic!("{about}: loaded") };
         assert!(error.text.contains(about), "{error}");
     }
@@ -167,9 +171,9 @@ async fn what_is_no_plugin_is_refused_with_a_remedy() {
 
 #[tokio::test]
 async fn a_filter_that_asks_for_files_does_not_get_them() {
-    let import = r#"(import "dray:plugin/files@0.1.0" "stat" (func (param i32 i32 i32)))"#;
+    let import = r#"(import "dray:plugin/files@0.2.0" "stat" (func (param i32 i32 i32)))"#;
     let world =
-        "import dray:plugin/files@0.1.0; export dray:plugin/meta@0.1.0; export dray:plugin/tag-filter@0.1.0;";
+        "import dray:plugin/files@0.2.0; export dray:plugin/meta@0.2.0; export dray:plugin/tag-filter@0.2.0;";
     let Err(error) = load(&component(import, world, "(unreachable)")).await else { panic!("loaded") };
     assert!(error.text.contains("dray:plugin/files"), "{error}");
     assert!(error.help.unwrap().contains("wit/plugin.wit"));
@@ -177,7 +181,7 @@ async fn a_filter_that_asks_for_files_does_not_get_them() {
 
 #[tokio::test]
 async fn tables_are_memory() {
-    let world = "include dray:plugin/filter@0.1.0;";
+    let world = "include dray:plugin/filter@0.2.0;";
     let grows = "(loop (drop (table.grow $many (ref.null func) (i32.const 100000))) (br 0)) (unreachable)";
     let filter = load(&component("(table $many 1 funcref)", world, grows)).await.unwrap();
     let selected = filter.select("a", &["v1".to_owned()], "{}", Arc::new(Nothing)).await;

@@ -9,7 +9,7 @@
 //! tags = [{ filter = "calver", since = "2026.02" }]
 //! ```
 
-use dray_plugin_filter::{self as filter, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use dray_plugin_filter::{self as filter, Error, TagFilter};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -18,20 +18,6 @@ use std::cmp::Reverse;
 #[serde(deny_unknown_fields)]
 struct Config {
     since: Option<String>,
-}
-
-struct Calver;
-
-impl Meta for Calver {
-    fn describe() -> Info {
-        Info {
-            name: "calver".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Keeps calendar versions, newest first".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
-    }
 }
 
 /// `2026.04.1` → year, month, patch.
@@ -43,23 +29,27 @@ fn version(tag: &str) -> Option<(u16, u8, u32)> {
     parts.next().is_none().then_some((year, month, patch))
 }
 
-fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
-    let since = match &config.since {
-        Some(text) => {
-            Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?)
-        }
-        None => None,
-    };
-    let versions = (0u32..).zip(tags).filter_map(|(index, tag)| Some((version(tag)?, index)));
-    let mut kept: Vec<_> =
-        versions.filter(|(version, _)| since.is_none_or(|since| *version >= since)).collect();
-    kept.sort_by_key(|(version, _)| Reverse(*version));
-    Ok(kept.into_iter().map(|(_, index)| index).collect())
-}
+struct Calver;
 
-impl Guest for Calver {
-    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
-        select(&tags, &filter::config(&config)?)
+impl TagFilter for Calver {
+    type Config = Config;
+    const NAME: &str = "calver";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Keeps calendar versions, newest first";
+    const CONFIG_SCHEMA: &str = include_str!("schema.json");
+
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+        let since = match &config.since {
+            Some(text) => {
+                Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?)
+            }
+            None => None,
+        };
+        let versions = (0u32..).zip(tags).filter_map(|(index, tag)| Some((version(tag)?, index)));
+        let mut kept: Vec<_> =
+            versions.filter(|(version, _)| since.is_none_or(|since| *version >= since)).collect();
+        kept.sort_by_key(|(version, _)| Reverse(*version));
+        Ok(kept.into_iter().map(|(_, index)| index).collect())
     }
 }
 
@@ -72,8 +62,8 @@ mod tests {
     #[test]
     fn newest_first() {
         let tags = ["2026.01", "latest", "2026.04.2", "2026.13", "2025.12", "2026.04"].map(str::to_owned);
-        assert_eq!(select(&tags, &Config { since: None }).unwrap(), [2, 5, 0, 4]);
-        assert_eq!(select(&tags, &Config { since: Some("2026.02".into()) }).unwrap(), [2, 5]);
-        assert!(select(&tags, &Config { since: Some("spring".into()) }).is_err());
+        assert_eq!(Calver::select("", &tags, &Config { since: None }).unwrap(), [2, 5, 0, 4]);
+        assert_eq!(Calver::select("", &tags, &Config { since: Some("2026.02".into()) }).unwrap(), [2, 5]);
+        assert!(Calver::select("", &tags, &Config { since: Some("spring".into()) }).is_err());
     }
 }

@@ -395,12 +395,12 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
             })?;
             Download::open(http, request, from, Reader::Host).await.map(Stream::Http)
         }
-        Segment::Unpacked { folder, recipe, .. } => {
+        Segment::Unpacked { folder, tar_split, .. } => {
             let files = place
                 .files
                 .as_ref()
                 .ok_or_else(|| Error::invalid(format!("read {folder}: {} has no files", place.location)))?;
-            files.layer(recipe, folder, from).map(Stream::File)
+            files.layer(tar_split, folder, from).map(Stream::File)
         }
     }
 }

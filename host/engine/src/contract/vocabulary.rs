@@ -62,7 +62,7 @@ pub enum Segment {
         /// Folder of its files, relative to the place's root.
         folder: String,
         /// What tar-split recorded of it.
-        recipe: String,
+        tar_split: String,
         /// Bytes of the tar.
         size: u64,
     },

@@ -293,25 +293,25 @@ impl Root {
     ///
     /// # Errors
     /// Where it cannot be read or written.
-    pub fn unpack_again(&self, recipe: &str, folder: &str, path: &str) -> Result<Unpacked> {
+    pub fn unpack_again(&self, tar_split: &str, folder: &str, path: &str) -> Result<Unpacked> {
         let failed = |error: std::io::Error| failed("unpack", &self.shown(path), &error);
-        let mut layer = self.rebuilt(recipe, folder)?;
+        let mut layer = self.rebuilt(tar_split, folder)?;
         self.unpack(path, &mut layer).and_then(StagedLayer::keep).map_err(failed)
     }
 
-    fn rebuilt(&self, recipe: &str, folder: &str) -> Result<impl Read + Send + use<>> {
+    fn rebuilt(&self, tar_split: &str, folder: &str) -> Result<impl Read + Send + use<>> {
         let place = self.as_folder("read a layer of")?;
-        Ok(layer::Rebuilt::new(place.opened(recipe, false)?, place.opened(folder, true)?))
+        Ok(layer::Rebuilt::new(place.opened(tar_split, false)?, place.opened(folder, true)?))
     }
 
     /// Reads the tar of an unpacked layer on a thread of its own, from some byte on.
     pub(crate) fn layer(
         &self,
-        recipe: &str,
+        tar_split: &str,
         folder: &str,
         from: u64,
     ) -> Result<mpsc::Receiver<Result<Bytes>>> {
-        let mut layer = self.rebuilt(recipe, folder)?;
+        let mut layer = self.rebuilt(tar_split, folder)?;
         let shown = self.shown(folder);
         let (sender, receiver) = mpsc::channel(2);
         tokio::task::spawn_blocking(move || {

@@ -36,7 +36,7 @@ pub struct Unpacked {
 /// Name of the folder with a layer's files.
 const FILES: &str = "diff";
 /// Name of what tar-split records.
-const RECIPE: &str = "tar-split.gz";
+const TAR_SPLIT: &str = "tar-split.gz";
 /// Of the top folder, as containers/storage has it; what the tar says of that is not applied.
 const TOP_MODE: u32 = 0o555;
 /// Bytes read at once.
@@ -57,7 +57,7 @@ impl StagedLayer {
     pub fn keep(mut self) -> Result<Unpacked> {
         match std::fs::rename(&self.temporary, &self.path) {
             Ok(()) => self.kept = true,
-            Err(_) if self.path.join(RECIPE).is_file() => {}
+            Err(_) if self.path.join(TAR_SPLIT).is_file() => {}
             Err(error) => return Err(error),
         }
         Ok(self.layer.clone())
@@ -94,11 +94,11 @@ pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) ->
     folder(&staged.temporary, 0o700)?;
     folder(&staged.temporary.join(FILES), TOP_MODE)?;
     let top: OwnedFd = File::open(staged.temporary.join(FILES))?.into();
-    let recipe = TarSplit::create(&staged.temporary.join(RECIPE))?;
+    let tar_split = TarSplit::create(&staged.temporary.join(TAR_SPLIT))?;
 
     let plain = Plain::new(bytes)?;
     let mut tree = Tree::new(top);
-    let mut reader = Reader::new(Recorder::new(plain, recipe));
+    let mut reader = Reader::new(Recorder::new(plain, tar_split));
     let mut buffer = vec![0; CHUNK];
     while let Some(entry) = reader.advance()? {
         if entry.size > 0 {
@@ -136,9 +136,9 @@ pub(crate) struct Rebuilt {
 
 impl Rebuilt {
     /// From what tar-split recorded, and the folder with the files.
-    pub fn new(recipe: File, top: File) -> Self {
+    pub fn new(tar_split: File, top: File) -> Self {
         Rebuilt {
-            pieces: Box::new(pieces(recipe)),
+            pieces: Box::new(pieces(tar_split)),
             top: top.into(),
             current: Box::new(std::io::empty()),
             file: None,
@@ -190,18 +190,18 @@ pub mod fuzzing {
     /// Where it is no layer.
     pub fn round_trip(folder: &Path, bytes: &[u8]) -> Result<()> {
         let layer = unpack(File::open(folder)?, Path::new("layer"), &mut &bytes[..])?.keep()?;
-        let recipe = File::open(folder.join("layer").join(RECIPE))?;
+        let tar_split = File::open(folder.join("layer").join(TAR_SPLIT))?;
         let files = File::open(folder.join("layer").join(FILES))?;
-        if let Ok(size) = std::io::copy(&mut Rebuilt::new(recipe, files), &mut std::io::sink()) {
+        if let Ok(size) = std::io::copy(&mut Rebuilt::new(tar_split, files), &mut std::io::sink()) {
             assert_eq!(size, layer.size);
         }
         Ok(())
     }
 
-    /// Reads a recipe that is not compressed to its end, with the files of a folder.
-    pub fn rebuild(recipe: &[u8], files: &Path) -> Result<u64> {
+    /// Reads a tar-split file that is not compressed to its end, with the files of a folder.
+    pub fn rebuild(tar_split: &[u8], files: &Path) -> Result<u64> {
         let mut rebuilt = Rebuilt {
-            pieces: Box::new(tar_split::plain_pieces(std::io::Cursor::new(recipe.to_vec()))),
+            pieces: Box::new(tar_split::plain_pieces(std::io::Cursor::new(tar_split.to_vec()))),
             top: File::open(files)?.into(),
             current: Box::new(std::io::empty()),
             file: None,

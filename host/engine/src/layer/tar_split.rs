@@ -40,7 +40,7 @@ fn is_zero(size: &u64) -> bool {
     *size == 0
 }
 
-/// A recipe that is being written.
+/// A tar-split file that is being written.
 pub(super) struct TarSplit {
     out: GzEncoder<BufWriter<File>>,
     lines: u64,
@@ -91,7 +91,7 @@ impl TarSplit {
 /// Passes a tar on, and records what is not the content of a file.
 pub(super) struct Recorder<R> {
     inner: R,
-    recipe: TarSplit,
+    tar_split: TarSplit,
     hasher: Hasher,
     size: u64,
     /// While the content of a file passes.
@@ -99,8 +99,8 @@ pub(super) struct Recorder<R> {
 }
 
 impl<R: Read> Recorder<R> {
-    pub fn new(inner: R, recipe: TarSplit) -> Self {
-        Recorder { inner, recipe, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
+    pub fn new(inner: R, tar_split: TarSplit) -> Self {
+        Recorder { inner, tar_split, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
     }
 
     /// What follows is the content of a file.
@@ -111,15 +111,15 @@ impl<R: Read> Recorder<R> {
     /// The content of an entry has passed.
     pub fn entry(&mut self, name: &[u8], size: u64) -> Result<()> {
         let checksum = self.checksum.take().map(|checksum| checksum.finalize().to_be_bytes());
-        self.recipe.flush()?;
-        self.recipe.line(1, Some(name), size, checksum.as_ref().map(|bytes| &bytes[..]))
+        self.tar_split.flush()?;
+        self.tar_split.line(1, Some(name), size, checksum.as_ref().map(|bytes| &bytes[..]))
     }
 
     /// Passes over what follows the archive's end; digest and size of the whole.
     pub fn finish(mut self, buffer: &mut [u8]) -> Result<(Digest, u64)> {
         while self.read(buffer)? > 0 {}
-        self.recipe.flush()?;
-        let file = self.recipe.out.finish()?.into_inner().map_err(|error| error.into_error())?;
+        self.tar_split.flush()?;
+        let file = self.tar_split.out.finish()?.into_inner().map_err(|error| error.into_error())?;
         file.sync_all()?;
         Ok((self.hasher.finish(), self.size))
     }
@@ -133,7 +133,7 @@ impl<R: Read> Read for Recorder<R> {
         self.size += read as u64;
         match &mut self.checksum {
             Some(checksum) => checksum.update(bytes),
-            None => self.recipe.bytes(bytes)?,
+            None => self.tar_split.bytes(bytes)?,
         }
         Ok(read)
     }
@@ -148,14 +148,14 @@ pub(crate) enum Piece {
     File(Vec<u8>, u64),
 }
 
-/// Reads a recipe.
-pub(crate) fn pieces(recipe: impl Read) -> impl Iterator<Item = Result<Piece>> {
-    plain_pieces(MultiGzDecoder::new(recipe))
+/// Reads a tar-split file.
+pub(crate) fn pieces(tar_split: impl Read) -> impl Iterator<Item = Result<Piece>> {
+    plain_pieces(MultiGzDecoder::new(tar_split))
 }
 
-/// Reads a recipe that is decompressed already.
-pub(crate) fn plain_pieces(recipe: impl Read) -> impl Iterator<Item = Result<Piece>> {
-    let lines = serde_json::Deserializer::from_reader(BufReader::new(recipe));
+/// Reads a tar-split file that is decompressed already.
+pub(crate) fn plain_pieces(tar_split: impl Read) -> impl Iterator<Item = Result<Piece>> {
+    let lines = serde_json::Deserializer::from_reader(BufReader::new(tar_split));
     lines.into_iter::<Line>().map(|line| {
         let wrong = |why: &str| malformed(format!("what tar-split recorded is malformed: {why}"));
         let line = line.map_err(|error| wrong(&error.to_string()))?;

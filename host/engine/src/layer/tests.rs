@@ -33,9 +33,9 @@ fn unpacked(bytes: &[u8], folder: &Path) -> Result<Unpacked> {
 }
 
 fn rebuilt(folder: &Path) -> Result<Vec<u8>> {
-    let recipe = File::open(folder.join("layer/tar-split.gz"))?;
+    let tar_split = File::open(folder.join("layer/tar-split.gz"))?;
     let mut bytes = Vec::new();
-    Rebuilt::new(recipe, File::open(folder.join("layer/diff"))?).read_to_end(&mut bytes)?;
+    Rebuilt::new(tar_split, File::open(folder.join("layer/diff"))?).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

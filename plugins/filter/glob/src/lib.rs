@@ -1,8 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a glob.
 
-use dray_plugin_filter::{
-    self as filter, Error, Info, Meta, OneOrMany, exports::dray::plugin::tag_filter::Guest,
-};
+use dray_plugin_filter::{self as filter, Error, OneOrMany, TagFilter, keep};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -13,17 +11,28 @@ struct Config {
     exclude: bool,
 }
 
-fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
-    for pattern in config.pattern.as_slice() {
-        check(pattern)?;
+struct Filter;
+
+impl TagFilter for Filter {
+    type Config = Config;
+    const NAME: &str = "glob";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Keeps the tags that match a glob";
+    const CONFIG_SCHEMA: &str = include_str!("schema.json");
+
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+        for pattern in config.pattern.as_slice() {
+            check(pattern)?;
+        }
+        let matches = |tag: &str| {
+            let patterns = config.pattern.as_slice();
+            patterns.iter().any(|pattern| fast_glob::glob_match(pattern, tag))
+        };
+        Ok(keep(tags, |tag| matches(tag) != config.exclude))
     }
-    let matches = |tag: &str| {
-        let patterns = config.pattern.as_slice();
-        patterns.iter().any(|pattern| fast_glob::glob_match(pattern, tag))
-    };
-    let kept = (0u32..).zip(tags).filter(|(_, tag)| matches(tag) != config.exclude);
-    Ok(kept.map(|(index, _)| index).collect())
 }
+
+filter::export!(Filter with_types_in filter);
 
 /// fast-glob takes a malformed pattern for one that matches nothing.
 fn check(pattern: &str) -> Result<(), Error> {
@@ -50,35 +59,13 @@ fn check(pattern: &str) -> Result<(), Error> {
     Ok(())
 }
 
-struct Filter;
-
-impl Meta for Filter {
-    fn describe() -> Info {
-        Info {
-            name: "glob".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Keeps the tags that match a glob".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
-    }
-}
-
-impl Guest for Filter {
-    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
-        select(&tags, &filter::config(&config)?)
-    }
-}
-
-filter::export!(Filter);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        select(&tags, &filter::config(config).unwrap()).unwrap()
+        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap()
     }
 
     #[test]
@@ -97,7 +84,9 @@ mod tests {
     fn malformed_patterns_are_errors_of_their_key() {
         for bad in ["[a", "{a,b", "a}"] {
             let config = Config { pattern: OneOrMany::One(bad.into()), exclude: false };
-            let Err(Error::Invalid(text)) = select(&[], &config) else { panic!("{bad} was taken") };
+            let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else {
+                panic!("{bad} was taken")
+            };
             assert!(text.starts_with("pattern: "), "{text}");
         }
     }

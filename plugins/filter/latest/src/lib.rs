@@ -1,9 +1,7 @@
 //! Keeps the newest tags, newest first.
 
 use dray_plugin::version;
-use dray_plugin_filter::{
-    self as filter, Error, Info, Meta, dray::plugin::images, exports::dray::plugin::tag_filter::Guest,
-};
+use dray_plugin_filter::{self as filter, Error, TagFilter, dray::plugin::images};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -24,26 +22,38 @@ enum By {
     Name,
 }
 
-fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
-    if config.count == 0 {
-        return Err(Error::key("count", "at least 1"));
+struct Filter;
+
+impl TagFilter for Filter {
+    type Config = Config;
+    const NAME: &str = "latest";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Keeps the newest tags";
+    const CONFIG_SCHEMA: &str = include_str!("schema.json");
+
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+        if config.count == 0 {
+            return Err(Error::key("count", "at least 1"));
+        }
+        let indices = 0u32..tags.len() as u32;
+        let kept = match config.by {
+            By::Semver => {
+                let versions = indices.zip(tags);
+                newest(versions.filter_map(|(index, tag)| Some((version(tag)?, index))))
+            }
+            By::Name => newest(tags.iter().zip(indices)),
+            By::Created if tags.is_empty() => Vec::new(),
+            By::Created => {
+                let facts = images::inspect(tags)?;
+                let dated = facts.iter().zip(indices);
+                newest(dated.filter_map(|(fact, index)| Some((fact.created?, index))))
+            }
+        };
+        Ok(kept.into_iter().take(config.count as usize).collect())
     }
-    let indices = 0u32..tags.len() as u32;
-    let kept = match config.by {
-        By::Semver => {
-            let versions = indices.zip(tags);
-            newest(versions.filter_map(|(index, tag)| Some((version(tag)?, index))))
-        }
-        By::Name => newest(tags.iter().zip(indices)),
-        By::Created if tags.is_empty() => Vec::new(),
-        By::Created => {
-            let facts = images::inspect(tags)?;
-            let dated = facts.iter().zip(indices);
-            newest(dated.filter_map(|(fact, index)| Some((fact.created?, index))))
-        }
-    };
-    Ok(kept.into_iter().take(config.count as usize).collect())
 }
+
+filter::export!(Filter with_types_in filter);
 
 fn newest<K: Ord>(keyed: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
     let mut keyed: Vec<_> = keyed.collect();
@@ -51,35 +61,13 @@ fn newest<K: Ord>(keyed: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
     keyed.into_iter().map(|(_, index)| index).collect()
 }
 
-struct Filter;
-
-impl Meta for Filter {
-    fn describe() -> Info {
-        Info {
-            name: "latest".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Keeps the newest tags".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
-    }
-}
-
-impl Guest for Filter {
-    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
-        select(&tags, &filter::config(&config)?)
-    }
-}
-
-filter::export!(Filter);
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = select(&names, &filter::config(config).unwrap()).unwrap();
+        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap();
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 

@@ -1,8 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a regular expression.
 
-use dray_plugin_filter::{
-    self as filter, Error, Info, Meta, OneOrMany, exports::dray::plugin::tag_filter::Guest,
-};
+use dray_plugin_filter::{self as filter, Error, OneOrMany, TagFilter, keep};
 use regex_lite::Regex;
 use serde::Deserialize;
 
@@ -14,39 +12,28 @@ struct Config {
     exclude: bool,
 }
 
-fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
-    let patterns = config
-        .pattern
-        .as_slice()
-        .iter()
-        .map(|pattern| Regex::new(pattern).map_err(|error| Error::key("pattern", error)))
-        .collect::<Result<Vec<_>, _>>()?;
-    let matches = |tag: &str| patterns.iter().any(|pattern| pattern.is_match(tag));
-    let kept = (0u32..).zip(tags).filter(|(_, tag)| matches(tag) != config.exclude);
-    Ok(kept.map(|(index, _)| index).collect())
-}
-
 struct Filter;
 
-impl Meta for Filter {
-    fn describe() -> Info {
-        Info {
-            name: "regex".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Keeps the tags that match a regular expression".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
+impl TagFilter for Filter {
+    type Config = Config;
+    const NAME: &str = "regex";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Keeps the tags that match a regular expression";
+    const CONFIG_SCHEMA: &str = include_str!("schema.json");
+
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+        let patterns = config
+            .pattern
+            .as_slice()
+            .iter()
+            .map(|pattern| Regex::new(pattern).map_err(|error| Error::key("pattern", error)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let matches = |tag: &str| patterns.iter().any(|pattern| pattern.is_match(tag));
+        Ok(keep(tags, |tag| matches(tag) != config.exclude))
     }
 }
 
-impl Guest for Filter {
-    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
-        select(&tags, &filter::config(&config)?)
-    }
-}
-
-filter::export!(Filter);
+filter::export!(Filter with_types_in filter);
 
 #[cfg(test)]
 mod tests {
@@ -54,7 +41,7 @@ mod tests {
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        select(&tags, &filter::config(config).unwrap()).unwrap()
+        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap()
     }
 
     #[test]
@@ -67,7 +54,7 @@ mod tests {
     #[test]
     fn a_malformed_pattern_is_an_error_of_its_key() {
         let config = Config { pattern: OneOrMany::One("(".into()), exclude: false };
-        let Err(Error::Invalid(text)) = select(&[], &config) else { panic!("taken") };
+        let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
         assert!(text.starts_with("pattern: "), "{text}");
     }
 }

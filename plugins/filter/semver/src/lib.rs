@@ -2,7 +2,7 @@
 
 mod range;
 
-use dray_plugin_filter::{self as filter, Error, Info, Meta, exports::dray::plugin::tag_filter::Guest};
+use dray_plugin_filter::{self as filter, Error, TagFilter, keep};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -15,37 +15,26 @@ struct Config {
     exclude: bool,
 }
 
-/// Tags that are no version are in no range; with `exclude` they stay.
-fn select(tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
-    let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
-    let within = |tag: &str| {
-        dray_plugin::version(tag).is_some_and(|version| range.contains(&version, config.prerelease))
-    };
-    let kept = (0u32..).zip(tags).filter(|(_, tag)| within(tag) != config.exclude);
-    Ok(kept.map(|(index, _)| index).collect())
-}
-
 struct Filter;
 
-impl Meta for Filter {
-    fn describe() -> Info {
-        Info {
-            name: "semver".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Keeps the tags whose version is in a range".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
+impl TagFilter for Filter {
+    type Config = Config;
+    const NAME: &str = "semver";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Keeps the tags whose version is in a range";
+    const CONFIG_SCHEMA: &str = include_str!("schema.json");
+
+    /// Tags that are no version are in no range; with `exclude` they stay.
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+        let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
+        let within = |tag: &str| {
+            dray_plugin::version(tag).is_some_and(|version| range.contains(&version, config.prerelease))
+        };
+        Ok(keep(tags, |tag| within(tag) != config.exclude))
     }
 }
 
-impl Guest for Filter {
-    fn select(_repository: String, tags: Vec<String>, config: String) -> Result<Vec<u32>, Error> {
-        select(&tags, &filter::config(&config)?)
-    }
-}
-
-filter::export!(Filter);
+filter::export!(Filter with_types_in filter);
 
 #[cfg(test)]
 mod tests {
@@ -53,7 +42,7 @@ mod tests {
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = select(&names, &filter::config(config).unwrap()).unwrap();
+        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap();
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 
@@ -77,7 +66,7 @@ mod tests {
     #[test]
     fn a_malformed_range_is_an_error_of_its_key() {
         let config = Config { range: ">=x.y".into(), prerelease: false, exclude: false };
-        let Err(Error::Invalid(text)) = select(&[], &config) else { panic!("taken") };
+        let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
         assert!(text.starts_with("range: "), "{text}");
     }
 }

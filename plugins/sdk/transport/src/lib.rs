@@ -14,7 +14,7 @@ use dray::plugin::{
 };
 use exports::dray::plugin::{
     references::{Parsed, Root},
-    sink::{Finish, Incoming, Outcome, Step, Turn},
+    sink::{Arrival, Incoming, NextStep, Outcome, Step},
 };
 
 /// What a transport without a configuration says of itself.
@@ -41,6 +41,8 @@ pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
         reference: reference.map(str::to_owned),
         root: Some(root),
         host: None,
+        private: false,
+        separate_blobs: false,
     }
 }
 
@@ -121,17 +123,17 @@ pub fn store_file(
     incoming: &Incoming,
     last: Option<Outcome>,
     prepare: impl FnOnce() -> Result<(), Error>,
-) -> Result<Turn, Error> {
+) -> Result<NextStep, Error> {
     let there = |size| !incoming.sized || size == incoming.blob.size;
     let step = match last {
-        Some(Outcome::Written) => Step::Finished(Finish::Stored),
-        _ if files::stat(&path)?.is_some_and(there) => Step::Finished(Finish::Present),
+        Some(Outcome::Written) => Step::Finished(Arrival::Stored),
+        _ if files::stat(&path)?.is_some_and(there) => Step::Finished(Arrival::Present),
         _ => {
             prepare()?;
             Step::Write(path)
         }
     };
-    Ok(Turn { step, state: Vec::new() })
+    Ok(NextStep { step, state: Vec::new() })
 }
 
 /// `name:tag`, where the name may begin with a host and its port: the name, and the tag if there is

@@ -15,7 +15,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed},
-        sink::{self, Abilities, Finish, Holdings, Incoming, Naming, Outcome, Step, Turn},
+        sink::{self, Arrival, Capabilities, Holdings, Incoming, Naming, NextStep, Outcome, Step},
         source::{self, ReferrersPage},
     },
     info, read, serde_json, store_file, whole,
@@ -76,7 +76,7 @@ impl catalog::Guest for ContainersStorage {
         _known: Option<String>,
     ) -> Result<Found, Error> {
         Ok(match find(&repository, reference.as_deref())? {
-            Some(image) => Found::Held(image.manifest(reference.as_deref())?),
+            Some(image) => Found::Manifest(image.manifest(reference.as_deref())?),
             None => Found::Absent,
         })
     }
@@ -100,15 +100,15 @@ impl source::Guest for ContainersStorage {
     fn locate(_location: String, _repository: String, blob: Descriptor) -> Result<Vec<Segment>, Error> {
         if let Some(layer) = layers(&Records::read(LAYERS)?)?.into_iter().find(|layer| layer.is(&blob.digest))
         {
-            let recipe = Layer::recipe(&layer.id);
-            if files::stat(&recipe)?.is_none() {
+            let tar_split = Layer::tar_split(&layer.id);
+            if files::stat(&tar_split)?.is_none() {
                 return Err(Error::Unsupported(format!(
-                    "the store did not record how the layer {} was packed ({recipe} is missing)",
+                    "the store did not record how the layer {} was packed ({tar_split} is missing)",
                     layer.id
                 )));
             }
             let folder = format!("overlay/{}/diff", layer.id);
-            return Ok(vec![Segment::Unpacked(Unpacked { folder, recipe, size: layer.diff_size })]);
+            return Ok(vec![Segment::Unpacked(Unpacked { folder, tar_split, size: layer.diff_size })]);
         }
         let path =
             dray_plugin_transport::digest(&blob.digest).map(|(_, hex)| Image::path(hex, &blob.digest))?;
@@ -120,10 +120,10 @@ impl source::Guest for ContainersStorage {
 }
 
 impl sink::Guest for ContainersStorage {
-    fn able(_location: String) -> Abilities {
+    fn get_capabilities(_location: String) -> Capabilities {
         let manifests = vec![OCI.into(), DOCKER.into()];
         let holds = Holdings { manifests, plain: false, unpacked: true };
-        Abilities {
+        Capabilities {
             mount: false,
             sparse: None,
             shared: true,
@@ -139,7 +139,7 @@ impl sink::Guest for ContainersStorage {
         incoming: Incoming,
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         let Descriptor { media_type, digest, .. } = &incoming.blob;
         let path = stage(digest)?;
         let is_layer = media_type.contains(".image.layer.") || media_type.contains(".image.rootfs.");
@@ -158,15 +158,15 @@ impl sink::Guest for ContainersStorage {
                     Facts { digest: layer.digest, size: layer.size, uids: layer.uids, gids: layer.gids };
                 let bytes = serde_json::to_vec(&known).unwrap_or_default();
                 files::replace(&facts, read(&facts)?.as_deref(), &bytes)?;
-                Step::Finished(Finish::Stored)
+                Step::Finished(Arrival::Stored)
             }
-            _ if files::stat(&facts)?.is_some() => Step::Finished(Finish::Present),
+            _ if files::stat(&facts)?.is_some() => Step::Finished(Arrival::Present),
             _ if layers(&Records::read(LAYERS)?)?.iter().any(|layer| layer.came_as(digest)) => {
-                Step::Finished(Finish::Present)
+                Step::Finished(Arrival::Present)
             }
             _ => Step::Unpack(path),
         };
-        Ok(Turn { step, state: Vec::new() })
+        Ok(NextStep { step, state: Vec::new() })
     }
 
     fn publish(
@@ -179,7 +179,7 @@ impl sink::Guest for ContainersStorage {
         publish::publish(&repository, &digest, &manifest, &naming)
     }
 
-    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

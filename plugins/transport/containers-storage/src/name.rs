@@ -71,6 +71,8 @@ pub fn parse(rest: &str, pattern: bool) -> Result<Parsed, Error> {
         reference,
         root: Some(root),
         host: None,
+        private: true,
+        separate_blobs: false,
     })
 }
 

@@ -187,12 +187,12 @@ impl Attempt {
                 let layer = match (other, known.iter().find(|layer| layer.is(diff_id))) {
                     (Some(facts), _) => Unpacked {
                         folder: format!("{folder}/diff"),
-                        recipe: format!("{folder}/tar-split.gz"),
+                        tar_split: format!("{folder}/tar-split.gz"),
                         size: facts.size,
                     },
                     (None, Some(layer)) => Unpacked {
                         folder: format!("overlay/{}/diff", layer.id),
-                        recipe: Layer::recipe(&layer.id),
+                        tar_split: Layer::tar_split(&layer.id),
                         size: layer.diff_size,
                     },
                     (None, None) => return Err(Error::Missing(vec![blob.digest.clone()])),
@@ -256,7 +256,7 @@ impl Attempt {
             Change::Folder("overlay/l".into()),
             Change::Move((folder.into(), at.clone())),
             Change::Remove(format!("{at}/{FACTS}")),
-            Change::Move((format!("{at}/tar-split.gz"), Layer::recipe(id))),
+            Change::Move((format!("{at}/tar-split.gz"), Layer::tar_split(id))),
             Change::Replace((format!("{at}/link"), None, link.clone().into())),
             Change::Folder(format!("{at}/work")),
             Change::Folder(format!("{at}/merged")),

@@ -169,7 +169,7 @@ impl Layer {
         self.whole() && self.diff_digest == digest
     }
 
-    pub fn recipe(id: &str) -> String {
+    pub fn tar_split(id: &str) -> String {
         format!("overlay-layers/{id}.tar-split.gz")
     }
 }

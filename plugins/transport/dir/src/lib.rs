@@ -10,7 +10,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed, Root},
-        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
+        sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
     info, is_digest, named, read, store_file, whole,
@@ -102,7 +102,7 @@ impl catalog::Guest for Dir {
         _known: Option<String>,
     ) -> Result<Found, Error> {
         Ok(match manifest(reference.as_deref())? {
-            Some(manifest) => Found::Held(manifest),
+            Some(manifest) => Found::Manifest(manifest),
             None => Found::Absent,
         })
     }
@@ -174,8 +174,8 @@ fn sign(reference: Option<&str>, mut kept: Vec<Vec<u8>>, signatures: Vec<Vec<u8>
 }
 
 impl sink::Guest for Dir {
-    fn able(_location: String) -> Abilities {
-        Abilities {
+    fn get_capabilities(_location: String) -> Capabilities {
+        Capabilities {
             mount: false,
             sparse: Some(true),
             shared: true,
@@ -191,7 +191,7 @@ impl sink::Guest for Dir {
         incoming: Incoming,
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         store_file(blob_file(&incoming.blob.digest), &incoming, last, || {
             claim(&location, &incoming.blob.digest)
         })
@@ -233,7 +233,7 @@ impl sink::Guest for Dir {
         }
     }
 
-    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed},
-        sink::{self, Abilities, Holdings, Incoming, Naming, Outcome, Turn},
+        sink::{self, Capabilities, Holdings, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
     info, is_digest, read, store_file, whole,
@@ -122,14 +122,14 @@ impl catalog::Guest for DockerArchive {
     ) -> Result<Found, Error> {
         if location == DAEMON {
             let id = daemon::id(&daemon::name(&repository, reference.as_deref()))?;
-            return Ok(id.map_or(Found::Absent, Found::Marked));
+            return Ok(id.map_or(Found::Absent, Found::OpaqueId));
         }
         let Some(saved) = archive(&location)? else { return Ok(Found::Absent) };
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
-            return Ok(by_digest(&location, &saved, digest)?.map_or(Found::Absent, Found::Held));
+            return Ok(by_digest(&location, &saved, digest)?.map_or(Found::Absent, Found::Manifest));
         }
         Ok(match saved.find(&location, &repository, reference.as_deref())? {
-            Some(item) => Found::Held(saved.manifest(&location, item)?),
+            Some(item) => Found::Manifest(saved.manifest(&location, item)?),
             None => Found::Absent,
         })
     }
@@ -205,9 +205,9 @@ fn archives(location: &str) -> Result<Vec<Saved>, Error> {
 }
 
 impl sink::Guest for DockerArchive {
-    fn able(_location: String) -> Abilities {
+    fn get_capabilities(_location: String) -> Capabilities {
         let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true, unpacked: false };
-        Abilities {
+        Capabilities {
             mount: false,
             sparse: None,
             shared: true,
@@ -223,7 +223,7 @@ impl sink::Guest for DockerArchive {
         incoming: Incoming,
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         let (_, hex) = dray_plugin_transport::digest(&incoming.blob.digest)?;
         let config = incoming.blob.media_type.ends_with("+json");
         let path = format!("{hex}.{}", if config { "json" } else { "tar" });
@@ -271,7 +271,7 @@ impl sink::Guest for DockerArchive {
     }
 
     /// Takes away what no image names any more, and hands a daemon its archive.
-    fn conclude(location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(location: String, _alone: bool) -> Result<(), Error> {
         if location == DAEMON {
             return daemon::load();
         }

@@ -53,7 +53,15 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
             (repository, tag.map(str::to_owned))
         }
     };
-    Ok(Parsed { location: location.into(), repository, reference, root: Some(root), host })
+    Ok(Parsed {
+        location: location.into(),
+        repository,
+        reference,
+        root: Some(root),
+        host,
+        private: false,
+        separate_blobs: false,
+    })
 }
 
 /// Whether an image can be called so: `[HOST[:PORT]/]COMPONENT[/COMPONENT…]`.

@@ -14,7 +14,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed},
-        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
+        sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
     unsigned,
@@ -106,7 +106,7 @@ impl catalog::Guest for Docker {
             Err(_) => return held(&location, &repository, &reference),
         };
         match response.status {
-            304 => return Ok(Found::Same),
+            304 => return Ok(Found::Unchanged),
             404 => return Ok(Found::Absent),
             _ => {}
         }
@@ -129,7 +129,7 @@ impl catalog::Guest for Docker {
 
 fn held(location: &str, repository: &str, reference: &str) -> Result<Found, Error> {
     Ok(match get(location, repository, reference)? {
-        Some(manifest) => Found::Held(manifest),
+        Some(manifest) => Found::Manifest(manifest),
         None => Found::Absent,
     })
 }
@@ -181,8 +181,8 @@ impl source::Guest for Docker {
 }
 
 impl sink::Guest for Docker {
-    fn able(_location: String) -> Abilities {
-        Abilities { mount: true, sparse: None, shared: false, many: true, signatures: false, holds: None }
+    fn get_capabilities(_location: String) -> Capabilities {
+        Capabilities { mount: true, sparse: None, shared: false, many: true, signatures: false, holds: None }
     }
 
     fn store_blob(
@@ -191,7 +191,7 @@ impl sink::Guest for Docker {
         incoming: Incoming,
         state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         upload::advance(&location, &repository, &incoming, state, last)
     }
 
@@ -231,7 +231,7 @@ impl sink::Guest for Docker {
         Ok(())
     }
 
-    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -242,7 +242,7 @@ fn is_stored(location: &str, repository: &str, reference: &str, digest: &str, ma
         <Docker as catalog::Guest>::resolve(location.into(), repository.into(), Some(reference.into()), None);
     match found {
         Ok(Found::Named(named)) => named.digest == digest,
-        Ok(Found::Held(held)) => held.body == manifest.body,
+        Ok(Found::Manifest(held)) => held.body == manifest.body,
         _ => false,
     }
 }

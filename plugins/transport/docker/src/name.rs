@@ -33,6 +33,8 @@ pub fn parse(rest: &str, pattern: bool, registries: &[String]) -> Result<Parsed,
         reference,
         root: None,
         host: Some(api_host(location).into()),
+        private: false,
+        separate_blobs: false,
     })
 }
 

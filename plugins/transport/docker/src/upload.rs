@@ -67,7 +67,7 @@ pub fn advance(
     incoming: &Incoming,
     state: Option<Vec<u8>>,
     last: Option<Outcome>,
-) -> Result<Turn, Error> {
+) -> Result<NextStep, Error> {
     let digest = &incoming.blob.digest;
     let size = incoming.blob.size;
     let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
@@ -78,19 +78,19 @@ pub fn advance(
         _ => (0, None),
     };
     Ok(match (state, status, response) {
-        (Some(State::Mount), 201, _) => finished(sink::Finish::Mounted),
+        (Some(State::Mount), 201, _) => finished(sink::Arrival::Mounted),
         // Not mounted, but the answer has begun an upload.
         (Some(State::Mount), 202, Some(response)) if leads(response).is_some() => {
             upload.begun(How::Usual, response)?
         }
         // Refused (another registry's rules, a scope that was not granted), or no proper answer: upload it.
         (Some(State::Mount), _, _) => upload.start(How::Usual),
-        (Some(State::Head), 200, _) => finished(sink::Finish::Present),
+        (Some(State::Head), 200, _) => finished(sink::Arrival::Present),
         (Some(State::Head), _, _) => upload.start(How::Usual),
-        (Some(State::Look(_)), 200, _) => finished(sink::Finish::Stored),
+        (Some(State::Look(_)), 200, _) => finished(sink::Arrival::Stored),
         (Some(State::Look(how)), _, _) => upload.start(how),
         (Some(State::Start(how)), 200..=299, Some(response)) => upload.begun(how, response)?,
-        (Some(State::Put | State::Closed | State::Last(..)), 201, _) => finished(sink::Finish::Stored),
+        (Some(State::Put | State::Closed | State::Last(..)), 201, _) => finished(sink::Arrival::Stored),
         // Another success is one where the blob is there.
         (Some(State::Put), 200..=299, _) => upload.look(How::Patch),
         (Some(State::Closed | State::Last(..)), 200..=299, _) => upload.look(How::Whole),
@@ -131,13 +131,13 @@ pub fn advance(
     })
 }
 
-fn finished(how: sink::Finish) -> Turn {
-    Turn { step: sink::Step::Finished(how), state: Vec::new() }
+fn finished(how: sink::Arrival) -> NextStep {
+    NextStep { step: sink::Step::Finished(how), state: Vec::new() }
 }
 
-fn turn(step: sink::Step, state: State) -> Turn {
+fn next(step: sink::Step, state: State) -> NextStep {
     // An enum of unit cases always serialises.
-    Turn { step, state: serde_json::to_vec(&state).unwrap_or_default() }
+    NextStep { step, state: serde_json::to_vec(&state).unwrap_or_default() }
 }
 
 struct Upload<'a> {
@@ -159,30 +159,30 @@ impl Upload<'_> {
         request("HEAD", self.url(self.digest), &expect, &[wire::push(self.repository)])
     }
 
-    fn head(&self) -> Turn {
-        turn(sink::Step::Ask(self.asked()), State::Head)
+    fn head(&self) -> NextStep {
+        next(sink::Step::Ask(self.asked()), State::Head)
     }
 
     /// Sees whether it is there after all.
-    fn look(&self, how: How) -> Turn {
-        turn(sink::Step::Ask(self.asked()), State::Look(how))
+    fn look(&self, how: How) -> NextStep {
+        next(sink::Step::Ask(self.asked()), State::Look(how))
     }
 
-    fn mount(&self, from: &str) -> Turn {
+    fn mount(&self, from: &str) -> NextStep {
         let url = self.url(&format!("uploads/?mount={}&from={from}", self.digest));
         let access = [wire::push(self.repository), wire::pull(from)];
         let expect = [200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 415, 422, 500, 501];
-        turn(sink::Step::Ask(request("POST", url, &expect, &access)), State::Mount)
+        next(sink::Step::Ask(request("POST", url, &expect, &access)), State::Mount)
     }
 
-    fn start(&self, how: How) -> Turn {
+    fn start(&self, how: How) -> NextStep {
         let access = [wire::push(self.repository)];
         let post = request("POST", self.url("uploads/"), &[200, 201, 202, 204], &access);
-        turn(sink::Step::Ask(post), State::Start(how))
+        next(sink::Step::Ask(post), State::Start(how))
     }
 
     /// An upload has begun at the address of an answer.
-    fn begun(&self, how: How, answer: &Response) -> Result<Turn, Error> {
+    fn begun(&self, how: How, answer: &Response) -> Result<NextStep, Error> {
         let Some(location) = leads(answer) else {
             return Err(Error::Invalid(format!("{} began an upload without a Location", answer.url)));
         };
@@ -193,7 +193,7 @@ impl Upload<'_> {
             How::Patch => {
                 let mut patch = self.sending("PATCH", to.clone());
                 patch.expect.extend([200, 202, 204]);
-                turn(
+                next(
                     sink::Step::Send(sink::Sending { request: patch, offset: 0, length: None }),
                     State::Patched(to),
                 )
@@ -202,16 +202,16 @@ impl Upload<'_> {
     }
 
     /// All bytes are there: the upload becomes the blob.
-    fn close(&self, to: &str) -> Turn {
+    fn close(&self, to: &str) -> NextStep {
         let put = self.sending("PUT", self.closing(to));
         let sending = sink::Sending { request: put, offset: self.size, length: Some(0) };
-        turn(sink::Step::Send(sending), State::Closed)
+        next(sink::Step::Send(sending), State::Closed)
     }
 
-    fn status(&self, to: String, sent: u64) -> Turn {
+    fn status(&self, to: String, sent: u64) -> NextStep {
         let get =
             request("GET", to.clone(), &[200, 202, 204, 400, 404, 405, 416], &[wire::push(self.repository)]);
-        turn(sink::Step::Ask(get), State::Status(to, sent))
+        next(sink::Step::Ask(get), State::Status(to, sent))
     }
 
     fn closing(&self, to: &str) -> String {
@@ -227,7 +227,7 @@ impl Upload<'_> {
     }
 
     /// The whole, a chunk, or what is left.
-    fn send(&self, to: String, offset: u64, least: Option<u64>) -> Turn {
+    fn send(&self, to: String, offset: u64, least: Option<u64>) -> NextStep {
         let chunk = self.chunk.map(|chunk| chunk.max(least.unwrap_or(0)));
         let left = self.size.saturating_sub(offset);
         let length = chunk.map(|chunk| left.min(chunk));
@@ -246,7 +246,7 @@ impl Upload<'_> {
                 if last { State::Last(to, offset, length) } else { State::Chunk(to, offset, length) }
             }
         };
-        turn(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
+        next(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
     }
 }
 
@@ -279,7 +279,7 @@ fn arrived(answer: &Response) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sink::{Finish, Step};
+    use sink::{Arrival, Step};
 
     fn incoming(siblings: &[&str]) -> Incoming {
         let blob = Descriptor {
@@ -325,7 +325,7 @@ mod tests {
         };
         assert_eq!(put.request.url, "https://r/v2/a/blobs/uploads/u?_state=x%3D&digest=sha256:ab");
         let (last, _) = step(&incoming, state, answer(201, ""));
-        assert_eq!(last, Step::Finished(Finish::Stored));
+        assert_eq!(last, Step::Finished(Arrival::Stored));
     }
 
     #[test]
@@ -334,7 +334,7 @@ mod tests {
         let (Step::Ask(post), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(post.url, "https://r/v2/a/blobs/uploads/?mount=sha256:ab&from=b");
         assert_eq!(post.access[1].repository, "b");
-        assert_eq!(step(&incoming, state.clone(), answer(201, "")).0, Step::Finished(Finish::Mounted));
+        assert_eq!(step(&incoming, state.clone(), answer(201, "")).0, Step::Finished(Arrival::Mounted));
         assert!(matches!(step(&incoming, state.clone(), answer(202, "/u")).0, Step::Send(_)));
         let without = Some(Outcome::Response(Response {
             status: 202,
@@ -355,7 +355,7 @@ mod tests {
         let incoming = incoming(&[]);
         let (Step::Ask(head), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(head.method, "HEAD");
-        assert_eq!(step(&incoming, state, answer(200, "")).0, Step::Finished(Finish::Present));
+        assert_eq!(step(&incoming, state, answer(200, "")).0, Step::Finished(Arrival::Present));
     }
 
     #[test]
@@ -397,7 +397,7 @@ mod tests {
         let (Step::Send(last), ended) = step(&incoming, status, answer(204, "0-335544319")) else { panic!() };
         assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
         assert_eq!(last.request.url, "https://r/u?_state=1&digest=sha256:ab");
-        assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Finish::Stored));
+        assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Arrival::Stored));
         // A registry may want larger ones (4.3.3 of the distribution specification).
         let begun = || step(&incoming, None, None).1;
         for (least, chunk) in [("104857600", 100 << 20), ("1", 64 << 20)] {
@@ -475,7 +475,7 @@ mod tests {
         for state in [closed, sent] {
             let (Step::Ask(look), looked) = step(&incoming, state, answer(200, "")) else { panic!() };
             assert_eq!(look.method, "HEAD");
-            assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Finish::Stored));
+            assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Arrival::Stored));
             assert!(
                 matches!(step(&incoming, looked, answer(404, "")).0, Step::Ask(post) if post.method == "POST")
             );
@@ -502,7 +502,7 @@ mod tests {
         let (Step::Ask(look), looked) = step(&incoming, state, broken()) else { panic!() };
         assert_eq!(look.method, "HEAD");
         // The answer was lost, and nothing else.
-        assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Finish::Stored));
+        assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Arrival::Stored));
         let (Step::Ask(post), _) = step(&incoming, looked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");
     }

@@ -12,7 +12,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed, Root},
-        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
+        sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
     info, is_digest, last, named, read, split_tag, store_file, unsigned, whole,
@@ -54,6 +54,8 @@ impl references::Guest for Oci {
         }
         let root = if scheme == "oci" { Root::Folder(path.into()) } else { Root::Archive(path.into()) };
         let mut parsed = at_path(path, root, None);
+        // `--shared-blob-dir` is for layouts.
+        parsed.separate_blobs = scheme == "oci";
         match name {
             Some(digest) if is_digest(digest) => parsed.reference = Some(digest.into()),
             Some(name) => {
@@ -147,7 +149,7 @@ impl catalog::Guest for Oci {
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
             // A child lies among the blobs, whether or not the index names it.
             return Ok(match read(&blob_file(digest)?)? {
-                Some(body) => Found::Held(unsigned("", body)),
+                Some(body) => Found::Manifest(unsigned("", body)),
                 None => Found::Absent,
             });
         }
@@ -227,8 +229,8 @@ fn claim(location: &str) -> Result<(), Error> {
 const RACES: usize = 1000;
 
 impl sink::Guest for Oci {
-    fn able(_location: String) -> Abilities {
-        Abilities {
+    fn get_capabilities(_location: String) -> Capabilities {
+        Capabilities {
             mount: false,
             sparse: Some(true),
             shared: true,
@@ -244,7 +246,7 @@ impl sink::Guest for Oci {
         incoming: Incoming,
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         store_file(blob_file(&incoming.blob.digest)?, &incoming, last, || claim(&location))
     }
 
@@ -281,7 +283,7 @@ impl sink::Guest for Oci {
         Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
     }
 
-    fn conclude(location: String, alone: bool) -> Result<(), Error> {
+    fn finish(location: String, alone: bool) -> Result<(), Error> {
         if !alone {
             // Another writer of the folder may have brought blobs that no manifest names yet.
             return Ok(());

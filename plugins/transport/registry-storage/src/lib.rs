@@ -11,7 +11,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed, Root},
-        sink::{self, Abilities, Finish, Incoming, Naming, Outcome, Step, Turn},
+        sink::{self, Arrival, Capabilities, Incoming, Naming, NextStep, Outcome, Step},
         source::{self, ReferrersPage},
     },
     info, is_digest, last, read, serde_json, split_tag, store_file, unsigned, whole,
@@ -77,6 +77,8 @@ impl references::Guest for RegistryStorage {
             reference: reference.map(str::to_owned),
             root: Some(Root::Folder(above(folder))),
             host: None,
+            private: false,
+            separate_blobs: false,
         })
     }
 }
@@ -183,7 +185,7 @@ impl catalog::Guest for RegistryStorage {
             return Ok(Found::Absent);
         };
         Ok(match read(&blob(&location, &digest)?)? {
-            Some(body) => Found::Held(unsigned("", body)),
+            Some(body) => Found::Manifest(unsigned("", body)),
             None => Found::Absent,
         })
     }
@@ -258,9 +260,9 @@ fn claim(location: &str) -> Result<(), Error> {
 }
 
 impl sink::Guest for RegistryStorage {
-    fn able(_location: String) -> Abilities {
+    fn get_capabilities(_location: String) -> Capabilities {
         // Blobs are shared, but each repository has its own links to them.
-        Abilities {
+        Capabilities {
             mount: false,
             sparse: Some(true),
             shared: false,
@@ -276,10 +278,10 @@ impl sink::Guest for RegistryStorage {
         incoming: Incoming,
         _state: Option<Vec<u8>>,
         last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         let named = incoming.blob.digest.clone();
         let turn = store_file(blob(&location, &named)?, &incoming, last, || claim(&location))?;
-        if let Step::Finished(Finish::Stored | Finish::Present) = turn.step {
+        if let Step::Finished(Arrival::Stored | Arrival::Present) = turn.step {
             write(&within(&location, &repository, &format!("_layers/{}", link(&named))), named.as_bytes())?;
         }
         Ok(turn)
@@ -316,7 +318,7 @@ impl sink::Guest for RegistryStorage {
         Ok(())
     }
 
-    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

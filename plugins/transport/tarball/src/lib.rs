@@ -10,7 +10,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed, Root},
-        sink::{self, Abilities, Incoming, Naming, Outcome, Turn},
+        sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
     info, is_digest, last,
@@ -68,6 +68,8 @@ impl references::Guest for Tarball {
             reference: None,
             root: Some(Root::Folder(within.into())),
             host: None,
+            private: false,
+            separate_blobs: false,
         })
     }
 }
@@ -123,7 +125,7 @@ impl catalog::Guest for Tarball {
         let (_, manifest) = image(&location)?;
         Ok(match reference.filter(|reference| is_digest(reference)) {
             Some(digest) if digest != sha256(&manifest.body) => Found::Absent,
-            _ => Found::Held(manifest),
+            _ => Found::Manifest(manifest),
         })
     }
 }
@@ -164,8 +166,8 @@ fn unsupported<T>() -> Result<T, Error> {
 }
 
 impl sink::Guest for Tarball {
-    fn able(_location: String) -> Abilities {
-        Abilities { mount: false, sparse: None, shared: true, many: false, signatures: false, holds: None }
+    fn get_capabilities(_location: String) -> Capabilities {
+        Capabilities { mount: false, sparse: None, shared: true, many: false, signatures: false, holds: None }
     }
 
     fn store_blob(
@@ -174,7 +176,7 @@ impl sink::Guest for Tarball {
         _incoming: Incoming,
         _state: Option<Vec<u8>>,
         _last: Option<Outcome>,
-    ) -> Result<Turn, Error> {
+    ) -> Result<NextStep, Error> {
         unsupported()
     }
 
@@ -188,7 +190,7 @@ impl sink::Guest for Tarball {
         unsupported()
     }
 
-    fn conclude(_location: String, _alone: bool) -> Result<(), Error> {
+    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ fn files() -> &'static Path {
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    // Every byte comes from the recipe itself, or from a file of 4096 bytes that a line of it names.
+    // Every byte comes from the tar-split file itself, or from a file of 4096 bytes that a line of it names.
     if let Ok(size) = rebuild(bytes, files()) {
         assert!(size <= 4096 * bytes.len() as u64);
     }
