@@ -6,6 +6,7 @@ mod commit;
 mod folder;
 mod hint;
 mod partial;
+mod read;
 mod writer;
 
 use crate::{
@@ -20,6 +21,8 @@ pub use commit::Change;
 use dray_core::{Descriptor, Digest, Hasher};
 use folder::Folder;
 pub(crate) use hint::hint;
+pub(crate) use read::pump;
+use read::{Positioned, send, stream, stretch, too_long};
 use std::{
     fs::File,
     io::{ErrorKind, Read},
@@ -358,7 +361,10 @@ impl Root {
                 let (folder, path) = folder.at(path);
                 folder.writer(path)
             }
-            Inner::Archive(archive) => archive.writer(path, size).await,
+            Inner::Archive(archive) => {
+                let target = Target::Append(archive.append(path, size).await?);
+                Ok(Writer::start(target, archive.shown(path)))
+            }
         }
     }
 
@@ -436,71 +442,6 @@ impl Root {
             }
             Inner::Archive(archive) => archive.unnamed(),
         }
-    }
-}
-
-/// Reads a temporary file from some byte on.
-pub(crate) fn pump(file: Arc<File>, offset: u64, end: u64) -> mpsc::Receiver<Result<Bytes>> {
-    stream(Positioned { file, offset, end }, PathBuf::from("a temporary file"))
-}
-
-/// Reads a stretch on a thread of its own.
-fn stream(stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
-    let (sender, receiver) = mpsc::channel(2);
-    tokio::task::spawn_blocking(move || send(stretch, &shown, &sender));
-    receiver
-}
-
-/// Sends what can be read, until its end or until nobody wants it.
-fn send(mut bytes: impl Read, shown: &Path, sender: &mpsc::Sender<Result<Bytes>>) {
-    loop {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let message = match bytes.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
-            Ok(0) => return,
-            Ok(_) => Ok(Bytes::from(chunk)),
-            Err(error) => Err(Error::invalid(format!("read {}: {error}", shown.display()))),
-        };
-        let end = message.is_err();
-        if sender.blocking_send(message).is_err() || end {
-            return;
-        }
-    }
-}
-
-fn too_long(shown: &Path) -> Error {
-    Error::invalid(format!("read {}: it is longer than {DOCUMENT_LIMIT} bytes", shown.display()))
-}
-
-fn stretch(mut bytes: Vec<u8>, offset: u64, length: Option<u64>) -> Vec<u8> {
-    let start = (offset as usize).min(bytes.len());
-    bytes.drain(..start);
-    bytes.truncate(length.map_or(bytes.len(), |length| (length as usize).min(bytes.len())));
-    bytes
-}
-
-/// Reads a stretch of a file without moving its cursor, which others use too.
-struct Positioned {
-    file: Arc<File>,
-    offset: u64,
-    end: u64,
-}
-
-impl Read for Positioned {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let most = (buffer.len() as u64).min(self.end - self.offset) as usize;
-        let read = self.file.read_at(&mut buffer[..most], self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
-}
-
-impl crate::tar::Source for Positioned {
-    fn skip(&mut self, bytes: u64) -> std::io::Result<()> {
-        if bytes > self.end - self.offset {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        self.offset += bytes;
-        Ok(())
     }
 }
 

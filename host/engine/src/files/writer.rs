@@ -1,6 +1,6 @@
 //! A file that is being written, on a thread that may block.
 
-use super::{CHUNK, Positioned, archive::Append, atomic::AtomicFile, failed};
+use super::{CHUNK, archive::Append, atomic::AtomicFile, failed, read::Positioned};
 use crate::{Error, Result};
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};

@@ -3,6 +3,7 @@
 use super::{
     breaker::CircuitBreaker,
     connect::Clients,
+    guard,
     retry::{self, IDLE},
 };
 use crate::{
@@ -79,7 +80,7 @@ pub(super) fn challenge(response: &reqwest::Response) -> Result<Option<Challenge
     let values = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let asked: Vec<Asked> = values.flat_map(challenges_of).collect();
     choose(&asked).map_err(|()| {
-        let shown = super::host::redacted(response.url());
+        let shown = guard::redacted(response.url());
         Error::invalid(format!("log in: {shown} sent a challenge without a proper realm"))
     })
 }
@@ -257,7 +258,7 @@ async fn fetch_once(
         }
     };
     let method = if matches!(key, Some(Key::IdentityToken(_))) { "POST" } else { "GET" };
-    let shown = super::host::redacted(&url);
+    let shown = guard::redacted(&url);
     let response = request.timeout(IDLE).send().await.map_err(|error| {
         match retry::is_certificate(&error) && clients.pin(pinned) {
             true => Error::transient(format!("{method} {shown}: its certificate is no authority's")),

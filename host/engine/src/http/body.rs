@@ -1,7 +1,7 @@
 //! What a registry says: answers read into memory, and its reasons for a refusal.
 
 use super::{
-    host::redacted,
+    guard::redacted,
     retry::{self, IDLE},
 };
 use crate::{DOCUMENT_LIMIT, Error, Result, contract::Response};

@@ -1,8 +1,14 @@
 //! Where requests may go that the other side asked for: redirects, upload locations, token realms.
 
 use crate::{Error, Kind, Result};
+use dray_core::Address;
 use std::net::{IpAddr, SocketAddr};
 use url::{Host, Url};
+
+/// An address for people: without its query, its user and its password.
+pub(super) fn redacted(url: &Url) -> String {
+    Address::new(url.as_str()).shown()
+}
 
 /// `host[:port]` of an address, as references write it.
 pub(super) fn authority(url: &Url) -> String {

@@ -4,10 +4,10 @@ use super::{
     auth::{self, Challenge, Token},
     breaker::{CircuitBreaker, Refusals},
     connect::Clients,
-    guard,
+    guard::{self, redacted},
     rate_limit::Allowance,
     retry::{self, IDLE},
-    settings::{Client, Daemon, Plain, RegistrySettings, Standing},
+    settings::{Daemon, Plain, RegistrySettings},
 };
 use crate::schedule::action::{Action, Windows};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     lock,
     schedule::rate::RateLimiter,
 };
-use dray_core::{Address, shown_proxy};
+use dray_core::shown_proxy;
 use reqwest::header::{HeaderMap, HeaderValue};
 use std::{
     collections::HashMap,
@@ -28,6 +28,9 @@ use std::{
 };
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
+
+/// Finds the host of a token realm: by its `host[:port]`, and whether a public server named it.
+pub(super) type Elsewhere<'a> = &'a (dyn Fn(&str, bool) -> Result<Arc<Host>> + Sync);
 
 pub(super) struct Host {
     /// `host[:port]`
@@ -223,7 +226,11 @@ impl Host {
     }
 
     /// The value of the Authorization header, if the host wants one.
-    pub async fn authorization(&self, client: &Client, access: &[Access]) -> Result<Option<HeaderValue>> {
+    pub async fn authorization(
+        &self,
+        elsewhere: Elsewhere<'_>,
+        access: &[Access],
+    ) -> Result<Option<HeaderValue>> {
         if let Some(origin) = &self.settings.origin {
             return auth::header("Bearer", origin.token.expose()).map(Some);
         }
@@ -254,10 +261,9 @@ impl Host {
                 guard::check(&from, realm, asked.public).map_err(doing)?;
                 // Another host's identity, and what is trusted there, is not this one's.
                 let authority = guard::authority(realm);
-                let standing = Standing::Caused { public: asked.public };
                 let elsewhere = match authority == self.address {
                     true => None,
-                    false => Some(client.host(&authority, &authority, standing)?),
+                    false => Some(elsewhere(&authority, asked.public)?),
                 };
                 let clients = elsewhere.as_ref().map_or(&self.clients, |host| &host.clients);
                 let server = &self.token_server;
@@ -439,9 +445,4 @@ impl Host {
             _ => shown,
         }
     }
-}
-
-/// An address for people: without its query, its user and its password.
-pub(super) fn redacted(url: &Url) -> String {
-    Address::new(url.as_str()).shown()
 }

@@ -3,12 +3,15 @@
 mod auth;
 mod body;
 mod breaker;
+mod client;
 mod connect;
 mod guard;
 mod host;
+mod permits;
 mod pins;
 mod proxy;
 mod rate_limit;
+mod reach;
 mod request;
 mod retry;
 mod settings;
@@ -18,9 +21,10 @@ mod trickle;
 #[cfg(fuzzing)]
 pub use auth::challenges_of;
 pub(crate) use body::told;
+pub use client::Client;
+pub(crate) use permits::{Permits, permits, reserve};
 pub use request::{HostAccess, PlaceHttp};
-pub(crate) use request::{Permits, permits, reserve};
 pub(crate) use retry::Backoff;
-pub use settings::{Client, Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
+pub use settings::{Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
 pub use stream::Reader;
 pub(crate) use stream::{Download, Uploaded, feed, upload};

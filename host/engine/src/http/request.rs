@@ -2,13 +2,14 @@
 
 use super::{
     body::{bounded, decoded, explanation},
-    guard,
-    host::{Host, redacted},
+    client::Client,
+    guard::{self, redacted},
+    host::Host,
+    reach::granting,
     retry::{self, Backoff, IDLE, TROUBLE},
-    settings::{Client, Standing},
+    settings::Standing,
 };
 use crate::schedule::action::Action;
-use crate::schedule::queue::{Load, Reservation, TransferPermits};
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
     contract::{Request, Response},
@@ -20,32 +21,25 @@ use dray_core::Address;
 use reqwest::{Method, header};
 use std::{
     collections::HashMap,
-    pin::pin,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
-use tokio::sync::OwnedSemaphorePermit as Slot;
 use url::Url;
 
 const REDIRECTS: usize = 10;
 
-/// How long a place at one host is kept for somebody who waits for a slot at another one where nothing moves.
-const KEPT: Duration = Duration::from_secs(5);
-/// How often that is looked at.
-const AGAIN: Duration = Duration::from_millis(500);
-
 /// HTTP as one place may use it.
 pub struct PlaceHttp {
-    client: Client,
-    host: Arc<Host>,
+    pub(super) client: Client,
+    pub(super) host: Arc<Host>,
     /// Hosts beside its own.
-    granted: Vec<String>,
+    pub(super) granted: Vec<String>,
     /// Its transport is not dray's own: it hears of no host that was not granted.
-    stranger: bool,
+    pub(super) stranger: bool,
     /// Where the place itself sent us for an upload: by origin, whether it is a public server.
-    learned: Mutex<HashMap<String, bool>>,
+    pub(super) learned: Mutex<HashMap<String, bool>>,
     /// Why we do not follow it to other origins.
-    refused: Mutex<HashMap<String, String>>,
+    pub(super) refused: Mutex<HashMap<String, String>>,
 }
 
 /// What a place's transport may do with its host.
@@ -83,88 +77,6 @@ pub(super) enum Followed {
     Answer(reqwest::Response, Url),
     /// The body was sent, or begun, in vain: it is to be sent again, to this address.
     Again(Url),
-}
-
-/// The right to move a blob: a place in the line, and for its requests a slot at each host.
-pub(crate) struct Permits {
-    passes: TransferPermits,
-    _slots: Vec<Slot>,
-}
-
-impl Permits {
-    /// Gives it back without a request: nothing was learnt of the hosts.
-    pub fn unused(self) {
-        self.passes.unused();
-    }
-}
-
-/// Waits for the right to download from one place and to upload to another, for a request whose body is
-/// another one's answer. Slots are taken in the order of the hosts' addresses, so that two transfers in
-/// opposite directions cannot wait for each other. None: nothing goes over the network.
-pub(crate) async fn permits(
-    source: Option<&PlaceHttp>,
-    destination: Option<&PlaceHttp>,
-    load: Load,
-) -> Option<Permits> {
-    let ends = [(source, Action::Download), (destination, Action::Upload)];
-    let ends: Vec<_> = ends.into_iter().filter_map(|(place, action)| Some((place?, action))).collect();
-    let line = ends.first()?.0.client.line();
-    let mut hosts: Vec<_> = ends.iter().map(|(place, _)| &place.host).collect();
-    hosts.sort_by(|a, b| a.address.cmp(&b.address));
-    loop {
-        for host in &hosts {
-            host.patience().await;
-        }
-        let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
-        let passes = line.passes(windows.collect(), load.clone()).await;
-        match slots_soon(&hosts).await {
-            // One may have asked for patience meanwhile; that is waited for without a place anywhere.
-            Some(slots) if hosts.iter().all(|host| host.asks_for_patience().is_none()) => {
-                return Some(Permits { passes, _slots: slots });
-            }
-            _ => passes.unused(),
-        }
-        while hosts.iter().any(|host| host.stands_still(KEPT)) {
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-}
-
-/// Blobs are going to move from one place to another, as long as this is kept. None: not over the network.
-pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Reservation> {
-    let ends = [(source, Action::Download), (destination, Action::Upload)];
-    let windows: Vec<_> =
-        ends.iter().filter_map(|(place, action)| Some((*place)?.host.windows.of(*action).clone())).collect();
-    let line = source.or(destination)?.client.line();
-    Some(line.reserve(&windows))
-}
-
-/// Waits for slots; none: one of the hosts has stood still meanwhile.
-async fn slots_soon(hosts: &[&Arc<Host>]) -> Option<Vec<Slot>> {
-    let mut waiting = pin!(slots(hosts));
-    loop {
-        match tokio::time::timeout(AGAIN, waiting.as_mut()).await {
-            Ok(slots) => return Some(slots),
-            Err(_) if hosts.iter().any(|host| host.stands_still(KEPT)) => return None,
-            Err(_) => {}
-        }
-    }
-}
-
-async fn slots(hosts: &[&Arc<Host>]) -> Vec<Slot> {
-    let mut permits = Vec::new();
-    if let [a, b] = hosts
-        && a.address == b.address
-    {
-        // With one slot alone, source and destination must share it.
-        let slots = 2.min(a.settings.concurrency) as u32;
-        permits.extend(a.slots.clone().acquire_many_owned(slots).await);
-        return permits;
-    }
-    for host in hosts {
-        permits.extend(host.slots.clone().acquire_owned().await);
-    }
-    permits
 }
 
 impl PlaceHttp {
@@ -358,8 +270,11 @@ impl PlaceHttp {
                 }
                 builder = builder.header(name, value);
             }
-            let authorization =
-                if own { self.host.authorization(&self.client, &request.access).await? } else { None };
+            let authorization = if own {
+                self.host.authorization(&|at, public| self.client.led_to(at, public), &request.access).await?
+            } else {
+                None
+            };
             let anonymous = authorization.is_none();
             if let Some(value) = authorization {
                 builder = builder.header(header::AUTHORIZATION, value);
@@ -427,68 +342,6 @@ impl PlaceHttp {
         }
     }
 
-    /// Where a request goes first: to a host that the place may ask.
-    fn target(&self, request: &Request) -> Result<Url> {
-        let malformed =
-            |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url.shown()));
-        let text = request.url.expose();
-        let mut url = Url::parse(text).map_err(|error| malformed(&error.to_string()))?;
-        let mut parts = text.split(['?', '#']).next().unwrap_or_default().split(['/', '\\']);
-        let upwards = |part: &str| {
-            let part = part.to_ascii_lowercase().replace("%2e", ".");
-            matches!(part.as_str(), "." | "..")
-        };
-        if parts.any(upwards) {
-            return Err(malformed("its path leads upwards"));
-        }
-        if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
-            return Err(malformed("its protocol is neither https nor http"));
-        }
-        let _ = (url.set_username(""), url.set_password(None));
-        let authority = guard::authority(&url);
-        let origin = url.origin().ascii_serialization();
-        if authority == self.host.address || self.granted.contains(&authority) && is_granted_so(&url) {
-            return Ok(url);
-        }
-        // Registries behind a proxy name themselves by the proxy's inside: its host, another port, plain HTTP.
-        let itself = guard::split(&authority).0 == guard::split(&self.host.address).0;
-        let learned = lock(&self.learned).contains_key(&origin);
-        if !self.stranger && url.path().starts_with("/v2/") && (itself || !learned) {
-            let (host, port) = match Url::parse(&format!("https://{}", self.host.address)) {
-                Ok(own) => (own.host_str().map(str::to_owned), own.port()),
-                Err(_) => (None, None),
-            };
-            tracing::debug!("{authority} is asked as {}, which led there", self.host.address);
-            let moved = url.set_scheme("https").is_ok() && url.set_host(host.as_deref()).is_ok();
-            if moved && url.set_port(port).is_ok() {
-                return Ok(url);
-            }
-        }
-        if learned {
-            return Ok(url);
-        }
-        if let Some(why) = lock(&self.refused).get(&origin) {
-            return Err(Error::new(Kind::Denied, why.clone()));
-        }
-        let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
-        let error = Error::new(Kind::Denied, text);
-        Err(if self.stranger { error.help(granting(&authority)) } else { error })
-    }
-
-    /// An upload may go on elsewhere, where the place says so.
-    fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url, public: bool) {
-        let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
-        if self.stranger || guard::authority(&target) == self.host.address {
-            return;
-        }
-        let origin = target.origin().ascii_serialization();
-        match guard::check(real, &target, public) {
-            Ok(()) => _ = lock(&self.learned).insert(origin, public),
-            Err(error) => _ = lock(&self.refused).insert(origin, error.text),
-        }
-    }
-
     /// What came of a request that was begun then.
     pub(super) async fn explain(
         &self,
@@ -525,17 +378,6 @@ impl PlaceHttp {
 pub(super) fn unanswered(request: &Request, limit: Duration) -> Error {
     let (method, shown) = (&request.method, request.url.shown());
     Error::transient(format!("{method} {shown}: no answer in {} s", limit.as_secs()))
-}
-
-fn granting(host: &str) -> String {
-    format!(
-        "if the plugin is to ask it, grant it with `grant = {{ hosts = [{host:?}] }}` in the plugin's table"
-    )
-}
-
-/// Whether a granted host may be asked so: over TLS, or where it is this machine.
-fn is_granted_so(url: &Url) -> bool {
-    url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
 }
 
 /// Methods by which things are asked for, written and deleted; no others (CONNECT opens tunnels).

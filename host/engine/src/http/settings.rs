@@ -1,13 +1,7 @@
-//! What the operator says about HTTP, and the client built from it.
+//! What the operator says about HTTP.
 
-use super::{connect::Clients, host::Host};
-use crate::schedule::queue::TransferQueue;
-use crate::{Result, Secret, contract::Credentials, lock};
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex},
-};
+use crate::{Secret, contract::Credentials};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// What the operator says about HTTP.
 #[derive(Clone, Default)]
@@ -115,7 +109,7 @@ pub(super) enum Standing {
 
 impl Standing {
     /// What of a host's settings applies.
-    fn limit(self, settings: &RegistrySettings) -> RegistrySettings {
+    pub fn limit(self, settings: &RegistrySettings) -> RegistrySettings {
         let mut settings = settings.clone();
         if self != Standing::Own {
             settings.auth = Vec::new();
@@ -158,61 +152,6 @@ pub struct Proxies {
     pub https: Option<String>,
     /// Hosts that are reached without one.
     pub none: Option<String>,
-}
-
-/// Hosts that are remembered before those are forgotten to whom others led: a stranger can name many.
-const HOSTS: usize = 256;
-
-/// The HTTP client of a run.
-#[derive(Clone)]
-pub struct Client(Arc<Inner>);
-
-struct Inner {
-    settings: Settings,
-    hosts: Mutex<HashMap<(Standing, String, String), Arc<Host>>>,
-    line: Arc<TransferQueue>,
-}
-
-impl Client {
-    /// A client that has not connected to anything.
-    pub fn new(settings: Settings) -> Self {
-        // Fails only if a provider is installed already: then that one is used.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        Client(Arc::new(Inner { settings, hosts: Mutex::default(), line: Arc::default() }))
-    }
-
-    /// Short names of registries that the settings declare.
-    pub fn names(&self) -> Vec<String> {
-        self.0.settings.registries.keys().cloned().collect()
-    }
-
-    /// The line of all blobs that are to move.
-    pub(super) fn line(&self) -> &Arc<TransferQueue> {
-        &self.0.line
-    }
-
-    /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
-    pub(super) fn host(&self, address: &str, registry: &str, standing: Standing) -> Result<Arc<Host>> {
-        let mut hosts = lock(&self.0.hosts);
-        // One address under two names has the settings and credentials of each.
-        let key = (standing, registry.to_owned(), address.to_owned());
-        if let Some(host) = hosts.get(&key) {
-            return Ok(host.clone());
-        }
-        let settings = &self.0.settings;
-        let own = standing.limit(settings.registries.get(registry).unwrap_or(&settings.default));
-        let outside = standing == Standing::Caused { public: true };
-        let clients = Clients::new(address, registry, &own, settings, outside)?;
-        let host = Arc::new(Host::new(address, registry, own, clients));
-        if hosts.len() > HOSTS {
-            // Those to whom others led, and whom nobody asks any more.
-            hosts.retain(|(standing, ..), host| {
-                !matches!(standing, Standing::Caused { .. }) || Arc::strong_count(host) > 1
-            });
-        }
-        hosts.insert(key, host.clone());
-        Ok(host)
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::{
     body::explanation,
-    host::{Host, redacted},
+    guard::redacted,
+    host::Host,
     request::{Followed, PlaceHttp, Sending, unanswered},
     retry::{self, IDLE, VERIFY},
     trickle::Rate,

@@ -2,7 +2,7 @@
 
 use super::Archive;
 use crate::{
-    files::Positioned,
+    files::read::Positioned,
     lock,
     tar::{BLOCK, header, malformed, padding},
 };

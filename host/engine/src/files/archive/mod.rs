@@ -3,28 +3,23 @@
 //! sealed. A path may lead through a member that is an archive itself, as through a folder.
 
 mod append;
+mod opened;
+mod staged;
 
-use super::{
-    CHUNK, Entry, Located, Positioned,
-    atomic::AtomicFile,
-    failed, partial,
-    writer::{Target, Writer},
-};
+use super::{CHUNK, Entry, Located, atomic::AtomicFile, failed, partial};
 use crate::{
-    DOCUMENT_LIMIT, Error, Result,
-    decode::{Plain, sniff},
-    lock,
-    tar::{self, BEGUN, BLOCK, END, Index, Kind, Reader, header, link, malformed, padding},
+    DOCUMENT_LIMIT, Error, Result, lock,
+    tar::{self, BLOCK, END, header, link, malformed, padding},
 };
 pub(super) use append::Append;
-use append::Begun;
 use cap_std::{ambient_authority, fs::Dir};
-use dray_core::Compression;
+use opened::{Opened, identity, unnamed};
+use staged::{LARGEST, NewArchive};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::ErrorKind,
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
 };
@@ -41,108 +36,6 @@ pub(super) struct Archive {
     /// Where the next member of the new archive begins. Held for as long as a member of unknown
     /// size is written.
     tail: Arc<tokio::sync::Mutex<u64>>,
-}
-
-/// An archive that is read.
-struct Opened {
-    file: Arc<File>,
-    index: Index,
-    /// Which file it was: device, inode, bytes, time of its last change.
-    identity: (u64, u64, u64, i64, i64),
-    compressed: bool,
-}
-
-/// The new archive.
-#[derive(Default)]
-struct NewArchive {
-    /// Small files, which may change until the end.
-    documents: BTreeMap<String, Vec<u8>>,
-    removed: HashSet<String>,
-    members: Index,
-    file: Option<Arc<File>>,
-    /// What makes it appear; none: it lies in `scratch` alone.
-    fresh: Option<AtomicFile>,
-    /// Members that were begun before, by another process too.
-    begun: HashMap<String, Begun>,
-    /// Where they end.
-    begun_end: u64,
-    /// Its part is of use until the new archive has its name.
-    replaced: Option<AtomicFile>,
-}
-
-impl NewArchive {
-    /// Finds the members that another process began. What is no header ends them: a member of unknown size has
-    /// none before it is whole.
-    fn take_up(&mut self, file: &Arc<File>) -> std::io::Result<()> {
-        let end = file.metadata()?.len();
-        let mut reader = Reader::new(Positioned { file: file.clone(), offset: 0, end });
-        while let Ok(Some(entry)) = reader.advance() {
-            let Ok(name) = String::from_utf8(entry.name) else { break };
-            if entry.kind != Kind::File || entry.size > LARGEST {
-                break;
-            }
-            self.begun_end = entry.offset + entry.size + padding(entry.size);
-            let begun = Begun {
-                offset: entry.offset,
-                size: entry.size,
-                there: (entry.mode != BEGUN).then_some(entry.size),
-            };
-            self.begun.insert(name, begun);
-        }
-        // What comes after them is of a member that nobody can go on with.
-        file.set_len(self.begun_end)
-    }
-
-    fn is_clean(&self) -> bool {
-        self.documents.is_empty() && self.removed.is_empty() && self.members.names().next().is_none()
-    }
-}
-
-fn identity(file: &File) -> std::io::Result<(u64, u64, u64, i64, i64)> {
-    let metadata = file.metadata()?;
-    Ok((metadata.dev(), metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
-}
-
-impl Opened {
-    /// Reads the headers of an archive that lies in a file.
-    fn read(file: Arc<File>, offset: u64, size: u64, scratch: &Path) -> std::io::Result<Self> {
-        let identity = identity(&file)?;
-        let mut first = [0; 8];
-        let most = (first.len() as u64).min(size) as usize;
-        file.read_exact_at(&mut first[..most], offset)?;
-        let source = || Positioned { file: file.clone(), offset, end: offset + size };
-        if sniff(&first[..most])? == Compression::None {
-            let mut index = Index::read(source())?;
-            index.shift(offset);
-            return Ok(Opened { index, file, identity, compressed: false });
-        }
-        let damaged = |error: std::io::Error| match error.kind() {
-            ErrorKind::UnexpectedEof | ErrorKind::InvalidInput => {
-                malformed(format!("it is damaged: {error}"))
-            }
-            _ => error,
-        };
-        // What does not begin as an archive is not expanded to find that out.
-        Reader::new(Plain::new(source())?).advance().map_err(damaged)?;
-        let mut expanded = unnamed(scratch)?;
-        std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(damaged)?;
-        let size = expanded.metadata()?.len();
-        let file = Arc::new(expanded);
-        let index = Index::read(Positioned { file: file.clone(), offset: 0, end: size })?;
-        Ok(Opened { index, file, identity, compressed: true })
-    }
-
-    fn find(&self, name: &str) -> std::io::Result<Option<Located>> {
-        let found = self.index.find(name)?;
-        Ok(found.map(|(offset, size)| Located::Stretch { file: self.file.clone(), offset, size }))
-    }
-}
-
-/// Bytes of a member: no layer is as large, and sums of sizes stay far from overflow.
-const LARGEST: u64 = 1 << 42;
-
-fn unnamed(scratch: &Path) -> std::io::Result<File> {
-    tempfile::tempfile_in(scratch)
 }
 
 impl Archive {
@@ -313,10 +206,6 @@ impl Archive {
             staged.removed.insert(path.clone());
         }
         Ok(())
-    }
-
-    pub async fn writer(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Writer> {
-        Ok(Writer::start(Target::Append(self.append(path, size).await?), self.shown(path)))
     }
 
     /// A member of the new archive, or one of the same name and size that was begun.

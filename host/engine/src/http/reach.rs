@@ -1,0 +1,82 @@
+//! Which addresses a place may ask: its own host, those that were granted, and those where the place itself sends an
+//! upload.
+
+use super::{guard, request::PlaceHttp};
+use crate::{Error, Kind, Result, contract::Request, lock};
+use reqwest::header;
+use url::Url;
+
+impl PlaceHttp {
+    /// Where a request goes first: to a host that the place may ask.
+    pub(super) fn target(&self, request: &Request) -> Result<Url> {
+        let malformed =
+            |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url.shown()));
+        let text = request.url.expose();
+        let mut url = Url::parse(text).map_err(|error| malformed(&error.to_string()))?;
+        let mut parts = text.split(['?', '#']).next().unwrap_or_default().split(['/', '\\']);
+        let upwards = |part: &str| {
+            let part = part.to_ascii_lowercase().replace("%2e", ".");
+            matches!(part.as_str(), "." | "..")
+        };
+        if parts.any(upwards) {
+            return Err(malformed("its path leads upwards"));
+        }
+        if !matches!(url.scheme(), "https" | "http") || url.host_str().is_none() {
+            return Err(malformed("its protocol is neither https nor http"));
+        }
+        let _ = (url.set_username(""), url.set_password(None));
+        let authority = guard::authority(&url);
+        let origin = url.origin().ascii_serialization();
+        if authority == self.host.address || self.granted.contains(&authority) && is_granted_so(&url) {
+            return Ok(url);
+        }
+        // Registries behind a proxy name themselves by the proxy's inside: its host, another port, plain HTTP.
+        let itself = guard::split(&authority).0 == guard::split(&self.host.address).0;
+        let learned = lock(&self.learned).contains_key(&origin);
+        if !self.stranger && url.path().starts_with("/v2/") && (itself || !learned) {
+            let (host, port) = match Url::parse(&format!("https://{}", self.host.address)) {
+                Ok(own) => (own.host_str().map(str::to_owned), own.port()),
+                Err(_) => (None, None),
+            };
+            tracing::debug!("{authority} is asked as {}, which led there", self.host.address);
+            let moved = url.set_scheme("https").is_ok() && url.set_host(host.as_deref()).is_ok();
+            if moved && url.set_port(port).is_ok() {
+                return Ok(url);
+            }
+        }
+        if learned {
+            return Ok(url);
+        }
+        if let Some(why) = lock(&self.refused).get(&origin) {
+            return Err(Error::new(Kind::Denied, why.clone()));
+        }
+        let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
+        let error = Error::new(Kind::Denied, text);
+        Err(if self.stranger { error.help(granting(&authority)) } else { error })
+    }
+
+    /// An upload may go on elsewhere, where the place says so.
+    pub(super) fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url, public: bool) {
+        let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
+        if self.stranger || guard::authority(&target) == self.host.address {
+            return;
+        }
+        let origin = target.origin().ascii_serialization();
+        match guard::check(real, &target, public) {
+            Ok(()) => _ = lock(&self.learned).insert(origin, public),
+            Err(error) => _ = lock(&self.refused).insert(origin, error.text),
+        }
+    }
+}
+
+pub(super) fn granting(host: &str) -> String {
+    format!(
+        "if the plugin is to ask it, grant it with `grant = {{ hosts = [{host:?}] }}` in the plugin's table"
+    )
+}
+
+/// Whether a granted host may be asked so: over TLS, or where it is this machine.
+fn is_granted_so(url: &Url) -> bool {
+    url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
+}
