@@ -72,10 +72,9 @@ pub enum Command {
     /// Carry out a plan that `dray plan --out` saved, and nothing else
     Apply(ApplyOptions),
     /// Check a policy without a network
-    Check {
-        /// Path of the policy; `-` is standard input
-        policy: PathBuf,
-    },
+    Check(CheckOptions),
+    /// Write what the tags of a policy name now to a lock file, for `sync --locked`
+    Lock(LockOptions),
     /// Copy one image
     Copy(CopyOptions),
     /// Show what an image is
@@ -106,9 +105,45 @@ pub enum Command {
 }
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dray check\n  dray check team.toml --resolved    the policy with variables, defaults and includes resolved"
+)]
+pub struct CheckOptions {
+    /// Path of the policy; `-` is standard input
+    #[arg(default_value = POLICY)]
+    pub policy: PathBuf,
+    /// Print the policy with its variables, defaults and included files resolved
+    #[arg(long)]
+    pub resolved: bool,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dray lock                 write dray.lock\n  dray lock --check         say what has moved since; exit with 3 if something has\n  dray sync --locked        copy exactly what is locked"
+)]
+pub struct LockOptions {
+    /// Path of the policy
+    #[arg(default_value = POLICY)]
+    pub policy: PathBuf,
+    /// Write nothing: say what has moved since, and exit with 3 if something has
+    #[arg(long)]
+    pub check: bool,
+    /// How the changes are written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// The policy that is read if none is named.
+const POLICY: &str = "dray.toml";
+
+#[derive(Args)]
 pub struct SyncOptions {
     /// Path of the policy; `-` is standard input
+    #[arg(default_value = POLICY)]
     pub policy: PathBuf,
+    /// Copy exactly what the lock file of the policy names (see `dray lock`)
+    #[arg(long)]
+    pub locked: bool,
     /// Only these rules
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,
@@ -133,7 +168,11 @@ pub struct RunFlags {
 #[derive(Args)]
 pub struct PlanOptions {
     /// Path of the policy; `-` is standard input
+    #[arg(default_value = POLICY)]
     pub policy: PathBuf,
+    /// Plan exactly what the lock file of the policy names (see `dray lock`)
+    #[arg(long)]
+    pub locked: bool,
     /// Only these rules
     #[arg(long = "rule", value_name = "NAME")]
     pub rules: Vec<String>,

@@ -8,17 +8,18 @@ use crate::{
 use dray_core::policy::{PolicyError, Problem};
 use dray_core::{harmless, misleads, without_secrets};
 use dray_engine::{Error, Kind};
-use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
-use std::fmt;
+use dray_session::PolicyTexts;
+use miette::{
+    Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
+};
+use std::{fmt, ops::Range};
 
 /// Why a command did not do what it was told.
 pub enum Failure {
     /// The policy is wrong.
     Policy {
-        /// Its path, for people.
-        name: String,
-        /// Its text.
-        text: String,
+        /// Its files.
+        texts: PolicyTexts,
         /// What is wrong.
         error: PolicyError,
     },
@@ -49,12 +50,9 @@ impl Failure {
 
     pub fn print(&self) {
         match self {
-            Failure::Policy { name, text, error } => {
+            Failure::Policy { texts, error } => {
                 for problem in &error.0 {
-                    print(&Shown {
-                        problem,
-                        source: NamedSource::new(name, masked(text)).with_language("toml"),
-                    });
+                    print(&Shown::new(texts, problem, Severity::Error));
                 }
             }
             Failure::Usage(error) | Failure::Failed(error) => {
@@ -78,11 +76,29 @@ fn print(diagnostic: &dyn Diagnostic) {
     print_aside(&format!("{}\n", safe.collect::<String>()));
 }
 
+/// Shows what is probably a mistake in a policy.
+pub fn warn(texts: &PolicyTexts, problem: &Problem) {
+    print(&Shown::new(texts, problem, Severity::Warning));
+}
+
 /// A problem and the text that it is in.
 #[derive(Debug)]
 struct Shown<'a> {
     problem: &'a Problem,
     source: NamedSource<String>,
+    /// Where it is in that text.
+    span: Option<Range<usize>>,
+    severity: Severity,
+}
+
+impl<'a> Shown<'a> {
+    fn new(texts: &PolicyTexts, problem: &'a Problem, severity: Severity) -> Self {
+        let at = problem.span.as_ref().and_then(|span| texts.at(span));
+        let span = at.as_ref().map(|(_, span)| span.clone());
+        let text = at.map(|(text, _)| text).or(texts.first());
+        let (name, text) = text.map_or(("the policy", ""), |text| (&text.name, &text.text));
+        Shown { problem, source: NamedSource::new(name, masked(text)).with_language("toml"), span, severity }
+    }
 }
 
 impl fmt::Display for Shown<'_> {
@@ -100,11 +116,15 @@ impl Diagnostic for Shown<'_> {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.problem.span.as_ref().map(|_| &self.source as &dyn SourceCode)
+        self.span.as_ref().map(|_| &self.source as &dyn SourceCode)
+    }
+
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let span = self.problem.span.clone()?;
+        let span = self.span.clone()?;
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".into()), span))))
     }
 }

@@ -9,6 +9,7 @@ mod copy;
 mod failure;
 mod inspect;
 mod local;
+mod lock;
 mod log;
 mod mask;
 mod output;
@@ -119,7 +120,8 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
             Box::pin(apply::run(options, ready, screen))
         }
         Command::Plan(options) => Box::pin(plan::run(options, screen)),
-        Command::Check { policy } => Box::pin(async move { policy::check(&policy).await }),
+        Command::Check(options) => Box::pin(async move { policy::check(&options).await }),
+        Command::Lock(options) => Box::pin(lock::run(options)),
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
         Command::Inspect(options) => Box::pin(inspect::run(options)),
         Command::ListTags(options) => Box::pin(inspect::list_tags(options)),

@@ -4,6 +4,7 @@ use crate::{
     DONE, DUE, FAILED,
     args::{Output, PlanOptions},
     failure::Failure,
+    lock,
     output::{counted, counted_y, exact, line, tell},
     policy,
     progress::Screen,
@@ -25,6 +26,9 @@ struct Totals {
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
+    if options.locked {
+        lock::narrow(&mut loaded)?;
+    }
     let mut saved = match &options.out {
         Some(path) => Some(PlanFile::create(path, header(&loaded)?)?),
         None => None,

@@ -1,12 +1,19 @@
 //! Reading policies.
 
-use crate::{DONE, failure::Failure, output::say, secrets::UserSecrets, setup};
+use crate::{
+    DONE,
+    args::CheckOptions,
+    failure::{self, Failure},
+    output::{print, say},
+    secrets::UserSecrets,
+    setup,
+};
 use dray_core::{
-    Digest, PolicyId,
+    PolicyId,
     policy::{Policy, PolicyError, Problem, suggestion},
 };
 use dray_runtime::Secrets;
-use dray_session::{OpenError, Session};
+use dray_session::{OpenError, PolicyTexts, ReadPolicyError, Session, read_policy};
 use std::{
     io::Read,
     path::{Path, PathBuf},
@@ -20,7 +27,7 @@ pub struct Loaded {
     name: String,
     /// Absolute. `None` means standard input.
     path: Option<PathBuf>,
-    text: String,
+    texts: PolicyTexts,
 }
 
 /// Reads a policy from a file, or from standard input.
@@ -32,22 +39,48 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
             .map_err(|error| Failure::usage(format!("read the policy from standard input: {error}")))?;
         ("<stdin>".to_owned(), PathBuf::new())
     } else {
-        text = std::fs::read_to_string(path)
-            .map_err(|error| Failure::usage(format!("read the policy {}: {error}", path.display())))?;
+        text = std::fs::read_to_string(path).map_err(|error| unread(path, &error))?;
         (path.display().to_string(), path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
     let base = base.map_err(|error| Failure::usage(format!("find the policy's folder: {error}")))?;
-    match dray_core::policy::parse(&text) {
-        Ok(policy) => {
+    let environment = |variable: &str| std::env::var(variable).ok();
+    match read_policy(&name, text, &base, &environment) {
+        Ok((policy, texts)) => {
             let path = path.file_name().filter(|_| path != Path::new("-")).map(|file| base.join(file));
-            Ok(Loaded { policy, base, name, path, text })
+            Ok(Loaded { policy, base, name, path, texts })
         }
-        Err(error) => Err(Failure::Policy { name, text, error }),
+        Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
+        Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
     }
 }
 
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    let text = format!("read the policy {}: {error}", path.display());
+    let error = dray_engine::Error::new(dray_engine::Kind::Io, text);
+    Failure::Usage(match path.exists() {
+        true => error,
+        false => {
+            error.help("name a policy, or write one as dray.toml in this folder; docs/policy.md shows how")
+        }
+    })
+}
+
 impl Loaded {
+    /// The file that holds the lock of this policy.
+    ///
+    /// # Errors
+    /// Fails if the policy came from standard input.
+    pub fn lock_file(&self) -> Result<PathBuf, Failure> {
+        let path = self.path.as_ref().map(|path| path.with_extension("lock"));
+        path.ok_or_else(|| Failure::usage("find the lock file: the policy comes from standard input"))
+    }
+
+    /// Makes a mistake of the policy a failure of the command.
+    pub fn mistaken(&self, problem: Problem) -> Failure {
+        Failure::Policy { texts: self.texts.clone(), error: PolicyError(vec![problem]) }
+    }
+
     /// Leaves the rules of these names alone; none: all.
     pub fn choose(&mut self, names: &[String]) -> Result<(), Failure> {
         let known: Vec<String> = self.policy.rules.iter().map(|rule| rule.name.value.clone()).collect();
@@ -71,12 +104,19 @@ impl Loaded {
     /// What tells this policy from others: its path, and the digest of its text. `None` means that it came from standard
     /// input, and cannot be read again.
     pub fn id(&self) -> Option<PolicyId> {
-        let path = self.path.as_ref()?.display().to_string();
-        Some(PolicyId { path, digest: Digest::of(self.text.as_bytes()) })
+        Some(self.texts.id(self.path.as_ref()?))
+    }
+
+    /// Tells what is probably a mistake.
+    pub fn warn(&self) {
+        for warning in &self.policy.warnings {
+            failure::warn(&self.texts, warning);
+        }
     }
 
     /// Opens a session of the policy.
     pub async fn open(self) -> Result<Session, Failure> {
+        self.warn();
         let environment = setup::environment(&self.base)?;
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
@@ -90,7 +130,7 @@ impl Loaded {
     }
 
     fn wrong(self, error: PolicyError) -> Failure {
-        Failure::Policy { name: self.name, text: self.text, error }
+        Failure::Policy { texts: self.texts, error }
     }
 }
 
@@ -114,8 +154,10 @@ fn missing_secrets(loaded: &Loaded) -> Vec<Problem> {
 }
 
 /// `dray check`
-pub async fn check(path: &Path) -> Result<u8, Failure> {
-    let loaded = load(path)?;
+pub async fn check(options: &CheckOptions) -> Result<u8, Failure> {
+    let loaded = load(&options.policy)?;
+    loaded.warn();
+    let resolved = options.resolved.then(|| loaded.policy.to_toml());
     let name = loaded.name.clone();
     let missing = missing_secrets(&loaded);
     if !missing.is_empty() {
@@ -124,6 +166,10 @@ pub async fn check(path: &Path) -> Result<u8, Failure> {
     let environment = setup::environment(&loaded.base)?;
     let checked = Session::check(loaded.policy.clone(), &loaded.base, environment).await;
     let checked = checked.map_err(|error| loaded.failed(error))?;
+    if let Some(resolved) = resolved {
+        print(&resolved);
+        return Ok(DONE);
+    }
     match checked.rules().len() {
         0 => say!("{name} is sound, and has no rules"),
         1 => say!("{name} is sound: 1 rule"),

@@ -4,6 +4,7 @@ use crate::{
     DONE, FAILED,
     args::{Output, RunFlags, SyncOptions},
     failure::Failure,
+    lock,
     output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
@@ -20,6 +21,9 @@ use tokio::sync::mpsc;
 pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policy)?;
     loaded.choose(&options.rules)?;
+    if options.locked {
+        lock::narrow(&mut loaded)?;
+    }
     if !options.run.no_sandbox {
         confine(&loaded);
     }

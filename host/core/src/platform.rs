@@ -46,6 +46,11 @@ impl Platform {
     }
 }
 
+/// Architectures that may be written without their operating system, which is Linux then (Go's GOARCH; none of them is
+/// the name of an operating system).
+const ARCHITECTURES: [&str; 9] =
+    ["amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "loong64", "mips64le"];
+
 impl FromStr for Platform {
     type Err = ParsePlatformError;
 
@@ -54,7 +59,10 @@ impl FromStr for Platform {
             !part.is_empty()
                 && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'))
         };
-        let parts: Vec<&str> = text.split('/').collect();
+        let mut parts: Vec<&str> = text.split('/').collect();
+        if ARCHITECTURES.contains(&parts[0]) {
+            parts.insert(0, "linux");
+        }
         match parts.as_slice() {
             [os, architecture, variant @ ..] if variant.len() <= 1 && parts.iter().all(good) => {
                 Ok(Platform {
@@ -95,8 +103,15 @@ mod tests {
     }
 
     #[test]
+    fn an_architecture_alone_is_of_linux() {
+        assert_eq!(platform("amd64"), platform("linux/amd64"));
+        assert_eq!(platform("arm/v7"), platform("linux/arm/v7"));
+        assert_eq!(platform("windows/amd64").os, "windows");
+    }
+
+    #[test]
     fn refuses_what_is_no_platform() {
-        for text in ["amd64", "linux/", "linux/arm/v7/x", "a b/c"] {
+        for text in ["linux", "linux/", "linux/arm/v7/x", "a b/c", "amd64/v2/x", ""] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }

@@ -27,11 +27,13 @@
 //! ```
 
 mod environment;
+mod files;
 mod open;
 mod record;
 mod saved;
 
 pub use environment::{Environment, NoSecrets, USER_AGENT, lazy_auth};
+pub use files::{PolicyText, PolicyTexts, ReadPolicyError, read_policy};
 pub use open::{OpenError, Session, planning};
 pub use record::{Record, run};
 pub use saved::{PlanFile, SavedPlan};

@@ -107,8 +107,16 @@ impl Session {
         });
         let docker_config = || lazy_auth(&runtime, plugin_config("docker-config", Default::default()));
         let mut problems = Vec::new();
+        let default = &policy.default_registry;
+        let default = RegistrySettings {
+            auth: match &default.auth {
+                Some(calls) => auth(calls, &runtime, &mut problems).await,
+                None => vec![docker_config()],
+            },
+            ..registry_settings(default, base, &usual)
+        };
         let mut settings = Settings {
-            default: RegistrySettings { auth: vec![docker_config()], ..usual.clone() },
+            default,
             registries: environment.hosts,
             proxies: environment.proxies,
             user_agent: environment.user_agent,

@@ -1,8 +1,9 @@
 //! TOML → [`Policy`], or every mistake in it.
 
-use super::raw::{self, Table, boolean, integer, list, one_or_many, string, strings, table};
+use super::raw::{self, Table, boolean, integer, one_or_many, string, strings, table};
+use super::rule::{check_defaults, rules};
+use super::vars::{self, Variables};
 use super::*;
-use crate::expand_braces;
 use std::str::FromStr;
 use toml::{
     Spanned as TomlSpanned,
@@ -14,21 +15,134 @@ pub fn schema() -> &'static str {
     include_str!("schema.json")
 }
 
-/// Reads a policy.
+/// Reads a policy of one text, without an environment.
 ///
 /// # Errors
 /// Every mistake that can be found without plugins, each with its place.
 pub fn parse(text: &str) -> Result<Policy, PolicyError> {
+    parse_all(&[text], &|_| None)
+}
+
+/// Reads a policy of several texts, of which the others are included by the first.
+///
+/// Positions count through all texts, as if they followed each other. `environment` gives the variables of `${env:NAME}`.
+///
+/// # Errors
+/// Every mistake that can be found without plugins, each with its place.
+///
+/// ```
+/// let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\nto = \"docker://${env:MIRROR}/{name}\"\n";
+/// let environment = |name: &str| (name == "MIRROR").then(|| "mirror.example".to_owned());
+/// let policy = dray_core::policy::parse_all(&[text], &environment)?;
+/// assert_eq!(policy.rules[0].to.value.to_string(), "docker://mirror.example/{name}");
+/// # Ok::<_, dray_core::policy::PolicyError>(())
+/// ```
+pub fn parse_all(texts: &[&str], environment: Variables<'_>) -> Result<Policy, PolicyError> {
     let mut problems = Vec::new();
-    let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        problems.push(Problem { message: error.message().into(), span: error.span(), help: None });
+    let padded = padded(texts);
+    let mut documents = Vec::new();
+    for text in &padded {
+        documents.push(document(text, &mut problems));
     }
     if !problems.is_empty() {
         return Err(PolicyError(problems));
     }
-    let policy = policy(Table::new("a policy", document.get_ref(), 0..0), &mut problems);
-    if problems.is_empty() { Ok(policy) } else { Err(PolicyError(problems)) }
+    let mut root = merged(documents, &mut problems);
+    vars::expand(&mut root, environment, &mut problems);
+    if !problems.is_empty() {
+        return Err(PolicyError(problems));
+    }
+    let policy = policy(Table::new("a policy", &root, 0..0), &mut problems);
+    // A mistake in `[defaults]` is found once for each rule.
+    let mut told: Vec<Problem> = Vec::new();
+    for problem in problems {
+        if !told.contains(&problem) {
+            told.push(problem);
+        }
+    }
+    if told.is_empty() { Ok(policy) } else { Err(PolicyError(told)) }
+}
+
+/// The files that a policy includes, as it writes them: paths and globs.
+///
+/// # Errors
+/// If the text is no TOML, or `include` is no list of strings.
+pub fn includes(text: &str) -> Result<Vec<Spanned<String>>, PolicyError> {
+    let mut problems = Vec::new();
+    let root = document(text, &mut problems);
+    let mut found = Vec::new();
+    if let Some(value) = root.get("include") {
+        for item in one_or_many(value) {
+            found.extend(string(item, &mut problems));
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(PolicyError(problems)) }
+}
+
+/// The texts, each behind as many spaces as all texts before it have bytes: so their positions count through.
+fn padded(texts: &[&str]) -> Vec<String> {
+    let mut start = 0;
+    let mut padded = Vec::new();
+    for text in texts {
+        padded.push(format!("{}{text}", " ".repeat(start)));
+        start += text.len();
+    }
+    padded
+}
+
+/// Reads a text as TOML, and says what is wrong with it.
+fn document<'a>(text: &'a str, problems: &mut Vec<Problem>) -> DeTable<'a> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        // Of a text that the parser skipped, it tells more than once.
+        let help = error.message().contains("escape").then(|| {
+            "in double quotes a backslash begins an escape: write the text in single quotes, '^v1\\.[0-9]'".into()
+        });
+        problems.push(Problem { message: error.message().into(), span: error.span(), help });
+    }
+    document.into_inner()
+}
+
+/// Brings the documents of a policy together. Rules follow each other; tables of names are joined.
+fn merged<'a>(documents: Vec<DeTable<'a>>, problems: &mut Vec<Problem>) -> DeTable<'a> {
+    let mut root = DeTable::new();
+    for (number, document) in documents.into_iter().enumerate() {
+        if number > 0 && !document.contains_key("version") {
+            let at = document.iter().next().map_or(0..0, |(key, _)| key.span());
+            problems.push(
+                Problem::new("an included file does not say its version", at)
+                    .help("begin it with `version = 1`"),
+            );
+        }
+        for (key, value) in document {
+            let Some(before) = root.get_mut(&key) else {
+                root.insert(key, value);
+                continue;
+            };
+            match (key.get_ref().as_ref(), before.get_mut(), value.into_inner()) {
+                ("rule", DeValue::Array(before), DeValue::Array(more)) => {
+                    more.into_iter().for_each(|rule| before.push(rule));
+                }
+                ("registry" | "plugin" | "vars", DeValue::Table(before), DeValue::Table(more)) => {
+                    for (name, value) in more {
+                        let (span, shown) = (name.span(), name.get_ref().to_string());
+                        if before.insert(name, value).is_some() {
+                            problems.push(
+                                Problem::new(format!("`{shown}` is declared in another file, too"), span)
+                                    .help("declare it once, in the file that includes the others"),
+                            );
+                        }
+                    }
+                }
+                ("version" | "include", ..) => {}
+                (name, ..) => problems.push(
+                    Problem::new(format!("`{name}` is declared in another file, too"), key.span())
+                        .help("declare it once, in the file that includes the others"),
+                ),
+            }
+        }
+    }
+    root
 }
 
 /// Reads a plugin's configuration from a table of key and value, as on a command line.
@@ -56,9 +170,26 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
             Problem::new("the policy does not say its version", 0..0).help("begin it with `version = 1`"),
         ),
     }
+    // They were read before: by whoever reads the files, and by `vars::expand`.
+    let _ = (root.take("include"), root.take("vars"));
+    let mut defaults = root.take("defaults").and_then(|value| table("`defaults`", value, problems));
+    let mut default = |key| defaults.as_mut().and_then(|defaults| defaults.take(key));
+    let (for_rules, for_registries) = (default("rule"), default("registry"));
+    if let Some(defaults) = defaults {
+        defaults.end(problems);
+    }
+    let for_registries = for_registries.and_then(|value| table("`defaults.registry`", value, problems));
+    if let Some(defaults) = &for_registries {
+        defaults.refuse(&["storage"], "a folder is one registry's own", problems);
+        policy.default_registry = registry(defaults.clone(), problems);
+    }
     if let Some(value) = root.take("registry") {
         for (name, value) in named(value, problems) {
-            if let Some(entry) = table("a registry", value, problems) {
+            if let Some(mut entry) = table("a registry", value, problems) {
+                if let Some(defaults) = &for_registries {
+                    entry.fall_back(defaults);
+                }
+                policy.registry_spans.insert(name.clone(), entry.span.clone());
                 policy.registries.insert(name, registry(entry, problems));
             }
         }
@@ -71,25 +202,36 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
             }
         }
     }
-    if let Some(value) = root.take("rule") {
-        for value in list(value, problems) {
-            let rule = table("a rule", value, problems).and_then(|entry| rule(entry, problems));
-            if let Some(rule) = rule {
-                if policy.rules.iter().any(|earlier: &Rule| earlier.name.value == rule.name.value) {
-                    problems.push(
-                        Problem::new(
-                            format!("two rules are named `{}`", rule.name.value),
-                            rule.name.span.clone(),
-                        )
-                        .help("names tell rules apart in reports and with --rule"),
-                    );
-                }
-                policy.rules.push(rule);
-            }
-        }
+    let for_rules = for_rules.and_then(|value| table("`defaults.rule`", value, problems));
+    if let Some(defaults) = &for_rules {
+        check_defaults(defaults, problems);
     }
+    if let Some(value) = root.take("rule") {
+        policy.rules = rules(value, for_rules.as_ref(), problems);
+    }
+    policy.warnings = warnings(&policy);
     root.end(problems);
     policy
+}
+
+/// Tables of registries that no reference names, which are mistyped as a rule.
+fn warnings(policy: &Policy) -> Vec<Problem> {
+    let references = policy.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
+    let hosts: Vec<&str> = references
+        .filter_map(|reference| reference.value.rest.strip_prefix("//"))
+        .map(|rest| rest.split('/').next().unwrap_or(rest))
+        .collect();
+    // A host that only a template or a plugin knows may be meant.
+    if hosts.is_empty() || hosts.iter().any(|host| host.contains(['{', '*'])) || !policy.plugins.is_empty() {
+        return Vec::new();
+    }
+    let unused = policy.registry_spans.iter().filter(|(name, _)| !hosts.contains(&name.as_str()));
+    let warning = |(name, span): (&String, &Range<usize>)| {
+        let help = suggestion(name, hosts.iter().copied());
+        let help = help.unwrap_or_else(|| "leave it out, or name it in `from` or `to`".into());
+        Problem::new(format!("no rule names the registry `{name}`"), span.clone()).help(help)
+    };
+    unused.map(warning).collect()
 }
 
 /// The entries of a table of tables.
@@ -134,9 +276,7 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
         registry.tls = tls(value, problems).unwrap_or_default();
     }
     if let Some(value) = entry.take("auth") {
-        let calls = one_or_many(value)
-            .into_iter()
-            .filter_map(|value| call(value, "an auth provider", "provider", problems));
+        let calls = one_or_many(value).into_iter().filter_map(|value| provider(value, problems));
         registry.auth = Some(calls.collect());
     }
     if let Some(text) = entry.take("storage").and_then(|value| string(value, problems)) {
@@ -187,8 +327,35 @@ fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls>
     Some(Tls::On { ca, identity, verify, explicit: true })
 }
 
+/// The keys by which a table of `auth` shows that it means the provider `static`.
+const STATIC: [&str; 5] = ["username", "password", "credentials", "token", "identity-token"];
+
+/// An auth provider. Without `provider`, a table with one of the keys of `static` means that.
+fn provider(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Call> {
+    let table = value.get_ref().as_table();
+    let given = |key: &str| table.is_some_and(|table| table.contains_key(key));
+    if given("provider") || !STATIC.iter().any(|key| given(key)) {
+        return call(value, "an auth provider", "provider", problems);
+    }
+    let span = value.span();
+    let entries = table.into_iter().flatten();
+    let mut read = Call {
+        plugin: Spanned { value: "static".into(), span: span.clone() },
+        config: serde_json::Value::Null,
+        keys: BTreeMap::new(),
+        span,
+    };
+    let mut config = serde_json::Map::new();
+    for (key, value) in entries {
+        read.keys.insert(key.get_ref().to_string(), value.span());
+        config.insert(key.get_ref().to_string(), raw::json(value.get_ref()));
+    }
+    read.config = config.into();
+    Some(read)
+}
+
 /// A table that names a plugin with one key and configures it with the others.
-fn call(
+pub(super) fn call(
     value: &TomlSpanned<DeValue>,
     what: &'static str,
     key: &'static str,
@@ -265,154 +432,6 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
         );
     }
     Some(Plugin { source: Spanned { value: source.value.into(), span: source.span }, grant, limits })
-}
-
-fn rule(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Rule> {
-    let name = entry.require("name", problems).and_then(|value| string(value, problems));
-    let mut from = Vec::new();
-    if let Some(value) = entry.require("from", problems) {
-        for text in
-            one_or_many(value).into_iter().filter_map(|value| string(value, problems)).collect::<Vec<_>>()
-        {
-            match expand_braces(&text.value) {
-                Ok(texts) => from.extend(
-                    texts
-                        .into_iter()
-                        .filter_map(|value| reference(Spanned { value, span: text.span.clone() }, problems)),
-                ),
-                Err(why) => problems.push(Problem::new(why, text.span)),
-            }
-        }
-        if from.is_empty() && problems.is_empty() {
-            problems.push(Problem::new("`from` is empty", value.span()));
-        }
-    }
-    let mut to = entry.require("to", problems).and_then(|value| string(value, problems)).and_then(|text| {
-        let names = crate::Names { registry: "registry", repository: "path", tag: None };
-        if let Err(error) = names.fill(&text.value) {
-            problems.push(
-                Problem::new(error.to_string(), text.span.clone())
-                    .help("`to` knows {name}, {path}, {registry} and {tag}"),
-            );
-        }
-        reference(text, problems)
-    });
-    let tags = entry.take("tags").map(|value| tags(value, problems));
-    let mut platforms = Vec::new();
-    if let Some(value) = entry.take("platforms") {
-        for text in strings(value, problems) {
-            match text.value.parse() {
-                Ok(platform) => platforms.push(platform),
-                Err(_) => problems.push(
-                    Problem::new(format!("`{}` is no platform", text.value), text.span)
-                        .help("write \"linux/amd64\" or \"linux/arm/v7\""),
-                ),
-            }
-        }
-    }
-    let mut index = IndexMode::default();
-    if let Some(text) = entry.take("index").and_then(|value| string(value, problems)) {
-        match text.value.as_str() {
-            "keep" => {}
-            "trim" => index = IndexMode::Trim,
-            other => {
-                problems.push(Problem::new(format!("index cannot be \"{other}\""), text.span.clone()).help(
-                    "\"keep\" leaves the index and its digest as they are, \"trim\" writes a smaller one",
-                ))
-            }
-        }
-        if platforms.is_empty() {
-            problems.push(Problem::new("`index` says what becomes of an index when platforms are chosen, and this rule chooses none", text.span).help("add `platforms`, or leave `index` out"));
-        }
-    }
-    let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
-    let include_foreign =
-        entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
-    let mut path = |key: &'static str, problems: &mut Vec<Problem>| {
-        let text = entry.take(key).and_then(|value| string(value, problems));
-        text.map(|text| Spanned { value: PathBuf::from(text.value), span: text.span })
-    };
-    let (from_blobs, to_blobs) = (path("from-blobs", problems), path("to-blobs", problems));
-    let sources = from.iter_mut().map(|source| (source, &from_blobs));
-    for (reference, blobs) in sources.chain(to.iter_mut().map(|to| (to, &to_blobs))) {
-        let Some(blobs) = blobs else { continue };
-        if reference.value.scheme != "oci" {
-            let text = format!("the blobs of `{}` cannot lie in another folder", reference.value);
-            problems.push(Problem::new(text, blobs.span.clone()).help("that is for layouts (`oci:`) alone"));
-        }
-        reference.value.blobs = Some(blobs.value.clone());
-    }
-    let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
-    let mut form = crate::Form::default();
-    if let Some(text) = entry.take("format").and_then(|value| string(value, problems)) {
-        form.format = one_of(&text, "\"oci\" and \"docker\"", problems);
-    }
-    if let Some(text) = entry.take("compression").and_then(|value| string(value, problems)) {
-        form.compression = one_of(&text, "\"gzip\", \"zstd\" and \"none\"", problems);
-    }
-    if form.format == Some(crate::Format::Docker) && form.compression == Some(crate::Compression::Zstd) {
-        problems.push(
-            Problem::new("Docker's format knows no layers in zstd", entry.span.clone())
-                .help("set format = \"oci\", or compression = \"gzip\""),
-        );
-    }
-    entry.end(problems);
-    Some(Rule { name: name?, from, to: to?, tags, platforms, index, referrers, include_foreign, link, form })
-}
-
-fn referrers(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Referrers {
-    match (value.get_ref().as_str(), value.get_ref().as_bool()) {
-        (Some("required"), _) => Referrers::Required,
-        (None, Some(true)) => Referrers::Wanted,
-        (None, Some(false)) => Referrers::No,
-        _ => {
-            problems.push(
-                Problem::new("`referrers` is true, false or \"required\"", value.span())
-                    .help("\"required\" withholds an image whose referrers cannot all be copied"),
-            );
-            Referrers::No
-        }
-    }
-}
-
-fn one_of<T: std::str::FromStr>(
-    text: &Spanned<String>,
-    known: &str,
-    problems: &mut Vec<Problem>,
-) -> Option<T> {
-    let read = text.value.parse().ok();
-    if read.is_none() {
-        let problem = Problem::new(format!("`{}` is not known here", text.value), text.span.clone());
-        problems.push(problem.help(format!("there are {known}")));
-    }
-    read
-}
-
-fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
-    match text.value.parse() {
-        Ok(value) => Some(Spanned { value, span: text.span }),
-        Err(_) => {
-            problems.push(
-                Problem::new(format!("`{}` does not name a transport", text.value), text.span)
-                    .help(format!("begin it with one: \"docker://{}\"", text.value)),
-            );
-            None
-        }
-    }
-}
-
-fn tags(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Tags {
-    let mut tags = Tags::default();
-    for item in list(value, problems) {
-        match item.get_ref() {
-            DeValue::Table(_) => tags.filters.extend(call(item, "a filter", "filter", problems)),
-            _ => tags.literals.extend(string(item, problems)),
-        }
-    }
-    if tags.literals.is_empty() && tags.filters.is_empty() && problems.is_empty() {
-        problems.push(Problem::new("`tags` is empty", value.span()).help("leave it out to copy every tag"));
-    }
-    tags
 }
 
 #[cfg(test)]

@@ -1,13 +1,20 @@
 //! The policy: what a user declares in TOML. `docs/policy.md` documents every key.
 
 mod check;
+mod lock;
 mod problem;
 mod raw;
+mod resolved;
+mod rule;
 mod secret;
+mod tags;
+mod vars;
 
-pub use check::{parse, plugin_config, schema};
+pub use check::{includes, parse, parse_all, plugin_config, schema};
+pub use lock::{Lock, LockChange};
 pub use problem::{PolicyError, Problem, suggestion};
 pub use secret::SecretRef;
+pub use vars::Variables;
 
 use crate::{Platform, Reference};
 use serde::{Deserialize, Serialize};
@@ -36,8 +43,14 @@ pub struct Policy {
     pub registries: BTreeMap<String, Registry>,
     /// `[plugin.NAME]`
     pub plugins: BTreeMap<String, Plugin>,
-    /// `[[rule]]`, in order.
+    /// `[[rule]]`, in order. A rule with `images` is one for each of them, all with its name.
     pub rules: Vec<Rule>,
+    /// `[defaults.registry]`: how registries are talked to that are not named.
+    pub default_registry: Registry,
+    /// What is probably a mistake, though it can be carried out.
+    pub warnings: Vec<Problem>,
+    /// Where the table of each registry is.
+    registry_spans: BTreeMap<String, Range<usize>>,
 }
 
 /// How a registry is talked to.
@@ -166,6 +179,10 @@ pub struct Rule {
     pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
+    /// What to do if nothing matches.
+    pub on_empty: OnEmpty,
+    /// What to do about a tag that names something else at the destination.
+    pub on_change: OnChange,
 }
 
 impl Rule {
@@ -182,6 +199,8 @@ impl Rule {
             include_foreign: false,
             link: false,
             form: crate::Form::default(),
+            on_empty: OnEmpty::default(),
+            on_change: OnChange::default(),
         }
     }
 }
@@ -213,6 +232,52 @@ pub struct Tags {
     pub literals: Vec<Spanned<String>>,
     /// Chained.
     pub filters: Vec<Call>,
+    /// The digests of literals that were written as `tag@digest`.
+    pub pins: BTreeMap<String, crate::Digest>,
+}
+
+/// What to do if a rule matches no tag of a repository.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnEmpty {
+    /// Warn, and go on.
+    #[default]
+    Warn,
+    /// Fail.
+    Error,
+}
+
+impl std::str::FromStr for OnEmpty {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "warn" => Ok(OnEmpty::Warn),
+            "error" => Ok(OnEmpty::Error),
+            _ => Err(()),
+        }
+    }
+}
+
+/// What to do about a tag that names something else at the destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChange {
+    /// Write over it.
+    #[default]
+    Copy,
+    /// Fail, and leave it as it is.
+    Refuse,
+}
+
+impl std::str::FromStr for OnChange {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "copy" => Ok(OnChange::Copy),
+            "refuse" => Ok(OnChange::Refuse),
+            _ => Err(()),
+        }
+    }
 }
 
 /// What becomes of an index when platforms are chosen.

@@ -9,24 +9,47 @@ use toml::{
 };
 
 /// A table that is being read. [`Table::end`] must be called when all keys have been asked for.
+#[derive(Clone)]
 pub(super) struct Table<'a> {
     /// What it is, for messages: `a rule`.
     what: &'static str,
     entries: BTreeMap<&'a str, (Range<usize>, &'a TomlSpanned<DeValue<'a>>)>,
     asked: Vec<&'static str>,
+    /// Values of keys that it does not have, from `[defaults]`.
+    defaults: BTreeMap<&'a str, &'a TomlSpanned<DeValue<'a>>>,
     pub span: Range<usize>,
 }
 
 impl<'a> Table<'a> {
     pub fn new(what: &'static str, table: &'a DeTable<'a>, span: Range<usize>) -> Self {
         let entries = table.iter().map(|(key, value)| (key.get_ref().as_ref(), (key.span(), value)));
-        Table { what, entries: entries.collect(), asked: Vec::new(), span }
+        Table { what, entries: entries.collect(), asked: Vec::new(), defaults: BTreeMap::new(), span }
     }
 
     /// Takes the value of a key, if it is there.
     pub fn take(&mut self, key: &'static str) -> Option<&'a TomlSpanned<DeValue<'a>>> {
         self.asked.push(key);
-        self.entries.remove(key).map(|(_, value)| value)
+        let own = self.entries.remove(key).map(|(_, value)| value);
+        own.or_else(|| self.defaults.get(key).copied())
+    }
+
+    /// Takes keys that are not there from another table.
+    pub fn fall_back(&mut self, defaults: &Table<'a>) {
+        self.defaults = defaults.entries.iter().map(|(key, (_, value))| (*key, *value)).collect();
+    }
+
+    /// Whether a key is in the table itself.
+    pub fn is_own(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// Reports keys that have no default.
+    pub fn refuse(&self, keys: &[&str], why: &str, problems: &mut Vec<Problem>) {
+        for key in keys {
+            if let Some((span, _)) = self.entries.get(key) {
+                problems.push(Problem::new(format!("`{key}` has no default: {why}"), span.clone()));
+            }
+        }
     }
 
     /// Takes the value of a key that must be there.

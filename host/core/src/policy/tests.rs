@@ -71,10 +71,19 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
     let schema: serde_json::Value = serde_json::from_str(schema()).unwrap();
     let mut documented = std::collections::BTreeSet::new();
     keys(&schema, &mut documented);
-    let source = include_str!("check.rs");
-    let asked = ["take(\"", "require(\"", "path(\"", "\"an auth provider\", \"", "\"a filter\", \""]
-        .iter()
-        .flat_map(|call| source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
+    let source = concat!(include_str!("check.rs"), include_str!("rule.rs"), include_str!("tags.rs"));
+    let asked = [
+        "take(\"",
+        "require(\"",
+        "path(\"",
+        "path(&mut entry, \"",
+        "texts(&mut entry, \"",
+        "default(\"",
+        "\"an auth provider\", \"",
+        "\"a filter\", \"",
+    ]
+    .iter()
+    .flat_map(|call| source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));
     assert_eq!(asked.collect::<std::collections::BTreeSet<_>>(), documented);
 }
 
@@ -90,10 +99,63 @@ fn mistakes_are_underlined_with_a_remedy() {
     for (text, underlined, message, help) in [
         (rule("tgas = []"), "tgas", "a rule has no key `tgas`", "did you mean `tags`?"),
         (rule("to-blobs = \"b\""), "\"b\"", "cannot lie in another folder", "`oci:`"),
-        (rule("tags = 3"), "3", "expected a list, found integer", ""),
+        (rule("tags = 3"), "3", "expected a text, a table or a list, found integer", "write tags = "),
+        (rule("tags = [\"v1.*\"]"), "\"v1.*\"", "looks like a pattern", "match = \"v1.*\""),
+        (rule("tags = [\">=1.30\"]"), "\">=1.30\"", "looks like a range", "semver = \">=1.30\""),
+        (rule("tags = [\"1@sha256:12\"]"), "\"1@sha256:12\"", "no digest", "dray lock"),
+        (rule("tags = { filter = \"glob\" }"), "\"glob\"", "a filter stands in a list", "tags = [{"),
+        (rule("tags = { smever = \"1\" }"), "smever", "`tags` has no key `smever`", "did you mean `semver`?"),
+        (rule("tags = { by = \"name\" }"), "\"name\"", "`by` belongs to `latest`", "latest = 5"),
+        (rule("tags = { match = \"a*\", prerelease = true }"), "true", "belongs to `semver`", "semver"),
+        (rule("tags = {}"), "{}", "`tags` is empty", "leave it out"),
+        (rule("on-empty = \"fail\""), "\"fail\"", "not known here", "\"error\""),
+        (rule("on-change = \"skip\""), "\"skip\"", "not known here", "\"refuse\""),
+        (rule("images = []"), "[]", "names none", ""),
+        (rule("images = 3"), "3", "a list of names, or a table", "library/nginx"),
+        (
+            rule("").replace("docker://r.example/a", "https://r.example/a"),
+            "\"https://r.example/a\"",
+            "is no reference",
+            "docker://r.example/a",
+        ),
+        (
+            rule("").replace("docker://m.example/a", "oci://images"),
+            "\"oci://images\"",
+            "is no reference",
+            "oci:images",
+        ),
+        (
+            rule("").replace("docker://m.example/a", "docker://${mirror}/a"),
+            "\"docker://${mirror}/a\"",
+            "`mirror` is not declared",
+            "[vars]",
+        ),
+        (
+            rule("").replace("docker://m.example/a", "docker://m.example/${name}"),
+            "\"docker://m.example/${name}\"",
+            "`name` is not declared",
+            "{name}",
+        ),
+        (
+            rule("").replace("docker://m.example/a", "docker://${env:NOT_SET}/a"),
+            "\"docker://${env:NOT_SET}/a\"",
+            "NOT_SET is not set",
+            ":-VALUE",
+        ),
+        (rule("tags = { regex = \"^v1\\.\" }"), "", "escape", "single quotes"),
+        ("vars = 3".into(), "3", "a table of strings", "[vars]"),
+        ("[vars]\na = 3".into(), "3", "expected a string", ""),
+        (
+            "[registry.r]\nauth = { token = \"${secret}\" }".into(),
+            "\"${secret}\"",
+            "names a secret",
+            "env:NAME",
+        ),
+        ("[defaults.rule]\nname = \"a\"".into(), "name", "has no default", ""),
+        ("[defaults.rules]\na = 1".into(), "rules", "no key `rules`", "did you mean `rule`?"),
         (rule("tags = []"), "[]", "`tags` is empty", "leave it out"),
         (rule("tags = [{ pattern = \"x\" }]"), "{ pattern = \"x\" }", "a filter needs the key `filter`", ""),
-        (rule("platforms = [\"amd64\"]"), "\"amd64\"", "no platform", "linux/amd64"),
+        (rule("platforms = [\"linux\"]"), "\"linux\"", "no platform", "linux/arm64"),
         (rule("index = \"trim\""), "\"trim\"", "chooses none", "platforms"),
         (rule("platforms = [\"linux/amd64\"]\nindex = \"cut\""), "\"cut\"", "cannot be", "keep"),
         (rule("") + &rule(""), "\"a\"", "two rules are named `a`", "--rule"),
@@ -154,4 +216,117 @@ fn mistakes_are_underlined_with_a_remedy() {
     }
     assert!(parse("").unwrap_err().0[0].help.as_ref().unwrap().contains("version = 1"));
     assert!(parse("version = 2").unwrap_err().0[0].message.contains("version 2"));
+}
+
+/// What a list of filters keeps of its configuration.
+fn filters(tags: &Tags) -> Vec<(String, serde_json::Value)> {
+    tags.filters.iter().map(|call| (call.plugin.value.clone(), call.config.clone())).collect()
+}
+
+fn one(rest: &str) -> Rule {
+    let text = format!(
+        "version = 1\n[[rule]]\nfrom = \"docker://r.example/library/nginx\"\nto = \"docker://m.example/a\"\n{rest}"
+    );
+    parse(&text).unwrap_or_else(|error| panic!("{text}: {error:?}")).rules.remove(0)
+}
+
+#[test]
+fn tags_say_what_they_mean() {
+    use serde_json::json;
+    let of = |text: &str| one(&format!("tags = {text}")).tags.unwrap();
+    assert_eq!(of("\"1.27\"").literals[0].value, "1.27");
+    assert_eq!(filters(&of("\"v1.*\"")), [("glob".into(), json!({ "pattern": "v1.*" }))]);
+    assert_eq!(filters(&of("\">=1.30\"")), [("semver".into(), json!({ "range": ">=1.30" }))]);
+    // In the order that is documented, and not in the order in which they are written.
+    let all = of(
+        "{ include = [\"nightly\"], latest = 5, by = \"created\", exclude = [\"*-rc*\"], prerelease = true, semver = \"1\", age = \"90d\", regex = \"x\", match = \"y*\" }",
+    );
+    assert_eq!(
+        filters(&all),
+        [
+            ("glob".into(), json!({ "pattern": "y*" })),
+            ("regex".into(), json!({ "pattern": "x" })),
+            ("semver".into(), json!({ "range": "1", "prerelease": true })),
+            ("glob".into(), json!({ "pattern": ["*-rc*"], "exclude": true })),
+            ("age".into(), json!({ "within": "90d" })),
+            ("latest".into(), json!({ "count": 5, "by": "created" })),
+        ]
+    );
+    assert_eq!(all.literals[0].value, "nightly");
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let pinned = of(&format!("[\"1.27@{digest}\"]"));
+    assert_eq!((pinned.literals[0].value.as_str(), pinned.pins["1.27"].to_string()), ("1.27", digest));
+}
+
+#[test]
+fn one_rule_for_many_images() {
+    let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io\"\nto = \"docker://m.example\"\ntags = \"1\"\nimages = { \"library/nginx\" = \"base/nginx\", \"library/redis:7\" = {}, \"a/b\" = { to = \"c\", tags = \"2\" } }\n";
+    let policy = parse(text).unwrap();
+    let shown: Vec<String> = policy
+        .rules
+        .iter()
+        .map(|rule| {
+            let tags = rule.tags.as_ref().unwrap();
+            format!("{} {} {} {}", rule.name.value, rule.from[0].value, rule.to.value, tags.literals[0].value)
+        })
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "b docker://docker.io/a/b docker://m.example/c 2",
+            "b docker://docker.io/library/nginx docker://m.example/base/nginx 1",
+            "b docker://docker.io/library/redis:7 docker://m.example/library/redis 1",
+        ]
+    );
+    let list = text.replace("{ \"library/nginx\" = \"base/nginx\", \"library/redis:7\" = {}, \"a/b\" = { to = \"c\", tags = \"2\" } }", "[\"library/nginx\"]");
+    assert_eq!(parse(&list).unwrap().rules[0].to.value.to_string(), "docker://m.example/library/nginx");
+}
+
+#[test]
+fn defaults_variables_and_included_files() {
+    let main = "version = 1\ninclude = [\"team.toml\"]\n[vars]\nmirror = \"${env:HOST:-m.example}\"\n[defaults.rule]\nplatforms = [\"amd64\"]\non-empty = \"error\"\n[defaults.registry]\nconcurrency = 4\n[registry.\"${mirror}\"]\ntls = \"off\"\n";
+    let team = "version = 1\n[[rule]]\nname = \"$${x}\"\nfrom = \"docker://r.example/a/nginx\"\nto = \"docker://${mirror}/{name}\"\non-empty = \"warn\"\n[[rule]]\nfrom = \"docker://r.example/b/nginx\"\nto = \"docker://${mirror}/b\"\n";
+    assert_eq!(includes(main).unwrap()[0].value, "team.toml");
+    let policy = parse_all(&[main, team], &|_| None).unwrap();
+    let registry = &policy.registries["m.example"];
+    assert_eq!((registry.concurrency, &registry.tls), (Some(4), &Tls::Off));
+    assert_eq!(policy.default_registry.concurrency, Some(4));
+    let [first, second] = &policy.rules[..] else { panic!("{:?}", policy.rules) };
+    assert_eq!(first.to.value.to_string(), "docker://m.example/{name}");
+    assert_eq!((first.on_empty, second.on_empty), (OnEmpty::Warn, OnEmpty::Error));
+    assert_eq!(first.platforms[0].to_string(), "linux/amd64");
+    assert_eq!((first.name.value.as_str(), second.name.value.as_str()), ("${x}", "nginx"));
+    // A mistake of the second file is placed behind the first one.
+    let wrong = team.replace("on-empty", "on-emty");
+    let error = parse_all(&[main, &wrong], &|_| None).unwrap_err();
+    let span = error.0[0].span.clone().unwrap();
+    assert_eq!(&wrong[span.start - main.len()..span.end - main.len()], "on-emty");
+    let twice = parse_all(&[main, "version = 1\n[vars]\nmirror = \"x\"\n"], &|_| None).unwrap_err();
+    assert!(twice.0[0].message.contains("`mirror` is declared in another file"), "{twice:?}");
+}
+
+#[test]
+fn a_registry_that_no_rule_names_is_told() {
+    let of = |name: &str| {
+        let text = format!(
+            "version = 1\n[registry.\"{name}\"]\nconcurrency = 1\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"docker://mirror.example/a\"\n"
+        );
+        parse(&text).unwrap().warnings
+    };
+    assert_eq!(of("mirror.example"), []);
+    assert_eq!(of("miror.example")[0].help.as_deref(), Some("did you mean `mirror.example`?"));
+}
+
+#[test]
+fn a_resolved_policy_says_the_same() {
+    let resolved = parse(WHOLE).unwrap().to_toml();
+    let again = parse(&resolved).unwrap_or_else(|error| panic!("{resolved}\n{error:?}"));
+    assert_eq!(again.to_toml(), resolved);
+    for part in [
+        "from = [\"docker://registry.k8s.io/kube-apiserver\", \"docker://registry.k8s.io/kube-proxy\", \"docker://r.example/lib/*\"]",
+        "tags = [\"latest\", { filter = \"semver\", range = \">=1.17.5, <1.20\" }]",
+        "auth = [{ password = \"env:PASSWORD\", provider = \"static\", username = \"bob\" }]",
+    ] {
+        assert!(resolved.contains(part), "{part}\n{resolved}");
+    }
 }

@@ -30,7 +30,9 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<Planned
     }
     let (rule, wanted) = (saved.rule.as_str(), &saved.wanted);
     let (source, destination, before) = (&source, &destination, &before);
-    let now = Comparison { rule, source, reference, destination, wanted, before }.planned(chosen).await?;
+    let now = Comparison { rule, source, reference, pin: None, destination, wanted, before }
+        .planned(chosen)
+        .await?;
     let (there, then) = (&now.copy.seen.destination, &saved.seen.destination);
     if !then.allows(there) {
         let text = format!("copy to {}: the plan saw {then} there, and now it is {there}", saved.destination);

@@ -3,10 +3,14 @@
 use super::template::{destination, names};
 use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference};
 use dray_core::{
-    ImageChoice, Names, Reference, Wanted,
-    policy::{Call, IndexMode, Policy, PolicyError, Problem, Rule, Spanned, suggestion},
+    Digest, ImageChoice, Names, Reference, Wanted,
+    policy::{Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Rule, Spanned, suggestion},
 };
-use std::{collections::HashMap, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Range,
+    sync::Arc,
+};
 
 /// A rule that is ready to be planned.
 #[derive(Clone)]
@@ -17,6 +21,8 @@ pub struct BoundRule {
     pub(crate) to: Reference,
     pub(crate) tags: Option<BoundTags>,
     pub(crate) wanted: Wanted,
+    pub(crate) on_empty: OnEmpty,
+    pub(crate) on_change: OnChange,
 }
 
 /// Where a rule's images come from.
@@ -31,6 +37,8 @@ pub(crate) struct Source {
 pub(crate) struct BoundTags {
     pub literals: Vec<String>,
     pub filters: Vec<BoundFilter>,
+    /// Digests to which literals are pinned.
+    pub pins: BTreeMap<String, Digest>,
 }
 
 #[derive(Clone)]
@@ -82,7 +90,11 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
                 problems
                     .push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
             }
-            Ok(_) => {}
+            Ok(spot) => {
+                if let Some(fixed) = spot.reference.as_deref().filter(|_| !to.value.rest.contains("{tag}")) {
+                    check_fixed_tag(rule, source, fixed, problems);
+                }
+            }
             Err(error) => {
                 problems.push(problem(error, &to.span));
                 break;
@@ -96,7 +108,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
                 filters.extend(bind_filter(call, places, problems).await);
             }
             let literals = tags.literals.iter().map(|literal| literal.value.clone()).collect();
-            Some(BoundTags { literals, filters })
+            Some(BoundTags { literals, filters, pins: tags.pins.clone() })
         }
         None => None,
     };
@@ -119,7 +131,25 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         to: to.value.clone(),
         tags,
         wanted,
+        on_empty: rule.on_empty,
+        on_change: rule.on_change,
     })
+}
+
+/// Refuses a destination with a tag of its own for what may be many tags.
+fn check_fixed_tag(rule: &Rule, source: &Source, fixed: &str, problems: &mut Vec<Problem>) {
+    let one = match &rule.tags {
+        Some(tags) => tags.filters.is_empty() && tags.literals.len() == 1,
+        None => source.at.reference.is_some() || !source.pattern && source.at.place().http.is_none(),
+    };
+    if !one {
+        let text = format!("every tag of the rule would be written to the one tag `{fixed}`");
+        problems.push(
+            Problem::new(text, rule.to.span.clone()).help(
+                "leave the tag out of `to`, so that each image keeps its own, or name one tag in `tags`",
+            ),
+        );
+    }
 }
 
 async fn bind_source(

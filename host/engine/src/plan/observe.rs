@@ -44,6 +44,8 @@ pub(crate) struct Comparison<'a> {
     pub source: &'a OpenReference,
     /// The tag or digest of the source.
     pub reference: Option<&'a str>,
+    /// The digest that is read instead of what the tag names now.
+    pub pin: Option<&'a str>,
     pub destination: &'a OpenReference,
     pub wanted: &'a Wanted,
     pub before: &'a Before,
@@ -104,7 +106,7 @@ impl Comparison<'_> {
         Ok(PlannedCopy {
             copy: Copy {
                 rule: self.rule.into(),
-                source: self.source.endpoint(self.reference),
+                source: self.source.endpoint(self.pin.or(self.reference)),
                 destination: self.destination.endpoint(to),
                 wanted: self.wanted.clone(),
                 naming: name.naming,

@@ -5,7 +5,7 @@ use super::{
     bind::BoundRule,
     choose::{Chosen, choose},
     expand::{Pair, Target, pairs},
-    item::Planned,
+    item::{Planned, PlannedCopy},
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
     tags::{KnownTags, tags},
@@ -20,7 +20,10 @@ use crate::{
         route::{PlanLimits, REPOSITORIES, Routes, TAGS},
     },
 };
-use dray_core::{Action, ImageChoice, Names};
+use dray_core::{
+    Action, Copy, ImageChoice, Names, Reason,
+    policy::{OnChange, OnEmpty},
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -38,13 +41,66 @@ struct Planner {
 /// Nobody wants the rest of the plan.
 struct Unwanted;
 
+impl BoundRule {
+    /// The digest to which the rule pins a tag.
+    fn pin(&self, tag: Option<&str>) -> Option<String> {
+        self.tags.as_ref()?.pins.get(tag?).map(ToString::to_string)
+    }
+
+    /// Refuses to write over a tag that names something else, if the rule says so (`on-change = "refuse"`).
+    fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
+        match (&planned.copy.reason, planned.copy.action) {
+            (Reason::Moved { from }, Action::Copy) if self.on_change == OnChange::Refuse => {
+                let Copy { destination, descriptor, .. } = &planned.copy;
+                let text = format!(
+                    "copy to {destination}: it is {}, the source is {}, and the rule does not let tags change",
+                    from.short(),
+                    descriptor.digest.short()
+                );
+                let help = "delete the destination's tag if it may change, or set on-change = \"copy\"";
+                Err(Error::new(Kind::Conflict, text).help(help))
+            }
+            _ => Ok(planned),
+        }
+    }
+
+    /// Tells that no tag of a repository is wanted, or fails if the rule says so (`on-empty = "error"`).
+    fn empty(&self, source: &OpenReference, dropped: usize) -> Result<()> {
+        let why = match dropped {
+            0 => "it has no tags".to_owned(),
+            1 => "its one tag is dropped by the filters".to_owned(),
+            _ => format!("all of its {dropped} tags are dropped by the filters"),
+        };
+        match self.on_empty {
+            OnEmpty::Warn => {
+                tracing::warn!("the rule `{}` copies nothing of {}: {why}", self.name, source.written);
+                Ok(())
+            }
+            OnEmpty::Error => {
+                let text = format!("copy anything of {}: {why}", source.written);
+                let help = "`dray plan` lists what each filter drops; on-empty = \"warn\" goes on";
+                Err(Error::new(Kind::NotFound, text).help(help))
+            }
+        }
+    }
+}
+
 /// A tag that is to be compared.
 struct Candidate {
     rule: usize,
     source: OpenReference,
     reference: Option<String>,
+    /// The digest to which a policy pins the tag: it is read instead of what the tag names now.
+    pin: Option<String>,
     destination: OpenReference,
     before: Before,
+}
+
+impl Candidate {
+    /// The tag or digest by which the source is asked.
+    fn read(&self) -> Option<&str> {
+        self.pin.as_deref().or(self.reference.as_deref())
+    }
 }
 
 /// Plans some rules, into a channel. What cannot be planned comes out as a failure. A plan runs ahead of those
@@ -230,6 +286,7 @@ impl Planner {
             Candidate {
                 rule: index,
                 source: source.clone(),
+                pin: rule.pin(reference.as_deref()),
                 reference,
                 destination: destination.clone(),
                 before,
@@ -287,6 +344,7 @@ impl Planner {
                         before: Before::of(&destination, reference.as_deref()),
                         rule: index,
                         source: source.clone(),
+                        pin: rule.pin(reference.as_deref()),
                         reference,
                         destination,
                     }),
@@ -299,10 +357,7 @@ impl Planner {
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
             let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
             let chosen = match wanted {
-                Ok(wanted) => {
-                    let Candidate { source, reference, before, .. } = &candidate;
-                    choose(source, reference.as_deref(), &wanted, before).await
-                }
+                Ok(wanted) => choose(&candidate.source, candidate.read(), &wanted, &candidate.before).await,
                 Err(error) => Err(error),
             };
             (candidate, chosen)
@@ -381,13 +436,14 @@ impl Planner {
         let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
             let wanted = &wanted_at(&rule.wanted, destination).await?;
-            let reference = reference.as_deref();
+            let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
             let chosen = match chosen {
                 Some(chosen) => chosen?,
-                None => choose(source, reference, wanted, before).await?,
+                None => choose(source, candidate.read(), wanted, before).await?,
             };
-            let rule = &rule.name;
-            Comparison { rule, source, reference, destination, wanted, before }.planned(chosen).await
+            let name = &rule.name;
+            let comparison = Comparison { rule: name, source, reference, pin, destination, wanted, before };
+            rule.allowed(comparison.planned(chosen).await?)
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),
@@ -422,6 +478,11 @@ impl Planner {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
+        if listed.kept.is_empty()
+            && let Err(error) = rule.empty(source, listed.dropped.len())
+        {
+            return Ok(Err(error));
+        }
         for (tag, by) in listed.dropped {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by }).await?;

@@ -40,5 +40,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
         )));
     }
     let (source, destination) = (&source, &destination);
-    Comparison { rule: "copy", source, reference, destination, wanted, before }.planned(chosen).await
+    Comparison { rule: "copy", source, reference, pin: None, destination, wanted, before }
+        .planned(chosen)
+        .await
 }

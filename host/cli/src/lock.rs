@@ -1,0 +1,104 @@
+//! `dray lock`, and `--locked`.
+
+use crate::{
+    DONE, DUE, FAILED,
+    args::{LockOptions, Output},
+    failure::Failure,
+    output::{counted, print_json, say, tell},
+    policy::{self, Loaded},
+};
+use dray_core::{
+    CopyReport,
+    policy::{Lock, LockChange},
+};
+use dray_engine::{Error, Kind, Planned};
+use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
+
+/// Narrows a policy to what its lock file names.
+pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
+    let path = loaded.lock_file()?;
+    let lock = read(&path)?.ok_or_else(|| {
+        let text = format!("read the lock file {}: there is none", path.display());
+        Failure::Usage(Error::new(Kind::NotFound, text).help("`dray lock` writes it"))
+    })?;
+    lock.narrow(&mut loaded.policy).map_err(|problem| loaded.mistaken(problem))
+}
+
+/// Reads a lock file. `None` means that it does not exist.
+fn read(path: &Path) -> Result<Option<Lock>, Failure> {
+    let failed = |why: String| {
+        let text = format!("read the lock file {}: {why}", path.display());
+        Failure::Usage(Error::new(Kind::Invalid, text).help("remove it, and write it anew with `dray lock`"))
+    };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Lock::parse(&text).map(Some).map_err(failed),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::usage(format!("read the lock file {}: {error}", path.display()))),
+    }
+}
+
+/// Replaces a lock file as a whole.
+fn write(path: &Path, lock: &Lock) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(lock.to_toml().as_bytes())?;
+    // Others may read it, as they may read a policy.
+    file.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// `dray lock`
+pub async fn run(options: LockOptions) -> Result<u8, Failure> {
+    let loaded = policy::load(&options.policy)?;
+    let path = loaded.lock_file()?;
+    let before = read(&path)?.unwrap_or_default();
+    let session = loaded.open().await?;
+    let mut plan = session.plan();
+    let (mut lock, mut failed) = (Lock::default(), 0);
+    while let Some(planned) = plan.recv().await {
+        match planned {
+            Planned::Copy(planned) if !lock.add(&planned.copy) => {
+                tracing::warn!("{} has no tag, so it cannot be locked", planned.copy.source);
+            }
+            Planned::Failed { rule, source, destination, error } => {
+                failed += 1;
+                let report = CopyReport::failed(&rule, &source, &destination, "", None);
+                tell!("error: {}: failed to {error}", report.source);
+            }
+            Planned::Copy(_) | Planned::Dropped { .. } => {}
+        }
+    }
+    let changes = lock.changes(&before);
+    match options.output {
+        Output::Json => print_json(&changes),
+        Output::Text => changes.iter().for_each(show),
+    }
+    if failed > 0 {
+        tell!("{} could not be read, so {} stays as it was", counted(failed, "image"), path.display());
+        return Ok(FAILED);
+    }
+    if options.check {
+        if options.output == Output::Text {
+            say!("{} of {} moved since", counted(changes.len() as u64, "tag"), before.len());
+        }
+        return Ok(if changes.is_empty() { DONE } else { DUE });
+    }
+    write(&path, &lock)
+        .map_err(|error| Error::new(Kind::Io, format!("write {}: {error}", path.display())))?;
+    if options.output == Output::Text {
+        say!("{} locks {}", path.display(), counted(lock.len() as u64, "tag"));
+    }
+    Ok(DONE)
+}
+
+fn show(change: &LockChange) {
+    let LockChange { from, tag, before, now, .. } = change;
+    match (before, now) {
+        (None, Some(now)) => say!("+ {from}:{tag} {}", now.short()),
+        (Some(before), Some(now)) => say!("~ {from}:{tag} {} -> {}", before.short(), now.short()),
+        (Some(before), None) => say!("- {from}:{tag} {}", before.short()),
+        (None, None) => {}
+    }
+}

@@ -1,0 +1,172 @@
+//! A policy as it was understood: variables, defaults, included files and `images` are resolved.
+
+use super::{Call, IndexMode, OnChange, OnEmpty, Policy, Referrers, Registry, Rule, Tags, Tls};
+use serde_json::{Value, json};
+use std::path::Path;
+
+impl Policy {
+    /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is written as
+    /// `$${`.
+    ///
+    /// ```
+    /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"docker://${x}/a\"\n";
+    /// let resolved = dray_core::policy::parse(text)?.to_toml();
+    /// assert!(resolved.contains("to = \"docker://m.example/a\""));
+    /// assert_eq!(dray_core::policy::parse(&resolved)?.to_toml(), resolved);
+    /// # Ok::<_, dray_core::policy::PolicyError>(())
+    /// ```
+    pub fn to_toml(&self) -> String {
+        let mut out = String::from("version = 1\n");
+        let mut table = |header: String, keys: Vec<(&str, Value)>| {
+            out.push_str(&format!("\n{header}\n"));
+            for (key, value) in keys {
+                out.push_str(&format!("{key} = {}\n", inline(&value)));
+            }
+        };
+        let default = registry(&self.default_registry);
+        if !default.is_empty() {
+            table("[defaults.registry]".into(), default);
+        }
+        for (name, entry) in &self.registries {
+            table(format!("[registry.{}]", registry_key(name)), registry(entry));
+        }
+        for (name, plugin) in &self.plugins {
+            let mut keys = vec![("source", path(&plugin.source.value))];
+            let grant = &plugin.grant;
+            let files: Vec<Value> = grant.files.iter().map(|file| path(file)).collect();
+            let secrets: Vec<String> = grant.secrets.iter().map(ToString::to_string).collect();
+            keys.push(("grant", json!({ "hosts": grant.hosts, "files": files, "secrets": secrets })));
+            let call = format!("{}ms", plugin.limits.call.as_millis());
+            keys.push(("limits", json!({ "memory": format!("{}B", plugin.limits.memory), "call": call })));
+            table(format!("[plugin.{}]", key_text(name)), keys);
+        }
+        for (number, one) in self.rules.iter().enumerate() {
+            let mut keys = rule(one);
+            // The rules of one `images` have one name, which only one table can have.
+            let earlier =
+                self.rules[..number].iter().filter(|other| other.name.value == one.name.value).count();
+            if earlier > 0 {
+                keys[0].1 = json!(format!("{}-{}", one.name.value, earlier + 1));
+            }
+            table("[[rule]]".into(), keys);
+        }
+        out
+    }
+}
+
+fn path(path: &Path) -> Value {
+    json!(path.to_string_lossy())
+}
+
+fn registry(entry: &Registry) -> Vec<(&'static str, Value)> {
+    let mut keys = Vec::new();
+    let mut add = |key, value: Option<Value>| keys.extend(value.map(|value| (key, value)));
+    let rate = |rate: Option<u64>| rate.map(|rate| json!(format!("{rate}B/s")));
+    add("concurrency", entry.concurrency.map(|number| json!(number)));
+    add("bandwidth", rate(entry.bandwidth));
+    add("least-rate", rate(entry.least_rate));
+    // It may hold a password.
+    add("proxy", entry.proxy.as_ref().map(|proxy| json!(crate::shown_proxy(proxy))));
+    add("assume-unchanged", entry.assume_unchanged.then(|| json!(true)));
+    add(
+        "tls",
+        match &entry.tls {
+            Tls::Off => Some(json!("off")),
+            Tls::On { explicit: false, .. } => None,
+            Tls::On { ca, identity, verify, .. } => {
+                let mut tls = serde_json::Map::new();
+                tls.extend(ca.as_ref().map(|ca| ("ca".to_owned(), path(ca))));
+                if let Some((cert, key)) = identity {
+                    tls.insert("cert".into(), path(cert));
+                    tls.insert("key".into(), path(key));
+                }
+                tls.insert("verify".into(), json!(verify));
+                Some(tls.into())
+            }
+        },
+    );
+    add(
+        "auth",
+        entry.auth.as_ref().map(|calls| calls.iter().map(|provider| call(provider, "provider")).collect()),
+    );
+    add("storage", entry.storage.as_ref().map(|storage| path(storage)));
+    keys
+}
+
+fn call(call: &Call, key: &str) -> Value {
+    let mut table = serde_json::Map::from_iter([(key.to_owned(), json!(call.plugin.value))]);
+    table.extend(
+        call.config.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), value.clone())),
+    );
+    table.into()
+}
+
+fn tags(tags: &Tags) -> Value {
+    let literals = tags.literals.iter().map(|literal| match tags.pins.get(&literal.value) {
+        Some(digest) => json!(format!("{}@{digest}", literal.value)),
+        None => json!(literal.value),
+    });
+    literals.chain(tags.filters.iter().map(|filter| call(filter, "filter"))).collect()
+}
+
+fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
+    let from: Vec<Value> = rule.from.iter().map(|from| json!(from.value.to_string())).collect();
+    let platforms: Vec<String> = rule.platforms.iter().map(ToString::to_string).collect();
+    let blobs = rule.from.first().and_then(|from| from.value.blobs.as_deref());
+    let mut keys = vec![
+        ("name", json!(rule.name.value)),
+        ("from", from.into()),
+        ("to", json!(rule.to.value.to_string())),
+    ];
+    let mut add = |key, value: Option<Value>| keys.extend(value.map(|value| (key, value)));
+    add("tags", rule.tags.as_ref().map(tags));
+    add("platforms", (!platforms.is_empty()).then(|| json!(platforms)));
+    add("index", (rule.index == IndexMode::Trim).then(|| json!("trim")));
+    add(
+        "referrers",
+        match rule.referrers {
+            Referrers::No => None,
+            Referrers::Wanted => Some(json!(true)),
+            Referrers::Required => Some(json!("required")),
+        },
+    );
+    add("include-foreign", rule.include_foreign.then(|| json!(true)));
+    add("from-blobs", blobs.map(path));
+    add("to-blobs", rule.to.value.blobs.as_deref().map(path));
+    add("link", rule.link.then(|| json!(true)));
+    add("format", rule.form.format.map(|format| json!(format)));
+    add("compression", rule.form.compression.map(|compression| json!(compression)));
+    add("on-empty", (rule.on_empty == OnEmpty::Error).then(|| json!("error")));
+    add("on-change", (rule.on_change == OnChange::Refuse).then(|| json!("refuse")));
+    keys
+}
+
+/// A text as TOML writes it, in which variables are replaced. JSON's strings are basic strings of TOML (TOML 1.0, "String").
+fn text(text: &str) -> String {
+    json!(text.replace("${", "$${")).to_string()
+}
+
+/// The name of a registry, in which variables are replaced.
+fn registry_key(name: &str) -> String {
+    key_text(&name.replace("${", "$${"))
+}
+
+/// A key as TOML writes it, bare if it can be.
+fn key_text(key: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !key.is_empty() && key.bytes().all(bare) { key.into() } else { json!(key).to_string() }
+}
+
+/// A value as TOML writes it in one line.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(string) => text(string),
+        Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        Value::Object(table) => {
+            let entries = table.iter().map(|(key, value)| format!("{} = {}", key_text(key), inline(value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::Null => "\"\"".into(),
+        other => other.to_string(),
+    }
+}

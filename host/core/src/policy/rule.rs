@@ -1,0 +1,395 @@
+//! `[[rule]]`: what is copied where.
+
+use super::raw::{Table, boolean, one_or_many, string, strings, table};
+use super::tags::tags;
+use super::{IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, Spanned, Tags};
+use crate::{Form, Names, Platform, Reference, expand_braces};
+use std::{collections::HashMap, path::PathBuf, str::FromStr};
+use toml::{Spanned as TomlSpanned, de::DeValue};
+
+type Value<'a> = TomlSpanned<DeValue<'a>>;
+
+/// Keys that are one rule's own, and so have no default.
+const OWN: [&str; 4] = ["name", "from", "to", "images"];
+
+/// Reads all rules.
+pub(super) fn rules(
+    value: &Value<'_>,
+    defaults: Option<&Table<'_>>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Rule> {
+    let mut all: Vec<Rule> = Vec::new();
+    let mut named: HashMap<String, bool> = HashMap::new();
+    for value in super::raw::list(value, problems) {
+        let Some(mut entry) = table("a rule", value, problems) else { continue };
+        if let Some(defaults) = defaults {
+            entry.fall_back(defaults);
+        }
+        let name = entry.take("name").map(|value| string(value, problems));
+        let written = name.is_some();
+        let Some(mut found) = rule(entry, problems) else { continue };
+        let name = match name {
+            Some(Some(name)) => name,
+            Some(None) => continue,
+            None => Spanned { value: usual_name(&found, &named), span: value.span() },
+        };
+        if named.insert(name.value.clone(), written).is_some() {
+            problems.push(
+                Problem::new(format!("two rules are named `{}`", name.value), name.span.clone())
+                    .help("names tell rules apart in reports and with --rule"),
+            );
+        }
+        found.iter_mut().for_each(|rule| rule.name = name.clone());
+        all.extend(found);
+    }
+    all
+}
+
+/// The name of a rule that gives none: the last part of its first repository, with a number if that is taken.
+fn usual_name(rules: &[Rule], taken: &HashMap<String, bool>) -> String {
+    let rest = rules.first().and_then(|rule| rule.from.first()).map_or("", |from| from.value.rest.as_str());
+    let path = rest.split('@').next().unwrap_or(rest).trim_end_matches('/');
+    let last = path.rsplit('/').next().unwrap_or(path).split(':').next().unwrap_or_default();
+    let last = if last.is_empty() || last.contains(['*', '?', '[']) { "rule" } else { last };
+    let mut name = last.to_owned();
+    let mut number = 1;
+    while taken.contains_key(&name) {
+        number += 1;
+        name = format!("{last}-{number}");
+    }
+    name
+}
+
+/// What a rule says of each of its images.
+struct Common {
+    tags: Option<Tags>,
+    platforms: Vec<Platform>,
+    index: IndexMode,
+    referrers: Referrers,
+    include_foreign: bool,
+    link: bool,
+    form: Form,
+    on_empty: OnEmpty,
+    on_change: OnChange,
+}
+
+impl Common {
+    fn rule(&self, from: Vec<Spanned<Reference>>, to: Spanned<Reference>) -> Rule {
+        Rule {
+            tags: self.tags.clone(),
+            platforms: self.platforms.clone(),
+            index: self.index,
+            referrers: self.referrers,
+            include_foreign: self.include_foreign,
+            link: self.link,
+            form: self.form,
+            on_empty: self.on_empty,
+            on_change: self.on_change,
+            name: String::new().into(),
+            from,
+            to,
+        }
+    }
+}
+
+/// Reads one table: one rule, or with `images` one for each of them. Their name is still empty.
+fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> {
+    let images = entry.take("images");
+    let sources = sources(&mut entry, problems);
+    let to = entry.require("to", problems).and_then(|value| string(value, problems));
+    let (from_blobs, to_blobs) =
+        (path(&mut entry, "from-blobs", problems), path(&mut entry, "to-blobs", problems));
+    let common = common(&mut entry, problems);
+    let span = entry.span.clone();
+    entry.end(problems);
+    let to = to?;
+    let mut rules = match images {
+        Some(images) => {
+            let [from] = &sources[..] else {
+                problems.push(
+                    Problem::new("`images` needs one `from`, to which their names are added", span)
+                        .help("write from = \"docker://registry.example.com\""),
+                );
+                return None;
+            };
+            let images = listed(images, problems);
+            let rule = |image| image_rule(from, &to, image, &common, problems);
+            images.into_iter().filter_map(rule).collect()
+        }
+        None => {
+            let from = sources.into_iter().filter_map(|text| reference(text, problems)).collect();
+            vec![common.rule(from, template(to, problems)?)]
+        }
+    };
+    for rule in &mut rules {
+        let sources = rule.from.iter_mut().map(|source| (source, &from_blobs));
+        for (reference, blobs) in sources.chain([(&mut rule.to, &to_blobs)]) {
+            set_blobs(reference, blobs.as_ref(), problems);
+        }
+    }
+    Some(rules)
+}
+
+/// The references of `from`, with their braces expanded.
+fn sources(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Spanned<String>> {
+    let mut from = Vec::new();
+    let before = problems.len();
+    let Some(value) = entry.require("from", problems) else { return from };
+    for item in one_or_many(value) {
+        let Some(text) = string(item, problems) else { continue };
+        match expand_braces(&text.value) {
+            Ok(texts) => {
+                from.extend(texts.into_iter().map(|value| Spanned { value, span: text.span.clone() }));
+            }
+            Err(why) => problems.push(Problem::new(why, text.span)),
+        }
+    }
+    if from.is_empty() && problems.len() == before {
+        problems.push(Problem::new("`from` is empty", value.span()));
+    }
+    from
+}
+
+/// Reads a destination's template.
+fn template(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
+    let names = Names { registry: "registry", repository: "path", tag: None };
+    if let Err(error) = names.fill(&text.value) {
+        problems.push(
+            Problem::new(error.to_string(), text.span.clone())
+                .help("`to` knows {name}, {path}, {registry} and {tag}"),
+        );
+    }
+    reference(text, problems)
+}
+
+/// One entry of `images`.
+struct Image {
+    /// What is added to `from`.
+    from: Spanned<String>,
+    /// What is added to `to`.
+    to: Spanned<String>,
+    tags: Option<Tags>,
+}
+
+/// Reads `images`: a list of names, or a table of names at the source to names at the destination.
+fn listed(value: &Value<'_>, problems: &mut Vec<Problem>) -> Vec<Image> {
+    let (mut images, before) = (Vec::new(), problems.len());
+    let same = |name: &Spanned<String>| {
+        let value = &name.value;
+        // `library/nginx:1.27` and `library/nginx@sha256:…` go to the repository `library/nginx`.
+        let last = value.rfind('/').map_or(0, |at| at + 1);
+        let end = value[last..].find([':', '@']).map_or(value.len(), |at| last + at);
+        Spanned { value: value[..end].to_owned(), span: name.span.clone() }
+    };
+    match value.get_ref() {
+        DeValue::Array(items) => {
+            for name in items.iter().filter_map(|item| string(item, problems)).collect::<Vec<_>>() {
+                images.push(Image { to: same(&name), from: name, tags: None });
+            }
+        }
+        DeValue::Table(entries) => {
+            for (key, value) in entries.iter() {
+                let from = Spanned { value: key.get_ref().to_string(), span: key.span() };
+                match value.get_ref() {
+                    DeValue::Table(_) => {
+                        let Some(mut entry) = table("an image", value, problems) else { continue };
+                        let to = entry.take("to").and_then(|value| string(value, problems));
+                        let tags = entry.take("tags").map(|value| tags(value, problems));
+                        entry.end(problems);
+                        images.push(Image { to: to.unwrap_or_else(|| same(&from)), from, tags });
+                    }
+                    _ => {
+                        if let Some(to) = string(value, problems) {
+                            images.push(Image { from, to, tags: None });
+                        }
+                    }
+                }
+            }
+        }
+        _ => {
+            problems.push(Problem::new("`images` is a list of names, or a table", value.span()).help(
+                "write images = [\"library/nginx\"] or images = { \"library/nginx\" = \"base/nginx\" }",
+            ))
+        }
+    }
+    if images.is_empty() && problems.len() == before {
+        problems.push(Problem::new("`images` names none", value.span()));
+    }
+    images
+}
+
+/// The rule of one entry of `images`.
+fn image_rule(
+    from: &Spanned<String>,
+    to: &Spanned<String>,
+    image: Image,
+    common: &Common,
+    problems: &mut Vec<Problem>,
+) -> Option<Rule> {
+    let joined = |base: &Spanned<String>, name: &Spanned<String>| {
+        let value = format!("{}/{}", base.value.trim_end_matches('/'), name.value.trim_start_matches('/'));
+        Spanned { value, span: name.span.clone() }
+    };
+    let source = reference(joined(from, &image.from), problems)?;
+    let destination = template(joined(to, &image.to), problems)?;
+    let mut rule = common.rule(vec![source], destination);
+    if image.tags.is_some() {
+        rule.tags = image.tags;
+    }
+    Some(rule)
+}
+
+/// Reads what a rule says of each of its images.
+fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
+    let tags = entry.take("tags").map(|value| tags(value, problems));
+    let platforms = platforms(entry, problems);
+    let index = index(entry, &platforms, problems);
+    let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
+    let include_foreign =
+        entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let on_empty = word(entry.take("on-empty"), "\"warn\" and \"error\"", problems).unwrap_or_default();
+    let on_change = word(entry.take("on-change"), "\"copy\" and \"refuse\"", problems).unwrap_or_default();
+    let form = Form {
+        format: word(entry.take("format"), "\"oci\" and \"docker\"", problems),
+        compression: word(entry.take("compression"), "\"gzip\", \"zstd\" and \"none\"", problems),
+    };
+    if form.format == Some(crate::Format::Docker) && form.compression == Some(crate::Compression::Zstd) {
+        problems.push(
+            Problem::new("Docker's format knows no layers in zstd", entry.span.clone())
+                .help("set format = \"oci\", or compression = \"gzip\""),
+        );
+    }
+    Common { tags, platforms, index, referrers, include_foreign, link, form, on_empty, on_change }
+}
+
+fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform> {
+    let mut platforms = Vec::new();
+    let Some(value) = entry.take("platforms") else { return platforms };
+    for text in strings(value, problems) {
+        match text.value.parse() {
+            Ok(platform) => platforms.push(platform),
+            Err(_) => problems.push(
+                Problem::new(format!("`{}` is no platform", text.value), text.span)
+                    .help("write \"amd64\", \"linux/arm64\" or \"linux/arm/v7\""),
+            ),
+        }
+    }
+    platforms
+}
+
+fn index(entry: &mut Table<'_>, platforms: &[Platform], problems: &mut Vec<Problem>) -> IndexMode {
+    let own = entry.is_own("index");
+    let Some(value) = entry.take("index") else { return IndexMode::default() };
+    if platforms.is_empty() {
+        if own {
+            problems.push(
+                Problem::new(
+                    "`index` says what becomes of an index when platforms are chosen, and this rule chooses none",
+                    value.span(),
+                )
+                .help("add `platforms`, or leave `index` out"),
+            );
+        }
+        return IndexMode::default();
+    }
+    index_mode(value, problems)
+}
+
+fn index_mode(value: &Value<'_>, problems: &mut Vec<Problem>) -> IndexMode {
+    let Some(text) = string(value, problems) else { return IndexMode::default() };
+    match text.value.as_str() {
+        "keep" => IndexMode::Keep,
+        "trim" => IndexMode::Trim,
+        other => {
+            problems.push(
+                Problem::new(format!("index cannot be \"{other}\""), text.span).help(
+                    "\"keep\" leaves the index and its digest as they are, \"trim\" writes a smaller one",
+                ),
+            );
+            IndexMode::default()
+        }
+    }
+}
+
+/// Checks `[defaults.rule]` by itself, so that a mistake in it is found without a rule that uses it.
+pub(super) fn check_defaults(defaults: &Table<'_>, problems: &mut Vec<Problem>) {
+    defaults.refuse(&OWN, "each rule has its own", problems);
+    let mut entry = defaults.clone();
+    for key in OWN {
+        entry.take(key);
+    }
+    if let Some(value) = entry.take("index") {
+        index_mode(value, problems);
+    }
+    let _ = (path(&mut entry, "from-blobs", problems), path(&mut entry, "to-blobs", problems));
+    common(&mut entry, problems);
+    entry.end(problems);
+}
+
+fn path(entry: &mut Table<'_>, key: &'static str, problems: &mut Vec<Problem>) -> Option<Spanned<PathBuf>> {
+    let text = entry.take(key).and_then(|value| string(value, problems))?;
+    Some(Spanned { value: PathBuf::from(text.value), span: text.span })
+}
+
+/// Sets the folder that holds the blobs of a layout.
+fn set_blobs(
+    reference: &mut Spanned<Reference>,
+    blobs: Option<&Spanned<PathBuf>>,
+    problems: &mut Vec<Problem>,
+) {
+    let Some(blobs) = blobs else { return };
+    if reference.value.scheme != "oci" {
+        let text = format!("the blobs of `{}` cannot lie in another folder", reference.value);
+        problems.push(Problem::new(text, blobs.span.clone()).help("that is for layouts (`oci:`) alone"));
+    }
+    reference.value.blobs = Some(blobs.value.clone());
+}
+
+fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> Referrers {
+    match (value.get_ref().as_str(), value.get_ref().as_bool()) {
+        (Some("required"), _) => Referrers::Required,
+        (None, Some(true)) => Referrers::Wanted,
+        (None, Some(false)) => Referrers::No,
+        _ => {
+            problems.push(
+                Problem::new("`referrers` is true, false or \"required\"", value.span())
+                    .help("\"required\" withholds an image whose referrers cannot all be copied"),
+            );
+            Referrers::No
+        }
+    }
+}
+
+/// A value of which few words are known.
+fn word<T: FromStr>(value: Option<&Value<'_>>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {
+    let text = string(value?, problems)?;
+    let read = text.value.parse().ok();
+    if read.is_none() {
+        let problem = Problem::new(format!("`{}` is not known here", text.value), text.span.clone());
+        problems.push(problem.help(format!("there are {known}")));
+    }
+    read
+}
+
+fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
+    let wrong = |message: String, help: String| Problem::new(message, text.span.clone()).help(help);
+    if let Some((scheme @ ("http" | "https" | "oci" | "dir"), rest)) = text.value.split_once("://") {
+        let help = match scheme {
+            "https" | "http" => {
+                format!("write \"docker://{rest}\"; tls = \"off\" of a registry is plain HTTP")
+            }
+            _ => format!("a path follows the colon: \"{scheme}:{rest}\""),
+        };
+        problems.push(wrong(format!("`{}` is no reference: {scheme}:// is no transport", text.value), help));
+        return None;
+    }
+    match text.value.parse() {
+        Ok(value) => Some(Spanned { value, span: text.span }),
+        Err(_) => {
+            let help = format!("begin it with one: \"docker://{}\"", text.value);
+            problems.push(wrong(format!("`{}` does not name a transport", text.value), help));
+            None
+        }
+    }
+}

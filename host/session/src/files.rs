@@ -1,0 +1,174 @@
+//! Policies in files: the one that is named, and those that it includes.
+
+use dray_core::{
+    Digest, PolicyId,
+    policy::{Policy, PolicyError, Problem, Variables, includes, parse_all},
+};
+use dray_engine::{Error, Kind};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+/// Bytes of all files of a policy together. More is a mistake, such as a glob that matches data.
+const LARGEST: usize = 16 << 20;
+
+/// One file of a policy.
+#[derive(Clone, Debug)]
+pub struct PolicyText {
+    /// Its path, or another name, for people.
+    pub name: String,
+    /// Its content.
+    pub text: String,
+}
+
+/// The texts of a policy. Positions in the policy count through all of them.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyTexts(Vec<PolicyText>);
+
+/// Why a policy could not be read.
+#[derive(Debug)]
+pub enum ReadPolicyError {
+    /// A file could not be read.
+    Failed(Error),
+    /// The policy is wrong.
+    Wrong(PolicyTexts, PolicyError),
+}
+
+impl From<Error> for ReadPolicyError {
+    fn from(error: Error) -> Self {
+        ReadPolicyError::Failed(error)
+    }
+}
+
+impl PolicyTexts {
+    /// The text in which a position is, and where it is in it. `None` means that it is in no text.
+    pub fn at(&self, span: &Range<usize>) -> Option<(&PolicyText, Range<usize>)> {
+        let mut start = 0;
+        for text in &self.0 {
+            let end = start + text.text.len();
+            // The end of a file belongs to it, unless another one begins there.
+            if span.start < end || (span.start == end && std::ptr::eq(text, self.0.last()?)) {
+                return Some((text, span.start - start..span.end.min(end) - start));
+            }
+            start = end;
+        }
+        None
+    }
+
+    /// The first text, which includes the others.
+    pub fn first(&self) -> Option<&PolicyText> {
+        self.0.first()
+    }
+
+    /// The digest of all texts, by which a saved plan knows its policy.
+    pub fn id(&self, path: &Path) -> PolicyId {
+        let all: Vec<u8> = self.0.iter().flat_map(|text| text.text.bytes()).collect();
+        PolicyId { path: path.display().to_string(), digest: Digest::of(&all) }
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|text| text.text.len()).sum()
+    }
+}
+
+/// Reads a policy and the files that it includes.
+///
+/// `name` is for people, and `base` is the folder of the policy. A file that it includes may include others, relative to
+/// its own folder. Each file counts once, however often it is included.
+///
+/// # Errors
+/// If a file cannot be read, an `include` names no file, or the policy is wrong.
+pub fn read_policy(
+    name: &str,
+    text: String,
+    base: &Path,
+    environment: Variables<'_>,
+) -> Result<(Policy, PolicyTexts), ReadPolicyError> {
+    let mut texts = PolicyTexts::default();
+    // A glob of a policy may match the policy itself.
+    let mut seen: Vec<PathBuf> = Path::new(name).canonicalize().into_iter().collect();
+    let mut waiting = VecDeque::from([(name.to_owned(), text, base.to_owned())]);
+    while let Some((name, text, folder)) = waiting.pop_front() {
+        let start = texts.len();
+        let found = includes(&text);
+        texts.0.push(PolicyText { name, text });
+        if texts.len() > LARGEST {
+            let text = format!("read the policy: its files have more than {LARGEST} bytes");
+            return Err(Error::new(Kind::Invalid, text).into());
+        }
+        let shifted = |span: Range<usize>| span.start + start..span.end + start;
+        let found = match found {
+            Ok(found) => found,
+            Err(PolicyError(mut problems)) => {
+                for problem in &mut problems {
+                    problem.span = problem.span.take().map(shifted);
+                }
+                return Err(ReadPolicyError::Wrong(texts, PolicyError(problems)));
+            }
+        };
+        for include in found {
+            let wrong = |message: String, help: &str| {
+                let problem = Problem::new(message, shifted(include.span.clone())).help(help);
+                ReadPolicyError::Wrong(texts.clone(), PolicyError(vec![problem]))
+            };
+            let files = matching(&folder, &include.value).map_err(|error| {
+                wrong(
+                    format!("failed to {error}"),
+                    "name a file or a pattern of files, such as \"team/*.toml\"",
+                )
+            })?;
+            if files.is_empty() {
+                let help = "paths are relative to the folder of the file that includes them";
+                return Err(wrong(format!("`{}` names no file", include.value), help));
+            }
+            for file in files {
+                let known = file.canonicalize().unwrap_or_else(|_| file.clone());
+                if seen.contains(&known) {
+                    continue;
+                }
+                let read = std::fs::read_to_string(&file);
+                let text = read.map_err(|error| {
+                    wrong(
+                        format!("failed to read {}: {error}", file.display()),
+                        "it must be a policy in UTF-8",
+                    )
+                })?;
+                let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+                seen.push(known);
+                waiting.push_back((file.display().to_string(), text, folder));
+            }
+        }
+    }
+    let all: Vec<&str> = texts.0.iter().map(|text| text.text.as_str()).collect();
+    match parse_all(&all, environment) {
+        Ok(policy) => Ok((policy, texts)),
+        Err(error) => Err(ReadPolicyError::Wrong(texts, error)),
+    }
+}
+
+/// The files that a path or a glob names, sorted by name. Only the last part of a path may be a glob, so that it matches
+/// within one folder.
+fn matching(folder: &Path, include: &str) -> Result<Vec<PathBuf>, Error> {
+    let (parent, last) = include.rsplit_once('/').unwrap_or(("", include));
+    let failed = |path: &Path, error: std::io::Error| {
+        Error::new(Kind::Io, format!("read {}: {error}", path.display()))
+    };
+    if !last.contains(['*', '?', '[', '{']) {
+        let path = folder.join(include);
+        return Ok(if path.is_file() { vec![path] } else { Vec::new() });
+    }
+    let within = folder.join(if include.starts_with('/') && parent.is_empty() { "/" } else { parent });
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&within).map_err(|error| failed(&within, error))? {
+        let entry = entry.map_err(|error| failed(&within, error))?;
+        let name = entry.file_name();
+        let hidden = name.to_string_lossy().starts_with('.');
+        if !hidden && dray_core::matches(last, &name.to_string_lossy()) && entry.path().is_file() {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}
