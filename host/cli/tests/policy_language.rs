@@ -1,0 +1,124 @@
+//! The policy's language as a user meets it: several files, variables, locks, and what a rule does where nothing matches
+//! or a tag moves.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::fs;
+use support::World;
+
+const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+
+/// A policy in two files that copies the newest of version 1 and one literal tag.
+fn world() -> World {
+    let world = World::new();
+    world.write(
+        "dray.toml",
+        "version = 1\ninclude = [\"team/*.toml\"]\n[vars]\nto = \"oci:${env:OUT:-mirror}\"\n[defaults.rule]\nplatforms = [\"amd64\"]\n",
+    );
+    world.write(
+        "team/a.toml",
+        &format!(
+            "version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"${{to}}\"\ntags = {{ semver = \"1\", latest = 1, include = [\"nightly\"] }}\n"
+        ),
+    );
+    world
+}
+
+#[test]
+fn a_policy_of_several_files_is_found_in_the_folder() {
+    let world = world();
+    let resolved = world.dray(&["check", "--resolved"]).ok();
+    for part in ["to = \"oci:mirror\"", "platforms = [\"linux/amd64\"]", "name = \"images\""] {
+        assert!(resolved.out.contains(part), "{part}\n{}", resolved.out);
+    }
+    // What is printed is a policy that says the same.
+    world.write("resolved.toml", &resolved.out);
+    let plan = world.dray(&["plan", "--output", "json"]).ok();
+    assert_eq!(world.dray(&["plan", "resolved.toml", "--output", "json"]).ok().out, plan.out);
+    let copied: Vec<_> = plan.json()["copies"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|copy| copy["action"] == "copy")
+        .map(|copy| copy["destination"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(copied, ["oci:mirror:1.2.0", "oci:mirror:nightly"]);
+    let mut elsewhere = world.command(&["sync"]);
+    support::Ran::of(elsewhere.env("OUT", "other")).ok();
+    assert!(world.path("other/index.json").exists() && !world.path("mirror").exists());
+}
+
+#[test]
+fn a_mistake_is_shown_in_the_file_that_has_it() {
+    let world = world();
+    let text = fs::read_to_string(world.path("team/a.toml")).unwrap();
+    world.write("team/b.toml", &text.replace("latest", "lastest"));
+    let checked = world.dray(&["check"]);
+    assert_eq!(checked.code, 2);
+    for part in ["team/b.toml:5:", "`tags` has no key `lastest`", "did you mean `latest`?"] {
+        assert!(checked.err.contains(part), "{part}\n{}", checked.err);
+    }
+    fs::remove_file(world.path("team/b.toml")).unwrap();
+    fs::remove_file(world.path("team/a.toml")).unwrap();
+    let checked = world.dray(&["check"]);
+    assert_eq!(checked.code, 2);
+    for part in ["dray.toml:2:", "`team/*.toml` names no file"] {
+        assert!(checked.err.contains(part), "{part}\n{}", checked.err);
+    }
+}
+
+#[test]
+fn what_is_locked_is_copied_though_its_tag_has_moved() {
+    let world = world();
+    world.tool("cp", &["-r", &IMAGES["oci:".len()..], "images"]);
+    let rule = fs::read_to_string(world.path("team/a.toml")).unwrap();
+    world.write("team/a.toml", &rule.replace(IMAGES, "oci:images"));
+    assert!(world.dray(&["sync", "--locked"]).err.contains("`dray lock` writes it"));
+    let locked = world.dray(&["lock"]).ok();
+    assert!(locked.out.contains("locks 2 tags"), "{}", locked.out);
+    assert_eq!(world.dray(&["lock", "--check"]).code, 0);
+    let named = |reference: &str| {
+        let listed = world.dray(&["inspect", reference]).ok().json();
+        listed["Digest"].as_str().or(listed["digest"].as_str()).unwrap().to_owned()
+    };
+    let before = named("oci:images:nightly");
+    world.dray(&["copy", "--all", "oci:images:2.0.0", "oci:images:nightly"]).ok();
+    assert_ne!(named("oci:images:nightly"), before);
+    let moved = world.dray(&["lock", "--check"]);
+    assert_eq!(moved.code, 3, "{}", moved.err);
+    assert!(moved.out.contains("~ oci:images:nightly"), "{}", moved.out);
+    world.dray(&["sync", "--locked"]).ok();
+    assert_eq!(named("oci:mirror:nightly"), before);
+    // A rule that the lock does not know is no reason to copy what its tags name now.
+    world.write("team/b.toml", &rule.replace("${to}", "oci:new").replace("[[rule]]", "[[rule]]\nname = \"new\""));
+    let unknown = world.dray(&["sync", "--locked"]);
+    assert_eq!(unknown.code, 2);
+    assert!(unknown.err.contains("the rule `new` is not locked"), "{}", unknown.err);
+}
+
+#[test]
+fn nothing_and_something_else_are_told() {
+    let world = World::new();
+    let policy = |rest: &str| {
+        format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:mirror\"\n{rest}\n")
+    };
+    world.write("empty.toml", &policy("tags = \"v9.*\""));
+    let empty = world.dray(&["sync", "empty.toml"]).ok();
+    assert!(empty.err.contains("all of its 9 tags are dropped by the filters"), "{}", empty.err);
+    world.write("empty.toml", &policy("tags = \"v9.*\"\non-empty = \"error\""));
+    assert_eq!(world.dray(&["sync", "empty.toml"]).code, 1);
+    // A tag that is not to move.
+    world.write("keep.toml", &policy("tags = \"nightly\"\non-change = \"refuse\""));
+    world.dray(&["sync", "keep.toml"]).ok();
+    world.dray(&["sync", "keep.toml"]).ok();
+    world.dray(&["copy", "--all", &format!("{IMAGES}:2.0.0"), "oci:mirror:nightly"]).ok();
+    let refused = world.dray(&["sync", "keep.toml"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("the rule does not let tags change"), "{}", refused.err);
+    // Many tags do not fit into one.
+    world.write("fixed.toml", &policy("tags = \"1.*\"").replace("oci:mirror", "oci:mirror:latest"));
+    let fixed = world.dray(&["check", "fixed.toml"]);
+    assert_eq!(fixed.code, 2);
+    assert!(fixed.err.contains("would be written to the one tag `latest`"), "{}", fixed.err);
+}
