@@ -179,6 +179,9 @@ pub struct PlanOptions {
     /// How the plan is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
+    /// List every tag with its reason, those that are unchanged or dropped, too
+    #[arg(long)]
+    pub explain: bool,
     /// Exit with 3 where changes are due
     #[arg(long)]
     pub detailed_exitcode: bool,

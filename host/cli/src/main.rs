@@ -14,6 +14,7 @@ mod log;
 mod mask;
 mod output;
 mod plan;
+mod plan_view;
 mod plugin;
 mod policy;
 mod progress;

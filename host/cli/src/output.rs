@@ -88,6 +88,11 @@ pub fn colours() -> bool {
     std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// Whether standard output takes colours.
+pub fn colours_out() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// `1.5 MiB`
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()

@@ -5,23 +5,15 @@ use crate::{
     args::{Output, PlanOptions},
     failure::Failure,
     lock,
-    output::{counted, counted_y, exact, line, tell},
+    output::{colours_out, counted, counted_y, exact, tell},
+    plan_view::{Totals, View},
     policy,
     progress::Screen,
 };
 use dray_core::{Action, CopyReport, PLAN_VERSION, PlanHeader, Trouble};
 use dray_engine::Planned;
 use dray_session::PlanFile;
-use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
-
-/// What a plan holds, in numbers.
-#[derive(Default, serde::Serialize)]
-struct Totals {
-    copy: u64,
-    unchanged: u64,
-    dropped: u64,
-    failed: u64,
-}
+use std::io::{BufWriter, ErrorKind, Write};
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
@@ -35,31 +27,24 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     };
     let session = loaded.open().await?;
     let mut plan = session.plan();
-    // A plan that people read as it grows shows by itself how it goes on.
-    let progress = (!std::io::stdout().is_terminal()).then(|| screen.watch_plan());
+    let progress = screen.watch_plan();
     let mut totals = Totals::default();
-    let mut out = Out { sink: BufWriter::new(std::io::stdout()), output: options.output, first: true };
     let written = async {
-        out.begin()?;
+        let mut out = Out::begin(&options)?;
         while let Some(planned) = plan.recv().await {
             if let Some(saved) = &mut saved {
                 saved.add(&planned).map_err(Stopped::Failed)?;
             }
-            out.entry(&mut totals, &planned)?;
-            if let Some(progress) = &progress {
-                progress.planned();
-            }
-            if plan.is_empty() {
-                out.sink.flush()?;
-            }
+            totals.add(&planned);
+            out.entry(&planned, !plan.is_empty())?;
+            progress.planned();
         }
+        progress.end();
         out.end(&totals)?;
         Ok::<_, Stopped>(())
     };
     let written = written.await;
-    if let Some(progress) = progress {
-        progress.end();
-    }
+    progress.end();
     match written {
         Ok(()) => {}
         Err(Stopped::Failed(error)) => return Err(error.into()),
@@ -111,72 +96,56 @@ fn header(loaded: &policy::Loaded) -> Result<PlanHeader, Failure> {
     })
 }
 
-struct Out {
-    sink: BufWriter<std::io::Stdout>,
-    output: Output,
-    first: bool,
+/// Where the plan goes as it grows.
+enum Out {
+    /// One document, item by item.
+    Json { sink: BufWriter<std::io::Stdout>, first: bool },
+    /// All at once at the end, by rule and repository: items of several repositories come at the same time.
+    Text(View),
 }
 
 impl Out {
-    fn begin(&mut self) -> std::io::Result<()> {
-        match self.output {
-            Output::Json => write!(self.sink, "{{\"copies\": ["),
-            Output::Text => Ok(()),
-        }
+    fn begin(options: &PlanOptions) -> std::io::Result<Self> {
+        Ok(match options.output {
+            Output::Json => {
+                let mut sink = BufWriter::new(std::io::stdout());
+                write!(sink, "{{\"copies\": [")?;
+                Out::Json { sink, first: true }
+            }
+            Output::Text => Out::Text(View::new(options.explain)),
+        })
     }
 
-    fn entry(&mut self, totals: &mut Totals, planned: &Planned) -> std::io::Result<()> {
-        let entry = describe(planned);
-        match entry.action {
-            Action::Copy => totals.copy += 1,
-            Action::Unchanged => totals.unchanged += 1,
-            Action::Drop => totals.dropped += 1,
-            Action::Fail => totals.failed += 1,
-        }
-        match self.output {
-            Output::Json => {
-                let separator = if std::mem::take(&mut self.first) { "\n" } else { ",\n" };
-                let mut value = serde_json::to_value(&entry).map_err(std::io::Error::other)?;
+    fn entry(&mut self, planned: &Planned, more: bool) -> std::io::Result<()> {
+        match self {
+            Out::Text(view) => view.add(planned),
+            Out::Json { sink, first } => {
+                let separator = if std::mem::take(first) { "\n" } else { ",\n" };
+                let mut value = serde_json::to_value(describe(planned)).map_err(std::io::Error::other)?;
                 // Nothing was sent.
                 value.as_object_mut().map(|object| object.remove("bytes"));
-                write!(self.sink, "{separator}{}", exact(&value.to_string()))
-            }
-            Output::Text => {
-                let CopyReport { source, destination, reason, .. } = &entry;
-                let told = match entry.action {
-                    Action::Copy => format!("copy       {source} -> {destination} ({reason})"),
-                    Action::Unchanged => format!("unchanged  {destination}"),
-                    Action::Drop => format!("drop       {source} ({reason})"),
-                    Action::Fail => {
-                        let error = entry.error.as_deref().unwrap_or_default();
-                        format!("fail       {source} -> {destination}: {error}")
-                    }
-                };
-                self.sink.write_all(line(&told).as_bytes())?;
-                match &entry.help {
-                    Some(help) => self.sink.write_all(line(&format!("           help: {help}")).as_bytes()),
-                    None => Ok(()),
+                write!(sink, "{separator}{}", exact(&value.to_string()))?;
+                if !more {
+                    sink.flush()?;
                 }
             }
         }
+        Ok(())
     }
 
-    fn end(&mut self, totals: &Totals) -> std::io::Result<()> {
-        match self.output {
-            Output::Json => {
-                let summary = serde_json::to_string(totals).map_err(std::io::Error::other)?;
-                writeln!(self.sink, "\n], \"summary\": {summary}}}")?;
+    fn end(self, totals: &Totals) -> std::io::Result<()> {
+        match self {
+            Out::Text(view) => {
+                let mut out = std::io::stdout();
+                out.write_all(view.text(colours_out()).as_bytes())?;
+                out.flush()
             }
-            Output::Text => {
-                let Totals { copy, unchanged, dropped, failed } = totals;
-                writeln!(
-                    self.sink,
-                    "{} to copy, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
-                    counted(*copy, "image")
-                )?;
+            Out::Json { mut sink, .. } => {
+                let summary = serde_json::to_string(totals).map_err(std::io::Error::other)?;
+                writeln!(sink, "\n], \"summary\": {summary}}}")?;
+                sink.flush()
             }
         }
-        self.sink.flush()
     }
 }
 

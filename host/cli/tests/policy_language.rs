@@ -91,7 +91,10 @@ fn what_is_locked_is_copied_though_its_tag_has_moved() {
     world.dray(&["sync", "--locked"]).ok();
     assert_eq!(named("oci:mirror:nightly"), before);
     // A rule that the lock does not know is no reason to copy what its tags name now.
-    world.write("team/b.toml", &rule.replace("${to}", "oci:new").replace("[[rule]]", "[[rule]]\nname = \"new\""));
+    world.write(
+        "team/b.toml",
+        &rule.replace("${to}", "oci:new").replace("[[rule]]", "[[rule]]\nname = \"new\""),
+    );
     let unknown = world.dray(&["sync", "--locked"]);
     assert_eq!(unknown.code, 2);
     assert!(unknown.err.contains("the rule `new` is not locked"), "{}", unknown.err);
@@ -100,9 +103,8 @@ fn what_is_locked_is_copied_though_its_tag_has_moved() {
 #[test]
 fn nothing_and_something_else_are_told() {
     let world = World::new();
-    let policy = |rest: &str| {
-        format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:mirror\"\n{rest}\n")
-    };
+    let policy =
+        |rest: &str| format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:mirror\"\n{rest}\n");
     world.write("empty.toml", &policy("tags = \"v9.*\""));
     let empty = world.dray(&["sync", "empty.toml"]).ok();
     assert!(empty.err.contains("all of its 9 tags are dropped by the filters"), "{}", empty.err);
