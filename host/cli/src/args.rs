@@ -45,6 +45,21 @@ pub struct Global {
     /// How log messages are written
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,
+    /// How progress is shown on standard error
+    #[arg(long, value_enum, default_value_t = ShowProgress::Auto, global = true)]
+    pub progress: ShowProgress,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ShowProgress {
+    /// A bar on a terminal, lines elsewhere
+    Auto,
+    /// Lines
+    Plain,
+    /// One JSON object for each event (docs/progress.schema.json)
+    Json,
+    /// Nothing but errors
+    None,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -157,8 +172,11 @@ pub struct RunFlags {
     /// How the report is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
-    /// After a failure, do the rest all the same
-    #[arg(long)]
+    /// Stop at the first failure, instead of doing the rest
+    #[arg(long, conflicts_with = "keep_going")]
+    pub fail_fast: bool,
+    /// Go on after a failure, which is what happens without this flag, too
+    #[arg(long, hide = true)]
     pub keep_going: bool,
     /// Do not confine the process to the paths that the policy names (Linux)
     #[arg(long)]

@@ -1,6 +1,6 @@
 //! `dray copy`
 
-use crate::{args::CopyOptions, failure::Failure, progress::Screen, setup, signals::Stop, sync};
+use crate::{args::CopyOptions, failure::Failure, failures, progress::Screen, setup, signals::Stop, sync};
 use dray_core::{
     Form, ImageChoice, Platform, Wanted,
     policy::{IndexMode, Referrers},
@@ -48,12 +48,14 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     drop(sender);
     let progress = screen.watch();
     progress.planned();
+    progress.planned_all();
     let options_of_run = RunOptions { unchanged: true, ..RunOptions::default() };
     let record = Record { command: &command, policy: None };
     let stopped = stop.signal.clone();
     let report =
         dray_session::run(&places, receiver, progress.clone(), options_of_run, record, stopped).await;
     progress.end();
+    failures::tell_all(&report, &screen);
     Ok(sync::end(&report, options.output, &stop, false))
 }
 

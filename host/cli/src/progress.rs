@@ -1,17 +1,18 @@
 //! Progress: a bar on a terminal, plain lines elsewhere; all on standard error.
 
 use crate::{
-    args::{Global, LogFormat},
-    output::{bytes, counted, tell},
+    args::{Global, LogFormat, ShowProgress},
+    output::{LINE, bytes, counted, tell},
+    progress_events::{ProgressEvent, Totals},
 };
-use dray_core::{Action, CopyReport};
+use dray_core::{Action, Copy, CopyReport, harmless};
 use dray_engine::{Event, Observer};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     io::{IsTerminal, Write},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -24,14 +25,38 @@ pub const PROGRESS: &str = "progress";
 pub struct Screen {
     bar: Arc<Mutex<Option<ProgressBar>>>,
     quiet: bool,
-    /// Everything is an event for machines.
-    events: bool,
+    mode: Mode,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// A bar that changes in place.
+    Bar,
+    Lines,
+    /// Events of the log, which machines read.
+    Log,
+    /// Objects of `--progress json`.
+    Json,
+    Nothing,
 }
 
 impl Screen {
     pub fn new(global: &Global) -> Self {
-        let events = global.log_format == LogFormat::Json;
-        Screen { bar: Arc::default(), quiet: global.quiet, events }
+        let mode = match (global.progress, global.log_format) {
+            (ShowProgress::Json, _) => Mode::Json,
+            (ShowProgress::None, _) => Mode::Nothing,
+            (_, LogFormat::Json) => Mode::Log,
+            _ if global.quiet => Mode::Nothing,
+            (ShowProgress::Auto, _) if std::io::stderr().is_terminal() => Mode::Bar,
+            (ShowProgress::Auto | ShowProgress::Plain, _) => Mode::Lines,
+        };
+        Screen { bar: Arc::default(), quiet: global.quiet, mode }
+    }
+
+    /// Whether failures are told as events, so that they need not be told again.
+    pub fn tells_events(&self) -> bool {
+        self.mode == Mode::Log
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -48,16 +73,17 @@ impl Screen {
 
     /// Shows progress of copies from now on.
     pub fn watch(&self) -> Arc<Progress> {
-        self.show("{spinner} {bar:24} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}", true)
+        // The second line is cut to the width of the terminal, the first one fits into 50 columns.
+        self.show("{spinner} {elapsed} {bar:10} {prefix}\n  {wide_msg}", true)
     }
 
     /// Shows progress of a plan, where the plan itself does not.
     pub fn watch_plan(&self) -> Arc<Progress> {
-        self.show("{spinner} {elapsed} {msg}", false)
+        self.show("{spinner} {elapsed} {wide_msg}", false)
     }
 
     fn show(&self, template: &str, copying: bool) -> Arc<Progress> {
-        if !self.quiet && !self.events && std::io::stderr().is_terminal() {
+        if self.mode == Mode::Bar {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -71,6 +97,9 @@ impl Screen {
             done: 0.into(),
             sent: 0.into(),
             expected: 0.into(),
+            complete: false.into(),
+            begun: Instant::now(),
+            moving: Mutex::default(),
             told: Mutex::new(Instant::now()),
         })
     }
@@ -100,8 +129,10 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Screen {
     }
 }
 
-/// How often plain progress says where something long stands.
+/// How often plain progress says how far something long is.
 const EVERY: Duration = Duration::from_secs(10);
+/// How often an event says so.
+const EVERY_EVENT: Duration = Duration::from_secs(1);
 
 /// Shows what happens.
 pub struct Progress {
@@ -111,6 +142,11 @@ pub struct Progress {
     done: AtomicU64,
     sent: AtomicU64,
     expected: AtomicU64,
+    /// The plan has come to its end, so nothing is added to what is expected but the blobs of planned images.
+    complete: AtomicBool,
+    begun: Instant,
+    /// The images that move now.
+    moving: Mutex<Vec<String>>,
     told: Mutex<Instant>,
 }
 
@@ -126,34 +162,68 @@ impl Progress {
         self.refresh();
     }
 
-    fn refresh(&self) {
+    /// All images are known.
+    pub fn planned_all(&self) {
+        self.complete.store(true, Ordering::Relaxed);
+        if self.screen.mode == Mode::Json {
+            ProgressEvent::Planned { images: self.planned.load(Ordering::Relaxed) }.print();
+        }
+    }
+
+    fn totals(&self) -> Totals {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (done, planned) = (count(&self.done), count(&self.planned));
+        Totals {
+            sent_bytes: count(&self.sent),
+            expected_bytes: count(&self.expected),
+            images_done: count(&self.done),
+            images_planned: count(&self.planned),
+            seconds: self.begun.elapsed().as_secs_f64(),
+        }
+    }
+
+    fn refresh(&self) {
+        let totals = self.totals();
+        let complete = self.complete.load(Ordering::Relaxed);
         if let Some(bar) = self.screen.bar() {
-            bar.set_length(count(&self.expected));
-            bar.set_message(match self.copying {
-                true => format!("{done}/{planned} images"),
-                false => format!("{} planned", counted(planned, "image")),
-            });
+            bar.set_length(totals.expected_bytes);
+            match self.copying {
+                true => {
+                    bar.set_prefix(stand(&totals, complete, bar.per_sec()));
+                    let moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    bar.set_message(named(&moving));
+                }
+                false => bar.set_message(format!("{} planned", counted(totals.images_planned, "image"))),
+            }
             return;
         }
+        let every = if self.screen.mode == Mode::Json { EVERY_EVENT } else { EVERY };
         let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if told.elapsed() < EVERY {
+        if told.elapsed() < every {
             return;
         }
         *told = Instant::now();
-        let (sent, expected) = (bytes(count(&self.sent)), bytes(count(&self.expected)));
+        if self.screen.mode == Mode::Json {
+            ProgressEvent::Moving(totals).print();
+            return;
+        }
+        let (sent, expected) = (bytes(totals.sent_bytes), bytes(totals.expected_bytes));
+        let Totals { images_done, images_planned, .. } = totals;
+        let more = if complete { "" } else { " and more" };
         self.line(&match self.copying {
-            true => format!("{sent} of {expected} sent, {done} of {planned} images done"),
-            false => format!("{} planned", counted(planned, "image")),
+            true => {
+                format!(
+                    "{sent} of {expected}{more} sent, {images_done} of {images_planned}{more} images done"
+                )
+            }
+            false => format!("{} planned", counted(images_planned, "image")),
         });
     }
 
     fn line(&self, text: &str) {
-        if self.screen.events {
-            tracing::info!(target: PROGRESS, "{text}");
-        } else if !self.screen.quiet {
-            self.screen.aside(|| tell!("{text}"));
+        match self.screen.mode {
+            Mode::Log => tracing::info!(target: PROGRESS, "{text}"),
+            Mode::Bar | Mode::Lines => self.screen.aside(|| tell!("{text}")),
+            Mode::Json | Mode::Nothing => {}
         }
     }
 
@@ -165,39 +235,83 @@ impl Progress {
         }
     }
 
+    fn started(&self, copy: &Copy) {
+        if self.screen.mode == Mode::Json {
+            ProgressEvent::started(copy).print();
+        }
+        tracing::info!(
+            rule = copy.rule,
+            source = copy.source.display,
+            destination = copy.destination.display,
+            digest = %copy.descriptor.digest,
+            "copying: {}",
+            copy.reason
+        );
+        let mut moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        moving.push(copy.destination.display.clone());
+    }
+
     fn finished(&self, copy: &CopyReport) {
         self.done.fetch_add(1, Ordering::Relaxed);
-        let (source, destination) = (&copy.source, &copy.destination);
-        match (copy.action, &copy.error) {
-            (Action::Copy, _) => {
-                self.line(&format!("copied {source} to {destination} ({})", bytes(copy.bytes)))
+        self.moving
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .retain(|moving| *moving != copy.destination);
+        let CopyReport { rule, source, destination, digest, error, bytes: sent, .. } = copy;
+        let digest = digest.as_deref();
+        match (copy.action, self.screen.mode) {
+            (_, Mode::Json) => ProgressEvent::Finished(copy).print(),
+            (Action::Copy, Mode::Log) => {
+                tracing::info!(target: PROGRESS, rule, source, destination, digest, bytes = sent, "copied");
             }
-            (Action::Fail, error) if self.screen.events => {
-                tracing::error!(target: PROGRESS, help = copy.help, "{}", error.as_deref().unwrap_or_default());
+            (Action::Fail, Mode::Log) => {
+                let (help, error) = (&copy.help, error.as_deref().unwrap_or_default());
+                tracing::error!(target: PROGRESS, rule, source, destination, digest, help, "{error}");
             }
-            (Action::Fail, error) => {
-                let error = error.as_deref().unwrap_or_default();
-                // Failures are told even to those who want quiet.
-                self.screen.aside(|| {
-                    tell!("error: {error}");
-                    if let Some(help) = &copy.help {
-                        tell!("  help: {help}");
-                    }
-                });
+            (Action::Copy, _) => self.line(&format!("copied {source} to {destination} ({})", bytes(*sent))),
+            // Why is told at the end, once for all that failed for the same reason.
+            (Action::Fail, _) => {
+                self.line(&format!("failed {}", if source.is_empty() { rule } else { source }))
             }
-            (Action::Unchanged, _) => tracing::info!("unchanged {destination}"),
+            (Action::Unchanged, _) => tracing::info!(rule, source, destination, digest, "unchanged"),
             (Action::Drop, _) => {}
         }
         self.refresh();
     }
 }
 
+/// How far a copy is, in at most 36 columns: `1.2/3.4 GiB 12 MiB/s 3/9+ images`.
+fn stand(totals: &Totals, complete: bool, rate: f64) -> String {
+    let more = if complete { "" } else { "+" };
+    let left = totals.expected_bytes.saturating_sub(totals.sent_bytes);
+    // A total that still grows gives no time that anybody could rely on.
+    let time = match complete && rate > 1.0 && left > 0 {
+        true => format!(" {} s left", (left as f64 / rate).ceil() as u64),
+        false => String::new(),
+    };
+    format!(
+        "{}/{}{more} {}/s{time} {}/{}{more}",
+        bytes(totals.sent_bytes),
+        bytes(totals.expected_bytes),
+        bytes(rate as u64),
+        totals.images_done,
+        totals.images_planned,
+    )
+}
+
+/// Names what moves now.
+fn named(moving: &[String]) -> String {
+    match moving {
+        [] => String::new(),
+        [one] => harmless(one, LINE),
+        [one, others @ ..] => harmless(&format!("{one} and {} more", others.len()), LINE),
+    }
+}
+
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Started(copy) => {
-                tracing::info!("copying {} to {}: {}", copy.source, copy.destination, copy.reason)
-            }
+            Event::Started(copy) => self.started(copy),
             Event::Expected(count) => {
                 self.expected.fetch_add(count, Ordering::Relaxed);
                 self.refresh();
@@ -207,6 +321,10 @@ impl Observer for Progress {
                 self.refresh();
             }
             Event::Sent(count) => self.sent(count),
+            Event::Retrying { error, after } if self.screen.mode == Mode::Json => {
+                ProgressEvent::Retrying { error: error.to_string(), after_seconds: after.as_secs_f64() }
+                    .print();
+            }
             Event::Retrying { error, after } => tracing::warn!("trying again in {after:.1?}: {error}"),
             Event::Finished(copy) => self.finished(copy),
             _ => {}

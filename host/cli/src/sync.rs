@@ -4,7 +4,7 @@ use crate::{
     DONE, FAILED,
     args::{Output, RunFlags, SyncOptions},
     failure::Failure,
-    lock,
+    failures, lock,
     output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
@@ -48,14 +48,15 @@ pub async fn carried_out(
     screen: &Screen,
     flags: &RunFlags,
 ) -> Result<u8, Failure> {
-    let RunFlags { output, keep_going, no_sandbox: _ } = *flags;
+    let RunFlags { output, fail_fast, keep_going: _, no_sandbox: _ } = *flags;
     let progress = screen.watch();
     let unchanged = output == Output::Json;
-    let options = RunOptions { keep_going, unchanged, ..RunOptions::default() };
+    let options = RunOptions { keep_going: !fail_fast, unchanged, ..RunOptions::default() };
     let plan = counting(plan, progress.clone());
     let report = session.run(plan, progress.clone(), options, record, stop.signal.clone()).await;
     progress.end();
-    let unfinished = report.summary.failed > 0 && !keep_going;
+    failures::tell_all(&report, screen);
+    let unfinished = report.summary.failed > 0 && fail_fast;
     Ok(end(&report, output, stop, unfinished))
 }
 
@@ -71,6 +72,7 @@ fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc:
                 return;
             }
         }
+        progress.planned_all();
     });
     receiver
 }
@@ -93,7 +95,7 @@ fn summarise(report: &Report, stopped: bool, unfinished: bool) {
     if stopped {
         say!("stopped: what was under way is not published; run it again to go on");
     } else if unfinished {
-        say!("stopped at the first failure; --keep-going does the rest");
+        say!("stopped at the first failure, because of --fail-fast");
     }
     for copy in report.copies.iter().filter(|copy| copy.action == Action::Copy) {
         if let Some(written) = &copy.written {

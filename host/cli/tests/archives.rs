@@ -180,9 +180,9 @@ fn a_bundle_is_all_or_nothing_unless_the_rest_is_wanted() {
         "policy.toml",
         "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"oci:seed\"\nto = \"oci-archive:bundle.tar\"\n",
     );
-    let stopped = world.dray(&["sync", "policy.toml"]);
+    let stopped = world.dray(&["sync", "--fail-fast", "policy.toml"]);
     assert!(stopped.code == 1 && !world.path("bundle.tar").exists(), "{}", stopped.out);
-    let kept = world.dray(&["sync", "--keep-going", "policy.toml"]);
+    let kept = world.dray(&["sync", "policy.toml"]);
     assert!(kept.out.contains("3 images copied, 0 unchanged, 1 failed"), "{}", kept.out);
     // They end in any order.
     let listed = world.dray(&["list-tags", "oci-archive:bundle.tar"]).ok().out;

@@ -331,7 +331,13 @@ fn machines_read_what_happens_as_one_object_a_line() {
         };
         events.iter().filter(fits).count()
     };
-    assert_eq!((told("INFO", "copied oci:"), told("ERROR", "failed to ")), (9, 1), "{}", ran.err);
+    assert_eq!((told("INFO", "copied"), told("ERROR", "failed to ")), (9, 1), "{}", ran.err);
+    let fields = |event: &serde_json::Value| {
+        let text = |key: &str| event["fields"][key].as_str().map(str::to_owned);
+        (text("rule"), text("digest").is_some(), event["fields"]["bytes"].is_u64())
+    };
+    let copied = events.iter().filter(|event| event["fields"]["message"] == "copied");
+    assert!(copied.map(fields).all(|fields| fields == (Some("a".into()), true, true)), "{}", ran.err);
     // And nothing that was not asked for.
     assert_eq!(events.len(), 10, "{}", ran.err);
 }

@@ -52,7 +52,7 @@ impl Finish {
             let whole = is_whole(&place);
             let done = match (whole, given_up) {
                 (true, true) => Err(Error::new(Kind::Cancelled, "write it: the run did not come to its end")
-                    .help("--keep-going writes what could be copied")),
+                    .help("without --fail-fast, an archive gets what could be copied")),
                 (false, true) => continue,
                 _ => finished(&place).await,
             };
