@@ -92,6 +92,12 @@ pub enum Command {
     Lock(LockOptions),
     /// Copy one image
     Copy(CopyOptions),
+    /// Give an image of a place another tag
+    Tag(TagOptions),
+    /// Show what is different between two images or two repositories
+    Diff(DiffOptions),
+    /// List the repositories of a registry
+    Ls(LsOptions),
     /// Show what an image is
     Inspect(InspectOptions),
     /// List the tags of a repository
@@ -277,6 +283,9 @@ pub struct CopyOptions {
 pub struct InspectOptions {
     /// The image
     pub reference: Reference,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
     /// Print the manifest as it is, byte for byte
     #[arg(long, conflicts_with = "config")]
     pub raw: bool,
@@ -286,6 +295,47 @@ pub struct InspectOptions {
     /// Folder that holds the blobs of a layout that shares them with others
     #[arg(long, value_name = "DIR")]
     pub shared_blob_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  dray tag docker://registry.example.com/app:1.4.2 stable")]
+pub struct TagOptions {
+    /// The image
+    pub reference: Reference,
+    /// Its new tag, in the same repository
+    pub tag: String,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dray diff docker://docker.io/library/nginx docker://mirror.example.com/nginx\n  dray diff docker://docker.io/library/nginx:1.27 docker://docker.io/library/nginx:1.28\n\nExits with 3 if there is a difference."
+)]
+pub struct DiffOptions {
+    /// An image, or a repository without a tag
+    pub before: Reference,
+    /// What it is compared with
+    pub after: Reference,
+    /// How the differences are written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  dray ls registry.example.com\n  dray ls 'docker://registry.example.com/team/**'"
+)]
+pub struct LsOptions {
+    /// A registry's host, or a reference whose repository is a glob
+    pub registry: String,
+    /// How they are written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
     #[command(flatten)]
     pub access: Access,
 }
@@ -317,6 +367,15 @@ pub struct RunsOptions {
     /// The most runs that are listed
     #[arg(short, long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub number: u32,
+    /// Only runs in which something failed, or that were broken off; of one run, what failed
+    #[arg(long, global = true)]
+    pub failed: bool,
+    /// Of one run, only what this rule copied
+    #[arg(long, value_name = "NAME", global = true)]
+    pub rule: Option<String>,
+    /// Only runs that began within this time: `7d`, `12h`
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<humantime::Duration>,
     /// How they are written
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
     pub output: Output,

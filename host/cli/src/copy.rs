@@ -1,12 +1,21 @@
 //! `dray copy`
 
-use crate::{args::CopyOptions, failure::Failure, failures, progress::Screen, setup, signals::Stop, sync};
+use crate::{
+    args::{CopyOptions, Output, TagOptions},
+    failure::Failure,
+    failures,
+    progress::Screen,
+    setup,
+    signals::Stop,
+    sync,
+};
 use dray_core::{
     Form, ImageChoice, Platform, Wanted,
     policy::{IndexMode, Referrers},
 };
 use dray_engine::{CopyRequest, Places, Planned, RunOptions, plan_copy};
 use dray_session::Record;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
@@ -23,8 +32,8 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
         (false, 1) => ImageChoice::One(options.platforms[0].clone()),
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
-    let form = Form { format: options.format, compression: options.compression };
     let command = format!("copy {} {}", options.source, options.destination);
+    let form = Form { format: options.format, compression: options.compression };
     let request = CopyRequest {
         source: options.source,
         destination: options.destination,
@@ -37,9 +46,21 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
             link: options.link,
         },
     };
+    carried_out(&places, &request, &command, options.output, &stop, &screen).await
+}
+
+/// Plans one copy and carries it out.
+async fn carried_out(
+    places: &Arc<Places>,
+    request: &CopyRequest,
+    command: &str,
+    output: Output,
+    stop: &Stop,
+    screen: &Screen,
+) -> Result<u8, Failure> {
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
-        planned = plan_copy(&places, &request) => planned?,
+        planned = plan_copy(places, request) => planned?,
         _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
     };
     let (sender, receiver) = mpsc::channel(1);
@@ -50,13 +71,58 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     progress.planned();
     progress.planned_all();
     let options_of_run = RunOptions { unchanged: true, ..RunOptions::default() };
-    let record = Record { command: &command, policy: None };
+    let record = Record { command, policy: None };
     let stopped = stop.signal.clone();
-    let report =
-        dray_session::run(&places, receiver, progress.clone(), options_of_run, record, stopped).await;
+    let report = dray_session::run(places, receiver, progress.clone(), options_of_run, record, stopped).await;
     progress.end();
-    failures::tell_all(&report, &screen);
-    Ok(sync::end(&report, options.output, &stop, false))
+    failures::tell_all(&report, screen);
+    Ok(sync::end(&report, output, stop, false))
+}
+
+/// `dray tag`: a copy of the whole image to another tag of its repository.
+pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
+    let stop = Stop::listen();
+    let places = setup::places(&options.access)?;
+    if !is_tag(&options.tag) {
+        let text = format!("tag {}: `{}` is no tag", options.reference, options.tag);
+        let error = dray_engine::Error::new(dray_engine::Kind::Invalid, text);
+        return Err(Failure::Usage(error.help("a tag has up to 128 letters, digits, `_`, `.` and `-`")));
+    }
+    let parsed = places.parse(&options.reference, false).await?;
+    let Some(reference) = parsed.reference else {
+        return Err(Failure::usage(format!(
+            "tag {}: it names no image, but a repository",
+            options.reference
+        )));
+    };
+    let rest = &options.reference.rest;
+    let repository = rest.strip_suffix(&reference).and_then(|rest| rest.strip_suffix([':', '@']));
+    let Some(repository) = repository else {
+        return Err(Failure::usage(format!("tag {}: it has no place for a tag", options.reference)));
+    };
+    let destination = options.reference.with(format!("{repository}:{}", options.tag));
+    let command = format!("tag {} {}", options.reference, options.tag);
+    let request = CopyRequest {
+        source: options.reference,
+        destination,
+        wanted: Wanted {
+            choice: ImageChoice::All,
+            form: Form::default(),
+            referrers: Referrers::No,
+            include_foreign: false,
+            strict: true,
+            link: false,
+        },
+    };
+    carried_out(&places, &request, &command, Output::Text, &stop, &screen).await
+}
+
+/// Whether a text is a tag (OCI distribution specification 1.1, "Pulling manifests").
+fn is_tag(text: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.len() <= 128
+        && text.bytes().next().is_some_and(word)
+        && text.bytes().all(|byte| word(byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// One file's credentials must not go to two registries.

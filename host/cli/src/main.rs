@@ -6,6 +6,7 @@ mod apply;
 mod args;
 mod cache;
 mod copy;
+mod diff;
 mod failure;
 mod failures;
 mod inspect;
@@ -126,6 +127,9 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Check(options) => Box::pin(async move { policy::check(&options).await }),
         Command::Lock(options) => Box::pin(lock::run(options)),
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
+        Command::Tag(options) => Box::pin(copy::tag(options, screen)),
+        Command::Diff(options) => Box::pin(diff::run(options)),
+        Command::Ls(options) => Box::pin(inspect::ls(options)),
         Command::Inspect(options) => Box::pin(inspect::run(options)),
         Command::ListTags(options) => Box::pin(inspect::list_tags(options)),
         Command::Runs(options) => Box::pin(async move { runs::run(&options) }),

@@ -117,9 +117,21 @@ impl Loaded {
     /// Opens a session of the policy.
     pub async fn open(self) -> Result<Session, Failure> {
         self.warn();
+        let missing = missing_secrets(&self, |name| self.names(name));
+        if !missing.is_empty() {
+            return Err(self.wrong(PolicyError(missing)));
+        }
         let environment = setup::environment(&self.base)?;
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
+    }
+
+    /// Whether a rule names a registry.
+    fn names(&self, registry: &str) -> bool {
+        let references = self.policy.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
+        let host =
+            |rest: &str| rest.strip_prefix("//").and_then(|rest| rest.split('/').next()) == Some(registry);
+        references.into_iter().any(|reference| host(&reference.value.rest))
     }
 
     fn failed(self, error: OpenError) -> Failure {
@@ -134,11 +146,12 @@ impl Loaded {
     }
 }
 
-/// Secrets that the policy names and that are not there.
-fn missing_secrets(loaded: &Loaded) -> Vec<Problem> {
+/// Secrets that the policy names for some of its registries and that are not there: a login would fail without them.
+fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Problem> {
     let secrets = UserSecrets { base: loaded.base.clone(), authfile: None };
     let mut problems = Vec::new();
-    for call in loaded.policy.registries.values().flat_map(|registry| registry.auth.iter().flatten()) {
+    let registries = loaded.policy.registries.iter().filter(|(name, _)| wanted(name));
+    for call in registries.flat_map(|(_, registry)| registry.auth.iter().flatten()) {
         for (key, named) in call.secrets() {
             if let Err(error) = secrets.get(&named) {
                 let span = call.keys.get(key).unwrap_or(&call.span).clone();
@@ -159,7 +172,7 @@ pub async fn check(options: &CheckOptions) -> Result<u8, Failure> {
     loaded.warn();
     let resolved = options.resolved.then(|| loaded.policy.to_toml());
     let name = loaded.name.clone();
-    let missing = missing_secrets(&loaded);
+    let missing = missing_secrets(&loaded, |_| true);
     if !missing.is_empty() {
         return Err(loaded.wrong(PolicyError(missing)));
     }

@@ -24,7 +24,6 @@ pub const PROGRESS: &str = "progress";
 #[derive(Clone)]
 pub struct Screen {
     bar: Arc<Mutex<Option<ProgressBar>>>,
-    quiet: bool,
     mode: Mode,
 }
 
@@ -51,7 +50,7 @@ impl Screen {
             (ShowProgress::Auto, _) if std::io::stderr().is_terminal() => Mode::Bar,
             (ShowProgress::Auto | ShowProgress::Plain, _) => Mode::Lines,
         };
-        Screen { bar: Arc::default(), quiet: global.quiet, mode }
+        Screen { bar: Arc::default(), mode }
     }
 
     /// Whether failures are told as events, so that they need not be told again.

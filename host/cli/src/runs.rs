@@ -8,14 +8,14 @@ use crate::{
     output::{bytes, counted, print_json, say},
 };
 use dray_core::CopyReport;
-use dray_engine::RunRecord;
+use dray_engine::{Journal, RunRecord};
 use jiff::Timestamp;
 
 pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
     let local = local::local();
     let journal = local.opened()?;
     match &options.command {
-        None => list(&journal.runs(options.number)?, options.output),
+        None => list(&chosen(&journal, options)?, options.output),
         Some(RunsCommand::Show { number }) => {
             let record = journal.run(*number)?.ok_or_else(|| {
                 Failure::usage(format!(
@@ -25,19 +25,43 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
             match options.output {
                 Output::Json => {
                     let mut copies = Vec::new();
-                    journal.copies(*number, |copy| copies.push(copy))?;
+                    journal.copies(*number, |copy| copies.extend(wanted(&copy, options).then_some(copy)))?;
                     // A report as the run itself printed it, and what the run was.
                     let summary = &record.summary;
                     print_json(&serde_json::json!({ "summary": summary, "copies": copies, "run": record }));
                 }
                 Output::Text => {
                     say!("{}", line(&record));
-                    journal.copies(*number, |copy| show(&copy))?;
+                    let shown = |copy: CopyReport| {
+                        if wanted(&copy, options) {
+                            show(&copy);
+                        }
+                    };
+                    journal.copies(*number, shown)?;
                 }
             }
         }
     }
     Ok(DONE)
+}
+
+/// Whether a copy of a run is asked for.
+fn wanted(copy: &CopyReport, options: &RunsOptions) -> bool {
+    let rule = options.rule.as_ref().is_none_or(|rule| *rule == copy.rule);
+    rule && (!options.failed || copy.error.is_some())
+}
+
+/// The runs that are asked for, the newest first.
+fn chosen(journal: &Journal, options: &RunsOptions) -> Result<Vec<RunRecord>, Failure> {
+    let filtered = options.failed || options.since.is_some();
+    let all = journal.runs(if filtered { u32::MAX } else { options.number })?;
+    let earliest = options.since.map(|since| Timestamp::now().as_second() - since.as_secs() as i64);
+    let wanted = |record: &RunRecord| {
+        let failed = record.summary.as_ref().map_or(record.failed, |summary| summary.failed);
+        let broken = record.summary.is_none() && !record.under_way;
+        (!options.failed || failed > 0 || broken) && earliest.is_none_or(|earliest| record.begun >= earliest)
+    };
+    Ok(all.into_iter().filter(wanted).take(options.number as usize).collect())
 }
 
 /// How a run ended, for people.
@@ -69,8 +93,11 @@ fn line(record: &RunRecord) -> String {
 fn list(runs: &[RunRecord], output: Output) {
     match output {
         Output::Json => print_json(runs),
-        Output::Text if runs.is_empty() => say!("there are no earlier runs"),
-        Output::Text => runs.iter().for_each(|record| say!("{}", line(record))),
+        Output::Text if runs.is_empty() => say!("there are no such runs"),
+        Output::Text => {
+            say!("{:>6}  {:<20}  what it was, and what came of it", "run", "began");
+            runs.iter().for_each(|record| say!("{}", line(record)));
+        }
     }
 }
 

@@ -75,7 +75,7 @@ const FLOORS: [&[&str]; 10] = [
     &["http"],
     &["place"],
     &["blob"],
-    &["inspect", "plan"],
+    &["inspect", "--output", "json", "plan"],
     &["run"],
 ];
 

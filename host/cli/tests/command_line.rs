@@ -351,7 +351,7 @@ fn whoever_reads_may_have_seen_enough() {
         &["schema"][..],
         &["completions", "bash"],
         &["runs"],
-        &["inspect", &image],
+        &["inspect", "--output", "json", &image],
         &["list-tags", "oci:out"],
     ] {
         let mut command = world.command(arguments);

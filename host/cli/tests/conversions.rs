@@ -100,7 +100,7 @@ fn old_images_of_schema_1_become_images_of_today() {
     world.tool("skopeo", &push);
     let manifest = raw(&world, &from);
     assert!(manifest.contains("\"schemaVersion\":1"), "{manifest}");
-    let shown = world.dray(&["inspect", &from]).ok().json();
+    let shown = world.dray(&["inspect", "--output", "json", &from]).ok().json();
     assert!(shown["mediaType"].as_str().unwrap().contains("v1+prettyjws"), "{shown}");
     let new = Registry::start(&world, "new", "");
     let registry = format!("docker://{}/app:1", new.host);

@@ -229,7 +229,7 @@ fn a_token_server_that_fails_is_given_up_once() {
     let tokens = Fake::start(|_, stream| respond(stream, "503 Service Unavailable", "", b""));
     let realm = format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"x\"\r\n", tokens.host);
     let registry = Fake::start(move |_, stream| respond(stream, "401 Unauthorized", &realm, b""));
-    let ran = world.dray(&["inspect", &format!("docker://{}/a:1", registry.host)]);
+    let ran = world.dray(&["inspect", "--output", "json", &format!("docker://{}/a:1", registry.host)]);
     assert!(ran.code != 0 && ran.err.contains("given up after 8 attempts"), "{}", ran.err);
     assert_eq!(tokens.requests().len(), 8);
 }

@@ -608,7 +608,7 @@ fn nobody_who_is_there_is_waited_for_at_length() {
     let world = World::new();
     let port = support::free_port();
     let began = std::time::Instant::now();
-    let ran = world.dray(&["inspect", &format!("docker://127.0.0.1:{port}/a:1")]);
+    let ran = world.dray(&["inspect", "--output", "json", &format!("docker://127.0.0.1:{port}/a:1")]);
     assert!(ran.code == 1 && ran.err.contains("given up after 2 attempts"), "{}", ran.err);
     assert!(began.elapsed() < std::time::Duration::from_secs(20));
 }

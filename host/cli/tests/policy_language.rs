@@ -79,7 +79,7 @@ fn what_is_locked_is_copied_though_its_tag_has_moved() {
     assert!(locked.out.contains("locks 2 tags"), "{}", locked.out);
     assert_eq!(world.dray(&["lock", "--check"]).code, 0);
     let named = |reference: &str| {
-        let listed = world.dray(&["inspect", reference]).ok().json();
+        let listed = world.dray(&["inspect", "--output", "json", reference]).ok().json();
         listed["Digest"].as_str().or(listed["digest"].as_str()).unwrap().to_owned()
     };
     let before = named("oci:images:nightly");

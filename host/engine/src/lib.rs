@@ -21,7 +21,7 @@ pub mod tar;
 
 pub use error::{Error, Kind, Result};
 pub use events::{Event, Observer};
-pub use inspect::{Image, list_tags};
+pub use inspect::{Image, list_repositories, list_tags, tag_digests};
 pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
 pub use layer::Unpacked;
 #[cfg(fuzzing)]

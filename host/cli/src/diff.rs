@@ -1,0 +1,213 @@
+//! `dray diff`: what is different between two images or two repositories.
+
+use crate::{
+    DONE, DUE,
+    args::{DiffOptions, Output},
+    failure::Failure,
+    output::{bytes, counted, print_json, say},
+    setup,
+};
+use dray_core::{Children, Descriptor, Digest, Platform, Reference};
+use dray_engine::{Image, Kind, Places, list_tags, tag_digests};
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// One difference.
+#[derive(Debug, PartialEq, Serialize)]
+struct Difference {
+    /// A tag, a platform, or `config` and `layer`.
+    what: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+}
+
+/// All differences, and how much is the same.
+#[derive(Debug, Default, PartialEq, Serialize)]
+struct Compared {
+    differences: Vec<Difference>,
+    same: u64,
+    /// What `same` counts.
+    #[serde(skip)]
+    unit: &'static str,
+}
+
+pub async fn run(options: DiffOptions) -> Result<u8, Failure> {
+    let places = setup::places(&options.access)?;
+    let named = [is_image(&places, &options.before).await?, is_image(&places, &options.after).await?];
+    let compared = match named {
+        [true, true] => images(&places, &options).await?,
+        [false, false] => {
+            let (before, after) =
+                (tag_digests(&places, &options.before).await?, tag_digests(&places, &options.after).await?);
+            tags(before, after)
+        }
+        _ => {
+            let (before, after) = (&options.before, &options.after);
+            return Err(Failure::usage(format!(
+                "compare {before} with {after}: one is an image and the other one a repository"
+            )));
+        }
+    };
+    match options.output {
+        Output::Json => print_json(&compared),
+        Output::Text => show(&compared),
+    }
+    Ok(if compared.differences.is_empty() { DONE } else { DUE })
+}
+
+async fn is_image(places: &Arc<Places>, reference: &Reference) -> Result<bool, Failure> {
+    let parsed = places.parse(reference, false).await?;
+    if parsed.reference.is_some() {
+        return Ok(true);
+    }
+    // A place of one image lists no tags.
+    let listed = list_tags(places, reference).await;
+    Ok(listed.is_err_and(|error| error.kind == Kind::Unsupported))
+}
+
+fn show(compared: &Compared) {
+    for Difference { what, before, after } in &compared.differences {
+        match (before, after) {
+            (Some(before), None) => say!("- {what} {before}"),
+            (None, Some(after)) => say!("+ {what} {after}"),
+            (before, after) => {
+                let [before, after] = [before, after].map(|side| side.as_deref().unwrap_or("unknown"));
+                say!("~ {what} {before} -> {after}");
+            }
+        }
+    }
+    let differences = counted(compared.differences.len() as u64, "difference");
+    say!("{differences}; {} the same", counted(compared.same, compared.unit));
+}
+
+fn short(digest: &Digest) -> String {
+    digest.short().to_string()
+}
+
+/// Compares two repositories by what their tags name.
+fn tags(before: BTreeMap<String, Option<Digest>>, mut after: BTreeMap<String, Option<Digest>>) -> Compared {
+    let mut compared = Compared { unit: "tag", ..Compared::default() };
+    let side = |digest: &Option<Digest>| digest.as_ref().map_or("unknown".to_owned(), short);
+    for (tag, digest) in before {
+        match after.remove(&tag) {
+            Some(other) if other == digest && digest.is_some() => compared.same += 1,
+            other => compared.differences.push(Difference {
+                what: tag,
+                before: Some(side(&digest)),
+                after: other.as_ref().map(side),
+            }),
+        }
+    }
+    let added = after.iter().map(|(tag, digest)| Difference {
+        what: tag.clone(),
+        before: None,
+        after: Some(side(digest)),
+    });
+    compared.differences.extend(added);
+    compared
+}
+
+/// Compares two images: by their platforms, and of the image for this machine by its config and layers.
+async fn images(places: &Arc<Places>, options: &DiffOptions) -> Result<Compared, Failure> {
+    let before = Image::open(places, &options.before).await?;
+    let after = Image::open(places, &options.after).await?;
+    let mut compared = Compared { unit: "layer", ..Compared::default() };
+    if before.manifest.descriptor.digest == after.manifest.descriptor.digest {
+        return Ok(compared);
+    }
+    compared.differences.push(Difference {
+        what: "manifest".into(),
+        before: Some(short(&before.manifest.descriptor.digest)),
+        after: Some(short(&after.manifest.descriptor.digest)),
+    });
+    if let (Children::Index(before), Children::Index(after)) =
+        (&before.manifest.children, &after.manifest.children)
+    {
+        platforms(before, after, &mut compared);
+    }
+    let machine = Platform::of_this_machine();
+    let (before, after) = (before.platform(&machine).await?, after.platform(&machine).await?);
+    if let (Children::Image { config: old, layers: before }, Children::Image { config: new, layers: after }) =
+        (&before.manifest.children, &after.manifest.children)
+    {
+        if old.digest != new.digest {
+            compared.differences.push(Difference {
+                what: "config".into(),
+                before: Some(short(&old.digest)),
+                after: Some(short(&new.digest)),
+            });
+        }
+        layers(before, after, &mut compared);
+    }
+    Ok(compared)
+}
+
+fn platforms(before: &[Descriptor], after: &[Descriptor], compared: &mut Compared) {
+    let by_platform = |children: &[Descriptor]| -> BTreeMap<String, Digest> {
+        let named = children
+            .iter()
+            .filter_map(|child| Some((child.platform.as_ref()?.to_string(), child.digest.clone())));
+        named.collect()
+    };
+    let (before, mut after) = (by_platform(before), by_platform(after));
+    for (platform, digest) in before {
+        let other = after.remove(&platform);
+        if other.as_ref() != Some(&digest) {
+            compared.differences.push(Difference {
+                what: platform,
+                before: Some(short(&digest)),
+                after: other.as_ref().map(short),
+            });
+        }
+    }
+    let added = after.iter().map(|(platform, digest)| Difference {
+        what: platform.clone(),
+        before: None,
+        after: Some(short(digest)),
+    });
+    compared.differences.extend(added);
+}
+
+fn layers(before: &[Descriptor], after: &[Descriptor], compared: &mut Compared) {
+    let digests =
+        |layers: &[Descriptor]| layers.iter().map(|layer| layer.digest.clone()).collect::<BTreeSet<_>>();
+    let (old, new) = (digests(before), digests(after));
+    let shown = |layer: &Descriptor| format!("{} {}", layer.digest.short(), bytes(layer.size));
+    for layer in before.iter().filter(|layer| !new.contains(&layer.digest)) {
+        let difference = Difference { what: "layer".into(), before: Some(shown(layer)), after: None };
+        compared.differences.push(difference);
+    }
+    for layer in after.iter().filter(|layer| !old.contains(&layer.digest)) {
+        let difference = Difference { what: "layer".into(), before: None, after: Some(shown(layer)) };
+        compared.differences.push(difference);
+    }
+    compared.same += old.intersection(&new).count() as u64;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repositories_differ_by_their_tags() {
+        let digest = |letter: &str| Some(format!("sha256:{}", letter.repeat(64)).parse().unwrap());
+        let side = |tags: &[(&str, Option<Digest>)]| {
+            tags.iter().map(|(tag, digest)| ((*tag).to_owned(), digest.clone())).collect()
+        };
+        let before = side(&[("gone", digest("a")), ("moved", digest("a")), ("same", digest("a"))]);
+        let after = side(&[("moved", digest("b")), ("new", digest("c")), ("same", digest("a"))]);
+        let compared = tags(before, after);
+        let kinds: Vec<_> = compared
+            .differences
+            .iter()
+            .map(|one| (one.what.as_str(), one.before.is_some(), one.after.is_some()))
+            .collect();
+        assert_eq!(kinds, [("gone", true, false), ("moved", true, true), ("new", false, true)]);
+        assert_eq!(compared.same, 1);
+    }
+}

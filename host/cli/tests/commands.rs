@@ -1,0 +1,110 @@
+//! Small commands as a user meets them: tag, diff, ls, inspect, runs, and a policy whose secret is missing.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use support::{Registry, World, has};
+
+const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+
+#[test]
+fn a_registry_is_listed_compared_and_tagged() {
+    if !has("docker-registry") {
+        return;
+    }
+    let world = World::new();
+    let registry = Registry::start(&world, "r", "");
+    let host = &registry.host;
+    for (repository, tags) in
+        [("team/a", "[\"1.0.0\", \"1.2.0\"]"), ("team/b", "[\"1.2.0\", \"2.0.0\"]"), ("c", "\"1.2.0\"")]
+    {
+        world.write(
+            "dray.toml",
+            &format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"docker://{host}/{repository}\"\ntags = {tags}\n"),
+        );
+        world.dray(&["sync"]).ok();
+    }
+    assert_eq!(world.dray(&["ls", host]).ok().out, "c\nteam/a\nteam/b\n");
+    assert_eq!(world.dray(&["ls", &format!("docker://{host}/team/*")]).ok().out, "team/a\nteam/b\n");
+    let [a, b] = ["a", "b"].map(|name| format!("docker://{host}/team/{name}"));
+    let differs = world.dray(&["diff", &a, &b]);
+    assert_eq!(differs.code, 3, "{}", differs.err);
+    for line in ["- 1.0.0 sha256:", "+ 2.0.0 sha256:", "2 differences; 1 tag the same"] {
+        assert!(differs.out.contains(line), "{line}\n{}", differs.out);
+    }
+    // Nothing of an image moves when it gets another tag.
+    let tagged = world.dray(&["tag", &format!("{a}:1.2.0"), "stable"]).ok();
+    assert!(tagged.out.contains("1 image copied") && tagged.out.contains("0 B sent"), "{}", tagged.out);
+    assert_eq!(world.dray(&["diff", &format!("{a}:1.2.0"), &format!("{a}:stable")]).ok().code, 0);
+    assert_eq!(world.dray(&["list-tags", &a]).ok().out, "1.0.0\n1.2.0\nstable\n");
+    for wrong in ["a/b", "a:b", "-a", ""] {
+        let refused = world.dray(&["tag", &format!("{a}:1.2.0"), wrong]);
+        assert_eq!(refused.code, 2, "{wrong}: {}", refused.out);
+    }
+    let images = world.dray(&["diff", "--output", "json", &format!("{a}:1.0.0"), &format!("{b}:2.0.0")]);
+    assert_eq!(images.code, 3);
+    let what: Vec<String> = images.json()["differences"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["what"].as_str().unwrap().to_owned())
+        .collect();
+    assert!(what.contains(&"linux/amd64".into()) && what.contains(&"config".into()), "{what:?}");
+}
+
+#[test]
+fn an_image_is_shown_to_people() {
+    let world = World::new();
+    let shown = world.dray(&["inspect", &format!("{IMAGES}:1.2.0")]).ok().out;
+    for line in
+        ["index of   linux/amd64", "created    2026-01-04T00:00:00Z (", "in 2 layers", "labels     org."]
+    {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+}
+
+#[test]
+fn runs_are_found_again() {
+    let world = World::new();
+    let policy = |tag: &str| {
+        format!(
+            "version = 1\n[[rule]]\nname = \"a\"\nfrom = \"{IMAGES}\"\nto = \"oci:m\"\ntags = [\"1.0.0\", \"{tag}\"]\n"
+        )
+    };
+    world.write("dray.toml", &policy("1.2.0"));
+    world.dray(&["sync"]).ok();
+    world.write("dray.toml", &policy("nope"));
+    assert_eq!(world.dray(&["sync"]).code, 1);
+    let number = |arguments: &[&str]| {
+        let runs = world.dray(&[&["runs", "--output", "json"], arguments].concat()).ok().json();
+        runs.as_array().unwrap().iter().map(|run| run["id"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((number(&[]), number(&["--failed"])), (vec![2, 1], vec![2]));
+    assert_eq!(
+        (number(&["--since", "1h"]), number(&["--since", "0s", "--failed"]).len() <= 1),
+        (vec![2, 1], true)
+    );
+    let of = |arguments: &[&str]| {
+        let run = world.dray(&[&["runs", "show", "--output", "json"], arguments].concat()).ok().json();
+        run["copies"].as_array().unwrap().len()
+    };
+    assert_eq!(
+        (of(&["1"]), of(&["1", "--failed"]), of(&["1", "--rule", "b"]), of(&["2", "--failed"])),
+        (2, 0, 0, 1)
+    );
+}
+
+#[test]
+fn a_plan_fails_where_a_sync_would_for_a_missing_secret() {
+    let world = World::new();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[registry.\"r.example\"]\nauth = {{ username = \"bob\", password = \"env:NOT_SET\" }}\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"docker://r.example/a\"\n"),
+    );
+    for command in ["plan", "sync", "check"] {
+        let ran = world.dray(&[command]);
+        assert_eq!(ran.code, 2, "{command}: {}", ran.out);
+        assert!(ran.err.contains("NOT_SET") && ran.err.contains("dray.toml:3:"), "{command}: {}", ran.err);
+    }
+}
