@@ -596,7 +596,7 @@ fn a_missing_secret_is_no_missing_image() {
     let path = world.write("p.toml", &policy);
     let ran = world.dray(&["plan", path.to_str().unwrap()]);
     assert!(
-        ran.code == 1 && ran.out.contains("NOT_THERE") && ran.out.contains("1 failed"),
+        ran.code == 2 && ran.err.contains("NOT_THERE") && !ran.err.contains("no such image"),
         "{}{}",
         ran.out,
         ran.err

@@ -165,7 +165,7 @@ fn basic_auth_increments_and_podman() {
     assert_eq!(plan.code, 3);
     assert_eq!(
         plan.json()["summary"],
-        serde_json::json!({ "copy": 2, "unchanged": 1, "dropped": 1, "failed": 0 })
+        serde_json::json!({ "copy": 2, "unchanged": 1, "dropped": 1, "failed": 0, "overwritten": 1 })
     );
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!(summary(&report), (2, 1, 0));
@@ -628,7 +628,7 @@ fn what_a_catalog_names_is_compared_with_what_others_write() {
     ] {
         let host = &source.host;
         world.write("policy.toml", &format!(
-            "version = 1\n[registry.mirror]\nstorage = \"stored\"\n[[rule]]\nname = \"all\"\nfrom = \"docker://{host}/{pattern}\"\nto = \"{to}\"\n[[rule]]\nname = \"one\"\nfrom = \"docker://{host}/other\"\nto = \"{same}\"\n"
+            "version = 1\n[registry.mirror]\nstorage = \"stored\"\n[[rule]]\nname = \"all\"\nfrom = \"docker://{host}/{pattern}\"\nto = \"{to}\"\n[[rule]]\nname = \"one\"\nfrom = \"docker://{host}/other:1\"\nto = \"{same}\"\n"
         ));
         let plan = world.dray(&["plan", "policy.toml"]);
         assert!(plan.code != 0 && plan.out.contains("different content"), "{to}: {}{}", plan.out, plan.err);

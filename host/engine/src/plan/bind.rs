@@ -136,13 +136,19 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     })
 }
 
-/// Refuses a destination with a tag of its own for what may be many tags.
+/// Filters that keep many tags as a rule. What others keep, such as the newest one, is known only when they ran.
+const MANY: [&str; 4] = ["glob", "regex", "semver", "age"];
+
+/// Refuses a destination with a tag of its own for what is meant to be many tags.
 fn check_fixed_tag(rule: &Rule, source: &Source, fixed: &str, problems: &mut Vec<Problem>) {
-    let one = match &rule.tags {
-        Some(tags) => tags.filters.is_empty() && tags.literals.len() == 1,
-        None => source.at.reference.is_some() || !source.pattern && source.at.place().http.is_none(),
+    let many = match &rule.tags {
+        Some(tags) => {
+            tags.literals.len() > 1
+                || tags.filters.last().is_some_and(|last| MANY.contains(&last.plugin.value.as_str()))
+        }
+        None => source.at.reference.is_none() && !source.pattern && source.at.place().http.is_some(),
     };
-    if !one {
+    if many {
         let text = format!("every tag of the rule would be written to the one tag `{fixed}`");
         problems.push(
             Problem::new(text, rule.to.span.clone()).help(

@@ -1,0 +1,131 @@
+//! The book: every policy in it is sound, every command of the tutorial prints what it says, and every page is linked.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+use support::{Ran, World};
+
+fn docs() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+}
+
+/// The pages for users, and the README.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = vec![docs().join("../README.md"), docs().join("../examples/airgap/README.md")];
+    for folder in ["", "howto", "guides"] {
+        let entries = fs::read_dir(docs().join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    pages.sort();
+    pages
+}
+
+/// The blocks of code of a page: what stands behind the fence, and the text.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in page.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => open = Some((info.to_owned(), String::new())),
+            (Some(_), Some(_)) => found.extend(open.take()),
+            (Some((_, text)), None) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_policy_is_sound() {
+    let mut checked = 0;
+    for page in pages() {
+        for (info, text) in blocks(&fs::read_to_string(&page).unwrap()) {
+            if !info.starts_with("toml") || !text.contains("version = 1") || info.contains("check=no") {
+                continue;
+            }
+            let world = World::new();
+            if text.contains("ca = ") {
+                world.certificates();
+                world.tool("cp", &["ca.pem", "company-ca.pem"]);
+            }
+            // Secrets and files that the policy names are the reader's own.
+            let mut command = world.command(&["check"]);
+            for name in text.split("env:").skip(1) {
+                let word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+                command.env(name.split(|character| !word(character)).next().unwrap(), "x");
+            }
+            let text = text.replace("/run/credentials", world.path("credentials").to_str().unwrap());
+            world.write("dray.toml", &text);
+            for name in text.split("file:").skip(1) {
+                world.write(name.split('"').next().unwrap().trim_start_matches('/'), "x");
+                let path = Path::new(name.split('"').next().unwrap());
+                if path.is_absolute() {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, "x").unwrap();
+                }
+            }
+            let ran = Ran::of(&mut command);
+            assert_eq!(ran.code, 0, "{}\n{text}\n{}", page.display(), ran.err);
+            assert!(!ran.err.contains("no rule names"), "{}\n{text}\n{}", page.display(), ran.err);
+            checked += 1;
+        }
+    }
+    assert!(checked >= 20, "{checked}");
+}
+
+#[test]
+fn the_tutorial_does_what_it_says() {
+    let world = World::new();
+    let images = docs().join("../examples/images");
+    world.tool("cp", &["-r", images.to_str().unwrap(), "images"]);
+    for (info, text) in blocks(&fs::read_to_string(docs().join("tutorial.md")).unwrap()) {
+        if let Some(file) = info.strip_prefix("toml file=") {
+            world.write(file, &text);
+        }
+        if info != "console run" {
+            continue;
+        }
+        for step in text.split("$ dray ").skip(1) {
+            let (arguments, expected) = step.split_once('\n').unwrap();
+            let ran = world.dray(&arguments.split(' ').collect::<Vec<_>>()).ok();
+            for line in expected.lines() {
+                assert!(ran.out.contains(line), "dray {arguments}: {line}\n{}\n{}", ran.out, ran.err);
+            }
+        }
+    }
+    assert!(world.path("dray.lock").exists() && world.path("plan.jsonl").exists());
+}
+
+#[test]
+fn every_page_is_in_the_book_and_every_link_leads_somewhere() {
+    let summary = fs::read_to_string(docs().join("SUMMARY.md")).unwrap();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let folder = page.parent().unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            let file = link.split('#').next().unwrap();
+            if file.is_empty() || file.contains("://") {
+                continue;
+            }
+            assert!(folder.join(file).exists(), "{}: {link}", page.display());
+        }
+    }
+    let listed: BTreeSet<&str> =
+        summary.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    for folder in ["", "howto/", "guides/"] {
+        for entry in fs::read_dir(docs().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            if name.ends_with(".md") && name != "SUMMARY.md" {
+                assert!(listed.contains(&*format!("{folder}{name}")), "{folder}{name} is not in the book");
+            }
+        }
+    }
+}
