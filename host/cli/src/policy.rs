@@ -81,7 +81,7 @@ impl Loaded {
         Failure::Policy { texts: self.texts.clone(), error: PolicyError(vec![problem]) }
     }
 
-    /// Leaves the rules of these names alone; none: all.
+    /// Keeps only the rules of these names. An empty list keeps all.
     pub fn choose(&mut self, names: &[String]) -> Result<(), Failure> {
         let known: Vec<String> = self.policy.rules.iter().map(|rule| rule.name.value.clone()).collect();
         for name in names {
@@ -101,7 +101,8 @@ impl Loaded {
         Ok(())
     }
 
-    /// What tells this policy from others: its path, and the digest of its text. `None` means that it came from standard
+    /// What tells this policy from others: its path, and the digest of its text. `None` means that it came from
+    /// standard
     /// input, and cannot be read again.
     pub fn id(&self) -> Option<PolicyId> {
         Some(self.texts.id(self.path.as_ref()?))

@@ -47,7 +47,7 @@ struct Paths {
     write: BTreeSet<PathBuf>,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, PartialEq, Eq)]
 enum Confined {
     /// Nothing else can be opened from here on.
@@ -95,7 +95,7 @@ fn apply(paths: &Paths) -> Result<Confined, landlock::RulesetError> {
 }
 
 /// The nearest folder that is there, in which what is not there yet is made. A folder that holds much more (the root, a
-/// home) is not opened for that: what lies next in it on the way is made now.
+/// home) is not opened for that: what is next in it on the way is made now.
 fn existing(path: &Path) -> PathBuf {
     let mut there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/")).to_owned();
     let home = env::home_dir();

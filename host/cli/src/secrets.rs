@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where this user's secrets lie.
+/// Where this user's secrets are.
 pub struct UserSecrets {
     /// What `file:` is relative to.
     pub base: PathBuf,

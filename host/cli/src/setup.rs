@@ -55,7 +55,7 @@ fn few() -> Option<usize> {
 /// What a session finds around this process. Relative paths of secrets are relative to `base`.
 ///
 /// # Errors
-/// Where Docker's daemon is named in a way that cannot be understood.
+/// Fails if Docker's daemon is named in a way that cannot be understood.
 pub fn environment(base: &Path) -> Result<Environment, Error> {
     // It raises the limit of open files, by which the rest is reckoned.
     let few_requests = few();

@@ -40,7 +40,7 @@ impl ImageConfig {
     /// The digests of its layers' plain tars, in order. `None` means that the config does not say.
     ///
     /// # Errors
-    /// Where one of them is no digest.
+    /// Fails if one of them is no digest.
     pub fn diff_ids(&self) -> Option<Result<Vec<Digest>, ParseDigestError>> {
         let diff_ids = self.rootfs.as_ref()?.diff_ids.as_ref()?;
         Some(diff_ids.iter().map(|text| text.parse()).collect())

@@ -144,7 +144,7 @@ impl Hasher {
         }
     }
 
-    /// What it has taken in, for `load`; none: it is not of the resumable kind.
+    /// What it has taken in, for `load`. `None` means that it is not of the resumable kind.
     pub fn save(&self) -> Option<Vec<u8>> {
         match &self.0 {
             State::Resumable(state) => Some(state.save()),
@@ -152,7 +152,7 @@ impl Hasher {
         }
     }
 
-    /// A hasher that has taken in what another one had; none: the bytes are no such state.
+    /// A hasher that has taken in what another one had. `None` means that the bytes are no such state.
     pub fn load(saved: &[u8]) -> Option<Self> {
         Resumable::load(saved).map(|state| Hasher(State::Resumable(state)))
     }

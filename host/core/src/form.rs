@@ -32,9 +32,9 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Form {
-    /// None: as it is.
+    /// `None` means as they are.
     pub format: Option<Format>,
-    /// Of the layers. None: as they are.
+    /// Of the layers. `None` means as they are.
     pub compression: Option<Compression>,
 }
 
@@ -130,7 +130,7 @@ impl Format {
         }
     }
 
-    /// The media type of layers; none: Docker's format knows no zstd.
+    /// The media type of layers. `None` means that Docker's format has none for zstd.
     pub fn layer(self, compression: Compression) -> Option<&'static str> {
         Some(match (self, compression) {
             (Format::Oci, Compression::None) => OCI_LAYER,
@@ -191,7 +191,7 @@ pub fn layer_compression(media_type: &str) -> Option<Compression> {
 /// (annotations, a subject) is left out.
 ///
 /// # Errors
-/// Where the manifest is no image, or has another number of layers.
+/// Fails if the manifest is no image, or has another number of layers.
 pub fn convert_image(
     manifest: &Manifest,
     format: Format,
@@ -236,7 +236,7 @@ pub fn new_image(
 /// An index whose children became others, in some format.
 ///
 /// # Errors
-/// Where the manifest is no index.
+/// Fails if the manifest is no index.
 pub fn convert_index(
     manifest: &Manifest,
     format: Format,

@@ -64,7 +64,7 @@ pub struct Descriptor {
     pub platform: Option<Platform>,
     /// The content itself, where the manifest carries it.
     pub data: Option<Vec<u8>>,
-    /// A layer that its maker does not let others distribute, and that lies elsewhere: registries need not hold it.
+    /// A layer that its maker does not let others distribute, and that is elsewhere: registries need not hold it.
     pub foreign: bool,
 }
 
@@ -141,7 +141,7 @@ impl Manifest {
     /// (`application/json`, none), the body tells. `expected` is the digest that was asked for.
     ///
     /// # Errors
-    /// Where the body has another digest, contradicts its type, or is malformed.
+    /// Fails if the body has another digest, contradicts its type, or is malformed.
     pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {
         let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
         let digest = |bytes: &[u8]| {

@@ -34,7 +34,7 @@ impl Names<'_> {
     /// Puts the names into a template.
     ///
     /// # Errors
-    /// Where a placeholder does not exist, or what it stands for could lead out of the destination.
+    /// Fails if a placeholder does not exist, or what it stands for could lead out of the destination.
     pub fn fill(&self, template: &str) -> Result<String, FillError> {
         let name = self.repository.rsplit('/').next().unwrap_or(self.repository);
         let mut out = String::with_capacity(template.len());
@@ -101,7 +101,7 @@ fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
 /// `a/{b,c}` → `a/b`, `a/c`. Braces nest.
 ///
 /// # Errors
-/// Where a brace is never closed, or more than [`CHOICES`] texts would come of it.
+/// Fails if a brace is never closed, or more than [`CHOICES`] texts would come of it.
 pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     expand(text, &mut out)?;

@@ -11,7 +11,7 @@ pub struct Reference {
     pub scheme: String,
     /// What stands behind the colon.
     pub rest: String,
-    /// The folder that holds the blobs of a layout, and of others with it; none: the layout itself.
+    /// The folder that holds the blobs of a layout and of others with it. `None` means the layout itself.
     pub blobs: Option<PathBuf>,
 }
 

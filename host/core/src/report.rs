@@ -3,7 +3,7 @@
 use crate::{Action, Copy};
 use serde::{Deserialize, Serialize};
 
-/// What came of one copy.
+/// The result of one copy.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CopyReport {
     /// The rule that asked for it.
@@ -112,7 +112,7 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// A run's summary and what came of every copy.
+/// A run's summary, and the result of every copy.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The counts.
@@ -122,7 +122,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Takes in what came of one copy.
+    /// Adds the result of one copy.
     pub fn add(&mut self, copy: CopyReport) {
         match copy.action {
             Action::Copy => self.summary.copied += 1,

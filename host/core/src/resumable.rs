@@ -1,4 +1,4 @@
-//! SHA-256 (FIPS 180-4) whose state can be kept and taken up again, in another process too.
+//! SHA-256 (FIPS 180-4) whose state can be kept and resumed, in another process too.
 
 use sha2::digest::generic_array::{GenericArray, typenum::U64};
 
@@ -73,7 +73,7 @@ impl Resumable {
         state.chain(self.length.to_be_bytes()).chain(self.rest.iter().copied()).collect()
     }
 
-    /// None: the bytes are not what `save` gave.
+    /// `None` means that the bytes are not what `save` gave.
     pub fn load(saved: &[u8]) -> Option<Self> {
         let (words, rest) = saved.split_at_checked(32)?;
         let (length, rest) = rest.split_at_checked(8)?;

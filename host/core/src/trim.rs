@@ -34,7 +34,7 @@ pub enum TrimError {
 /// (nested indexes, artifacts); attestations stay with their image.
 ///
 /// # Errors
-/// Where nothing that has a platform would be kept.
+/// Fails if nothing that has a platform would be kept.
 pub fn select(children: &[Descriptor], wanted: &[Platform]) -> Result<Selection, TrimError> {
     let mut selection = Selection::default();
     if wanted.is_empty() {

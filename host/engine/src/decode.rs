@@ -60,7 +60,7 @@ impl<'a> Plain<'a> {
     /// Looks at the first bytes.
     ///
     /// # Errors
-    /// Where they cannot be read, or tell of something that dray does not read.
+    /// Fails if they cannot be read, or tell of something that dray does not read.
     pub fn new(mut inner: impl Read + Send + 'a) -> Result<Self> {
         let mut first = Vec::with_capacity(8);
         inner.by_ref().take(8).read_to_end(&mut first)?;

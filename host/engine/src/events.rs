@@ -23,7 +23,7 @@ pub enum Event<'a> {
         /// Until the next attempt.
         after: Duration,
     },
-    /// What came of a copy.
+    /// The result of a copy.
     Finished(&'a CopyReport),
 }
 

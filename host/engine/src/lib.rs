@@ -42,7 +42,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// Does work that blocks on a thread of its own. `doing` says what it is, for the case that dray itself fails there.
 ///
 /// # Errors
-/// `Internal` where the work panics.
+/// Fails with `Internal` if the work panics.
 async fn blocking<T: Send + 'static>(doing: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|error| Error::internal(format!("{doing}: {error}")))
 }

@@ -58,7 +58,7 @@ impl Server {
     /// Begins to listen. The folder is made when something is written to it.
     ///
     /// # Errors
-    /// Where the address cannot be had.
+    /// Fails if the address cannot be had.
     pub async fn bind(
         root: &Path,
         address: SocketAddr,

@@ -28,7 +28,8 @@ pub struct Storage {
     root: PathBuf,
     dir: Arc<OnceLock<Arc<Dir>>>,
     top: PathBuf,
-    /// Blobs that are read, and bodies that are written, at once. Each keeps one of the runtime's 512 threads for as long
+    /// Blobs that are read, and bodies that are written, at once. Each keeps one of the runtime's 512 threads for as
+    /// long
     /// as its client takes, and what is short needs some.
     streams: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
@@ -111,7 +112,7 @@ impl Storage {
         self.dir()?.metadata(path)?.modified().map(cap_std::time::SystemTime::into_std)
     }
 
-    /// A document, which has `most` bytes at the utmost.
+    /// A document, which has `most` bytes at most.
     pub fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         self.open(path)?.take(most as u64 + 1).read_to_end(&mut content)?;
@@ -154,7 +155,7 @@ impl Storage {
         self.dir()?.remove_dir_all(path)
     }
 
-    /// Takes the right to write to an upload; none: another request has it.
+    /// Takes the right to write to an upload. `None` means that another request has it.
     pub fn turn(&self, id: &str) -> Option<Turn> {
         let mut busy = self.busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         busy.insert(id.to_owned()).then(|| Turn { storage: self.clone(), id: id.to_owned() })
@@ -258,7 +259,7 @@ impl Storage {
         Ok(names)
     }
 
-    /// Reads a stretch of a file on a thread of its own.
+    /// Reads a range of a file on a thread of its own.
     pub async fn stream(
         &self,
         path: &Path,

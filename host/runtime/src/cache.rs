@@ -174,7 +174,7 @@ fn ours(dir: &OwnedFd) -> std::io::Result<Vec<(String, Stat)>> {
 /// What a cache folder holds of compiled components. A folder that is not there holds nothing.
 ///
 /// # Errors
-/// Where it cannot be read, or is not this user's alone.
+/// Fails if it cannot be read, or is not this user's alone.
 pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(Compiled::default());
@@ -186,7 +186,7 @@ pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
 /// Removes compiled components that were not used for so long, and nothing else; how many.
 ///
 /// # Errors
-/// Where one cannot be removed, or the folder is not this user's alone.
+/// Fails if one cannot be removed, or the folder is not this user's alone.
 pub fn trim(folder: &Path, unused: Duration) -> std::io::Result<u64> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(0);

@@ -36,7 +36,7 @@ const ABANDONED: [(&str, &str); 3] = [
 
 /// What the runtime is told by its caller.
 pub struct Settings {
-    /// Where compiled components are kept; none: nowhere.
+    /// Where compiled components are kept. `None` means that they are not kept.
     pub cache: Option<PathBuf>,
     /// The policy's own plugins, by name; their sources are absolute or relative to the working
     /// folder.
@@ -156,7 +156,7 @@ impl Runtime {
     /// All plugins that are at hand.
     ///
     /// # Errors
-    /// Where one cannot be loaded.
+    /// Fails if one cannot be loaded.
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         let own = self.settings.plugins.keys().map(String::as_str);
@@ -169,7 +169,7 @@ impl Runtime {
     /// One plugin by name.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be loaded.
+    /// Fails if there is none, or it cannot be loaded.
     pub async fn inspect(&self, name: &str) -> Result<Listed> {
         if !BUILTINS.iter().any(|builtin| builtin.name == name) && !self.settings.plugins.contains_key(name) {
             let known: Vec<&str> = BUILTINS

@@ -17,13 +17,13 @@ pub trait Secrets: Send + Sync {
     /// A granted secret.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Fails if there is none.
     fn get(&self, name: &SecretRef) -> Result<Secret>;
 
     /// Path and content of the auth.json and config.json files, in search order.
     ///
     /// # Errors
-    /// Where one is there and cannot be read.
+    /// Fails if one is there and cannot be read.
     fn auth_files(&self) -> Result<Vec<(String, Secret)>>;
 }
 

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 /// What a session finds around it.
 pub struct Environment {
-    /// Where secrets and credentials lie.
+    /// Where secrets and credentials are.
     pub secrets: Arc<dyn Secrets>,
     /// Folder of compiled plugins. `None` means that they are compiled anew.
     pub cache: Option<PathBuf>,
@@ -33,7 +33,8 @@ pub struct Environment {
 pub const USER_AGENT: &str = concat!("dray/", env!("CARGO_PKG_VERSION"));
 
 impl Environment {
-    /// One in which nothing is found: no secrets, no journal, no cache. What is expanded or downloaded lies in `scratch`.
+    /// One in which nothing is found: no secrets, no journal, no cache. What is expanded or downloaded lies in
+    /// `scratch`.
     pub fn bare(scratch: impl Into<PathBuf>) -> Self {
         let journal = LazyJournal::new(None);
         Environment {

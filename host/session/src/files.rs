@@ -75,7 +75,8 @@ impl PolicyTexts {
 
 /// Reads a policy and the files that it includes.
 ///
-/// `name` is for people, and `base` is the folder of the policy. A file that it includes may include others, relative to
+/// `name` is for people, and `base` is the folder of the policy. A file that it includes may include others, relative
+/// to
 /// its own folder. Each file counts once, however often it is included.
 ///
 /// # Errors
@@ -148,7 +149,8 @@ pub fn read_policy(
     }
 }
 
-/// The files that a path or a glob names, sorted by name. Only the last part of a path may be a glob, so that it matches
+/// The files that a path or a glob names, sorted by name. Only the last part of a path may be a glob, so that it
+/// matches
 /// within one folder.
 fn matching(folder: &Path, include: &str) -> Result<Vec<PathBuf>, Error> {
     let (parent, last) = include.rsplit_once('/').unwrap_or(("", include));

@@ -178,7 +178,8 @@ impl Session {
         receiver
     }
 
-    /// Carries out a plan. `stop` turns true where the rest is not wanted any more. The journal, where there is one, keeps
+    /// Carries out a plan. `stop` turns true where the rest is not wanted any more. The journal, where there is one,
+    /// keeps
     /// the record of the run.
     pub async fn run(
         &self,

@@ -24,7 +24,7 @@ impl PlanFile {
     /// Begins a plan.
     ///
     /// # Errors
-    /// Where its folder cannot be written.
+    /// Fails if its folder cannot be written.
     pub fn create(path: &Path, header: PlanHeader) -> Result<Self, Error> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let file = NamedTempFile::new_in(folder).map_err(|error| failed("write", path, &error))?;
@@ -47,7 +47,7 @@ impl PlanFile {
     /// Takes in something that a plan holds: copies are written, all else is counted.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Fails if it cannot be written.
     pub fn add(&mut self, planned: &Planned) -> Result<(), Error> {
         match planned {
             Planned::Copy(item) if item.copy.action == Action::Copy => {
@@ -64,7 +64,7 @@ impl PlanFile {
     /// Ends the plan, which then is there. Given are its counts.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Fails if it cannot be written.
     pub fn keep(mut self) -> Result<PlanEnd, Error> {
         let end = self.end;
         self.line(&PlanLine::End(end))?;
@@ -90,7 +90,7 @@ impl SavedPlan {
     /// Opens a plan and reads it to its end, so that nothing of one that is cut off or malformed is carried out.
     ///
     /// # Errors
-    /// Where it cannot be read, or is no whole plan of this version.
+    /// Fails if it cannot be read, or is no whole plan of this version.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(|error| failed("read", path, &error))?;
         let mut lines = Lines { file: BufReader::new(file), number: 0 };

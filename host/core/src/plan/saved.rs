@@ -1,5 +1,6 @@
 //! A plan in a file: lines of JSON, so that one of a million copies is written and read in little memory. The first
-//! line is a [`PlanHeader`], each further one an item, and the last one a [`PlanEnd`], whose absence shows that the file
+//! line is a [`PlanHeader`], each further one an item, and the last one a [`PlanEnd`], whose absence shows that the
+//! file
 //! was cut off. `docs/plan.schema.json` describes the lines. Endpoints name places, and hold no credentials.
 
 use super::{Action, Copy};
@@ -79,7 +80,7 @@ impl PlanLine {
     /// Reads a line.
     ///
     /// # Errors
-    /// Where it is malformed, or of another version.
+    /// Fails if it is malformed, or of another version.
     pub fn parse(line: &str) -> Result<Self, ReadPlanError> {
         /// What is the same in every version.
         #[derive(Deserialize)]

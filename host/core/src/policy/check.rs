@@ -25,13 +25,15 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// Reads a policy of several texts, of which the others are included by the first.
 ///
-/// Positions count through all texts, as if they followed each other. `environment` gives the variables of `${env:NAME}`.
+/// Positions count through all texts, as if they followed each other. `environment` gives the variables of
+/// `${env:NAME}`.
 ///
 /// # Errors
 /// Every mistake that can be found without plugins, each with its place.
 ///
 /// ```
-/// let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\nto = \"docker://${env:MIRROR}/{name}\"\n";
+/// let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\nto =
+/// \"docker://${env:MIRROR}/{name}\"\n";
 /// let environment = |name: &str| (name == "MIRROR").then(|| "mirror.example".to_owned());
 /// let policy = dray_core::policy::parse_all(&[text], &environment)?;
 /// assert_eq!(policy.rules[0].to.value.to_string(), "docker://mirror.example/{name}");

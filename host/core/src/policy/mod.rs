@@ -56,11 +56,11 @@ pub struct Policy {
 /// How a registry is talked to.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// Requests under way at once; none: the default.
+    /// How many requests may be under way at once. `None` means the default.
     pub concurrency: Option<usize>,
-    /// Bytes a second, both ways together; none: no cap.
+    /// Bytes a second in both directions together. `None` means no limit.
     pub bandwidth: Option<u64>,
-    /// The least bytes a second at which a download may trickle for a minute; none: the default.
+    /// The fewest bytes a second that a download may bring for a minute. `None` means the default.
     pub least_rate: Option<u64>,
     /// The proxy through which it is reached; `none`: no proxy. `None` means that the environment says.
     pub proxy: Option<String>,
@@ -68,7 +68,7 @@ pub struct Registry {
     pub assume_unchanged: bool,
     /// How the connection is secured.
     pub tls: Tls,
-    /// Where credentials come from; none: the docker-config provider.
+    /// Where credentials come from. `None` means the docker-config provider.
     pub auth: Option<Vec<Call>>,
     /// dray serves this folder as the registry while it runs. Relative to the policy.
     pub storage: Option<PathBuf>,
@@ -165,7 +165,7 @@ pub struct Rule {
     pub from: Vec<Spanned<Reference>>,
     /// A template.
     pub to: Spanned<Reference>,
-    /// Which tags; none: all.
+    /// Which tags. `None` means all.
     pub tags: Option<Tags>,
     /// Which platforms; empty: all.
     pub platforms: Vec<Platform>,

@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use std::path::Path;
 
 impl Policy {
-    /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is written as
+    /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is
+    /// written as
     /// `$${`.
     ///
     /// ```
-    /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"docker://${x}/a\"\n";
+    /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\nto =
+    /// \"docker://${x}/a\"\n";
     /// let resolved = dray_core::policy::parse(text)?.to_toml();
     /// assert!(resolved.contains("to = \"docker://m.example/a\""));
     /// assert_eq!(dray_core::policy::parse(&resolved)?.to_toml(), resolved);
@@ -141,7 +143,8 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
     keys
 }
 
-/// A text as TOML writes it, in which variables are replaced. JSON's strings are basic strings of TOML (TOML 1.0, "String").
+/// A text as TOML writes it, in which variables are replaced. JSON's strings are basic strings of TOML (TOML 1.0,
+/// "String").
 fn text(text: &str) -> String {
     json!(text.replace("${", "$${")).to_string()
 }

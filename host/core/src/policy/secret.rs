@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// Where a secret lies: a policy never holds one.
+/// Where a secret is: a policy never holds one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SecretRef {
     /// `env:NAME`: an environment variable.

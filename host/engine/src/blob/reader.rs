@@ -1,4 +1,4 @@
-//! Reading a blob: its segments in order, counted and hashed, taken up again where they broke.
+//! Reading a blob: its segments in order, counted and hashed, resumed where they broke.
 
 use crate::{
     DOCUMENT_LIMIT, Error, Event, Kind, Observer, Repository, Result,
@@ -54,7 +54,7 @@ pub(crate) struct BlobReader {
     hurried: bool,
 }
 
-/// What came of an attempt to read.
+/// The result of an attempt to read.
 enum Came {
     Bytes(Bytes),
     End,
@@ -82,7 +82,7 @@ impl Repository {
     /// A blob, read from its beginning. What is read is verified by digest and size.
     ///
     /// # Errors
-    /// Where the place cannot tell where its bytes lie.
+    /// Fails if the place cannot tell where its bytes are.
     pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<BlobReader> {
         let segments = match &blob.data {
             Some(data) => vec![Segment::Inline(data.clone().into())],
@@ -94,7 +94,7 @@ impl Repository {
     /// A small blob, such as a config, in memory, verified.
     ///
     /// # Errors
-    /// Where it is larger than [`DOCUMENT_LIMIT`], or cannot be read.
+    /// Fails if it is larger than [`DOCUMENT_LIMIT`], or cannot be read.
     pub(crate) async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>> {
         if blob.size > DOCUMENT_LIMIT as u64 {
             return Err(Error::invalid(format!(
@@ -182,10 +182,10 @@ impl BlobReader {
     }
 
     /// Waits for the right to move it, to a destination that is a host or to none, and for its first bytes: a source
-    /// that asks for patience, or fails, is waited for without a place anywhere.
+    /// that asks us to wait, or fails, is waited for without a place anywhere.
     ///
     /// # Errors
-    /// Where the source cannot be read.
+    /// Fails if the source cannot be read.
     pub async fn start(
         &mut self,
         destination: Option<&PlaceHttp>,
@@ -231,7 +231,7 @@ impl BlobReader {
         self.position
     }
 
-    /// The next bytes, `most` at the utmost; none: the end, and all was right. The last bytes are
+    /// The next bytes, `most` at most; none: the end, and all was right. The last bytes are
     /// given only once the digest has been verified.
     ///
     /// # Errors
@@ -284,7 +284,8 @@ impl BlobReader {
         Ok(())
     }
 
-    /// Reads the first of what comes next. Given is why that failed, and how long to wait; none: it is there.
+    /// Reads the first of the next bytes. If that failed, returns why, and how long to wait. `None` means that they
+    /// are there.
     async fn ready(&mut self) -> Result<Option<(Duration, Error)>> {
         if self.is_whole() || !self.rest.is_empty() {
             return Ok(None);

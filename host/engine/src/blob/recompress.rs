@@ -25,7 +25,7 @@ pub(crate) struct Recompressed {
 /// temporary file where the destination is no folder.
 ///
 /// # Errors
-/// Where the layer cannot be read or written, or is not what `diff_id` says of its plain bytes.
+/// Fails if the layer cannot be read or written, or is not what `diff_id` says of its plain bytes.
 pub(crate) async fn recompress(
     source: &Repository,
     destination: &Repository,
@@ -63,7 +63,7 @@ pub(crate) async fn recompress(
 /// What a layer is of which only the digest is known: its size, its compression and its diff id.
 ///
 /// # Errors
-/// Where it cannot be read.
+/// Fails if it cannot be read.
 pub(crate) async fn measure(
     source: &Repository,
     digest: &Digest,
@@ -92,7 +92,7 @@ pub(crate) async fn measure(
 /// Checks that a layer is what the image's config says it is.
 ///
 /// # Errors
-/// `Corrupt` where it is not.
+/// Fails with `Corrupt` if it is not.
 pub(crate) fn check_diff_id(layer: &Descriptor, diff_id: &Digest, plain: &Digest) -> Result<()> {
     if diff_id == plain {
         return Ok(());

@@ -22,7 +22,7 @@ use std::{
 const STEPS: usize = 100;
 /// Bytes of what a plugin wants to find again.
 const STATE: usize = 64 << 10;
-/// How many times its size may be sent of a blob, whatever the destination answers: each of them was in vain.
+/// How many times its size may be sent of a blob, whatever the destination answers: each of them was without success.
 const TIMES: u64 = 3;
 
 /// Waits for the right to write a blob to a disk. Whoever has it may wait for permits of hosts, and never the other way
@@ -53,14 +53,14 @@ pub(crate) enum Payload<'a> {
     Plain(&'a Descriptor),
     /// Bytes that rest in a temporary file.
     Local(Arc<File>),
-    /// A file that lies in the destination's folder already and only wants its path.
+    /// A file that is in the destination's folder already and only wants its path.
     Written(Arc<Mutex<Option<AtomicFile>>>),
 }
 
 /// The journal, and how it knows the repository that is written to.
 type Memory<'a> = (&'a Journal, RepositoryKey);
 
-/// What came of a transfer.
+/// The result of a transfer.
 pub(crate) struct Stored {
     pub arrival: Arrival,
     /// Bytes that were brought; of a blob that was there, its size.
@@ -84,7 +84,7 @@ impl Transfer<'_> {
     /// Stores the blob.
     ///
     /// # Errors
-    /// Where the source cannot be read, its bytes are not what their digest says, or the destination
+    /// Fails if the source cannot be read, its bytes are not what their digest says, or the destination
     /// refuses them.
     pub async fn run(self) -> Result<Stored> {
         let blob = self.incoming.blob.clone();
@@ -119,7 +119,7 @@ pub(super) struct Moving<'a> {
     spared: u64,
     /// Bytes of the blob, as far as that is known.
     pub size: u64,
-    /// Where an earlier process, or an earlier attempt, can be taken up.
+    /// Where an earlier process, or an earlier attempt, can be resumed.
     saved: Option<Progress>,
     /// What an earlier process, or an earlier attempt, left was believed.
     pub taken_up: bool,
@@ -254,7 +254,7 @@ impl Moving<'_> {
         self.reader = None;
     }
 
-    /// There is nothing more that could be taken up.
+    /// There is nothing more that could be resumed.
     fn forget(&mut self, memory: Option<&Memory<'_>>) {
         if let (Some(_), Some((journal, key))) = (self.saved.take(), memory) {
             journal.uploading(key.clone(), &self.blob.digest, None);
@@ -378,7 +378,7 @@ impl Moving<'_> {
         matches!(self.transfer.payload, Payload::Blob(_)) && self.blob.size > RESUMABLE
     }
 
-    /// Sends a stretch of the blob, to wherever the destination leads.
+    /// Sends a range of the blob, to wherever the destination leads.
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
         let mut request = request.clone();
         for attempt in 0..AGAIN {
@@ -421,7 +421,7 @@ impl Moving<'_> {
             return Err(Error::new(Kind::Exhausted, text));
         }
         self.travelled += asked;
-        // A plugin that asks where the bytes lie may need a permit of its own for that.
+        // A plugin that asks where the bytes are may need a permit of its own for that.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.transfer.wanted_by.clone() };
         let permits = reader.start(Some(http), &load, Some(observer)).await?;

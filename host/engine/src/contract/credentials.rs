@@ -22,7 +22,7 @@ pub struct Credential {
     pub key: Key,
     /// How long it may be kept.
     pub lifetime: Option<Duration>,
-    /// The repository prefix that it serves; none: the whole registry.
+    /// The prefix of the repositories that it serves. `None` means the whole registry.
     pub covers: Option<String>,
     /// Where it was found.
     pub origin: String,
@@ -30,7 +30,7 @@ pub struct Credential {
 
 /// Where credentials come from: a provider with its configuration bound to it.
 pub trait Credentials: Send + Sync {
-    /// None: nothing for that registry here.
+    /// `None` means that the provider has nothing for that registry.
     fn lookup<'a>(
         &'a self,
         registry: &'a str,

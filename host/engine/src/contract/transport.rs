@@ -84,7 +84,7 @@ pub trait Transport: Send + Sync {
         subject: &'a Digest,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<Descriptor>>>;
-    /// Where the bytes of a blob lie.
+    /// Where the bytes of a blob are.
     fn locate<'a>(
         &'a self,
         context: Context,

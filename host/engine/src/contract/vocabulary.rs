@@ -46,7 +46,7 @@ pub struct Response {
 pub enum Segment {
     /// The bytes themselves.
     Inline(Bytes),
-    /// A stretch of a file of the place; no length: to its end.
+    /// A range of a file of the place; no length: to its end.
     File {
         /// Relative to the place's root.
         path: String,
@@ -148,7 +148,7 @@ pub struct Page<T> {
 pub struct Capabilities {
     /// A blob can be linked from another repository.
     pub mount: bool,
-    /// An index may name children that are not there; none: it must be tried.
+    /// An index may name children that are not there. `None` means that only trying tells.
     pub sparse: Option<bool>,
     /// Blobs belong to the place, not to a repository in it.
     pub shared: bool,
@@ -156,7 +156,7 @@ pub struct Capabilities {
     pub many: bool,
     /// It keeps signatures beside manifests.
     pub signatures: bool,
-    /// What it holds; none: everything.
+    /// What it holds. `None` means everything.
     pub holds: Option<Holdings>,
 }
 
@@ -196,7 +196,7 @@ pub enum Step {
         request: Request,
         /// Bytes from the blob's beginning.
         offset: u64,
-        /// Bytes; none: to its end.
+        /// In bytes. `None` means to the end.
         length: Option<u64>,
     },
     /// The blob becomes a file.
@@ -218,7 +218,7 @@ pub enum Arrival {
     Stored,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The answer to a request.

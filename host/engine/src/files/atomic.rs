@@ -126,7 +126,7 @@ impl AtomicFile {
     pub fn forget(&mut self) {
         if let Meanwhile::Part(part) = &self.meanwhile {
             if partial::is_at(&self.folder, part, &self.file) {
-                // One that cannot be removed is taken up again.
+                // One that cannot be removed is resumed.
                 let _ = self.folder.remove_file(part);
             }
             self.meanwhile = Meanwhile::Lost;

@@ -18,7 +18,7 @@ use std::{
 /// One change of several.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// A small file gets a content, if it holds what is expected (none: it does not exist).
+    /// Replaces a small file if it holds what is expected; `None` expects that it does not exist.
     Replace {
         /// Relative to the place's root.
         path: String,

@@ -39,7 +39,7 @@ pub(super) fn content(dir: &Dir, path: &str) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// A folder that a place's files lie in.
+/// A folder that a place's files are in.
 pub(super) struct Folder {
     path: PathBuf,
     dir: OnceLock<Arc<Dir>>,

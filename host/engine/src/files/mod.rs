@@ -101,7 +101,7 @@ impl Root {
         Root(Inner::Archive(Arc::new(Archive::new(Some(path.into()), scratch.into()))))
     }
 
-    /// An archive that lies in `scratch` and is gone with the run.
+    /// An archive that is in `scratch` and is gone with the run.
     pub fn temporary(scratch: impl Into<PathBuf>) -> Self {
         Root(Inner::Archive(Arc::new(Archive::new(None, scratch.into()))))
     }
@@ -109,7 +109,7 @@ impl Root {
     /// The names in a folder, sorted; empty where there is none.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Fails if it cannot be read.
     pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -123,7 +123,7 @@ impl Root {
     /// Size of a regular file; none where there is none.
     ///
     /// # Errors
-    /// Where it cannot be learnt.
+    /// Fails if it cannot be learnt.
     pub fn stat(&self, path: &str) -> Result<Option<u64>> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -154,10 +154,10 @@ impl Root {
         }
     }
 
-    /// A small stretch of a file.
+    /// A small range of a file.
     ///
     /// # Errors
-    /// Where it is not there, or longer than [`DOCUMENT_LIMIT`].
+    /// Fails if it is not there, or longer than [`DOCUMENT_LIMIT`].
     pub fn read(&self, path: &str, offset: u64, length: Option<u64>) -> Result<Vec<u8>> {
         let shown = self.shown(path);
         let bytes = match self.locate(path)? {
@@ -179,11 +179,11 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Replaces a small file if it still holds `expected` (none: it does not exist). False, and
+    /// Replaces a small file if it still holds `expected`; `None` expects that it does not exist. False, and
     /// nothing done, if it does not. In an archive it appears when the archive is sealed.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Fails if it cannot be written.
     pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -197,7 +197,7 @@ impl Root {
     /// Removes files that are there.
     ///
     /// # Errors
-    /// Where one cannot be removed.
+    /// Fails if one cannot be removed.
     pub fn remove(&self, paths: &[String]) -> Result<()> {
         match &self.0 {
             Inner::Folder(folder) => folder.remove(paths),
@@ -208,7 +208,7 @@ impl Root {
     /// SHA-256 and size of a whole file; with `plain`, of what it decompresses to.
     ///
     /// # Errors
-    /// Where it cannot be read or decompressed.
+    /// Fails if it cannot be read or decompressed.
     pub fn digest(&self, path: &str, plain: bool) -> Result<(Digest, u64)> {
         let mut reader = self.open(path)?;
         let failed = |error: std::io::Error| failed("read", &self.shown(path), &error);
@@ -230,7 +230,7 @@ impl Root {
     /// A reader of a whole file, from its beginning.
     ///
     /// # Errors
-    /// Where it is not there.
+    /// Fails if it is not there.
     pub fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
         Ok(match self.locate(path)? {
             Located::Inline(bytes) => Box::new(std::io::Cursor::new(bytes)),
@@ -250,7 +250,7 @@ impl Root {
     }
 
     /// A new file that shares its bytes with a file of another folder: where the file system can
-    /// share them, or, with `link`, as a further name of that file. None: neither is possible.
+    /// share them, or, with `link`, as a further name of that file. `None` means that neither is possible.
     pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<AtomicFile> {
         let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
         let ((here, path), (there, file)) = (here.at(path), there.at(file));
@@ -269,7 +269,7 @@ impl Root {
     /// Makes a file that was written before appear at a path.
     ///
     /// # Errors
-    /// Where it cannot be named.
+    /// Fails if it cannot be named.
     pub(crate) fn keep(&self, fresh: AtomicFile, path: &str) -> Result<()> {
         let folder = self.as_folder("write to")?;
         let (folder, path) = folder.at(path);
@@ -280,7 +280,7 @@ impl Root {
     /// done, where a file that is replaced does not hold what is expected.
     ///
     /// # Errors
-    /// Where a change cannot be made.
+    /// Fails if a change cannot be made.
     pub fn commit(&self, locks: &[String], changes: &[Change]) -> Result<bool> {
         self.as_folder("change")?.commit(locks, changes)
     }
@@ -295,7 +295,7 @@ impl Root {
     /// Unpacks a layer once more that is unpacked already.
     ///
     /// # Errors
-    /// Where it cannot be read or written.
+    /// Fails if it cannot be read or written.
     pub fn unpack_again(&self, tar_split: &str, folder: &str, path: &str) -> Result<Unpacked> {
         let failed = |error: std::io::Error| failed("unpack", &self.shown(path), &error);
         let mut layer = self.rebuilt(tar_split, folder)?;
@@ -327,7 +327,7 @@ impl Root {
         Ok(receiver)
     }
 
-    /// Reads a stretch of a file on a thread of its own.
+    /// Reads a range of a file on a thread of its own.
     pub(crate) async fn stream(
         self: &Arc<Self>,
         path: &str,
@@ -354,7 +354,7 @@ impl Root {
     }
 
     /// Writes a new file from chunks, on a thread of its own. It appears when `keep` is called; in
-    /// an archive, when the archive is sealed. `size` in bytes; none: not known yet.
+    /// an archive, when the archive is sealed. `size` is in bytes; `None` means that it is not known yet.
     pub(crate) async fn writer(&self, path: &str, size: Option<u64>) -> Result<Writer> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -372,7 +372,7 @@ impl Root {
     /// process broke off. Given are the bytes that are there, and a hasher that has taken them in.
     ///
     /// # Errors
-    /// Where it cannot be written.
+    /// Fails if it cannot be written.
     pub(crate) async fn take_up(&self, path: &str, blob: &Descriptor) -> Result<(Writer, u64, Hasher)> {
         match &self.0 {
             Inner::Folder(_) if blob.size < partial::LARGE => {
@@ -398,7 +398,7 @@ impl Root {
     /// Makes what was written to an archive appear as one step. A folder needs no such thing.
     ///
     /// # Errors
-    /// Where it cannot be written, or somebody else wrote it meanwhile.
+    /// Fails if it cannot be written, or somebody else wrote it meanwhile.
     pub(crate) fn seal(&self) -> Result<()> {
         match &self.0 {
             Inner::Folder(_) => Ok(()),
@@ -419,7 +419,7 @@ impl Root {
         }
     }
 
-    /// Takes in a downloaded archive: its members lie under `path`.
+    /// Takes in a downloaded archive: its members are under `path`.
     pub(crate) fn adopt(&self, path: &str, file: File) -> Result<()> {
         match &self.0 {
             Inner::Folder(folder) => {

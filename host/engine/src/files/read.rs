@@ -17,7 +17,7 @@ pub(crate) fn pump(file: Arc<File>, offset: u64, end: u64) -> mpsc::Receiver<Res
     stream(Positioned { file, offset, end }, PathBuf::from("a temporary file"))
 }
 
-/// Reads a stretch on a thread of its own.
+/// Reads a range on a thread of its own.
 pub(super) fn stream(stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::task::spawn_blocking(move || send(stretch, &shown, &sender));
@@ -51,7 +51,7 @@ pub(super) fn stretch(mut bytes: Vec<u8>, offset: u64, length: Option<u64>) -> V
     bytes
 }
 
-/// Reads a stretch of a file without moving its cursor, which others use too.
+/// Reads a range of a file without moving its cursor, which others use too.
 pub(super) struct Positioned {
     pub file: Arc<File>,
     pub offset: u64,

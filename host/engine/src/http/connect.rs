@@ -51,7 +51,7 @@ impl Clients {
     /// Reads the operator's certificates and keys. `outside`: a public server leads there.
     ///
     /// # Errors
-    /// Where certificates, keys or proxies cannot be used.
+    /// Fails if certificates, keys or proxies cannot be used.
     pub fn new(
         address: &str,
         registry: &str,

@@ -99,7 +99,7 @@ pub(super) fn is_public(url: &Url, peer: Option<IpAddr>) -> bool {
 /// when it is looked up ([`Outside`]).
 ///
 /// # Errors
-/// Where it would lead to another protocol, from TLS to none, or from outside to inside.
+/// Fails if it would lead to another protocol, from TLS to none, or from outside to inside.
 pub(super) fn check(from: &Url, to: &Url, public: bool) -> Result<()> {
     let refuse = |why: &str| {
         let (from, to) = (authority(from), to.origin().ascii_serialization());

@@ -49,7 +49,7 @@ pub(super) struct Host {
     /// By server and scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
-    /// No request before: the host asked for patience.
+    /// No request before: the host asked us to wait.
     patience: Mutex<Option<Instant>>,
     /// When this was made.
     made: Instant,
@@ -351,7 +351,7 @@ impl Host {
         guard::is_public(response.url(), peer)
     }
 
-    /// Remembers that the host asked for patience.
+    /// Remembers that the host asked us to wait.
     pub fn slow_down(&self, action: Action, begun: Instant, error: &Error) {
         if matches!(error.kind, Kind::RateLimited(_)) {
             self.windows.of(action).cut(begun);
@@ -405,7 +405,7 @@ impl Host {
         }
     }
 
-    /// How much patience it asks for still; none: no more.
+    /// How long the host still asks us to wait. `None` means not at all.
     pub fn asks_for_patience(&self) -> Option<Duration> {
         let until = (*lock(&self.patience))?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())

@@ -46,7 +46,7 @@ pub(crate) async fn permits(
         let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
         let passes = queue.passes(windows.collect(), load.clone()).await;
         match slots_soon(&hosts).await {
-            // One may have asked for patience meanwhile; that is waited for without a place anywhere.
+            // One may have asked us to wait meanwhile; that is waited for without a place anywhere.
             Some(slots) if hosts.iter().all(|host| host.asks_for_patience().is_none()) => {
                 return Some(Permits { passes, _slots: slots });
             }
@@ -58,7 +58,8 @@ pub(crate) async fn permits(
     }
 }
 
-/// Blobs are going to move from one place to another, as long as this is kept. `None` means that they do not move over the network.
+/// Blobs are going to move from one place to another, as long as this is kept. `None` means that they do not move
+/// over the network.
 pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Reservation> {
     let ends = [(source, Action::Download), (destination, Action::Upload)];
     let windows: Vec<_> =
@@ -67,7 +68,7 @@ pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp
     Some(queue.reserve(&windows))
 }
 
-/// Waits for slots. `None` means that one of the hosts has stood still meanwhile.
+/// Waits for slots. `None` means that one of the hosts has been stalled meanwhile.
 async fn slots_soon(hosts: &[&Arc<Host>]) -> Option<Vec<Slot>> {
     let mut waiting = pin!(slots(hosts));
     loop {

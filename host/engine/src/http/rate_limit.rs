@@ -20,7 +20,7 @@ pub(super) struct Allowance {
 const EPOCH: u64 = 1_000_000_000;
 
 impl Allowance {
-    /// None: the registry says nothing.
+    /// `None` means that the registry does not say.
     pub fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
         let number = |name: &str| {
             let field =

@@ -71,11 +71,11 @@ pub(super) enum Sending<'a> {
     },
 }
 
-/// What came of a request.
+/// The result of a request.
 pub(super) enum Followed {
     /// An answer, and its address.
     Answer(reqwest::Response, Url),
-    /// The body was sent, or begun, in vain: it is to be sent again, to this address.
+    /// The body was sent, or begun, without success: it is to be sent again, to this address.
     Again(Url),
 }
 
@@ -83,7 +83,7 @@ impl PlaceHttp {
     /// For a place at `host`.
     ///
     /// # Errors
-    /// Where its TLS settings cannot be used.
+    /// Fails if its TLS settings cannot be used.
     pub fn new(client: &Client, host: &str, access: HostAccess) -> Result<Self> {
         // As addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
@@ -128,7 +128,7 @@ impl PlaceHttp {
     /// Sends a small request, again and again where that can help.
     ///
     /// # Errors
-    /// Where the answer is not one of those that were expected.
+    /// Fails if the answer is not one of those that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
         let action = Action::of(&request.method);
         let refuses = self.host.refusals.refuses(action);
@@ -180,7 +180,7 @@ impl PlaceHttp {
             self.host.patience().await;
             let mut pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
-            // It may have asked for patience meanwhile; that is waited for without a place in the window.
+            // It may have asked us to wait meanwhile; that is waited for without a place in the window.
             if self.host.asks_for_patience().is_none() {
                 pass.begins();
                 break (pass, permit);
@@ -342,7 +342,7 @@ impl PlaceHttp {
         }
     }
 
-    /// What came of a request that was begun then.
+    /// Explains the failure of a request that was begun then, and slows down if the host asks for it.
     pub(super) async fn explain(
         &self,
         error: Error,

@@ -49,7 +49,7 @@ impl Backoff {
         self.most = ATTEMPTS;
     }
 
-    /// How long to wait before another attempt; none: it is enough.
+    /// How long to wait before another attempt. `None` means that there is no further attempt.
     pub fn after(&mut self, error: &Error) -> Option<Duration> {
         if !error.is_transient() {
             return None;

@@ -37,7 +37,7 @@ pub struct RegistrySettings {
     pub daemon: Option<Daemon>,
     /// The proxy through which it is reached; `none`: no proxy. `None` means that the environment says.
     pub proxy: Option<String>,
-    /// The least bytes a second, over a minute, at which a blob may move before it is taken to stand still.
+    /// The least bytes a second, over a minute, at which a blob may move before it is taken to be stalled.
     pub least_rate: u64,
 }
 
@@ -103,7 +103,7 @@ pub(super) enum Standing {
     /// A plugin chose it: it gets no credentials and no client certificate.
     Chosen,
     /// Another server leads there (a redirect, a Location, a realm): it gets neither, and is nothing that dray serves
-    /// itself or that lies behind a socket. From a `public` server nothing leads inside.
+    /// itself or that is behind a socket. From a `public` server nothing leads inside.
     Caused { public: bool },
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Download {
 impl Download {
     /// Asks for the bytes from `offset` on.
     pub async fn open(http: &PlaceHttp, request: &Request, offset: u64, reader: Reader) -> Result<Self> {
-        // The permits have waited for it the first time; this is for a download that is taken up again.
+        // The permits have waited for it the first time; this is for a download that is resumed.
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
@@ -96,7 +96,7 @@ impl Download {
         self.ranged
     }
 
-    /// The next bytes; none: the end of the answer.
+    /// The next bytes. `None` means the end of the answer.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let begun = Instant::now();
@@ -133,7 +133,7 @@ struct Fed {
     host: Arc<Host>,
 }
 
-/// What came of an upload.
+/// The result of an upload.
 pub(crate) enum Uploaded {
     /// The answer.
     Answer(Response),

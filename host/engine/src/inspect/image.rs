@@ -15,7 +15,7 @@ impl Image {
     /// Reads the manifest that a reference names.
     ///
     /// # Errors
-    /// Where there is none.
+    /// Fails if there is none.
     pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
         let opened = places.source(reference, false).await?;
         let manifest = opened.repository.manifest(opened.reference.as_deref()).await;
@@ -26,7 +26,7 @@ impl Image {
     /// The image of a platform; of an index without it, the first one.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// Fails if it cannot be read.
     pub async fn platform(&self, platform: &Platform) -> Result<Image> {
         let mut manifest = self.manifest.clone();
         for _ in 0..NESTING {
@@ -47,7 +47,7 @@ impl Image {
     /// The bytes of its config.
     ///
     /// # Errors
-    /// Where it has none, or it cannot be read.
+    /// Fails if it has none, or it cannot be read.
     pub async fn config(&self) -> Result<Vec<u8>> {
         match &self.manifest.children {
             Children::Image { config, .. } => self.repository.small_blob(config).await,
@@ -60,7 +60,7 @@ impl Image {
 /// The tags of a repository.
 ///
 /// # Errors
-/// Where it cannot be listed.
+/// Fails if it cannot be listed.
 pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
     let opened = places.source(reference, false).await?;
     if let Some(tag) = &opened.reference {

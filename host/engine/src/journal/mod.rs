@@ -95,7 +95,7 @@ pub struct LazyJournal {
 }
 
 impl LazyJournal {
-    /// The journal in a file; none: no journal.
+    /// The journal in a file. `None` means that there is no journal.
     pub fn new(path: Option<PathBuf>) -> Self {
         LazyJournal { path, opened: OnceLock::new() }
     }
@@ -115,7 +115,7 @@ impl LazyJournal {
     /// The journal, if only to read it, or why there is none.
     ///
     /// # Errors
-    /// Where it cannot be opened.
+    /// Fails if it cannot be opened.
     pub(crate) fn need(&self) -> Result<&Journal> {
         let none = || Error::new(Kind::NotFound, "find the journal: there is no home folder to keep it in");
         let path = self.path.as_ref().ok_or_else(none)?;
@@ -191,7 +191,8 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-/// Makes the file one that nobody else can read, whatever its folder allows; SQLite gives its log the same mode. It holds
+/// Makes the file one that nobody else can read, whatever its folder allows; SQLite gives its log the same mode. It
+/// holds
 /// names of images, and where uploads go on.
 fn private(path: &Path) {
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
@@ -261,7 +262,7 @@ impl Journal {
     /// Opens a journal, and makes it if it is not there.
     ///
     /// # Errors
-    /// Where it cannot be read and written, or a later dray made it.
+    /// Fails if it cannot be read and written, or a later dray made it.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
             // What it says of uploads may let others go on with them.
@@ -389,7 +390,7 @@ impl Journal {
         (self.told(taken)? == 1).then_some(progress)
     }
 
-    /// How far an upload has come; none: it has ended.
+    /// How far an upload has come. `None` means that it has ended.
     pub(crate) fn uploading(&self, at: RepositoryKey, digest: &Digest, progress: Option<Vec<u8>>) {
         self.writer.send(Write::Upload(at, digest.to_string(), self.life(), progress));
     }

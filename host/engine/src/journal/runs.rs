@@ -14,7 +14,7 @@ pub struct RunRecord {
     pub id: i64,
     /// Seconds since 1970.
     pub begun: i64,
-    /// Seconds since 1970; none: it has not come to its end.
+    /// Seconds since 1970. `None` means that it has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<i64>,
     /// The process that it was.
@@ -28,7 +28,7 @@ pub struct RunRecord {
     pub policy: Option<String>,
     /// It was told to stop, and did.
     pub stopped: bool,
-    /// What came of it; none: it has not come to its end.
+    /// Its result. `None` means that it has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
     /// Images copied, as far as that is written down: the last tenth of a second of a process that was killed is not.
@@ -40,7 +40,7 @@ pub struct RunRecord {
 /// How much the journal holds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Usage {
-    /// Where it lies.
+    /// Where it is.
     pub path: std::path::PathBuf,
     /// Bytes on the disk.
     pub bytes: u64,
@@ -50,7 +50,7 @@ pub struct Usage {
     pub tags: u64,
     /// Blobs and manifests in them.
     pub blobs: u64,
-    /// Uploads that can be taken up again.
+    /// Uploads that can be resumed.
     pub uploads: u64,
     /// Images that were converted.
     pub conversions: u64,
@@ -93,7 +93,7 @@ impl Journal {
     /// A run begins; its number.
     ///
     /// # Errors
-    /// Where the journal cannot be written.
+    /// Fails if the journal cannot be written.
     pub fn begin(&self, command: &str, policy: Option<&str>) -> Result<i64> {
         let life = self.life();
         let connection = lock(&self.reader);
@@ -114,7 +114,7 @@ impl Journal {
     /// A run has ended, by itself or because it was told to.
     ///
     /// # Errors
-    /// Where the journal cannot be written.
+    /// Fails if the journal cannot be written.
     pub fn end(&self, run: i64, summary: &Summary, stopped: bool) -> Result<()> {
         self.flush();
         // Of numbers: it always serialises.
@@ -131,7 +131,7 @@ impl Journal {
     /// Earlier runs, the last one first.
     ///
     /// # Errors
-    /// Where the journal cannot be read.
+    /// Fails if the journal cannot be read.
     pub fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
         self.runs_of(&lock(&self.reader), most)
     }
@@ -148,10 +148,10 @@ impl Journal {
         rows.collect::<rusqlite::Result<_>>().map_err(|error| self.failed(&error))
     }
 
-    /// A run; none: there is none of this number.
+    /// A run by its number. `None` means that there is no such run.
     ///
     /// # Errors
-    /// Where the journal cannot be read.
+    /// Fails if the journal cannot be read.
     pub fn run(&self, id: i64) -> Result<Option<RunRecord>> {
         let connection = lock(&self.reader);
         let asked = params![Action::Copy.as_str(), Action::Fail.as_str(), id];
@@ -164,7 +164,7 @@ impl Journal {
     /// Calls for each copy of a run that changed something, or failed, by its destination.
     ///
     /// # Errors
-    /// Where the journal cannot be read.
+    /// Fails if the journal cannot be read.
     pub fn copies(&self, run: i64, mut each: impl FnMut(CopyReport)) -> Result<()> {
         let connection = lock(&self.reader);
         let mut ask = connection
@@ -182,7 +182,7 @@ impl Journal {
     /// How much it holds.
     ///
     /// # Errors
-    /// Where the journal cannot be read.
+    /// Fails if the journal cannot be read.
     pub fn usage(&self) -> Result<Usage> {
         let connection = lock(&self.reader);
         let count = |table: &str| {
@@ -211,7 +211,7 @@ impl Journal {
     /// Takes away what was not seen for so long, and gives the space back. Runs that are under way stay.
     ///
     /// # Errors
-    /// Where the journal cannot be written.
+    /// Fails if the journal cannot be written.
     pub fn trim(&self, older: Duration) -> Result<Trimmed> {
         let before = now() - i64::try_from(older.as_secs()).unwrap_or(i64::MAX);
         let connection = lock(&self.reader);
@@ -222,7 +222,8 @@ impl Journal {
         for table in ["blob", "upload", "conversion"] {
             facts += remove(&format!("delete from {table} where at <= ?1"))?;
         }
-        // One that is being written stays: whoever writes it has yet to say what it names. And beside a run that is under
+        // One that is being written stays: whoever writes it has yet to say what it names. And beside a run that is
+        // under
         // way what is young is emptied, or that could still put there what it saw before another wrote the tag.
         let all = self.runs_of(&connection, u32::MAX)?;
         let busy = all.iter().any(|run| run.under_way);

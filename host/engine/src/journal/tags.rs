@@ -114,7 +114,7 @@ impl Journal {
     /// over.
     ///
     /// # Errors
-    /// Where the journal cannot be written.
+    /// Fails if the journal cannot be written.
     pub(crate) async fn writes_tag(&self, at: &RepositoryKey, tag: &str) -> Result<Writing> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Unique among the writes of one tag: two that begin at once are several.

@@ -25,9 +25,9 @@ pub(super) enum Write {
     Conversion(Conversion, String),
     Tag(RepositoryKey, String, Box<TagChange>),
     Blob(RepositoryKey, String),
-    /// Of which process; none: it has ended.
+    /// The process that does it. `None` means that it has ended.
     Upload(RepositoryKey, String, i64, Option<Vec<u8>>),
-    /// What came of a copy of a run.
+    /// The result of a copy of a run.
     Copied(i64, Box<CopyReport>),
     /// Everything before is to be written.
     Flush(mpsc::Sender<()>),

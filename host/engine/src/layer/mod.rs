@@ -77,7 +77,7 @@ impl Drop for StagedLayer {
 /// folder, which appear when it is kept.
 ///
 /// # Errors
-/// Where the tar is malformed, leads out of its folder, or needs rights that are not there.
+/// Fails if the tar is malformed, leads out of its folder, or needs rights that are not there.
 pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) -> Result<StagedLayer> {
     let folder = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string());
     let (path, temporary) = (folder.join(name), folder.join(format!(".dray-{:016x}", fastrand::u64(..))));
@@ -187,7 +187,7 @@ pub mod fuzzing {
     /// an error.
     ///
     /// # Errors
-    /// Where it is no layer.
+    /// Fails if it is no layer.
     pub fn round_trip(folder: &Path, bytes: &[u8]) -> Result<()> {
         let layer = unpack(File::open(folder)?, Path::new("layer"), &mut &bytes[..])?.keep()?;
         let tar_split = File::open(folder.join("layer").join(TAR_SPLIT))?;

@@ -44,7 +44,7 @@ pub(super) struct Tree {
 pub(super) enum Content {
     /// There is none.
     None,
-    /// A file, and where it lies.
+    /// A file, and where it is.
     File { file: File, folder: Arc<OwnedFd>, name: Vec<u8> },
 }
 

@@ -23,7 +23,7 @@ impl Place {
     /// Downloads an archive, once: its members are then the files beneath `path`.
     ///
     /// # Errors
-    /// Where it cannot be had, or is no archive.
+    /// Fails if it cannot be had, or is no archive.
     pub(super) async fn download_archive(&self, request: &Request, path: &str) -> Result<()> {
         let (http, files) = self.parts("download")?;
         let _one = self.downloading.lock().await;
@@ -45,7 +45,7 @@ impl Place {
     /// Sends what was written to the place's temporary archive.
     ///
     /// # Errors
-    /// Where it is not taken.
+    /// Fails if it is not taken.
     pub(super) async fn upload_archive(&self, request: &Request) -> Result<Response> {
         let (http, files) = self.parts("send the archive")?;
         let (mut chunks, size) = blocking("send the archive", move || files.sealed()).await??;

@@ -43,7 +43,7 @@ pub struct Place {
     pub(crate) http: Option<PlaceHttp>,
     /// Its files.
     pub(crate) files: Option<Arc<Root>>,
-    /// Where its blobs lie, if not among its files.
+    /// Where its blobs are, if not among its files.
     blobs: Option<PathBuf>,
     /// What the session finds on its machine.
     pub(crate) local: Arc<Local>,
@@ -87,7 +87,7 @@ impl Place {
     /// The names of its repositories. One of them may be empty where the place holds images without names.
     ///
     /// # Errors
-    /// Where it cannot be asked, or its list has no end.
+    /// Fails if it cannot be asked, or its list has no end.
     pub(crate) async fn repositories(self: &Arc<Self>) -> Result<Vec<String>> {
         let page = |next| self.transport.repositories(self.context(), next);
         listing::names(&self.location, self.files.is_some(), page).await
@@ -96,7 +96,7 @@ impl Place {
     /// After the last image of a run that published something: the transport tidies up.
     ///
     /// # Errors
-    /// Where it cannot.
+    /// Fails if it cannot.
     pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
         self.transport.finish(self.context()).await
     }

@@ -41,7 +41,7 @@ impl Local {
     /// The journal, for whoever cannot do without it.
     ///
     /// # Errors
-    /// Where there is none, or it cannot be opened.
+    /// Fails if there is none, or it cannot be opened.
     pub fn opened(&self) -> Result<&Journal> {
         self.journal.need()
     }
@@ -92,7 +92,7 @@ impl Places {
     /// Reads a reference without opening anything.
     ///
     /// # Errors
-    /// Where no transport has its scheme, or the transport cannot read it.
+    /// Fails if no transport has its scheme, or the transport cannot read it.
     pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<Parsed> {
         let known = lock(&self.parsers).get(&reference.scheme).cloned();
         let parser = match known {
@@ -113,7 +113,7 @@ impl Places {
     /// Reads a reference and opens its place to read from it. With `pattern` its repository may be a glob.
     ///
     /// # Errors
-    /// Where it cannot be read or opened.
+    /// Fails if it cannot be read or opened.
     pub(crate) async fn source(&self, reference: &Reference, pattern: bool) -> Result<OpenReference> {
         let parsed = self.parse(reference, pattern).await?;
         let place = self.open(reference, &parsed).await?;
@@ -124,7 +124,7 @@ impl Places {
     /// Reads a reference and opens its place to write to it.
     ///
     /// # Errors
-    /// Where it cannot be read or opened.
+    /// Fails if it cannot be read or opened.
     pub(crate) async fn destination(&self, reference: &Reference) -> Result<OpenReference> {
         let opened = self.source(reference, false).await?;
         opened.place().destination.store(true, Ordering::Relaxed);

@@ -50,7 +50,8 @@ impl Repository {
     /// Its tags. `shown` names it for people.
     ///
     /// # Errors
-    /// `NotFound` where there is no such repository; otherwise where it cannot be listed, or its list has no end.
+    /// Fails with `NotFound` if there is no such repository; otherwise where it cannot be listed, or its list has no
+    /// end.
     pub(crate) async fn tags(&self, shown: &str) -> Result<Vec<String>> {
         let page = |next| self.place.transport.tags(self.place.context(), &self.name, next);
         listing::names(shown, false, page).await
@@ -76,7 +77,7 @@ impl Repository {
     /// name, which may be cheaper to learn. `None` means that there is no such image.
     ///
     /// # Errors
-    /// `Corrupt` where the answer is not what was asked for; otherwise where the place cannot be asked.
+    /// Fails with `Corrupt` if the answer is not what was asked for; otherwise where the place cannot be asked.
     pub(crate) async fn resolve(
         &self,
         reference: Option<&str>,
@@ -106,7 +107,7 @@ impl Repository {
     /// What tells an image from another as cheaply as can be: its digest, or an identifier of the place's own.
     ///
     /// # Errors
-    /// Where the place cannot be asked.
+    /// Fails if the place cannot be asked.
     pub(crate) async fn opaque_id(&self, reference: Option<&str>) -> Result<Option<String>> {
         Ok(match self.find(reference, None).await? {
             Found::Absent => None,
@@ -129,7 +130,7 @@ impl Repository {
     /// The manifest that a tag or digest names. `None` names the only image of the place.
     ///
     /// # Errors
-    /// Where it is not there, or not what was asked for.
+    /// Fails if it is not there, or not what was asked for.
     pub(crate) async fn manifest(&self, reference: Option<&str>) -> Result<Manifest> {
         self.read(reference, None, true).await
     }
@@ -137,7 +138,7 @@ impl Repository {
     /// The manifest that a descriptor names.
     ///
     /// # Errors
-    /// Where it is not there, or its digest or size are others.
+    /// Fails if it is not there, or its digest or size are others.
     pub(crate) async fn manifest_of(&self, descriptor: &Descriptor) -> Result<Manifest> {
         self.read(None, Some(descriptor), true).await
     }
@@ -147,7 +148,7 @@ impl Repository {
     /// may be older than the tag.
     ///
     /// # Errors
-    /// Where it is not there, or not what was asked for.
+    /// Fails if it is not there, or not what was asked for.
     pub(crate) async fn manifest_named(&self, tag: Option<&str>, named: &Descriptor) -> Result<Manifest> {
         let by_digest = self.read(None, Some(named), false).await;
         match (by_digest, tag) {
@@ -208,7 +209,7 @@ impl Repository {
     /// All manifests whose subject is this digest, each once.
     ///
     /// # Errors
-    /// Where they cannot be listed, or the list has no end.
+    /// Fails if they cannot be listed, or the list has no end.
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let page = |next| self.place.transport.referrers(self.place.context(), &self.name, subject, next);
         let listed = listing::pages(page).await;
@@ -218,10 +219,10 @@ impl Repository {
         Ok(listed)
     }
 
-    /// Where the bytes of a blob lie.
+    /// Where the bytes of a blob are.
     ///
     /// # Errors
-    /// Where the place cannot tell.
+    /// Fails if the place cannot tell.
     pub(crate) async fn locate(&self, blob: &Descriptor) -> Result<Vec<Segment>> {
         self.place.transport.locate(self.place.context(), &self.name, blob).await
     }
@@ -229,7 +230,7 @@ impl Repository {
     /// The next step of storing a blob, by what the last one came to.
     ///
     /// # Errors
-    /// Where the transport knows no way on.
+    /// Fails if the transport knows no way on.
     pub(crate) async fn next_step(
         &self,
         incoming: &Incoming,
@@ -242,7 +243,7 @@ impl Repository {
     /// Publishes a manifest, all of whose parts are there.
     ///
     /// # Errors
-    /// `Missing` where the place misses some of them; otherwise where it refuses the manifest.
+    /// Fails with `Missing` if the place misses some of them; otherwise where it refuses the manifest.
     pub(crate) async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         self.place.transport.publish(self.place.context(), &self.name, manifest, naming).await
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Looks at both ends of a saved item again. The item is carried out only where they are what it saw.
 ///
 /// # Errors
-/// `Conflict` where an end is no longer what the plan saw; otherwise where one cannot be opened or asked.
+/// Fails with `Conflict` if an end is no longer what the plan saw; otherwise where one cannot be opened or asked.
 pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<PlannedCopy> {
     let source = opened(places, &saved.source, false).await?;
     let destination = opened(places, &saved.destination, true).await?;

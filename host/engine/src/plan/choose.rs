@@ -25,7 +25,7 @@ pub(crate) struct Chosen {
 /// manifest will be wanted, so that is read at once.
 ///
 /// # Errors
-/// Where the source has no such image, or cannot be read.
+/// Fails if the source has no such image, or cannot be read.
 pub(crate) async fn choose(
     source: &OpenReference,
     reference: Option<&str>,

@@ -11,7 +11,7 @@ use dray_core::{
 /// The form in which an image must be written. An unchanged form means that it is written as it is.
 ///
 /// # Errors
-/// Where the destination cannot hold it in any form.
+/// Fails if the destination cannot hold it in any form.
 pub(crate) fn needed(
     descriptor: &Descriptor,
     holds: Option<&Holdings>,
@@ -86,7 +86,7 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
 /// form is asked for, and once: the journal remembers it.
 ///
 /// # Errors
-/// Where a layer cannot be read.
+/// Fails if a layer cannot be read.
 pub(crate) async fn is_truly_in(
     source: &Repository,
     manifest: &Manifest,
@@ -120,7 +120,7 @@ pub(crate) async fn is_truly_in(
 /// How a layer is compressed, by its first bytes: its type may lie.
 ///
 /// # Errors
-/// Where it cannot be read, or is compressed in a way that dray does not read.
+/// Fails if it cannot be read, or is compressed in a way that dray does not read.
 pub(crate) async fn compression_of(source: &Repository, layer: &Descriptor) -> Result<Compression> {
     let mut reader = source.blob(layer).await?;
     let _permits = reader.start(None, &Load::of(layer.size), None).await?;

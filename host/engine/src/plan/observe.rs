@@ -24,7 +24,7 @@ use std::collections::HashSet;
 /// What a rule wants at a destination: one that holds no indexes gets the one platform's image.
 ///
 /// # Errors
-/// Where the destination cannot be written to.
+/// Fails if the destination cannot be written to.
 pub(crate) async fn wanted_at(wanted: &Wanted, destination: &OpenReference) -> Result<Wanted> {
     let mut wanted = wanted.clone();
     if let Some(holds) = destination.place().capabilities().await?.holds
@@ -71,7 +71,7 @@ impl Comparison<'_> {
     /// Looks at both ends, and decides.
     ///
     /// # Errors
-    /// Where the destination cannot hold the image, or one of the ends cannot be asked.
+    /// Fails if the destination cannot hold the image, or one of the ends cannot be asked.
     pub async fn planned(&self, chosen: Chosen) -> Result<PlannedCopy> {
         let capabilities = self.destination.place().capabilities().await?;
         let Chosen { named, descriptor, manifest } = chosen;

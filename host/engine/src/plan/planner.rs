@@ -120,7 +120,7 @@ fn expected(member: &Member<'_>) -> Option<Reservation> {
     reserve(member.source.at.place().http.as_ref(), to.http.as_ref())
 }
 
-/// From where to where; none: several pairs are planned together.
+/// The source and the destination. `None` means that several pairs are planned together.
 fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
     match group {
         [Pair { source, to: Target::Repository(to), .. }] => Some((source.place(), to.place())),

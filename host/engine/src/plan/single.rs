@@ -23,7 +23,7 @@ pub struct CopyRequest {
 /// Plans the copy of one image.
 ///
 /// # Errors
-/// Where either end cannot be read.
+/// Fails if either end cannot be read.
 pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
     let source = places.source(&request.source, false).await?;
     let destination = places.destination(&request.destination).await?;

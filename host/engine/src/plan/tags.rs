@@ -27,7 +27,7 @@ pub(crate) struct Tags {
 /// The tags that a rule wants of a repository.
 ///
 /// # Errors
-/// Where they cannot be listed, or a filter fails.
+/// Fails if they cannot be listed, or a filter fails.
 pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tags> {
     let only = |kept| Ok(Tags { kept, dropped: Vec::new() });
     if let Some(reference) = &source.reference {

@@ -23,7 +23,7 @@ pub(crate) struct Learnt {
     pub of: Conversion,
     pub repository: Repository,
     pub tag: Option<String>,
-    /// What the place must tell; none: it tells something of its own making.
+    /// What the place must tell. `None` means that it tells something of its own making.
     pub expected: Option<String>,
 }
 

@@ -178,7 +178,7 @@ fn failed(rule: &str, source: &str, destination: &str, error: &Error) -> CopyRep
     CopyReport::failed(rule, source, destination, "it failed", Some(trouble))
 }
 
-/// What came of an item.
+/// The result of an item.
 struct Ended {
     copy: Copy,
     /// What was written, where it was converted on its way.

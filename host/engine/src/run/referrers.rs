@@ -73,7 +73,8 @@ impl Job {
         Ok(())
     }
 
-    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process may
+    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process
+    /// may
     /// have written it at the same moment, without them.
     async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
         let place = &self.destination.place;

@@ -105,7 +105,7 @@ pub(crate) struct Load {
 
 impl Waiter {
     /// Others have had so many places at each of its ends that the next one at each is its own. An end that
-    /// stands still gives none away, so nothing is kept for its sake.
+    /// is stalled gives none away, so nothing is kept for its sake.
     fn is_due(&self) -> bool {
         self.ends.len() > 1 && self.passed_over.iter().all(|count| *count >= PASSED_OVER)
     }

@@ -1,5 +1,5 @@
 //! How many requests of one kind a host has at once: more as long as that pays, half as many when it
-//! asks for patience (slow start, additive increase, multiplicative decrease: RFC 5681, 3.1).
+//! asks us to wait (slow start, additive increase, multiplicative decrease: RFC 5681, 3.1).
 
 use crate::lock;
 use std::{
@@ -94,7 +94,7 @@ impl Window {
         pass
     }
 
-    /// The host asked for patience, in the answer to a request that was begun then. Of those that were
+    /// The host asked us to wait, in the answer to a request that was begun then. Of those that were
     /// under way together, one cuts it.
     pub fn cut(&self, begun: Instant) {
         let mut state = lock(&self.state);

@@ -30,7 +30,7 @@ impl Index {
     /// Reads the headers of an archive.
     ///
     /// # Errors
-    /// `InvalidData` where it is malformed, or holds what would lead out of it.
+    /// Fails with `InvalidData` if it is malformed, or holds what would lead out of it.
     pub fn read(source: impl Source) -> Result<Self> {
         let mut reader = Reader::new(source);
         let mut index = Index::default();
@@ -73,7 +73,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Moves all members: the archive lies within something that begins before it.
+    /// Moves all members: the archive is within something that begins before it.
     pub fn shift(&mut self, by: u64) {
         for member in self.members.values_mut() {
             if let Member::File(offset, _) = member {
@@ -92,10 +92,10 @@ impl Index {
         self.members.remove(name);
     }
 
-    /// Offset and bytes of a file; none: there is none of that name.
+    /// Offset and size in bytes of a file. `None` means that there is no file of that name.
     ///
     /// # Errors
-    /// `InvalidData` where links lead round in circles.
+    /// Fails with `InvalidData` if links lead round in circles.
     pub fn find(&self, name: &str) -> Result<Option<(u64, u64)>> {
         let mut name = name;
         let mut through;

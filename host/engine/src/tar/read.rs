@@ -8,7 +8,7 @@ pub trait Source: Read {
     /// Passes over so many bytes, all of which must be there.
     ///
     /// # Errors
-    /// Where they end before.
+    /// Fails if they end before.
     fn skip(&mut self, bytes: u64) -> Result<()>
     where
         Self: Sized,
@@ -130,10 +130,10 @@ impl<S: Source> Reader<S> {
         Ok(bytes)
     }
 
-    /// The next entry; none: the end.
+    /// The next entry. `None` means the end of the archive.
     ///
     /// # Errors
-    /// `InvalidData` where the archive is malformed.
+    /// Fails with `InvalidData` if the archive is malformed.
     pub fn advance(&mut self) -> Result<Option<Entry>> {
         self.finish()?;
         let (mut name, mut link, mut extended) = (None, None, Vec::new());
@@ -222,7 +222,7 @@ impl<S: Source> Reader<S> {
     /// Reads from the content of the current entry; 0: its end.
     ///
     /// # Errors
-    /// Where the archive ends before.
+    /// Fails if the archive ends before.
     pub fn content(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let most = (buffer.len() as u64).min(self.content) as usize;
         if most == 0 {

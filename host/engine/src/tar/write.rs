@@ -19,7 +19,7 @@ pub(crate) const BEGUN: u32 = 0;
 /// The header of a regular file.
 ///
 /// # Errors
-/// Where the name is too long.
+/// Fails if the name is too long.
 pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
     entry(name, size, READABLE, b'0', "")
 }
@@ -27,15 +27,15 @@ pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
 /// Likewise, of a file whose content is not there yet: nobody may do anything with it.
 ///
 /// # Errors
-/// Where the name is too long.
+/// Fails if the name is too long.
 pub(crate) fn begun(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
     entry(name, size, BEGUN, b'0', "")
 }
 
-/// The header of a further name of a file; none: the file's own name is too long for that.
+/// The header of a further name of a file. `None` means that the file's own name is too long for it.
 ///
 /// # Errors
-/// Where the name is too long.
+/// Fails if the name is too long.
 pub(crate) fn link(name: &str, target: &str) -> Result<Option<[u8; BLOCK as usize]>> {
     if target.len() <= 100 { entry(name, 0, READABLE, b'1', target).map(Some) } else { Ok(None) }
 }

@@ -41,7 +41,7 @@ pub struct Entry {
     pub covers: Option<String>,
 }
 
-/// Docker Hub's credentials lie under its old address.
+/// Docker Hub's credentials are under its old address.
 pub fn server(registry: &str) -> &str {
     if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry }
 }

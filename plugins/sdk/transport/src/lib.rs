@@ -33,7 +33,7 @@ pub fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A place whose files lie at a path, holding one repository of its name.
+/// A place whose files are at a path, holding one repository of its name.
 pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
     Parsed {
         location: path.into(),
@@ -56,7 +56,7 @@ pub fn whole(path: &str) -> FileRange {
     FileRange { path: path.into(), offset: 0, length: None }
 }
 
-/// The content of a small file; none: there is no such file.
+/// The content of a small file. `None` means that the file does not exist.
 pub fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
     match files::read(&whole(path)) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -81,7 +81,7 @@ pub struct Named {
     pub blobs: Vec<String>,
 }
 
-/// What a manifest names; none: it is no image and no index, so that is not known.
+/// What a manifest names. `None` means that it is neither an image nor an index, so this is not known.
 pub fn named(body: &[u8]) -> Option<Named> {
     let manifest: serde_json::Value = serde_json::from_slice(body).ok()?;
     let digest = |entry: &serde_json::Value| entry.get("digest")?.as_str().map(str::to_owned);

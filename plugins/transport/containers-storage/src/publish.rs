@@ -182,7 +182,7 @@ impl Attempt {
         }
         match facts {
             Some(facts) if self.used.insert(blob.digest.clone()) => Ok((folder, facts)),
-            // The same layer lies elsewhere in a chain.
+            // The same layer is elsewhere in a chain.
             other => {
                 let layer = match (other, known.iter().find(|layer| layer.is(diff_id))) {
                     (Some(facts), _) => Unpacked {

@@ -22,7 +22,7 @@ pub const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 /// A list of records in a file, with what dray does not know of kept as it is.
 pub struct Records {
     path: &'static str,
-    /// What the file holds; none: there is none.
+    /// What the file holds. `None` means that it does not exist.
     pub bytes: Option<Vec<u8>>,
     pub list: Vec<Map<String, Value>>,
 }
@@ -79,7 +79,7 @@ impl Image {
         })
     }
 
-    /// Where something that belongs to an image lies.
+    /// Where something that belongs to an image is.
     pub fn path(id: &str, key: &str) -> String {
         let plain =
             !key.is_empty() && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.'));

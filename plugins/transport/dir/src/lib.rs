@@ -238,7 +238,7 @@ impl sink::Guest for Dir {
     }
 }
 
-/// The files of an image, from its top manifest on; none: it is not known what it names.
+/// The files of an image, from its top manifest on. `None` means that it is not known what it names.
 fn files_of(top: &[u8]) -> Result<Option<BTreeSet<String>>, Error> {
     let mut all = BTreeSet::new();
     let mut open = vec![top.to_vec()];

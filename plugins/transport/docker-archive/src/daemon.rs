@@ -40,7 +40,7 @@ pub fn name(repository: &str, reference: Option<&str>) -> String {
     }
 }
 
-/// The ID of an image; none: there is no such image.
+/// The ID of an image. `None` means that there is no such image.
 pub fn id(name: &str) -> Result<Option<String>, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -67,7 +67,7 @@ pub fn names() -> Result<Vec<(String, String)>, Error> {
     Ok(names.filter(|name| name != "<none>:<none>").map(|name| tagged(&name)).collect())
 }
 
-/// Has the daemon save an image; its archive lies in the folder that is given back.
+/// Has the daemon save an image; its archive is in the folder that is given back.
 pub fn save(name: &str) -> Result<String, Error> {
     let folder = encode(name);
     http::download(&request("GET", &format!("/images/get?names={folder}"), &[200]), &folder)?;

@@ -42,7 +42,7 @@ impl references::Guest for DockerArchive {
 /// Archives that hold archives, such as Harbor's offline installer, which are looked into.
 const INNER: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
 
-/// The archive of a place; none: there is nothing yet.
+/// The archive of a place. `None` means that there is none yet.
 fn archive(location: &str) -> Result<Option<Saved>, Error> {
     if let Some(saved) = Saved::at(location, "")? {
         return Ok(Some(saved));

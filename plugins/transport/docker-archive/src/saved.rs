@@ -44,7 +44,7 @@ impl Item {
     }
 }
 
-/// An archive that is read: where it lies among the place's files, and its images.
+/// An archive that is read: where it is among the place's files, and its images.
 pub struct Saved {
     /// Ends with a slash, where it is not empty.
     pub base: String,
@@ -77,7 +77,7 @@ const EMPTY: [(&str, u64); 2] = [
     ("sha256:84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652", 10240),
 ];
 
-/// Where a blob of an archive lies.
+/// Where a blob of an archive is.
 pub enum Place {
     /// A member.
     Member(String),
@@ -86,7 +86,7 @@ pub enum Place {
 }
 
 impl Saved {
-    /// The archive beneath `base`; none: there is no `manifest.json`.
+    /// The archive beneath `base`. `None` means that it has no `manifest.json`.
     pub fn at(shown: &str, base: &str) -> Result<Option<Saved>, Error> {
         let Some(bytes) = read(&format!("{base}{MANIFEST}"))? else { return Ok(None) };
         Ok(Some(Saved { base: base.into(), items: items(shown, &bytes)? }))
@@ -138,7 +138,7 @@ impl Saved {
     }
 
     /// The manifest of an image, made from its config and layers: the archive has none that names
-    /// them as they lie there.
+    /// them as they are there.
     pub fn manifest(&self, shown: &str, item: &Item) -> Result<Manifest, Error> {
         let config = self.config(shown, item)?;
         let layers = self.layers(shown, item, &config)?;
@@ -214,7 +214,7 @@ impl Saved {
         ids.iter().zip(&item.layers).map(layer).collect()
     }
 
-    /// Where a blob lies.
+    /// Where a blob is.
     pub fn locate(&self, shown: &str, repository: &str, blob: &Descriptor) -> Result<Option<Place>, Error> {
         let (algorithm, hex) = dray_plugin_transport::digest(&blob.digest)?;
         // Where dray, skopeo and Docker 25 put it; whatever lies there, the host verifies it.
@@ -323,7 +323,7 @@ pub fn add(items: &mut Vec<Item>, item: Item, name: Option<&str>) {
     items[at].repo_tags.extend(name.map(str::to_owned));
 }
 
-/// The name under which an image is kept; none: without one.
+/// The name under which an image is kept. `None` means that it has no name.
 pub fn kept_name(repository: &str, tag: Option<&str>) -> Option<String> {
     (!repository.is_empty()).then(|| format!("{}:{}", full(repository), tag.unwrap_or("latest")))
 }

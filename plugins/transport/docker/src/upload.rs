@@ -41,7 +41,7 @@ const LARGE: u64 = 256 << 20;
 /// Bytes of a chunk.
 const CHUNK: u64 = 64 << 20;
 
-/// Bytes of a chunk at a registry; none: it wants the whole in one request.
+/// Bytes of a chunk at a registry. `None` means that it wants the whole blob in one request.
 fn chunk(location: &str, size: u64) -> Option<u64> {
     let host = location.split(':').next().unwrap_or_default();
     match host {

@@ -94,7 +94,8 @@ pub fn needed(reference: Option<String>) -> Result<String, Error> {
     reference.ok_or_else(|| Error::Invalid("a registry's image needs a tag or a digest".into()))
 }
 
-/// The page behind this one: the Link header of RFC 8288 with `rel="next"`, made absolute. A link that does not say what
+/// The page behind this one: the Link header of RFC 8288 with `rel="next"`, made absolute. A link that does not say
+/// what
 /// it is, is taken for that: distribution's first versions wrote no more.
 pub fn next_page(response: &Response) -> Result<Option<String>, Error> {
     let mut next = None;

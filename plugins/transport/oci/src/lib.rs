@@ -92,7 +92,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// None: a manifest of a kind that is not known.
+    /// `None` means that the kind of the manifest is not known.
     fn of(media_type: &str) -> Option<Kind> {
         match media_type {
             OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST => Some(Kind::Manifest),

@@ -13,7 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 /// Bytes: file systems that make holes of larger blocks are rare, and are only read from more.
 const LARGEST_BLOCK: u64 = 4 << 20;
 
-/// Gives the room of a stretch back.
+/// Gives the room of a range back.
 pub(super) fn punch(file: &File, offset: u64, size: u64) {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
     // Where there can be no holes, whoever takes up what is there finds out by its digest.
@@ -25,7 +25,7 @@ pub(super) struct Begun {
     /// Where its content is, and its bytes.
     pub offset: u64,
     pub size: u64,
-    /// Bytes that are there; none: its holes tell.
+    /// How many bytes are there. `None` means that the holes of the file tell.
     pub there: Option<u64>,
 }
 
@@ -38,7 +38,7 @@ pub(in crate::files) struct Append {
     pub(super) start: u64,
     pub(super) written: u64,
     pub(super) size: Option<u64>,
-    /// Bytes that were there when it was taken up; none: its holes tell.
+    /// How many bytes were there when it was resumed. `None` means that the holes of the file tell.
     pub(super) there: Option<u64>,
     /// Held while its size is not known.
     pub(super) tail: Option<OwnedMutexGuard<u64>>,
@@ -70,7 +70,7 @@ impl Append {
         Ok(Positioned { file: self.file.clone(), offset, end: offset + self.written })
     }
 
-    /// Gives it up so that it can be taken up.
+    /// Gives it up so that it can be resumed.
     pub fn leave(self) {
         if let Some(size) = self.size {
             let begun = Begun { offset: self.start + BLOCK, size, there: Some(self.written) };
@@ -78,7 +78,7 @@ impl Append {
         }
     }
 
-    /// Gives it up, as what was written is wrong; its place can be taken up.
+    /// Gives it up, as what was written is wrong; its place can be resumed.
     pub fn discard(mut self) {
         if let Some(size) = self.size {
             punch(&self.file, self.start + BLOCK, size);

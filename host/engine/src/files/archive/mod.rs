@@ -25,7 +25,7 @@ use std::{
 };
 
 pub(super) struct Archive {
-    /// None: it lies in `scratch` alone.
+    /// `None` means that the archive is only in `scratch`.
     path: Option<PathBuf>,
     scratch: PathBuf,
     /// What was there before, once it was looked at.
@@ -303,7 +303,7 @@ impl Archive {
                 Err(error) => return Err(error),
             };
             if now != before.as_ref().map(|before| before.identity) {
-                // What came of it is of use to who runs it again.
+                // The next run uses what was written so far.
                 if fresh.file().metadata()?.len() > partial::LARGE {
                     fresh.stay();
                 }

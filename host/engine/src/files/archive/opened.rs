@@ -1,4 +1,4 @@
-//! An archive that is read: its file, and where its members lie in it.
+//! An archive that is read: its file, and where its members are in it.
 
 use crate::files::{Located, read::Positioned};
 use crate::{
@@ -29,7 +29,7 @@ pub(super) fn identity(file: &File) -> std::io::Result<(u64, u64, u64, i64, i64)
 }
 
 impl Opened {
-    /// Reads the headers of an archive that lies in a file.
+    /// Reads the headers of an archive that is in a file.
     pub fn read(file: Arc<File>, offset: u64, size: u64, scratch: &Path) -> std::io::Result<Self> {
         let identity = identity(&file)?;
         let mut first = [0; 8];

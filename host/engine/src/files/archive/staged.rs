@@ -22,7 +22,7 @@ pub(super) struct NewArchive {
     pub removed: HashSet<String>,
     pub members: Index,
     pub file: Option<Arc<File>>,
-    /// What makes it appear; none: it lies in `scratch` alone.
+    /// What makes it appear. `None` means that it is only in `scratch`.
     pub fresh: Option<AtomicFile>,
     /// Members that were begun before, by another process too.
     pub begun: HashMap<String, Begun>,
