@@ -15,7 +15,7 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
     let local = local::local();
     let journal = local.opened()?;
     match &options.command {
-        None => list(&chosen(&journal, options)?, options.output),
+        None => list(&chosen(journal, options)?, options.output),
         Some(RunsCommand::Show { number }) => {
             let record = journal.run(*number)?.ok_or_else(|| {
                 Failure::usage(format!(

@@ -1,5 +1,29 @@
 //! The words and decisions of dray: what a reference, a digest, a manifest, a policy and a plan
 //! are. Nothing here does I/O, prints or reads the environment.
+//!
+//! A [`Reference`] names an image in a place. A [`policy::Policy`] says which images are to be where. A [`Manifest`] is the
+//! exact bytes of one, whose children are [`Descriptor`]s, and a [`Digest`] is the only identity of content. What both
+//! ends of a tag have is [`Observed`], and the pure function [`decide`] makes an [`Action`] and a [`Reason`] of it. An item
+//! of a plan is a [`Copy`], which can be saved ([`PlanLine`]), and a run's result is a [`Report`].
+//!
+//! ```
+//! use dray_core::{Action, DestinationState, Digest, Form, Missing, Observed, Reason, decide};
+//!
+//! let policy = dray_core::policy::parse(
+//!     "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\nto = \"oci:nginx\"\ntags = \">=1.27\"\n",
+//! )?;
+//! assert_eq!(policy.rules[0].name.value, "nginx");
+//!
+//! let observed = Observed {
+//!     content: Digest::of(b"the manifest of the source"),
+//!     destination: DestinationState::Absent,
+//!     assumed: false,
+//!     converted: None,
+//!     missing: Missing::default(),
+//! };
+//! assert_eq!(decide(&observed, Form::default()), (Action::Copy, Reason::New));
+//! # Ok::<_, dray_core::policy::PolicyError>(())
+//! ```
 
 mod config;
 mod digest;

@@ -1,5 +1,41 @@
 //! Moves the bytes of dray: HTTP, files, blobs, the planning and the run. It knows plugins as
 //! traits; it never prints, reads the environment or exits.
+//!
+//! [`contract`] says what a plugin is. [`Places`] opens places through transports, and a [`Repository`] is the door through
+//! which everything in a place is read and written. [`bind`] brings a policy and its plugins together, [`plan()`] makes a
+//! stream of [`Planned`] items, and a [`Run`] carries them out and tells an [`Observer`]. The [`Journal`] remembers runs.
+//! `dray_session` puts all of this together; use it unless you bring your own plugins.
+//!
+//! ```
+//! use dray_core::{Report, policy::{Policy, PolicyError}};
+//! use dray_engine::{Event, Local, Observer, Places, Run, RunOptions, bind, contract::Plugins, http::Client, plan};
+//! use std::{path::Path, sync::{Arc, atomic::{AtomicU64, Ordering}}};
+//! use tokio::sync::{mpsc, watch};
+//!
+//! /// Counts the bytes that are sent.
+//! #[derive(Default)]
+//! struct Counter(AtomicU64);
+//!
+//! impl Observer for Counter {
+//!     fn event(&self, event: Event<'_>) {
+//!         if let Event::Sent(bytes) = event {
+//!             self.0.fetch_add(bytes, Ordering::Relaxed);
+//!         }
+//!     }
+//! }
+//!
+//! /// Carries out a policy with plugins of one's own.
+//! async fn sync(policy: &Policy, plugins: Arc<dyn Plugins>, local: Local) -> Result<Report, PolicyError> {
+//!     let client = Client::new(Default::default());
+//!     let places = Places::new(plugins, client, Path::new("/srv/mirror"), local);
+//!     let rules = bind(policy, &places).await?;
+//!     let (sender, items) = mpsc::channel(64);
+//!     tokio::spawn(plan(rules, places, sender));
+//!     let (_stop, stopped) = watch::channel(false);
+//!     let run = Run::new(Arc::new(Counter::default()), RunOptions::default());
+//!     Ok(run.carry_out(items, stopped).await)
+//! }
+//! ```
 
 mod blob;
 pub mod contract;

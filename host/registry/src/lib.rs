@@ -1,6 +1,28 @@
 //! A registry: the OCI distribution specification 1.1 over the storage layout of distribution,
 //! so that distribution's own registry can serve the same folder.
 //!
+//! [`Server::bind`] listens, and [`Server::run`] serves. [`Access`] says who may read and write, and [`Tls`] holds a
+//! certificate.
+//!
+//! ```
+//! use dray_registry::{Access, Server};
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let server = Server::bind(folder.path(), ([127, 0, 0, 1], 0).into(), Access::default(), None).await?;
+//! let address = server.address();
+//! tokio::spawn(server.run());
+//! let mut client = tokio::net::TcpStream::connect(address).await?;
+//! client.write_all(b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer).await?;
+//! assert!(answer.starts_with("HTTP/1.1 200 OK"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Section numbers in this crate are those of the distribution specification.
 
 mod access;

@@ -1,5 +1,37 @@
 //! Runs the plugins of dray: the only crate that names wasmtime. It loads components, links to
 //! each what its kind may use, limits them, and adapts `wit/` to the traits of the engine.
+//!
+//! A [`Runtime`] implements [`dray_engine::contract::Plugins`]: it finds a plugin by its name or by the scheme that it
+//! serves, among those of the policy and those that are built in. [`Settings`] say where compiled plugins are kept and
+//! where secrets come from ([`Secrets`]).
+//!
+//! ```
+//! use dray_core::policy::SecretRef;
+//! use dray_engine::{Error, Kind, Result, Secret, contract::Plugins};
+//! use dray_runtime::{Runtime, Secrets, Settings};
+//! use std::sync::Arc;
+//!
+//! struct NoSecrets;
+//!
+//! impl Secrets for NoSecrets {
+//!     fn get(&self, name: &SecretRef) -> Result<Secret> {
+//!         Err(Error::new(Kind::NotFound, format!("read the secret {name}: there are none")))
+//!     }
+//!     fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
+//!         Ok(Vec::new())
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "multi_thread")]
+//! # async fn main() -> Result<()> {
+//! let runtime =
+//!     Runtime::new(Settings { cache: None, plugins: Default::default(), secrets: Arc::new(NoSecrets) });
+//! let transport = runtime.transport("oci").await?;
+//! let parsed = transport.parse("images:1.2.0", false, &[]).await?;
+//! assert_eq!((parsed.repository.as_str(), parsed.reference.as_deref()), ("images", Some("1.2.0")));
+//! # Ok(())
+//! # }
+//! ```
 
 mod adapt;
 mod auth;

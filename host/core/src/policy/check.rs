@@ -32,8 +32,8 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 /// Every mistake that can be found without plugins, each with its place.
 ///
 /// ```
-/// let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\nto =
-/// \"docker://${env:MIRROR}/{name}\"\n";
+/// let text = "version = 1\n[[rule]]\nfrom = \"docker://docker.io/library/nginx\"\n\
+///     to = \"docker://${env:MIRROR}/{name}\"\n";
 /// let environment = |name: &str| (name == "MIRROR").then(|| "mirror.example".to_owned());
 /// let policy = dray_core::policy::parse_all(&[text], &environment)?;
 /// assert_eq!(policy.rules[0].to.value.to_string(), "docker://mirror.example/{name}");

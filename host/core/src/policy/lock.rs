@@ -18,8 +18,8 @@ const VERSION: u32 = 1;
 /// use dray_core::policy::Lock;
 ///
 /// let digest = format!("sha256:{}", "a".repeat(64));
-/// let text = format!("version = 1\n[[locked]]\nrule = \"a\"\nfrom = \"docker://r.example/a\"\ntags = {{ \"1.0\" =
-/// \"{digest}\" }}\n");
+/// let text = format!("version = 1\n[[locked]]\nrule = \"a\"\nfrom = \"docker://r.example/a\"\ntags = {{ \"1.0\" \
+///     = \"{digest}\" }}\n");
 /// let lock = Lock::parse(&text).unwrap();
 /// assert_eq!(lock.changes(&Lock::default()).len(), 1);
 /// assert_eq!(Lock::parse(&lock.to_toml()).unwrap(), lock);

@@ -10,8 +10,8 @@ impl Policy {
     /// `$${`.
     ///
     /// ```
-    /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\nto =
-    /// \"docker://${x}/a\"\n";
+    /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\n\
+    ///     to = \"docker://${x}/a\"\n";
     /// let resolved = dray_core::policy::parse(text)?.to_toml();
     /// assert!(resolved.contains("to = \"docker://m.example/a\""));
     /// assert_eq!(dray_core::policy::parse(&resolved)?.to_toml(), resolved);
@@ -69,7 +69,7 @@ fn registry(entry: &Registry) -> Vec<(&'static str, Value)> {
     add("least-rate", rate(entry.least_rate));
     // It may hold a password.
     add("proxy", entry.proxy.as_ref().map(|proxy| json!(crate::shown_proxy(proxy))));
-    add("assume-unchanged", entry.assume_unchanged.then(|| json!(true)));
+    add("assume-unchanged", entry.assume_unchanged.then_some(json!(true)));
     add(
         "tls",
         match &entry.tls {
@@ -132,10 +132,10 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
             Referrers::Required => Some(json!("required")),
         },
     );
-    add("include-foreign", rule.include_foreign.then(|| json!(true)));
+    add("include-foreign", rule.include_foreign.then_some(json!(true)));
     add("from-blobs", blobs.map(path));
     add("to-blobs", rule.to.value.blobs.as_deref().map(path));
-    add("link", rule.link.then(|| json!(true)));
+    add("link", rule.link.then_some(json!(true)));
     add("format", rule.form.format.map(|format| json!(format)));
     add("compression", rule.form.compression.map(|compression| json!(compression)));
     add("on-empty", (rule.on_empty == OnEmpty::Error).then(|| json!("error")));

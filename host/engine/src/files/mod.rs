@@ -10,7 +10,7 @@ mod read;
 mod writer;
 
 use crate::{
-    DOCUMENT_LIMIT, Error, Kind, Result,
+    DOCUMENT_LIMIT, Error, Kind, Result, blocking,
     decode::Plain,
     layer::{self, StagedLayer, Unpacked},
 };
@@ -336,8 +336,7 @@ impl Root {
     ) -> Result<mpsc::Receiver<Result<Bytes>>> {
         let (root, path, shown) = (self.clone(), path.to_owned(), self.shown(path));
         // The first touch of an archive reads all of it.
-        let located = tokio::task::spawn_blocking(move || root.locate(&path)).await;
-        let located = located.map_err(|error| Error::invalid(format!("read a file: {error}")))??;
+        let located = blocking("read a file", move || root.locate(&path)).await??;
         Ok(match located {
             Located::Inline(bytes) => {
                 let (sender, receiver) = mpsc::channel(1);

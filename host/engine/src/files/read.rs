@@ -31,7 +31,7 @@ pub(super) fn send(mut bytes: impl Read, shown: &Path, sender: &mpsc::Sender<Res
         let message = match bytes.by_ref().take(CHUNK as u64).read_to_end(&mut chunk) {
             Ok(0) => return,
             Ok(_) => Ok(Bytes::from(chunk)),
-            Err(error) => Err(Error::invalid(format!("read {}: {error}", shown.display()))),
+            Err(error) => Err(Error::io(format!("read {}", shown.display()), error)),
         };
         let end = message.is_err();
         if sender.blocking_send(message).is_err() || end {

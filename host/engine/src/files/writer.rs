@@ -1,7 +1,7 @@
 //! A file that is being written, on a thread that may block.
 
 use super::{CHUNK, archive::Append, atomic::AtomicFile, failed, read::Positioned};
-use crate::{Error, Result};
+use crate::{Error, Result, blocking};
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use std::{
@@ -102,7 +102,7 @@ impl Writer {
     ) -> Result<(Self, u64, Hasher)> {
         let (size, mut hasher) = (blob.size, Hasher::new(blob.digest.algorithm()));
         let path = shown.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = blocking("read what was left of a file", move || {
             let mut there = target.there(size).map_err(|error| failed("write", &path, &error))?;
             let bytes = there.end - there.offset;
             let mut buffer = vec![0; CHUNK];
@@ -119,8 +119,7 @@ impl Writer {
             }
             Ok((target, bytes, hasher))
         });
-        let read = read.await.map_err(|error| Error::invalid(format!("write a file: {error}")))?;
-        let (target, bytes, hasher) = read?;
+        let (target, bytes, hasher) = read.await??;
         Ok((Writer::start(target, shown), bytes, hasher))
     }
 
@@ -155,9 +154,9 @@ impl Writer {
     /// Makes the file appear, synced to the disk.
     pub async fn keep(self) -> Result<()> {
         drop(self.sender);
-        let lost = |error: tokio::task::JoinError| Error::invalid(format!("write a file: {error}"));
+        let lost = |error: tokio::task::JoinError| Error::internal(format!("write a file: {error}"));
         let target = self.thread.await.map_err(lost)??;
-        let kept = tokio::task::spawn_blocking(move || target.keep()).await.map_err(lost)?;
+        let kept = blocking("write a file", move || target.keep()).await?;
         kept.map_err(|error| failed("write", &self.shown, &error))
     }
 }

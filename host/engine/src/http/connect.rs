@@ -134,7 +134,7 @@ fn preparing(registry: &str, error: Error) -> Error {
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::invalid(format!("read {}: {error}", path.display())))
+    std::fs::read(path).map_err(|error| Error::io(format!("read {}", path.display()), error))
 }
 
 fn malformed(path: &Path) -> impl Fn(reqwest::Error) -> Error {

@@ -122,7 +122,7 @@ impl Journal {
         let (done, written) = oneshot::channel();
         let change = TagChange::Writes(writing, done);
         self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
-        written.await.map_err(|_| Error::invalid(format!("write the journal {}", self.path.display())))?;
+        written.await.map_err(|_| Error::internal(format!("write the journal {}", self.path.display())))?;
         Ok(writing)
     }
 

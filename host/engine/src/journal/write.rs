@@ -139,7 +139,7 @@ fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Writ
     if forgot {
         // A commit alone can be lost when the power fails, and what is written to the registry cannot.
         let synced = File::open(log).and_then(|log| log.sync_data());
-        synced.map_err(|error| Error::invalid(format!("write {} to the disk: {error}", log.display())))?;
+        synced.map_err(|error| Error::io(format!("write {} to the disk", log.display()), error))?;
     }
     Ok(())
 }
