@@ -34,13 +34,20 @@ pub(crate) fn error(error: types::Error) -> Error {
         types::Error::Unsupported(text) => (Kind::Unsupported, text),
         types::Error::Invalid(text) => (Kind::Invalid, text),
     };
-    Error::new(kind, text)
+    // The remedy of the host's own error, which a plugin passes on with the text.
+    match text.split_once(REMEDY) {
+        Some((text, help)) => Error::new(kind, text).help(help),
+        None => Error::new(kind, text),
+    }
 }
+
+/// Stands between the text of the host's error and its remedy while they pass through a guest (U+001F, unit separator).
+const REMEDY: char = '\u{1f}';
 
 /// The engine's error for a guest. Its help goes along, so that it is there when it comes back.
 pub(crate) fn to_guest(error: Error) -> types::Error {
     let text = match error.help {
-        Some(help) => format!("{} ({help})", error.text),
+        Some(help) => format!("{}{REMEDY}{help}", error.text),
         None => error.text,
     };
     match error.kind {

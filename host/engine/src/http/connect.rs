@@ -200,7 +200,14 @@ impl Wishes {
 
     fn build(&self, trust: Trust) -> Result<reqwest::Client> {
         let authorities = match (&self.authorities, &self.own.tls.ca) {
-            (Some(pem), Some(path)) => reqwest::Certificate::from_pem_bundle(pem).map_err(malformed(path))?,
+            (Some(pem), Some(path)) => {
+                let found = reqwest::Certificate::from_pem_bundle(pem).map_err(malformed(path))?;
+                if found.is_empty() {
+                    let text = format!("read {}: it holds no certificate", path.display());
+                    return Err(Error::invalid(text).help("it must be PEM: -----BEGIN CERTIFICATE-----"));
+                }
+                found
+            }
             _ => Vec::new(),
         };
         let mut builder = trust(self.base()?, authorities);

@@ -4,6 +4,7 @@ use super::{
     auth::{self, Challenge, Token},
     breaker::{CircuitBreaker, Refusals},
     connect::Clients,
+    explain::{self, Broken, Meaning},
     guard::{self, redacted},
     rate_limit::Allowance,
     retry::{self, IDLE},
@@ -217,7 +218,7 @@ impl Host {
             let url = format!("https://{}/v2/", self.address);
             match self.clients.plain().head(&url).timeout(IDLE).send().await {
                 // Nobody is there, so nothing was learnt.
-                Err(error) if retry::is_unreachable(&error) => Err(retry::broken("HEAD", &url, &error)),
+                Err(error) if retry::is_unreachable(&error) => Err(self.unreachable(&url, &error)),
                 Err(error) if error.is_connect() && !retry::is_certificate(&error) => Ok("http"),
                 _ => Ok("https"),
             }
@@ -424,9 +425,34 @@ impl Host {
         self.slots.available_permits() == 0 && Duration::from_millis(since) >= long
     }
 
+    /// The host is not there, so its protocol could not be learnt.
+    fn unreachable(&self, url: &str, error: &reqwest::Error) -> Error {
+        match Url::parse(url) {
+            Ok(url) => self.broken("HEAD", &url, error),
+            Err(_) => retry::broken("HEAD", url, error),
+        }
+    }
+
     /// An error below HTTP, in the words of people.
     pub fn broken(&self, method: &str, url: &Url, error: &reqwest::Error) -> Error {
+        let causes = retry::causes(error);
+        let socket = self.settings.daemon.as_ref().and_then(|daemon| match daemon {
+            Daemon::Unix(path) => Some(path.as_path()),
+            Daemon::Tcp { .. } => None,
+        });
+        let authority = guard::authority(url);
+        let proxied = self.clients.proxy(url.scheme()).is_some();
+        let plain = self.shown(url).starts_with("http:");
+        let known = Broken { causes: &causes, host: &authority, plain, socket };
+        // Through a proxy, it may be the proxy that is not there.
+        let meaning = explain::meaning(&known).filter(|_| !proxied);
         let broken = retry::broken(method, &self.shown(url), error);
+        let broken = match meaning {
+            Some(Meaning { why, help }) => {
+                broken.retold(format!("{method} {}: {why}", self.shown(url))).help(help)
+            }
+            None => broken,
+        };
         match self.clients.proxy(url.scheme()).filter(|_| error.is_connect()) {
             Some(proxy) => {
                 let text = format!("{} (through the proxy {})", broken.text, shown_proxy(proxy));

@@ -5,6 +5,7 @@ mod body;
 mod breaker;
 mod client;
 mod connect;
+mod explain;
 mod guard;
 mod host;
 mod permits;

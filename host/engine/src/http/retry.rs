@@ -180,7 +180,8 @@ pub(super) fn is_certificate(error: &reqwest::Error) -> bool {
     causes(error).iter().any(|cause| cause.contains("certificate"))
 }
 
-fn causes(error: &reqwest::Error) -> Vec<String> {
+/// The texts of an error and of what caused it, from the outermost to the innermost.
+pub(super) fn causes(error: &reqwest::Error) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause: Option<&dyn std::error::Error> = Some(error);
     while let Some(error) = cause {

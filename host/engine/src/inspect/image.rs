@@ -18,8 +18,14 @@ impl Image {
     /// Fails if there is none.
     pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
         let opened = places.source(reference, false).await?;
-        let manifest = opened.repository.manifest(opened.reference.as_deref()).await;
-        let manifest = manifest.context(|| format!("inspect {reference}"))?;
+        let tag = opened.reference.as_deref();
+        let manifest = match opened.repository.manifest(tag).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let error = opened.repository.instead(tag, error).await;
+                return Err(error.context(format!("inspect {reference}")));
+            }
+        };
         Ok(Image { manifest, repository: opened.repository })
     }
 

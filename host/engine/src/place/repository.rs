@@ -8,7 +8,7 @@ use crate::{
     error::Context,
     journal::{Journal, RepositoryKey},
 };
-use dray_core::{Descriptor, Digest, Endpoint, Manifest, Naming, Reference, media_type};
+use dray_core::{Descriptor, Digest, Endpoint, Manifest, Naming, Reference, media_type, policy::suggestion};
 use std::{collections::HashSet, sync::Arc};
 
 /// A repository of an opened place.
@@ -17,6 +17,9 @@ pub struct Repository {
     pub(crate) place: Arc<Place>,
     pub(crate) name: String,
 }
+
+/// Tags that are named instead of one that is not there.
+const NEAR: usize = 5;
 
 /// What a name led to.
 pub(crate) struct Resolved {
@@ -63,6 +66,37 @@ impl Repository {
     /// As [`Repository::tags`].
     pub(crate) async fn first_tags(&self) -> Result<Page<String>> {
         self.place.transport.tags(self.place.context(), &self.name, None).await
+    }
+
+    /// Adds to an error of an image that is not there what there is instead: another tag, or not even the repository.
+    /// Costs one request, so it is for commands about one image.
+    pub(crate) async fn instead(&self, tag: Option<&str>, error: Error) -> Error {
+        let Some(tag) = tag.filter(|tag| !tag.contains(':') && error.kind == Kind::NotFound) else {
+            return error;
+        };
+        // What the place said by itself is not repeated.
+        let error = self.place.explained(error);
+        if error.help.is_some() {
+            return error;
+        }
+        match self.first_tags().await {
+            Ok(Page { items, .. }) if items.is_empty() => error.help("the repository has no tags"),
+            Ok(Page { items, next }) => {
+                let help = suggestion(tag, items.iter().map(String::as_str)).unwrap_or_else(|| {
+                    let some = items.iter().rev().take(NEAR).cloned().collect::<Vec<_>>().join(", ");
+                    let more = if next.is_some() { "more than " } else { "" };
+                    match items.len() > NEAR {
+                        true => format!("it has {more}{} tags, such as {some}", items.len()),
+                        false => format!("its tags are {some}"),
+                    }
+                });
+                error.help(help)
+            }
+            Err(missing) if missing.kind == Kind::NotFound => {
+                error.help(format!("there is no repository {} either", self.name))
+            }
+            Err(_) => error,
+        }
     }
 
     async fn find(&self, reference: Option<&str>, known: Option<&Digest>) -> Result<Found> {

@@ -30,7 +30,10 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     let wanted = &wanted_at(&request.wanted, &destination).await?;
     let reference = source.reference.as_deref();
     let before = &Before::of(&destination, reference);
-    let chosen = choose(&source, reference, wanted, before).await?;
+    let chosen = match choose(&source, reference, wanted, before).await {
+        Ok(chosen) => chosen,
+        Err(error) => return Err(source.repository.instead(reference, error).await),
+    };
     if let Some(named) = destination.reference.as_ref().and_then(|reference| reference.parse::<Digest>().ok())
         && named != chosen.descriptor.digest
     {

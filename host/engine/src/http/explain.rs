@@ -1,0 +1,146 @@
+//! What a broken connection means, and what to do about it, in the words of people.
+
+use std::path::Path;
+
+/// What is known of a connection that broke.
+pub(super) struct Broken<'a> {
+    /// The causes, from the outermost to the innermost.
+    pub causes: &'a [String],
+    /// `host[:port]` that was asked.
+    pub host: &'a str,
+    /// Whether plain HTTP was spoken.
+    pub plain: bool,
+    /// The socket of a daemon that was asked.
+    pub socket: Option<&'a Path>,
+}
+
+/// Why, and what to do about it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Meaning {
+    pub why: String,
+    pub help: String,
+}
+
+/// Says what a broken connection means. `None` means that its own cause says it best.
+pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
+    let Broken { causes, host, plain, socket } = broken;
+    let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
+    let meaning = |why: String, help: String| Some(Meaning { why, help });
+    if let Some(socket) = socket {
+        let shown = socket.display();
+        if has("No such file or directory") {
+            let help = "start Docker, or set DOCKER_HOST to where it listens; podman's images are containers-storage:";
+            return meaning(format!("there is no socket {shown}"), help.into());
+        }
+        if has("Permission denied") {
+            let help = "use a user of the socket's group (usually docker), or root";
+            return meaning(format!("this user may not use the socket {shown}"), help.into());
+        }
+        if has("Connection refused") {
+            return meaning(format!("nothing listens at the socket {shown}"), "start Docker".into());
+        }
+    }
+    if has("failed to lookup address") || has("dns error") {
+        return meaning(
+            format!("the host {} is not known", host.split(':').next().unwrap_or(host)),
+            "check its spelling, and the DNS of this machine; behind a proxy set HTTPS_PROXY".into(),
+        );
+    }
+    if has("Connection refused") {
+        return meaning(
+            format!("nothing listens at {host}"),
+            "check the port, and that the registry runs".into(),
+        );
+    }
+    if has("Network is unreachable") || has("No route to host") {
+        return meaning(
+            format!("there is no way to {host}"),
+            "check the network of this machine; behind a proxy set HTTPS_PROXY".into(),
+        );
+    }
+    if !plain && (has("InvalidContentType") || has("received corrupt message")) {
+        return meaning(
+            format!("{host} does not speak TLS"),
+            format!("if it speaks plain HTTP, say tls = \"off\" in [registry.\"{host}\"], or --insecure"),
+        );
+    }
+    if *plain && (has("invalid HTTP version") || has("invalid HTTP status-line")) {
+        return meaning(
+            format!("{host} does not speak plain HTTP"),
+            format!("if it speaks TLS, leave tls = \"off\" out of [registry.\"{host}\"]"),
+        );
+    }
+    if has("not valid for name") || has("NotValidForName") {
+        return meaning(
+            format!("the certificate of {host} is for other names"),
+            "use a name that the certificate has, or tls = { verify = false } if you know what answers"
+                .into(),
+        );
+    }
+    if has("certificate") && (has("expired") || has("Expired")) {
+        return meaning(
+            format!("the certificate of {host} has expired"),
+            "renew it; check the clock of this machine, too".into(),
+        );
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_told_with_their_remedies() {
+        for (cause, plain, socket, why, help) in [
+            (
+                "failed to lookup address information: Name or service not known",
+                false,
+                None,
+                "the host r.example is not known",
+                "spelling",
+            ),
+            (
+                "tcp connect error: Connection refused (os error 111)",
+                false,
+                None,
+                "nothing listens at r.example:5000",
+                "port",
+            ),
+            ("Network is unreachable (os error 101)", false, None, "no way to", "HTTPS_PROXY"),
+            (
+                "received corrupt message of type InvalidContentType",
+                false,
+                None,
+                "does not speak TLS",
+                "tls = \"off\" in [registry.\"r.example:5000\"]",
+            ),
+            ("invalid HTTP version parsed", true, None, "does not speak plain HTTP", "leave tls"),
+            (
+                "invalid peer certificate: certificate not valid for name \"r.example\"",
+                false,
+                None,
+                "is for other names",
+                "verify = false",
+            ),
+            ("invalid peer certificate: certificate expired", false, None, "has expired", "clock"),
+            (
+                "No such file or directory (os error 2)",
+                true,
+                Some("/run/x"),
+                "no socket /run/x",
+                "DOCKER_HOST",
+            ),
+            ("Permission denied (os error 13)", true, Some("/run/x"), "may not use", "group"),
+        ] {
+            let causes = ["error sending request".to_owned(), cause.to_owned()];
+            let socket = socket.map(Path::new);
+            let broken = Broken { causes: &causes, host: "r.example:5000", plain, socket };
+            let found = meaning(&broken).unwrap_or_else(|| panic!("{cause}"));
+            assert!(found.why.contains(why), "{cause}: {found:?}");
+            assert!(found.help.contains(help), "{cause}: {found:?}");
+        }
+        let causes = ["connection closed before message completed".to_owned()];
+        assert_eq!(meaning(&Broken { causes: &causes, host: "r", plain: false, socket: None }), None);
+    }
+}
