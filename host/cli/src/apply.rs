@@ -1,7 +1,8 @@
 //! `dray apply`: carries out a plan that was saved, and nothing else.
 
 use crate::{
-    args::ApplyOptions, failure::Failure, policy, progress::Screen, sandbox::confine, signals::Stop, sync,
+    args::ApplyOptions, failure::Failure, policy, progress::Screen, running, sandbox::confine, signals::Stop,
+    sync,
 };
 use dray_session::{Record, SavedPlan};
 use std::path::Path;
@@ -32,6 +33,7 @@ pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
 
 pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
+    let _running = running::take(ready.loaded.path(), &[], options.run.wait, &stop).await?;
     let Ready { saved, loaded } = ready;
     if saved.end.failed > 0 {
         tracing::warn!("the plan leaves out what could not be planned: {} of its tags", saved.end.failed);

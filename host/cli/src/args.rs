@@ -184,6 +184,9 @@ pub struct RunFlags {
     /// Go on after a failure, which is what happens without this flag, too
     #[arg(long, hide = true)]
     pub keep_going: bool,
+    /// If another run of the policy is under way, wait until it has ended
+    #[arg(long)]
+    pub wait: bool,
     /// Do not confine the process to the paths that the policy names (Linux)
     #[arg(long)]
     pub no_sandbox: bool,

@@ -21,6 +21,7 @@ mod plugin;
 mod policy;
 mod progress;
 mod progress_events;
+mod running;
 mod runs;
 mod sandbox;
 mod secrets;

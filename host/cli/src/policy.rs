@@ -67,6 +67,11 @@ fn unread(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 impl Loaded {
+    /// Its absolute path. `None` means that it came from standard input.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// The file that holds the lock of this policy.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::{
     output::{bytes, counted, print_json, say},
     policy,
     progress::{Progress, Screen},
+    running,
     sandbox::confine,
     signals::Stop,
 };
@@ -32,6 +33,7 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
+    let _running = running::take(loaded.path(), &options.rules, options.run.wait, &stop).await?;
     let session = loaded.open().await?;
     let plan = session.plan();
     let policy = options.policy.display().to_string();
@@ -48,7 +50,7 @@ pub async fn carried_out(
     screen: &Screen,
     flags: &RunFlags,
 ) -> Result<u8, Failure> {
-    let RunFlags { output, fail_fast, keep_going: _, no_sandbox: _ } = *flags;
+    let RunFlags { output, fail_fast, .. } = *flags;
     let progress = screen.watch();
     let unchanged = output == Output::Json;
     let options = RunOptions { keep_going: !fail_fast, unchanged, ..RunOptions::default() };

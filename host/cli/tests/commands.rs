@@ -108,3 +108,37 @@ fn a_plan_fails_where_a_sync_would_for_a_missing_secret() {
         assert!(ran.err.contains("NOT_SET") && ran.err.contains("dray.toml:3:"), "{command}: {}", ran.err);
     }
 }
+
+#[test]
+fn a_second_run_of_a_policy_ends_or_waits() {
+    let world = World::new();
+    // A registry that takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = silent.local_addr().unwrap();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://{host}/a:1\"\nto = \"oci:m\"\n"),
+    );
+    let mut first = world.command(&["sync"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let (_connection, _) = silent.accept().unwrap();
+    let second = world.dray(&["sync"]);
+    assert_eq!(second.code, 1);
+    let process = format!("another run of it is under way (process {})", first.id());
+    assert!(second.err.contains(&process) && second.err.contains("--wait"), "{}", second.err);
+    // Who waits goes on when the first one is gone, whatever ended it.
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:m\"\ntags = \"1.2.0\"\n"),
+    );
+    let mut waiting = world.command(&["sync", "--wait"]);
+    let waiting = waiting.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut waiting = waiting.spawn().unwrap();
+    let mut told = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+    assert!(line.starts_with("waiting for another run of "), "{line}");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let waited = waiting.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&waited.stdout).contains("1 image copied"), "{waited:?}");
+}

@@ -124,3 +124,31 @@ fn nothing_and_something_else_are_told() {
     assert_eq!(fixed.code, 2);
     assert!(fixed.err.contains("would be written to the one tag `latest`"), "{}", fixed.err);
 }
+
+#[test]
+fn images_are_taken_from_lists_and_manifests() {
+    let world = World::new();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    world.write(
+        "dray.toml",
+        "version = 1\n[[rule]]\nname = \"cluster\"\nimages-from = [\"images.txt\", \"k8s/*.yaml\", \"chart\"]\nto = \"docker://m.example/{registry}/{path}\"\n",
+    );
+    world.write("images.txt", &format!("# tools\nbusybox:1.36\nnginx:1.27@{digest}\n"));
+    world.write("k8s/pod.yaml", "spec:\n  containers:\n  - image: registry.k8s.io/pause:3.10\n");
+    world.write("chart/templates/web.yml", "image:\n  repository: ghcr.io/a/web\n  tag: v2\n");
+    let resolved = world.dray(&["check", "--resolved"]).ok().out;
+    for part in [
+        "\"docker://docker.io/library/busybox:1.36\"",
+        "\"docker://registry.k8s.io/pause:3.10\"",
+        "\"docker://ghcr.io/a/web:v2\"",
+        &format!("tags = [\"1.27@{digest}\"]"),
+    ] {
+        assert!(resolved.contains(part), "{part}\n{resolved}");
+    }
+    world.write("chart/templates/web.yml", "image: \"{{ .Values.image }}\"\n");
+    let wrong = world.dray(&["check"]);
+    assert_eq!(wrong.code, 2);
+    for part in ["web.yml", "helm template", "dray.toml:4:"] {
+        assert!(wrong.err.contains(part), "{part}\n{}", wrong.err);
+    }
+}

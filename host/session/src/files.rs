@@ -143,10 +143,63 @@ pub fn read_policy(
         }
     }
     let all: Vec<&str> = texts.0.iter().map(|text| text.text.as_str()).collect();
-    match parse_all(&all, environment) {
-        Ok(policy) => Ok((policy, texts)),
-        Err(error) => Err(ReadPolicyError::Wrong(texts, error)),
+    let mut policy = match parse_all(&all, environment) {
+        Ok(policy) => policy,
+        Err(error) => return Err(ReadPolicyError::Wrong(texts, error)),
+    };
+    match policy.read_images(&mut |named| lists(base, named)) {
+        Ok(()) => Ok((policy, texts)),
+        Err(problems) => Err(ReadPolicyError::Wrong(texts, PolicyError(problems))),
     }
+}
+
+/// Files of a folder that are read for images.
+const LISTS: usize = 10_000;
+/// Folders within each other.
+const DEPTH: usize = 16;
+
+/// Names and texts of the files that `images-from` names: a file, a glob, or a folder with all lists and YAML files in it.
+fn lists(base: &Path, named: &str) -> Result<Vec<(String, String)>, String> {
+    let path = base.join(named);
+    let mut files = Vec::new();
+    if path.is_dir() {
+        within(&path, DEPTH, &mut files)?;
+    } else {
+        files = matching(base, named).map_err(|error| error.to_string())?;
+    }
+    let mut size = 0;
+    let mut texts = Vec::new();
+    for file in files {
+        size += std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        if size > LARGEST as u64 {
+            return Err(format!("read {named}: its files have more than {LARGEST} bytes"));
+        }
+        let text =
+            std::fs::read_to_string(&file).map_err(|error| format!("read {}: {error}", file.display()))?;
+        texts.push((file.display().to_string(), text));
+    }
+    Ok(texts)
+}
+
+/// The lists and YAML files of a folder and of those in it, sorted. Links are not followed, so that there is no circle.
+fn within(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("read {}: {error}", folder.display());
+    let mut entries =
+        std::fs::read_dir(folder).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let (path, kind) = (entry.path(), entry.file_type().map_err(failed)?);
+        let wanted = |end: &std::ffi::OsStr| ["yaml", "yml", "json", "txt"].iter().any(|known| end == *known);
+        if kind.is_dir() && depth > 0 {
+            within(&path, depth - 1, files)?;
+        } else if kind.is_file() && path.extension().is_some_and(wanted) {
+            files.push(path);
+        }
+        if files.len() > LISTS {
+            return Err(format!("read {}: it has more than {LISTS} files", folder.display()));
+        }
+    }
+    Ok(())
 }
 
 /// The files that a path or a glob names, sorted by name. Only the last part of a path may be a glob, so that it

@@ -1,6 +1,7 @@
 //! The policy: what a user declares in TOML. `docs/policy.md` documents every key.
 
 mod check;
+mod listed;
 mod lock;
 mod problem;
 mod raw;
@@ -11,6 +12,7 @@ mod tags;
 mod vars;
 
 pub use check::{includes, parse, parse_all, plugin_config, schema};
+pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange};
 pub use problem::{PolicyError, Problem, suggestion};
 pub use secret::SecretRef;
@@ -179,6 +181,8 @@ pub struct Rule {
     pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
+    /// Files that name further sources (`images-from`), until they are read.
+    pub images_from: Vec<Spanned<String>>,
     /// What to do if nothing matches.
     pub on_empty: OnEmpty,
     /// What to do about a tag that names something else at the destination.
@@ -199,6 +203,7 @@ impl Rule {
             include_foreign: false,
             link: false,
             form: crate::Form::default(),
+            images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),
         }

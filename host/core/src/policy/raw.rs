@@ -38,6 +38,11 @@ impl<'a> Table<'a> {
         self.defaults = defaults.entries.iter().map(|(key, (_, value))| (*key, *value)).collect();
     }
 
+    /// Where the value of a key is, if the table itself has it.
+    pub fn peek(&self, key: &str) -> Option<Range<usize>> {
+        self.entries.get(key).map(|(_, value)| value.span())
+    }
+
     /// Whether a key is in the table itself.
     pub fn is_own(&self, key: &str) -> bool {
         self.entries.contains_key(key)

@@ -10,7 +10,7 @@ use toml::{Spanned as TomlSpanned, de::DeValue};
 type Value<'a> = TomlSpanned<DeValue<'a>>;
 
 /// Keys that are one rule's own, and so have no default.
-const OWN: [&str; 4] = ["name", "from", "to", "images"];
+const OWN: [&str; 5] = ["name", "from", "to", "images", "images-from"];
 
 /// Reads all rules.
 pub(super) fn rules(
@@ -85,6 +85,7 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            images_from: Vec::new(),
             name: String::new().into(),
             from,
             to,
@@ -95,7 +96,8 @@ impl Common {
 /// Reads one table: one rule, or with `images` one for each of them. Their name is still empty.
 fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> {
     let images = entry.take("images");
-    let sources = sources(&mut entry, problems);
+    let images_from = images_from(&mut entry, problems);
+    let sources = sources(&mut entry, images_from.is_empty(), problems);
     let to = entry.require("to", problems).and_then(|value| string(value, problems));
     let (from_blobs, to_blobs) =
         (path(&mut entry, "from-blobs", problems), path(&mut entry, "to-blobs", problems));
@@ -118,7 +120,7 @@ fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> 
         }
         None => {
             let from = sources.into_iter().filter_map(|text| reference(text, problems)).collect();
-            vec![common.rule(from, template(to, problems)?)]
+            vec![Rule { images_from, ..common.rule(from, template(to, problems)?) }]
         }
     };
     for rule in &mut rules {
@@ -130,11 +132,24 @@ fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> 
     Some(rules)
 }
 
+/// The files of `images-from`.
+fn images_from(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Spanned<String>> {
+    let Some(value) = entry.take("images-from") else { return Vec::new() };
+    if let Some(tags) = entry.peek("tags") {
+        problems.push(
+            Problem::new("`images-from` names tags, and the rule has `tags` too", tags)
+                .help("make a rule of each"),
+        );
+    }
+    one_or_many(value).into_iter().filter_map(|item| string(item, problems)).collect()
+}
+
 /// The references of `from`, with their braces expanded.
-fn sources(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Spanned<String>> {
+fn sources(entry: &mut Table<'_>, required: bool, problems: &mut Vec<Problem>) -> Vec<Spanned<String>> {
     let mut from = Vec::new();
     let before = problems.len();
-    let Some(value) = entry.require("from", problems) else { return from };
+    let value = if required { entry.require("from", problems) } else { entry.take("from") };
+    let Some(value) = value else { return from };
     for item in one_or_many(value) {
         let Some(text) = string(item, problems) else { continue };
         match expand_braces(&text.value) {

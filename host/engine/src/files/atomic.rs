@@ -1,4 +1,4 @@
-//! A file that appears under its name when it is whole.
+//! Atomic files: a file gets its name only when it is whole.
 
 use super::partial;
 use cap_std::fs::Dir;
@@ -11,12 +11,12 @@ use std::{
     sync::Arc,
 };
 
-/// A file without its name. Where the file system can keep files that have none (`O_TMPFILE`, open(2)),
-/// nothing is left of it when the process is killed; elsewhere it has a name of its own until then.
+/// A file that does not have its final name yet. Where the file system supports unnamed files (`O_TMPFILE`, open(2)),
+/// nothing is left of it when the process is killed. Elsewhere it has a temporary name until then.
 pub(crate) struct AtomicFile {
     dir: Arc<Dir>,
-    /// The folder in which it will be. Held open: another program may mount something over it (podman does),
-    /// and no name leads from one mount to another.
+    /// The folder that will contain the file. It is held open because another program may mount something over it
+    /// (podman does), and a file cannot be renamed from one mount to another.
     folder: Dir,
     name: PathBuf,
     file: File,
@@ -26,11 +26,12 @@ pub(crate) struct AtomicFile {
 /// The name that a file has while it is written.
 enum Meanwhile {
     None,
-    /// One that goes with it; in which folder.
+    /// A temporary name in a folder. It is removed when the file is dropped.
     Temporary(Dir, PathBuf),
-    /// One under which it stays if it is given up, in its own folder.
+    /// The name of a partial file, in the file's own folder. It stays if the file is dropped.
     Part(PathBuf),
-    /// It had one, and can get no other.
+    /// It was a partial file, and that name was removed. A file that has lost its last name cannot be linked again, so
+    /// it is copied if it is kept.
     Lost,
 }
 
@@ -42,7 +43,7 @@ fn temporary() -> PathBuf {
     format!(".dray-{:016x}", fastrand::u64(..)).into()
 }
 
-/// Where the kernel shows an opened file, so that a file without a name can get one (proc(5)).
+/// The path of an opened file in `/proc`, through which a file without a name can be linked (proc(5)).
 fn shown(file: &File) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
@@ -53,7 +54,7 @@ fn unnamed(folder: &Dir) -> Option<File> {
     shown(&file).exists().then_some(file)
 }
 
-/// The folder of a path, made if need be, and the name in it.
+/// Opens the folder of a path, creating it if necessary, and returns it with the last component of the path.
 fn place(dir: &Dir, path: &Path) -> Result<(Dir, PathBuf)> {
     let name = path.file_name().ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
     let folder = parent(path);
@@ -64,7 +65,7 @@ fn place(dir: &Dir, path: &Path) -> Result<(Dir, PathBuf)> {
 }
 
 impl AtomicFile {
-    /// A file that will be at `path` in a folder. Folders above it are made.
+    /// A file that will appear at `path` in a folder. The folders above it are created.
     pub fn create(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
         AtomicFile::create_in(dir, folder, name)
@@ -77,7 +78,7 @@ impl AtomicFile {
         }
     }
 
-    /// One that has a name of its own meanwhile.
+    /// A file that has a temporary name until it is kept.
     pub(super) fn named(dir: Arc<Dir>, folder: Dir, name: PathBuf) -> Result<Self> {
         let temporary = temporary();
         let mut options = cap_std::fs::OpenOptions::new();
@@ -87,7 +88,7 @@ impl AtomicFile {
         Ok(AtomicFile { dir, folder, name, file, meanwhile })
     }
 
-    /// The part that another process left of a file, or a file that is empty.
+    /// The partial file that another process left of a file, or a new empty file.
     pub fn left(dir: Arc<Dir>, path: &Path) -> Result<Self> {
         let (folder, name) = place(&dir, path)?;
         let left = partial::name(&name);
@@ -97,12 +98,13 @@ impl AtomicFile {
         }
     }
 
-    /// Whether it leaves its part.
+    /// Whether it stays as a partial file if it is dropped.
     pub fn stays(&self) -> bool {
         matches!(self.meanwhile, Meanwhile::Part(_))
     }
 
-    /// From now on it leaves its part if it is given up, unless somebody else is writing the same.
+    /// Gives it the name of a partial file, so that it stays if it is dropped. Does nothing if another process is
+    /// writing the same file.
     pub fn stay(&mut self) {
         let part = partial::name(&self.name);
         let named = match &self.meanwhile {
@@ -117,23 +119,24 @@ impl AtomicFile {
         }
     }
 
-    /// Removes the parts beside it that nobody came back for.
+    /// Removes the partial files in its folder that no process has resumed.
     pub fn sweep(&self) {
         partial::sweep(&self.folder);
     }
 
-    /// Nothing is left of it if it is given up.
+    /// Removes the partial file, so that nothing stays if this is dropped.
     pub fn forget(&mut self) {
         if let Meanwhile::Part(part) = &self.meanwhile {
             if partial::is_at(&self.folder, part, &self.file) {
-                // One that cannot be removed is resumed.
+                // If it cannot be removed, the next process resumes it.
                 let _ = self.folder.remove_file(part);
             }
             self.meanwhile = Meanwhile::Lost;
         }
     }
 
-    /// Bytes that were written to it, after which it goes on. One that has more than it can have begins anew.
+    /// Moves to the end of what is written, and returns its size in bytes. A file that is longer than `most` is emptied
+    /// first.
     pub fn there(&mut self, most: u64) -> Result<u64> {
         if self.file.metadata()?.len() > most {
             self.file.set_len(0)?;
@@ -141,10 +144,10 @@ impl AtomicFile {
         self.file.seek(SeekFrom::End(0))
     }
 
-    /// A further name of a file that `from` holds.
+    /// A hard link to the file `source` in `from`.
     pub fn link(dir: Arc<Dir>, path: &Path, from: &Dir, source: &str) -> Result<Self> {
         let file = from.open(source)?.into_std();
-        // A link of theirs may be a symbolic one, and then it is none of this content.
+        // If the source is a symbolic link, a hard link would name that link and not its content.
         if !from.symlink_metadata(source)?.is_file() {
             return Err(ErrorKind::InvalidInput.into());
         }
@@ -155,32 +158,32 @@ impl AtomicFile {
         Ok(AtomicFile { dir, folder, name, file, meanwhile })
     }
 
-    /// The file itself.
+    /// The opened file.
     pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Adds bytes at its end.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.file.write_all(bytes)
     }
 
-    /// Writes it to the disk. What cannot be written there leaves nothing on it.
+    /// Syncs the content to the disk. If that fails, the partial file is removed.
     pub fn sync(&mut self) -> Result<()> {
         self.file.sync_all().inspect_err(|_| self.forget())
     }
 
-    /// Makes it appear, synced to the disk.
+    /// Syncs the file to the disk and gives it its name.
     pub fn keep(mut self) -> Result<()> {
         self.sync()?;
         match &self.meanwhile {
             Meanwhile::Part(part) if partial::is_at(&self.folder, part, &self.file) => {
                 self.folder.rename(part, &self.folder, &self.name)?;
-                // From here on the part's name is that of somebody else's.
+                // From here on, a partial file of this name belongs to another process.
                 self.meanwhile = Meanwhile::None;
                 return sync(&self.folder);
             }
-            // Somebody took its name away, and may have given it to another file.
+            // The name of the partial file is gone, or may by now belong to another file.
             Meanwhile::Part(_) | Meanwhile::Lost => {
                 let copy =
                     AtomicFile::create_in(self.dir.clone(), self.folder.try_clone()?, self.name.clone())?;
@@ -191,20 +194,21 @@ impl AtomicFile {
                 if self.name(&self.name)? {
                     return sync(&self.folder);
                 }
-                // Something has that name: it is replaced as one step.
+                // A file of that name exists, and is replaced in one step.
                 let temporary = temporary();
                 self.name(&temporary)?;
                 self.meanwhile = Meanwhile::Temporary(self.folder.try_clone()?, temporary);
             }
         }
         if let Meanwhile::Temporary(from, temporary) = &self.meanwhile {
-            // Of two names of one file, rename(2) leaves both: then this one is removed with `self`.
+            // If both names are hard links to the same file, rename(2) keeps both. The temporary one is then removed
+            // when `self` is dropped.
             from.rename(temporary, &self.folder, &self.name)?;
         }
         sync(&self.folder)
     }
 
-    /// Makes it appear with what another file is.
+    /// Copies the content and the permissions of another file, and keeps the copy.
     fn keep_copy(mut self, of: &mut File) -> Result<()> {
         self.file.set_permissions(of.metadata()?.permissions())?;
         of.rewind()?;
@@ -212,20 +216,20 @@ impl AtomicFile {
         self.keep()
     }
 
-    /// As [`AtomicFile::keep`], at another path.
+    /// Like [`AtomicFile::keep`], at another path.
     pub fn keep_at(mut self, path: &Path) -> Result<()> {
         let (folder, name) = place(&self.dir, path)?;
         let copy = AtomicFile::create(self.dir.clone(), path)?;
         let mut file = self.file.try_clone()?;
         (self.folder, self.name) = (folder, name);
         match self.keep() {
-            // A folder below may be a file system of its own, to which no name can lead.
+            // A subfolder may be on another file system, to which a file cannot be linked.
             Err(error) if error.kind() == ErrorKind::CrossesDevices => copy.keep_copy(&mut file),
             kept => kept,
         }
     }
 
-    /// Gives it a name in its folder. False: that is taken.
+    /// Links it to a name in its folder. False if the name is taken.
     fn name(&self, name: &Path) -> Result<bool> {
         match rustix::fs::linkat(CWD, shown(&self.file), &self.folder, name, AtFlags::SYMLINK_FOLLOW) {
             Ok(()) => Ok(true),
@@ -235,7 +239,7 @@ impl AtomicFile {
     }
 }
 
-/// The names in a folder must outlive a crash as the contents do.
+/// Syncs a folder, so that the names in it survive a crash as the contents do.
 fn sync(folder: &Dir) -> Result<()> {
     folder.open(".")?.sync_all()
 }
@@ -243,7 +247,7 @@ fn sync(folder: &Dir) -> Result<()> {
 impl Drop for AtomicFile {
     fn drop(&mut self) {
         if let Meanwhile::Temporary(folder, temporary) = &self.meanwhile {
-            // It is gone where it became the file, and nothing can be done about one that cannot be removed.
+            // The temporary name no longer exists if it was renamed. If it cannot be removed, nothing else can be done.
             let _ = folder.remove_file(temporary);
         }
     }

@@ -1,4 +1,4 @@
-//! Several changes to a folder that another program writes too, made together under its locks.
+//! Several changes to a folder that another program also writes to, made together while its locks are held.
 
 use super::{atomic::AtomicFile, folder::Folder};
 use crate::lock;
@@ -15,30 +15,30 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// One change of several.
+/// One of the changes of a commit.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Replaces a small file if it holds what is expected; `None` expects that it does not exist.
+    /// Replaces a small file if it holds the expected content; `None` expects that the file does not exist.
     Replace {
         /// Relative to the place's root.
         path: String,
-        /// What it must hold.
+        /// The content that the file must hold.
         expected: Option<Vec<u8>>,
-        /// What it gets.
+        /// The new content.
         content: Vec<u8>,
     },
-    /// A folder is made, with those above it.
+    /// Creates a folder, and the folders above it.
     Folder(String),
-    /// A file or a folder gets another name; what had that goes, with all that is in it.
+    /// Moves the first path to the second. Whatever was at the second path is removed with its content.
     Move(String, String),
-    /// A symbolic link: its path, and where it leads.
+    /// Creates a symbolic link: its path, and its target.
     Symlink(String, String),
-    /// A file or a folder goes, with all that is in it.
+    /// Removes a file, or a folder with its content.
     Remove(String),
 }
 
 impl Change {
-    /// The paths that it touches.
+    /// The paths that the change touches.
     fn paths(&self) -> impl Iterator<Item = &String> {
         let (one, other) = match self {
             Change::Replace { path, .. }
@@ -51,14 +51,13 @@ impl Change {
     }
 }
 
-/// POSIX locks belong to the process, so its own threads need another.
+/// A POSIX lock belongs to the whole process, so the threads of this process need a lock of their own.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Bytes of the token by which a neighbour knows that somebody else wrote (containers/storage,
-/// pkg/lockfile).
+/// Bytes of the token by which another program notices that somebody else wrote (containers/storage, pkg/lockfile).
 const TOKEN: usize = 64;
 
-/// A neighbour's lock, held until it is dropped.
+/// A lock of another program, held until it is dropped.
 struct Lock(File);
 
 impl Lock {
@@ -76,7 +75,7 @@ impl Lock {
         Ok(Lock(file))
     }
 
-    /// Tells the neighbours that something was written.
+    /// Writes a new token, so that other programs notice that something was written.
     fn touch(&self) -> Result<()> {
         let token: Vec<u8> = (0..TOKEN).map(|_| fastrand::u8(..)).collect();
         self.0.write_all_at(&token, 0)
@@ -84,8 +83,8 @@ impl Lock {
 }
 
 impl Folder {
-    /// Makes changes in order while it holds the locks. False, and nothing done, where a file does
-    /// not hold what is expected, or what is to be moved is not there.
+    /// Makes changes in their order while it holds the locks. If a file does not hold the expected content, or a path
+    /// that is to be moved does not exist, nothing is changed and the result is false.
     pub fn commit(&self, locks: &[String], changes: &[Change]) -> crate::Result<bool> {
         let failed = |path: &str| {
             let path = path.to_owned();
@@ -100,7 +99,7 @@ impl Folder {
             }
         }
         let dir = self.made().map_err(failed(""))?;
-        // What gets its name below must not be lost when the names are not.
+        // The content of files that are moved below must be on the disk before their new names are.
         let opened = File::open(self.shown("")).map_err(failed(""))?;
         syncfs(&opened).map_err(|error| failed("")(error.into()))?;
         let _alone = lock(&ALONE);
@@ -160,7 +159,7 @@ fn read(dir: &Arc<Dir>, path: &str) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// Only root may look into what a store keeps.
+/// Creates a folder that only its owner may look into (mode 0700).
 fn folder(dir: &Dir, path: &str) -> Result<()> {
     let mut builder = cap_std::fs::DirBuilder::new();
     cap_std::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -168,7 +167,8 @@ fn folder(dir: &Dir, path: &str) -> Result<()> {
     dir.create_dir_with(path, &builder)
 }
 
-/// A file may go from one mount to another: podman mounts a part of its store.
+/// Renames a file or folder. A file may have to go from one mount to another, because podman mounts a part of its
+/// store.
 fn rename(dir: &Arc<Dir>, from: &str, to: &str) -> Result<()> {
     match dir.rename(from, dir, to) {
         Err(error) if error.kind() == ErrorKind::CrossesDevices => {}

@@ -1,4 +1,4 @@
-//! A folder: every path is opened beneath it.
+//! A folder. Every path is opened beneath it, so that no path leads out of it.
 
 use super::{
     Entry, Located,
@@ -18,7 +18,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// Opens a regular file. Nobody may ever write to a FIFO, so it is not waited for.
+/// Opens a regular file. Opening a FIFO would block until somebody writes to it, so the file is opened with
+/// `O_NONBLOCK`.
 pub(super) fn regular(dir: &Dir, path: &str) -> std::io::Result<std::fs::File> {
     let mut options = cap_std::fs::OpenOptions::new();
     options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
@@ -29,7 +30,7 @@ pub(super) fn regular(dir: &Dir, path: &str) -> std::io::Result<std::fs::File> {
     }
 }
 
-/// What a small file holds, read to its end.
+/// Content of a file of at most [`crate::DOCUMENT_LIMIT`] bytes.
 pub(super) fn content(dir: &Dir, path: &str) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
     regular(dir, path)?.take(crate::DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut content)?;
@@ -39,14 +40,14 @@ pub(super) fn content(dir: &Dir, path: &str) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// A folder that a place's files are in.
+/// The folder that holds the files of a place.
 pub(super) struct Folder {
     path: PathBuf,
     dir: OnceLock<Arc<Dir>>,
-    /// What lies beneath `blobs`, if that is elsewhere.
+    /// The folder that replaces the subfolder `blobs`. `None` means that `blobs` is an ordinary subfolder.
     blobs: Option<Box<Folder>>,
     swept: OnceLock<()>,
-    /// If it has to be made, only its owner may look into it.
+    /// Whether the folder is created with mode 0700.
     private: bool,
 }
 
@@ -55,18 +56,18 @@ impl Folder {
         Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new(), private: false }
     }
 
-    /// Only its owner may look into it.
+    /// Sets that the folder is created with mode 0700.
     pub fn private(self) -> Self {
         Folder { private: true, ..self }
     }
 
-    /// With `blobs` elsewhere.
+    /// Sets another folder for `blobs`.
     pub fn with_blobs(mut self, blobs: Option<&Path>) -> Self {
         self.blobs = blobs.map(|path| Box::new(Folder::new(path.into())));
         self
     }
 
-    /// The folder that a path leads into, and the path from there.
+    /// The folder that a path leads into, and the path relative to that folder.
     pub fn at<'a>(&'a self, path: &'a str) -> (&'a Folder, &'a str) {
         match (&self.blobs, path.strip_prefix("blobs")) {
             (Some(blobs), Some("")) => (blobs, ""),
@@ -91,7 +92,7 @@ impl Folder {
         Ok(self.dir.get_or_init(|| dir).clone())
     }
 
-    /// The folder, made if it is not there.
+    /// Opens the folder, and creates it if it does not exist.
     pub fn made(&self) -> std::io::Result<Arc<Dir>> {
         if self.dir.get().is_none() {
             let mut builder = std::fs::DirBuilder::new();
@@ -142,7 +143,7 @@ impl Folder {
     pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
         let failed = |error: std::io::Error| self.failed("write", path, &error);
         let dir = self.made().map_err(failed)?;
-        // Every dray that writes this folder holds this lock while it compares and renames.
+        // Every dray process that writes to this folder holds this lock while it compares and renames.
         let guard = std::fs::File::open(&self.path).map_err(failed)?;
         guard.lock().map_err(failed)?;
         let current = match self::content(&dir, path) {
@@ -171,7 +172,8 @@ impl Folder {
         Ok(())
     }
 
-    /// The folder in which something is to be made, opened, and the name that it is to have there.
+    /// Opens the folder that contains `path`, creating it if necessary, and returns it with the last component of
+    /// `path`.
     pub fn parent(&self, path: &str) -> Result<(std::fs::File, PathBuf)> {
         let open = || {
             let wrong = || std::io::Error::new(ErrorKind::InvalidInput, "it is no name of a folder");
@@ -185,7 +187,7 @@ impl Folder {
         open().map_err(|error| self.failed("write", path, &error))
     }
 
-    /// An opened file, or an opened folder.
+    /// Opens a file or, with `folder`, a folder.
     pub fn opened(&self, path: &str, folder: bool) -> Result<std::fs::File> {
         let open = |dir: Arc<Dir>| match folder {
             true => dir.open_dir(path).map(Dir::into_std_file),
@@ -194,7 +196,7 @@ impl Folder {
         self.dir().and_then(open).map_err(|error| self.failed("read", path, &error))
     }
 
-    /// A new file that shares its bytes with a file of another folder (see [`super::Root::take`]).
+    /// A new file with the content of a file of another folder (see [`super::Root::take`]).
     pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<AtomicFile> {
         let (dir, source) = (self.made().ok()?, from.dir().ok()?);
         let opened = regular(&source, file).ok()?;
@@ -205,7 +207,7 @@ impl Folder {
         if link { AtomicFile::link(dir, Path::new(path), &source, file).ok() } else { None }
     }
 
-    /// A file that gets its path later.
+    /// An atomic file. Its path is chosen later.
     pub fn atomic_file(&self) -> std::io::Result<AtomicFile> {
         AtomicFile::create(self.made()?, Path::new("blob"))
     }
@@ -217,7 +219,8 @@ impl Folder {
         Ok(Writer::start(Target::AtomicFile(fresh), self.shown(path)))
     }
 
-    /// What becomes of a large file that leaves its part, or of the part that was left of it.
+    /// The partial file of a large file: the one that an earlier process left, or a new one, which stays if the
+    /// transfer is interrupted.
     pub fn part(&self, path: &str) -> Result<Target> {
         let fresh = self.made().and_then(|dir| AtomicFile::left(dir, Path::new(path)));
         let mut fresh = fresh.map_err(|error| self.failed("write", path, &error))?;
@@ -226,7 +229,7 @@ impl Folder {
         Ok(Target::AtomicFile(fresh))
     }
 
-    /// Once, as it may have very many files.
+    /// Removes abandoned partial files, once for each folder, because a folder may have very many files.
     fn sweep(&self, fresh: &AtomicFile) {
         self.swept.get_or_init(|| fresh.sweep());
     }

@@ -1,19 +1,19 @@
-//! What files are, for those who named them by the wrong scheme.
+//! Finds out what kind of place a path is, to help a user who named it by the wrong scheme.
 
 use super::Root;
 use crate::{decode::Plain, tar::Reader};
 use std::path::{Path, PathBuf};
 
-/// The kinds of places that can be told by their files.
+/// The kinds of places that can be recognised by their files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// `index.json` is there.
+    /// `index.json` exists.
     Layout,
-    /// `manifest.json` is a list.
+    /// `manifest.json` is an array, as in archives of `docker save`.
     Saved,
-    /// `manifest.json` is a manifest.
+    /// `manifest.json` is an object, as a manifest is.
     Dir,
-    /// The folders of distribution are there.
+    /// The folder `docker/registry/v2` of distribution is not empty.
     Storage,
 }
 
@@ -37,9 +37,10 @@ fn kind(root: &Root) -> Option<Kind> {
     }
 }
 
-/// What a file or folder is that was named by `scheme`, and what to do about it. `None` means that nothing can be said.
+/// Says what the file or folder is that was named by `scheme`, and how to read it. `None` means that there is nothing
+/// to say.
 pub(crate) fn hint(root: &Root, scheme: &str, scratch: &Path) -> Option<String> {
-    // Without the slash at its end, which asks for a folder.
+    // The path without a slash at its end, which would require a folder.
     let path: PathBuf = root.shown("").components().collect();
     let path = path.as_path();
     let shown = path.display();
@@ -84,7 +85,7 @@ fn named(kind: Kind, archive: bool) -> &'static str {
     }
 }
 
-/// Whether a file begins as a tar archive does, compressed or not (POSIX.1, ustar; old tars have a checksum alone).
+/// Whether a file begins with a tar header, compressed or not (POSIX.1, ustar; old tars only have a checksum).
 fn is_tar(path: &Path) -> bool {
     let plain = std::fs::File::open(path).and_then(Plain::new);
     plain.is_ok_and(|plain| matches!(Reader::new(plain).advance(), Ok(Some(_))))

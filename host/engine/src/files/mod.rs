@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 use writer::Target;
 pub(crate) use writer::Writer;
 
-/// What a place's files are.
+/// The files of a place: those of a folder, or the members of a tar archive.
 pub struct Root(Inner);
 
 enum Inner {
@@ -42,31 +42,31 @@ enum Inner {
     Archive(Arc<Archive>),
 }
 
-/// A name in a folder.
+/// An entry of a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// Its name, without the folder.
     pub name: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// A folder.
+    /// Whether it is a folder.
     pub directory: bool,
 }
 
-/// Where the bytes of a file lie.
+/// Where the bytes of a file are.
 enum Located {
     Inline(Vec<u8>),
     Stretch { file: Arc<File>, offset: u64, size: u64 },
 }
 
-/// Bytes read from a disk at once.
+/// Bytes that are read from a disk at once.
 const CHUNK: usize = 512 << 10;
 
 fn failed(doing: &str, shown: &Path, error: &std::io::Error) -> Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => Kind::NotFound,
         ErrorKind::PermissionDenied => Kind::Denied,
-        // What was read is malformed, or what was asked for is no file.
+        // The content that was read is malformed, or the path does not name a regular file.
         ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::UnexpectedEof => Kind::Invalid,
         _ => Kind::Io,
     };
@@ -80,36 +80,35 @@ fn failed(doing: &str, shown: &Path, error: &std::io::Error) -> Error {
 }
 
 impl Root {
-    /// A folder, which need not be there yet.
+    /// A folder. It need not exist yet.
     pub fn folder(path: impl Into<PathBuf>) -> Self {
         Root(Inner::Folder(Folder::new(path.into())))
     }
 
-    /// A store of containers, which need not be there yet: nobody else may look into it, as podman makes it.
+    /// A container store. It need not exist yet, and is created with mode 0700, as podman does.
     pub fn store(path: impl Into<PathBuf>) -> Self {
         Root(Inner::Folder(Folder::new(path.into()).private()))
     }
 
-    /// A folder whose `blobs` are another folder, which it may share with others.
+    /// A folder whose `blobs` subfolder may be in another folder, which it can share with other layouts.
     pub fn layout(path: impl Into<PathBuf>, blobs: Option<&Path>) -> Self {
         Root(Inner::Folder(Folder::new(path.into()).with_blobs(blobs)))
     }
 
-    /// A tar archive, plain or compressed, which need not be there yet. What it expands to is kept
-    /// in `scratch`.
+    /// A tar archive, plain or compressed. It need not exist yet. Its decompressed content is kept in `scratch`.
     pub fn archive(path: impl Into<PathBuf>, scratch: impl Into<PathBuf>) -> Self {
         Root(Inner::Archive(Arc::new(Archive::new(Some(path.into()), scratch.into()))))
     }
 
-    /// An archive that is in `scratch` and is gone with the run.
+    /// An archive that exists only in `scratch`, and is deleted when the run ends.
     pub fn temporary(scratch: impl Into<PathBuf>) -> Self {
         Root(Inner::Archive(Arc::new(Archive::new(None, scratch.into()))))
     }
 
-    /// The names in a folder, sorted; empty where there is none.
+    /// The entries of a folder, sorted by name. The list is empty if the folder does not exist.
     ///
     /// # Errors
-    /// Fails if it cannot be read.
+    /// Fails if the folder cannot be read.
     pub fn entries(&self, path: &str) -> Result<Vec<Entry>> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -120,10 +119,10 @@ impl Root {
         }
     }
 
-    /// Size of a regular file; none where there is none.
+    /// Size of a regular file in bytes. `None` means that there is no regular file at this path.
     ///
     /// # Errors
-    /// Fails if it cannot be learnt.
+    /// Fails if the metadata cannot be read.
     pub fn stat(&self, path: &str) -> Result<Option<u64>> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -154,10 +153,10 @@ impl Root {
         }
     }
 
-    /// A small range of a file.
+    /// Reads a range of at most [`DOCUMENT_LIMIT`] bytes of a file.
     ///
     /// # Errors
-    /// Fails if it is not there, or longer than [`DOCUMENT_LIMIT`].
+    /// Fails if the file does not exist, or if the range is longer than [`DOCUMENT_LIMIT`].
     pub fn read(&self, path: &str, offset: u64, length: Option<u64>) -> Result<Vec<u8>> {
         let shown = self.shown(path);
         let bytes = match self.locate(path)? {
@@ -179,11 +178,12 @@ impl Root {
         Ok(bytes)
     }
 
-    /// Replaces a small file if it still holds `expected`; `None` expects that it does not exist. False, and
-    /// nothing done, if it does not. In an archive it appears when the archive is sealed.
+    /// Replaces a small file if it still holds `expected`; `None` expects that the file does not exist. If the file
+    /// holds something else, nothing is changed and the result is false. In an archive, the new content appears when
+    /// the archive is sealed.
     ///
     /// # Errors
-    /// Fails if it cannot be written.
+    /// Fails if the file cannot be written.
     pub fn replace(&self, path: &str, expected: Option<&[u8]>, content: &[u8]) -> Result<bool> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -194,10 +194,10 @@ impl Root {
         }
     }
 
-    /// Removes files that are there.
+    /// Removes files. A file that does not exist is not an error.
     ///
     /// # Errors
-    /// Fails if one cannot be removed.
+    /// Fails if a file cannot be removed.
     pub fn remove(&self, paths: &[String]) -> Result<()> {
         match &self.0 {
             Inner::Folder(folder) => folder.remove(paths),
@@ -205,10 +205,10 @@ impl Root {
         }
     }
 
-    /// SHA-256 and size of a whole file; with `plain`, of what it decompresses to.
+    /// SHA-256 and size in bytes of a whole file. With `plain`, of its decompressed content.
     ///
     /// # Errors
-    /// Fails if it cannot be read or decompressed.
+    /// Fails if the file cannot be read or decompressed.
     pub fn digest(&self, path: &str, plain: bool) -> Result<(Digest, u64)> {
         let mut reader = self.open(path)?;
         let failed = |error: std::io::Error| failed("read", &self.shown(path), &error);
@@ -227,10 +227,10 @@ impl Root {
         }
     }
 
-    /// A reader of a whole file, from its beginning.
+    /// Opens a file to read it from its beginning.
     ///
     /// # Errors
-    /// Fails if it is not there.
+    /// Fails if the file does not exist.
     pub fn open(&self, path: &str) -> Result<Box<dyn Read + Send>> {
         Ok(match self.locate(path)? {
             Located::Inline(bytes) => Box::new(std::io::Cursor::new(bytes)),
@@ -249,16 +249,16 @@ impl Root {
         }
     }
 
-    /// A new file that shares its bytes with a file of another folder: where the file system can
-    /// share them, or, with `link`, as a further name of that file. `None` means that neither is possible.
+    /// A new file with the content of a file of another folder: a reflink if the file system supports it, or, with
+    /// `link`, a hard link. `None` means that neither is possible.
     pub(crate) fn take(&self, path: &str, from: &Root, file: &str, link: bool) -> Option<AtomicFile> {
         let (Inner::Folder(here), Inner::Folder(there)) = (&self.0, &from.0) else { return None };
         let ((here, path), (there, file)) = (here.at(path), there.at(file));
         here.take(path, there, file, link)
     }
 
-    /// A file beside those of a folder, on the same file system, that gets its path later; none: an archive
-    /// has no such thing.
+    /// A file on the same file system as the blobs of a folder. Its path is chosen later. `None` means that these are
+    /// the files of an archive, which cannot have one.
     pub(crate) fn atomic_file(&self) -> Option<std::io::Result<AtomicFile>> {
         match &self.0 {
             Inner::Folder(folder) => Some(folder.at("blobs").0.atomic_file()),
@@ -266,18 +266,19 @@ impl Root {
         }
     }
 
-    /// Makes a file that was written before appear at a path.
+    /// Gives an atomic file its path, so that it appears there.
     ///
     /// # Errors
-    /// Fails if it cannot be named.
+    /// Fails if the file cannot be linked or renamed.
     pub(crate) fn keep(&self, fresh: AtomicFile, path: &str) -> Result<()> {
         let folder = self.as_folder("write to")?;
         let (folder, path) = folder.at(path);
         fresh.keep_at(Path::new(path)).map_err(|error| folder.failed("write", path, &error))
     }
 
-    /// Makes several changes to a folder, under the locks of its other writers. False, and nothing
-    /// done, where a file that is replaced does not hold what is expected.
+    /// Makes several changes to a folder while it holds the locks of the other programs that write to it. If a file
+    /// does not hold the expected content, or a path that is to be moved does not exist, nothing is changed and the
+    /// result is false.
     ///
     /// # Errors
     /// Fails if a change cannot be made.
@@ -285,17 +286,17 @@ impl Root {
         self.as_folder("change")?.commit(locks, changes)
     }
 
-    /// Unpacks a layer of bytes that are read; it appears when it is kept.
+    /// Unpacks a layer from a reader. It appears under `path` when the staged layer is kept.
     pub(crate) fn unpack(&self, path: &str, bytes: &mut (dyn Read + Send)) -> std::io::Result<StagedLayer> {
         let parent = self.as_folder("unpack into").and_then(|folder| folder.parent(path));
         let (above, name) = parent.map_err(|error| std::io::Error::other(error.text))?;
         layer::unpack(above, &name, bytes)
     }
 
-    /// Unpacks a layer once more that is unpacked already.
+    /// Unpacks a layer that is already unpacked a second time, to `path`.
     ///
     /// # Errors
-    /// Fails if it cannot be read or written.
+    /// Fails if the layer cannot be read or written.
     pub fn unpack_again(&self, tar_split: &str, folder: &str, path: &str) -> Result<Unpacked> {
         let failed = |error: std::io::Error| failed("unpack", &self.shown(path), &error);
         let mut layer = self.rebuilt(tar_split, folder)?;
@@ -307,7 +308,7 @@ impl Root {
         Ok(layer::Rebuilt::new(place.opened(tar_split, false)?, place.opened(folder, true)?))
     }
 
-    /// Reads the tar of an unpacked layer on a thread of its own, from some byte on.
+    /// Reads the tar of an unpacked layer on a thread of its own, from byte `from` on.
     pub(crate) fn layer(
         &self,
         tar_split: &str,
@@ -335,12 +336,12 @@ impl Root {
         length: Option<u64>,
     ) -> Result<mpsc::Receiver<Result<Bytes>>> {
         let (root, path, shown) = (self.clone(), path.to_owned(), self.shown(path));
-        // The first touch of an archive reads all of it.
+        // The first access to an archive reads its headers, or decompresses all of it, so it blocks.
         let located = blocking("read a file", move || root.locate(&path)).await??;
         Ok(match located {
             Located::Inline(bytes) => {
                 let (sender, receiver) = mpsc::channel(1);
-                // There is room for one message.
+                // The channel has room for this one message, so sending cannot fail.
                 let _ = sender.try_send(Ok(stretch(bytes, offset, length).into()));
                 receiver
             }
@@ -352,8 +353,8 @@ impl Root {
         })
     }
 
-    /// Writes a new file from chunks, on a thread of its own. It appears when `keep` is called; in
-    /// an archive, when the archive is sealed. `size` is in bytes; `None` means that it is not known yet.
+    /// Writes a new file from chunks, on a thread of its own. It appears when `keep` is called; in an archive, when the
+    /// archive is sealed. `size` is in bytes; `None` means that it is not known yet.
     pub(crate) async fn writer(&self, path: &str, size: Option<u64>) -> Result<Writer> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -367,11 +368,11 @@ impl Root {
         }
     }
 
-    /// Writes a blob whose bytes come from afar, as [`Root::writer`] does, and goes on where an earlier attempt or
-    /// process broke off. Given are the bytes that are there, and a hasher that has taken them in.
+    /// Writes a blob that is downloaded, as [`Root::writer`] does, and resumes what an earlier attempt or process left
+    /// of it. Returns the writer, the number of bytes that are already there, and a hasher that has hashed them.
     ///
     /// # Errors
-    /// Fails if it cannot be written.
+    /// Fails if the file cannot be written, or with `Corrupt` if what was left of it cannot be read.
     pub(crate) async fn take_up(&self, path: &str, blob: &Descriptor) -> Result<(Writer, u64, Hasher)> {
         match &self.0 {
             Inner::Folder(_) if blob.size < partial::LARGE => {
@@ -389,15 +390,15 @@ impl Root {
         }
     }
 
-    /// Whether what is written appears only when it is sealed.
+    /// Whether this is an archive: what is written to it appears only when it is sealed.
     pub fn is_archive(&self) -> bool {
         matches!(self.0, Inner::Archive(_))
     }
 
-    /// Makes what was written to an archive appear as one step. A folder needs no such thing.
+    /// Makes everything that was written to an archive appear at once. Does nothing for a folder.
     ///
     /// # Errors
-    /// Fails if it cannot be written, or somebody else wrote it meanwhile.
+    /// Fails if the archive cannot be written, or if another process replaced it in the meantime.
     pub(crate) fn seal(&self) -> Result<()> {
         match &self.0 {
             Inner::Folder(_) => Ok(()),
@@ -405,7 +406,7 @@ impl Root {
         }
     }
 
-    /// The bytes of what was written to a temporary archive, and how many they are.
+    /// The content of a temporary archive, and its size in bytes.
     pub(crate) fn sealed(&self) -> Result<(mpsc::Receiver<Result<Bytes>>, u64)> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -418,7 +419,7 @@ impl Root {
         }
     }
 
-    /// Takes in a downloaded archive: its members are under `path`.
+    /// Adds a downloaded archive: its members become the files beneath `path`.
     pub(crate) fn adopt(&self, path: &str, file: File) -> Result<()> {
         match &self.0 {
             Inner::Folder(folder) => {
@@ -428,12 +429,12 @@ impl Root {
         }
     }
 
-    /// Whether a downloaded archive is there already.
+    /// Whether an archive was already downloaded to `path`.
     pub(crate) fn adopted(&self, path: &str) -> bool {
         matches!(&self.0, Inner::Archive(archive) if archive.adopted(path))
     }
 
-    /// A new file without a name, for a download.
+    /// A new unnamed temporary file for a download.
     pub(crate) fn unnamed(&self) -> Result<File> {
         match &self.0 {
             Inner::Folder(folder) => {

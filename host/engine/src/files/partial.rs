@@ -1,5 +1,6 @@
-//! What a process that died leaves of a large file, so that another one goes on with it: a file `.dray-….part`
-//! beside where the whole one will be. Whoever writes it holds its lock (flock(2)), which ends with the process.
+//! Partial files: what a process leaves of a large file when it dies, so that another process can resume it. A partial
+//! file is named `.dray-….part` and is in the folder of the finished file. The process that writes it holds its lock
+//! (flock(2)), which the kernel releases when the process ends.
 
 use cap_std::fs::{Dir, MetadataExt as _, OpenOptions};
 use rustix::process::geteuid;
@@ -11,16 +12,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Bytes from which on a file leaves a part.
+/// Size in bytes from which a file leaves a partial file.
 pub(super) const LARGE: u64 = 16 << 20;
 
-/// Parts that nobody has touched for so long are removed.
+/// Age after which a partial file that nobody has touched is removed.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const BEGIN: &str = ".dray-";
 const END: &str = ".part";
 
-/// What the part of a file is called.
+/// Name of the partial file of the file `of`.
 pub(super) fn name(of: &Path) -> PathBuf {
     let mut name = OsString::from(BEGIN);
     name.push(of);
@@ -28,38 +29,39 @@ pub(super) fn name(of: &Path) -> PathBuf {
     name.into()
 }
 
-/// Opens what is left under a name, and takes hold of it; none: there is nothing, or somebody writes it, or it is
-/// somebody else's, who could go on writing to it.
+/// Opens and locks a partial file. `None` means that it does not exist, that another process holds its lock, or that it
+/// belongs to another user, who could still write to it.
 pub(super) fn open(folder: &Dir, name: &Path) -> Option<File> {
     let file = held(folder, name)?;
     let is_ours = file.metadata().is_ok_and(|opened| opened.uid() == geteuid().as_raw());
     (is_ours && is_at(folder, name, &file)).then_some(file)
 }
 
-/// The file of a name, of which this process has taken hold.
+/// Opens and locks the file of a name.
 fn held(folder: &Dir, name: &Path) -> Option<File> {
     let mut options = OpenOptions::new();
     let file = folder.open_with(name, options.read(true).write(true)).ok()?.into_std();
     (hold(&file) && leads_to(folder, name, &file)).then_some(file)
 }
 
-/// Takes hold of a file for as long as it is open. False: somebody else has it, or the file system knows no locks.
+/// Locks a file for as long as it is open. False if another process holds the lock, or if the file system has no locks.
 pub(super) fn hold(file: &File) -> bool {
     file.try_lock().is_ok()
 }
 
-/// Whether a name leads to a file, and no other one does.
+/// Whether a name leads to this file and is its only name.
 pub(super) fn is_at(folder: &Dir, name: &Path, file: &File) -> bool {
     leads_to(folder, name, file) && file.metadata().is_ok_and(|opened| opened.nlink() == 1)
 }
 
-/// Whether a name still leads to a file: who had it may have made it whole meanwhile.
+/// Whether a name still leads to this file: the process that held the lock before may have renamed the file to its
+/// final name.
 fn leads_to(folder: &Dir, name: &Path, file: &File) -> bool {
     let (Ok(named), Ok(opened)) = (folder.symlink_metadata(name), file.metadata()) else { return false };
     named.is_file() && (named.dev(), named.ino()) == (opened.dev(), opened.ino())
 }
 
-/// Removes what nobody came back for.
+/// Removes partial files that no process has resumed for [`KEPT`].
 pub(super) fn sweep(folder: &Dir) {
     let is_part = |name: &str| name.starts_with(BEGIN) && name.ends_with(END);
     for entry in folder.entries().into_iter().flatten().flatten() {
@@ -72,7 +74,7 @@ pub(super) fn sweep(folder: &Dir) {
         if age.is_some_and(|age| age > KEPT)
             && let Some(_held) = held(folder, Path::new(&name))
         {
-            // One that cannot be removed is in nobody's way.
+            // A partial file that cannot be removed does no harm.
             let _ = folder.remove_file(&name);
         }
     }

@@ -1,4 +1,4 @@
-//! Reading files: by offset, and as chunks from a thread of its own.
+//! Reads files by offset, and in chunks on a thread of its own.
 
 use super::CHUNK;
 use crate::{DOCUMENT_LIMIT, Error, Result, tar::Source};
@@ -12,19 +12,19 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Reads a temporary file from some byte on.
+/// Reads a temporary file on a thread of its own, from byte `offset` to byte `end`.
 pub(crate) fn pump(file: Arc<File>, offset: u64, end: u64) -> mpsc::Receiver<Result<Bytes>> {
     stream(Positioned { file, offset, end }, PathBuf::from("a temporary file"))
 }
 
-/// Reads a range on a thread of its own.
+/// Reads a range of a file on a thread of its own.
 pub(super) fn stream(stretch: Positioned, shown: PathBuf) -> mpsc::Receiver<Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(2);
     tokio::task::spawn_blocking(move || send(stretch, &shown, &sender));
     receiver
 }
 
-/// Sends what can be read, until its end or until nobody wants it.
+/// Sends chunks until the reader ends or the receiver is dropped.
 pub(super) fn send(mut bytes: impl Read, shown: &Path, sender: &mpsc::Sender<Result<Bytes>>) {
     loop {
         let mut chunk = Vec::with_capacity(CHUNK);
@@ -51,7 +51,7 @@ pub(super) fn stretch(mut bytes: Vec<u8>, offset: u64, length: Option<u64>) -> V
     bytes
 }
 
-/// Reads a range of a file without moving its cursor, which others use too.
+/// Reads a range of a file without moving the file's cursor, which other readers share.
 pub(super) struct Positioned {
     pub file: Arc<File>,
     pub offset: u64,

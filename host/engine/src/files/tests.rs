@@ -43,7 +43,7 @@ fn changes_and_layers_stay_inside() {
     let root = Root::folder(folder.path().join("root"));
     assert!(root.commit(&["locks/one".into()], &[Change::Folder("a".into())]).unwrap());
     assert_eq!(root.read("locks/one", 0, None).unwrap().len(), 64);
-    // What a plugin may make leads it nowhere.
+    // A symbolic link that a plugin may create must not lead to a lock outside the folder.
     assert!(root.commit(&[], &[Change::Symlink("out".into(), "..".into())]).unwrap());
     for lock in ["../lock", "out/lock", "/tmp/dray-lock"] {
         assert!(root.commit(&[lock.into()], &[]).is_err(), "{lock}");
@@ -65,7 +65,7 @@ fn changes_and_layers_stay_inside() {
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["root"]);
     assert!(root.read("deep/down/layer/tar-split.gz", 0, None).is_ok());
-    // Of a move whose source is gone, nothing is done.
+    // If the source of a move does not exist, no change of the commit is made.
     let changes = [Change::Folder("c".into()), Change::Move("gone".into(), "d".into())];
     assert!(!root.commit(&[], &changes).unwrap());
     assert_eq!(root.entries("c").unwrap(), []);
@@ -79,13 +79,13 @@ async fn a_file_appears_when_it_is_whole_and_leaves_nothing_otherwise() {
     let writer = root.writer("blobs/a", None).await.unwrap();
     assert!(writer.write(Bytes::from_static(b"12")).await);
     assert_eq!(root.stat("blobs/a").unwrap(), None);
-    // A process that is killed now leaves nothing: it has no name.
+    // The file has no name yet, so nothing is left if the process is killed now.
     assert_eq!(root.entries("blobs").unwrap(), []);
     writer.keep().await.unwrap();
     assert_eq!(root.stat("blobs/a").unwrap(), Some(2));
     put(&root, "blobs/a", None, b"again").await;
     assert_eq!(root.read("blobs/a", 0, None).unwrap(), b"again");
-    // A file system that keeps none without a name gives it one of its own.
+    // A file system without unnamed files gives the file a temporary name.
     let dir = cap_std::fs::Dir::open_ambient_dir(folder.path(), cap_std::ambient_authority()).unwrap();
     let blobs = dir.open_dir("blobs").unwrap();
     let named = AtomicFile::named(Arc::new(dir), blobs, "c".into()).unwrap();
@@ -130,7 +130,7 @@ async fn an_archive_appears_when_it_is_sealed_and_keeps_what_was_in_it() {
     assert_eq!(names(""), ["folder", "sized", "unsized"]);
     assert!(path.metadata().unwrap().len() < 6 * 1024);
     put(&root, "sized", Some(2), b"ab").await;
-    // Written twice, it is there once.
+    // A member that is written twice appears once.
     put(&root, "sized", None, b"ab").await;
     root.remove(&["unsized".into()]).unwrap();
     seal(&root).await.unwrap();
@@ -141,7 +141,7 @@ async fn an_archive_appears_when_it_is_sealed_and_keeps_what_was_in_it() {
         std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["a.tar"]);
 
-    // What tar reads is the judge.
+    // tar must be able to list the archive.
     let listed = std::process::Command::new("tar").arg("tf").arg(&path).output().unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap(), "sized\nfolder/document\n");
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
@@ -227,7 +227,7 @@ async fn what_came_of_a_large_file_is_taken_up_by_who_comes_next() {
     assert_eq!(there, 0);
     assert!(writer.write(Bytes::copy_from_slice(&content[..3_000_001])).await);
 
-    // While somebody writes it, another one begins by itself, and leaves nothing.
+    // While one process writes the partial file, another one begins a file of its own, and leaves no partial file.
     let (other, there, _) = root.take_up("a/blob", &blob).await.unwrap();
     assert_eq!(there, 0);
     assert!(other.write(Bytes::copy_from_slice(&content)).await);
@@ -244,7 +244,8 @@ async fn what_came_of_a_large_file_is_taken_up_by_who_comes_next() {
     assert_eq!(names(&folder.path().join("a")), ["blob"]);
     assert!(root.digest("a/blob", false).unwrap() == (blob.digest.clone(), blob.size));
 
-    // Somebody takes its name away, and another one gets it: each makes its own file of what it wrote.
+    // If the name of a partial file is removed and another writer takes it, each writer makes a file of what it wrote
+    // itself.
     let (writer, ..) = root.take_up("a/other", &blob).await.unwrap();
     std::fs::remove_file(folder.path().join("a/.dray-other.part")).unwrap();
     let (second, there, _) = root.take_up("a/other", &blob).await.unwrap();
@@ -257,7 +258,7 @@ async fn what_came_of_a_large_file_is_taken_up_by_who_comes_next() {
     second.discard().await;
     root.remove(&["a/other".into()]).unwrap();
 
-    // What is wrong is not left behind.
+    // Wrong content does not stay.
     let (writer, ..) = root.take_up("a/blob", &blob).await.unwrap();
     assert!(writer.write(Bytes::from_static(b"wrong")).await);
     writer.discard().await;
@@ -274,12 +275,12 @@ async fn a_part_is_trusted_only_if_it_can_be_one() {
     let blob = descriptor(&content);
     let root = Root::folder(folder.path());
     let part = folder.path().join(".dray-blob.part");
-    // Longer than the whole.
+    // The partial file is longer than the whole file.
     std::fs::write(&part, vec![1; content.len() + 1]).unwrap();
     let (writer, there, _) = root.take_up("blob", &blob).await.unwrap();
     assert_eq!(there, 0);
     writer.discard().await;
-    // A name of another file: that is not written to.
+    // The partial file is a link to another file, which must not be written to.
     let other = folder.path().join("other");
     std::fs::write(&other, "other").unwrap();
     for symbolic in [true, false] {
@@ -294,7 +295,7 @@ async fn a_part_is_trusted_only_if_it_can_be_one() {
         assert_eq!(std::fs::read(&other).unwrap(), b"other");
         std::fs::remove_file(&part).unwrap();
     }
-    // Somebody else's, who may have it open still; only root can give a file away.
+    // The partial file belongs to another user, who may still have it open. Only root can change the owner of a file.
     std::fs::write(&part, &content[..1000]).unwrap();
     if std::os::unix::fs::chown(&part, Some(65_534), None).is_ok() {
         let (writer, there, _) = root.take_up("blob", &blob).await.unwrap();
@@ -302,7 +303,7 @@ async fn a_part_is_trusted_only_if_it_can_be_one() {
         writer.discard().await;
     }
     std::fs::remove_file(&part).unwrap();
-    // Of parts that nobody came back for, those of a week ago go.
+    // Partial files that nobody resumed are removed after a week.
     for (name, days) in [(".dray-old.part", 8), (".dray-new.part", 6), ("old.part", 8)] {
         let file = File::create(folder.path().join(name)).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(days * 86_400))
@@ -326,7 +327,7 @@ async fn an_archive_goes_on_with_the_members_that_a_dead_process_began() {
     assert!(other.write(Bytes::copy_from_slice(&two[..5 << 20])).await);
     writer.keep().await.unwrap();
     other.broken().await;
-    // One of which nothing came.
+    // No byte of this member was written.
     let (nothing, ..) = root.take_up("three", &third).await.unwrap();
     nothing.broken().await;
     drop(root);
@@ -354,7 +355,7 @@ async fn an_archive_goes_on_with_the_members_that_a_dead_process_began() {
         writer.keep().await.unwrap();
     }
     seal(&calm).await.unwrap();
-    // The same, byte for byte, as after an undisturbed run.
+    // The archive is the same, byte for byte, as after a run that was not interrupted.
     assert!(std::fs::read(&path).unwrap() == std::fs::read(folder.path().join("calm.tar")).unwrap());
 }
 
@@ -391,7 +392,7 @@ async fn a_member_that_is_wrong_gives_its_place_to_the_next_attempt() {
     let (writer, ..) = root.take_up("one", &first).await.unwrap();
     assert!(writer.write(vec![7; 9 << 20].into()).await);
     writer.discard().await;
-    // Given up in between, it goes on at the very byte.
+    // A member that was interrupted in this process is resumed at the exact byte.
     let (writer, there, _) = root.take_up("one", &first).await.unwrap();
     assert_eq!(there, 0);
     assert!(writer.write(Bytes::copy_from_slice(&one[..12_345_678])).await);
@@ -406,7 +407,7 @@ async fn a_member_that_is_wrong_gives_its_place_to_the_next_attempt() {
     given_up.write(Bytes::from_static(&[6; 4096])).await;
     given_up.broken().await;
     put(&root, "small", Some(3), b"abc").await;
-    // Somebody else writes the archive meanwhile. What came is left to who runs it again.
+    // Another process writes the archive in the meantime. The next run uses what was written.
     std::fs::write(&path, [0; 1024]).unwrap();
     assert!(seal(&root).await.unwrap_err().text.contains("run it again"));
     assert_eq!(names(folder.path()), [".dray-a.tar.part", "a.tar"]);

@@ -1,4 +1,4 @@
-//! A file that is being written, on a thread that may block.
+//! Writes a file on a thread of its own, because writing blocks.
 
 use super::{CHUNK, archive::Append, atomic::AtomicFile, failed, read::Positioned};
 use crate::{Error, Result, blocking};
@@ -11,7 +11,7 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// What becomes of the bytes.
+/// Where the bytes are written.
 pub(super) enum Target {
     AtomicFile(AtomicFile),
     Append(Append),
@@ -32,7 +32,7 @@ impl Target {
         }
     }
 
-    /// Gives it up: another attempt, or another process, may go on with it.
+    /// Stops writing. Another attempt or another process can resume it.
     fn leave(self) {
         match self {
             Target::AtomicFile(_) => {}
@@ -40,7 +40,7 @@ impl Target {
         }
     }
 
-    /// Gives it up, as what was written is wrong.
+    /// Stops writing because the content is wrong, and removes it.
     fn discard(self) {
         match self {
             Target::AtomicFile(mut fresh) => fresh.forget(),
@@ -48,7 +48,7 @@ impl Target {
         }
     }
 
-    /// Gives it up, as it cannot be written: a disk that is full wants its room back.
+    /// Stops writing because it failed, and removes what was written: if the disk is full, the space is needed.
     fn fail(self) {
         match self {
             Target::AtomicFile(mut fresh) => fresh.forget(),
@@ -56,7 +56,7 @@ impl Target {
         }
     }
 
-    /// What is there of a file of so many bytes, after which it goes on.
+    /// What is already there of a file of `size` bytes. The next bytes are written after it.
     fn there(&mut self, size: u64) -> std::io::Result<Positioned> {
         match self {
             Target::AtomicFile(fresh) => {
@@ -91,10 +91,11 @@ impl Writer {
         Writer { sender, thread, shown }
     }
 
-    /// Goes on with what is there of a blob. Given are its bytes, and a hasher that has taken them in.
+    /// Resumes what is there of a blob. Returns the writer, the number of bytes that are there, and a hasher that has
+    /// hashed them.
     ///
     /// # Errors
-    /// Corrupt where that cannot be read; it is gone by then.
+    /// Fails with `Corrupt` if what is there cannot be read. It has been discarded then.
     pub(super) async fn take_up(
         mut target: Target,
         shown: PathBuf,
@@ -123,12 +124,12 @@ impl Writer {
         Ok((Writer::start(target, shown), bytes, hasher))
     }
 
-    /// Adds bytes. False: writing failed, and `keep` says why.
+    /// Adds bytes. False means that writing failed, and `keep` returns the reason.
     pub async fn write(&self, chunk: Bytes) -> bool {
         self.sender.send(chunk).await.is_ok()
     }
 
-    /// For a thread that may block: adds bytes.
+    /// Returns a function that adds bytes, for a thread that may block.
     pub fn feeder(&self) -> impl FnMut(Bytes) -> std::io::Result<()> + Send + use<> {
         let sender = self.sender.clone();
         move |chunk| {
@@ -137,13 +138,14 @@ impl Writer {
         }
     }
 
-    /// Gives it up; what went wrong with writing, if anything did. Of a large blob, what came stays.
+    /// Stops writing, and returns the error if writing failed. What was written of a large blob stays, so that it can
+    /// be resumed.
     pub async fn broken(self) -> Option<Error> {
         drop(self.sender);
         self.thread.await.ok()?.map(Target::leave).err()
     }
 
-    /// Gives it up, as what came is wrong.
+    /// Stops writing because the content is wrong, and removes it.
     pub async fn discard(self) {
         drop(self.sender);
         if let Ok(Ok(target)) = self.thread.await {
@@ -151,7 +153,7 @@ impl Writer {
         }
     }
 
-    /// Makes the file appear, synced to the disk.
+    /// Syncs the file to the disk and makes it appear.
     pub async fn keep(self) -> Result<()> {
         drop(self.sender);
         let lost = |error: tokio::task::JoinError| Error::internal(format!("write a file: {error}"));

@@ -1,5 +1,5 @@
-//! Layers as a store keeps them for overlayfs: the files in a folder, and beside it what tar-split
-//! records (github.com/vbatts/tar-split), from which the tar comes back byte for byte.
+//! Unpacked layers, as a container store keeps them for overlayfs: the files in a folder, and beside it a tar-split
+//! file (github.com/vbatts/tar-split), from which the same tar is rebuilt byte for byte.
 
 mod tar_split;
 mod tree;
@@ -20,31 +20,31 @@ use std::{
 use tar_split::{Piece, Recorder, TarSplit, pieces};
 use tree::Tree;
 
-/// What is known of a layer once it has been unpacked.
+/// What is known about a layer after it has been unpacked.
 #[derive(Clone, Debug)]
 pub struct Unpacked {
-    /// Of the plain tar.
+    /// Digest of the uncompressed tar (the diff ID).
     pub digest: Digest,
-    /// Bytes of the plain tar.
+    /// Size of the uncompressed tar in bytes.
     pub size: u64,
-    /// Owners of its files.
+    /// User IDs of the owners of its files.
     pub uids: BTreeSet<u32>,
-    /// Groups of its files.
+    /// Group IDs of its files.
     pub gids: BTreeSet<u32>,
 }
 
-/// Name of the folder with a layer's files.
+/// Name of the folder with the files of a layer.
 const FILES: &str = "diff";
-/// Name of what tar-split records.
+/// Name of the tar-split file.
 const TAR_SPLIT: &str = "tar-split.gz";
-/// Of the top folder, as containers/storage has it; what the tar says of that is not applied.
+/// Mode of the top folder, as containers/storage sets it. The mode in the tar is not applied.
 const TOP_MODE: u32 = 0o555;
-/// Bytes read at once.
+/// Bytes that are read at once.
 const CHUNK: usize = 256 << 10;
 
-/// A layer that was unpacked under a name of its own.
+/// A layer that was unpacked under a temporary name.
 pub(crate) struct StagedLayer {
-    /// The folder above, through which both paths lead.
+    /// The opened folder that will contain the layer. Both paths lead through its file descriptor.
     _above: File,
     temporary: PathBuf,
     path: PathBuf,
@@ -53,7 +53,7 @@ pub(crate) struct StagedLayer {
 }
 
 impl StagedLayer {
-    /// Gives it its name. Whoever was there first has the same content, and stays.
+    /// Renames it to its final name. If that name exists already, it holds the same layer and stays.
     pub fn keep(mut self) -> Result<Unpacked> {
         match std::fs::rename(&self.temporary, &self.path) {
             Ok(()) => self.kept = true,
@@ -67,17 +67,17 @@ impl StagedLayer {
 impl Drop for StagedLayer {
     fn drop(&mut self) {
         if !self.kept {
-            // Nothing more can be done about a folder that cannot be removed.
+            // If the folder cannot be removed, nothing else can be done.
             let _ = std::fs::remove_dir_all(&self.temporary);
         }
     }
 }
 
-/// Unpacks a layer, plain or compressed, into `{name}/diff` and `{name}/tar-split.gz` in an opened
-/// folder, which appear when it is kept.
+/// Unpacks a layer, plain or compressed, into `{name}/diff` and `{name}/tar-split.gz` in an opened folder. Both appear
+/// when the staged layer is kept.
 ///
 /// # Errors
-/// Fails if the tar is malformed, leads out of its folder, or needs rights that are not there.
+/// Fails if the tar is malformed or leads out of its folder, or if the process lacks a permission.
 pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) -> Result<StagedLayer> {
     let folder = Path::new("/proc/self/fd").join(above.as_raw_fd().to_string());
     let (path, temporary) = (folder.join(name), folder.join(format!(".dray-{:016x}", fastrand::u64(..))));
@@ -125,17 +125,17 @@ pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) ->
 
 impl Source for Recorder<Plain<'_>> {}
 
-/// The tar of a layer that was unpacked.
+/// Reads the tar of an unpacked layer.
 pub(crate) struct Rebuilt {
     pieces: Box<dyn Iterator<Item = Result<Piece>> + Send>,
     top: OwnedFd,
     current: Box<dyn Read + Send>,
-    /// The file that is being read, and how many of its bytes are missing.
+    /// The name of the file that is being read, and how many of its bytes are still to be read.
     file: Option<(Vec<u8>, u64)>,
 }
 
 impl Rebuilt {
-    /// From what tar-split recorded, and the folder with the files.
+    /// Rebuilds the tar from its tar-split file and the folder with its files.
     pub fn new(tar_split: File, top: File) -> Self {
         Rebuilt {
             pieces: Box::new(pieces(tar_split)),
@@ -178,16 +178,16 @@ impl Read for Rebuilt {
     }
 }
 
-/// What the fuzz targets reach.
+/// Functions for the fuzz targets.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use super::*;
 
-    /// Unpacks a layer as `layer` in a folder, and reads it again: as many bytes as the plain tar has, or
-    /// an error.
+    /// Unpacks a layer as `layer` in a folder and rebuilds its tar, which must have as many bytes as the original if it
+    /// can be read.
     ///
     /// # Errors
-    /// Fails if it is no layer.
+    /// Fails if the layer cannot be unpacked.
     pub fn round_trip(folder: &Path, bytes: &[u8]) -> Result<()> {
         let layer = unpack(File::open(folder)?, Path::new("layer"), &mut &bytes[..])?.keep()?;
         let tar_split = File::open(folder.join("layer").join(TAR_SPLIT))?;
@@ -198,7 +198,7 @@ pub mod fuzzing {
         Ok(())
     }
 
-    /// Reads a tar-split file that is not compressed to its end, with the files of a folder.
+    /// Rebuilds a tar from an uncompressed tar-split file and the files of a folder. Returns its size in bytes.
     pub fn rebuild(tar_split: &[u8], files: &Path) -> Result<u64> {
         let mut rebuilt = Rebuilt {
             pieces: Box::new(tar_split::plain_pieces(std::io::Cursor::new(tar_split.to_vec()))),

@@ -1,4 +1,4 @@
-//! What tar-split records: everything of a tar but the content of its files, as lines of JSON.
+//! The tar-split format: everything in a tar except the content of its files, as lines of JSON.
 
 use crate::tar::malformed;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,16 +12,16 @@ use std::{
     path::Path,
 };
 
-/// The checksum that tar-split keeps of each file.
+/// The checksum that tar-split records for each file.
 static CRC: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_GO_ISO);
 
-/// Recorded bytes of a tar after which they are written out.
+/// Bytes. As soon as so many are recorded, they are written as a line.
 const FULL: usize = 64 << 10;
 
-/// One line (tar-split, tar/storage/entry.go).
+/// A line of a tar-split file (tar-split, tar/storage/entry.go).
 #[derive(Serialize, Deserialize)]
 struct Line {
-    /// 1: a file; 2: bytes as they are.
+    /// 1 means a file, 2 means bytes as they are.
     #[serde(rename = "type")]
     kind: u8,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ struct Line {
     name_raw: Option<String>,
     #[serde(default, skip_serializing_if = "is_zero")]
     size: u64,
-    /// Base64: the bytes, or the checksum of a file's content.
+    /// In base64: the bytes, or the checksum of a file's content.
     payload: Option<String>,
     position: u64,
 }
@@ -88,13 +88,13 @@ impl TarSplit {
     }
 }
 
-/// Passes a tar on, and records what is not the content of a file.
+/// Passes a tar on, and records everything except the content of files.
 pub(super) struct Recorder<R> {
     inner: R,
     tar_split: TarSplit,
     hasher: Hasher,
     size: u64,
-    /// While the content of a file passes.
+    /// Checksum of the file whose content is passing. `None` means that other bytes are passing.
     checksum: Option<Checksum<'static, u64, Table<16>>>,
 }
 
@@ -103,19 +103,19 @@ impl<R: Read> Recorder<R> {
         Recorder { inner, tar_split, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
     }
 
-    /// What follows is the content of a file.
+    /// Declares that the next bytes are the content of a file.
     pub fn file(&mut self) {
         self.checksum = Some(CRC.digest());
     }
 
-    /// The content of an entry has passed.
+    /// Records an entry after its content has passed.
     pub fn entry(&mut self, name: &[u8], size: u64) -> Result<()> {
         let checksum = self.checksum.take().map(|checksum| checksum.finalize().to_be_bytes());
         self.tar_split.flush()?;
         self.tar_split.line(1, Some(name), size, checksum.as_ref().map(|bytes| &bytes[..]))
     }
 
-    /// Passes over what follows the archive's end; digest and size of the whole.
+    /// Reads what follows the end of the archive. Returns the digest and the size in bytes of the whole tar.
     pub fn finish(mut self, buffer: &mut [u8]) -> Result<(Digest, u64)> {
         while self.read(buffer)? > 0 {}
         self.tar_split.flush()?;
@@ -144,7 +144,7 @@ impl<R: Read> Read for Recorder<R> {
 pub(crate) enum Piece {
     /// Bytes as they are.
     Bytes(Vec<u8>),
-    /// The content of a file: its name and how many bytes it must have.
+    /// The content of a file: its name, and how many bytes it must have.
     File(Vec<u8>, u64),
 }
 
@@ -153,7 +153,7 @@ pub(crate) fn pieces(tar_split: impl Read) -> impl Iterator<Item = Result<Piece>
     plain_pieces(MultiGzDecoder::new(tar_split))
 }
 
-/// Reads a tar-split file that is decompressed already.
+/// Reads a tar-split file that is already decompressed.
 pub(crate) fn plain_pieces(tar_split: impl Read) -> impl Iterator<Item = Result<Piece>> {
     let lines = serde_json::Deserializer::from_reader(BufReader::new(tar_split));
     lines.into_iter::<Line>().map(|line| {

@@ -23,7 +23,7 @@ fn archive(entries: &[(&str, u8, &str, &[u8])]) -> Vec<u8> {
         bytes.extend_from_slice(content);
         bytes.resize(bytes.len().next_multiple_of(512), 0);
     }
-    // As tar programs do: twenty blocks are a record.
+    // tar programs pad an archive to records of twenty blocks.
     bytes.resize((bytes.len() + 1024).next_multiple_of(10240), 0);
     bytes
 }
@@ -103,7 +103,7 @@ fn nothing_leads_out() {
     for (entries, refused) in [
         (vec![("../a", b'0', "", &b"x"[..])], true),
         (vec![("a/../../b", b'0', "", b"x")], true),
-        // Within the layer there is no such folder.
+        // The target of the link does not exist within the layer.
         (vec![("link", b'2', path, b""), ("link/a", b'0', "", b"x")], true),
         (vec![("link", b'2', "../../..", b""), ("link/a", b'0', "", b"x")], false),
         (vec![(absolute.as_str(), b'0', "", b"x")], false),

@@ -1,5 +1,5 @@
-//! The files of a layer as overlayfs wants them (kernel documentation, filesystems/overlayfs):
-//! what a layer removes is a device 0/0, a folder that hides the ones below is marked.
+//! The files of a layer in the form that overlayfs wants (kernel documentation, filesystems/overlayfs): a removed file
+//! is a character device 0/0, and an opaque folder is marked by an extended attribute.
 
 use crate::tar::{Entry, Kind, malformed};
 use rustix::{
@@ -21,20 +21,20 @@ use std::{
     sync::Arc,
 };
 
-/// Before the name of what a layer removes (OCI image specification, layer, whiteouts).
+/// Prefix of the name of a file that the layer removes (OCI image specification, layer, whiteouts).
 const REMOVED: &[u8] = b".wh.";
-/// Of what only old drivers wrote.
+/// Prefix of the names of files that only old storage drivers wrote. They are ignored.
 const META: &[u8] = b".wh..wh.";
-/// In a folder that hides the ones below.
+/// Name of the file that makes its folder opaque: the folder hides the folders of the same path in the layers below.
 const OPAQUE: &[u8] = b".wh..wh..opq";
 
-/// A tree that is being written. Paths are looked up as if its top were the top of everything, so
-/// that no link leads out of it.
+/// A tree that is being written. Paths are resolved as if its top were the root of the file system, so that no link
+/// leads out of it.
 pub(super) struct Tree {
     top: Arc<OwnedFd>,
-    /// The folder of the last entry.
+    /// The folder of the last entry, kept open.
     last: Option<(PathBuf, Arc<OwnedFd>)>,
-    /// Folders get their times when nothing more is written to them.
+    /// Times of folders. They are set at the end, because every change in a folder changes its time.
     times: Vec<(PathBuf, (i64, u32))>,
     uids: BTreeSet<u32>,
     gids: BTreeSet<u32>,
@@ -42,9 +42,9 @@ pub(super) struct Tree {
 
 /// The content of an entry.
 pub(super) enum Content {
-    /// There is none.
+    /// The entry has no content.
     None,
-    /// A file, and where it is.
+    /// A regular file, and the folder and the name that it has.
     File { file: File, folder: Arc<OwnedFd>, name: Vec<u8> },
 }
 
@@ -64,7 +64,7 @@ impl Content {
     }
 }
 
-/// A path without `.` and empty parts.
+/// Removes `.` and empty components from a path.
 fn clean(name: &[u8]) -> Result<PathBuf> {
     let shown = || String::from_utf8_lossy(name).into_owned();
     let mut path = PathBuf::new();
@@ -110,7 +110,7 @@ impl Tree {
         }
     }
 
-    /// The folder at a path; those that the archive does not name are made.
+    /// Opens the folder at a path. Folders that the archive does not name are created.
     fn folder(&mut self, path: &Path) -> Result<Arc<OwnedFd>> {
         if let Some((last, folder)) = &self.last
             && last == path
@@ -134,10 +134,10 @@ impl Tree {
         Ok(folder)
     }
 
-    /// Makes what an entry says.
+    /// Creates the file, folder, link or device of an entry.
     ///
     /// # Errors
-    /// With the entry's name in its text.
+    /// Fails if it cannot be created. The text of the error contains the name of the entry.
     pub fn add(&mut self, entry: &Entry) -> Result<Content> {
         self.put(entry).map_err(|error| {
             let name = String::from_utf8_lossy(&entry.name).into_owned();
@@ -153,7 +153,7 @@ impl Tree {
         self.uids.insert(entry.uid);
         self.gids.insert(entry.gid);
         let Some(name) = path.file_name().map(|name| name.as_bytes().to_vec()) else {
-            // The top folder is the store's.
+            // The entry of the top folder is not applied, because the store decides on that folder.
             return Ok(Content::None);
         };
         let folder = self.folder(path.parent().unwrap_or(Path::new("")))?;
@@ -191,7 +191,7 @@ impl Tree {
                 let target = clean(&entry.link)?;
                 let above = beneath(&self.top, target.parent().unwrap_or(Path::new("")), FOLDER)?;
                 linkat(&above, target.file_name().unwrap_or_default(), &folder, at, AtFlags::empty())?;
-                // It shares everything with what it is a name of.
+                // A hard link shares owner, mode and time with its target.
                 return Ok(Content::None);
             }
             Kind::Character => mknodat(&folder, at, FileType::CharacterDevice, mode, makedev(major, minor))?,
@@ -200,18 +200,18 @@ impl Tree {
         }
         chownat(&folder, at, Some(owner(entry)), Some(group(entry)), flag)?;
         for (key, value) in &entry.xattrs {
-            // Those are overlayfs's own.
+            // overlayfs interprets these attributes, so a layer must not set them.
             if key.starts_with("trusted.overlay.") || key.starts_with("user.overlay.") {
                 return Err(malformed(format!("it has the attribute {key}, which only overlayfs may set")));
             }
             match lsetxattr(through(&folder, &name)?, key.as_str(), value, XattrFlags::empty()) {
-                // As tar programs do: not every file system has every kind of attribute.
+                // tar programs ignore this as well: not every file system supports every kind of attribute.
                 Ok(()) | Err(Errno::OPNOTSUPP) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         if entry.kind != Kind::Symlink {
-            // Behind the owner, whose change takes set-user-ID away.
+            // The mode is set after the owner, because a change of the owner clears the set-user-ID bit.
             chmodat(&folder, at, mode, AtFlags::empty())?;
         }
         match (entry.kind, file) {
@@ -222,7 +222,7 @@ impl Tree {
         Ok(Content::None)
     }
 
-    /// Removes what has a name already, unless a folder meets a folder; whether it is there.
+    /// Removes what has this name, unless both are folders. Returns whether a folder of this name is still there.
     fn make_room(&mut self, folder: &OwnedFd, name: &[u8], is_folder: bool) -> Result<bool> {
         let at = OsStr::from_bytes(name);
         let there = match statat(folder, at, AtFlags::SYMLINK_NOFOLLOW) {
@@ -237,16 +237,16 @@ impl Tree {
         if is_folder {
             return Ok(true);
         }
-        // Folders in it may be known.
+        // The folder that is kept open may be inside the removed folder.
         self.last = None;
         std::fs::remove_dir_all(through(folder, name)?)?;
         Ok(false)
     }
 
-    /// Gives folders their times; owners and groups of everything.
+    /// Sets the times of the folders. Returns the owners and the groups of all entries.
     pub fn finish(self) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
         for (path, mtime) in self.times.iter().rev() {
-            // A later entry may have replaced it.
+            // A later entry may have replaced the folder.
             if let Ok(folder) = beneath(&self.top, path, FOLDER) {
                 times(&folder, b".", *mtime)?;
             }
@@ -263,7 +263,7 @@ fn group(entry: &Entry) -> Gid {
     Gid::from_raw(entry.gid)
 }
 
-/// A path to a name in an opened folder.
+/// A path to a name in an opened folder, through its file descriptor.
 fn through(folder: &OwnedFd, name: &[u8]) -> Result<PathBuf> {
     let folder: BorrowedFd<'_> = folder.as_fd();
     Ok(Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(OsStr::from_bytes(name)))

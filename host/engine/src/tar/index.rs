@@ -1,4 +1,4 @@
-//! Where the members of an archive lie, by their names.
+//! An index of the members of an archive: their offsets by their names.
 
 use super::{Kind, Reader, Source, malformed};
 use std::{collections::BTreeMap, io::Result};
@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io::Result};
 /// A member of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Member {
-    /// A file: offset from the archive's beginning, and bytes.
+    /// A file: the offset of its content from the beginning of the archive, and its size in bytes.
     File(u64, u64),
     /// Another name of a member.
     Link(String),
@@ -18,19 +18,19 @@ pub struct Index {
     members: BTreeMap<String, Member>,
 }
 
-/// Entries of an archive after which it is taken for an attack: an archive of a thousand images
-/// has some ten thousand.
+/// Number of entries above which an archive is refused as an attack. An archive of a thousand images has about ten
+/// thousand.
 const ENTRIES: usize = 250_000;
-/// Bytes of all names together.
+/// The most bytes that all names may have together.
 const NAMES: usize = 32 << 20;
-/// Links that lead to links.
+/// The most links that are followed from one name.
 const LINKS: usize = 16;
 
 impl Index {
     /// Reads the headers of an archive.
     ///
     /// # Errors
-    /// Fails with `InvalidData` if it is malformed, or holds what would lead out of it.
+    /// Fails with `InvalidData` if the archive is malformed, or if a name or a link leads out of it.
     pub fn read(source: impl Source) -> Result<Self> {
         let mut reader = Reader::new(source);
         let mut index = Index::default();
@@ -47,7 +47,7 @@ impl Index {
             let clean = |base: &str, name: &str| {
                 resolve(base, name).ok_or_else(|| malformed(format!("the name {name:?} leads out of it")))
             };
-            // Absolute names are beneath the archive's root, as tar itself reads them.
+            // tar also reads absolute names as relative to the root of the archive.
             let name = clean("", name.trim_start_matches('/'))?;
             if name.is_empty() && entry.kind != Kind::Directory {
                 continue;
@@ -73,7 +73,7 @@ impl Index {
         Ok(index)
     }
 
-    /// Moves all members: the archive is within something that begins before it.
+    /// Adds `by` bytes to all offsets, for an archive that begins at that offset of a file.
     pub fn shift(&mut self, by: u64) {
         for member in self.members.values_mut() {
             if let Member::File(offset, _) = member {
@@ -82,20 +82,20 @@ impl Index {
         }
     }
 
-    /// Adds a file, or moves its name to another one.
+    /// Adds a file. A member of the same name is replaced.
     pub fn insert(&mut self, name: &str, offset: u64, size: u64) {
         self.members.insert(name.into(), Member::File(offset, size));
     }
 
-    /// Forgets a name.
+    /// Removes a name.
     pub fn remove(&mut self, name: &str) {
         self.members.remove(name);
     }
 
-    /// Offset and size in bytes of a file. `None` means that there is no file of that name.
+    /// Offset and size in bytes of a file. `None` means that no file has that name.
     ///
     /// # Errors
-    /// Fails with `InvalidData` if links lead round in circles.
+    /// Fails with `InvalidData` if links form a cycle.
     pub fn find(&self, name: &str) -> Result<Option<(u64, u64)>> {
         let mut name = name;
         let mut through;
@@ -115,7 +115,7 @@ impl Index {
         Err(malformed(format!("the link {name:?} leads round in circles")))
     }
 
-    /// Where a name leads of which a folder is a link.
+    /// Resolves a name that leads through a folder that is a link.
     fn through_folder(&self, name: &str) -> Option<String> {
         name.match_indices('/').find_map(|(at, _)| match self.members.get(&name[..at]) {
             Some(Member::Link(target)) => Some(format!("{target}{}", &name[at..])),
@@ -123,13 +123,14 @@ impl Index {
         })
     }
 
-    /// Every name.
+    /// All names, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)
     }
 }
 
-/// A name without `.`, `..` and doubled slashes; none where it would lead out of the archive.
+/// Removes `.`, `..` and doubled slashes from a name. `None` means that the name is absolute or leads out of the
+/// archive.
 fn resolve(base: &str, name: &str) -> Option<String> {
     if name.starts_with('/') || name.contains('\0') {
         return None;
@@ -139,7 +140,7 @@ fn resolve(base: &str, name: &str) -> Option<String> {
     for part in name.split('/') {
         match part {
             "" | "." => {}
-            // A name of a member leads nowhere upwards; a link may, within the archive.
+            // The name of a member must not contain `..`. The target of a link may, if it stays within the archive.
             ".." if depth > 0 => {
                 parts.pop()?;
             }

@@ -1,5 +1,5 @@
-//! Tar archives (POSIX.1-2017, pax; the GNU extensions for long names and large numbers): their
-//! entries with offsets, an index of their members, and headers to write.
+//! Tar archives (POSIX.1-2017, pax; the GNU extensions for long names and large numbers): reading their entries with
+//! offsets, an index of their members, and writing headers.
 
 mod index;
 mod pax;
@@ -10,7 +10,7 @@ pub use index::{Index, Member};
 pub use read::{Entry, Kind, Reader, Source};
 pub(crate) use write::{BEGUN, END, begun, header, link, padding};
 
-/// Tar archives are made of blocks of so many bytes.
+/// Size of a block of a tar archive in bytes.
 pub const BLOCK: u64 = 512;
 
 pub(crate) fn malformed(why: impl Into<String>) -> std::io::Error {

@@ -1,14 +1,14 @@
-//! Entries of a tar archive, one after another.
+//! Reads the entries of a tar archive one after another.
 
 use super::{BLOCK, malformed, pax};
 use std::io::{ErrorKind, Read, Result};
 
-/// Bytes that can be read, or passed over.
+/// Bytes that can be read or skipped.
 pub trait Source: Read {
-    /// Passes over so many bytes, all of which must be there.
+    /// Skips exactly `bytes` bytes.
     ///
     /// # Errors
-    /// Fails if they end before.
+    /// Fails if the source ends before.
     fn skip(&mut self, bytes: u64) -> Result<()>
     where
         Self: Sized,
@@ -18,12 +18,12 @@ pub trait Source: Read {
     }
 }
 
-/// What an entry is.
+/// The type of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A regular file.
     File,
-    /// Another name of a file before it.
+    /// Another name of a file that comes before it.
     HardLink,
     /// A symbolic link.
     Symlink,
@@ -40,23 +40,23 @@ pub enum Kind {
 /// One entry: its metadata, and where its content begins.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// As it stands in the archive.
+    /// Its name, as it is in the archive.
     pub name: Vec<u8>,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
-    /// Bytes of its content.
+    /// Size of its content in bytes.
     pub size: u64,
-    /// From the beginning of the archive to its content.
+    /// Bytes from the beginning of the archive to its content.
     pub offset: u64,
     /// Permission bits.
     pub mode: u32,
-    /// Owner.
+    /// User ID of its owner.
     pub uid: u32,
-    /// Group.
+    /// Group ID.
     pub gid: u32,
-    /// Seconds and nanoseconds since 1970.
+    /// Modification time: seconds and nanoseconds since 1970.
     pub mtime: (i64, u32),
-    /// Where a link leads.
+    /// Target of a link.
     pub link: Vec<u8>,
     /// Major and minor number of a device.
     pub device: (u32, u32),
@@ -64,30 +64,30 @@ pub struct Entry {
     pub xattrs: Vec<(String, Vec<u8>)>,
 }
 
-/// Names and extended headers longer than this are taken for an attack.
+/// Bytes. Names and extended headers that are longer are refused as an attack.
 const EXTENSION: u64 = 1 << 20;
 
-/// Reads entries. Between two calls of `advance`, the content of the entry may be read from `content`.
+/// Reads entries. After `advance` has returned an entry, `content` reads its content.
 pub struct Reader<S> {
     source: S,
     position: u64,
-    /// Bytes of the current entry that have not been read, with its padding.
+    /// Bytes of the content of the current entry that have not been read, and bytes of the padding after it.
     content: u64,
     padding: u64,
 }
 
 impl<S: Source> Reader<S> {
-    /// Begins at the beginning.
+    /// Starts at the beginning of an archive.
     pub fn new(source: S) -> Self {
         Reader { source, position: 0, content: 0, padding: 0 }
     }
 
-    /// What it reads from.
+    /// The source that it reads from.
     pub fn source(&mut self) -> &mut S {
         &mut self.source
     }
 
-    /// Gives back what it reads from.
+    /// Returns the source that it reads from.
     pub fn into_source(self) -> S {
         self.source
     }
@@ -108,7 +108,7 @@ impl<S: Source> Reader<S> {
         Ok(Some(block))
     }
 
-    /// Passes over what is left of the current entry.
+    /// Skips the rest of the current entry.
     fn finish(&mut self) -> Result<()> {
         let rest = self.content + self.padding;
         self.source.skip(rest).map_err(cut)?;
@@ -117,7 +117,7 @@ impl<S: Source> Reader<S> {
         Ok(())
     }
 
-    /// Passes over what is left of the current entry's padding, once its content was read.
+    /// Reads the content of a header that holds a name or an extension, and skips its padding.
     fn extension(&mut self, size: u64) -> Result<Vec<u8>> {
         if size > EXTENSION {
             return Err(malformed(format!("it has a name or an extended header of {size} bytes")));
@@ -153,7 +153,7 @@ impl<S: Source> Reader<S> {
                 b'L' => name = Some(text(&self.extension(size)?)),
                 b'K' => link = Some(text(&self.extension(size)?)),
                 b'x' => extended = pax::records(&self.extension(size)?)?,
-                // Says something about every entry; nothing that matters here.
+                // A global extended header applies to every entry. Nothing in it matters here.
                 b'g' => {
                     self.extension(size)?;
                 }
@@ -203,11 +203,11 @@ impl<S: Source> Reader<S> {
         for (key, value) in extended {
             entry.extend(&key, value)?;
         }
-        // An old Unix tar has no folders: a name that ends with a slash is one.
+        // Old Unix tars have no type for folders: a name that ends with a slash is a folder.
         if entry.kind == Kind::File && entry.name.ends_with(b"/") {
             entry.kind = Kind::Directory;
         }
-        // Only files have content, whatever the header says; links of old archives give a size.
+        // Only files have content, whatever the header says. The links of old archives have a size.
         if entry.kind != Kind::File {
             entry.size = 0;
         }
@@ -219,10 +219,10 @@ impl<S: Source> Reader<S> {
         Ok(entry)
     }
 
-    /// Reads from the content of the current entry; 0: its end.
+    /// Reads from the content of the current entry. 0 means the end of the content.
     ///
     /// # Errors
-    /// Fails if the archive ends before.
+    /// Fails if the archive ends before the content does.
     pub fn content(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let most = (buffer.len() as u64).min(self.content) as usize;
         if most == 0 {
@@ -262,7 +262,7 @@ impl Entry {
     }
 }
 
-/// `1700000000.123`, possibly negative.
+/// Parses a time in seconds such as `1700000000.123`, which can be negative.
 fn time(value: &[u8]) -> Option<(i64, u32)> {
     let text = std::str::from_utf8(value).ok()?;
     let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -283,22 +283,22 @@ fn cut(error: std::io::Error) -> std::io::Error {
     }
 }
 
-/// Up to the first NUL.
+/// The bytes before the first NUL.
 fn text(bytes: &[u8]) -> Vec<u8> {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }
 
 fn full_name(block: &[u8; BLOCK as usize]) -> Vec<u8> {
     let name = text(&block[..100]);
-    // GNU headers end their magic with spaces, and have other things where the prefix would be.
+    // GNU headers end their magic with spaces, and use the bytes of the prefix for something else.
     let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
     if prefix.is_empty() { name } else { [prefix, name].join(&b'/') }
 }
 
-/// Octal digits, or a big-endian number behind 0x80 (GNU).
+/// Parses octal digits, or a big-endian number after 0x80 (GNU).
 fn number(field: &[u8]) -> Result<u64> {
     if field[0] & 0x80 != 0 {
-        // 0xff would be a negative number: of the fields read here only the time may be one.
+        // 0xff begins a negative number. Of the fields that are read here, only the time can be negative.
         if field[0] == 0xff {
             return Ok(0);
         }
@@ -323,7 +323,7 @@ fn check(block: &[u8; BLOCK as usize]) -> Result<()> {
     let blank = |(at, byte): (usize, &u8)| if (148..156).contains(&at) { b' ' } else { *byte };
     let bytes = || block.iter().enumerate().map(blank);
     let unsigned: u64 = bytes().map(u64::from).sum();
-    // Some old programs added signed bytes.
+    // Some old programs summed signed bytes.
     let signed: i64 = bytes().map(|byte| i64::from(byte as i8)).sum();
     if said == unsigned || i64::try_from(said).is_ok_and(|said| said == signed) {
         return Ok(());

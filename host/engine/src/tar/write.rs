@@ -1,19 +1,19 @@
-//! Headers of the archives that dray writes: ustar, without owner and time, so that the same
-//! content makes the same archive.
+//! Headers of the archives that dray writes. They are ustar headers without owner and time, so that the same content
+//! always makes the same archive.
 
 use super::{BLOCK, malformed};
 use std::io::Result;
 
-/// Two blocks of zeros end an archive.
+/// The end of an archive: two blocks of zeros.
 pub(crate) const END: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
 
-/// Bytes from the end of some content to the next block.
+/// Bytes from the end of the content to the next block.
 pub(crate) fn padding(size: u64) -> u64 {
     size.next_multiple_of(BLOCK) - size
 }
 
 const READABLE: u32 = 0o444;
-/// Permission bits of a member that is not whole.
+/// Permission bits of a member that is not whole yet.
 pub(crate) const BEGUN: u32 = 0;
 
 /// The header of a regular file.
@@ -24,7 +24,7 @@ pub(crate) fn header(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
     entry(name, size, READABLE, b'0', "")
 }
 
-/// Likewise, of a file whose content is not there yet: nobody may do anything with it.
+/// The header of a file that is not whole yet. Nobody has permissions for it.
 ///
 /// # Errors
 /// Fails if the name is too long.
@@ -32,7 +32,7 @@ pub(crate) fn begun(name: &str, size: u64) -> Result<[u8; BLOCK as usize]> {
     entry(name, size, BEGUN, b'0', "")
 }
 
-/// The header of a further name of a file. `None` means that the file's own name is too long for it.
+/// The header of a hard link to `target`. `None` means that the name of the target is too long for a header.
 ///
 /// # Errors
 /// Fails if the name is too long.
@@ -64,7 +64,7 @@ fn entry(name: &str, size: u64, mode: u32, kind: u8, target: &str) -> Result<[u8
     Ok(block)
 }
 
-/// Prefix and name: at most 155 and 100 bytes.
+/// Splits a name into a prefix of at most 155 bytes and a name of at most 100 bytes.
 fn split(name: &str) -> Option<(&str, &str)> {
     if name.len() <= 100 {
         return Some(("", name));

@@ -1,4 +1,4 @@
-//! A member that is being written to a new archive, and what is left of one.
+//! Writes a member to a new archive, and resumes a member that was begun.
 
 use super::Archive;
 use crate::{
@@ -10,22 +10,24 @@ use rustix::fs::{FallocateFlags, SeekFrom, fallocate};
 use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 use tokio::sync::OwnedMutexGuard;
 
-/// Bytes: file systems that make holes of larger blocks are rare, and are only read from more.
+/// Bytes. Few file systems make holes in larger blocks. On those, a resumed member may contain zeros, which its digest
+/// reveals.
 const LARGEST_BLOCK: u64 = 4 << 20;
 
-/// Gives the room of a range back.
+/// Deallocates a range of a file.
 pub(super) fn punch(file: &File, offset: u64, size: u64) {
     let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    // Where there can be no holes, whoever takes up what is there finds out by its digest.
+    // If the file system has no holes, the digest reveals to the process that resumes the member that its content is
+    // wrong.
     let _ = fallocate(file, hole, offset, size);
 }
 
-/// A member that was begun.
+/// A member that was begun, and is not whole yet or was written by an earlier process.
 pub(super) struct Begun {
-    /// Where its content is, and its bytes.
+    /// Offset of its content in the file, and its size in bytes.
     pub offset: u64,
     pub size: u64,
-    /// How many bytes are there. `None` means that the holes of the file tell.
+    /// Number of bytes that are written. `None` means that the holes of the file tell.
     pub there: Option<u64>,
 }
 
@@ -34,13 +36,13 @@ pub(in crate::files) struct Append {
     pub(super) archive: Arc<Archive>,
     pub(super) name: String,
     pub(super) file: Arc<File>,
-    /// Where its header goes.
+    /// Offset of its header.
     pub(super) start: u64,
     pub(super) written: u64,
     pub(super) size: Option<u64>,
-    /// How many bytes were there when it was resumed. `None` means that the holes of the file tell.
+    /// Number of bytes that were written before it was resumed. `None` means that the holes of the file tell.
     pub(super) there: Option<u64>,
-    /// Held while its size is not known.
+    /// Locked while the size of the member is not known, because the next member begins after it.
     pub(super) tail: Option<OwnedMutexGuard<u64>>,
 }
 
@@ -54,23 +56,24 @@ impl Append {
         Ok(())
     }
 
-    /// What is there of it.
+    /// The range of its content that is already there.
     pub fn there(&mut self) -> std::io::Result<Positioned> {
         let (offset, size) = (self.start + BLOCK, self.size.unwrap_or(0));
         self.written = match self.there {
             Some(there) => there,
             None => {
-                // None is found from beyond the end.
+                // Seeking to a hole fails if the offset is beyond the end of the file.
                 let hole = rustix::fs::seek(&self.file, SeekFrom::Hole(offset)).unwrap_or(offset);
                 let there = hole.min(self.file.metadata()?.len()).saturating_sub(offset).min(size);
-                // A block that was filled in part looks like a whole one.
+                // A block that is only partly filled looks like a whole one, so the bytes of one block are written
+                // again.
                 there.saturating_sub(LARGEST_BLOCK)
             }
         };
         Ok(Positioned { file: self.file.clone(), offset, end: offset + self.written })
     }
 
-    /// Gives it up so that it can be resumed.
+    /// Stops writing. The member can be resumed.
     pub fn leave(self) {
         if let Some(size) = self.size {
             let begun = Begun { offset: self.start + BLOCK, size, there: Some(self.written) };
@@ -78,7 +81,7 @@ impl Append {
         }
     }
 
-    /// Gives it up, as what was written is wrong; its place can be resumed.
+    /// Stops writing because the content is wrong. The range of the member stays reserved for the next attempt.
     pub fn discard(mut self) {
         if let Some(size) = self.size {
             punch(&self.file, self.start + BLOCK, size);
@@ -87,12 +90,12 @@ impl Append {
         self.leave();
     }
 
-    /// Gives it up, as it cannot be written, and all that would be left of the archive, too.
+    /// Stops writing because it failed. Nothing of the new archive stays if this process ends before it is sealed.
     pub fn fail(self) {
         if let Some(fresh) = &mut lock(&self.archive.staged).fresh {
             fresh.forget();
         }
-        // Members that are whole may still find room.
+        // The freed space may be enough for the other members.
         self.discard();
     }
 

@@ -1,6 +1,6 @@
-//! A tar archive whose members are the files of a place. It is read by offset; a compressed one is
-//! expanded once. What is written goes into a new archive beside it, which replaces it when it is
-//! sealed. A path may lead through a member that is an archive itself, as through a folder.
+//! A tar archive whose members are the files of a place. It is read by offset; a compressed archive is decompressed
+//! once. Changes go into a new archive, which replaces the old one when it is sealed. A path may lead through a member
+//! that is itself an archive, as it leads through a folder.
 
 mod append;
 mod opened;
@@ -25,23 +25,23 @@ use std::{
 };
 
 pub(super) struct Archive {
-    /// `None` means that the archive is only in `scratch`.
+    /// `None` means that the archive exists only in `scratch`.
     path: Option<PathBuf>,
     scratch: PathBuf,
-    /// What was there before, once it was looked at.
+    /// The archive as it was before this run. The outer `None` means that it was not opened yet, the inner one that it
+    /// does not exist.
     before: Mutex<Option<Option<Arc<Opened>>>>,
-    /// Archives within, and downloaded ones, by their paths.
+    /// Archives that are members of this one, and downloaded archives, by their paths.
     nested: Mutex<HashMap<String, Arc<Opened>>>,
     staged: Mutex<NewArchive>,
-    /// Where the next member of the new archive begins. Held for as long as a member of unknown
-    /// size is written.
+    /// Offset in the new archive at which the next member begins. Locked while a member of unknown size is written.
     tail: Arc<tokio::sync::Mutex<u64>>,
 }
 
 impl Archive {
     pub fn new(path: Option<PathBuf>, scratch: PathBuf) -> Self {
         Archive {
-            // Where a link leads is replaced, not the link.
+            // If the path is a symbolic link, its target is replaced, and not the link.
             path: path.map(|path| std::fs::canonicalize(&path).unwrap_or(path)),
             scratch,
             before: Mutex::default(),
@@ -56,7 +56,7 @@ impl Archive {
     }
 
     fn failed(&self, doing: &str, path: &str, error: &std::io::Error) -> Error {
-        // An archive that is malformed is so as a whole.
+        // If a member is malformed, the error names the archive as a whole.
         let shown = if error.kind() == ErrorKind::InvalidData { self.shown("") } else { self.shown(path) };
         failed(doing, Path::new(shown.to_string_lossy().trim_end_matches('/')), error)
     }
@@ -82,7 +82,7 @@ impl Archive {
         Ok(opened)
     }
 
-    /// A member of the archive itself.
+    /// Finds a member of the archive itself.
     fn member(&self, path: &str) -> std::io::Result<Option<Located>> {
         {
             let staged = lock(&self.staged);
@@ -102,7 +102,7 @@ impl Archive {
         }
     }
 
-    /// The archive behind a path, which is a member or was downloaded.
+    /// Opens the archive at a path: a member of this archive, or a downloaded archive.
     fn within(&self, path: &str) -> std::io::Result<Option<Arc<Opened>>> {
         let mut nested = lock(&self.nested);
         if let Some(opened) = nested.get(path) {
@@ -208,7 +208,7 @@ impl Archive {
         Ok(())
     }
 
-    /// A member of the new archive, or one of the same name and size that was begun.
+    /// Begins a member of the new archive, or resumes one of the same name and size.
     pub async fn append(self: &Arc<Self>, path: &str, size: Option<u64>) -> Result<Append> {
         if size.is_some_and(|size| size > LARGEST) {
             return Err(Error::invalid(format!(
@@ -233,14 +233,14 @@ impl Archive {
                 return Ok(append);
             }
             if append.file.metadata()?.len() > start {
-                // Of a member of unknown size that was given up.
+                // These bytes belong to a member of unknown size that was not finished.
                 append.file.set_len(start)?;
             }
             let Some(size) = size else {
                 append.tail = Some(tail);
                 return Ok(append);
             };
-            // Whoever goes on after this process finds by the headers what was begun.
+            // The header is written first, so that a later process can find the members that were begun.
             append.file.write_all_at(&tar::begun(path, size)?, start)?;
             *tail += BLOCK + size + padding(size);
             if let Some(fresh) =
@@ -294,7 +294,7 @@ impl Archive {
             let mut staged = self.completed(before.as_deref())?;
             let Some(mut fresh) = staged.fresh.take() else { return Ok(()) };
             fresh.sync().inspect_err(|_| staged.replaced.iter_mut().for_each(AtomicFile::forget))?;
-            // Every dray that writes this folder holds this lock while it compares and renames.
+            // Every dray process that writes to this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;
             let now = match File::open(path) {
@@ -303,7 +303,7 @@ impl Archive {
                 Err(error) => return Err(error),
             };
             if now != before.as_ref().map(|before| before.identity) {
-                // The next run uses what was written so far.
+                // The next run can use what was written.
                 if fresh.file().metadata()?.len() > partial::LARGE {
                     fresh.stay();
                 }
@@ -331,10 +331,10 @@ impl Archive {
         seal().map_err(|error| self.failed("write", "", &error))
     }
 
-    /// The new archive with all that belongs into it; another one may be begun.
+    /// Completes the new archive and returns it. After this, another new archive can be begun.
     fn completed(&self, before: Option<&Opened>) -> std::io::Result<NewArchive> {
         self.staging()?;
-        // A member that was given up may still be on its way out.
+        // A member of unknown size that was given up may not have released this lock yet.
         let mut tail = self.tail.blocking_lock();
         let mut staged = std::mem::take(&mut *lock(&self.staged));
         let end = std::mem::take(&mut *tail).max(staged.begun_end);
@@ -342,7 +342,7 @@ impl Archive {
             Ok(()) => Ok(staged),
             Err(error) => {
                 if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-                    // Who comes next is not to fail for the same reason.
+                    // The partial file is removed, so that the next process does not run out of space as well.
                     staged.fresh.iter_mut().chain(&mut staged.replaced).for_each(AtomicFile::forget);
                 }
                 Err(error)
@@ -364,7 +364,7 @@ impl Archive {
         for name in staged.members.names() {
             whole += staged.members.find(name)?.map_or(0, |(_, size)| BLOCK + size + padding(size));
         }
-        // Where something was given up or written twice, there is a hole.
+        // If the sizes do not add up, a member was given up or written twice, and left a hole.
         if whole != end {
             for begun in staged.begun.values() {
                 staged.file.iter().for_each(|file| append::punch(file, begun.offset, begun.size));
@@ -390,7 +390,7 @@ impl Archive {
                     && !staged.documents.contains_key(*name)
                     && staged.members.find(name).is_ok_and(|found| found.is_none())
             };
-            // A file of many names is copied once.
+            // A file that has several names is copied once, and its other names become hard links.
             let mut copied: HashMap<u64, &str> = HashMap::new();
             for name in before.index.names().filter(gone) {
                 let Some((offset, size)) = before.index.find(name)? else { continue };
@@ -405,7 +405,8 @@ impl Archive {
             }
         }
         if staged.fresh.is_some() {
-            // That takes long, and whoever is killed meanwhile has left members alone, with which another one goes on.
+            // Syncing takes long. If the process is killed before the rest is written, the file holds only members,
+            // which a later process resumes.
             file.sync_data()?;
         }
         for (name, document) in &staged.documents {
@@ -414,7 +415,7 @@ impl Archive {
             file.write_all_at(document, end + BLOCK)?;
             end += BLOCK + size + padding(size);
         }
-        // The paddings before are holes, which read as zeros.
+        // The paddings are holes, which read as zeros.
         file.write_all_at(&END, end)?;
         file.set_len(end + END.len() as u64)
     }
@@ -441,7 +442,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Copies a member to `end` of another archive; where the next one begins.
+/// Copies a member to offset `end` of another archive. Returns the offset at which the next member begins.
 fn copy_member(from: &File, offset: u64, size: u64, to: &File, end: u64, name: &str) -> std::io::Result<u64> {
     to.write_all_at(&header(name, size)?, end)?;
     let mut buffer = vec![0; CHUNK];

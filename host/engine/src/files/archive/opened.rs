@@ -1,4 +1,4 @@
-//! An archive that is read: its file, and where its members are in it.
+//! An archive that was opened to be read: its file, and the offsets of its members.
 
 use crate::files::{Located, read::Positioned};
 use crate::{
@@ -14,11 +14,12 @@ use std::{
     sync::Arc,
 };
 
-/// An archive that is read.
+/// An archive that was opened to be read.
 pub(super) struct Opened {
     pub file: Arc<File>,
     pub index: Index,
-    /// Which file it was: device, inode, bytes, time of its last change.
+    /// Identifies the version of the file: device, inode, size in bytes, and time of its last change in seconds and
+    /// nanoseconds.
     pub identity: (u64, u64, u64, i64, i64),
     pub compressed: bool,
 }
@@ -29,7 +30,7 @@ pub(super) fn identity(file: &File) -> std::io::Result<(u64, u64, u64, i64, i64)
 }
 
 impl Opened {
-    /// Reads the headers of an archive that is in a file.
+    /// Reads the headers of the archive in a range of a file. A compressed archive is decompressed to `scratch` first.
     pub fn read(file: Arc<File>, offset: u64, size: u64, scratch: &Path) -> std::io::Result<Self> {
         let identity = identity(&file)?;
         let mut first = [0; 8];
@@ -47,7 +48,8 @@ impl Opened {
             }
             _ => error,
         };
-        // What does not begin as an archive is not expanded to find that out.
+        // A first entry is read before everything is decompressed, so that something else than an archive is refused
+        // early.
         Reader::new(Plain::new(source())?).advance().map_err(damaged)?;
         let mut expanded = unnamed(scratch)?;
         std::io::copy(&mut Plain::new(source())?, &mut expanded).map_err(damaged)?;

@@ -1,4 +1,4 @@
-//! The new archive that is being written beside the old one.
+//! The new archive, which is written beside the old one.
 
 use super::append::Begun;
 use crate::{
@@ -11,30 +11,30 @@ use std::{
     sync::Arc,
 };
 
-/// Largest member in bytes. No layer is as large, and sums of sizes stay far from overflow.
+/// Largest member in bytes. No layer is that large, and the limit keeps sums of sizes far from overflow.
 pub(super) const LARGEST: u64 = 1 << 42;
 
 /// The new archive.
 #[derive(Default)]
 pub(super) struct NewArchive {
-    /// Small files, which may change until the end.
+    /// Small files, which may change until the archive is sealed.
     pub documents: BTreeMap<String, Vec<u8>>,
     pub removed: HashSet<String>,
     pub members: Index,
     pub file: Option<Arc<File>>,
-    /// What makes it appear. `None` means that it is only in `scratch`.
+    /// Gives the archive its name. `None` means that the archive exists only in `scratch`.
     pub fresh: Option<AtomicFile>,
-    /// Members that were begun before, by another process too.
+    /// Members that were begun before, also by another process.
     pub begun: HashMap<String, Begun>,
-    /// Where they end.
+    /// Offset at which the last of them ends.
     pub begun_end: u64,
-    /// Its part is of use until the new archive has its name.
+    /// The file from which this archive was compacted. It stays as a partial file until this archive has its name.
     pub replaced: Option<AtomicFile>,
 }
 
 impl NewArchive {
-    /// Finds the members that another process began. What is no header ends them: a member of unknown size has
-    /// none before it is whole.
+    /// Finds the members that another process began. They end at the first block that is not a header, because a member
+    /// of unknown size has no header until it is whole.
     pub fn take_up(&mut self, file: &Arc<File>) -> std::io::Result<()> {
         let end = file.metadata()?.len();
         let mut reader = Reader::new(Positioned { file: file.clone(), offset: 0, end });
@@ -51,7 +51,7 @@ impl NewArchive {
             };
             self.begun.insert(name, begun);
         }
-        // What comes after them is of a member that nobody can go on with.
+        // What follows belongs to a member that cannot be resumed.
         file.set_len(self.begun_end)
     }
 
