@@ -30,11 +30,12 @@ Places are named by references:
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 all well; 1 something failed; 2 the command line or the policy is wrong; \
-3 changes are due (plan --detailed-exitcode); 130 and 143 stopped by Ctrl-C and SIGTERM.
+3 changes are due (plan --detailed-exitcode, lock --check, diff); 130 and 143 stopped by Ctrl-C and SIGTERM.
 
-Start with `dray plan POLICY.toml`: it says what a sync would do, and changes nothing.";
+Write a policy as dray.toml, and start with `dray plan`: it shows what a sync would do, and changes nothing.";
 
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// Say more on standard error (-v progress of decisions, -vv requests, -vvv everything)
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -80,9 +81,9 @@ pub enum Output {
 
 #[derive(Subcommand)]
 pub enum Command {
-    /// Do what a policy says
+    /// Bring the destinations to what a policy says
     Sync(SyncOptions),
-    /// Say what a sync would do and why; change nothing
+    /// Show what a sync would do and why; change nothing
     Plan(PlanOptions),
     /// Carry out a plan that `dray plan --out` saved, and nothing else
     Apply(ApplyOptions),
@@ -116,6 +117,12 @@ pub enum Command {
         #[command(subcommand)]
         command: RegistryCommand,
     },
+    /// Write man pages
+    Man {
+        /// The folder for them, such as /usr/local/share/man/man1
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
     /// Print a shell's completion script
     Completions {
         /// The shell
@@ -126,12 +133,9 @@ pub enum Command {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  dray check\n  dray check team.toml --resolved    the policy with variables, defaults and includes resolved"
-)]
 pub struct CheckOptions {
     /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY)]
+    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
     pub policy: PathBuf,
     /// Print the policy with its variables, defaults and included files resolved
     #[arg(long)]
@@ -139,12 +143,9 @@ pub struct CheckOptions {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  dray lock                 write dray.lock\n  dray lock --check         say what has moved since; exit with 3 if something has\n  dray sync --locked        copy exactly what is locked"
-)]
 pub struct LockOptions {
     /// Path of the policy
-    #[arg(default_value = POLICY)]
+    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
     pub policy: PathBuf,
     /// Write nothing: say what has moved since, and exit with 3 if something has
     #[arg(long)]
@@ -160,7 +161,7 @@ const POLICY: &str = "dray.toml";
 #[derive(Args)]
 pub struct SyncOptions {
     /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY)]
+    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
     pub policy: PathBuf,
     /// Copy exactly what the lock file of the policy names (see `dray lock`)
     #[arg(long)]
@@ -195,7 +196,7 @@ pub struct RunFlags {
 #[derive(Args)]
 pub struct PlanOptions {
     /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY)]
+    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
     pub policy: PathBuf,
     /// Plan exactly what the lock file of the policy names (see `dray lock`)
     #[arg(long)]
@@ -303,7 +304,6 @@ pub struct InspectOptions {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  dray tag docker://registry.example.com/app:1.4.2 stable")]
 pub struct TagOptions {
     /// The image
     pub reference: Reference,
@@ -314,9 +314,6 @@ pub struct TagOptions {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  dray diff docker://docker.io/library/nginx docker://mirror.example.com/nginx\n  dray diff docker://docker.io/library/nginx:1.27 docker://docker.io/library/nginx:1.28\n\nExits with 3 if there is a difference."
-)]
 pub struct DiffOptions {
     /// An image, or a repository without a tag
     pub before: Reference,
@@ -330,9 +327,6 @@ pub struct DiffOptions {
 }
 
 #[derive(Args)]
-#[command(
-    after_help = "Examples:\n  dray ls registry.example.com\n  dray ls 'docker://registry.example.com/team/**'"
-)]
 pub struct LsOptions {
     /// A registry's host, or a reference whose repository is a glob
     pub registry: String,

@@ -9,6 +9,7 @@ mod copy;
 mod diff;
 mod failure;
 mod failures;
+mod help;
 mod inspect;
 mod local;
 mod lock;
@@ -31,7 +32,7 @@ mod signals;
 mod sync;
 
 use args::{Arguments, Command, PluginCommand, RegistryCommand};
-use clap::{CommandFactory, Parser};
+use clap::FromArgMatches;
 use failure::Failure;
 use output::tell;
 use std::{pin::Pin, process::ExitCode};
@@ -46,11 +47,24 @@ const WRONG: u8 = 2;
 const DUE: u8 = 3;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = help::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match &arguments.command {
+        Command::Man { out } => {
+            // It makes a page for each command, named after it.
+            return match std::fs::create_dir_all(out)
+                .and_then(|()| clap_mangen::generate_to(help::command(), out))
+            {
+                Ok(()) => ended(DONE),
+                Err(error) => {
+                    tell!("error: failed to write man pages to {}: {error}", out.display());
+                    ExitCode::from(FAILED)
+                }
+            };
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut Arguments::command(), "dray", &mut script);
+            clap_complete::generate(*shell, &mut help::command(), "dray", &mut script);
             output::print(&String::from_utf8_lossy(&script));
             return ended(DONE);
         }
@@ -139,6 +153,6 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),
         Command::Registry { command: RegistryCommand::Serve(options) } => Box::pin(serve::run(options)),
         // Done before anything was started.
-        Command::Completions { .. } | Command::Schema => Box::pin(async { Ok(DONE) }),
+        Command::Completions { .. } | Command::Man { .. } | Command::Schema => Box::pin(async { Ok(DONE) }),
     })
 }

@@ -1,4 +1,4 @@
-//! Compressed streams: told by their first bytes, read as plain ones.
+//! Decompresses streams. The compression is recognised by the first bytes.
 
 use crate::tar::malformed;
 use dray_core::Compression;
@@ -10,15 +10,16 @@ use std::{
     },
 };
 
-/// Plain bytes from which on a stream that grew by [`RATIO`] is taken for a bomb.
+/// Decompressed bytes. A shorter stream is never taken for a decompression bomb; a longer one is if it grew by
+/// [`RATIO`].
 const HARMLESS: u64 = 64 << 20;
-/// Gzip cannot do more than 1032:1, and real content is far from it.
+/// Decompressed bytes per compressed byte. Gzip reaches at most 1032:1, and real content stays far below that.
 const RATIO: u64 = 400;
 
-/// Tells by the first bytes how a stream is compressed.
+/// Recognises the compression of a stream by its first bytes.
 ///
 /// # Errors
-/// `InvalidData` for what dray does not read: bzip2 and xz.
+/// Fails with `InvalidData` for bzip2 and xz, which dray does not read.
 pub fn sniff(first: &[u8]) -> Result<Compression> {
     let unknown = |name: &str| {
         malformed(format!("it is compressed with {name}, which dray does not read: decompress it first"))
@@ -26,7 +27,7 @@ pub fn sniff(first: &[u8]) -> Result<Compression> {
     match first {
         [0x1f, 0x8b, ..] => Ok(Compression::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Ok(Compression::Zstd),
-        // A skippable frame, with which zstd:chunked and seekable streams may begin (RFC 8878, 3.1.2).
+        // zstd:chunked and seekable streams may begin with a skippable frame (RFC 8878, 3.1.2).
         [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Ok(Compression::Zstd),
         [b'B', b'Z', b'h', b'1'..=b'9', ..] => Err(unknown("bzip2")),
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Err(unknown("xz")),
@@ -47,20 +48,20 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// A stream as it is without compression.
+/// The decompressed content of a stream.
 pub struct Plain<'a> {
     inner: Box<dyn Read + Send + 'a>,
     read: Arc<AtomicU64>,
     given: u64,
-    /// How it was compressed.
+    /// The compression of the stream.
     pub compression: Compression,
 }
 
 impl<'a> Plain<'a> {
-    /// Looks at the first bytes.
+    /// Reads the first bytes to recognise the compression.
     ///
     /// # Errors
-    /// Fails if they cannot be read, or tell of something that dray does not read.
+    /// Fails if the first bytes cannot be read, or if dray does not read this compression.
     pub fn new(mut inner: impl Read + Send + 'a) -> Result<Self> {
         let mut first = Vec::with_capacity(8);
         inner.by_ref().take(8).read_to_end(&mut first)?;

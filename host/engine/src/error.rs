@@ -1,60 +1,61 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-/// The result of everything in this crate.
+/// The result of the functions of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something failed. Its text is a fragment that fits "failed to {text}".
+/// A failure. Its text is a fragment that fits "failed to {text}".
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// What decides on what happens next.
+    /// Decides what happens next.
     pub kind: Kind,
-    /// For people.
+    /// What failed and why, for people.
     pub text: String,
-    /// What to do about it.
+    /// What the user can do about it.
     pub help: Option<String>,
-    /// What it came from, where that is another error.
+    /// The error that caused this one.
     source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The kinds of failure.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Kind {
-    /// There is no such thing.
+    /// The object does not exist.
     NotFound,
-    /// These digests must be there first. Empty strings: the place did not say which.
+    /// The place misses these digests, which must be there first. An empty string means that the place did not say
+    /// which.
     Missing(Vec<String>),
     /// Credentials are missing or wrong.
     Unauthorized,
-    /// It is forbidden.
+    /// Access is forbidden.
     Denied,
-    /// Too many requests; how long to wait, where the other side said so.
+    /// There were too many requests. The time to wait is `None` if the other side did not say it.
     RateLimited(Option<Duration>),
-    /// It may work later.
+    /// Another attempt may succeed later.
     Transient,
-    /// It cannot be done there.
+    /// The place or the format does not support it.
     Unsupported,
-    /// What was given is wrong: a policy, a reference, or what the other side sent.
+    /// The input is wrong: a policy, a reference, or what the other side sent.
     Invalid,
-    /// It is no longer what it was when it was decided.
+    /// Something is no longer as it was when the decision was made.
     Conflict,
-    /// The operating system refused to read or write.
+    /// The operating system failed to read or write.
     Io,
-    /// It was tried as often, or waited for as long, as that may help.
+    /// It was tried as often, or waited for as long, as is useful.
     Exhausted,
-    /// Content is not what its digest or size says.
+    /// Content does not have its digest or its size.
     Corrupt,
     /// A plugin misbehaved.
     Plugin,
     /// The run was told to stop.
     Cancelled,
-    /// dray itself is wrong.
+    /// dray has a bug.
     Internal,
 }
 
-/// Bytes of an error's text: others may write whole pages.
+/// Largest text of an error in bytes, because other programs may send whole pages.
 const TEXT: usize = 4 << 10;
 
-/// What of a text may be shown.
+/// Removes secrets from a text, and shortens it to [`TEXT`] bytes.
 fn safe(text: String) -> String {
     let mut text = if text.contains("://") { dray_core::without_secrets(&text) } else { text };
     if text.len() > TEXT {
@@ -65,50 +66,50 @@ fn safe(text: String) -> String {
 }
 
 impl Error {
-    /// A failure of some kind. Addresses in its text lose their secrets, and a very long text its end.
+    /// A failure of a kind. Secrets in URLs are removed from its text, and a long text is cut.
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
         Error { kind, text: safe(text.into()), help: None, source: None }
     }
 
-    /// The same failure, as one of another kind.
+    /// The same failure with another kind.
     pub(crate) fn of_kind(self, kind: Kind) -> Self {
         Error { kind, ..self }
     }
 
-    /// The same failure in other words.
+    /// The same failure with another text.
     pub(crate) fn retold(self, text: String) -> Self {
         Error { text: safe(text), ..self }
     }
 
-    /// Adds what to do about it.
+    /// Adds what the user can do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(safe(help.into()));
         self
     }
 
-    /// Puts before it what was being done.
+    /// Prepends what was being done to the text.
     pub fn context(self, doing: impl fmt::Display) -> Self {
         let text = format!("{doing}: {}", self.text);
         self.retold(text)
     }
 
-    /// Whether trying again can help.
+    /// Whether another attempt can help.
     pub fn is_transient(&self) -> bool {
         matches!(self.kind, Kind::Transient | Kind::RateLimited(_))
     }
 
-    /// Keeps what it came from.
+    /// Keeps the error that caused this one.
     pub(crate) fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// A failure of the operating system. `doing` and what it is done to come first: "read /etc/x: denied".
+    /// A failure of the operating system. `doing` says what was done and to what, for example "read /etc/x".
     pub(crate) fn io(doing: impl fmt::Display, error: std::io::Error) -> Self {
         Error::new(Kind::Io, format!("{doing}: {error}")).caused_by(error)
     }
 
-    /// dray itself is wrong.
+    /// A bug in dray.
     pub(crate) fn internal(text: impl Into<String>) -> Self {
         Error::new(Kind::Internal, text)
     }
@@ -140,7 +141,7 @@ impl std::error::Error for Error {
 }
 
 impl PartialEq for Error {
-    /// Two failures are the same where they are told and handled in the same way.
+    /// Two failures are equal if their kind, text and help are equal. What caused them does not count.
     fn eq(&self, other: &Self) -> bool {
         (&self.kind, &self.text, &self.help) == (&other.kind, &other.text, &other.help)
     }
@@ -178,7 +179,7 @@ impl From<dray_core::ParseDigestError> for Error {
     }
 }
 
-/// Puts before an error what was being done.
+/// Prepends what was being done to the text of an error.
 pub(crate) trait Context<T> {
     fn context<D: fmt::Display>(self, doing: impl FnOnce() -> D) -> Result<T>;
 }

@@ -2,33 +2,33 @@ use crate::Error;
 use dray_core::{Copy, CopyReport};
 use std::time::Duration;
 
-/// What happens during planning and running.
+/// What happens during planning and running, for observers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// An image's blobs begin to move.
+    /// The transfer of an image's blobs begins.
     Started(&'a Copy),
-    /// Blobs of so many bytes are about to be sent.
+    /// Blobs of this many bytes are about to be sent.
     Expected(u64),
-    /// So many bytes were sent.
+    /// This many bytes were sent.
     Sent(u64),
-    /// Bytes that had been expected need not be sent after all.
+    /// This many expected bytes need not be sent after all.
     Spared(u64),
-    /// A blob was mounted instead of being sent.
+    /// A blob of this many bytes was mounted instead of being sent.
     Mounted(u64),
-    /// Something failed and is tried again.
+    /// Something failed and will be tried again.
     Retrying {
         /// What went wrong.
         error: &'a Error,
-        /// Until the next attempt.
+        /// Time until the next attempt.
         after: Duration,
     },
     /// The result of a copy.
     Finished(&'a CopyReport),
 }
 
-/// Hears of events. Called often, from many tasks: it must be quick.
+/// Receives events. It is called often and from many tasks, so it must be quick.
 pub trait Observer: Send + Sync {
-    /// Something happened.
+    /// Handles an event.
     fn event(&self, event: Event<'_>);
 }

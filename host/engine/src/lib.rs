@@ -1,9 +1,9 @@
-//! Moves the bytes of dray: HTTP, files, blobs, the planning and the run. It knows plugins as
-//! traits; it never prints, reads the environment or exits.
+//! The engine of dray, which moves the bytes: HTTP, files, blobs, planning and running. It knows plugins as traits. It
+//! never prints, reads the environment or exits.
 //!
-//! [`contract`] says what a plugin is. [`Places`] opens places through transports, and a [`Repository`] is the door through
-//! which everything in a place is read and written. [`bind`] brings a policy and its plugins together, [`plan()`] makes a
-//! stream of [`Planned`] items, and a [`Run`] carries them out and tells an [`Observer`]. The [`Journal`] remembers runs.
+//! [`contract`] says what a plugin is. [`Places`] opens places through transports, and everything in a place is read
+//! and written through a [`Repository`]. [`bind`] brings a policy and its plugins together, [`plan()`] makes a stream
+//! of [`Planned`] items, and a [`Run`] carries them out and reports to an [`Observer`]. The [`Journal`] remembers runs.
 //! `dray_session` puts all of this together; use it unless you bring your own plugins.
 //!
 //! ```
@@ -24,7 +24,7 @@
 //!     }
 //! }
 //!
-//! /// Carries out a policy with plugins of one's own.
+//! /// Carries out a policy with custom plugins.
 //! async fn sync(policy: &Policy, plugins: Arc<dyn Plugins>, local: Local) -> Result<Report, PolicyError> {
 //!     let client = Client::new(Default::default());
 //!     let places = Places::new(plugins, client, Path::new("/srv/mirror"), local);
@@ -70,12 +70,12 @@ pub use plan::{
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 
-/// Locks, also where a panic left the lock behind: what it guards is never half changed.
+/// Locks a mutex, even if a thread panicked while it held the lock: what it protects is never left half changed.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Does work that blocks on a thread of its own. `doing` says what it is, for the case that dray itself fails there.
+/// Does blocking work on a thread of its own. `doing` names the work in the error that is returned if it panics.
 ///
 /// # Errors
 /// Fails with `Internal` if the work panics.

@@ -1,4 +1,4 @@
-//! Blobs on their way: read piece by piece, hashed, and stored step by step.
+//! Blobs that are transferred: they are read in segments, hashed, and stored step by step.
 
 mod reader;
 mod recompress;

@@ -1,4 +1,4 @@
-//! Reading a blob: its segments in order, counted and hashed, resumed where they broke.
+//! Reads a blob: its segments in order, counted and hashed. An interrupted segment is resumed.
 
 use crate::{
     DOCUMENT_LIMIT, Error, Event, Kind, Observer, Repository, Result,
@@ -21,36 +21,36 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// How long a source that fails in the middle of a blob is waited for while the destination waits too. After that the
-/// blob begins again, or at its last piece, and keeps no place meanwhile.
+/// Longest time to wait for a source that fails in the middle of a blob while a request to the destination is open.
+/// After that the permits are released, and the blob or its current piece is sent again.
 const SHORT: Duration = Duration::from_secs(10);
 
-/// Bytes, or a 64th of the blob, that count as progress.
+/// Bytes that count as progress. For a small blob, a 64th of its size is enough.
 const MEANT: u64 = 64 << 10;
 
-/// A blob on its way.
+/// A blob that is being read.
 pub(crate) struct BlobReader {
     place: Arc<Place>,
     blob: Descriptor,
-    /// Its size is known.
+    /// Whether the size of the blob is known.
     sized: bool,
     segments: VecDeque<Segment>,
     current: Option<Stream>,
-    /// What was read and not yet given.
+    /// Bytes that were read and not yet returned.
     rest: Bytes,
-    /// Bytes of the current segment that have passed.
+    /// Bytes of the current segment that were read or skipped.
     passed: u64,
-    /// Bytes of the blob that have passed.
+    /// Bytes of the blob that were returned or skipped.
     position: u64,
     hasher: Option<Hasher>,
     backoff: Backoff,
-    /// Bytes that came since it failed last.
+    /// Bytes that were read since the last failure.
     came: u64,
-    /// Since when nothing came but failures.
+    /// Time of the first failure since the last progress.
     failing: Option<Instant>,
-    /// The bytes rest in a temporary file.
+    /// The temporary file that holds the blob. `None` means that the blob is read from its segments.
     local: Option<Arc<File>>,
-    /// Somebody else waits for its bytes.
+    /// Whether a host at the destination waits for the bytes.
     hurried: bool,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct BlobReader {
 enum Came {
     Bytes(Bytes),
     End,
-    /// It failed, and may go better after a while.
+    /// It failed. Another attempt may succeed after this time.
     Failed(Duration, Error),
 }
 
@@ -79,10 +79,10 @@ impl Stream {
 }
 
 impl Repository {
-    /// A blob, read from its beginning. What is read is verified by digest and size.
+    /// Opens a blob to read it from its beginning. What is read is verified by digest and size.
     ///
     /// # Errors
-    /// Fails if the place cannot tell where its bytes are.
+    /// Fails if the place cannot say where the bytes of the blob are.
     pub(crate) async fn blob(&self, blob: &Descriptor) -> Result<BlobReader> {
         let segments = match &blob.data {
             Some(data) => vec![Segment::Inline(data.clone().into())],
@@ -91,10 +91,10 @@ impl Repository {
         Ok(BlobReader::over(&self.place, blob, segments, None))
     }
 
-    /// A small blob, such as a config, in memory, verified.
+    /// Reads a small blob, such as a config, into memory and verifies it.
     ///
     /// # Errors
-    /// Fails if it is larger than [`DOCUMENT_LIMIT`], or cannot be read.
+    /// Fails if the blob is larger than [`DOCUMENT_LIMIT`], or cannot be read.
     pub(crate) async fn small_blob(&self, blob: &Descriptor) -> Result<Vec<u8>> {
         if blob.size > DOCUMENT_LIMIT as u64 {
             return Err(Error::invalid(format!(
@@ -113,40 +113,40 @@ impl Repository {
 }
 
 impl BlobReader {
-    /// Whether it can begin at any byte.
+    /// Whether reading can start at any byte, which needs a blob of one segment.
     pub fn is_single(&self) -> bool {
         self.segments.len() == 1
     }
 
-    /// Whether its bytes come from a host.
+    /// Whether the bytes are downloaded from a host.
     pub fn is_download(&self) -> bool {
         self.local.is_none() && matches!(self.segments.front(), Some(Segment::Http(_)))
     }
 
-    /// Begins at a byte, with a hasher that has taken in what goes before it. Of one that is single, before it has
-    /// read anything.
+    /// Starts at byte `position`, with a hasher that has hashed the bytes before it. Must be called before anything is
+    /// read, and only if [`BlobReader::is_single`] is true.
     pub fn begin_at(&mut self, position: u64, hasher: Hasher) {
         (self.passed, self.position, self.hasher) = (position, position, Some(hasher));
     }
 
-    /// Makes what it has hashed something that can be saved. Before it has read anything.
+    /// Uses a hasher that can be saved. Must be called before anything is read.
     pub fn resumable(mut self) -> Self {
         self.hasher = Some(Hasher::resumable(self.blob.digest.algorithm()));
         self
     }
 
-    /// Of a blob of which nobody told the size. Before it has read anything.
+    /// Marks the size of the blob as unknown. Must be called before anything is read.
     pub fn of_unknown_size(mut self) -> Self {
         self.sized = false;
         self
     }
 
-    /// What it has hashed, where that can be saved.
+    /// The state of the hasher. `None` means that it cannot be saved.
     pub fn hashed(&self) -> Option<Vec<u8>> {
         self.hasher.as_ref()?.save()
     }
 
-    /// Of a blob that rests in a temporary file.
+    /// Reads a blob from a temporary file.
     pub fn local(place: &Arc<Place>, blob: &Descriptor, file: Arc<File>) -> Self {
         let whole = Segment::File { path: String::new(), offset: 0, length: None };
         Self::over(place, blob, vec![whole], Some(file))
@@ -171,7 +171,7 @@ impl BlobReader {
         }
     }
 
-    /// The file of a folder that holds just this blob, where there is one.
+    /// The file of the source that holds exactly this blob. `None` means that there is no such file.
     pub fn whole_file(&self) -> Option<(Arc<Root>, String)> {
         let (Some(Segment::File { path, offset: 0, length: None }), 1, None) =
             (self.segments.front(), self.segments.len(), &self.local)
@@ -181,8 +181,8 @@ impl BlobReader {
         Some((self.place.files.clone()?, path.clone()))
     }
 
-    /// Waits for the right to move it, to a destination that is a host or to none, and for its first bytes: a source
-    /// that asks us to wait, or fails, is waited for without a place anywhere.
+    /// Waits for the permits to transfer the blob (`None` as destination means one without a host), and for its first
+    /// bytes. While it waits for a source that asks for patience or fails, it holds no permit.
     ///
     /// # Errors
     /// Fails if the source cannot be read.
@@ -200,7 +200,8 @@ impl BlobReader {
             let permits = match waiting.as_mut().now_or_never() {
                 Some(permits) => permits,
                 None => {
-                    // Between two pieces of a blob; others may read meanwhile.
+                    // The answer is ended, so that others can read from the source while this blob waits between two of
+                    // its pieces.
                     self.let_go();
                     waiting.await
                 }
@@ -214,7 +215,7 @@ impl BlobReader {
         }
     }
 
-    /// Ends the answer that it reads, where what follows can be asked for by Range.
+    /// Ends the answer that is being read, if the bytes after it can be requested by Range.
     fn let_go(&mut self) {
         if self.segments.len() == 1
             && self
@@ -226,16 +227,16 @@ impl BlobReader {
         }
     }
 
-    /// Bytes that have passed.
+    /// Bytes of the blob that were returned or skipped.
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next bytes, `most` at most; none: the end, and all was right. The last bytes are
-    /// given only once the digest has been verified.
+    /// The next bytes, at most `most`. `None` means that the blob has ended. The last bytes are returned only after the
+    /// digest has been verified.
     ///
     /// # Errors
-    /// Corrupt where size or digest are not what the descriptor says.
+    /// Fails if the source cannot be read, or with `Corrupt` if size or digest differ from the descriptor.
     pub async fn next(&mut self, most: u64) -> Result<Option<Bytes>> {
         if self.is_whole() {
             self.check_digest()?;
@@ -284,8 +285,7 @@ impl BlobReader {
         Ok(())
     }
 
-    /// Reads the first of the next bytes. If that failed, returns why, and how long to wait. `None` means that they
-    /// are there.
+    /// Reads the next bytes ahead. `None` means that they are there; otherwise returns the time to wait, and the error.
     async fn ready(&mut self) -> Result<Option<(Duration, Error)>> {
         if self.is_whole() || !self.rest.is_empty() {
             return Ok(None);
@@ -298,7 +298,7 @@ impl BlobReader {
         Ok(None)
     }
 
-    /// The next bytes as they come.
+    /// The next bytes as the source sends them. `None` means that the last segment has ended.
     async fn raw(&mut self) -> Result<Option<Bytes>> {
         loop {
             match self.attempt().await? {
@@ -342,15 +342,15 @@ impl BlobReader {
                 Ok(Some(chunk)) => {
                     self.passed += chunk.len() as u64;
                     self.came += chunk.len() as u64;
-                    // Who brings a drop at each attempt would never end.
+                    // Without this limit, a source that sends a few bytes at each attempt would never be given up.
                     if self.came >= MEANT.min(self.blob.size / 64) {
                         self.backoff.progress();
                         self.failing = None;
                     }
                     return Ok(Came::Bytes(chunk));
                 }
-                // Nothing is left over here, so what was given is all that came. A body that ends early without an
-                // error: the rest may still be had.
+                // The answer ended early without an error, so the rest can be requested again. `rest` is empty here, so
+                // `position` counts all bytes that were read.
                 Ok(None)
                     if matches!(segment, Segment::Http(_))
                         && self.segments.len() == 1
@@ -406,11 +406,11 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
     }
 }
 
-/// Passes a blob through work that blocks, on a thread of its own. The blob is verified, even if
-/// the work does not want all of it. `passed` hears of its bytes.
+/// Passes a blob through blocking work on a thread of its own. The blob is read to its end and verified, even if the
+/// work does not read all of it. `passed` is called with the number of bytes of each chunk.
 ///
 /// # Errors
-/// The source's, or those of the work, which is called `doing`.
+/// Fails if the source cannot be read, or if the work fails. `doing` names the work in the text of the error.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
     rate: Option<&RateLimiter>,
@@ -432,7 +432,7 @@ pub(crate) async fn through<T: Send + 'static>(
             }
             Ok(None) => break,
             Err(error) => {
-                // The work must not take this for the end.
+                // If the channel were only closed, the work would take this for the end of the blob.
                 let _ = sender.send(Err(std::io::Error::other("the source broke off"))).await;
                 return Err(error);
             }
@@ -449,7 +449,7 @@ pub(crate) async fn through<T: Send + 'static>(
     })
 }
 
-/// Chunks as a stream of bytes.
+/// Reads chunks from a channel as one stream of bytes.
 struct Chunks {
     receiver: mpsc::Receiver<std::io::Result<Bytes>>,
     rest: Bytes,

@@ -1,4 +1,4 @@
-//! Layers in another compression: a layer whose digest is known only at its end rests in a file meanwhile.
+//! Recompresses layers. The digest of the result is known only at its end, so the result is kept in a file until then.
 
 use super::{reader::through, transfer::Payload};
 use crate::{
@@ -11,21 +11,21 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A layer in another compression, which rests in a file.
+/// A recompressed layer, which is kept in a file.
 pub(crate) struct Recompressed {
-    /// The file.
+    /// The file, as what is to be transferred.
     pub payload: Payload<'static>,
-    /// Of the compressed bytes.
+    /// Digest of the compressed bytes.
     pub digest: Digest,
-    /// Compressed bytes.
+    /// Size of the compressed bytes.
     pub size: u64,
 }
 
-/// Writes a layer in another compression: into the folder where it will get its name once its digest is known, or to a
-/// temporary file where the destination is no folder.
+/// Recompresses a layer. The result is written to the destination's folder, where it gets its name later, or to a
+/// temporary file if the destination has no folder for it.
 ///
 /// # Errors
-/// Fails if the layer cannot be read or written, or is not what `diff_id` says of its plain bytes.
+/// Fails if the layer cannot be read or written, or if its uncompressed bytes do not have the digest `diff_id`.
 pub(crate) async fn recompress(
     source: &Repository,
     destination: &Repository,
@@ -60,10 +60,10 @@ pub(crate) async fn recompress(
     Ok(Recompressed { payload, digest, size })
 }
 
-/// What a layer is of which only the digest is known: its size, its compression and its diff id.
+/// Finds out the size, the compression and the diff ID of a layer of which only the digest is known.
 ///
 /// # Errors
-/// Fails if it cannot be read.
+/// Fails if the layer cannot be read or decompressed.
 pub(crate) async fn measure(
     source: &Repository,
     digest: &Digest,
@@ -89,10 +89,10 @@ pub(crate) async fn measure(
     Ok((reader.position(), compression, diff_id))
 }
 
-/// Checks that a layer is what the image's config says it is.
+/// Checks that the uncompressed bytes of a layer have the diff ID that the config of the image names.
 ///
 /// # Errors
-/// Fails with `Corrupt` if it is not.
+/// Fails with `Corrupt` if they do not.
 pub(crate) fn check_diff_id(layer: &Descriptor, diff_id: &Digest, plain: &Digest) -> Result<()> {
     if diff_id == plain {
         return Ok(());
@@ -106,7 +106,7 @@ pub(crate) fn check_diff_id(layer: &Descriptor, diff_id: &Digest, plain: &Digest
     ))
 }
 
-/// Counts and hashes what passes.
+/// Counts and hashes the bytes that are written.
 struct Hashing<W> {
     inner: W,
     hasher: Hasher,
@@ -132,8 +132,8 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Writes a stream in another compression: the digest of the plain bytes, digest and size of those
-/// that were written.
+/// Recompresses a stream into a file. Returns the digest of the uncompressed bytes, and the digest and the size of the
+/// written bytes.
 fn compress(
     bytes: &mut (dyn Read + Send),
     file: &File,

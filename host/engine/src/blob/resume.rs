@@ -1,13 +1,13 @@
-//! How far an upload has come, so that a later process can go on with it.
+//! The progress of an upload, which lets a later process resume it.
 
 use serde::{Deserialize, Serialize};
 
-/// How far an upload has come.
+/// The progress of an upload.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Progress {
-    /// What the transport wants to find again.
+    /// The state that the transport gets back.
     pub state: Vec<u8>,
-    /// Bytes that were sent, and the hasher that has taken them in.
+    /// Bytes that were read, and the state of the hasher after them.
     pub position: u64,
     pub hashed: Vec<u8>,
 }

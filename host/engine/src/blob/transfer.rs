@@ -1,4 +1,4 @@
-//! Bringing one blob from a place to another.
+//! Transfers one blob from a place to another.
 
 use super::{reader::BlobReader, resume::Progress};
 use crate::{
@@ -18,64 +18,64 @@ use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
 };
 
-/// Steps without a byte that moves, after which a plugin is taken to go round in circles.
+/// Number of consecutive steps without a byte that moves, after which a plugin is considered to be in a loop.
 const STEPS: usize = 100;
-/// Bytes of what a plugin wants to find again.
+/// Largest state of a plugin in bytes.
 const STATE: usize = 64 << 10;
-/// How many times its size may be sent of a blob, whatever the destination answers: each of them was without success.
+/// How many times the size of a blob may be sent in total, whatever the destination answers.
 const TIMES: u64 = 3;
 
-/// Waits for the right to write a blob to a disk. Whoever has it may wait for permits of hosts, and never the other way
-/// round.
+/// Waits for a permit to write a blob to a disk. To avoid deadlocks, a task that holds a disk permit may wait for
+/// permits of hosts, but never the other way round.
 pub(crate) async fn disk_permit(source: &Place, destination: &Place) -> FairPermit {
     destination.disks.permit(source.route_to(destination)).await
 }
 
-/// Blobs of more bytes leave a record of how far they came, so that a later process can go on. A
-/// transport sends such a blob in pieces where its place takes them.
+/// Size in bytes above which the progress of a blob is recorded, so that a later process can resume it. A transport
+/// sends such a blob in pieces if its place accepts pieces.
 const RESUMABLE: u64 = 256 << 20;
 
-/// Bytes of a blob that may be sent often.
+/// Bytes that may be sent of any blob, even if they are more than [`TIMES`] times its size.
 const SMALL: u64 = 1 << 20;
 
-/// How often one request with a part of a blob is sent, where it is led elsewhere or needs a new token.
+/// How often one request with a part of a blob is sent, if it is redirected or needs a new token.
 const AGAIN: usize = 4;
 
-/// How often a blob is sent from its beginning before the destination is given up.
+/// How often a blob is sent from its beginning before the transfer fails.
 const BEGINNINGS: u32 = 8;
 
-/// What is brought.
+/// What is transferred.
 #[derive(Clone)]
 pub(crate) enum Payload<'a> {
-    /// A blob of the source as it is.
+    /// A blob of the source, unchanged.
     Blob(&'a Descriptor),
-    /// What a layer of the source decompresses to.
+    /// The decompressed content of a layer of the source.
     Plain(&'a Descriptor),
-    /// Bytes that rest in a temporary file.
+    /// Bytes in a temporary file.
     Local(Arc<File>),
-    /// A file that is in the destination's folder already and only wants its path.
+    /// A file that is already in the destination's folder and only needs its path.
     Written(Arc<Mutex<Option<AtomicFile>>>),
 }
 
-/// The journal, and how it knows the repository that is written to.
+/// The journal, and the key of the destination's repository in it.
 type Memory<'a> = (&'a Journal, RepositoryKey);
 
 /// The result of a transfer.
 pub(crate) struct Stored {
     pub arrival: Arrival,
-    /// Bytes that were brought; of a blob that was there, its size.
+    /// Bytes that were transferred. If the blob was there before, its size.
     pub size: u64,
 }
 
-/// A blob that is to be stored at a destination, by the steps that its transport names.
+/// The transfer of a blob to a destination, in the steps that the transport of the destination names.
 pub(crate) struct Transfer<'a> {
     pub source: &'a Repository,
     pub destination: &'a Repository,
     pub payload: Payload<'a>,
     pub incoming: &'a Incoming,
-    /// How many others wait until the blob is there.
+    /// How many other tasks wait for the blob.
     pub wanted_by: Option<Arc<AtomicUsize>>,
-    /// What is written may be a further name of a file of the source.
+    /// Whether a written file may be a hard link to a file of the source.
     pub link: bool,
     pub observer: &'a dyn Observer,
 }
@@ -84,8 +84,7 @@ impl Transfer<'_> {
     /// Stores the blob.
     ///
     /// # Errors
-    /// Fails if the source cannot be read, its bytes are not what their digest says, or the destination
-    /// refuses them.
+    /// Fails if the source cannot be read, if its bytes do not have their digest, or if the destination refuses them.
     pub async fn run(self) -> Result<Stored> {
         let blob = self.incoming.blob.clone();
         let moving = Moving {
@@ -105,27 +104,27 @@ impl Transfer<'_> {
     }
 }
 
-/// A transfer on its way.
+/// A transfer that is running.
 pub(super) struct Moving<'a> {
     pub transfer: &'a Transfer<'a>,
     pub blob: &'a Descriptor,
-    /// What has been read so far, kept from one step to the next.
+    /// The reader, kept from one step to the next.
     reader: Option<BlobReader>,
     /// How often the blob was sent from its beginning.
     begun: u32,
-    /// Bytes that this process brought.
+    /// Bytes that this process sent.
     pub sent: u64,
-    /// Bytes that were there already, and need not be brought.
+    /// Bytes that were already there and did not have to be sent.
     spared: u64,
-    /// Bytes of the blob, as far as that is known.
+    /// Size of the blob in bytes, as far as it is known.
     pub size: u64,
-    /// Where an earlier process, or an earlier attempt, can be resumed.
+    /// Progress of an earlier process or attempt that can be resumed.
     saved: Option<Progress>,
-    /// What an earlier process, or an earlier attempt, left was believed.
+    /// Whether what an earlier process or attempt left was used. It may be wrong, so a corrupt blob is then sent anew.
     pub taken_up: bool,
-    /// Bytes of all requests that were to send some.
+    /// Bytes of all requests that were to send a part of the blob.
     travelled: u64,
-    /// Why the last request did not do what it was to do.
+    /// Why the last request failed.
     said: Option<String>,
 }
 
@@ -137,7 +136,7 @@ impl Moving<'_> {
         let memory = memory.as_ref();
         self.saved =
             memory.and_then(|(journal, key)| journal.upload(key, &self.blob.digest)).and_then(|saved| {
-                // What another version wrote is not understood, and not missed.
+                // If another version of dray wrote the progress in another format, it is ignored.
                 serde_json::from_slice(&saved).ok()
             });
         if let Some(saved) = &self.saved {
@@ -164,7 +163,8 @@ impl Moving<'_> {
                         let text = format!("store it: it is taken to be there after {read} of {size} bytes");
                         return Err(Error::new(Kind::Plugin, text));
                     }
-                    // A registry may have had it, and so not have wanted it: it is asked.
+                    // The registry may already have had the blob, and may not have read the rest. The next attempt asks
+                    // it first.
                     (incoming.absent, incoming.siblings) = (false, Vec::new());
                     self.begin_anew(memory);
                     (state, last) = (None, None);
@@ -189,7 +189,7 @@ impl Moving<'_> {
                 }
                 Err(error) => {
                     if self.told() > reached {
-                        // Further than ever.
+                        // It came further than any attempt before.
                         reached = self.told();
                         backoff.progress();
                     }
@@ -223,7 +223,7 @@ impl Moving<'_> {
         }
     }
 
-    /// Bytes of which the observer was told.
+    /// Bytes that were reported to the observer.
     fn told(&self) -> u64 {
         self.spared + self.sent
     }
@@ -234,34 +234,34 @@ impl Moving<'_> {
         Error::new(Kind::Plugin, text)
     }
 
-    /// Tells the journal how far the upload has come, before more of it is sent.
+    /// Records in the journal how far the upload has come, before more of it is sent.
     fn save(&mut self, memory: Option<&Memory<'_>>, next: &NextStep) {
         if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
             && let (Some((journal, key)), Some(hashed), Step::Send { .. }) =
                 (memory, reader.hashed(), &next.step)
         {
             let progress = Progress { state: next.state.clone(), position: reader.position(), hashed };
-            // Of bytes and numbers: it always serialises.
+            // The progress consists of bytes and numbers, so it always serialises.
             let bytes = serde_json::to_vec(&progress).unwrap_or_default();
             journal.uploading(key.clone(), &self.blob.digest, Some(bytes));
             self.saved = Some(progress);
         }
     }
 
-    /// Nothing of what came before counts.
+    /// Discards the reader and the recorded progress.
     fn begin_anew(&mut self, memory: Option<&Memory<'_>>) {
         self.forget(memory);
         self.reader = None;
     }
 
-    /// There is nothing more that could be resumed.
+    /// Removes the recorded progress from the journal.
     fn forget(&mut self, memory: Option<&Memory<'_>>) {
         if let (Some(_), Some((journal, key))) = (self.saved.take(), memory) {
             journal.uploading(key.clone(), &self.blob.digest, None);
         }
     }
 
-    /// Bytes of a blob that the destination has.
+    /// Size in bytes of a blob that the destination already had.
     async fn there(&self) -> Result<u64> {
         let segments = self.transfer.destination.locate(self.blob).await?;
         let unknown = || Error::invalid(format!("learn the size of {} at the destination", self.blob.digest));
@@ -276,7 +276,7 @@ impl Moving<'_> {
 
     async fn ask(&self, request: &Request) -> Result<Outcome> {
         let answer = self.http()?.send(request, Bytes::new()).await;
-        // What touches another repository too is an attempt to spare the upload.
+        // A request that also touches another repository tries to mount the blob, which can spare the upload.
         let destination = self.transfer.destination;
         let mounts = &destination.place.mounts;
         let Some(other) = request.access.iter().find(|access| access.repository != destination.name) else {
@@ -305,7 +305,7 @@ impl Moving<'_> {
             .ok_or_else(|| Error::invalid(format!("write to {}: it has no host", place.location)))
     }
 
-    /// A reader that stands at `offset`.
+    /// A reader at byte `offset`.
     pub(super) async fn reader(&mut self, offset: u64) -> Result<BlobReader> {
         if let Some(reader) = self.reader.take().filter(|reader| reader.position() == offset) {
             return Ok(reader);
@@ -319,7 +319,7 @@ impl Moving<'_> {
         if let Some((position, hasher)) = saved.filter(|_| reader.is_single()) {
             reader.begin_at(position, hasher);
         }
-        // The digest is that of the whole blob, so what went before is read again.
+        // The digest covers the whole blob, so the bytes before `offset` are read again.
         skip(&mut reader, offset).await?;
         if offset > 0 {
             self.goes_on("upload", offset);
@@ -328,7 +328,7 @@ impl Moving<'_> {
         Ok(reader)
     }
 
-    /// A reader that stands at the beginning.
+    /// A reader at the beginning of the blob.
     pub(super) async fn open(&self) -> Result<BlobReader> {
         let source = self.transfer.source;
         Ok(match &self.transfer.payload {
@@ -341,7 +341,7 @@ impl Moving<'_> {
         })
     }
 
-    /// The blob is sent from its beginning.
+    /// Counts another time that the blob is sent from its beginning. Fails if that is too often.
     pub(super) fn begin(&mut self) -> Result<()> {
         self.begun += 1;
         if self.begun > BEGINNINGS {
@@ -360,7 +360,7 @@ impl Moving<'_> {
         tracing::info!("the {what} of {digest} goes on at byte {offset} of {size}");
     }
 
-    /// So many bytes are there: the observer hears of what is spared by that, or is sent again.
+    /// Declares that `offset` bytes are there, and reports to the observer what is spared by that or must be sent again.
     pub(super) fn stands_at(&mut self, offset: u64) {
         let told = self.told();
         if offset < told {
@@ -373,19 +373,19 @@ impl Moving<'_> {
         }
     }
 
-    /// Whether a later process can go on where this one ends.
+    /// Whether a later process can resume the transfer.
     fn is_resumable(&self) -> bool {
         matches!(self.transfer.payload, Payload::Blob(_)) && self.blob.size > RESUMABLE
     }
 
-    /// Sends a range of the blob, to wherever the destination leads.
+    /// Sends a range of the blob. The request is repeated if the destination redirects it or wants a new token.
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
         let mut request = request.clone();
         for attempt in 0..AGAIN {
             match self.send_once(&request, offset, length, attempt > 0).await? {
                 Uploaded::Answer(response) => return Ok(Outcome::Response(response)),
                 Uploaded::Again(url) => {
-                    // What was read ahead for the first attempt is read again.
+                    // The reader has moved on, so the bytes are read again.
                     self.reader = None;
                     request.url = url;
                 }
@@ -421,13 +421,14 @@ impl Moving<'_> {
             return Err(Error::new(Kind::Exhausted, text));
         }
         self.travelled += asked;
-        // A plugin that asks where the bytes are may need a permit of its own for that.
+        // Asking a plugin where the bytes are may need a permit as well, so the reader is made before the permits are
+        // taken.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.transfer.wanted_by.clone() };
         let permits = reader.start(Some(http), &load, Some(observer)).await?;
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, renewed, async |sender| {
-            // Reading at the end verifies, so an empty blob is verified too.
+            // Reading to the end verifies the digest, so an empty blob is read, too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
                 for rate in source.place.http.iter().chain([http]).filter_map(|http| http.rate()) {
@@ -449,7 +450,7 @@ impl Moving<'_> {
     }
 }
 
-/// Reads up to a byte, for the digest alone.
+/// Reads up to byte `offset`, only to hash the bytes.
 async fn skip(reader: &mut BlobReader, offset: u64) -> Result<()> {
     while reader.position() < offset {
         if reader.next(offset - reader.position()).await?.is_none() {

@@ -1,4 +1,5 @@
-//! Blobs that become files: written as they come, decompressed, unpacked, or shared with the source's file.
+//! Writes blobs to files: unchanged, decompressed, unpacked, or as a copy that shares its content with the source's
+//! file.
 
 use super::{
     reader::{BlobReader, through},
@@ -16,7 +17,7 @@ use crate::{
 use dray_core::{Algorithm, Descriptor, Hasher};
 use std::{io::Read, sync::Arc};
 
-/// Plain bytes written at once.
+/// Decompressed bytes that are written at once.
 const CHUNK: usize = 512 << 10;
 
 impl Moving<'_> {
@@ -50,7 +51,7 @@ impl Moving<'_> {
         let (writer, there) = match &self.transfer.payload {
             Payload::Blob(_) if reader.is_download() && reader.is_single() => {
                 let taken_up = files.take_up(path, self.blob).await;
-                // What cannot be read is gone, and so is begun anew.
+                // If what an earlier attempt left cannot be read, it has been removed, and the blob is begun anew.
                 self.taken_up |= taken_up.as_ref().is_err_and(|error| error.kind == Kind::Corrupt);
                 let (writer, there, hasher) = taken_up?;
                 reader.begin_at(there, hasher);
@@ -70,7 +71,7 @@ impl Moving<'_> {
             Err(error) => {
                 match error.kind {
                     Kind::Corrupt => writer.discard().await,
-                    // Another attempt goes on with what is written by then.
+                    // The next attempt resumes what is written.
                     _ => _ = writer.broken().await,
                 }
                 return Err(error);
@@ -79,7 +80,7 @@ impl Moving<'_> {
         Ok(Outcome::Written)
     }
 
-    /// Gives a writer what comes, until its end or until it takes no more.
+    /// Passes the blob to a writer, until the blob ends or the writer fails.
     async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
         let _permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         while let Some(chunk) = reader.next(u64::MAX).await? {
@@ -96,7 +97,7 @@ impl Moving<'_> {
         Ok(())
     }
 
-    /// Writes what a layer decompresses to.
+    /// Writes the decompressed content of a layer.
     async fn write_plain(
         &mut self,
         files: &Root,
@@ -128,7 +129,7 @@ impl Moving<'_> {
         });
         let (digest, size) = match decompressed.await {
             Ok(decompressed) => decompressed,
-            // What could not be written tells more than that it could not be.
+            // The error of the writer says more than that the writer has ended.
             Err(error) => return Err(writer.broken().await.unwrap_or(error)),
         };
         check_diff_id(layer, &self.blob.digest, &digest)?;
@@ -138,7 +139,7 @@ impl Moving<'_> {
         Ok(Outcome::Written)
     }
 
-    /// What moves, as a whole.
+    /// The load of the whole transfer.
     fn load(&self) -> Load {
         let size = match &self.transfer.payload {
             Payload::Blob(blob) | Payload::Plain(blob) => blob.size,
@@ -147,10 +148,10 @@ impl Moving<'_> {
         Load { size, wanted: self.transfer.wanted_by.clone() }
     }
 
-    /// The right to write to a disk.
+    /// Waits for a permit to write to a disk. `None` means that none is needed.
     async fn disk_permit(&self) -> Option<FairPermit> {
         match self.transfer.payload {
-            // Its bringer has one.
+            // The task that wrote the file holds the permit already.
             Payload::Local(_) | Payload::Written(_) => None,
             Payload::Blob(_) | Payload::Plain(_) => {
                 Some(disk_permit(&self.transfer.source.place, &self.transfer.destination.place).await)
@@ -158,7 +159,8 @@ impl Moving<'_> {
         }
     }
 
-    /// A file whose content is the source's file's: it is read once, and appears where it is right.
+    /// Keeps a file that shares its content with the source's file. It is read once to verify it, and appears only if
+    /// it is right.
     async fn taken(&mut self, file: AtomicFile) -> Result<Outcome> {
         let failed = |error| Error::io("copy a file", error);
         let bytes = Arc::new(file.file().try_clone().map_err(failed)?);
@@ -170,7 +172,7 @@ impl Moving<'_> {
         Ok(Outcome::Written)
     }
 
-    /// The blob is verified before the folder appears.
+    /// Unpacks a layer into a folder, which appears only after the blob has been verified.
     pub(super) async fn unpack(&mut self, path: &str) -> Result<Outcome> {
         let Transfer { source, destination, observer, .. } = *self.transfer;
         let place = &destination.place;

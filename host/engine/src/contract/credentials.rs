@@ -1,36 +1,36 @@
-//! Auth providers: where the keys of a registry come from.
+//! Auth providers: plugins that look up the credentials of a registry.
 
 use crate::{Result, Secret};
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
-/// What opens a registry.
+/// A secret that a registry accepts.
 #[derive(Clone, Debug)]
 pub enum Key {
-    /// User and password.
+    /// User name and password.
     Basic(String, Secret),
-    /// Traded for an access token at the registry's token endpoint.
+    /// Exchanged for an access token at the token endpoint of the registry.
     IdentityToken(Secret),
-    /// Sent as it is.
+    /// A token that is sent as it is.
     Bearer(Secret),
 }
 
-/// A key and where it is good.
+/// A key, and the repositories for which it may be used.
 #[derive(Clone, Debug)]
 pub struct Credential {
     /// The key.
     pub key: Key,
-    /// How long it may be kept.
+    /// How long it may be kept. `None` means for the whole run.
     pub lifetime: Option<Duration>,
     /// The prefix of the repositories that it serves. `None` means the whole registry.
     pub covers: Option<String>,
-    /// Where it was found.
+    /// Where it was found, for messages.
     pub origin: String,
 }
 
-/// Where credentials come from: a provider with its configuration bound to it.
+/// An auth provider with its configuration.
 pub trait Credentials: Send + Sync {
-    /// `None` means that the provider has nothing for that registry.
+    /// Looks up the credential for a repository. `None` means that the provider has none for this registry.
     fn lookup<'a>(
         &'a self,
         registry: &'a str,

@@ -1,4 +1,4 @@
-//! Tag filters, and where they learn facts about images.
+//! Tag filters, and the facts about images that they can ask for.
 
 use crate::Result;
 use futures_util::future::BoxFuture;
@@ -7,25 +7,26 @@ use std::sync::Arc;
 /// Facts about an image, for filters.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// Of the manifest.
+    /// Digest of the manifest.
     pub digest: String,
-    /// Milliseconds since 1970.
+    /// Time of creation in milliseconds since 1970. `None` means that the image does not say.
     pub created: Option<i64>,
-    /// Of the config.
+    /// Labels of the config.
     pub labels: Vec<(String, String)>,
-    /// `os/architecture[/variant]`
+    /// Platforms, each as `os/architecture[/variant]`.
     pub platforms: Vec<String>,
 }
 
-/// Where a filter learns facts about images.
+/// The source of facts about images for a filter.
 pub trait Images: Send + Sync {
-    /// As many facts as tags, in their order.
+    /// Returns one entry for each tag, in the order of the tags.
     fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>>;
 }
 
-/// Chooses tags.
+/// Selects tags.
 pub trait Filter: Send + Sync {
-    /// Indices of the tags to keep, in the order in which to copy; checked by the adapter.
+    /// Returns the indices of the tags to keep, in the order in which to copy them. The host checks that they are
+    /// valid.
     fn select<'a>(
         &'a self,
         repository: &'a str,

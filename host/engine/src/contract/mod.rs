@@ -1,4 +1,4 @@
-//! What plugins are to the engine: the vocabulary of `wit/` as types and traits.
+//! The contract between the engine and its plugins: the vocabulary of `wit/` as types and traits.
 
 mod credentials;
 mod filter;
@@ -16,17 +16,17 @@ pub use vocabulary::{
     RawManifest, Request, Response, Segment, Step,
 };
 
-/// Loads plugins by what they are needed for.
+/// Loads plugins by the scheme or the name by which they are used.
 pub trait Plugins: Send + Sync {
-    /// The transport of a scheme.
+    /// The transport for a scheme.
     fn transport<'a>(&'a self, scheme: &'a str) -> BoxFuture<'a, Result<Arc<dyn Transport>>>;
-    /// A filter by name. Its configuration is checked against its schema.
+    /// The filter of a name. Its configuration is checked against its schema.
     fn filter<'a>(
         &'a self,
         name: &'a str,
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
-    /// An auth provider by name. Its configuration is checked against its schema.
+    /// The auth provider of a name. Its configuration is checked against its schema.
     fn auth<'a>(
         &'a self,
         name: &'a str,

@@ -1,4 +1,4 @@
-//! Transports: what a kind of place can be asked, and what the host lends it for that.
+//! Transports: what a kind of place can be asked, and what the host offers a transport for that.
 
 use super::vocabulary::{
     Capabilities, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest, Request, Response, Segment,
@@ -9,59 +9,59 @@ use dray_core::{Descriptor, Digest, Manifest, Naming};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
-/// What the host lends a transport while it answers for one place: the place's name, its host and its files, and
+/// What the host offers a transport while it answers for one place: the name of the place, its host and its files, and
 /// nothing of any other place.
 pub trait TransportContext: Send + Sync {
-    /// Canonical name of the place, as the transport gave it.
+    /// Canonical name of the place, as the transport returned it.
     fn location(&self) -> &str;
     /// Whether this run may change the place.
     fn is_destination(&self) -> bool;
-    /// Its files, where it has any.
+    /// The files of the place. `None` means that the place has no files.
     fn files(&self) -> Option<&Arc<Root>>;
-    /// Sends a small request to the host of the place, or to one that was granted.
+    /// Sends a small request to the host of the place, or to a host that was granted to the plugin.
     fn send<'a>(&'a self, request: &'a Request, body: Bytes) -> BoxFuture<'a, Result<Response>>;
-    /// Downloads an archive, once a run: its members are then the files beneath `path`.
+    /// Downloads an archive, at most once in a run. Its members are then the files beneath `path`.
     fn download<'a>(&'a self, request: &'a Request, path: &'a str) -> BoxFuture<'a, Result<()>>;
-    /// Sends what was written to the temporary archive of the place.
+    /// Sends the content of the place's temporary archive as the body of a request.
     fn send_archive<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response>>;
 }
 
-/// The context of one call.
+/// The context of one call of a transport.
 pub type Context = Arc<dyn TransportContext>;
 
-/// A kind of place. Functions that a plugin does not offer fail as unsupported.
+/// A kind of place. A function that a plugin does not offer fails with `Unsupported`.
 pub trait Transport: Send + Sync {
     /// Name of the plugin.
     fn name(&self) -> &str;
-    /// Built into dray: its roots and hosts need no grant.
+    /// Whether the transport is built into dray, so that its folders and hosts need no grant.
     fn trusted(&self) -> bool;
-    /// Hosts granted to the plugin beside those of its places.
+    /// Hosts that are granted to the plugin in addition to the hosts that references name.
     fn granted_hosts(&self) -> &[String];
-    /// Folders and archives granted to the plugin beside those that references name.
+    /// Folders and archives that are granted to the plugin in addition to those that references name.
     fn granted_files(&self) -> &[std::path::PathBuf] {
         &[]
     }
-    /// Reads what stands behind `scheme:`.
+    /// Reads the part of a reference after `scheme:`. With `pattern`, the repository may contain glob characters.
     fn parse<'a>(
         &'a self,
         rest: &'a str,
         pattern: bool,
         registries: &'a [String],
     ) -> BoxFuture<'a, Result<Parsed>>;
-    /// Repositories of a place.
+    /// Lists the repositories of a place.
     fn repositories<'a>(
         &'a self,
         context: Context,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>>;
-    /// Tags of a repository.
+    /// Lists the tags of a repository.
     fn tags<'a>(
         &'a self,
         context: Context,
         repository: &'a str,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>>;
-    /// What a tag or digest names now; `known` is what it is likely to name.
+    /// Finds out what a tag or digest names now. `known` is the digest that it probably names.
     fn resolve<'a>(
         &'a self,
         context: Context,
@@ -69,14 +69,14 @@ pub trait Transport: Send + Sync {
         reference: Option<&'a str>,
         known: Option<&'a Digest>,
     ) -> BoxFuture<'a, Result<Found>>;
-    /// A manifest.
+    /// Reads a manifest.
     fn fetch<'a>(
         &'a self,
         context: Context,
         repository: &'a str,
         reference: Option<&'a str>,
     ) -> BoxFuture<'a, Result<RawManifest>>;
-    /// Manifests whose subject is this digest.
+    /// Lists the manifests that have this digest as their subject.
     fn referrers<'a>(
         &'a self,
         context: Context,
@@ -84,7 +84,7 @@ pub trait Transport: Send + Sync {
         subject: &'a Digest,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<Descriptor>>>;
-    /// Where the bytes of a blob are.
+    /// Says where the bytes of a blob are.
     fn locate<'a>(
         &'a self,
         context: Context,
@@ -93,7 +93,7 @@ pub trait Transport: Send + Sync {
     ) -> BoxFuture<'a, Result<Vec<Segment>>>;
     /// What the place can do as a destination.
     fn capabilities<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<Capabilities>>;
-    /// The next step of storing a blob.
+    /// Decides on the next step of storing a blob.
     fn store<'a>(
         &'a self,
         context: Context,
@@ -110,6 +110,6 @@ pub trait Transport: Send + Sync {
         manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
-    /// After the last image of a run that published something.
+    /// Tidies up after the last image of a run that published something.
     fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>>;
 }

@@ -1,43 +1,43 @@
-//! The words in which transports and the host talk: requests, segments, steps and their outcomes.
+//! The types that transports and the host exchange: requests, segments, steps and their outcomes.
 
 use crate::{Result, Unpacked};
 use bytes::Bytes;
 use dray_core::{Address, Descriptor, Digest, Manifest};
 
-/// An HTTP request as a plugin wants it made.
+/// An HTTP request that the host makes for a plugin.
 #[derive(Clone, Debug, Default)]
 pub struct Request {
-    /// `GET`, …
+    /// The method, for example `GET`.
     pub method: String,
-    /// Always `https:`.
+    /// The URL. It is always `https:`.
     pub url: Address,
-    /// Without credentials.
+    /// Headers without credentials.
     pub headers: Vec<(String, String)>,
-    /// Statuses that are answers.
+    /// The status codes that the plugin takes as answers.
     pub expect: Vec<u16>,
-    /// What it touches.
+    /// The repositories that the request touches.
     pub access: Vec<Access>,
 }
 
-/// A repository and what is done to it.
+/// A repository, and what a request does to it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Access {
-    /// Its name.
+    /// Name of the repository.
     pub repository: String,
-    /// `pull`, `push`, `delete`.
+    /// `pull`, `push` or `delete`.
     pub actions: Vec<String>,
 }
 
-/// A small answer.
+/// A small HTTP response.
 #[derive(Clone, Debug)]
 pub struct Response {
     /// Status code.
     pub status: u16,
-    /// Names in lower case.
+    /// Headers. The names are in lower case.
     pub headers: Vec<(String, String)>,
-    /// At most [`crate::DOCUMENT_LIMIT`] bytes.
+    /// Body of at most [`crate::DOCUMENT_LIMIT`] bytes.
     pub body: Bytes,
-    /// Where it came from, after redirects.
+    /// Where the response came from, after redirects.
     pub url: Address,
 }
 
@@ -46,142 +46,142 @@ pub struct Response {
 pub enum Segment {
     /// The bytes themselves.
     Inline(Bytes),
-    /// A range of a file of the place; no length: to its end.
+    /// A range of a file of the place.
     File {
-        /// Relative to the place's root.
+        /// Path, relative to the root of the place.
         path: String,
-        /// Bytes from its beginning.
+        /// Offset in bytes.
         offset: u64,
-        /// Bytes.
+        /// Length in bytes. `None` means to the end of the file.
         length: Option<u64>,
     },
-    /// The body of an answer.
+    /// The body of the response to a request.
     Http(Request),
-    /// The tar of a layer that was unpacked, whatever compression the blob's type tells of.
+    /// The tar of an unpacked layer. It is not compressed, whatever the media type of the blob says.
     Unpacked {
-        /// Folder of its files, relative to the place's root.
+        /// Folder of its files, relative to the root of the place.
         folder: String,
-        /// What tar-split recorded of it.
+        /// Path of its tar-split file.
         tar_split: String,
-        /// Bytes of the tar.
+        /// Size of the tar in bytes.
         size: u64,
     },
 }
 
-/// What the files of a place are.
+/// Where the files of a place are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Files {
-    /// Those of a folder.
+    /// In the folder at this path.
     Folder(String),
-    /// The members of a tar archive.
+    /// In the tar archive at this path.
     Archive(String),
-    /// An archive that only this run knows.
+    /// In a temporary archive of this run.
     Temporary,
-    /// Those of a folder that the host knows by this name.
+    /// In the folder that the host knows by this name.
     Known(String),
 }
 
-/// How a transport reads a reference.
+/// A reference as a transport reads it.
 #[derive(Clone, Debug)]
 pub struct Parsed {
     /// Canonical name of the place.
     pub location: String,
-    /// Unique in its place.
+    /// Name of the repository, which is unique in its place.
     pub repository: String,
     /// Tag or digest.
     pub reference: Option<String>,
-    /// The place's files.
+    /// Where the files of the place are. `None` means that it has no files.
     pub root: Option<Files>,
-    /// `host[:port]` of the place.
+    /// `host[:port]` of the place. `None` means that it has no host.
     pub host: Option<String>,
-    /// Nobody but their owner may look into its files.
+    /// Whether only the owner of the files may look into them.
     pub private: bool,
-    /// Its blobs may lie in another folder than its other files.
+    /// Whether its blobs may be in another folder than its other files.
     pub separate_blobs: bool,
 }
 
 /// What a tag or digest names.
 #[derive(Clone, Debug)]
 pub enum Found {
-    /// Nothing.
+    /// It names nothing.
     Absent,
-    /// A manifest by its digest.
+    /// It names the manifest with this digest.
     Named(Descriptor),
-    /// The manifest itself.
+    /// It names this manifest.
     Manifest(RawManifest),
-    /// What was known.
+    /// It names the digest that was passed as `known`.
     Unchanged,
-    /// Something that tells only this of itself without being read.
+    /// It names an image that the place identifies only by this opaque identifier until the image is read.
     OpaqueId(String),
 }
 
-/// A manifest as a plugin gives it: not verified yet.
+/// A manifest as a plugin returns it. It is not verified yet.
 #[derive(Clone, Debug)]
 pub struct RawManifest {
-    /// What the place calls it; it may say nothing.
+    /// Media type that the place reports. It may be empty.
     pub media_type: String,
     /// The exact bytes.
     pub body: Vec<u8>,
-    /// What is kept beside it.
+    /// Signatures that the place keeps beside the manifest.
     pub signatures: Vec<Vec<u8>>,
 }
 
 impl RawManifest {
-    /// Verifies it against the digest that was asked for, and reads it.
+    /// Parses the manifest, and verifies it if a digest was asked for.
     pub(crate) fn read(self, expected: Option<&Digest>) -> Result<Manifest> {
         let RawManifest { media_type, body, signatures } = self;
         Ok(Manifest { signatures, ..Manifest::parse(&media_type, body, expected)? })
     }
 }
 
-/// A part of a list.
+/// A page of a list.
 #[derive(Clone, Debug)]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
-    /// How to ask for the next part.
+    /// The token that gets the next page. `None` means that this is the last one.
     pub next: Option<String>,
 }
 
 /// What a place can do as a destination.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
-    /// A blob can be linked from another repository.
+    /// A blob can be mounted from another repository.
     pub mount: bool,
-    /// An index may name children that are not there. `None` means that only trying tells.
+    /// An index may name children that the place does not hold. `None` means that only trying tells.
     pub sparse: Option<bool>,
-    /// Blobs belong to the place, not to a repository in it.
+    /// All repositories of the place share their blobs.
     pub shared: bool,
-    /// It holds more than one image.
+    /// The place holds more than one image.
     pub many: bool,
-    /// It keeps signatures beside manifests.
+    /// The place keeps signatures beside manifests.
     pub signatures: bool,
-    /// What it holds. `None` means everything.
+    /// The forms that the place holds. `None` means that it holds every form.
     pub holds: Option<Holdings>,
 }
 
-/// What a place holds that does not hold everything.
+/// The forms that a place holds if it does not hold every form.
 #[derive(Clone, Debug)]
 pub struct Holdings {
-    /// Media types of manifests, the preferred one first.
+    /// Media types of manifests, in the order of preference.
     pub manifests: Vec<String>,
-    /// Layers are plain tar.
+    /// Layers must be uncompressed tars.
     pub plain: bool,
-    /// Layers are unpacked when they are stored: manifests stay as they are, and what can be read
-    /// again are plain tars.
+    /// The place unpacks layers when it stores them. Manifests stay as they are, and what can be read of a layer later
+    /// is its uncompressed tar.
     pub unpacked: bool,
 }
 
 /// A blob that is to be stored.
 #[derive(Clone, Debug)]
 pub struct Incoming {
-    /// What it is.
+    /// Descriptor of the blob.
     pub blob: Descriptor,
-    /// Repositories to mount it from.
+    /// Repositories of the place from which the blob can be mounted.
     pub siblings: Vec<String>,
-    /// Its size is known; otherwise it is decompressed on its way.
+    /// Whether the size is known. If it is not, the blob is decompressed while it is stored.
     pub sized: bool,
-    /// It is known not to be in this repository.
+    /// Whether it is known that this repository does not hold the blob.
     pub absent: bool,
 }
 
@@ -190,52 +190,52 @@ pub struct Incoming {
 pub enum Step {
     /// A request without a body.
     Ask(Request),
-    /// A request whose body is the blob's bytes from `offset` on.
+    /// A request with a range of the blob as its body.
     Send {
         /// The request.
         request: Request,
-        /// Bytes from the blob's beginning.
+        /// Where the range begins, in bytes from the beginning of the blob.
         offset: u64,
-        /// In bytes. `None` means to the end.
+        /// Length in bytes. `None` means to the end of the blob.
         length: Option<u64>,
     },
-    /// The blob becomes a file.
+    /// The blob is written to the file at this path.
     Write(String),
-    /// The blob is a layer, and is unpacked into a folder.
+    /// The blob is a layer, and is unpacked into the folder at this path.
     Unpack(String),
-    /// It is there.
+    /// The repository holds the blob.
     Finished(Arrival),
 }
 
-/// How a blob came to be there.
+/// How a blob came to be in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival {
-    /// It was there.
+    /// It was there before.
     Present,
-    /// It was linked from another repository.
+    /// It was mounted from another repository.
     Mounted,
-    /// It was sent.
+    /// It was stored.
     Stored,
 }
 
 /// The result of a step.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// The answer to a request.
+    /// The response to a request.
     Response(Response),
-    /// The file is there.
+    /// The file has been written.
     Written,
-    /// The folder is there.
+    /// The layer has been unpacked.
     Unpacked(Unpacked),
-    /// The step broke.
+    /// The step was interrupted. The text says why.
     Interrupted(String),
 }
 
-/// A step, and what the plugin wants to find again when it hears of its outcome.
+/// A step, and the state that the plugin gets back with the outcome of the step.
 #[derive(Clone, Debug)]
 pub struct NextStep {
-    /// What to do.
+    /// The step to carry out.
     pub step: Step,
-    /// Opaque.
+    /// The state of the plugin. Only the plugin can read it.
     pub state: Vec<u8>,
 }

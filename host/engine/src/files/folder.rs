@@ -56,12 +56,12 @@ impl Folder {
         Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new(), private: false }
     }
 
-    /// Sets that the folder is created with mode 0700.
+    /// Creates the folder with mode 0700 if it does not exist.
     pub fn private(self) -> Self {
         Folder { private: true, ..self }
     }
 
-    /// Sets another folder for `blobs`.
+    /// Replaces the subfolder `blobs` by another folder.
     pub fn with_blobs(mut self, blobs: Option<&Path>) -> Self {
         self.blobs = blobs.map(|path| Box::new(Folder::new(path.into())));
         self

@@ -90,7 +90,7 @@ impl Root {
         Root(Inner::Folder(Folder::new(path.into()).private()))
     }
 
-    /// A folder whose `blobs` subfolder may be in another folder, which it can share with other layouts.
+    /// A folder. With `blobs`, its subfolder `blobs` is replaced by another folder, which other layouts can share.
     pub fn layout(path: impl Into<PathBuf>, blobs: Option<&Path>) -> Self {
         Root(Inner::Folder(Folder::new(path.into()).with_blobs(blobs)))
     }

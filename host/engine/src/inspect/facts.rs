@@ -7,10 +7,10 @@ use crate::{
 use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 
-/// The images of one repository, for filters.
+/// Answers the questions of filters about the images of one repository.
 pub(crate) struct RepositoryImages(pub Repository);
 
-/// Images that a filter's question reads at once.
+/// Number of images that are read at once for one question of a filter.
 const AT_ONCE: usize = 16;
 
 impl Images for RepositoryImages {
@@ -21,7 +21,7 @@ impl Images for RepositoryImages {
 }
 
 impl RepositoryImages {
-    /// A tag may go between the list and the look at it, or name what is no image: it has no facts then.
+    /// A tag may be removed after it was listed, or name something that is not an image. Its facts are empty then.
     async fn facts_if_there(&self, tag: String) -> Result<Facts> {
         match self.facts(tag.clone()).await {
             Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported | Kind::Corrupt) => {
@@ -59,10 +59,10 @@ impl RepositoryImages {
         let config = match &image.children {
             Children::Image { config, .. } => {
                 let bytes = self.0.small_blob(config).await?;
-                // An artifact's config may be anything: then it says nothing.
+                // The config of an artifact may have any format. If it cannot be parsed, it gives no facts.
                 serde_json::from_slice::<ImageConfig>(&bytes).unwrap_or_default()
             }
-            // What it says of itself needs no layer.
+            // The facts do not depend on the diff IDs of the layers, so none are given.
             Children::Schema1(old) => serde_json::from_slice(&old.config(&[])).unwrap_or_default(),
             Children::Index(_) => ImageConfig::default(),
         };

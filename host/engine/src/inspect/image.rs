@@ -1,10 +1,10 @@
-//! Looking at one image or repository.
+//! Inspects one image, or lists one repository.
 
 use crate::{Error, Kind, Places, Repository, Result, error::Context};
 use dray_core::{Children, Manifest, NESTING, Platform, Reference, is_blob, select};
 use std::sync::Arc;
 
-/// An image that is looked at.
+/// An image that is inspected.
 pub struct Image {
     /// Its manifest.
     pub manifest: Manifest,
@@ -15,7 +15,7 @@ impl Image {
     /// Reads the manifest that a reference names.
     ///
     /// # Errors
-    /// Fails if there is none.
+    /// Fails if the manifest does not exist or cannot be read.
     pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
         let opened = places.source(reference, false).await?;
         let tag = opened.reference.as_deref();
@@ -29,10 +29,10 @@ impl Image {
         Ok(Image { manifest, repository: opened.repository })
     }
 
-    /// The image of a platform; of an index without it, the first one.
+    /// The image of a platform. If an index does not contain the platform, its first image.
     ///
     /// # Errors
-    /// Fails if it cannot be read.
+    /// Fails if the image cannot be read.
     pub async fn platform(&self, platform: &Platform) -> Result<Image> {
         let mut manifest = self.manifest.clone();
         for _ in 0..NESTING {
@@ -40,7 +40,7 @@ impl Image {
             let chosen = select(children, std::slice::from_ref(platform))
                 .ok()
                 .and_then(|selection| selection.kept.into_iter().next());
-            // Those of BuildKit's caches are layers, and no images.
+            // The children of an index of a BuildKit cache are layers, and not images.
             let first = || children.iter().find(|child| !is_blob(&child.media_type)).cloned();
             let Some(child) = chosen.filter(|child| !is_blob(&child.media_type)).or_else(first) else {
                 break;
@@ -53,7 +53,7 @@ impl Image {
     /// The bytes of its config.
     ///
     /// # Errors
-    /// Fails if it has none, or it cannot be read.
+    /// Fails if the image has no config, or if the config cannot be read.
     pub async fn config(&self) -> Result<Vec<u8>> {
         match &self.manifest.children {
             Children::Image { config, .. } => self.repository.small_blob(config).await,
@@ -66,7 +66,7 @@ impl Image {
 /// The tags of a repository.
 ///
 /// # Errors
-/// Fails if it cannot be listed.
+/// Fails if the repository cannot be listed.
 pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
     let opened = places.source(reference, false).await?;
     if let Some(tag) = &opened.reference {
@@ -79,7 +79,8 @@ pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Ve
     let listed = opened.repository.tags(&from).await;
     let mut tags = listed.map_err(|error| place.explained(error)).context(doing)?;
     if whole {
-        // The reference names the whole place: images of other repositories in it go by their whole names.
+        // The reference names the whole place, so the tags of its other repositories are listed as well, each after the
+        // name of its repository.
         let own = &opened.repository.name;
         let others = place.repositories().await.unwrap_or_default();
         for name in others.into_iter().filter(|name| name != own && !name.is_empty()) {

@@ -1,17 +1,18 @@
-//! Lists of a place and of a repository, as commands show them.
+//! Lists the repositories of a place and the tags of a repository, for commands that show them.
 
 use crate::{Error, Places, Result, error::Context};
 use dray_core::{Digest, Reference};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Tags of one repository that are resolved at once.
+/// Number of tags of one repository that are resolved at once.
 const AT_ONCE: usize = 16;
 
-/// The repositories of the place that a reference names, sorted. Its repository is a glob, such as `**`.
+/// The repositories of the place that a reference names, sorted. If the repository in the reference is a glob such as
+/// `**`, only those that match it.
 ///
 /// # Errors
-/// Fails if the place has no list of its repositories, or refuses it.
+/// Fails if the place has no list of its repositories, or refuses to return it.
 pub async fn list_repositories(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
     let opened = places.source(reference, true).await?;
     let place = opened.place();
@@ -25,7 +26,7 @@ pub async fn list_repositories(places: &Arc<Places>, reference: &Reference) -> R
     Ok(names)
 }
 
-/// What each tag of a repository names. `None` means that the place tells no digest of it.
+/// The digest that each tag of a repository names. `None` means that the place cannot tell the digest of the tag.
 ///
 /// # Errors
 /// Fails if the repository cannot be listed, or one of its tags cannot be resolved.

@@ -1,4 +1,4 @@
-//! Looking at images without copying them.
+//! Reads facts about images without copying them.
 
 mod facts;
 mod image;

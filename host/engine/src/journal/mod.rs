@@ -1,5 +1,5 @@
-//! What outlives a run: a SQLite database in the user's state folder. A run works without it, and
-//! whatever it says of a destination is only ever a reason to ask the destination less.
+//! The journal: a SQLite database in the user's state folder with facts that later runs can use. A run works without
+//! it. What it says about a destination is only used to ask the destination less.
 
 mod process_lock;
 mod runs;
@@ -24,10 +24,10 @@ use std::{
 pub(crate) use tags::SeenTag;
 use write::{Write, Writer};
 
-/// Of the tables. A journal of a later one is left alone.
+/// Version of the tables. A journal of a later version is not opened.
 const VERSION: i64 = 7;
 
-/// How the tables came to be, version by version. Times are seconds since 1970.
+/// The statements that lead from each version of the tables to the next. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
     "create table conversion (
        source text not null, form text not null, place text not null, result text not null,
@@ -56,7 +56,7 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     "alter table tag add column media_type text not null default '';
      alter table tag add column size integer not null default 0;
      alter table tag add column parts text not null default '';",
-    // Who is writing it: nobody (0), a write's number, or several at once (-1).
+    // Who is writing the tag: nobody (0), one write (its number), or several at once (-1).
     "alter table tag add column writer integer not null default 0;
      alter table run add column born integer not null default 0;",
     "create table copy (
@@ -67,28 +67,28 @@ const MIGRATIONS: [&str; VERSION as usize] = [
        from run, json_each(run.report);
      alter table run drop column report;
      alter table run add column stopped integer not null default 0;",
-    // Whose it is, as of a run.
+    // The process that the upload belongs to, in the same form as in the table `run`.
     "alter table upload add column process integer not null default 0;
      alter table upload add column born integer not null default 0;",
-    // Whose it is, by the lock that it holds.
+    // A process is now identified by the lock that it holds.
     "alter table run rename column born to life;
      alter table upload drop column process;
      alter table upload rename column born to life;",
 ];
 
-/// Facts that a later run can use.
+/// A database of facts that later runs can use.
 pub struct Journal {
     path: PathBuf,
     reader: Mutex<Connection>,
     writer: Writer,
-    /// This process, once it writes something that is its own.
+    /// The lock of this process. It is taken when the process first writes a row that belongs to it.
     life: OnceLock<Option<ProcessLock>>,
-    /// Trouble with reading was told.
+    /// Whether an error of reading was already reported.
     told: AtomicBool,
 }
 
-/// A journal that is opened when it is first asked: most commands never do. One that cannot be
-/// opened is told once, and done without.
+/// A journal that is opened when it is first used, because most commands never use it. If it cannot be opened, this is
+/// reported once, and the command goes on without it.
 pub struct LazyJournal {
     path: Option<PathBuf>,
     opened: OnceLock<Option<Journal>>,
@@ -100,7 +100,7 @@ impl LazyJournal {
         LazyJournal { path, opened: OnceLock::new() }
     }
 
-    /// The journal, opened when it is first wanted.
+    /// The journal, opened at the first call. `None` means that it does not exist or cannot be opened.
     pub fn get(&self) -> Option<&Journal> {
         let open = || match Journal::open(self.path.as_ref()?) {
             Ok(journal) => Some(journal),
@@ -112,10 +112,10 @@ impl LazyJournal {
         self.opened.get_or_init(open).as_ref()
     }
 
-    /// The journal, if only to read it, or why there is none.
+    /// The journal, at least to read it. For commands that cannot do without it.
     ///
     /// # Errors
-    /// Fails if it cannot be opened.
+    /// Fails if there is no journal, or if it cannot be opened.
     pub(crate) fn need(&self) -> Result<&Journal> {
         let none = || Error::new(Kind::NotFound, "find the journal: there is no home folder to keep it in");
         let path = self.path.as_ref().ok_or_else(none)?;
@@ -127,12 +127,12 @@ impl LazyJournal {
     }
 }
 
-/// What was made of a source, and where.
+/// Identifies a conversion: what was converted, to what, and where the result is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Conversion {
     /// Digest of the source's manifest.
     pub source: String,
-    /// The form that was asked for or demanded, and which platforms of an index.
+    /// The form that was asked for or that the destination requires, and the wanted platforms of an index.
     pub form: String,
     /// The destination's place and the repository in it.
     pub place: String,
@@ -149,8 +149,8 @@ impl Conversion {
         }
     }
 
-    /// That nothing has to be made of a source, wherever it goes: its layers were looked at, and are what they are
-    /// said to be.
+    /// States that a source does not need to be converted, wherever it goes: its layers were read, and are compressed
+    /// as their media types say.
     pub fn needless(source: &Digest, form: Form) -> Self {
         Conversion { source: source.to_string(), form: form.to_string(), place: String::new() }
     }
@@ -163,7 +163,7 @@ pub(crate) struct RepositoryKey {
     pub repository: String,
 }
 
-/// What went wrong with a journal, and what to do about it.
+/// An error of a journal, with help for it.
 fn failed(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
     let help = match error.sqlite_error_code() {
         Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
@@ -183,7 +183,8 @@ pub(crate) fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
-/// For another process that has the journal, and between two tries where SQLite does not wait for it.
+/// How long to wait for another process that has locked the journal, and the pause between two attempts if SQLite does
+/// not wait by itself.
 const PATIENCE: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -191,27 +192,26 @@ fn is_busy(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
 }
 
-/// Makes the file one that nobody else can read, whatever its folder allows; SQLite gives its log the same mode. It
-/// holds
-/// names of images, and where uploads go on.
+/// Makes the file readable only for its owner, whatever its folder allows. It holds names of images and the addresses
+/// of uploads. SQLite gives its log the same mode.
 fn private(path: &Path) {
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
     if let Ok(file) = made
         && file.metadata().is_ok_and(|metadata| metadata.mode() & 0o077 != 0)
     {
-        // What cannot be changed belongs to somebody else, and opening it fails or does not.
+        // If the mode cannot be changed, the file belongs to another user. Whether it can be opened is found out later.
         let _ = file.set_permissions(Permissions::from_mode(0o600));
     }
 }
 
-/// A connection to a journal, whose tables are made if they are not there.
+/// Opens a connection to a journal, and creates or updates its tables.
 fn connect(path: &Path) -> Result<Connection> {
     let open = || {
         private(path);
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(PATIENCE)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
-        // Safe with a write-ahead log, and no write to the disk for each transaction.
+        // This is safe with a write-ahead log, and avoids a sync for each transaction.
         connection.pragma_update(None, "synchronous", "normal")?;
         let version = |connection: &Connection| {
             connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))
@@ -219,7 +219,7 @@ fn connect(path: &Path) -> Result<Connection> {
         let mut current = version(&connection)?;
         if current < VERSION {
             let change = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            // Another dray may have been quicker.
+            // Another process may have updated the tables in the meantime.
             current = version(&change)?;
             for migration in MIGRATIONS.iter().skip(current.max(0) as usize) {
                 change.execute_batch(migration)?;
@@ -232,7 +232,7 @@ fn connect(path: &Path) -> Result<Connection> {
     let begun = Instant::now();
     let opened = loop {
         match open() {
-            // SQLite does not wait for another process that is just making or closing the log.
+            // SQLite does not wait for another process that is creating or closing the log.
             Err(error) if is_busy(&error) && begun.elapsed() < PATIENCE => std::thread::sleep(AGAIN),
             opened => break opened,
         }
@@ -245,9 +245,9 @@ fn connect(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
-/// A connection to a journal that can only be read, as it is on the disk.
+/// Opens a connection to a journal that can only be read, in the state that its file has on the disk.
 fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
-    // `immutable`: no log and no lock can be made beside it (sqlite.org/uri.html).
+    // `immutable` is needed because no log and no lock can be created beside the file (sqlite.org/uri.html).
     let name: String = url::form_urlencoded::byte_serialize(path.as_os_str().as_encoded_bytes()).collect();
     let name = format!("file:{}?immutable=1", name.replace('+', "%20"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -259,13 +259,14 @@ fn connect_to_read(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 impl Journal {
-    /// Opens a journal, and makes it if it is not there.
+    /// Opens a journal, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Fails if it cannot be read and written, or a later dray made it.
+    /// Fails if the journal cannot be read and written, or if a later version of dray wrote it.
     pub fn open(path: &Path) -> Result<Self> {
         if let Some(folder) = path.parent() {
-            // What it says of uploads may let others go on with them.
+            // What the journal says about an upload may let a reader continue that upload, so only the owner may look
+            // into the folder.
             let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
             made.map_err(|error| {
                 Error::invalid(format!("make the journal's folder {}: {error}", folder.display()))
@@ -283,7 +284,7 @@ impl Journal {
         })
     }
 
-    /// Opens a journal to read it, where it cannot be written.
+    /// Opens a journal that cannot be written, only to read it.
     fn open_to_read(path: &Path) -> Option<Self> {
         let reader = Mutex::new(connect_to_read(path).ok()?);
         Some(Journal {
@@ -295,7 +296,7 @@ impl Journal {
         })
     }
 
-    /// By what number others know whether this process is there; 0: they cannot.
+    /// The number by which other processes find out whether this one is alive. 0 means that they cannot.
     fn life(&self) -> i64 {
         let begin = || {
             let begun = ProcessLock::begin(&self.path);
@@ -306,17 +307,17 @@ impl Journal {
         self.life.get_or_init(begin).as_ref().map_or(0, |life| life.number)
     }
 
-    /// What went wrong with it, and what to do about it.
+    /// An error of this journal, with help for it.
     fn failed(&self, error: &rusqlite::Error) -> Error {
         failed("use", &self.path, error)
     }
 
-    /// Waits until all that was learnt is written.
+    /// Waits until everything that was recorded is written.
     pub fn flush(&self) {
         self.writer.flush();
     }
 
-    /// The first row of an answer. Trouble is told once, and means that nothing is known.
+    /// The first row of an answer. An error is reported once, and `None` is returned.
     fn one<T>(
         &self,
         sql: &str,
@@ -329,7 +330,7 @@ impl Journal {
         self.told(found).flatten()
     }
 
-    /// What an answer says; none where there was trouble, which is told once.
+    /// Turns an answer into its value. An error is reported once, and becomes `None`.
     fn told<T>(&self, answer: rusqlite::Result<T>) -> Option<T> {
         let told = |error| {
             if !self.told.swap(true, Ordering::Relaxed) {
@@ -340,7 +341,7 @@ impl Journal {
         answer.map_err(told).ok()
     }
 
-    /// What the destination told of itself after a conversion: a digest, or a mark.
+    /// What a conversion became at the destination: a digest, or an opaque identifier.
     pub(crate) fn converted(&self, of: &Conversion) -> Option<String> {
         self.one(
             "select result from conversion where source = ?1 and form = ?2 and place = ?3",
@@ -349,12 +350,12 @@ impl Journal {
         )
     }
 
-    /// Remembers what became of a source.
+    /// Records what a conversion became.
     pub(crate) fn convert(&self, of: Conversion, result: String) {
         self.writer.send(Write::Conversion(of, result));
     }
 
-    /// Where a place holds content: in this repository, or else in another one.
+    /// A repository of a place that holds content: this one if it does, or else another one.
     pub(crate) fn holder(&self, at: &RepositoryKey, digest: &Digest) -> Option<String> {
         self.one(
             "select name from blob join repository on id = repository
@@ -364,13 +365,13 @@ impl Journal {
         )
     }
 
-    /// A repository holds content.
+    /// Records that a repository holds content.
     pub(crate) fn holds(&self, at: RepositoryKey, digest: &Digest) {
         self.writer.send(Write::Blob(at, digest.to_string()));
     }
 
-    /// How far an upload came that a process began which is no more, for this one to go on with: another one's is
-    /// its own.
+    /// Takes over an upload that a process began which has since ended, and returns its progress. `None` means that
+    /// there is no such upload, or that it belongs to a process that is alive.
     pub(crate) fn upload(&self, at: &RepositoryKey, digest: &Digest) -> Option<Vec<u8>> {
         let found = self.one(
             "select progress, life, repository from upload where digest = ?1 and repository =
@@ -382,7 +383,7 @@ impl Journal {
         if process_lock::is_alive(&self.path, life) {
             return None;
         }
-        // Of two that come for it at once, the first one gets it.
+        // If two processes ask for it at once, only the first one gets it.
         let taken = lock(&self.reader).execute(
             "update upload set life = ?1 where digest = ?2 and repository = ?3 and life = ?4",
             params![self.life(), digest.to_string(), repository, life],
@@ -390,7 +391,7 @@ impl Journal {
         (self.told(taken)? == 1).then_some(progress)
     }
 
-    /// How far an upload has come. `None` means that it has ended.
+    /// Records how far an upload has come. `None` means that the upload has ended.
     pub(crate) fn uploading(&self, at: RepositoryKey, digest: &Digest, progress: Option<Vec<u8>>) {
         self.writer.send(Write::Upload(at, digest.to_string(), self.life(), progress));
     }

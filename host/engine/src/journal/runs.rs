@@ -1,4 +1,4 @@
-//! Earlier runs, and how much the journal holds.
+//! Earlier runs, and the size of the journal.
 
 use super::{Journal, now, process_lock, tags, write::Write};
 use crate::{Result, lock};
@@ -7,48 +7,49 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use std::{path::Path, time::Duration};
 
-/// A run as the journal has it.
+/// A run that the journal has recorded.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunRecord {
-    /// For `dray runs show`.
+    /// Number of the run, for `dray runs show`.
     pub id: i64,
-    /// Seconds since 1970.
+    /// When the run began, in seconds since 1970.
     pub begun: i64,
-    /// Seconds since 1970. `None` means that it has not ended.
+    /// When the run ended, in seconds since 1970. `None` means that it has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<i64>,
-    /// The process that it was.
+    /// ID of the process.
     pub process: u32,
-    /// It is not over: its process is there.
+    /// Whether the run has not ended and its process is alive.
     pub under_way: bool,
-    /// `sync`, or `copy` with its ends.
+    /// `sync`, or `copy` with its source and destination.
     pub command: String,
     /// Path of the policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
-    /// It was told to stop, and did.
+    /// Whether the run was told to stop before its end.
     pub stopped: bool,
-    /// Its result. `None` means that it has not ended.
+    /// Summary of the run. `None` means that it has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// Images copied, as far as that is written down: the last tenth of a second of a process that was killed is not.
+    /// Number of images that were copied. If the process was killed, those of its last tenth of a second may be
+    /// missing.
     pub copied: u64,
-    /// Images that could not be copied, likewise.
+    /// Number of images that could not be copied, with the same restriction.
     pub failed: u64,
 }
 
-/// How much the journal holds.
+/// Number of entries in the journal, and its size.
 #[derive(Clone, Debug, Serialize)]
 pub struct Usage {
-    /// Where it is.
+    /// Path of the journal.
     pub path: std::path::PathBuf,
-    /// Bytes on the disk.
+    /// Size on the disk in bytes, with its log.
     pub bytes: u64,
     /// Repositories of destinations.
     pub repositories: u64,
-    /// Their tags.
+    /// Tags of these repositories.
     pub tags: u64,
-    /// Blobs and manifests in them.
+    /// Blobs and manifests in these repositories.
     pub blobs: u64,
     /// Uploads that can be resumed.
     pub uploads: u64,
@@ -58,7 +59,7 @@ pub struct Usage {
     pub runs: u64,
 }
 
-/// What was taken away.
+/// How much was removed from the journal.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Trimmed {
     /// Facts of any kind.
@@ -90,7 +91,7 @@ const RUNS: &str = "select id, begun, ended, process, command, policy, summary, 
     from run";
 
 impl Journal {
-    /// A run begins; its number.
+    /// Records that a run begins, and returns its number.
     ///
     /// # Errors
     /// Fails if the journal cannot be written.
@@ -106,18 +107,18 @@ impl Journal {
         Ok(connection.last_insert_rowid())
     }
 
-    /// Something came of one copy of a run.
+    /// Records the result of one copy of a run.
     pub fn did(&self, run: i64, copy: &CopyReport) {
         self.writer.send(Write::Copied(run, Box::new(copy.clone())));
     }
 
-    /// A run has ended, by itself or because it was told to.
+    /// Records that a run has ended, by itself or because it was told to stop.
     ///
     /// # Errors
     /// Fails if the journal cannot be written.
     pub fn end(&self, run: i64, summary: &Summary, stopped: bool) -> Result<()> {
         self.flush();
-        // Of numbers: it always serialises.
+        // The summary consists of numbers, so it always serialises.
         let summary = serde_json::to_string(summary).unwrap_or_default();
         lock(&self.reader)
             .execute(
@@ -128,7 +129,7 @@ impl Journal {
             .map_err(|error| self.failed(&error))
     }
 
-    /// Earlier runs, the last one first.
+    /// At most `most` earlier runs, the latest one first.
     ///
     /// # Errors
     /// Fails if the journal cannot be read.
@@ -161,7 +162,7 @@ impl Journal {
             .map_err(|error| self.failed(&error))
     }
 
-    /// Calls for each copy of a run that changed something, or failed, by its destination.
+    /// Calls `each` for each copy of a run that changed something or failed, in the order of the destinations.
     ///
     /// # Errors
     /// Fails if the journal cannot be read.
@@ -173,13 +174,13 @@ impl Journal {
         let mut rows = ask.query([run]).map_err(|error| self.failed(&error))?;
         while let Some(row) = rows.next().map_err(|error| self.failed(&error))? {
             let text: String = row.get(0).map_err(|error| self.failed(&error))?;
-            // What another version wrote may not be understood.
+            // A report that another version of dray wrote may not be readable, and is then left out.
             serde_json::from_str(&text).into_iter().for_each(&mut each);
         }
         Ok(())
     }
 
-    /// How much it holds.
+    /// Counts the entries of the journal.
     ///
     /// # Errors
     /// Fails if the journal cannot be read.
@@ -208,7 +209,8 @@ impl Journal {
         })
     }
 
-    /// Takes away what was not seen for so long, and gives the space back. Runs that are under way stay.
+    /// Removes facts that were not seen, and runs that ended, for at least `older`, and gives the space back. Runs that
+    /// are under way stay.
     ///
     /// # Errors
     /// Fails if the journal cannot be written.
@@ -222,9 +224,9 @@ impl Journal {
         for table in ["blob", "upload", "conversion"] {
             facts += remove(&format!("delete from {table} where at <= ?1"))?;
         }
-        // One that is being written stays: whoever writes it has yet to say what it names. And beside a run that is
-        // under
-        // way what is young is emptied, or that could still put there what it saw before another wrote the tag.
+        // A tag that is being written stays, because its writer has yet to record what the tag names. While a run is
+        // under way, recent records are emptied and not removed: otherwise that run could still record what it saw
+        // before another process wrote the tag.
         let all = self.runs_of(&connection, u32::MAX)?;
         let busy = all.iter().any(|run| run.under_way);
         let over = now() - tags::FRESH;

@@ -1,6 +1,5 @@
-//! What tags of destinations named when they were last seen, or written. A tag that is being written
-//! names nothing that can be told: its row says so before the write begins, so that whoever is killed
-//! in between leaves no word of what was there before.
+//! What tags of destinations named when they were last seen or written. The row of a tag is emptied before a write to
+//! the tag begins, so that a process that is killed during the write leaves no record of the old content.
 
 use super::{Journal, RepositoryKey, now, write::Write};
 use crate::{Error, Result, lock};
@@ -12,48 +11,48 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// What a tag named when it was last seen.
+/// What a tag named when it was last seen or written.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SeenTag {
-    /// Of a journal of an earlier dray, it has no media type.
+    /// What the tag named. If an earlier version of dray recorded it, it has no media type.
     pub named: Descriptor,
-    /// Which parts of it were there.
+    /// The parts of the image that were there.
     pub parts: String,
     /// Seconds since 1970.
     pub at: i64,
 }
 
-/// Seconds after which what was seen is looked at in full again, and a write that was begun is over.
+/// Seconds after which a recorded tag is checked in full again, and after which an unfinished write counts as ended.
 pub(super) const FRESH: i64 = 3600;
 
 impl SeenTag {
-    /// What is there just now.
+    /// A tag that is seen now.
     pub fn now(named: &Descriptor, parts: &str) -> Self {
         SeenTag::at(now(), named, parts)
     }
 
-    /// What was there at a time, in seconds since 1970.
+    /// A tag that was seen at a time, in seconds since 1970.
     pub fn at(at: i64, named: &Descriptor, parts: &str) -> Self {
         let named = Descriptor::new(named.media_type.clone(), named.digest.clone(), named.size);
         SeenTag { named, parts: parts.into(), at }
     }
 
-    /// Whether it was seen, or written, so lately that the destination need only say that it has not
+    /// Whether the tag was seen or written so recently that the destination only has to confirm that it has not
     /// changed.
     pub fn is_fresh(&self) -> bool {
-        // A clock that went back makes nothing fresh.
+        // If the clock was set back, the time is in the future, and the record is not fresh.
         (self.at..self.at.saturating_add(FRESH)).contains(&now())
     }
 
-    /// Whether there is anything to write when this is seen now.
+    /// Whether seeing this now changes the record.
     pub fn is_news(&self, named: &Descriptor, parts: &str) -> bool {
         let known = (&self.named.digest, &self.named.media_type, self.named.size, &*self.parts);
         known != (&named.digest, &named.media_type, named.size, parts) || !self.is_fresh()
     }
 }
 
-/// A row of digest, media type, size, parts and time. What is no digest is no knowledge: the tag is being
-/// written.
+/// Reads a row of digest, media type, size, parts and time. `None` means that the row has no digest, because the tag is
+/// being written.
 fn seen(row: &Row<'_>) -> rusqlite::Result<Option<SeenTag>> {
     let (digest, size) = (row.get::<_, String>(0)?.parse(), u64::try_from(row.get::<_, i64>(2)?));
     let (Ok(digest), Ok(size)) = (digest, size) else { return Ok(None) };
@@ -61,22 +60,22 @@ fn seen(row: &Row<'_>) -> rusqlite::Result<Option<SeenTag>> {
     Ok(Some(SeenTag { named, parts: row.get(3)?, at: row.get(4)? }))
 }
 
-/// A write of a tag that the journal knows of.
+/// The number of a write of a tag that is recorded in the journal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Writing(i64);
 
-/// What happens to a tag's row.
+/// A change of the row of a tag.
 pub(super) enum TagChange {
-    /// It was seen; and what it had named when.
+    /// The tag was seen. The second value is digest and time of the record that was known when the tag was asked for.
     Saw(SeenTag, Option<(Digest, i64)>),
-    /// It is about to be written. The answer comes when that is on the disk.
+    /// The tag is about to be written. The channel gets a message when this is on the disk.
     Writes(Writing, oneshot::Sender<()>),
-    /// It was written.
+    /// The tag was written.
     Wrote(Writing, SeenTag),
 }
 
 impl Journal {
-    /// What a tag named when it was last seen there. What an earlier dray saw has no media type.
+    /// What a tag named when it was last seen. A record of an earlier version of dray has no media type.
     pub(crate) fn tag(&self, at: &RepositoryKey, tag: &str) -> Option<SeenTag> {
         let found = self.one(
             "select digest, media_type, size, parts, at from tag where name = ?3 and repository =
@@ -87,7 +86,7 @@ impl Journal {
         found.flatten()
     }
 
-    /// What the tags of a repository named when they were last seen; empty: none was.
+    /// What the tags of a repository named when they were last seen. The map is empty if none was seen.
     pub(crate) fn tags(&self, at: &RepositoryKey) -> HashMap<String, SeenTag> {
         let connection = lock(&self.reader);
         let read = || {
@@ -103,21 +102,21 @@ impl Journal {
         rows.into_iter().filter_map(|(name, seen)| Some((name, seen?))).collect()
     }
 
-    /// A tag was seen, when it was asked for at the time that is given. That is forgotten where it is no more what it
-    /// was `before`: then somebody has written it, or is just about to.
+    /// Records that a tag was seen. `seen.at` is the time at which it was asked for. If the record is no longer
+    /// `before`, this is ignored: another process has written the tag in the meantime, or is about to write it.
     pub(crate) fn saw_tag(&self, at: &RepositoryKey, tag: &str, seen: SeenTag, before: Option<&SeenTag>) {
         let before = before.map(|seen| (seen.named.digest.clone(), seen.at));
         self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(TagChange::Saw(seen, before))));
     }
 
-    /// A tag is about to be written: what it named before is forgotten, and that is on the disk when this is
-    /// over.
+    /// Records that a tag is about to be written. What it named before is forgotten, and this is on the disk when the
+    /// function returns.
     ///
     /// # Errors
     /// Fails if the journal cannot be written.
     pub(crate) async fn writes_tag(&self, at: &RepositoryKey, tag: &str) -> Result<Writing> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Unique among the writes of one tag: two that begin at once are several.
+        // Unique among the writes of one tag, so that two writes that begin at once are told apart.
         let writing = Writing(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX).max(1));
         let (done, written) = oneshot::channel();
         let change = TagChange::Writes(writing, done);
@@ -126,15 +125,15 @@ impl Journal {
         Ok(writing)
     }
 
-    /// A tag was written. It is remembered where nobody else wrote it meanwhile: then nobody can say whose
-    /// write was the last.
+    /// Records that a tag was written. If another process wrote the tag in the meantime, nobody can say which write
+    /// came last, so the row is emptied instead.
     pub(crate) fn wrote_tag(&self, at: &RepositoryKey, tag: &str, seen: SeenTag, writing: Writing) {
         let change = TagChange::Wrote(writing, seen);
         self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
     }
 }
 
-/// Changes a tag's row; whether something that was known is known no more.
+/// Changes the row of a tag. Returns whether a known record was forgotten.
 pub(super) fn change(
     transaction: &Transaction<'_>,
     repository: i64,
@@ -198,7 +197,8 @@ pub(super) fn change(
                     at
                 ])?;
             if ours == 0 {
-                // Whatever another one has put there meanwhile, this write may have come after it.
+                // This write may have come after the one that another process recorded, so what the tag names is not
+                // known.
                 transaction
                     .prepare_cached(
                         "insert or replace into tag (repository, name, digest, at, writer) values (?1, ?2, '', ?3, -1)",

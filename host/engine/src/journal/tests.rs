@@ -36,21 +36,21 @@ fn what_was_learnt_outlives_the_process() {
         assert!(!seen.is_fresh() && seen.is_news(&second, "parts"));
     }
     assert_eq!((journal.tags(&at("a")).len(), journal.tags(&at("b")).len()), (1, 0));
-    // Nearest first: this repository, and then any other.
+    // This repository is preferred to any other one.
     assert_eq!(journal.holder(&at("b"), &one).as_deref(), Some("b"));
     assert!(journal.holder(&at("c"), &one).is_some());
     assert_eq!(journal.holder(&at("a"), &two), None);
     let elsewhere = RepositoryKey { place: "docker:other".into(), repository: "a".into() };
     assert_eq!(journal.holder(&elsewhere, &one), None);
-    // Whose it was is no more.
+    // The process that began the upload has ended.
     assert_eq!(journal.upload(&at("a"), &two), Some(vec![1, 2]));
-    // Who comes second for what a dead process left does not get it too.
+    // The second process that asks for the upload of a dead process does not get it.
     assert_eq!(Journal::open(&path).unwrap().upload(&at("a"), &two), None);
     let rows = || {
         let connection = Connection::open(&path).unwrap();
         connection.query_row("select count(*) from upload", [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    // Whose is another one's by now is not this one's to forget.
+    // An upload that another process has taken over is not removed by this one.
     let owner = |life: i64| {
         Connection::open(&path).unwrap().execute("update upload set life = ?1", [life]).unwrap();
     };
@@ -77,7 +77,8 @@ fn runs_are_listed_and_trimmed() {
     journal.holds(at("a"), &Digest::of(b"1"));
     journal.writer.flush();
     assert_eq!(journal.trim(Duration::from_secs(3600)).unwrap().facts, 0);
-    // What is under way stays; a later process of the same number is another one.
+    // A run that is under way stays. A later process with another lock number does not count as the process of that
+    // run.
     let trimmed = journal.trim(Duration::ZERO).unwrap();
     assert_eq!((trimmed.facts, trimmed.runs, journal.usage().unwrap().repositories), (1, 1, 0));
     let other = Connection::open(folder.path().join("journal.db")).unwrap();
@@ -120,17 +121,17 @@ async fn a_tag_that_is_being_written_is_not_known() {
     journal.wrote_tag(&at("a"), "1", one.clone(), writing);
     journal.flush();
     assert_eq!(journal.tag(&at("a"), "1"), Some(one.clone()));
-    // Whoever dies in between leaves nothing that could be trusted.
+    // A process that dies during a write leaves no record that could be trusted.
     journal.writes_tag(&at("a"), "1").await.unwrap();
     let later = Journal::open(&path).unwrap();
     assert_eq!((later.tag(&at("a"), "1"), later.tags(&at("a")).len()), (None, 0));
-    // What was seen before the write, or during it, tells nothing of what it leaves.
+    // What was seen before or during the write says nothing about what the write leaves.
     for before in [Some(&one), None] {
         journal.saw_tag(&at("a"), "1", one.clone(), before);
     }
     journal.flush();
     assert_eq!(journal.tag(&at("a"), "1"), None);
-    // Long after, what is seen holds.
+    // What is seen long after the write began is recorded.
     Connection::open(&path).unwrap().execute("update tag set at = at - ?1", [FRESH]).unwrap();
     journal.saw_tag(&at("a"), "1", two.clone(), None);
     journal.flush();
@@ -154,7 +155,7 @@ async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
         }
         assert_eq!(first.tag(&at("a"), "1"), None);
     }
-    // One that saw the tag before another one wrote it does not overwrite that.
+    // A process that saw the tag before another process wrote it does not overwrite the record of that write.
     first.saw_tag(&at("a"), "2", one.clone(), None);
     first.flush();
     let writing = second.writes_tag(&at("a"), "2").await.unwrap();
@@ -175,7 +176,7 @@ async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
     for written in [false, true] {
         let writing = slow.writes_tag(&at("a"), "1").await.unwrap();
         other.execute("update tag set at = at - ?1", [FRESH]).unwrap();
-        // Another one sees, or writes, what the slow one writes over.
+        // Another process sees or writes the tag before the slow write ends.
         match written {
             true => {
                 let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
@@ -190,7 +191,7 @@ async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
         assert_eq!(journal.tag(&at("a"), "1"), None);
         other.execute("delete from tag", []).unwrap();
     }
-    // An answer that lay around for an hour is none.
+    // An answer that is as old as `FRESH` is not recorded.
     let asked = now() - FRESH;
     slow.writes_tag(&at("a"), "1").await.unwrap();
     other.execute("update tag set at = at - ?1", [FRESH - 60]).unwrap();
@@ -213,7 +214,7 @@ async fn trimming_beside_a_run_leaves_no_room_for_what_it_saw_before() {
     running.saw_tag(&at("a"), "1", saw.clone(), None);
     running.flush();
     assert_eq!(running.tag(&at("a"), "1"), None);
-    // Where nobody is at work it is gone.
+    // If no run is under way, the row is removed.
     running.end(run, &Summary::default(), false).unwrap();
     other.saw_tag(&at("b"), "1", saw, None);
     other.flush();
@@ -231,7 +232,7 @@ async fn trimming_beside_a_run_mixes_no_repositories_up() {
     running.saw_tag(&at("a"), "1", seen.clone(), None);
     let writing = running.writes_tag(&at("c"), "1").await.unwrap();
     assert_eq!(trimming.trim(Duration::ZERO).unwrap().facts, 1);
-    // Another repository could get the number of the one that was taken away.
+    // Another repository could get the number of the removed one.
     trimming.saw_tag(&at("b"), "1", seen.clone(), None);
     trimming.flush();
     running.saw_tag(&at("a"), "2", seen.clone(), None);
@@ -251,7 +252,7 @@ fn a_journal_that_another_process_keeps_for_long_is_waited_for() {
     let other = Connection::open(&path).unwrap();
     other.execute_batch("begin immediate").unwrap();
     journal.holds(at("a"), &Digest::of(b"1"));
-    // Longer than SQLite waits by itself.
+    // This is longer than SQLite waits by itself.
     std::thread::sleep(PATIENCE + Duration::from_secs(1));
     other.execute_batch("commit").unwrap();
     journal.flush();
@@ -288,7 +289,7 @@ fn nobody_else_reads_the_journal() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = folder.path().join("journal.db");
-    // An older dray made it so.
+    // An earlier version of dray created the file with this mode.
     std::fs::write(&path, "").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let journal = Journal::open(&path).unwrap();

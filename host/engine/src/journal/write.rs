@@ -1,4 +1,4 @@
-//! Writing to the journal: on a thread of its own, many changes a transaction.
+//! Writes to the journal on a thread of its own, with many changes in one transaction.
 
 use super::{Conversion, RepositoryKey, failed, is_busy, now, tags, tags::TagChange};
 use crate::{Error, Result};
@@ -13,28 +13,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a change waits for others.
+/// How long a change waits for others that share its transaction.
 const GATHER: Duration = Duration::from_millis(100);
-/// Changes of one transaction.
+/// The most changes in one transaction.
 const MANY: usize = 1000;
-/// For another process that has the journal for itself: giving space back takes a while.
+/// How long to wait for another process that has locked the journal. Giving space back takes a while.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Something that is to be remembered.
+/// A change that is to be written to the journal.
 pub(super) enum Write {
     Conversion(Conversion, String),
     Tag(RepositoryKey, String, Box<TagChange>),
     Blob(RepositoryKey, String),
-    /// The process that does it. `None` means that it has ended.
+    /// The number of the process that uploads, and its progress. `None` means that the upload has ended.
     Upload(RepositoryKey, String, i64, Option<Vec<u8>>),
     /// The result of a copy of a run.
     Copied(i64, Box<CopyReport>),
-    /// Everything before is to be written.
+    /// Asks for a message when everything before it is written.
     Flush(mpsc::Sender<()>),
 }
 
 impl Write {
-    /// Whether somebody waits until it is written.
+    /// Whether a task waits until it is written.
     fn is_awaited(&self) -> bool {
         match self {
             Write::Flush(_) => true,
@@ -43,9 +43,9 @@ impl Write {
         }
     }
 
-    /// Tells whoever waits for it.
+    /// Tells the task that waits for it.
     fn done(self) {
-        // Who waits no more need not be told.
+        // If the task no longer waits, nothing has to be done.
         match self {
             Write::Flush(done) => _ = done.send(()),
             Write::Tag(_, _, change) => {
@@ -74,19 +74,19 @@ impl Writer {
         Writer { changes: Some(sender), thread: Some(thread) }
     }
 
-    /// Of a journal that cannot be written: what is learnt is forgotten.
+    /// The writer of a journal that cannot be written. It drops all changes.
     pub fn none() -> Self {
         Writer { changes: None, thread: None }
     }
 
     pub fn send(&self, change: Write) {
         if let Some(changes) = &self.changes {
-            // A thread that has ended has told why.
+            // If the thread has ended, it has already reported why.
             let _ = changes.send(change);
         }
     }
 
-    /// Waits until all that was sent is written.
+    /// Waits until everything that was sent is written.
     pub fn flush(&self) {
         let (sender, receiver) = mpsc::channel();
         self.send(Write::Flush(sender));
@@ -109,7 +109,7 @@ fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Rec
         let mut batch = vec![first];
         let until = Instant::now() + GATHER;
         while batch.len() < MANY {
-            // Whoever waits is kept waiting by nobody who has yet to come.
+            // If a task waits for this batch, only changes that have already arrived are added.
             let next = match awaited {
                 true => changes.try_recv().ok(),
                 false => changes.recv_timeout(until.saturating_duration_since(Instant::now())).ok(),
@@ -120,14 +120,14 @@ fn work(mut connection: Connection, path: &Path, log: &Path, changes: &mpsc::Rec
         }
         if let Err(error) = patiently(&mut connection, path, log, &batch) {
             tracing::warn!(help = error.help, "failed to {error}; what this run learns is forgotten");
-            // Whoever waits is not kept waiting.
+            // The end of the thread closes the channels, so no task waits any longer.
             return;
         }
         batch.into_iter().for_each(Write::done);
     }
 }
 
-/// Writes a batch as soon as no other process keeps it from that.
+/// Writes a batch, and waits while another process has locked the journal.
 fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Write]) -> Result<()> {
     let begun = Instant::now();
     let forgot = loop {
@@ -137,18 +137,19 @@ fn patiently(connection: &mut Connection, path: &Path, log: &Path, batch: &[Writ
         }
     };
     if forgot {
-        // A commit alone can be lost when the power fails, and what is written to the registry cannot.
+        // A commit alone can be lost when the power fails, but a write to the registry that follows it cannot. So the
+        // log is synced.
         let synced = File::open(log).and_then(|log| log.sync_data());
         synced.map_err(|error| Error::io(format!("write {} to the disk", log.display()), error))?;
     }
     Ok(())
 }
 
-/// Numbers of repositories that this batch has asked for: `dray cache trim` may take away a repository between
-/// two batches, and then its number can become that of another one.
+/// Numbers of repositories, kept for one batch only: `dray cache trim` may remove a repository between two batches, and
+/// its number can then become that of another one.
 type Repositories = HashMap<RepositoryKey, i64>;
 
-/// Whether a tag that was known is known no more.
+/// Writes a batch. Returns whether a known record of a tag was forgotten.
 fn write(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<bool> {
     let mut repositories = Repositories::new();
     let mut forgot = false;
@@ -166,7 +167,7 @@ fn write(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<bool>
                 forgot |= tags::change(&transaction, repository, tag, change)?;
             }
             Write::Copied(run, copy) => {
-                // Of strings and numbers: they always serialise.
+                // The report consists of strings and numbers, so it always serialises.
                 let report = serde_json::to_string(copy).unwrap_or_default();
                 transaction
                     .prepare_cached(
@@ -212,7 +213,7 @@ fn number(
     if let Some(number) = known.get(at) {
         return Ok(*number);
     }
-    // Upserting what is there gives its number back.
+    // An upsert of a row that exists returns its number.
     let number = transaction
         .prepare_cached(
             "insert into repository (place, name) values (?1, ?2)

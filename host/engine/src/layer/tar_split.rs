@@ -94,7 +94,7 @@ pub(super) struct Recorder<R> {
     tar_split: TarSplit,
     hasher: Hasher,
     size: u64,
-    /// Checksum of the file whose content is passing. `None` means that other bytes are passing.
+    /// Checksum of the file that is passing. `None` means that other bytes are passing.
     checksum: Option<Checksum<'static, u64, Table<16>>>,
 }
 

@@ -8,7 +8,7 @@ pub trait Source: Read {
     /// Skips exactly `bytes` bytes.
     ///
     /// # Errors
-    /// Fails if the source ends before.
+    /// Fails if the source ends before that.
     fn skip(&mut self, bytes: u64) -> Result<()>
     where
         Self: Sized,

@@ -1,4 +1,4 @@
-//! A tar archive whose members are the files of a place. It is read by offset; a compressed archive is decompressed
+//! A tar archive: its members are the files of a place. It is read by offset; a compressed archive is decompressed
 //! once. Changes go into a new archive, which replaces the old one when it is sealed. A path may lead through a member
 //! that is itself an archive, as it leads through a folder.
 

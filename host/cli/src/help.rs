@@ -1,0 +1,131 @@
+//! What `--help` shows: examples first, then a command's own options, then those of every command.
+
+use crate::args::Arguments;
+use clap::{Command, CommandFactory};
+
+/// Examples of each command, by its path.
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "sync",
+        "dray sync                          what dray.toml says\n\
+         dray sync team.toml --rule base    one rule of another policy\n\
+         dray sync --locked                 exactly what dray.lock names",
+    ),
+    (
+        "plan",
+        "dray plan                          what a sync would change\n\
+         dray plan --explain                every tag, with its reason\n\
+         dray plan --out plan.jsonl         save it for `dray apply`",
+    ),
+    ("apply", "dray apply plan.jsonl"),
+    (
+        "check",
+        "dray check\n\
+         dray check team.toml --resolved    the policy as dray understands it",
+    ),
+    (
+        "lock",
+        "dray lock                          write dray.lock\n\
+         dray lock --check                  say what has moved since; exit with 3 if something has",
+    ),
+    (
+        "copy",
+        "dray copy docker://docker.io/library/nginx:1.27 oci:nginx:1.27\n\
+         dray copy --all docker://a.example/app:1 docker://b.example/app:1\n\
+         dray copy --platform arm64 docker://docker.io/library/redis:7 docker-daemon:redis:7",
+    ),
+    ("tag", "dray tag docker://registry.example.com/app:1.4.2 stable"),
+    (
+        "diff",
+        "dray diff docker://docker.io/library/nginx docker://mirror.example.com/nginx\n\
+         dray diff docker://docker.io/library/nginx:1.27 docker://docker.io/library/nginx:1.28",
+    ),
+    (
+        "ls",
+        "dray ls registry.example.com\n\
+         dray ls 'docker://registry.example.com/team/**'",
+    ),
+    (
+        "inspect",
+        "dray inspect docker://docker.io/library/nginx:1.27\n\
+         dray inspect --raw oci:nginx:1.27",
+    ),
+    ("list-tags", "dray list-tags docker://docker.io/library/nginx"),
+    (
+        "runs",
+        "dray runs --failed --since 7d\n\
+         dray runs show 12 --failed",
+    ),
+    ("cache", "dray cache trim --older-than 30d"),
+    ("plugin list", "dray plugin list --policy dray.toml"),
+    ("plugin inspect", "dray plugin inspect semver"),
+    ("registry serve", "dray registry serve --root mirror --addr 127.0.0.1:5000"),
+    ("completions", "dray completions bash > /etc/bash_completion.d/dray"),
+    ("man", "dray man --out /usr/local/share/man/man1"),
+    ("schema", "dray schema > dray.schema.json"),
+];
+
+const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}{after-help}";
+
+/// The command line with its help.
+pub fn command() -> Command {
+    let command = Arguments::command();
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(&name, |one| dressed(one, &name)))
+}
+
+fn dressed(command: Command, path: &str) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
+    let command = names.into_iter().fold(command, |command, name| {
+        let path = format!("{path} {name}");
+        command.mut_subcommand(&name, |one| dressed(one, &path))
+    });
+    let command = command.help_template(TEMPLATE);
+    match EXAMPLES.iter().find(|(known, _)| *known == path) {
+        Some((_, examples)) => {
+            let heading = if examples.contains('\n') { "Examples" } else { "Example" };
+            let lines: Vec<String> = examples.lines().map(|line| format!("  {line}")).collect();
+            command.before_help(format!("{heading}:\n{}", lines.join("\n")))
+        }
+        None => command,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(command: &Command, path: &str, found: &mut Vec<(String, Command)>) {
+        for one in command.get_subcommands().filter(|one| one.get_name() != "help") {
+            let path = format!("{path} {}", one.get_name()).trim().to_owned();
+            all(one, &path, found);
+            if !one.has_subcommands() || path == "runs" || path == "cache" {
+                found.push((path, one.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_begins_with_an_example_that_it_takes() {
+        let mut found = Vec::new();
+        all(&command(), "", &mut found);
+        for (path, mut one) in found {
+            if path.starts_with("runs ") || path.starts_with("cache ") {
+                continue;
+            }
+            let help = one.render_long_help().to_string();
+            let example = help.find("Example").unwrap_or_else(|| panic!("{path} has no example"));
+            assert!(example < help.find("Usage").unwrap(), "{help}");
+        }
+        for (path, examples) in EXAMPLES {
+            for line in examples.lines() {
+                // What stands behind two spaces explains it, and a shell takes what is behind `>`.
+                let words = line.split("  ").next().unwrap().split(" > ").next().unwrap();
+                let words: Vec<String> =
+                    words.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
+                let parsed = command().try_get_matches_from(words);
+                assert!(parsed.is_ok(), "{path}: {line}: {}", parsed.unwrap_err());
+            }
+        }
+    }
+}
