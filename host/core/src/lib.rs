@@ -4,7 +4,7 @@
 //! A [`Reference`] names an image in a place. A [`policy::Policy`] says which images are to be where. A [`Manifest`] is the
 //! exact bytes of one, whose children are [`Descriptor`]s, and a [`Digest`] is the only identity of content. What both
 //! ends of a tag have is [`Observed`], and the pure function [`decide`] makes an [`Action`] and a [`Reason`] of it. An item
-//! of a plan is a [`Copy`], which can be saved ([`PlanLine`]), and a run's result is a [`Report`].
+//! of a plan is a [`Copy`](struct@Copy), which can be saved ([`PlanLine`]), and a run's result is a [`Report`].
 //!
 //! ```
 //! use dray_core::{Action, DestinationState, Digest, Form, Missing, Observed, Reason, decide};

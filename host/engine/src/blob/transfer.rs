@@ -360,7 +360,7 @@ impl Moving<'_> {
         tracing::info!("the {what} of {digest} goes on at byte {offset} of {size}");
     }
 
-    /// Declares that `offset` bytes are there, and reports to the observer what is spared by that or must be sent again.
+    /// Declares that `offset` bytes are there, and reports to the observer what is spared or must be sent again.
     pub(super) fn stands_at(&mut self, offset: u64) {
         let told = self.told();
         if offset < told {

@@ -56,7 +56,7 @@ impl Folder {
         Folder { path, dir: OnceLock::new(), blobs: None, swept: OnceLock::new(), private: false }
     }
 
-    /// Creates the folder with mode 0700 if it does not exist.
+    /// Lets [`Folder::made`] create the folder with mode 0700.
     pub fn private(self) -> Self {
         Folder { private: true, ..self }
     }
