@@ -185,13 +185,14 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
         defaults.refuse(&["storage"], "a folder is one registry's own", problems);
         policy.default_registry = registry(defaults.clone(), problems);
     }
+    let mut places = BTreeMap::new();
     if let Some(value) = root.take("registry") {
         for (name, value) in named(value, problems) {
             if let Some(mut entry) = table("a registry", value, problems) {
                 if let Some(defaults) = &for_registries {
                     entry.fall_back(defaults);
                 }
-                policy.registry_spans.insert(name.clone(), entry.span.clone());
+                places.insert(name.clone(), entry.span.clone());
                 policy.registries.insert(name, registry(entry, problems));
             }
         }
@@ -211,13 +212,13 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     if let Some(value) = root.take("rule") {
         policy.rules = rules(value, for_rules.as_ref(), problems);
     }
-    policy.warnings = warnings(&policy);
+    policy.warnings = warnings(&policy, &places);
     root.end(problems);
     policy
 }
 
 /// Tables of registries that no reference names, which are mistyped as a rule.
-fn warnings(policy: &Policy) -> Vec<Problem> {
+fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec<Problem> {
     let references = policy.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
     let hosts: Vec<&str> = references
         .filter_map(|reference| reference.value.rest.strip_prefix("//"))
@@ -227,7 +228,7 @@ fn warnings(policy: &Policy) -> Vec<Problem> {
     if hosts.is_empty() || hosts.iter().any(|host| host.contains(['{', '*'])) || !policy.plugins.is_empty() {
         return Vec::new();
     }
-    let unused = policy.registry_spans.iter().filter(|(name, _)| !hosts.contains(&name.as_str()));
+    let unused = registries.iter().filter(|(name, _)| !hosts.contains(&name.as_str()));
     let warning = |(name, span): (&String, &Range<usize>)| {
         let help = suggestion(name, hosts.iter().copied());
         let help = help.unwrap_or_else(|| "leave it out, or name it in `from` or `to`".into());

@@ -51,8 +51,6 @@ pub struct Policy {
     pub default_registry: Registry,
     /// What is probably a mistake, though it can be carried out.
     pub warnings: Vec<Problem>,
-    /// Where the table of each registry is.
-    registry_spans: BTreeMap<String, Range<usize>>,
 }
 
 /// How a registry is talked to.
