@@ -367,7 +367,7 @@ pub struct RunsOptions {
     /// Only runs in which something failed, or that were broken off; of one run, what failed
     #[arg(long, global = true)]
     pub failed: bool,
-    /// Of one run, only what this rule copied
+    /// Only runs in which this rule copied something, or failed; of one run, what it copied
     #[arg(long, value_name = "NAME", global = true)]
     pub rule: Option<String>,
     /// Only runs that began within this time: `7d`, `12h`

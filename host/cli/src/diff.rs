@@ -21,9 +21,33 @@ struct Difference {
     /// A tag, a platform, or `config` and `layer`.
     what: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<String>,
+    before: Option<Side>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    after: Option<String>,
+    after: Option<Side>,
+}
+
+/// What one of the two has.
+#[derive(Debug, PartialEq, Serialize)]
+struct Side {
+    /// `None` means that the place does not tell.
+    digest: Option<Digest>,
+    /// In bytes, of a layer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+impl Side {
+    fn of(digest: &Digest) -> Self {
+        Side { digest: Some(digest.clone()), size: None }
+    }
+
+    fn shown(&self) -> String {
+        let digest = self.digest.as_ref().map_or("unknown".to_owned(), Digest::short);
+        match self.size {
+            Some(size) => format!("{digest} {}", bytes(size)),
+            None => digest,
+        }
+    }
 }
 
 /// All differences, and how much is the same.
@@ -73,26 +97,20 @@ async fn is_image(places: &Arc<Places>, reference: &Reference) -> Result<bool, F
 fn show(compared: &Compared) {
     for Difference { what, before, after } in &compared.differences {
         match (before, after) {
-            (Some(before), None) => say!("- {what} {before}"),
-            (None, Some(after)) => say!("+ {what} {after}"),
-            (before, after) => {
-                let [before, after] = [before, after].map(|side| side.as_deref().unwrap_or("unknown"));
-                say!("~ {what} {before} -> {after}");
-            }
+            (Some(before), None) => say!("- {what} {}", before.shown()),
+            (None, Some(after)) => say!("+ {what} {}", after.shown()),
+            (Some(before), Some(after)) => say!("~ {what} {} -> {}", before.shown(), after.shown()),
+            (None, None) => {}
         }
     }
     let differences = counted(compared.differences.len() as u64, "difference");
     say!("{differences}; {} the same", counted(compared.same, compared.unit));
 }
 
-fn short(digest: &Digest) -> String {
-    digest.short().to_string()
-}
-
 /// Compares two repositories by what their tags name.
 fn tags(before: BTreeMap<String, Option<Digest>>, mut after: BTreeMap<String, Option<Digest>>) -> Compared {
     let mut compared = Compared { unit: "tag", ..Compared::default() };
-    let side = |digest: &Option<Digest>| digest.as_ref().map_or("unknown".to_owned(), short);
+    let side = |digest: &Option<Digest>| Side { digest: digest.clone(), size: None };
     for (tag, digest) in before {
         match after.remove(&tag) {
             Some(other) if other == digest && digest.is_some() => compared.same += 1,
@@ -122,8 +140,8 @@ async fn images(places: &Arc<Places>, options: &DiffOptions) -> Result<Compared,
     }
     compared.differences.push(Difference {
         what: "manifest".into(),
-        before: Some(short(&before.manifest.descriptor.digest)),
-        after: Some(short(&after.manifest.descriptor.digest)),
+        before: Some(Side::of(&before.manifest.descriptor.digest)),
+        after: Some(Side::of(&after.manifest.descriptor.digest)),
     });
     if let (Children::Index(before), Children::Index(after)) =
         (&before.manifest.children, &after.manifest.children)
@@ -138,8 +156,8 @@ async fn images(places: &Arc<Places>, options: &DiffOptions) -> Result<Compared,
         if old.digest != new.digest {
             compared.differences.push(Difference {
                 what: "config".into(),
-                before: Some(short(&old.digest)),
-                after: Some(short(&new.digest)),
+                before: Some(Side::of(&old.digest)),
+                after: Some(Side::of(&new.digest)),
             });
         }
         layers(before, after, &mut compared);
@@ -160,15 +178,15 @@ fn platforms(before: &[Descriptor], after: &[Descriptor], compared: &mut Compare
         if other.as_ref() != Some(&digest) {
             compared.differences.push(Difference {
                 what: platform,
-                before: Some(short(&digest)),
-                after: other.as_ref().map(short),
+                before: Some(Side::of(&digest)),
+                after: other.as_ref().map(Side::of),
             });
         }
     }
     let added = after.iter().map(|(platform, digest)| Difference {
         what: platform.clone(),
         before: None,
-        after: Some(short(digest)),
+        after: Some(Side::of(digest)),
     });
     compared.differences.extend(added);
 }
@@ -177,7 +195,7 @@ fn layers(before: &[Descriptor], after: &[Descriptor], compared: &mut Compared) 
     let digests =
         |layers: &[Descriptor]| layers.iter().map(|layer| layer.digest.clone()).collect::<BTreeSet<_>>();
     let (old, new) = (digests(before), digests(after));
-    let shown = |layer: &Descriptor| format!("{} {}", layer.digest.short(), bytes(layer.size));
+    let shown = |layer: &Descriptor| Side { digest: Some(layer.digest.clone()), size: Some(layer.size) };
     for layer in before.iter().filter(|layer| !new.contains(&layer.digest)) {
         let difference = Difference { what: "layer".into(), before: Some(shown(layer)), after: None };
         compared.differences.push(difference);

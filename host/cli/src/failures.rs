@@ -21,7 +21,15 @@ struct Cause<'a> {
 
 /// The text of a failure without the names of its image, by which it is compared with others.
 fn key(copy: &CopyReport) -> String {
-    let mut text = copy.error.clone().unwrap_or_default();
+    let error = copy.error.as_deref().unwrap_or_default();
+    // Of an address, only the host tells causes apart.
+    let hosts = |word: &str| match word.split_once("://") {
+        Some((before, rest)) if before.ends_with("http") || before.ends_with("https") => {
+            format!("{before}://{}/…", rest.split('/').next().unwrap_or(rest))
+        }
+        _ => word.to_owned(),
+    };
+    let mut text = error.split(' ').map(hosts).collect::<Vec<_>>().join(" ");
     let names = [&copy.source, &copy.destination].map(String::as_str);
     for name in names.into_iter().filter(|name| !name.is_empty()) {
         text = text.replace(name, "…");
@@ -44,7 +52,10 @@ fn causes(report: &Report) -> Vec<Cause<'_>> {
     let mut causes: Vec<Cause<'_>> = Vec::new();
     for copy in report.copies.iter().filter(|copy| copy.action == Action::Fail) {
         let key = key(copy);
-        match causes.iter_mut().find(|cause| cause.key == key && cause.first.help == copy.help) {
+        let is_same = |cause: &&mut Cause<'_>| {
+            (cause.key == key || cause.first.error == copy.error) && cause.first.help == copy.help
+        };
+        match causes.iter_mut().find(is_same) {
             Some(cause) => cause.others.push(&copy.source),
             None => causes.push(Cause { key, first: copy, others: Vec::new() }),
         }
@@ -90,11 +101,16 @@ mod tests {
                 failed("docker://r/a:3", "read sha256:ab: HTTP 404", None),
                 failed("docker://r/a:4", "read sha256:cd: HTTP 404", None),
                 failed("docker://r/a:5", "resolve docker://r/a:5: HTTP 503", Some("log in")),
+                failed("docker://r/a:6", "GET https://r/v2/a/manifests/6 answered 429", None),
+                failed("docker://r/b:7", "GET https://r/v2/b/manifests/7 answered 429", None),
             ],
             ..Report::default()
         };
         let told: Vec<(&str, usize)> =
             causes(&report).iter().map(|cause| (cause.first.source.as_str(), cause.others.len())).collect();
-        assert_eq!(told, [("docker://r/a:1", 1), ("docker://r/a:3", 1), ("docker://r/a:5", 0)]);
+        assert_eq!(
+            told,
+            [("docker://r/a:1", 1), ("docker://r/a:3", 1), ("docker://r/a:5", 0), ("docker://r/a:6", 1)]
+        );
     }
 }

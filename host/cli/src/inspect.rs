@@ -123,6 +123,9 @@ fn by_number(one: &str, other: &str) -> Ordering {
         let (mut left, mut right) = (one.chars(), other.chars());
         match (left.next(), right.next()) {
             (Some(a), Some(b)) if a == b => (one, other) = (left.as_str(), right.as_str()),
+            // What follows a dash is a pre-release, and goes before the version itself.
+            (None, Some('-')) => return Ordering::Greater,
+            (Some('-'), None) => return Ordering::Less,
             (a, b) => return a.cmp(&b),
         }
     }
@@ -130,12 +133,15 @@ fn by_number(one: &str, other: &str) -> Ordering {
 
 /// `dray ls`
 pub async fn ls(options: LsOptions) -> Result<u8, Failure> {
-    let text = match options.registry.split_once(':') {
-        // A host may have a port.
-        Some((_, rest)) if rest.starts_with("//") => options.registry.clone(),
-        Some((scheme, _)) if !scheme.contains('.') && scheme != "localhost" => options.registry.clone(),
-        _ => format!("docker://{}", options.registry),
+    // A host may have a port, and an IPv6 address has colons: no scheme is followed by digits.
+    let is_host = match options.registry.split_once(':') {
+        None => true,
+        Some((before, rest)) => {
+            let port = rest.split('/').next().unwrap_or(rest);
+            before.starts_with('[') || (!port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()))
+        }
     };
+    let text = if is_host { format!("docker://{}", options.registry) } else { options.registry.clone() };
     let whole = text.strip_prefix("docker://").is_some_and(|rest| !rest.trim_end_matches('/').contains('/'));
     let text = if whole { format!("{}/**", text.trim_end_matches('/')) } else { text };
     let reference: Reference = text.parse().map_err(|error| Failure::usage(format!("{error}")))?;
@@ -189,6 +195,6 @@ mod tests {
     fn tags_are_listed_by_their_numbers() {
         let mut tags = ["v1.10", "latest", "v1.9", "v1.9-rc", "1.2", "01.2", "v1.9.1", "é", "20240807"];
         tags.sort_by(|one, other| by_number(one, other));
-        assert_eq!(tags, ["1.2", "01.2", "20240807", "latest", "v1.9", "v1.9-rc", "v1.9.1", "v1.10", "é"]);
+        assert_eq!(tags, ["1.2", "01.2", "20240807", "latest", "v1.9-rc", "v1.9", "v1.9.1", "v1.10", "é"]);
     }
 }

@@ -7,11 +7,8 @@ use crate::{
     output::{counted, print_json, say, tell},
     policy::{self, Loaded},
 };
-use dray_core::{
-    CopyReport,
-    policy::{Lock, LockChange},
-};
-use dray_engine::{Error, Kind, Planned};
+use dray_core::policy::{Lock, LockChange, SourceDigests};
+use dray_engine::{Error, Kind, source_tags};
 use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 /// Narrows a policy to what its lock file names.
@@ -21,7 +18,7 @@ pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
         let text = format!("read the lock file {}: there is none", path.display());
         Failure::Usage(Error::new(Kind::NotFound, text).help("`dray lock` writes it"))
     })?;
-    lock.narrow(&mut loaded.policy).map_err(|problem| loaded.mistaken(problem))
+    lock.narrow(&mut loaded.policy).map_err(|problems| loaded.mistaken(problems))
 }
 
 /// Reads a lock file. `None` means that it does not exist.
@@ -54,30 +51,39 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
     let loaded = policy::load(&options.policy)?;
     let path = loaded.lock_file()?;
     let before = read(&path)?.unwrap_or_default();
+    let rules = loaded.policy.rules.clone();
     let session = loaded.open().await?;
-    let mut plan = session.plan();
     let (mut lock, mut failed) = (Lock::default(), 0);
-    while let Some(planned) = plan.recv().await {
-        match planned {
-            Planned::Copy(planned) if !lock.add(&planned.copy) => {
-                tracing::warn!("{} has no tag, so it cannot be locked", planned.copy.source);
+    // Rules are bound in their order, or not at all.
+    for (rule, bound) in rules.iter().zip(session.rules()) {
+        let mut entries = SourceDigests::new();
+        for found in source_tags(bound).await {
+            match found {
+                Ok(found) => {
+                    if found.untagged {
+                        tracing::warn!("{} has no tag, so it cannot be locked", found.from);
+                    }
+                    entries.entry(found.from).or_default().extend(found.tags);
+                }
+                Err(error) => {
+                    failed += 1;
+                    tell!("error: failed to {error}");
+                    if let Some(help) = &error.help {
+                        tell!("  help: {help}");
+                    }
+                }
             }
-            Planned::Failed { rule, source, destination, error } => {
-                failed += 1;
-                let report = CopyReport::failed(&rule, &source, &destination, "", None);
-                tell!("error: {}: failed to {error}", report.source);
-            }
-            Planned::Copy(_) | Planned::Dropped { .. } => {}
         }
+        *lock.add(rule) = entries;
+    }
+    if failed > 0 {
+        tell!("{} could not be read, so {} stays as it was", counted(failed, "source"), path.display());
+        return Ok(FAILED);
     }
     let changes = lock.changes(&before);
     match options.output {
         Output::Json => print_json(&changes),
         Output::Text => changes.iter().for_each(show),
-    }
-    if failed > 0 {
-        tell!("{} could not be read, so {} stays as it was", counted(failed, "image"), path.display());
-        return Ok(FAILED);
     }
     if options.check {
         if options.output == Output::Text {

@@ -6,6 +6,8 @@ const KEYS: [&str; 6] = ["password", "token", "identity-token", "credentials", "
 /// The text with literal secrets and the users of addresses blotted out; every byte stays at its place.
 pub fn masked(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
+    // In the table of a registry, what a key that is not known holds may be a secret whose key is mistyped.
+    let mut in_registry = false;
     // A list or a text of such a key that goes on in the next line.
     let mut open: Option<&str> = None;
     for line in lines(text) {
@@ -16,6 +18,10 @@ pub fn masked(text: &str) -> String {
                 open = None;
             }
             continue;
+        }
+        if let Some(header) = content.trim_start().strip_prefix('[') {
+            let header = header.trim_start_matches('[').trim_start();
+            in_registry = header.starts_with("registry") || header.starts_with("defaults.registry");
         }
         if let Some(start) = value_of_key(content) {
             let value = content[start..].trim();
@@ -35,7 +41,8 @@ pub fn masked(text: &str) -> String {
         for (start, end) in strings(&text[line.clone()]) {
             let (start, end) = (line.start + start, line.start + end);
             let value = &text[start..end];
-            let is_secret = is_named(&text[line.start..start])
+            let before = &text[line.start..start];
+            let is_secret = (is_named(before) || (in_registry && is_unknown(before)))
                 && !value.starts_with("env:")
                 && !value.starts_with("file:");
             // The user and the password of an address.
@@ -91,6 +98,31 @@ fn strings(line: &str) -> Vec<(usize, usize)> {
     found
 }
 
+/// Keys of a registry whose values are shown.
+const SHOWN: [&str; 12] = [
+    "bandwidth",
+    "least-rate",
+    "tls",
+    "storage",
+    "ca",
+    "cert",
+    "key",
+    "provider",
+    "username",
+    "concurrency",
+    "assume-unchanged",
+    "verify",
+];
+
+/// Whether what stands before a string makes it the value of a key that a registry does not have, or of `auth` itself.
+fn is_unknown(before: &str) -> bool {
+    let Some((key, _)) = before.rsplit_once('=') else { return false };
+    let key = key.trim_end().trim_end_matches(['"', '\'']);
+    let word = |character: char| character.is_alphanumeric() || matches!(character, '-' | '_');
+    let start = key.rfind(|character| !word(character)).map_or(0, |at| at + 1);
+    !SHOWN.contains(&&key[start..])
+}
+
 /// Whether what stands before a string makes it the value of such a key, alone or in a list.
 fn is_named(before: &str) -> bool {
     let Some((key, between)) = before.rsplit_once('=') else { return false };
@@ -127,6 +159,12 @@ mod tests {
             ("a\u{1b}[2J\n", "a?[2J\n"),
             ("password = hunter2\nx = 1", "password =********\nx = 1"),
             ("secrets = [\n  \"hunter2\"\n]\nx = 1", "secrets = [\n***********\n*\nx = 1"),
+            (
+                "[registry.\"r\"]\nauth = { username = \"bob\", pasword = \"hunter2\" }",
+                "[registry.\"r\"]\nauth = { username = \"bob\", pasword = \"*******\" }",
+            ),
+            ("[registry.r]\nauth = \"bob:hunter2\"", "[registry.r]\nauth = \"***********\""),
+            ("[[rule]]\nform = \"oci\"", "[[rule]]\nform = \"oci\""),
             ("password = \"\"\"\nhunter2\"\"\"\nx = 1", "password =****\n**********\nx = 1"),
         ] {
             assert_eq!(masked(text), shown);

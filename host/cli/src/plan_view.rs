@@ -85,6 +85,14 @@ pub struct View {
     totals: Totals,
 }
 
+/// A filter with its configuration, as people read it: `semver range = "1"`.
+fn told(by: &str) -> String {
+    let Some((name, config)) = by.split_once(' ') else { return by.to_owned() };
+    let Ok(serde_json::Value::Object(config)) = serde_json::from_str(config) else { return by.to_owned() };
+    let keys: Vec<String> = config.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("{name} {}", keys.join(", "))
+}
+
 /// The repository of a reference, and its tag or digest.
 fn parted(display: &str, reference: Option<&str>) -> (String, String) {
     let Some(reference) = reference else { return (display.to_owned(), String::new()) };
@@ -95,11 +103,10 @@ fn parted(display: &str, reference: Option<&str>) -> (String, String) {
 /// As [`parted`], for a text of which nothing else is known.
 fn guessed(display: &str) -> (String, String) {
     let start = display.rfind('/').map_or(0, |at| at + 1);
-    match display[start..].rfind([':', '@']).map(|at| start + at) {
+    let digest = ["@sha256:", "@sha512:"].iter().find_map(|sign| display.rfind(sign));
+    match digest.or(display[start..].rfind(':').map(|at| start + at)) {
         // The scheme's own colon parts nothing.
-        Some(at) if display[..at].contains(':') => {
-            (display[..at].trim_end_matches('@').to_owned(), display[at + 1..].to_owned())
-        }
+        Some(at) if display[..at].contains(':') => (display[..at].to_owned(), display[at + 1..].to_owned()),
         _ => (display.to_owned(), String::new()),
     }
 }
@@ -141,9 +148,10 @@ impl View {
             }
             Planned::Dropped { rule, source, by } => {
                 let (repository, tag) = part(source);
+                let by = told(by);
                 let why = format!("dropped by {by}");
                 let entry = Entry { mark: Mark::Dropped, tag, destination: String::new(), why, help: None };
-                *self.group(rule, repository.clone()).dropped.entry(by.clone()).or_default() += 1;
+                *self.group(rule, repository.clone()).dropped.entry(by).or_default() += 1;
                 self.entry(rule, repository, String::new(), entry);
             }
             Planned::Failed { rule, source, destination, error } => {
@@ -332,6 +340,7 @@ mod tests {
             ("docker://r.example:5000/a", "docker://r.example:5000/a", ""),
             ("oci:images:1", "oci:images", "1"),
             ("oci:images", "oci:images", ""),
+            ("oci:images@sha256:0", "oci:images", "sha256:0"),
         ] {
             assert_eq!(guessed(display), (repository.to_owned(), tag.to_owned()), "{display}");
         }

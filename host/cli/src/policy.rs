@@ -81,9 +81,9 @@ impl Loaded {
         path.ok_or_else(|| Failure::usage("find the lock file: the policy comes from standard input"))
     }
 
-    /// Makes a mistake of the policy a failure of the command.
-    pub fn mistaken(&self, problem: Problem) -> Failure {
-        Failure::Policy { texts: self.texts.clone(), error: PolicyError(vec![problem]) }
+    /// Makes mistakes of the policy a failure of the command.
+    pub fn mistaken(&self, problems: Vec<Problem>) -> Failure {
+        Failure::Policy { texts: self.texts.clone(), error: PolicyError(problems) }
     }
 
     /// Keeps only the rules of these names. An empty list keeps all.
@@ -134,10 +134,7 @@ impl Loaded {
 
     /// Whether a rule names a registry.
     fn names(&self, registry: &str) -> bool {
-        let references = self.policy.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
-        let host =
-            |rest: &str| rest.strip_prefix("//").and_then(|rest| rest.split('/').next()) == Some(registry);
-        references.into_iter().any(|reference| host(&reference.value.rest))
+        self.policy.registries_named().contains(registry)
     }
 
     fn failed(self, error: OpenError) -> Failure {

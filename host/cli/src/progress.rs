@@ -44,8 +44,8 @@ impl Screen {
     pub fn new(global: &Global) -> Self {
         let mode = match (global.progress, global.log_format) {
             (ShowProgress::Json, _) => Mode::Json,
-            (ShowProgress::None, _) => Mode::Nothing,
             (_, LogFormat::Json) => Mode::Log,
+            (ShowProgress::None, _) => Mode::Nothing,
             _ if global.quiet => Mode::Nothing,
             (ShowProgress::Auto, _) if std::io::stderr().is_terminal() => Mode::Bar,
             (ShowProgress::Auto | ShowProgress::Plain, _) => Mode::Lines,
@@ -55,7 +55,7 @@ impl Screen {
 
     /// Whether failures are told as events, so that they need not be told again.
     pub fn tells_events(&self) -> bool {
-        self.mode == Mode::Log
+        matches!(self.mode, Mode::Log | Mode::Json)
     }
 
     fn bar(&self) -> Option<ProgressBar> {
@@ -72,8 +72,8 @@ impl Screen {
 
     /// Shows progress of copies from now on.
     pub fn watch(&self) -> Arc<Progress> {
-        // The second line is cut to the width of the terminal, the first one fits into 50 columns.
-        self.show("{spinner} {elapsed} {bar:10} {prefix}\n  {wide_msg}", true)
+        // The end of the first line is cut to the width of the terminal, and the second one is short.
+        self.show("{spinner} {elapsed} {bar:8} {wide_msg}\n  {prefix}", true)
     }
 
     /// Shows progress of a plan, where the plan itself does not.
@@ -130,6 +130,8 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Screen {
 
 /// How often plain progress says how far something long is.
 const EVERY: Duration = Duration::from_secs(10);
+/// How often the text beside a bar is written anew while bytes move.
+const EVERY_FRAME: Duration = Duration::from_millis(100);
 /// How often an event says so.
 const EVERY_EVENT: Duration = Duration::from_secs(1);
 
@@ -187,9 +189,9 @@ impl Progress {
             bar.set_length(totals.expected_bytes);
             match self.copying {
                 true => {
-                    bar.set_prefix(stand(&totals, complete, bar.per_sec()));
+                    bar.set_message(stand(&totals, complete, bar.per_sec()));
                     let moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    bar.set_message(named(&moving));
+                    bar.set_prefix(named(&moving));
                 }
                 false => bar.set_message(format!("{} planned", counted(totals.images_planned, "image"))),
             }
@@ -229,7 +231,15 @@ impl Progress {
     fn sent(&self, count: u64) {
         let sent = self.sent.fetch_add(count, Ordering::Relaxed) + count;
         match self.screen.bar() {
-            Some(bar) => bar.set_position(sent),
+            Some(bar) => {
+                bar.set_position(sent);
+                let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                if told.elapsed() >= EVERY_FRAME {
+                    *told = Instant::now();
+                    drop(told);
+                    self.refresh();
+                }
+            }
             None => self.refresh(),
         }
     }
@@ -279,31 +289,57 @@ impl Progress {
     }
 }
 
-/// How far a copy is, in at most 36 columns: `1.2/3.4 GiB 12 MiB/s 3/9+ images`.
+/// How far a copy is, in about 36 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
 fn stand(totals: &Totals, complete: bool, rate: f64) -> String {
     let more = if complete { "" } else { "+" };
     let left = totals.expected_bytes.saturating_sub(totals.sent_bytes);
     // A total that still grows gives no time that anybody could rely on.
     let time = match complete && rate > 1.0 && left > 0 {
-        true => format!(" {} s left", (left as f64 / rate).ceil() as u64),
+        true => format!(" {}s", (left as f64 / rate).ceil() as u64),
         false => String::new(),
     };
     format!(
-        "{}/{}{more} {}/s{time} {}/{}{more}",
-        bytes(totals.sent_bytes),
-        bytes(totals.expected_bytes),
-        bytes(rate as u64),
+        "{}{more} {}/s{time} {}/{}{more} images",
+        part_of(totals.sent_bytes, totals.expected_bytes),
+        part_of(rate as u64, rate as u64).rsplit('/').next().unwrap_or_default(),
         totals.images_done,
         totals.images_planned,
     )
+}
+
+/// Two amounts in the unit of the second one: `1.2/3.4 GiB`.
+fn part_of(sent: u64, expected: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = (0..UNITS.len()).rev().find(|unit| expected >= 1 << (10 * unit)).unwrap_or(0);
+    let scaled = |count: u64| count as f64 / (1u64 << (10 * unit)) as f64;
+    match unit {
+        0 => format!("{sent}/{expected} B"),
+        _ => format!("{:.1}/{:.1} {}", scaled(sent), scaled(expected), UNITS[unit]),
+    }
+}
+
+/// Columns of the line that names what moves.
+const NAMES: usize = 44;
+
+/// The end of a name, which tells images apart, in so many columns.
+fn shortened(name: &str, columns: usize) -> String {
+    let name = harmless(name, LINE);
+    let count = name.chars().count();
+    match count > columns {
+        true => format!("…{}", name.chars().skip(count - columns + 1).collect::<String>()),
+        false => name,
+    }
 }
 
 /// Names what moves now.
 fn named(moving: &[String]) -> String {
     match moving {
         [] => String::new(),
-        [one] => harmless(one, LINE),
-        [one, others @ ..] => harmless(&format!("{one} and {} more", others.len()), LINE),
+        [one] => shortened(one, NAMES),
+        [one, others @ ..] => {
+            let more = format!(" and {} more", others.len());
+            format!("{}{more}", shortened(one, NAMES.saturating_sub(more.len())))
+        }
     }
 }
 
@@ -327,6 +363,30 @@ impl Observer for Progress {
             Event::Retrying { error, after } => tracing::warn!("trying again in {after:.1?}: {error}"),
             Event::Finished(copy) => self.finished(copy),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_fits_into_fifty_columns() {
+        let totals = Totals {
+            sent_bytes: 987 << 20,
+            expected_bytes: 1000 << 20,
+            images_done: 120,
+            images_planned: 120,
+            seconds: 100.0,
+        };
+        let shown = stand(&totals, true, 3.9 * f64::from(1 << 20));
+        assert_eq!(shown, "987.0/1000.0 MiB 3.9 MiB/s 4s 120/120 images");
+        assert!(stand(&totals, false, 0.0).contains("987.0/1000.0 MiB+ 0 B/s 120/120+ images"));
+        let name = "docker://registry.example.com/a/long/path/of/a/repository:1.2.3".to_owned();
+        for moving in [vec![name.clone()], vec![name.clone(), name]] {
+            let shown = named(&moving);
+            assert!(shown.chars().count() <= NAMES && shown.contains("repository:1.2.3"), "{shown}");
         }
     }
 }

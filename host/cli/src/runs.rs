@@ -53,7 +53,7 @@ fn wanted(copy: &CopyReport, options: &RunsOptions) -> bool {
 
 /// The runs that are asked for, the newest first.
 fn chosen(journal: &Journal, options: &RunsOptions) -> Result<Vec<RunRecord>, Failure> {
-    let filtered = options.failed || options.since.is_some();
+    let filtered = options.failed || options.since.is_some() || options.rule.is_some();
     let all = journal.runs(if filtered { u32::MAX } else { options.number })?;
     let earliest = options.since.map(|since| Timestamp::now().as_second() - since.as_secs() as i64);
     let wanted = |record: &RunRecord| {
@@ -61,7 +61,20 @@ fn chosen(journal: &Journal, options: &RunsOptions) -> Result<Vec<RunRecord>, Fa
         let broken = record.summary.is_none() && !record.under_way;
         (!options.failed || failed > 0 || broken) && earliest.is_none_or(|earliest| record.begun >= earliest)
     };
-    Ok(all.into_iter().filter(wanted).take(options.number as usize).collect())
+    let mut found = Vec::new();
+    for record in all.into_iter().filter(wanted) {
+        let mut of_rule = options.rule.is_none();
+        if let Some(rule) = &options.rule {
+            journal.copies(record.id, |copy| of_rule |= copy.rule == *rule)?;
+        }
+        if of_rule {
+            found.push(record);
+        }
+        if found.len() == options.number as usize {
+            break;
+        }
+    }
+    Ok(found)
 }
 
 /// How a run ended, for people.

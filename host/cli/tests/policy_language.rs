@@ -90,6 +90,18 @@ fn what_is_locked_is_copied_though_its_tag_has_moved() {
     assert!(moved.out.contains("~ oci:images:nightly"), "{}", moved.out);
     world.dray(&["sync", "--locked"]).ok();
     assert_eq!(named("oci:mirror:nightly"), before);
+    // A lock looks at sources alone: a destination that refuses changes nothing, and a rule may match nothing.
+    world.write("team/c.toml", "version = 1\n[[rule]]\nname = \"c\"\nfrom = \"oci:images\"\nto = \"docker://127.0.0.1:1/a\"\ntags = \"9.*\"\n");
+    world.dray(&["lock"]).ok();
+    assert_eq!(world.dray(&["plan", "--locked"]).ok().code, 0);
+    fs::remove_file(world.path("team/c.toml")).unwrap();
+    // A rule that was changed is not what was locked.
+    let rule = fs::read_to_string(world.path("team/a.toml")).unwrap();
+    world.write("team/a.toml", &rule.replace("latest = 1", "latest = 2"));
+    let changed = world.dray(&["sync", "--locked"]);
+    assert_eq!(changed.code, 2);
+    assert!(changed.err.contains("has changed since it was locked"), "{}", changed.err);
+    world.write("team/a.toml", &rule);
     // A rule that the lock does not know is no reason to copy what its tags name now.
     world.write(
         "team/b.toml",

@@ -93,7 +93,7 @@ pub fn read_policy(
     let mut waiting = VecDeque::from([(name.to_owned(), text, base.to_owned())]);
     while let Some((name, text, folder)) = waiting.pop_front() {
         let start = texts.len();
-        let found = includes(&text);
+        let found = includes(&text, environment);
         texts.0.push(PolicyText { name, text });
         if texts.len() > LARGEST {
             let text = format!("read the policy: its files have more than {LARGEST} bytes");

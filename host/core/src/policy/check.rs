@@ -1,14 +1,12 @@
 //! TOML → [`Policy`], or every mistake in it.
 
+use super::document;
 use super::raw::{self, Table, boolean, integer, one_or_many, string, strings, table};
 use super::rule::{check_defaults, rules};
-use super::vars::{self, Variables};
+use super::vars::Variables;
 use super::*;
-use std::str::FromStr;
-use toml::{
-    Spanned as TomlSpanned,
-    de::{DeTable, DeValue},
-};
+use std::{collections::BTreeSet, str::FromStr};
+use toml::{Spanned as TomlSpanned, de::DeValue};
 
 /// The JSON Schema of policies, for editors.
 pub fn schema() -> &'static str {
@@ -41,19 +39,9 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 /// ```
 pub fn parse_all(texts: &[&str], environment: Variables<'_>) -> Result<Policy, PolicyError> {
     let mut problems = Vec::new();
-    let padded = padded(texts);
-    let mut documents = Vec::new();
-    for text in &padded {
-        documents.push(document(text, &mut problems));
-    }
-    if !problems.is_empty() {
-        return Err(PolicyError(problems));
-    }
-    let mut root = merged(documents, &mut problems);
-    vars::expand(&mut root, environment, &mut problems);
-    if !problems.is_empty() {
-        return Err(PolicyError(problems));
-    }
+    let padded = document::padded(texts);
+    let root = document::read(&padded, environment, &mut problems);
+    let Some(root) = root.filter(|_| problems.is_empty()) else { return Err(PolicyError(problems)) };
     let policy = policy(Table::new("a policy", &root, 0..0), &mut problems);
     // A mistake in `[defaults]` is found once for each rule.
     let mut told: Vec<Problem> = Vec::new();
@@ -65,115 +53,21 @@ pub fn parse_all(texts: &[&str], environment: Variables<'_>) -> Result<Policy, P
     if told.is_empty() { Ok(policy) } else { Err(PolicyError(told)) }
 }
 
-/// The files that a policy includes, as it writes them: paths and globs.
-///
-/// # Errors
-/// If the text is no TOML, or `include` is no list of strings.
-pub fn includes(text: &str) -> Result<Vec<Spanned<String>>, PolicyError> {
-    let mut problems = Vec::new();
-    let root = document(text, &mut problems);
-    let mut found = Vec::new();
-    if let Some(value) = root.get("include") {
-        for item in one_or_many(value) {
-            found.extend(string(item, &mut problems));
-        }
-    }
-    if problems.is_empty() { Ok(found) } else { Err(PolicyError(problems)) }
-}
-
-/// The texts, each behind as many spaces as all texts before it have bytes: so their positions count through.
-fn padded(texts: &[&str]) -> Vec<String> {
-    let mut start = 0;
-    let mut padded = Vec::new();
-    for text in texts {
-        padded.push(format!("{}{text}", " ".repeat(start)));
-        start += text.len();
-    }
-    padded
-}
-
-/// Reads a text as TOML, and says what is wrong with it.
-fn document<'a>(text: &'a str, problems: &mut Vec<Problem>) -> DeTable<'a> {
-    let (document, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        // Of a text that the parser skipped, it tells more than once.
-        let help = error.message().contains("escape").then(|| {
-            "in double quotes a backslash begins an escape: write the text in single quotes, '^v1\\.[0-9]'".into()
-        });
-        problems.push(Problem { message: error.message().into(), span: error.span(), help });
-    }
-    document.into_inner()
-}
-
-/// Brings the documents of a policy together. Rules follow each other; tables of names are joined.
-fn merged<'a>(documents: Vec<DeTable<'a>>, problems: &mut Vec<Problem>) -> DeTable<'a> {
-    let mut root = DeTable::new();
-    for (number, document) in documents.into_iter().enumerate() {
-        if number > 0 && !document.contains_key("version") {
-            let at = document.iter().next().map_or(0..0, |(key, _)| key.span());
-            problems.push(
-                Problem::new("an included file does not say its version", at)
-                    .help("begin it with `version = 1`"),
-            );
-        }
-        for (key, value) in document {
-            let Some(before) = root.get_mut(&key) else {
-                root.insert(key, value);
-                continue;
-            };
-            match (key.get_ref().as_ref(), before.get_mut(), value.into_inner()) {
-                ("rule", DeValue::Array(before), DeValue::Array(more)) => {
-                    more.into_iter().for_each(|rule| before.push(rule));
-                }
-                ("registry" | "plugin" | "vars", DeValue::Table(before), DeValue::Table(more)) => {
-                    for (name, value) in more {
-                        let (span, shown) = (name.span(), name.get_ref().to_string());
-                        if before.insert(name, value).is_some() {
-                            problems.push(
-                                Problem::new(format!("`{shown}` is declared in another file, too"), span)
-                                    .help("declare it once, in the file that includes the others"),
-                            );
-                        }
-                    }
-                }
-                ("version" | "include", ..) => {}
-                (name, ..) => problems.push(
-                    Problem::new(format!("`{name}` is declared in another file, too"), key.span())
-                        .help("declare it once, in the file that includes the others"),
-                ),
-            }
-        }
-    }
-    root
-}
-
 /// Reads a plugin's configuration from a table of key and value, as on a command line.
 pub fn plugin_config(name: &str, config: serde_json::Value) -> Call {
-    Call { plugin: Spanned { value: name.into(), span: 0..0 }, config, keys: BTreeMap::new(), span: 0..0 }
+    Call {
+        plugin: Spanned { value: name.into(), span: 0..0 },
+        config,
+        keys: BTreeMap::new(),
+        written: None,
+        span: 0..0,
+    }
 }
 
 fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     let mut policy = Policy::default();
-    match root.take("version") {
-        Some(value) => {
-            if let Some(version) = integer(value, problems)
-                && version.value != 1
-            {
-                problems.push(
-                    Problem::new(
-                        format!("version {} of the policy is not known", version.value),
-                        version.span,
-                    )
-                    .help("this dray reads version = 1"),
-                );
-            }
-        }
-        None => problems.push(
-            Problem::new("the policy does not say its version", 0..0).help("begin it with `version = 1`"),
-        ),
-    }
-    // They were read before: by whoever reads the files, and by `vars::expand`.
-    let _ = (root.take("include"), root.take("vars"));
+    // They were read before: by `document::merged`, by whoever reads the files, and by `vars::expand`.
+    let _ = (root.take("version"), root.take("include"), root.take("vars"));
     let mut defaults = root.take("defaults").and_then(|value| table("`defaults`", value, problems));
     let mut default = |key| defaults.as_mut().and_then(|defaults| defaults.take(key));
     let (for_rules, for_registries) = (default("rule"), default("registry"));
@@ -201,6 +95,12 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
         for (name, value) in named(value, problems) {
             let plugin = table("a plugin", value, problems).and_then(|entry| plugin(entry, problems));
             if let Some(plugin) = plugin {
+                if BUILT_IN.contains(&name.as_str()) {
+                    problems.push(
+                        Problem::new(format!("`{name}` is built in"), plugin.source.span.clone())
+                            .help("give the plugin another name"),
+                    );
+                }
                 policy.plugins.insert(name, plugin);
             }
         }
@@ -219,22 +119,37 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
 
 /// Tables of registries that no reference names, which are mistyped as a rule.
 fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec<Problem> {
-    let references = policy.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
-    let hosts: Vec<&str> = references
-        .filter_map(|reference| reference.value.rest.strip_prefix("//"))
-        .map(|rest| rest.split('/').next().unwrap_or(rest))
-        .collect();
-    // A host that only a template or a plugin knows may be meant.
-    if hosts.is_empty() || hosts.iter().any(|host| host.contains(['{', '*'])) || !policy.plugins.is_empty() {
-        return Vec::new();
-    }
-    let unused = registries.iter().filter(|(name, _)| !hosts.contains(&name.as_str()));
+    let hosts = policy.registries_named();
+    // A host that only a template, a list or a plugin knows may be meant.
+    let unknown = hosts.iter().any(|host| host.contains(['{', '*']))
+        || policy.rules.iter().any(|rule| !rule.images_from.is_empty())
+        || !policy.plugins.is_empty();
+    let unused = registries.iter().filter(|(name, _)| !unknown && !hosts.contains(*name));
     let warning = |(name, span): (&String, &Range<usize>)| {
-        let help = suggestion(name, hosts.iter().copied());
+        let help = suggestion(name, hosts.iter().map(String::as_str));
         let help = help.unwrap_or_else(|| "leave it out, or name it in `from` or `to`".into());
         Problem::new(format!("no rule names the registry `{name}`"), span.clone()).help(help)
     };
     unused.map(warning).collect()
+}
+
+impl Policy {
+    /// The registries that its rules name: hosts, and short names that it declares. `docker://nginx` is of `docker.io`.
+    pub fn registries_named(&self) -> BTreeSet<String> {
+        let references = self.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
+        let rests = references.filter_map(|reference| reference.value.rest.strip_prefix("//"));
+        let host = |rest: &str| {
+            let (first, behind) = rest.split_once('/').unwrap_or((rest, ""));
+            let is_host = first.contains(['.', '{', '*'])
+                || first == "localhost"
+                || first.contains(':') && !behind.is_empty();
+            match is_host || self.registries.contains_key(first) {
+                true => first.to_owned(),
+                false => "docker.io".to_owned(),
+            }
+        };
+        rests.map(host).collect()
+    }
 }
 
 /// The entries of a table of tables.
@@ -330,6 +245,9 @@ fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls>
     Some(Tls::On { ca, identity, verify, explicit: true })
 }
 
+/// Filters and auth providers that are built in. A plugin of the same name would stand for what short forms mean.
+const BUILT_IN: [&str; 7] = ["glob", "regex", "semver", "latest", "age", "static", "docker-config"];
+
 /// The keys by which a table of `auth` shows that it means the provider `static`.
 const STATIC: [&str; 5] = ["username", "password", "credentials", "token", "identity-token"];
 
@@ -346,6 +264,7 @@ fn provider(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option
         plugin: Spanned { value: "static".into(), span: span.clone() },
         config: serde_json::Value::Null,
         keys: BTreeMap::new(),
+        written: None,
         span,
     };
     let mut config = serde_json::Map::new();
@@ -373,7 +292,7 @@ pub(super) fn call(
         keys.insert(key.to_owned(), value.span());
         config.insert(key.to_owned(), raw::json(value.get_ref()));
     }
-    Some(Call { plugin, config: config.into(), keys, span })
+    Some(Call { plugin, config: config.into(), keys, written: None, span })
 }
 
 fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {

@@ -228,7 +228,7 @@ fn at(named: &Spanned<String>, name: String) -> Spanned<Reference> {
 /// The rule of one image whose tag is pinned to a digest.
 fn pinned_rule(rule: &Rule, named: &Spanned<String>, repository: &str, tag: String, digest: Digest) -> Rule {
     let literal = Spanned { value: tag.clone(), span: named.span.clone() };
-    let tags = Tags { literals: vec![literal], filters: Vec::new(), pins: [(tag, digest)].into() };
+    let tags = Tags { literals: vec![literal], pins: [(tag, digest)].into(), ..Tags::default() };
     Rule { from: vec![at(named, repository.to_owned())], tags: Some(tags), ..rule.clone() }
 }
 

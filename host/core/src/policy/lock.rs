@@ -1,7 +1,7 @@
 //! Lock files: the digests that the tags of a policy named when they were locked.
 
 use super::{Policy, Problem, Rule, Spanned, Tags};
-use crate::{Copy, Digest, Reference};
+use crate::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -12,23 +12,45 @@ const HEADER: &str =
 /// The version of the format.
 const VERSION: u32 = 1;
 
-/// The digests that the tags of a policy named.
+/// The digests that the tags of a policy named, rule by rule.
 ///
 /// ```
-/// use dray_core::policy::Lock;
+/// use dray_core::policy::{Lock, parse};
 ///
-/// let digest = format!("sha256:{}", "a".repeat(64));
-/// let text = format!("version = 1\n[[locked]]\nrule = \"a\"\nfrom = \"docker://r.example/a\"\ntags = {{ \"1.0\" \
-///     = \"{digest}\" }}\n");
-/// let lock = Lock::parse(&text).unwrap();
-/// assert_eq!(lock.changes(&Lock::default()).len(), 1);
+/// let text = "version = 1\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"oci:a\"\ntags = \"1.*\"\n";
+/// let mut policy = parse(text)?;
+/// let digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+/// let mut lock = Lock::default();
+/// lock.add(&policy.rules[0]).insert("docker://r.example/a".into(), [("1.0".into(), digest)].into());
 /// assert_eq!(Lock::parse(&lock.to_toml()).unwrap(), lock);
+///
+/// // Exactly what is locked, and nothing is listed.
+/// lock.narrow(&mut policy).unwrap();
+/// assert_eq!(policy.rules[0].tags.as_ref().unwrap().literals[0].value, "1.0");
+/// # Ok::<_, dray_core::policy::PolicyError>(())
 /// ```
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Lock {
-    /// By rule, repository and tag.
-    tags: BTreeMap<(String, String), BTreeMap<String, Digest>>,
+    version: u32,
+    #[serde(default)]
+    rule: Vec<Locked>,
 }
+
+/// What one rule locks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Locked {
+    name: String,
+    /// The digest of what the rule says of sources, tags and destination. The rules of one `images` share a name, and a
+    /// rule that was changed must be locked anew.
+    of: Digest,
+    #[serde(default)]
+    tags: SourceDigests,
+}
+
+/// Digests by repository, as the source's reference is written without a tag, and by tag.
+pub type SourceDigests = BTreeMap<String, BTreeMap<String, Digest>>;
 
 /// One line of the difference between two locks.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,62 +67,35 @@ pub struct LockChange {
     pub now: Option<Digest>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    version: u32,
-    #[serde(default)]
-    locked: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Entry {
-    rule: String,
-    from: String,
-    tags: BTreeMap<String, Digest>,
-}
-
 impl Lock {
     /// Reads a lock file.
     ///
     /// # Errors
     /// Fails with a sentence for people if the text is no lock file of a known version.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        if file.version != VERSION {
-            return Err(format!("it has version {}, and this dray reads version {VERSION}", file.version));
+        let lock: Lock = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        match lock.version {
+            VERSION => Ok(lock),
+            other => Err(format!("it has version {other}, and this dray reads version {VERSION}")),
         }
-        let mut tags = BTreeMap::new();
-        for Entry { rule, from, tags: locked } in file.locked {
-            let shown = format!("the rule `{rule}` locks {from} twice");
-            if tags.insert((rule, from), locked).is_some() {
-                return Err(shown);
-            }
-        }
-        Ok(Lock { tags })
     }
 
-    /// Takes in the source of an item of a plan. Gives false if it has no tag, and so cannot be locked.
-    pub fn add(&mut self, copy: &Copy) -> bool {
-        let Some(tag) = &copy.source.reference else { return false };
-        let display = &copy.source.display;
-        let repository =
-            [':', '@'].iter().find_map(|sign| display.strip_suffix(tag.as_str())?.strip_suffix(*sign));
-        let Some(repository) = repository else { return false };
-        // A tag that is pinned is read by its digest, and still goes by its tag.
-        let tag = match &copy.naming {
-            crate::Naming::Tag(name) if tag.contains(':') => name,
-            _ => tag,
-        };
-        let key = (copy.rule.clone(), repository.to_owned());
-        self.tags.entry(key).or_default().insert(tag.clone(), copy.seen.source.clone());
-        true
+    /// Begins the entry of a rule, and gives its tags to be filled in.
+    pub fn add(&mut self, rule: &Rule) -> &mut SourceDigests {
+        self.version = VERSION;
+        self.rule.push(Locked {
+            name: rule.name.value.clone(),
+            of: rule.fingerprint(),
+            tags: SourceDigests::new(),
+        });
+        // It was just added.
+        let last = self.rule.len() - 1;
+        &mut self.rule[last].tags
     }
 
     /// How many tags are locked.
     pub fn len(&self) -> usize {
-        self.tags.values().map(BTreeMap::len).sum()
+        self.rule.iter().flat_map(|rule| rule.tags.values()).map(BTreeMap::len).sum()
     }
 
     /// Whether nothing is locked.
@@ -110,13 +105,15 @@ impl Lock {
 
     /// The lock as a file.
     pub fn to_toml(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut out = format!("{HEADER}version = {VERSION}\n");
-        for ((rule, from), tags) in &self.tags {
-            let quoted = |text: &str| serde_json::Value::from(text).to_string();
-            out.push_str(&format!("\n[[locked]]\nrule = {}\nfrom = {}\n", quoted(rule), quoted(from)));
-            out.push_str("[locked.tags]\n");
-            for (tag, digest) in tags {
-                out.push_str(&format!("{} = \"{digest}\"\n", quoted(tag)));
+        for Locked { name, of, tags } in &self.rule {
+            out.push_str(&format!("\n[[rule]]\nname = {}\nof = \"{of}\"\n", quoted(name)));
+            for (from, tags) in tags {
+                out.push_str(&format!("[rule.tags.{}]\n", quoted(from)));
+                for (tag, digest) in tags {
+                    out.push_str(&format!("{} = \"{digest}\"\n", quoted(tag)));
+                }
             }
         }
         out
@@ -124,14 +121,19 @@ impl Lock {
 
     /// What is different from an older lock.
     pub fn changes(&self, before: &Lock) -> Vec<LockChange> {
-        let mut changes = Vec::new();
         let all = |lock: &Lock| {
-            let each = lock.tags.iter().flat_map(|(key, tags)| {
-                tags.iter().map(move |(tag, digest)| ((key.clone(), tag.clone()), digest.clone()))
-            });
-            each.collect::<BTreeMap<_, _>>()
+            let mut all = BTreeMap::new();
+            for rule in &lock.rule {
+                for (from, tags) in &rule.tags {
+                    for (tag, digest) in tags {
+                        all.insert((rule.name.clone(), from.clone(), tag.clone()), digest.clone());
+                    }
+                }
+            }
+            all
         };
         let (mut old, new) = (all(before), all(self));
+        let mut changes = Vec::new();
         for (key, now) in new {
             let was = old.remove(&key);
             if was.as_ref() != Some(&now) {
@@ -139,64 +141,61 @@ impl Lock {
             }
         }
         changes.extend(old.into_iter().map(|(key, was)| (key, Some(was), None)));
-        let change = |(((rule, from), tag), before, now)| LockChange { rule, from, tag, before, now };
+        let change = |((rule, from, tag), before, now)| LockChange { rule, from, tag, before, now };
         changes.into_iter().map(change).collect()
     }
 
     /// Narrows a policy to exactly what is locked: each tag by its digest, and nothing is listed.
     ///
     /// # Errors
-    /// If a rule of the policy is not in the lock.
-    pub fn narrow(&self, policy: &mut Policy) -> Result<(), Problem> {
-        let mut rules: Vec<Rule> = Vec::new();
+    /// Every rule that is not in the lock, or has changed since.
+    pub fn narrow(&self, policy: &mut Policy) -> Result<(), Vec<Problem>> {
+        let (mut rules, mut problems) = (Vec::new(), Vec::new());
         for rule in &policy.rules {
-            let own = self.tags.iter().filter(|((name, _), _)| *name == rule.name.value);
-            let own: Vec<_> = own.collect();
-            if own.is_empty() {
-                return Err(Problem::new(
-                    format!("the rule `{}` is not locked", rule.name.value),
-                    rule.name.span.clone(),
-                )
-                .help("`dray lock` writes what its tags name now"));
-            }
-            for ((_, from), tags) in own {
-                let Ok(reference) = from.parse::<Reference>() else {
-                    let text = format!("the lock names `{from}`, which is no reference");
-                    return Err(
-                        Problem::new(text, rule.name.span.clone()).help("write it anew with `dray lock`")
-                    );
+            let of = rule.fingerprint();
+            let named = || self.rule.iter().filter(|locked| locked.name == rule.name.value);
+            let Some(locked) = named().find(|locked| locked.of == of) else {
+                let what = if named().next().is_some() {
+                    "has changed since it was locked"
+                } else {
+                    "is not locked"
                 };
-                // The rules of one `images` have one name: each takes what is its own.
-                let own_from = rule.from.iter().find(|own| is_of(&own.value, &reference));
-                let Some(own_from) = own_from else { continue };
-                let reference = Reference { blobs: own_from.value.blobs.clone(), ..reference };
-                let literal = |tag: &String| Spanned { value: tag.clone(), span: own_from.span.clone() };
-                let (pins, digests): (BTreeMap<_, _>, BTreeMap<_, _>) =
-                    tags.clone().into_iter().partition(|(tag, _)| !tag.contains(':'));
-                let literals = pins.keys().chain(digests.keys()).map(literal).collect();
-                rules.push(Rule {
-                    from: vec![Spanned { value: reference, span: own_from.span.clone() }],
-                    tags: Some(Tags { literals, filters: Vec::new(), pins }),
-                    ..rule.clone()
-                });
+                let text = format!("the rule `{}` {what}", rule.name.value);
+                problems.push(
+                    Problem::new(text, rule.name.span.clone())
+                        .help("`dray lock` writes what its tags name now"),
+                );
+                continue;
+            };
+            for (from, tags) in &locked.tags {
+                match narrowed(rule, from, tags) {
+                    Ok(narrowed) => rules.push(narrowed),
+                    Err(problem) => problems.push(problem),
+                }
             }
         }
         policy.rules = rules;
-        Ok(())
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
 
-/// Whether a locked repository is one of those that a reference of the policy names.
-fn is_of(written: &Reference, locked: &Reference) -> bool {
-    if written.scheme != locked.scheme {
-        return false;
-    }
-    let globs = written.rest.contains(['*', '?', '[']);
-    // Behind a repository stands a tag or a digest, and behind a place its repositories.
-    let behind = |long: &str, short: &str| {
-        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@', '/']))
+/// A rule that copies locked tags of one repository.
+fn narrowed(rule: &Rule, from: &str, tags: &BTreeMap<String, Digest>) -> Result<Rule, Problem> {
+    let span = rule.name.span.clone();
+    let Ok(reference) = from.parse::<Reference>() else {
+        let text = format!("the lock names `{from}`, which is no reference");
+        return Err(Problem::new(text, span).help("write it anew with `dray lock`"));
     };
-    behind(&written.rest, &locked.rest)
-        || behind(&locked.rest, &written.rest)
-        || (globs && crate::matches(&written.rest, &locked.rest))
+    // All sources of a rule have the same folder of blobs.
+    let blobs = rule.from.first().and_then(|from| from.value.blobs.clone());
+    let literal = |tag: &String| Spanned { value: tag.clone(), span: span.clone() };
+    // A digest that the rule names stands for itself.
+    let (digests, pins): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        tags.clone().into_iter().partition(|(tag, _)| tag.parse::<Digest>().is_ok());
+    let literals = pins.keys().chain(digests.keys()).map(literal).collect();
+    Ok(Rule {
+        from: vec![Spanned { value: Reference { blobs, ..reference }, span: span.clone() }],
+        tags: Some(Tags { literals, pins, ..Tags::default() }),
+        ..rule.clone()
+    })
 }

@@ -1,6 +1,7 @@
 //! The policy: what a user declares in TOML. `docs/policy.md` documents every key.
 
 mod check;
+mod document;
 mod listed;
 mod lock;
 mod problem;
@@ -11,9 +12,10 @@ mod secret;
 mod tags;
 mod vars;
 
-pub use check::{includes, parse, parse_all, plugin_config, schema};
+pub use check::{parse, parse_all, plugin_config, schema};
+pub use document::includes;
 pub use listed::{ListedImage, ReadFiles, images_in};
-pub use lock::{Lock, LockChange};
+pub use lock::{Lock, LockChange, SourceDigests};
 pub use problem::{PolicyError, Problem, suggestion};
 pub use secret::SecretRef;
 pub use vars::Variables;
@@ -107,6 +109,8 @@ pub struct Call {
     pub config: serde_json::Value,
     /// Where each key's value stands.
     pub keys: BTreeMap<String, Range<usize>>,
+    /// One of its keys, and how the policy names it in a short form: `within` is written as `age`.
+    pub written: Option<(String, String)>,
     /// The whole table.
     pub span: Range<usize>,
 }
@@ -237,6 +241,8 @@ pub struct Tags {
     pub filters: Vec<Call>,
     /// The digests of literals that were written as `tag@digest`.
     pub pins: BTreeMap<String, crate::Digest>,
+    /// They come from `[defaults.rule]`, and so hold only for sources that name no tag themselves.
+    pub inherited: bool,
 }
 
 /// What to do if a rule matches no tag of a repository.

@@ -1,8 +1,9 @@
 //! A policy as it was understood: variables, defaults, included files and `images` are resolved.
 
 use super::{Call, IndexMode, OnChange, OnEmpty, Policy, Referrers, Registry, Rule, Tags, Tls};
+use crate::Digest;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 impl Policy {
     /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is
@@ -42,17 +43,34 @@ impl Policy {
             keys.push(("limits", json!({ "memory": format!("{}B", plugin.limits.memory), "call": call })));
             table(format!("[plugin.{}]", key_text(name)), keys);
         }
+        let mut taken: HashSet<String> = HashSet::new();
         for (number, one) in self.rules.iter().enumerate() {
             let mut keys = rule(one);
             // The rules of one `images` have one name, which only one table can have.
-            let earlier =
-                self.rules[..number].iter().filter(|other| other.name.value == one.name.value).count();
-            if earlier > 0 {
-                keys[0].1 = json!(format!("{}-{}", one.name.value, earlier + 1));
+            let later = |name: &String| self.rules[number..].iter().any(|other| other.name.value == *name);
+            let (mut name, mut count) = (one.name.value.clone(), 1);
+            while taken.contains(&name) || (count > 1 && later(&name)) {
+                count += 1;
+                name = format!("{}-{count}", one.name.value);
             }
+            keys[0].1 = json!(name);
+            taken.insert(name);
             table("[[rule]]".into(), keys);
         }
         out
+    }
+}
+
+impl Rule {
+    /// The digest of what the rule says of its sources, its tags and its destination.
+    pub(super) fn fingerprint(&self) -> Digest {
+        let mut said = serde_json::Map::new();
+        for (key, value) in rule(self) {
+            if matches!(key, "from" | "to" | "tags") {
+                said.insert(key.to_owned(), value);
+            }
+        }
+        Digest::of(Value::Object(said).to_string().as_bytes())
     }
 }
 

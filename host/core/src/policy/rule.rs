@@ -199,7 +199,15 @@ fn listed(value: &Value<'_>, problems: &mut Vec<Problem>) -> Vec<Image> {
     match value.get_ref() {
         DeValue::Array(items) => {
             for name in items.iter().filter_map(|item| string(item, problems)).collect::<Vec<_>>() {
-                images.push(Image { to: same(&name), from: name, tags: None });
+                match expand_braces(&name.value) {
+                    Ok(names) => {
+                        for value in names {
+                            let name = Spanned { value, span: name.span.clone() };
+                            images.push(Image { to: same(&name), from: name, tags: None });
+                        }
+                    }
+                    Err(why) => problems.push(Problem::new(why, name.span)),
+                }
             }
         }
         DeValue::Table(entries) => {
@@ -256,7 +264,8 @@ fn image_rule(
 
 /// Reads what a rule says of each of its images.
 fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
-    let tags = entry.take("tags").map(|value| tags(value, problems));
+    let inherited = !entry.is_own("tags");
+    let tags = entry.take("tags").map(|value| Tags { inherited, ..tags(value, problems) });
     let platforms = platforms(entry, problems);
     let index = index(entry, &platforms, problems);
     let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();

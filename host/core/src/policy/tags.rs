@@ -39,8 +39,9 @@ enum Meaning {
 }
 
 fn meaning(text: &str) -> Meaning {
+    let text = text.split('@').next().unwrap_or(text);
     let comparison = text.trim_start().starts_with(['<', '>', '=', '^', '~']);
-    if comparison || text.contains("||") || text.contains(", ") {
+    if comparison || text.contains("||") || (text.contains(',') && !text.contains('{')) {
         Meaning::Range
     } else if text.contains(['*', '?', '[', '{']) {
         Meaning::Glob
@@ -55,8 +56,8 @@ fn short(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     let Some(text) = string(value, problems) else { return tags };
     match meaning(&text.value) {
         Meaning::Literal => literal(&mut tags, text, problems),
-        Meaning::Glob => tags.filters.push(built_in("glob", &[("pattern", value)], &value.span())),
-        Meaning::Range => tags.filters.push(built_in("semver", &[("range", value)], &value.span())),
+        Meaning::Glob => tags.filters.push(built_in("glob", "tags", &[("pattern", value)], &value.span())),
+        Meaning::Range => tags.filters.push(built_in("semver", "tags", &[("range", value)], &value.span())),
     }
     tags
 }
@@ -78,7 +79,10 @@ fn from_list(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
         }
     }
     if tags.is_empty() && problems.len() == before {
-        problems.push(Problem::new("`tags` is empty", value.span()).help("leave it out to copy every tag"));
+        problems.push(
+            Problem::new("`tags` is empty", value.span())
+                .help("leave it out to copy every tag, or those of `[defaults.rule]`"),
+        );
     }
     tags
 }
@@ -96,14 +100,28 @@ fn literal(tags: &mut Tags, text: Spanned<String>, problems: &mut Vec<Problem>) 
         problems.push(Problem::new(message, text.span).help(help));
         return;
     }
-    let Some((tag, digest)) = text.value.split_once('@') else {
-        tags.literals.push(text);
+    if text.value.is_empty() || text.value.contains(|odd: char| odd.is_whitespace() || odd == '!') {
+        let message = format!("`{}` is no tag", text.value);
+        problems.push(Problem::new(message, text.span).help("a tag has letters, digits, `_`, `.` and `-`"));
         return;
+    }
+    let (tag, pin) = match text.value.split_once('@') {
+        Some((tag, pin)) => (tag.to_owned(), Some(pin)),
+        None => (text.value.clone(), None),
     };
-    match digest.parse::<Digest>() {
-        Ok(digest) if !tag.is_empty() => {
-            tags.pins.insert(tag.into(), digest);
-            tags.literals.push(Spanned { value: tag.into(), span: text.span });
+    let known = tags.literals.iter().any(|literal| literal.value == tag);
+    match pin.map(str::parse::<Digest>) {
+        None if known => {}
+        None => tags.literals.push(text),
+        Some(Ok(digest)) if !tag.is_empty() => {
+            let before = tags.pins.insert(tag.clone(), digest.clone());
+            if before.is_some_and(|before| before != digest) {
+                let message = format!("`{tag}` is pinned to two digests");
+                problems.push(Problem::new(message, text.span.clone()).help("keep one of them"));
+            }
+            if !known {
+                tags.literals.push(Spanned { value: tag, span: text.span });
+            }
         }
         _ => problems.push(
             Problem::new(format!("`{}` pins a tag to what is no digest", text.value), text.span)
@@ -113,12 +131,15 @@ fn literal(tags: &mut Tags, text: Spanned<String>, problems: &mut Vec<Problem>) 
 }
 
 /// A filter that is built in, with values of the policy as its configuration.
-fn built_in(name: &str, given: &[(&str, &Value<'_>)], span: &Range<usize>) -> Call {
+///
+/// `written` is the key by which the policy names the filter's main setting, for messages.
+fn built_in(name: &str, written: &str, given: &[(&str, &Value<'_>)], span: &Range<usize>) -> Call {
     let config = given.iter().map(|(key, value)| ((*key).to_owned(), raw::json(value.get_ref())));
     Call {
         plugin: Spanned { value: name.into(), span: span.clone() },
         config: serde_json::Value::Object(config.collect()),
         keys: given.iter().map(|(key, value)| ((*key).to_owned(), value.span())).collect(),
+        written: given.first().map(|(key, _)| ((*key).to_owned(), written.to_owned())),
         span: span.clone(),
     }
 }
@@ -146,15 +167,15 @@ fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     }
     let mut add = |call: Call| tags.filters.push(call);
     if let Some(value) = texts(&mut entry, "match", problems) {
-        add(built_in("glob", &[("pattern", value)], &value.span()));
+        add(built_in("glob", "match", &[("pattern", value)], &value.span()));
     }
     if let Some(value) = texts(&mut entry, "regex", problems) {
-        add(built_in("regex", &[("pattern", value)], &value.span()));
+        add(built_in("regex", "regex", &[("pattern", value)], &value.span()));
     }
     let prerelease = entry.take("prerelease");
     let wanted = prerelease.and_then(|value| boolean(value, problems));
     if let Some(value) = entry.take("semver") {
-        let call = built_in("semver", &[("range", value)], &value.span());
+        let call = built_in("semver", "semver", &[("range", value)], &value.span());
         if string(value, problems).is_some() {
             add(if wanted == Some(true) { set(call, "prerelease", true) } else { call });
         }
@@ -165,19 +186,19 @@ fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
         );
     }
     if let Some(value) = texts(&mut entry, "exclude", problems) {
-        add(set(built_in("glob", &[("pattern", value)], &value.span()), "exclude", true));
+        add(set(built_in("glob", "exclude", &[("pattern", value)], &value.span()), "exclude", true));
     }
     if let Some(value) = entry.take("age")
         && string(value, problems).is_some()
     {
-        add(built_in("age", &[("within", value)], &value.span()));
+        add(built_in("age", "age", &[("within", value)], &value.span()));
     }
     let by = entry.take("by");
     if let Some(value) = entry.take("latest") {
         let mut given = vec![("count", value)];
         given.extend(by.map(|by| ("by", by)));
         if integer(value, problems).is_some() {
-            add(built_in("latest", &given, &value.span()));
+            add(built_in("latest", "latest", &given, &value.span()));
         }
     } else if let Some(by) = by {
         problems.push(
@@ -194,7 +215,10 @@ fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     }
     entry.end(problems);
     if tags.is_empty() && problems.len() == before {
-        problems.push(Problem::new("`tags` is empty", value.span()).help("leave it out to copy every tag"));
+        problems.push(
+            Problem::new("`tags` is empty", value.span())
+                .help("leave it out to copy every tag, or those of `[defaults.rule]`"),
+        );
     }
     tags
 }
@@ -203,7 +227,12 @@ fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
 fn texts<'a>(entry: &mut Table<'a>, key: &'static str, problems: &mut Vec<Problem>) -> Option<&'a Value<'a>> {
     let value = entry.take(key)?;
     let before = problems.len();
-    for item in one_or_many(value) {
+    let items = one_or_many(value);
+    if items.is_empty() {
+        let message = format!("`{key}` is empty");
+        problems.push(Problem::new(message, value.span()).help("leave it out, or write a text in it"));
+    }
+    for item in items {
         string(item, problems);
     }
     (problems.len() == before).then_some(value)

@@ -91,6 +91,7 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
 /// help.
 #[test]
 fn mistakes_are_underlined_with_a_remedy() {
+    let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
     let rule = |rest: &str| {
         format!(
             "[[rule]]\nname = \"a\"\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\n{rest}"
@@ -103,6 +104,16 @@ fn mistakes_are_underlined_with_a_remedy() {
         (rule("tags = [\"v1.*\"]"), "\"v1.*\"", "looks like a pattern", "match = \"v1.*\""),
         (rule("tags = [\">=1.30\"]"), "\">=1.30\"", "looks like a range", "semver = \">=1.30\""),
         (rule("tags = [\"1@sha256:12\"]"), "\"1@sha256:12\"", "no digest", "dray lock"),
+        (rule("tags = \"1.0 \""), "\"1.0 \"", "is no tag", "letters"),
+        (rule("tags = { exclude = [] }"), "[]", "`exclude` is empty", "leave it out"),
+        (
+            rule(&format!("tags = [\"1@{}\", \"1@{}\"]", digest("a"), digest("b"))),
+            &format!("\"1@{}\"", digest("b")),
+            "pinned to two digests",
+            "keep one",
+        ),
+        ("[plugin.glob]\nsource = \"a\"".into(), "\"a\"", "is built in", "another name"),
+        ("[vars]\na = \"${b}\"\nb = \"x\"".into(), "\"${b}\"", "cannot use the variable", "env:b"),
         (rule("tags = { filter = \"glob\" }"), "\"glob\"", "a filter stands in a list", "tags = [{"),
         (rule("tags = { smever = \"1\" }"), "smever", "`tags` has no key `smever`", "did you mean `semver`?"),
         (rule("tags = { by = \"name\" }"), "\"name\"", "`by` belongs to `latest`", "latest = 5"),
@@ -286,7 +297,7 @@ fn one_rule_for_many_images() {
 fn defaults_variables_and_included_files() {
     let main = "version = 1\ninclude = [\"team.toml\"]\n[vars]\nmirror = \"${env:HOST:-m.example}\"\n[defaults.rule]\nplatforms = [\"amd64\"]\non-empty = \"error\"\n[defaults.registry]\nconcurrency = 4\n[registry.\"${mirror}\"]\ntls = \"off\"\n";
     let team = "version = 1\n[[rule]]\nname = \"$${x}\"\nfrom = \"docker://r.example/a/nginx\"\nto = \"docker://${mirror}/{name}\"\non-empty = \"warn\"\n[[rule]]\nfrom = \"docker://r.example/b/nginx\"\nto = \"docker://${mirror}/b\"\n";
-    assert_eq!(includes(main).unwrap()[0].value, "team.toml");
+    assert_eq!(includes(main, &|_| None).unwrap()[0].value, "team.toml");
     let policy = parse_all(&[main, team], &|_| None).unwrap();
     let registry = &policy.registries["m.example"];
     assert_eq!((registry.concurrency, &registry.tls), (Some(4), &Tls::Off));
@@ -301,6 +312,12 @@ fn defaults_variables_and_included_files() {
     let error = parse_all(&[main, &wrong], &|_| None).unwrap_err();
     let span = error.0[0].span.clone().unwrap();
     assert_eq!(&wrong[span.start - main.len()..span.end - main.len()], "on-emty");
+    // Each file says its version, also behind a byte order mark.
+    assert!(parse_all(&[main, "\u{feff}version = 1\n"], &|_| None).is_ok());
+    let other = parse_all(&[main, "version = 2\n"], &|_| None).unwrap_err();
+    assert!(other.0[0].message.contains("version 2"), "{other:?}");
+    let none = parse_all(&[main, "# nothing\n"], &|_| None).unwrap_err();
+    assert_eq!(none.0[0].span, Some(main.len()..main.len()));
     let twice = parse_all(&[main, "version = 1\n[vars]\nmirror = \"x\"\n"], &|_| None).unwrap_err();
     assert!(twice.0[0].message.contains("`mirror` is declared in another file"), "{twice:?}");
 }
@@ -329,4 +346,39 @@ fn a_resolved_policy_says_the_same() {
     ] {
         assert!(resolved.contains(part), "{part}\n{resolved}");
     }
+}
+
+#[test]
+fn what_is_said_twice_is_one_and_what_is_locked_is_of_one_rule() {
+    let tags = one("tags = [\"1.0\", \"1.0\"]").tags.unwrap();
+    assert_eq!(tags.literals.len(), 1);
+    // Rules of one `images` share their name, and not what they lock.
+    let text = "version = 1\n[[rule]]\nname = \"all\"\nfrom = \"oci:\"\nto = \"oci:m\"\nimages = { \"a\" = \"x\", \"a/b\" = \"y\" }\n";
+    let mut policy = parse(text).unwrap();
+    let digest: crate::Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
+    let mut lock = Lock::default();
+    for (rule, from) in policy.rules.iter().zip(["oci:/a", "oci:/a/b"]) {
+        lock.add(rule).insert(from.into(), [("1".to_owned(), digest.clone())].into());
+    }
+    lock.narrow(&mut policy).unwrap();
+    let shown: Vec<String> =
+        policy.rules.iter().map(|rule| format!("{} {}", rule.from[0].value, rule.to.value)).collect();
+    assert_eq!(shown, ["oci:/a oci:m/x", "oci:/a/b oci:m/y"]);
+    // A rule that was changed is not what was locked.
+    let mut changed = parse(&text.replace("\"x\"", "\"z\"")).unwrap();
+    let problems = lock.narrow(&mut changed).unwrap_err();
+    assert!(problems[0].message.contains("has changed since it was locked"), "{problems:?}");
+}
+
+#[test]
+fn docker_hub_is_meant_by_a_name_without_a_host() {
+    let named = |text: &str| {
+        let text = format!(
+            "version = 1\n[registry.mirror]\nstorage = \"m\"\n[[rule]]\nfrom = \"{text}\"\nto = \"docker://mirror/a\"\n"
+        );
+        parse(&text).unwrap().registries_named().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(named("docker://nginx"), ["docker.io", "mirror"]);
+    assert_eq!(named("docker://a/b"), ["docker.io", "mirror"]);
+    assert_eq!(named("docker://registry:5000/b"), ["mirror", "registry:5000"]);
 }

@@ -14,7 +14,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///
 /// Secrets are left out, because a policy names where a secret is and never holds one.
 pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problems: &mut Vec<Problem>) {
-    let mut vars = Vars { values: BTreeMap::new(), environment };
+    let mut vars = Vars { values: BTreeMap::new(), environment, declaring: true };
     let declared = root.iter_mut().find(|(key, _)| key.get_ref() == "vars");
     if let Some((_, declared)) = declared {
         let declaration = declared.span();
@@ -39,17 +39,24 @@ pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problem
             };
         }
     }
+    vars.declaring = false;
     vars.table(root, &mut Vec::new(), problems);
 }
 
 struct Vars<'a> {
     values: BTreeMap<String, String>,
     environment: Variables<'a>,
+    /// The variables themselves are being read.
+    declaring: bool,
 }
 
 /// Whether a path of keys leads to a secret, or to what says where one is.
 fn is_secret(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
+    // Who logs in and by what is no secret.
+    if matches!(path.last(), Some(&("username" | "provider"))) {
+        return false;
+    }
     matches!(path[..], ["registry", _, "auth", ..] | ["defaults", "registry", "auth", ..])
         || matches!(path[..], ["plugin", _, "grant", "secrets", ..])
 }
@@ -158,6 +165,10 @@ impl Vars<'_> {
                     format!("set it, or give a default: ${{env:{variable}:-VALUE}}"),
                 )
             });
+        }
+        if self.declaring {
+            let help = format!("write the text itself, or ${{env:{name}}}");
+            return Err((format!("a variable cannot use the variable `{name}`"), help));
         }
         self.values.get(name).cloned().ok_or_else(|| {
             let help = match name {

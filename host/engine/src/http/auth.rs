@@ -16,14 +16,14 @@ use serde::Deserialize;
 use std::time::{Duration, Instant};
 use url::Url;
 
-/// What a registry asks for.
+/// The authentication that a registry requires.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Challenge {
     Basic,
     Bearer {
         realm: Url,
         service: Option<String>,
-        /// What the registry says is needed for the request that it refused.
+        /// The scopes that the registry says the refused request needs.
         scopes: Vec<String>,
     },
 }
@@ -40,14 +40,14 @@ impl Token {
     }
 }
 
-/// Servers may leave the lifetime out, and then mean 60 seconds.
+/// The lifetime of a token, in seconds, if the server does not tell it (distribution, token specification).
 const LIFETIME: u64 = 60;
-/// A token this near its end is not used any more.
+/// A token is no longer used when less than this is left of its lifetime.
 const MARGIN: Duration = Duration::from_secs(10);
-/// Scopes of one challenge that are asked for.
+/// Maximum number of scopes of one challenge that are requested.
 const SCOPES: usize = 16;
 
-/// Servers write the lifetime as a number, as text, below zero, or not at all.
+/// The answer of a token server. Servers write the lifetime as a number, as text, below zero, or not at all.
 #[derive(Deserialize)]
 struct Answer {
     token: Option<String>,
@@ -67,15 +67,15 @@ impl Answer {
     fn lifetime(&self) -> Duration {
         let told =
             self.expires_in.as_ref().and_then(|told| told.as_f64().or_else(|| told.as_str()?.parse().ok()));
-        // `as` takes what is below zero, and no number, for 0.
+        // `as` turns negative values and NaN into 0.
         Duration::from_secs((told.map_or(LIFETIME, |told| told as u64)).clamp(LIFETIME, 86_400))
     }
 }
 
-/// One challenge of a WWW-Authenticate header: its scheme, and its parameters.
+/// One challenge of a `WWW-Authenticate` header: its scheme and its parameters.
 pub type Asked = (String, Vec<(String, String)>);
 
-/// The first challenge of a 401 that dray can meet; Bearer goes before Basic.
+/// The first challenge of a 401 that dray supports. Bearer is preferred to Basic.
 pub(super) fn challenge(response: &reqwest::Response) -> Result<Option<Challenge>> {
     let values = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
     let asked: Vec<Asked> = values.flat_map(challenges_of).collect();
@@ -107,7 +107,7 @@ fn choose(asked: &[Asked]) -> Result<Option<Challenge>, ()> {
     }
 }
 
-/// The challenges of one header: `Bearer a="b,\"c", d=e, Basic realm="x"` (RFC 9110, 11.6.1).
+/// Parses the challenges of one header: `Bearer a="b,\"c", d=e, Basic realm="x"` (RFC 9110, 11.6.1).
 pub fn challenges_of(header: &str) -> Vec<Asked> {
     let mut challenges: Vec<Asked> = Vec::new();
     let mut rest = header.trim_start_matches([' ', '\t', ',']);
@@ -121,7 +121,7 @@ pub fn challenges_of(header: &str) -> Vec<Asked> {
                 parameters.push((token.to_owned(), value));
                 after
             }
-            // A parameter of no challenge.
+            // A parameter without a challenge is ignored.
             (Some(value), _) => value,
             (None, _) => {
                 challenges.push((token.to_owned(), Vec::new()));
@@ -133,7 +133,7 @@ pub fn challenges_of(header: &str) -> Vec<Asked> {
     challenges
 }
 
-/// A parameter's value, quoted or not, and what stands behind it.
+/// Reads a parameter's value, quoted or not. Returns it with the text that follows it.
 fn value_of(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
@@ -151,11 +151,11 @@ fn value_of(text: &str) -> (String, &str) {
             _ => value.push(character),
         }
     }
-    // It is never closed.
+    // The closing quote is missing.
     (value, "")
 }
 
-/// The scopes for what is touched.
+/// The token scopes for these accesses.
 pub(super) fn scopes(access: &[Access]) -> Vec<String> {
     if access.is_empty() {
         return vec!["registry:catalog:*".into()];
@@ -166,7 +166,8 @@ pub(super) fn scopes(access: &[Access]) -> Vec<String> {
         .collect()
 }
 
-/// Ours, and those of the challenge that ours do not cover (`repository:a:pull` is within `repository:a:pull,push`).
+/// Adds to our scopes those of the challenge that ours do not cover (`repository:a:pull,push` covers
+/// `repository:a:pull`).
 pub(super) fn together(mut ours: Vec<String>, theirs: &[String]) -> Vec<String> {
     let covers = |ours: &String, theirs: &str| {
         let (Some((a, have)), Some((b, want))) = (ours.rsplit_once(':'), theirs.rsplit_once(':')) else {
@@ -194,7 +195,7 @@ pub(super) fn header(scheme: &str, credentials: &str) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// Fetches an access token. Whoever asks need not try again where that fails: it was tried.
+/// Fetches an access token. It makes all attempts itself, so callers need not try again.
 pub(super) async fn fetch(
     clients: &Clients,
     server: &CircuitBreaker,
@@ -216,7 +217,7 @@ pub(super) async fn fetch(
         let Some(wait) = backoff.after(&error) else {
             match error.is_transient() {
                 true => server.given_up(),
-                // A refusal is an answer.
+                // A refusal shows that the server answers.
                 false => server.answers(),
             }
             return Err(backoff.give_up(error));
@@ -271,7 +272,7 @@ async fn fetch_once(
         let said = super::body::explanation(response).await;
         let error = retry::refusal(method, &shown, status, &headers, &said);
         return Err(match error.kind {
-            // Of credentials, whatever the number: nothing that was asked for is known to be absent.
+            // Whatever the status, this concerns the credentials: it does not mean that an image is missing.
             Kind::NotFound | Kind::Invalid | Kind::Unsupported => error.of_kind(Kind::Unauthorized),
             _ => error,
         });

@@ -1,4 +1,4 @@
-//! What a registry says: answers read into memory, and its reasons for a refusal.
+//! Answers of a registry: reads them into memory, and extracts the reason of a refusal.
 
 use super::{
     guard::redacted,
@@ -10,7 +10,7 @@ use reqwest::header::{self, HeaderMap};
 use serde::Deserialize;
 use std::io::Read;
 
-/// Reads an answer into memory, up to a limit.
+/// Reads an answer into memory. Fails if it is longer than `limit` bytes.
 pub(super) async fn bounded(mut response: reqwest::Response, limit: usize) -> Result<Bytes> {
     let shown = redacted(response.url());
     let too_long = || Error::corrupt(format!("read the answer of {shown}: it is longer than {limit} bytes"));
@@ -43,10 +43,8 @@ struct Fault {
     message: Option<String>,
 }
 
-/// An answer as it is without the compression for which nobody asked: some proxies compress all the same.
-///
-/// # Errors
-/// Why it cannot be decompressed.
+/// Removes a content encoding that was not requested: some proxies compress all the same. Fails if the encoding is
+/// unknown, or if the body cannot be decompressed.
 pub(super) fn decoded(headers: &HeaderMap, body: Bytes) -> Result<Bytes, String> {
     let encoding =
         headers.get(header::CONTENT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -66,27 +64,27 @@ pub(super) fn decoded(headers: &HeaderMap, body: Bytes) -> Result<Bytes, String>
     }
 }
 
-/// Characters of an explanation that are told.
+/// Maximum length of an explanation, in characters.
 const MOST: usize = 400;
 
-/// What a registry says about its refusal: its error codes, or the beginning of what else it says.
+/// The reason that a registry gives for a refusal: its error codes, or else the beginning of its answer.
 pub(super) async fn explanation(response: reqwest::Response) -> String {
     let Ok(body) = bounded(response, 64 << 10).await else { return String::new() };
     explained(&body)
 }
 
-/// What an answer says, for people.
+/// Describes an answer for people: its address, its status and the reason in its body.
 pub(crate) fn told(response: &Response) -> String {
     let said = explained(&response.body);
     let colon = if said.is_empty() { "" } else { ": " };
-    // Plugins write `https` whatever is spoken.
+    // Plugins always write `https`, so the scheme is left out: it may not be the one that was used.
     let shown = response.url.shown();
     let shown = shown.split_once("://").map_or(shown.as_str(), |(_, rest)| rest);
     format!("{shown} answered {}{colon}{said}", response.status)
 }
 
-/// The reason in a body of any kind: the distribution specification's errors, the one-line errors of token servers
-/// and gateways, a page of HTML, or plain text. At most [`MOST`] characters of it.
+/// Extracts the reason from a body of any kind: the distribution specification's errors, the one-line errors of token
+/// servers and gateways, an HTML page, or plain text. The result has at most [`MOST`] characters.
 fn explained(body: &[u8]) -> String {
     reason(body).chars().take(MOST).collect()
 }

@@ -1,4 +1,4 @@
-//! Whether a server that was given up is worth more than one attempt.
+//! Circuit breaker: decides whether a server that was given up is worth more than one attempt.
 
 use super::retry::Backoff;
 use crate::lock;
@@ -11,15 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Whoever was given up is not waited for again so soon.
+/// For this long after a server was given up, it gets a single attempt.
 const AWAY: Duration = Duration::from_secs(60);
 
-/// What is known of a server. One that has answered may be restarting, and is waited for.
+/// The state of a server. A server that has ever answered may just be restarting, so it keeps all attempts.
 #[derive(Default)]
 pub(super) struct CircuitBreaker {
-    /// Anything ever came from it.
+    /// Whether the server has ever answered.
     answered: AtomicBool,
-    /// When it was given up last.
+    /// When the server was last given up.
     since: Mutex<Option<Instant>>,
 }
 
@@ -28,18 +28,18 @@ impl CircuitBreaker {
         self.answered.store(true, Ordering::Relaxed);
     }
 
-    /// It was asked as often as that may help.
+    /// Records that all attempts have failed.
     pub fn given_up(&self) {
         *lock(&self.since) = Some(Instant::now());
     }
 
-    /// Whether it was given up so lately, and has never answered.
+    /// Whether the server has never answered and was given up less than [`AWAY`] ago.
     pub fn is_away(&self) -> bool {
         let never = !self.answered.load(Ordering::Relaxed);
         never && lock(&self.since).is_some_and(|since| since.elapsed() < AWAY)
     }
 
-    /// How often it is asked. Where nothing has answered yet, there may be nobody: it is tried once more.
+    /// How many attempts the next request gets. If nothing has answered yet, the server may not exist: it gets two.
     pub fn backoff(&self) -> Backoff {
         match (self.is_away(), self.answered.load(Ordering::Relaxed)) {
             (true, _) => Backoff::once(),
@@ -48,7 +48,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// It may have answered meanwhile, and then is worth all patience.
+    /// Allows all attempts if the server has answered in the meantime.
     pub fn extend(&self, backoff: &mut Backoff) {
         if self.answered.load(Ordering::Relaxed) {
             backoff.extend();
@@ -56,7 +56,7 @@ impl CircuitBreaker {
     }
 }
 
-/// What a host lets pass of each action, which registries limit apart.
+/// Which actions a host lets pass. Registries limit each action separately.
 #[derive(Default)]
 pub(super) struct Refusals([Mutex<Passing>; 5]);
 
@@ -64,9 +64,9 @@ pub(super) struct Refusals([Mutex<Passing>; 5]);
 enum Passing {
     #[default]
     Unknown,
-    /// Nothing has ever passed, and it was given up then.
+    /// No request of this action has ever passed, and one was given up at this time.
     Refused(Instant),
-    /// Something has passed, so all else is worth its patience.
+    /// A request has passed, so later ones get all attempts.
     Passed,
 }
 
@@ -75,7 +75,7 @@ impl Refusals {
         *lock(&self.0[action as usize]) = Passing::Passed;
     }
 
-    /// A request was refused as often as that may help.
+    /// Records that a request was refused in all of its attempts.
     pub fn given_up(&self, action: Action) {
         let mut passing = lock(&self.0[action as usize]);
         if !matches!(*passing, Passing::Passed) {
@@ -83,7 +83,7 @@ impl Refusals {
         }
     }
 
-    /// Whether nothing passes, as far as that is known.
+    /// Whether the host currently refuses all requests of this action, as far as we know.
     pub fn refuses(&self, action: Action) -> bool {
         matches!(*lock(&self.0[action as usize]), Passing::Refused(since) if since.elapsed() < AWAY)
     }

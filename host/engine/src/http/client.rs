@@ -1,4 +1,4 @@
-//! The HTTP client of a run: its hosts, and the queue of the blobs that are to move.
+//! The HTTP client of a run: the known hosts, and the transfer queue.
 
 use super::{
     connect::Clients,
@@ -11,7 +11,8 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Hosts that are remembered before those are forgotten to whom others led: a stranger can name many.
+/// Above this number of hosts, those that only other servers led to are forgotten: a server can name any number of
+/// them.
 const HOSTS: usize = 256;
 
 /// The HTTP client of a run.
@@ -25,32 +26,32 @@ struct Inner {
 }
 
 impl Client {
-    /// A client that has not connected to anything.
+    /// Creates a client. It opens no connection yet.
     pub fn new(settings: Settings) -> Self {
-        // Fails only if a provider is installed already: then that one is used.
+        // This fails only if a provider is installed already; that one is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client(Arc::new(Inner { settings, hosts: Mutex::default(), queue: Arc::default() }))
     }
 
-    /// Short names of registries that the settings declare.
+    /// The names of the registries that the settings declare.
     pub fn names(&self) -> Vec<String> {
         self.0.settings.registries.keys().cloned().collect()
     }
 
-    /// The queue of all blobs that are to move.
+    /// The transfer queue, with all blobs that are waiting to move.
     pub(super) fn queue(&self) -> &Arc<TransferQueue> {
         &self.0.queue
     }
 
-    /// The host to which another server leads: by a redirect, a Location or a token realm.
+    /// The host to which another server leads by a redirect, a `Location` header or a token realm.
     pub(super) fn led_to(&self, authority: &str, public: bool) -> Result<Arc<Host>> {
         self.host(authority, authority, Standing::Caused { public })
     }
 
-    /// The host behind `host[:port]`, whose settings and credentials go by the name `registry`.
+    /// The host at `host[:port]`. Its settings and credentials are those of the name `registry`.
     pub(super) fn host(&self, address: &str, registry: &str, standing: Standing) -> Result<Arc<Host>> {
         let mut hosts = lock(&self.0.hosts);
-        // One address under two names has the settings and credentials of each.
+        // One address may be used under two names, each with its own settings and credentials.
         let key = (standing, registry.to_owned(), address.to_owned());
         if let Some(host) = hosts.get(&key) {
             return Ok(host.clone());
@@ -61,7 +62,7 @@ impl Client {
         let clients = Clients::new(address, registry, &own, settings, outside)?;
         let host = Arc::new(Host::new(address, registry, own, clients));
         if hosts.len() > HOSTS {
-            // Those to whom others led, and whom nobody asks any more.
+            // Forget the hosts that other servers led to and that nothing uses any more.
             hosts.retain(|(standing, ..), host| {
                 !matches!(standing, Standing::Caused { .. }) || Arc::strong_count(host) > 1
             });

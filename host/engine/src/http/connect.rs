@@ -1,4 +1,4 @@
-//! The connections to one host, as the operator wants them.
+//! The HTTP connections to one host, set up as the operator wants them.
 
 use super::{
     guard, pins, proxy, retry,
@@ -15,23 +15,23 @@ use std::{
     },
 };
 
-/// Which authorities are trusted beside those that the operator names.
+/// Sets the trusted certificate authorities: the given ones, with or without those of the system.
 type Trust = fn(ClientBuilder, Vec<reqwest::Certificate>) -> ClientBuilder;
 
 pub(super) struct Clients {
     wishes: Wishes,
-    /// Trusts no authority of the system's, unless there is a proxy behind TLS.
+    /// Does not trust the authorities of the system, unless a proxy is reached over TLS.
     plain: reqwest::Client,
-    /// Trusts those of the system, too. They are some hundred files, so they are read when they are
-    /// wanted.
+    /// Trusts the authorities of the system, too. It is created on first use, because they are more than a hundred
+    /// files.
     trusting: OnceLock<Result<reqwest::Client>>,
-    /// Trusts just the certificates that the operator gave.
+    /// Accepts only the certificates that the operator gave, byte for byte (see [`pins`]).
     pinning: OnceLock<Result<reqwest::Client>>,
-    /// Its certificate is no authority's, and is one that the operator gave.
+    /// Whether the server's certificate did not verify against an authority, so that `pinning` is used from now on.
     pinned: AtomicBool,
 }
 
-/// What the operator wants of connections.
+/// The operator's settings for the connections.
 struct Wishes {
     own: RegistrySettings,
     proxies: Proxies,
@@ -39,19 +39,17 @@ struct Wishes {
     registry: String,
     /// `host[:port]`
     address: String,
-    /// A public server leads there: what its name resolves to must be public, too.
+    /// Whether a public server leads to this host: its name must then resolve to public addresses.
     outside: bool,
-    /// PEM, as the operator gave it.
+    /// The authorities, in PEM, as the operator gave them.
     authorities: Option<Vec<u8>>,
-    /// PEM of certificate and key.
+    /// The client certificate and its key, in PEM.
     identity: Option<Vec<u8>>,
 }
 
 impl Clients {
-    /// Reads the operator's certificates and keys. `outside`: a public server leads there.
-    ///
-    /// # Errors
-    /// Fails if certificates, keys or proxies cannot be used.
+    /// Reads the operator's certificates and keys. `outside` says that a public server leads to this host. Fails if the
+    /// certificates, keys or proxies cannot be used.
     pub fn new(
         address: &str,
         registry: &str,
@@ -77,7 +75,7 @@ impl Clients {
         };
         let secure = |scheme| wishes.proxy(scheme).is_some_and(|proxy| proxy.starts_with("https:"));
         let plain = wishes.client(match secure("http") || secure("https") {
-            // On the way to it TLS is spoken in any case.
+            // The connection to the proxy uses TLS in any case.
             true => ClientBuilder::tls_certs_merge,
             false => ClientBuilder::tls_certs_only,
         })?;
@@ -90,12 +88,12 @@ impl Clients {
         })
     }
 
-    /// For plain HTTP, and to find out whether TLS is spoken.
+    /// The client for plain HTTP, and for finding out whether the host uses TLS.
     pub fn plain(&self) -> &reqwest::Client {
         &self.plain
     }
 
-    /// For addresses of this scheme.
+    /// The client for addresses of this scheme.
     pub fn of(&self, scheme: &str) -> Result<&reqwest::Client> {
         if scheme == "http" {
             return Ok(&self.plain);
@@ -107,14 +105,15 @@ impl Clients {
         client.as_ref().map_err(Clone::clone)
     }
 
-    /// Whether certificates are taken for what they are. Who asks for it before a request can tell by it whether a
-    /// refusal was of the usual trust ([`Clients::pin`]).
+    /// Whether certificates are pinned. Callers read it before a request, and pass it to [`Clients::pin`] if the
+    /// certificate was refused.
     pub fn is_pinned(&self) -> bool {
         self.pinned.load(Ordering::Relaxed)
     }
 
-    /// A certificate was refused: tells whether those that the operator gave are to be tried for what they are.
-    /// `before`: they were when the request began. Others may have failed at the same moment, and each is tried again.
+    /// Called after a certificate was refused: returns whether the request should be repeated with the operator's
+    /// certificates pinned. `before` is [`Clients::is_pinned`] from before the request: several requests may fail at
+    /// the same moment, and each of them is repeated.
     pub fn pin(&self, before: bool) -> bool {
         let may = !before && self.wishes.authorities.is_some() && self.wishes.own.tls.verify;
         if may {
@@ -123,7 +122,7 @@ impl Clients {
         may
     }
 
-    /// The proxy through which addresses of this scheme are asked.
+    /// The proxy for requests to addresses of this scheme.
     pub fn proxy(&self, scheme: &str) -> Option<&str> {
         self.wishes.proxy(scheme)
     }
@@ -172,7 +171,7 @@ impl Wishes {
             .user_agent(user_agent)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            // Blobs share no connection: over HTTP/2 all of them would go through one.
+            // Over HTTP/2 all blobs would share one connection; over HTTP/1.1 each has its own.
             .http1_only()
             .tcp_nodelay(true)
             .connect_timeout(retry::CONNECT)
@@ -184,7 +183,7 @@ impl Wishes {
         if self.outside {
             builder = builder.dns_resolver(guard::Outside);
         }
-        // What the error itself says may be the address.
+        // The error's own text may contain the address with its password, so it is left out.
         let broken = |address: &str| {
             Error::invalid(format!("use the proxy {}: it is no proper address", shown_proxy(address)))
         };

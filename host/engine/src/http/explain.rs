@@ -1,4 +1,4 @@
-//! What a broken connection means, and what to do about it, in the words of people.
+//! Explains to people what a broken connection means, and what to do about it.
 
 use std::path::Path;
 
@@ -6,22 +6,22 @@ use std::path::Path;
 pub(super) struct Broken<'a> {
     /// The causes, from the outermost to the innermost.
     pub causes: &'a [String],
-    /// `host[:port]` that was asked.
+    /// The `host[:port]` to which the request was sent.
     pub host: &'a str,
-    /// Whether plain HTTP was spoken.
+    /// Whether the request used plain HTTP.
     pub plain: bool,
-    /// The socket of a daemon that was asked.
+    /// The Unix socket, if the request was sent to a daemon.
     pub socket: Option<&'a Path>,
 }
 
-/// Why, and what to do about it.
+/// The reason for a failure, and what to do about it.
 #[derive(Debug, PartialEq)]
 pub(super) struct Meaning {
     pub why: String,
     pub help: String,
 }
 
-/// Says what a broken connection means. `None` means that its own cause says it best.
+/// Explains a broken connection. `None` means that there is no better text than its own cause.
 pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
     let Broken { causes, host, plain, socket } = broken;
     let has = |text: &str| causes.iter().any(|cause| cause.contains(text));

@@ -1,11 +1,11 @@
-//! Where requests may go that the other side asked for: redirects, upload locations, token realms.
+//! Checks the addresses that another server sends us to: redirects, upload locations, token realms.
 
 use crate::{Error, Kind, Result};
 use dray_core::Address;
 use std::net::{IpAddr, SocketAddr};
 use url::{Host, Url};
 
-/// An address for people: without its query, its user and its password.
+/// An address as it is shown to people: without its query, user and password.
 pub(super) fn redacted(url: &Url) -> String {
     Address::new(url.as_str()).shown()
 }
@@ -19,7 +19,7 @@ pub(super) fn authority(url: &Url) -> String {
     }
 }
 
-/// Host and port of `host[:port]`; the brackets of an IPv6 address stay.
+/// Splits `host[:port]`. The brackets of an IPv6 address are kept.
 pub(super) fn split(authority: &str) -> (&str, Option<u16>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
@@ -27,7 +27,7 @@ pub(super) fn split(authority: &str) -> (&str, Option<u16>) {
     }
 }
 
-/// Whether the host of an address is this machine.
+/// Whether the address is on the loopback interface.
 pub(super) fn is_loopback(authority: &str) -> bool {
     let Ok(url) = Url::parse(&format!("http://{authority}")) else { return false };
     match url.host() {
@@ -38,8 +38,8 @@ pub(super) fn is_loopback(authority: &str) -> bool {
     }
 }
 
-/// Whether an address is reachable only from inside: loopback, private, shared (RFC 6598), link-local (cloud
-/// metadata services), and those that stand for one of these (IPv4 in IPv6; IANA's special-purpose registries).
+/// Whether an address is internal: loopback, private, shared (RFC 6598), link-local (cloud metadata services), other
+/// special-purpose addresses (IANA's registries), and IPv6 addresses that embed such an IPv4 address.
 pub(super) fn is_inside(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => {
@@ -75,7 +75,7 @@ pub(super) fn is_inside(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the host of an address is inside, as far as its name tells.
+/// Whether the host of an address is internal, as far as its name alone tells.
 fn is_internal(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => {
@@ -88,18 +88,17 @@ fn is_internal(url: &Url) -> bool {
     }
 }
 
-/// Whether the server behind an address is a public one, whom nobody inside has to believe. `peer` is who answered.
+/// Whether the server at an address is public, and must therefore not lead us to internal ones. `peer` is the IP
+/// address that answered.
 pub(super) fn is_public(url: &Url, peer: Option<IpAddr>) -> bool {
     let named = matches!(url.host(), Some(Host::Domain(_)));
     let inside = is_internal(url) || named && peer.is_some_and(is_inside);
     !inside
 }
 
-/// Checks that `from` may send dray to `to`. Of a `public` one, what the name of `to` leads to is judged once more
-/// when it is looked up ([`Outside`]).
-///
-/// # Errors
-/// Fails if it would lead to another protocol, from TLS to none, or from outside to inside.
+/// Checks that `from` may lead us to `to`. If `from` is `public`, the host name of `to` is checked again when it is
+/// resolved (see [`Outside`]). Fails if the step leads to another protocol, from TLS to plain HTTP, or from a public
+/// server to an internal address.
 pub(super) fn check(from: &Url, to: &Url, public: bool) -> Result<()> {
     let refuse = |why: &str| {
         let (from, to) = (authority(from), to.origin().ascii_serialization());
@@ -116,7 +115,7 @@ pub(super) fn check(from: &Url, to: &Url, public: bool) -> Result<()> {
     Ok(())
 }
 
-/// Looks names up for those to whom a public server sent us: addresses inside are none.
+/// Resolves names to which a public server has led us. Internal addresses are removed from the result.
 pub(super) struct Outside;
 
 impl reqwest::dns::Resolve for Outside {
@@ -178,7 +177,7 @@ mod tests {
         let registry = url("https://registry.corp/v2/");
         assert!(!is_public(&registry, Some([10, 0, 0, 1].into())));
         assert!(is_public(&registry, Some([1, 1, 1, 1].into())));
-        // An address is what it is, whatever proxy stands before it.
+        // A literal address counts as it is written, even if an internal proxy answers.
         assert!(is_public(&url("https://1.1.1.1/"), Some([10, 0, 0, 1].into())));
     }
 

@@ -1,4 +1,4 @@
-//! One host and what was learnt of it: its protocol, its challenge, its tokens.
+//! One host and what was learnt about it: its protocol, its challenges, its tokens.
 
 use super::{
     auth::{self, Challenge, Token},
@@ -30,61 +30,61 @@ use std::{
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
-/// Finds the host of a token realm: by its `host[:port]`, and whether a public server named it.
+/// Finds the host of a token realm by its `host[:port]`. The flag says whether a public server named it.
 pub(super) type Elsewhere<'a> = &'a (dyn Fn(&str, bool) -> Result<Arc<Host>> + Sync);
 
 pub(super) struct Host {
-    /// `host[:port]`
+    /// The `host[:port]` of the host.
     pub address: String,
-    /// The name by which users know it.
+    /// The name by which users know the host.
     pub registry: String,
     pub settings: RegistrySettings,
     pub clients: Clients,
-    /// Requests of any kind.
+    /// Limits the requests of all actions together.
     pub slots: Arc<Semaphore>,
-    /// Registries limit each action apart.
+    /// Limits the requests of each action, because registries limit each action separately.
     pub windows: Windows,
     pub rate: Option<RateLimiter>,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
-    /// By server and scopes. Each has a lock of its own, so a token is fetched once for all who wait for it.
+    /// Tokens by server and scopes. Each has its own lock, so that it is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
-    /// No request before: the host asked us to wait.
+    /// The host asked us to send no request before this time (Retry-After).
     patience: Mutex<Option<Instant>>,
-    /// When this was made.
+    /// When this value was created.
     made: Instant,
-    /// When something moved last: milliseconds since then.
+    /// When bytes last moved, in milliseconds since `made`.
     moved: AtomicU64,
-    /// People were told that little more may be asked of it.
+    /// Whether the user was warned that the host allows few more requests.
     told: AtomicBool,
-    /// And that it fails.
+    /// Whether the user was warned that requests to the host fail.
     in_trouble: AtomicBool,
     pub away: CircuitBreaker,
     pub refusals: Refusals,
-    /// The same of the server that gives tokens for it.
+    /// The circuit breaker of the server that issues tokens for this host.
     token_server: CircuitBreaker,
 }
 
-/// Patience of which people are told.
+/// The user is told of waits that are at least this long.
 const LONG_WAIT: Duration = Duration::from_secs(3);
 
-/// No run lasts longer.
+/// The longest lifetime of a cached credential. No run takes longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
 
-/// What a registry asks for, and whether it is a public one.
+/// The challenge of a registry, and whether the registry is public.
 #[derive(Clone, Debug, PartialEq)]
 struct Asked {
     challenge: Challenge,
     public: bool,
 }
 
-/// Registries behind one address may be several, each with a token server of its own.
+/// The known challenges of a host. Several registries may share one address, each with its own token server.
 #[derive(Default)]
 struct Challenges {
-    /// Of repositories that have not been asked about.
+    /// The challenge that is assumed for repositories that are not in `others`.
     usual: Option<Asked>,
-    /// Of repositories that ask for something else.
+    /// Challenges of repositories that differ from the usual one.
     others: HashMap<String, Asked>,
 }
 
@@ -93,12 +93,12 @@ impl Challenges {
         self.others.get(repository).or(self.usual.as_ref()).cloned()
     }
 
-    /// Tells what was known before of the repository.
+    /// Stores the challenge of a repository. Returns the one that was known before.
     fn learn(&mut self, repository: &str, asked: Asked) -> Option<Asked> {
         let before = self.of(repository);
         let mut usual = asked.clone();
         if let Challenge::Bearer { scopes, .. } = &mut usual.challenge {
-            // What one repository needs says nothing of others.
+            // The scopes that one repository needs do not apply to others.
             scopes.clear();
         }
         let usual = self.usual.get_or_insert(usual);
@@ -114,7 +114,7 @@ fn first(access: &[Access]) -> &str {
     access.first().map_or("", |access| access.repository.as_str())
 }
 
-/// What the auth providers said for repositories with a prefix.
+/// The answer of the auth providers for repositories with a prefix. A `covers` of `None` means all repositories.
 struct CachedCredential {
     covers: Option<String>,
     credential: Option<Credential>,
@@ -129,7 +129,7 @@ impl CachedCredential {
     }
 }
 
-/// Credentials that cannot be had say nothing of whether an image is there.
+/// Turns an auth provider's error into `Invalid`: missing credentials do not tell whether an image exists.
 fn unusable(error: Error) -> Error {
     match error.kind {
         Kind::Plugin | Kind::Cancelled => error,
@@ -137,7 +137,7 @@ fn unusable(error: Error) -> Error {
     }
 }
 
-/// Names a token: its server, and what it is for.
+/// The key of a token in the cache: its server and its scopes.
 fn slot(challenge: &Challenge, scopes: &[String]) -> String {
     match challenge {
         Challenge::Basic => String::new(),
@@ -173,8 +173,8 @@ impl Host {
         }
     }
 
-    /// The address to which a request really goes: the protocol found out, names that dray serves
-    /// itself replaced.
+    /// The address to which a request is actually sent, with the detected protocol, and with the real address of a
+    /// daemon or of a registry that dray serves itself.
     pub async fn real(&self, url: &Url) -> Result<Url> {
         if let Some(daemon) = &self.settings.daemon {
             let base = match daemon {
@@ -203,7 +203,7 @@ impl Host {
         Ok(real)
     }
 
-    /// Finds out once whether a host that may speak plain HTTP does: it does not answer to TLS.
+    /// The scheme of the host. A host that may use plain HTTP is probed once: it does so if it does not answer to TLS.
     async fn scheme(&self) -> Result<&'static str> {
         let fallback = match self.settings.tls.plain {
             Plain::Never => return Ok("https"),
@@ -217,7 +217,7 @@ impl Host {
         let probe = async || {
             let url = format!("https://{}/v2/", self.address);
             match self.clients.plain().head(&url).timeout(IDLE).send().await {
-                // Nobody is there, so nothing was learnt.
+                // No connection was established, so we learnt nothing about the protocol.
                 Err(error) if retry::is_unreachable(&error) => Err(self.unreachable(&url, &error)),
                 Err(error) if error.is_connect() && !retry::is_certificate(&error) => Ok("http"),
                 _ => Ok("https"),
@@ -260,7 +260,7 @@ impl Host {
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
                 let doing = |error: Error| error.context(format!("log in to {}", self.registry));
                 guard::check(&from, realm, asked.public).map_err(doing)?;
-                // Another host's identity, and what is trusted there, is not this one's.
+                // The realm may be on another host, which has its own trusted authorities and client certificate.
                 let authority = guard::authority(realm);
                 let elsewhere = match authority == self.address {
                     true => None,
@@ -277,7 +277,7 @@ impl Host {
         }
     }
 
-    /// Takes in the challenge of a 401. Tells whether another attempt can go better.
+    /// Learns the challenge of a 401. Returns whether another attempt may succeed.
     pub fn challenged(
         &self,
         response: &reqwest::Response,
@@ -288,14 +288,14 @@ impl Host {
         let public = self.is_public(response);
         let fresh = Asked { challenge, public };
         let before = lock(&self.challenges).learn(first(access), fresh.clone());
-        // The token was refused: it is not used again.
+        // Drop the token, because it was refused.
         for asked in before.iter().chain([&fresh]) {
             if let Challenge::Bearer { scopes, .. } = &asked.challenge {
                 let scopes = auth::together(auth::scopes(access), scopes);
                 lock(&self.tokens).remove(&slot(&asked.challenge, &scopes));
             }
         }
-        // Another request may have learnt the challenge while this one was on its way without.
+        // This request may have been sent without credentials while another one was learning the challenge.
         Ok(anonymous || matches!(fresh.challenge, Challenge::Bearer { .. }) || before != Some(fresh))
     }
 
@@ -322,7 +322,7 @@ impl Host {
         Ok(None)
     }
 
-    /// Adds to a refusal where the credentials came from, or how to give some.
+    /// Adds help to a refusal: where the credentials came from, or how to provide some.
     pub async fn refused(&self, error: Error, access: &[Access]) -> Error {
         if error.kind != Kind::Unauthorized {
             return error;
@@ -345,14 +345,14 @@ impl Host {
         }
     }
 
-    /// Whether who answered is a public server. Behind a proxy only names tell.
+    /// Whether the server that answered is public. Behind a proxy only the host name can tell.
     pub fn is_public(&self, response: &reqwest::Response) -> bool {
         let direct = self.clients.proxy(response.url().scheme()).is_none();
         let peer = response.remote_addr().filter(|_| direct).map(|peer| peer.ip());
         guard::is_public(response.url(), peer)
     }
 
-    /// Remembers that the host asked us to wait.
+    /// Remembers that the host asked us to wait, and sends fewer requests at once.
     pub fn slow_down(&self, action: Action, begun: Instant, error: &Error) {
         if matches!(error.kind, Kind::RateLimited(_)) {
             self.windows.of(action).cut(begun);
@@ -376,14 +376,14 @@ impl Host {
         }
     }
 
-    /// Requests fail again and again. People are told once.
+    /// Warns the user that requests fail repeatedly. This happens once per host.
     pub fn trouble(&self, error: &Error) {
         if !self.in_trouble.swap(true, Ordering::Relaxed) {
             tracing::warn!("{} fails, and is asked again for a while: {error}", self.registry);
         }
     }
 
-    /// Heeds what an answer says of how much more may be asked, before the host has to refuse.
+    /// Adapts to the number of requests that an answer still allows, before the host has to refuse some.
     pub fn heed(&self, action: Action, headers: &HeaderMap) {
         let Some(allowance) = Allowance::read(headers, SystemTime::now()) else { return };
         self.windows.of(action).at_most(allowance.remaining);
@@ -398,7 +398,7 @@ impl Host {
         }
     }
 
-    /// Waits for as long as the host asked for.
+    /// Waits as long as the host asked us to (Retry-After).
     pub async fn patience(&self) {
         let until = *lock(&self.patience);
         if let Some(until) = until.filter(|until| *until > Instant::now()) {
@@ -406,26 +406,26 @@ impl Host {
         }
     }
 
-    /// How long the host still asks us to wait. `None` means not at all.
+    /// How much longer the host asks us to wait (Retry-After). `None` means that we need not wait.
     pub fn asks_for_patience(&self) -> Option<Duration> {
         let until = (*lock(&self.patience))?;
         Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
-    /// It answered, or bytes went to it or came from it.
+    /// Records that the host answered, or that bytes were sent to it or received from it.
     pub fn moves(&self) {
         self.away.answers();
         self.moved.store(self.made.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// Whether it has no room for another request, and nothing has moved for so long.
+    /// Whether the host has no free slot, and nothing has moved for at least this long.
     pub fn stands_still(&self, long: Duration) -> bool {
         let since =
             (self.made.elapsed().as_millis() as u64).saturating_sub(self.moved.load(Ordering::Relaxed));
         self.slots.available_permits() == 0 && Duration::from_millis(since) >= long
     }
 
-    /// The host is not there, so its protocol could not be learnt.
+    /// The error for a host that cannot be reached, so that its protocol could not be detected.
     fn unreachable(&self, url: &str, error: &reqwest::Error) -> Error {
         match Url::parse(url) {
             Ok(url) => self.broken("HEAD", &url, error),
@@ -433,7 +433,7 @@ impl Host {
         }
     }
 
-    /// An error below HTTP, in the words of people.
+    /// The error for a failure below HTTP, explained for people.
     pub fn broken(&self, method: &str, url: &Url, error: &reqwest::Error) -> Error {
         let causes = retry::causes(error);
         let socket = self.settings.daemon.as_ref().and_then(|daemon| match daemon {
@@ -444,7 +444,7 @@ impl Host {
         let proxied = self.clients.proxy(url.scheme()).is_some();
         let plain = self.shown(url).starts_with("http:");
         let known = Broken { causes: &causes, host: &authority, plain, socket };
-        // Through a proxy, it may be the proxy that is not there.
+        // With a proxy, it may be the proxy that cannot be reached.
         let meaning = explain::meaning(&known).filter(|_| !proxied);
         let broken = retry::broken(method, &self.shown(url), error);
         let broken = match meaning {
@@ -462,7 +462,8 @@ impl Host {
         }
     }
 
-    /// An address for people: without its query, which may hold signatures, and with the protocol that is spoken.
+    /// An address as it is shown to people: without its query, which may contain signatures, and with the scheme in
+    /// use.
     pub fn shown(&self, url: &Url) -> String {
         let plain = self.settings.tls.plain == Plain::Always || self.scheme.get() == Some(&"http");
         let (mine, shown) = (guard::authority(url) == self.address, redacted(url));

@@ -1,4 +1,4 @@
-//! The right to move a blob between two places: when both of its ends have room.
+//! The right to move a blob between two places. It is given when both source and destination have a free slot.
 
 use super::{host::Host, request::PlaceHttp};
 use crate::schedule::{
@@ -8,27 +8,28 @@ use crate::schedule::{
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::OwnedSemaphorePermit as Slot;
 
-/// How long a place at one host is kept for somebody who waits for a slot at another one where nothing moves.
+/// If a host has no free slot and nothing has moved there for this long, transfers that wait for it give back their
+/// permits at the other host.
 const KEPT: Duration = Duration::from_secs(5);
-/// How often that is looked at.
+/// How often a waiting transfer checks whether a host is stalled.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// The right to move a blob: permits of the transfer queue, and a slot for its requests at each host.
+/// The right to move a blob: permits of the transfer queue, and a request slot at each host.
 pub(crate) struct Permits {
     passes: TransferPermits,
     _slots: Vec<Slot>,
 }
 
 impl Permits {
-    /// Gives it back without a request: nothing was learnt of the hosts.
+    /// Gives the permits back without a request, so the windows do not count an answer.
     pub fn unused(self) {
         self.passes.unused();
     }
 }
 
-/// Waits for the right to download from one place and to upload to another, for a request whose body is
-/// another one's answer. Slots are taken in the order of the hosts' addresses, so that two transfers in
-/// opposite directions cannot wait for each other. `None` means that nothing goes over the network.
+/// Waits for the right to download from one place and upload to another, where the answer of one is the body of the
+/// other. Slots are taken in the order of the hosts' addresses, so that two transfers in opposite directions cannot
+/// deadlock. `None` means that neither end is reached over the network.
 pub(crate) async fn permits(
     source: Option<&PlaceHttp>,
     destination: Option<&PlaceHttp>,
@@ -46,7 +47,7 @@ pub(crate) async fn permits(
         let windows = ends.iter().map(|(place, action)| place.host.windows.of(*action).clone());
         let passes = queue.passes(windows.collect(), load.clone()).await;
         match slots_soon(&hosts).await {
-            // One may have asked us to wait meanwhile; that is waited for without a place anywhere.
+            // A host may have asked us to wait in the meantime. We then wait without holding permits at either host.
             Some(slots) if hosts.iter().all(|host| host.asks_for_patience().is_none()) => {
                 return Some(Permits { passes, _slots: slots });
             }
@@ -58,8 +59,8 @@ pub(crate) async fn permits(
     }
 }
 
-/// Blobs are going to move from one place to another, as long as this is kept. `None` means that they do not move
-/// over the network.
+/// Reserves permits for blobs that are going to move between two places, until the reservation is dropped. `None` means
+/// that neither end is reached over the network.
 pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp>) -> Option<Reservation> {
     let ends = [(source, Action::Download), (destination, Action::Upload)];
     let windows: Vec<_> =
@@ -68,7 +69,7 @@ pub(crate) fn reserve(source: Option<&PlaceHttp>, destination: Option<&PlaceHttp
     Some(queue.reserve(&windows))
 }
 
-/// Waits for slots. `None` means that one of the hosts has been stalled meanwhile.
+/// Waits for slots. `None` means that one of the hosts has stalled in the meantime.
 async fn slots_soon(hosts: &[&Arc<Host>]) -> Option<Vec<Slot>> {
     let mut waiting = pin!(slots(hosts));
     loop {
@@ -85,7 +86,7 @@ async fn slots(hosts: &[&Arc<Host>]) -> Vec<Slot> {
     if let [a, b] = hosts
         && a.address == b.address
     {
-        // With one slot alone, source and destination must share it.
+        // If the host allows only one request at once, source and destination must share the slot.
         let slots = 2.min(a.settings.concurrency) as u32;
         permits.extend(a.slots.clone().acquire_many_owned(slots).await);
         return permits;

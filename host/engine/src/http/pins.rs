@@ -1,5 +1,5 @@
-//! Certificates that are accepted for what they are: a self-signed certificate that the operator gives as `ca` is no
-//! authority, and proves that the server is the one that holds its key.
+//! Certificate pinning: a self-signed certificate that the operator gives as `ca` is not a certificate authority, but
+//! it proves that the server holds its key. It is therefore compared byte for byte.
 
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
@@ -9,7 +9,7 @@ use rustls::{
 };
 use std::sync::Arc;
 
-/// Accepts these certificates, byte for byte, and no others.
+/// Accepts exactly these certificates, compared byte for byte. Names and expiry are not checked.
 #[derive(Debug)]
 struct Pinned {
     certificates: Vec<CertificateDer<'static>>,
@@ -31,7 +31,7 @@ impl ServerCertVerifier for Pinned {
         }
     }
 
-    // The handshake is signed with the certificate's own key, whatever the certificate is.
+    // The signature of the handshake is still verified, with the key of the certificate.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -57,10 +57,8 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// TLS that accepts just the certificates of a PEM file. `identity`: PEM of a client's certificates and their key.
-///
-/// # Errors
-/// Why the files cannot be used.
+/// TLS settings that accept only the certificates of a PEM file. `identity` is the PEM of a client certificate chain
+/// and its key. Fails if the PEM or the key cannot be used.
 pub(super) fn tls(certificates: &[u8], identity: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
     let read = |pem: &[u8]| {
         let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

@@ -1,11 +1,11 @@
-//! Which proxy a host is reached through, as the environment and the policy say (the conventions of curl and of Go's
-//! `golang.org/x/net/http/httpproxy`).
+//! Chooses the proxy for a host from the environment and the policy, by the conventions of curl and of Go's
+//! `golang.org/x/net/http/httpproxy`.
 
 use super::guard::{self, split};
 use super::settings::Proxies;
 use std::net::IpAddr;
 
-/// The proxy for addresses of `scheme` at a host, `host[:port]`. A loopback host is reached without one.
+/// The proxy for addresses of `scheme` at `host[:port]`. A loopback host is reached without a proxy.
 pub(super) fn choose<'a>(proxies: &'a Proxies, scheme: &str, authority: &str) -> Option<&'a str> {
     let proxy = if scheme == "http" { &proxies.http } else { &proxies.https };
     let proxy = proxy.as_deref().filter(|proxy| !proxy.is_empty())?;
@@ -18,7 +18,7 @@ fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-/// Whether a list such as `.corp,10.0.0.0/8,r.example:5000` names a host.
+/// Whether a list such as `.corp,10.0.0.0/8,r.example:5000` (`NO_PROXY`) contains a host.
 fn is_spared(none: &str, authority: &str, default: u16) -> bool {
     let (host, port) = split(authority);
     let (host, port) =

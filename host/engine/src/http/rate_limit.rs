@@ -1,26 +1,26 @@
-//! What a registry says in its answers of how much more may be asked of it: Docker Hub's
-//! `ratelimit-remaining: 76;w=21600`, the `RateLimit-*` fields of draft-ietf-httpapi-ratelimit-headers-06,
-//! `RateLimit: "hour";r=76;t=3600` of its later versions (since -08), GitHub's `x-ratelimit-*`.
+//! Reads from an answer how many more requests a registry allows: Docker Hub's `ratelimit-remaining: 76;w=21600`, the
+//! `RateLimit-*` fields of draft-ietf-httpapi-ratelimit-headers-06, the field `RateLimit: "hour";r=76;t=3600` of its
+//! later versions (since -08), and GitHub's `x-ratelimit-*`.
 
 use reqwest::header::HeaderMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// How much more may be asked.
+/// The number of requests that a registry still allows.
 #[derive(Debug, PartialEq)]
 pub(super) struct Allowance {
-    /// Requests.
+    /// Requests that are left.
     pub remaining: u64,
-    /// Of so many.
+    /// The total number of requests that are allowed, if the registry tells it.
     limit: Option<u64>,
-    /// Until there are more.
+    /// The time until more requests are allowed.
     pub reset: Option<Duration>,
 }
 
-/// Seconds from which on a number is a point in time rather than a time to wait: none waits for 30 years.
+/// A larger number of seconds is a point in time and not a duration, because nobody waits for 30 years.
 const EPOCH: u64 = 1_000_000_000;
 
 impl Allowance {
-    /// `None` means that the registry does not say.
+    /// Reads the headers of an answer. `None` means that they tell no limit.
     pub fn read(headers: &HeaderMap, now: SystemTime) -> Option<Self> {
         let number = |name: &str| {
             let field =
@@ -40,7 +40,7 @@ impl Allowance {
         })
     }
 
-    /// Of several policies, the one of which least is left.
+    /// Reads the `RateLimit` field. If it has several policies, the one with the fewest requests left counts.
     fn tightest(headers: &HeaderMap) -> Option<Self> {
         let members = |name: &str| headers.get(name)?.to_str().ok().map(|text| text.split(','));
         let number = |member: &str, key: &str| {
@@ -60,7 +60,7 @@ impl Allowance {
         })
     }
 
-    /// Whether people should know: a tenth is left, or less.
+    /// Whether to warn the user: at most a tenth of the requests is left.
     pub fn is_low(&self) -> bool {
         self.limit.is_some_and(|limit| self.remaining <= limit / 10) || self.remaining == 0
     }

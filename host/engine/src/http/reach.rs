@@ -1,5 +1,5 @@
-//! Which addresses a place may ask: its own host, those that were granted, and those where the place itself sends an
-//! upload.
+//! Which addresses a place may send requests to: its own host, the hosts that were granted to it, and those to which
+//! the place itself redirects an upload.
 
 use super::{guard, request::PlaceHttp};
 use crate::{Error, Kind, Result, contract::Request, lock};
@@ -7,7 +7,7 @@ use reqwest::header;
 use url::Url;
 
 impl PlaceHttp {
-    /// Where a request goes first: to a host that the place may ask.
+    /// The first address of a request. Fails if the place may not send requests to that host.
     pub(super) fn target(&self, request: &Request) -> Result<Url> {
         let malformed =
             |why: &str| Error::invalid(format!("{} {}: {why}", request.method, request.url.shown()));
@@ -30,7 +30,7 @@ impl PlaceHttp {
         if authority == self.host.address || self.granted.contains(&authority) && is_granted_so(&url) {
             return Ok(url);
         }
-        // Registries behind a proxy name themselves by the proxy's inside: its host, another port, plain HTTP.
+        // Registries behind a proxy may name themselves by the inner address: another host or port, or plain HTTP.
         let itself = guard::split(&authority).0 == guard::split(&self.host.address).0;
         let learned = lock(&self.learned).contains_key(&origin);
         if !self.stranger && url.path().starts_with("/v2/") && (itself || !learned) {
@@ -55,7 +55,7 @@ impl PlaceHttp {
         Err(if self.stranger { error.help(granting(&authority)) } else { error })
     }
 
-    /// An upload may go on elsewhere, where the place says so.
+    /// Remembers the `Location` of an answer, because an upload may continue on another host that the place names.
     pub(super) fn learn(&self, headers: &header::HeaderMap, url: &Url, real: &Url, public: bool) {
         let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let Some(target) = location.and_then(|location| url.join(location).ok()) else { return };
@@ -76,7 +76,7 @@ pub(super) fn granting(host: &str) -> String {
     )
 }
 
-/// Whether a granted host may be asked so: over TLS, or where it is this machine.
+/// Whether the scheme is allowed for a granted host: HTTPS always, HTTP only on the loopback interface.
 fn is_granted_so(url: &Url) -> bool {
     url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
 }

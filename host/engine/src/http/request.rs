@@ -28,64 +28,61 @@ use url::Url;
 
 const REDIRECTS: usize = 10;
 
-/// HTTP as one place may use it.
+/// The HTTP access of one place.
 pub struct PlaceHttp {
     pub(super) client: Client,
     pub(super) host: Arc<Host>,
-    /// Hosts beside its own.
+    /// Hosts that the place may contact beside its own.
     pub(super) granted: Vec<String>,
-    /// Its transport is not dray's own: it hears of no host that was not granted.
+    /// Whether the transport is a plugin and not part of dray. A plugin may only contact hosts that were granted.
     pub(super) stranger: bool,
-    /// Where the place itself sent us for an upload: by origin, whether it is a public server.
+    /// Origins to which the place itself sent an upload, and whether the server that named each one is public.
     pub(super) learned: Mutex<HashMap<String, bool>>,
-    /// Why we do not follow it to other origins.
+    /// Origins to which we refused to follow the place, and the reason.
     pub(super) refused: Mutex<HashMap<String, String>>,
 }
 
 /// What a place's transport may do with its host.
 pub enum HostAccess {
-    /// Built into dray.
+    /// The transport is part of dray.
     Trusted {
-        /// The name by which users know the registry; its settings and credentials go by it.
+        /// The name by which users know the registry. It selects the settings and credentials.
         registry: String,
     },
-    /// Somebody else's.
+    /// The transport is a plugin.
     Stranger {
-        /// Hosts that the policy grants it.
+        /// Hosts that the policy grants to the plugin.
         granted: Vec<String>,
-        /// The user named the host; otherwise the plugin chose it, and gets nobody's credentials for it.
+        /// Whether the user named the host. Otherwise the plugin chose it, and gets no credentials for it.
         named: bool,
     },
 }
 
 /// The body of a request.
 pub(super) enum Sending<'a> {
-    /// It can be sent again.
+    /// A body that can be sent again.
     Small(&'a Bytes),
-    /// It is taken once: another attempt is the caller's business.
+    /// A body that can be sent only once; the caller has to make another attempt.
     Once {
-        /// Makes it.
+        /// Creates the body.
         body: &'a (dyn Fn() -> reqwest::Body + Sync),
-        /// A token was refused before: it is not renewed once more.
+        /// Whether a token was refused before. It is then not renewed a second time.
         renewed: bool,
     },
 }
 
 /// The result of a request.
 pub(super) enum Followed {
-    /// An answer, and its address.
+    /// An answer, and the address that gave it.
     Answer(reqwest::Response, Url),
-    /// The body was sent, or begun, without success: it is to be sent again, to this address.
+    /// The body was sent at least in part, but without success. It must be sent again, to this address.
     Again(Url),
 }
 
 impl PlaceHttp {
-    /// For a place at `host`.
-    ///
-    /// # Errors
-    /// Fails if its TLS settings cannot be used.
+    /// Creates the access of a place at `host`. Fails if the TLS settings of the host cannot be used.
     pub fn new(client: &Client, host: &str, access: HostAccess) -> Result<Self> {
-        // As addresses write it: in lower case, without the default port.
+        // Normalise the host as addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
         let (registry, granted, standing, stranger) = match access {
@@ -106,17 +103,17 @@ impl PlaceHttp {
         })
     }
 
-    /// Whether it is taken to be as the last run left it.
+    /// Whether the registry is assumed to be unchanged since the last run.
     pub(crate) fn assumed(&self) -> bool {
         self.host.settings.assume_unchanged
     }
 
-    /// The host's address.
+    /// The `host[:port]` of the host.
     pub(crate) fn address(&self) -> &str {
         &self.host.address
     }
 
-    /// How many documents the host is asked for at once, now.
+    /// How many documents can be requested from the host at once, at the moment.
     pub(crate) fn width(&self) -> usize {
         self.host.windows.of(Action::Read).size()
     }
@@ -125,10 +122,8 @@ impl PlaceHttp {
         self.host.rate.as_ref()
     }
 
-    /// Sends a small request, again and again where that can help.
-    ///
-    /// # Errors
-    /// Fails if the answer is not one of those that were expected.
+    /// Sends a small request, and repeats it if that can help. Fails if the status of the answer is not one of those
+    /// that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
         let action = Action::of(&request.method);
         let refuses = self.host.refusals.refuses(action);
@@ -147,7 +142,8 @@ impl PlaceHttp {
                 Err(error) => error,
             };
             if matches!(action, Action::Write) && error.kind == Kind::Transient {
-                // It may have been done, and the answer lost: that is looked for before it is done again.
+                // The write may have succeeded although its answer was lost. The caller checks this before it writes
+                // again.
                 return Err(error);
             }
             if !refuses {
@@ -165,7 +161,7 @@ impl PlaceHttp {
                     match error.kind {
                         Kind::Transient => self.host.away.given_up(),
                         Kind::RateLimited(_) => self.host.refusals.given_up(action),
-                        // Any other answer is one.
+                        // Any other error is an answer to the request, so the host lets this action pass.
                         _ => self.host.refusals.passed(action),
                     }
                     return Err(self.host.refused(backoff.give_up(error), &request.access).await);
@@ -180,7 +176,7 @@ impl PlaceHttp {
             self.host.patience().await;
             let mut pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
-            // It may have asked us to wait meanwhile; that is waited for without a place in the window.
+            // The host may have asked us to wait in the meantime. We then wait without a place in the window.
             if self.host.asks_for_patience().is_none() {
                 pass.begins();
                 break (pass, permit);
@@ -190,7 +186,7 @@ impl PlaceHttp {
         let answering = async {
             let sending = Sending::Small(&body);
             let followed = self.follow(request, action, &[], sending, Some(IDLE * 2), self.stranger).await?;
-            // Only what can be sent once is to be sent again.
+            // `follow` returns `Again` only for a body that can be sent once.
             let Followed::Answer(response, url) = followed else { return Err(unanswered(request, IDLE)) };
             let read = tokio::time::timeout(IDLE * 2, self.finish(request, response, &url)).await;
             read.map_err(|_| unanswered(request, IDLE * 2))?
@@ -203,7 +199,7 @@ impl PlaceHttp {
         response
     }
 
-    /// Reads the whole of an answer that was expected; makes an error of another.
+    /// Reads the whole body of an expected answer. Fails if the status is not one of the expected ones.
     pub(super) async fn finish(
         &self,
         request: &Request,
@@ -228,9 +224,9 @@ impl PlaceHttp {
         })
     }
 
-    /// Sends one request, through challenges and redirects. Gives the answer and its address. Each answer is to begin
-    /// within the limit; what tokens take is not counted. `confined`: the answer is for a stranger's plugin, so no host
-    /// is followed that it was not granted.
+    /// Sends one request, and follows challenges and redirects. Returns the answer and its address. Each answer must
+    /// begin within `limit`, not counting the time to fetch tokens. `confined` says that a plugin will read the answer,
+    /// so redirects are followed only to hosts that it was granted.
     pub(super) async fn follow(
         &self,
         request: &Request,
@@ -250,7 +246,7 @@ impl PlaceHttp {
         let mut redirects = 0;
         loop {
             let authority = guard::authority(&url);
-            // Credentials go to the host of the place and no other, whoever names it.
+            // Credentials are sent only to the host of the place, whoever names another one.
             let own = authority == self.host.address;
             let host = match own {
                 true => self.host.clone(),
@@ -322,7 +318,7 @@ impl PlaceHttp {
                 return Err(malformed("too many redirects"));
             }
             public = host.is_public(&response);
-            // A redirect back to the place itself is no way out.
+            // A redirect back to the place's own host needs no check.
             let home = guard::authority(&next) == self.host.address;
             if !home {
                 guard::check(response.url(), &next, public)?;
@@ -342,7 +338,7 @@ impl PlaceHttp {
         }
     }
 
-    /// Explains the failure of a request that was begun then, and slows down if the host asks for it.
+    /// Adds help to the error of a request that began at `begun`, and slows down if the host asked us to.
     pub(super) async fn explain(
         &self,
         error: Error,
@@ -354,22 +350,22 @@ impl PlaceHttp {
         self.host.refused(error, &request.access).await
     }
 
-    /// Waits for as long as the host asked for.
+    /// Waits as long as the host asked us to (Retry-After).
     pub(super) async fn patience(&self) {
         self.host.patience().await;
     }
 
-    /// How much patience the host asks for still.
+    /// How much longer the host asks us to wait. `None` means that it does not.
     pub(crate) fn asks_for_patience(&self) -> Option<Duration> {
         self.host.asks_for_patience()
     }
 
-    /// Whether its transport is not dray's own.
+    /// Whether the transport is a plugin.
     pub(super) fn is_strangers(&self) -> bool {
         self.stranger
     }
 
-    /// The host.
+    /// The host of the place.
     pub(super) fn host(&self) -> &Arc<Host> {
         &self.host
     }
@@ -380,15 +376,15 @@ pub(super) fn unanswered(request: &Request, limit: Duration) -> Error {
     Error::transient(format!("{method} {shown}: no answer in {} s", limit.as_secs()))
 }
 
-/// Methods by which things are asked for, written and deleted; no others (CONNECT opens tunnels).
+/// The allowed methods: those that read, write and delete. Others are refused (CONNECT, for instance, opens tunnels).
 fn method(name: &str) -> Option<Method> {
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE]
         .into_iter()
         .find(|method| method.as_str() == name)
 }
 
-/// Where an answer sends the same request; none: it is the answer. A request with a body is sent on only by those that
-/// keep its method (RFC 9110, 15.4.8 and 15.4.9).
+/// The address to which an answer redirects the request. `None` means that this is the final answer. A request with a
+/// body is repeated only for a status that keeps its method (RFC 9110, 15.4.8 and 15.4.9).
 fn onward(response: &reqwest::Response, url: &Url, method: &Method) -> Result<Option<Url>, String> {
     let status = response.status().as_u16();
     let reads = matches!(*method, Method::GET | Method::HEAD);
@@ -409,7 +405,7 @@ fn onward(response: &reqwest::Response, url: &Url, method: &Method) -> Result<Op
     }
 }
 
-/// Headers that say how a message travels, or who sends it: the host's business.
+/// Headers that describe the connection or the sender. Only dray itself may set them.
 fn is_forbidden(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     matches!(

@@ -1,32 +1,32 @@
-//! When and how long to wait before another attempt.
+//! Backoff: decides whether to try again, and how long to wait before that.
 
 use crate::{Error, Kind};
 use reqwest::{StatusCode, header::HeaderMap};
 use std::time::{Duration, SystemTime};
 
-/// To establish a connection.
+/// Timeout for establishing a connection.
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
-/// For an answer to begin, or its next bytes to come, or an upload to take its next bytes.
+/// Timeout for an answer to begin, for its next bytes to arrive, and for an upload to accept its next bytes.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// For the answer to an upload: registries verify the whole blob before they give it.
+/// Timeout for the answer to an upload: registries verify the whole blob before they answer.
 pub(super) const VERIFY: Duration = Duration::from_secs(600);
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(20);
-/// A registry that asks for more patience than this is given up.
+/// A request is given up if the registry asks us to wait longer than this in total (Retry-After).
 pub(super) const PATIENCE: Duration = Duration::from_secs(300);
 const ATTEMPTS: u32 = 8;
 
-/// Counts attempts. Waits double, with jitter, so that many clients do not come back at once.
+/// Counts attempts. The wait doubles each time, with jitter, so that many clients do not come back at once.
 pub(crate) struct Backoff {
     failures: u32,
-    /// Attempts after which it is enough.
+    /// The maximum number of attempts.
     most: u32,
-    /// Of patience that was asked for.
+    /// The sum of the waits that the server has asked for (Retry-After).
     waited: Duration,
 }
 
-/// So many failures in a row are worth a word.
+/// After this many failures in a row, a warning is logged.
 pub(super) const TROUBLE: u32 = 3;
 
 impl Backoff {
@@ -34,17 +34,17 @@ impl Backoff {
         Backoff { failures: 0, most: ATTEMPTS, waited: Duration::ZERO }
     }
 
-    /// Of somebody who was given up just now: one attempt more.
+    /// A single attempt, for a server that was given up just before.
     pub fn once() -> Self {
         Backoff { failures: 0, most: 1, waited: Duration::ZERO }
     }
 
-    /// Of somebody who may not be there.
+    /// Two attempts, for a server that may not exist.
     pub fn twice() -> Self {
         Backoff { failures: 0, most: 2, waited: Duration::ZERO }
     }
 
-    /// It is there after all.
+    /// Allows all attempts: the server exists after all.
     pub fn extend(&mut self) {
         self.most = ATTEMPTS;
     }
@@ -61,7 +61,7 @@ impl Backoff {
         match error.kind {
             Kind::RateLimited(Some(told)) => {
                 self.waited = self.waited.saturating_add(told);
-                // Who asks for no patience and refuses again all the same is not asked at full speed.
+                // A registry may ask for a short wait and still refuse: the wait is never shorter than our own backoff.
                 (self.waited <= PATIENCE).then(|| told.max(self.step()) + jitter(FIRST))
             }
             _ => Some(self.step()),
@@ -72,12 +72,12 @@ impl Backoff {
         (FIRST * (1 << (self.failures - 1))).min(LONGEST).mul_f64(0.5 + fastrand::f64())
     }
 
-    /// How often it failed since something came through.
+    /// The number of failures since the last progress.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// The error of the last attempt, for those above, who must not begin all over.
+    /// Turns the last error into one that is not transient, so that callers do not start all over.
     pub fn give_up(&self, error: Error) -> Error {
         if !error.is_transient() {
             return error;
@@ -94,7 +94,7 @@ impl Backoff {
         error.retold(text).of_kind(Kind::Exhausted)
     }
 
-    /// Something came through: failures are counted anew.
+    /// Records progress: the counts of failures and waits start again.
     pub fn progress(&mut self) {
         (self.failures, self.waited) = (0, Duration::ZERO);
     }
@@ -104,7 +104,7 @@ fn jitter(most: Duration) -> Duration {
     most.mul_f64(fastrand::f64())
 }
 
-/// What a status that was not expected means. `said` is the registry's own explanation.
+/// The error for an unexpected status. `said` is the registry's own explanation.
 pub(super) fn refusal(method: &str, url: &str, status: StatusCode, headers: &HeaderMap, said: &str) -> Error {
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     let text = format!("{method} {url} answered {status}{said}");
@@ -117,14 +117,14 @@ pub(super) fn refusal(method: &str, url: &str, status: StatusCode, headers: &Hea
             Error::new(Kind::RateLimited(retry_after(headers, SystemTime::now())), text)
         }
         405 | 501 => Error::new(Kind::Unsupported, text),
-        // docker-registry hides what it misses behind an error of its own.
+        // docker-registry answers 500 if it cannot find a manifest; another attempt cannot help.
         500 if said.contains("MANIFEST_") => Error::invalid(text),
         408 | 425 | 500..=599 => Error::transient(text),
         _ => Error::invalid(text),
     }
 }
 
-/// Seconds or a date (RFC 9110, 10.2.3).
+/// Reads `Retry-After`, which is a number of seconds or a date (RFC 9110, 10.2.3).
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get("retry-after")?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -134,7 +134,7 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// A failure below HTTP: connections break, so another attempt may help.
+/// The error for a failure below HTTP. A broken connection is transient, so another attempt may help.
 pub(super) fn broken(method: &str, url: &str, error: &reqwest::Error) -> Error {
     let text = format!("{method} {url}: {}", root_cause(error));
     if error.is_builder() {
@@ -144,24 +144,24 @@ pub(super) fn broken(method: &str, url: &str, error: &reqwest::Error) -> Error {
         let help = "trust its authority with `tls = { ca = \"…\" }` in the policy or --tls-ca";
         return Error::invalid(text).help(help);
     }
-    // What is no HTTP now is none when it is asked again.
+    // A server that does not speak HTTP now will not do so at the next attempt.
     match text.contains("message head is too large") {
         true => Error::invalid(text),
         false => Error::transient(text),
     }
 }
 
-/// Why a request could not be made: its address or one of its headers.
+/// The reason why a request could not be built: its address or one of its headers is malformed.
 fn builder_cause(error: &reqwest::Error) -> String {
     let causes = causes(error);
     match causes.len() {
-        // The only text there is names the address in full.
+        // The only text would show the address in full, with its secrets.
         0 | 1 => "it cannot be written as a request: a header or its address is malformed".into(),
         _ => causes.last().cloned().unwrap_or_default(),
     }
 }
 
-/// Whether no connection came about at all, so that nothing is known of the other side.
+/// Whether no connection was established at all, so that nothing was learnt about the server.
 pub(super) fn is_unreachable(error: &reqwest::Error) -> bool {
     use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
     let mut cause: Option<&dyn std::error::Error> = Some(error);
@@ -175,7 +175,7 @@ pub(super) fn is_unreachable(error: &reqwest::Error) -> bool {
     error.is_timeout()
 }
 
-/// Whether TLS is spoken, with a certificate that is not trusted.
+/// Whether the server uses TLS with a certificate that is not trusted.
 pub(super) fn is_certificate(error: &reqwest::Error) -> bool {
     causes(error).iter().any(|cause| cause.contains("certificate"))
 }
@@ -191,7 +191,7 @@ pub(super) fn causes(error: &reqwest::Error) -> Vec<String> {
     causes
 }
 
-/// The innermost cause: the outer ones only say that there was one.
+/// The innermost cause, because the outer ones only say that there was an error.
 pub(super) fn root_cause(error: &reqwest::Error) -> String {
     causes(error).pop().unwrap_or_default()
 }

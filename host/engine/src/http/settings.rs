@@ -1,49 +1,49 @@
-//! What the operator says about HTTP.
+//! The operator's settings for HTTP.
 
 use crate::{Secret, contract::Credentials};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
-/// What the operator says about HTTP.
+/// The operator's settings for HTTP.
 #[derive(Clone, Default)]
 pub struct Settings {
-    /// By the registry's name.
+    /// The settings of each registry, by its name.
     pub registries: HashMap<String, RegistrySettings>,
-    /// For registries that are not named.
+    /// The settings of registries that are not named.
     pub default: RegistrySettings,
-    /// Proxies.
+    /// The proxies of the environment.
     pub proxies: Proxies,
     /// The `User-Agent` header; Docker Hub refuses requests without one.
     pub user_agent: String,
 }
 
-/// How one registry is talked to.
+/// How to communicate with one registry.
 #[derive(Clone)]
 pub struct RegistrySettings {
-    /// Requests under way at once.
+    /// Maximum number of requests under way at once.
     pub concurrency: usize,
-    /// Bytes a second.
+    /// Bandwidth limit in bytes per second. `None` means that there is no limit.
     pub bandwidth: Option<u64>,
-    /// Nobody else writes to it: tags that the journal knows are not asked for.
+    /// Nobody else writes to this registry, so tags that are in the journal are not requested again.
     pub assume_unchanged: bool,
-    /// How the connection is secured.
+    /// TLS settings of the connection.
     pub tls: TlsSettings,
-    /// Asked in order.
+    /// Sources of credentials, in the order in which they are asked.
     pub auth: Vec<Arc<dyn Credentials>>,
-    /// The operator named them; otherwise they are dray's usual ones.
+    /// Whether the operator named the sources of credentials. Otherwise they are the default ones.
     pub auth_named: bool,
-    /// Where it really is, for registries that dray serves itself.
+    /// The real address of a registry that dray serves itself.
     pub origin: Option<Origin>,
-    /// Where it really is, for Docker's daemon.
+    /// The real address of Docker's daemon.
     pub daemon: Option<Daemon>,
-    /// The proxy through which it is reached; `none`: no proxy. `None` means that the environment says.
+    /// The proxy for this registry; `"none"` disables it. `None` means that the environment decides.
     pub proxy: Option<String>,
-    /// The least bytes a second, over a minute, at which a blob may move before it is taken to be stalled.
+    /// The lowest rate of a download, in bytes per second over a minute. A slower one counts as stalled.
     pub least_rate: u64,
 }
 
-/// Requests under way at once to a registry, where the policy does not say.
+/// Default number of requests under way at once to a registry.
 const CONCURRENCY: usize = 32;
-/// Bytes a second, where the policy does not say. The slowest links that people sync over bring more.
+/// Default lowest rate in bytes per second. Even the slowest links in use are faster.
 const LEAST_RATE: u64 = 256;
 
 impl Default for RegistrySettings {
@@ -63,16 +63,16 @@ impl Default for RegistrySettings {
     }
 }
 
-/// How a connection is secured.
+/// TLS settings of a connection.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// PEM file of further trusted authorities.
+    /// PEM file with additional trusted authorities.
     pub ca: Option<PathBuf>,
     /// PEM files of a client certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// False: any certificate is taken.
+    /// Whether certificates are verified. If false, any certificate is accepted.
     pub verify: bool,
-    /// When plain HTTP is spoken.
+    /// When plain HTTP is used.
     pub plain: Plain,
 }
 
@@ -82,33 +82,34 @@ impl Default for TlsSettings {
     }
 }
 
-/// When plain HTTP is spoken.
+/// When plain HTTP is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plain {
-    /// Never.
+    /// Plain HTTP is never used.
     Never,
-    /// To a loopback address that does not speak TLS, as Docker does.
+    /// Plain HTTP is used for a loopback address that does not answer to TLS, as Docker does.
     Loopback,
-    /// To any host that does not speak TLS.
+    /// Plain HTTP is used for any host that does not answer to TLS.
     Fallback,
-    /// Always.
+    /// Plain HTTP is always used.
     Always,
 }
 
-/// For whom a host is asked.
+/// On whose behalf a host is contacted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Standing {
-    /// The user named it: it has all of its settings.
+    /// The user named the host, so all of its settings apply.
     Own,
-    /// A plugin chose it: it gets no credentials and no client certificate.
+    /// A plugin chose the host, so it gets no credentials and no client certificate.
     Chosen,
-    /// Another server leads there (a redirect, a Location, a realm): it gets neither, and is nothing that dray serves
-    /// itself or that is behind a socket. From a `public` server nothing leads inside.
+    /// Another server leads to the host (by a redirect, a `Location` or a token realm). It gets no credentials and no
+    /// client certificate, and cannot be a registry that dray serves itself or a daemon. A `public` server cannot lead
+    /// to an internal address.
     Caused { public: bool },
 }
 
 impl Standing {
-    /// What of a host's settings applies.
+    /// The part of a host's settings that applies to this standing.
     pub fn limit(self, settings: &RegistrySettings) -> RegistrySettings {
         let mut settings = settings.clone();
         if self != Standing::Own {
@@ -120,37 +121,37 @@ impl Standing {
     }
 }
 
-/// Where a registry really is.
+/// The real address of a registry that dray serves itself.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    /// `127.0.0.1:5000`; spoken to in plain HTTP.
+    /// The address, such as `127.0.0.1:5000`. It is reached over plain HTTP.
     pub address: String,
-    /// Sent as a bearer token.
+    /// The secret that is sent as a bearer token.
     pub token: Secret,
 }
 
-/// Where Docker's daemon listens.
+/// The address at which Docker's daemon listens.
 #[derive(Clone, Debug)]
 pub enum Daemon {
-    /// At a socket.
+    /// A Unix socket.
     Unix(PathBuf),
-    /// At an address.
+    /// A TCP address.
     Tcp {
-        /// `host:port`
+        /// The address as `host:port`.
         address: String,
-        /// Whether TLS is spoken.
+        /// Whether the daemon uses TLS.
         tls: bool,
     },
 }
 
-/// Proxies, as the environment names them.
+/// The proxies that the environment names.
 #[derive(Clone, Debug, Default)]
 pub struct Proxies {
-    /// For `http:` addresses.
+    /// The proxy for `http:` addresses.
     pub http: Option<String>,
-    /// For `https:` addresses.
+    /// The proxy for `https:` addresses.
     pub https: Option<String>,
-    /// Hosts that are reached without one.
+    /// Hosts that are reached without a proxy (`NO_PROXY`).
     pub none: Option<String>,
 }
 
@@ -176,7 +177,7 @@ mod tests {
             let limited = standing.limit(&own);
             assert!(limited.auth.is_empty() && limited.tls.identity.is_none(), "{standing:?}");
             assert!(limited.origin.is_none() && limited.daemon.is_none(), "{standing:?}");
-            // Whom to trust there is the host's own setting.
+            // The authorities that are trusted are a setting of the host itself, so they are kept.
             assert_eq!(limited.tls.ca, own.tls.ca);
         }
         assert!(Standing::Own.limit(&own).tls.identity.is_some());

@@ -1,4 +1,4 @@
-//! Blobs over HTTP: downloads that go on by Range, uploads fed from elsewhere.
+//! Blobs over HTTP: downloads that are resumed with `Range`, and uploads that are fed through a channel.
 
 use super::{
     body::explanation,
@@ -24,20 +24,20 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// For whom something is downloaded.
+/// Who reads a download.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
-    /// The host: it verifies the bytes and passes them on, wherever they come from.
+    /// dray itself: it verifies the bytes and passes them on, so they may come from any host.
     Host,
-    /// The plugin of the place, which may read what comes.
+    /// The plugin of the place, which may read what arrives.
     Plugin,
 }
 
-/// The body of an answer, from some byte on.
+/// The body of an answer, from a byte offset on.
 pub(crate) struct Download {
     response: reqwest::Response,
     url: String,
-    /// Bytes to leave out: the server did not heed the Range.
+    /// Number of bytes to skip at the beginning, because the server answered with an earlier start than requested.
     skip: u64,
     ranged: bool,
     host: Arc<Host>,
@@ -45,9 +45,9 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// Asks for the bytes from `offset` on.
+    /// Requests the bytes from `offset` on.
     pub async fn open(http: &PlaceHttp, request: &Request, offset: u64, reader: Reader) -> Result<Self> {
-        // The permits have waited for it the first time; this is for a download that is resumed.
+        // The permits waited for the host before the first attempt; this wait is for a download that is resumed.
         http.patience().await;
         let begun = Instant::now();
         let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
@@ -78,7 +78,7 @@ impl Download {
             let shown = redacted(&url);
             return Err(Error::transient(format!("GET {shown}: asked for byte {offset}, got {start}")));
         }
-        // RFC 9110, 14.3.
+        // `Accept-Ranges` is defined in RFC 9110, 14.3.
         let accepts = response.headers().get("accept-ranges").is_some_and(|units| units == "bytes");
         let ranged = request.expect.contains(&206) && (status == 206 || accepts);
         Ok(Download {
@@ -91,12 +91,12 @@ impl Download {
         })
     }
 
-    /// Whether its later bytes can be asked for alone.
+    /// Whether the rest can be requested with `Range`.
     pub fn ranged(&self) -> bool {
         self.ranged
     }
 
-    /// The next bytes. `None` means the end of the answer.
+    /// The next bytes. `None` means that the answer has ended.
     pub async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             let begun = Instant::now();
@@ -120,13 +120,13 @@ impl Download {
     }
 }
 
-/// `bytes 5-9/10` → 5 (RFC 9110, 14.4).
+/// The start of a `Content-Range`: 5 for `bytes 5-9/10` (RFC 9110, 14.4).
 fn started(response: &reqwest::Response) -> Option<u64> {
     let range = response.headers().get("content-range")?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
 }
 
-/// A body whose bytes come through a channel.
+/// A request body that receives its bytes through a channel.
 struct Fed {
     chunks: mpsc::Receiver<Bytes>,
     left: u64,
@@ -135,9 +135,10 @@ struct Fed {
 
 /// The result of an upload.
 pub(crate) enum Uploaded {
-    /// The answer.
+    /// The destination's answer.
     Answer(Response),
-    /// It is to be sent again from where it began, to this address: the host leads there, or wants a new token.
+    /// The body must be sent again from its beginning, to this address: the host redirects, wants a new token, or has a
+    /// certificate that is pinned from now on.
     Again(Address),
 }
 
@@ -155,7 +156,7 @@ impl http_body::Body for Fed {
                 self.host.moves();
                 Poll::Ready(Some(Ok(http_body::Frame::data(chunk))))
             }
-            // The feeder went away early: the request must break, not look finished.
+            // The feeder ended too early: the request must fail, and must not look complete.
             Poll::Ready(None) if self.left > 0 => {
                 Poll::Ready(Some(Err(std::io::Error::other("the source broke off"))))
             }
@@ -173,15 +174,13 @@ impl http_body::Body for Fed {
     }
 }
 
-/// Chunks that wait for the destination.
+/// Number of chunks that the channel buffers for the destination.
 const AHEAD: usize = 4;
 
-/// Sends a request whose body is `length` bytes that `feed` sends into the channel. Not tried
-/// again: nobody knows what arrived. The caller holds the permits. `renewed`: it was sent before, and a
-/// token was refused.
-///
-/// # Errors
-/// The feeder's own where it failed; a transient one where the destination broke.
+/// Sends a request with a body of `length` bytes, which `feed` sends into the channel. It is not tried again, because
+/// nobody knows how much arrived. The caller holds the permits. `renewed` says that the request was sent before and
+/// that a token was refused. If feeding fails, the feeder's error is returned; a broken connection gives a transient
+/// error.
 pub(crate) async fn upload<F, R>(
     http: &PlaceHttp,
     request: &Request,
@@ -197,7 +196,7 @@ where
     let (sender, receiver) = mpsc::channel(AHEAD);
     let receiver = std::sync::Mutex::new(Some(receiver));
     let body = || {
-        // What can be sent once is asked for once.
+        // `follow` takes a body of this kind only once.
         let chunks = lock(&receiver).take().unwrap_or_else(|| mpsc::channel(1).1);
         reqwest::Body::wrap(Fed { chunks, left: length, host: http.host().clone() })
     };
@@ -220,7 +219,7 @@ where
             let verified = tokio::time::timeout(VERIFY, put).await;
             verified.map_err(|_| unanswered(request, VERIFY))?
         }
-        // An answer before the end of the body: a refusal.
+        // The destination answered before the end of the body, usually with a refusal.
         answer = &mut put => answer,
     };
     match answer {
@@ -229,11 +228,8 @@ where
     }
 }
 
-/// Hands a chunk to an upload.
-///
-/// # Errors
-/// Transient where the destination takes nothing for too long. A destination that went away is
-/// none: its own error tells more.
+/// Hands a chunk to an upload. Returns false if the upload has ended: its own error then says more. Fails with a
+/// transient error if the destination accepts nothing for [`IDLE`].
 pub(crate) async fn feed(sender: &mpsc::Sender<Bytes>, chunk: Bytes) -> Result<bool> {
     match tokio::time::timeout(IDLE, sender.send(chunk)).await {
         Ok(sent) => Ok(sent.is_ok()),

@@ -1,13 +1,13 @@
-//! Whether a blob that comes drop by drop still comes.
+//! Detects downloads that are too slow to finish.
 
 use std::time::Duration;
 
-/// Waiting after which a blob must have moved.
+/// The time of waiting over which the rate is measured.
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// Watches the bytes of one download.
+/// Measures the rate of one download.
 pub(super) struct Rate {
-    /// Bytes a second.
+    /// The lowest allowed rate, in bytes per second.
     least: u64,
     waited: Duration,
     bytes: u64,
@@ -18,8 +18,8 @@ impl Rate {
         Rate { least, waited: Duration::ZERO, bytes: 0 }
     }
 
-    /// Takes in that so many bytes came after a wait for the source; the time that the destination takes does not
-    /// count. Tells why that is too slow, where it is.
+    /// Records that `bytes` arrived after waiting `waited` for the source; the time that the destination takes is not
+    /// counted. Returns the reason if the download is too slow.
     pub fn passes(&mut self, bytes: u64, waited: Duration) -> Option<String> {
         self.bytes += bytes;
         self.waited += waited;

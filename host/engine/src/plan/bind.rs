@@ -165,11 +165,14 @@ async fn bind_source(
     places: &Arc<Places>,
     problems: &mut Vec<Problem>,
 ) -> Source {
-    if let (Some(reference), Some(_)) = (&at.reference, &rule.tags) {
+    if let (Some(reference), Some(tags)) = (&at.reference, &rule.tags)
+        && !tags.inherited
+    {
         let text = format!("`{}` names {reference}, and the rule has `tags` too", written.value);
         problems.push(Problem::new(text, written.span.clone()).help("say it once: in `from` or in `tags`"));
     }
-    for literal in rule.tags.iter().flat_map(|tags| &tags.literals) {
+    let tags = rule.tags.as_ref().filter(|tags| !(tags.inherited && at.reference.is_some()));
+    for literal in tags.iter().flat_map(|tags| &tags.literals) {
         let sign = if literal.value.contains(':') { '@' } else { ':' };
         let named = written.value.with(format!("{}{sign}{}", written.value.rest, literal.value));
         match places.parse(&named, true).await {
@@ -220,7 +223,14 @@ pub fn in_call(error: Error, call: &Call) -> Problem {
         None if unknown => &call.plugin.span,
         None => &call.span,
     };
-    Problem { message: error.text, span: Some(span.clone()), help: error.help }
+    let message = match &call.written {
+        Some((key, written)) => match error.text.strip_prefix(&format!("{key}: ")) {
+            Some(rest) => format!("{written}: {rest}"),
+            None => error.text,
+        },
+        None => error.text,
+    };
+    Problem { message, span: Some(span.clone()), help: error.help }
 }
 
 /// A filter that is only checked has no images to ask about.

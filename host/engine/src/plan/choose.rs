@@ -88,12 +88,17 @@ async fn part(
         None => source.repository.manifest_named(tag_of(reference), &descriptor).await,
     };
     match &wanted.choice {
-        ImageChoice::All | ImageChoice::Some(_, IndexMode::Keep) => {
+        ImageChoice::Some(platforms, IndexMode::Keep) => {
+            // If the index is at hand, the plan need not promise what the run would refuse.
+            if let Some(Children::Index(children)) = manifest.as_ref().map(|index| &index.children) {
+                select(children, platforms).map_err(Error::from).context(|| format!("plan {shown}"))?;
+            }
             Ok(Chosen { named, descriptor, manifest })
         }
+        ImageChoice::All => Ok(Chosen { named, descriptor, manifest }),
         ImageChoice::Some(platforms, IndexMode::Trim) => {
             let index = read(manifest).await?;
-            let trimmed = trim(&index, platforms).map_err(Error::from).context(|| shown)?;
+            let trimmed = trim(&index, platforms).map_err(Error::from).context(|| format!("plan {shown}"))?;
             Ok(Chosen { named, descriptor: trimmed.descriptor.clone(), manifest: Some(trimmed) })
         }
         ImageChoice::One(platform) => {

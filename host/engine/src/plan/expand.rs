@@ -23,13 +23,8 @@ pub(crate) enum Target {
     ByTag,
 }
 
-/// The pairs of a rule's source: one, or one for each repository that its glob matches.
-pub(crate) async fn pairs(
-    index: usize,
-    rule: &BoundRule,
-    source: &Source,
-    places: &Arc<Places>,
-) -> Result<Vec<Pair>> {
+/// The repositories of a rule's source: one, or each that its glob matches.
+pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
     let mut found = Vec::new();
     if source.pattern {
         let place = source.at.place();
@@ -59,6 +54,17 @@ pub(crate) async fn pairs(
     } else {
         found.push(source.at.clone());
     }
+    Ok(found)
+}
+
+/// The pairs of a rule's source: one, or one for each repository that its glob matches.
+pub(crate) async fn pairs(
+    index: usize,
+    rule: &BoundRule,
+    source: &Source,
+    places: &Arc<Places>,
+) -> Result<Vec<Pair>> {
+    let found = sources(source).await?;
     let mut pairs = Vec::new();
     for source in found {
         let to = match rule.to.rest.contains("{tag}") {

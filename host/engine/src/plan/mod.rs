@@ -10,7 +10,9 @@ mod item;
 mod observe;
 mod partition;
 mod planner;
+mod rule;
 mod single;
+mod sources;
 mod tags;
 mod template;
 
@@ -21,3 +23,4 @@ pub(crate) use form::{compression_of, is_truly_in};
 pub use item::{Planned, PlannedCopy};
 pub use planner::plan;
 pub use single::{CopyRequest, plan_copy};
+pub use sources::{SourceTags, source_tags};

@@ -5,7 +5,7 @@ use super::{
     bind::BoundRule,
     choose::{Chosen, choose},
     expand::{Pair, Target, pairs},
-    item::{Planned, PlannedCopy},
+    item::Planned,
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
     tags::{KnownTags, tags},
@@ -20,10 +20,7 @@ use crate::{
         route::{PlanLimits, REPOSITORIES, Routes, TAGS},
     },
 };
-use dray_core::{
-    Action, Copy, ImageChoice, Names, Reason,
-    policy::{OnChange, OnEmpty},
-};
+use dray_core::{Action, Digest, ImageChoice, Names};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -40,50 +37,6 @@ struct Planner {
 
 /// Nobody wants the rest of the plan.
 struct Unwanted;
-
-impl BoundRule {
-    /// The digest to which the rule pins a tag.
-    fn pin(&self, tag: Option<&str>) -> Option<String> {
-        self.tags.as_ref()?.pins.get(tag?).map(ToString::to_string)
-    }
-
-    /// Refuses to write over a tag that names something else, if the rule says so (`on-change = "refuse"`).
-    fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
-        match (&planned.copy.reason, planned.copy.action) {
-            (Reason::Moved { from }, Action::Copy) if self.on_change == OnChange::Refuse => {
-                let Copy { destination, descriptor, .. } = &planned.copy;
-                let text = format!(
-                    "copy to {destination}: it is {}, the source is {}, and the rule does not let tags change",
-                    from.short(),
-                    descriptor.digest.short()
-                );
-                let help = "delete the destination's tag if it may change, or set on-change = \"copy\"";
-                Err(Error::new(Kind::Conflict, text).help(help))
-            }
-            _ => Ok(planned),
-        }
-    }
-
-    /// Tells that no tag of a repository is wanted, or fails if the rule says so (`on-empty = "error"`).
-    fn empty(&self, source: &OpenReference, dropped: usize) -> Result<()> {
-        let why = match dropped {
-            0 => "it has no tags".to_owned(),
-            1 => "its one tag is dropped by the filters".to_owned(),
-            _ => format!("all of its {dropped} tags are dropped by the filters"),
-        };
-        match self.on_empty {
-            OnEmpty::Warn => {
-                tracing::warn!("the rule `{}` copies nothing of {}: {why}", self.name, source.written);
-                Ok(())
-            }
-            OnEmpty::Error => {
-                let text = format!("copy anything of {}: {why}", source.written);
-                let help = "`dray plan` lists what each filter drops; on-empty = \"warn\" goes on";
-                Err(Error::new(Kind::NotFound, text).help(help))
-            }
-        }
-    }
-}
 
 /// A tag that is to be compared.
 struct Candidate {
@@ -286,7 +239,7 @@ impl Planner {
             Candidate {
                 rule: index,
                 source: source.clone(),
-                pin: rule.pin(reference.as_deref()),
+                pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                 reference,
                 destination: destination.clone(),
                 before,
@@ -344,7 +297,7 @@ impl Planner {
                         before: Before::of(&destination, reference.as_deref()),
                         rule: index,
                         source: source.clone(),
-                        pin: rule.pin(reference.as_deref()),
+                        pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                         reference,
                         destination,
                     }),
@@ -463,9 +416,8 @@ impl Planner {
 
     /// Whether a tag comes from a list, rather than from somebody who wants just that one.
     fn was_listed(&self, candidate: &Candidate) -> bool {
-        let tags = self.rules[candidate.rule].tags.as_ref();
-        let literal = |tag: &String| tags.is_some_and(|tags| tags.literals.contains(tag));
-        candidate.source.reference.is_none() && candidate.reference.as_ref().is_some_and(|tag| !literal(tag))
+        let rule = &self.rules[candidate.rule];
+        candidate.reference.as_ref().is_some_and(|tag| !rule.is_literal(tag, &candidate.source))
     }
 
     /// The tags that a rule wants of a repository. What its filters drop comes out.
@@ -478,15 +430,14 @@ impl Planner {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
-        if listed.kept.is_empty()
-            && let Err(error) = rule.empty(source, listed.dropped.len())
-        {
-            return Ok(Err(error));
-        }
+        let empty = match listed.kept.is_empty() {
+            true => rule.empty(source, listed.dropped.len()),
+            false => Ok(()),
+        };
         for (tag, by) in listed.dropped {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by }).await?;
         }
-        Ok(Ok(listed.kept))
+        Ok(empty.map(|()| listed.kept))
     }
 }

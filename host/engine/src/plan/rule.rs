@@ -1,0 +1,58 @@
+//! What a rule says of single tags: pins, literals, and what is to happen where nothing matches or a tag moves.
+
+use super::{bind::BoundRule, item::PlannedCopy};
+use crate::{Error, Kind, Result, place::OpenReference};
+use dray_core::{
+    Action, Copy, Digest, Reason,
+    policy::{OnChange, OnEmpty},
+};
+
+impl BoundRule {
+    /// The digest to which the rule pins a tag.
+    pub(crate) fn pinned(&self, tag: &str) -> Option<&Digest> {
+        self.tags.as_ref()?.pins.get(tag)
+    }
+
+    /// Whether the rule names a tag itself, rather than taking it from a list.
+    pub(crate) fn is_literal(&self, tag: &str, source: &OpenReference) -> bool {
+        let named = self.tags.as_ref().is_some_and(|tags| tags.literals.iter().any(|literal| literal == tag));
+        named || source.reference.is_some()
+    }
+
+    /// Refuses to write over a tag that names something else, if the rule says so (`on-change = "refuse"`).
+    pub(crate) fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
+        match (&planned.copy.reason, planned.copy.action) {
+            (Reason::Moved { from }, Action::Copy) if self.on_change == OnChange::Refuse => {
+                let Copy { destination, descriptor, .. } = &planned.copy;
+                let text = format!(
+                    "copy to {destination}: it is {}, the source is {}, and the rule does not let tags change",
+                    from.short(),
+                    descriptor.digest.short()
+                );
+                let help = "delete the destination's tag if it may change, or set on-change = \"copy\"";
+                Err(Error::new(Kind::Conflict, text).help(help))
+            }
+            _ => Ok(planned),
+        }
+    }
+
+    /// Tells that no tag of a repository is wanted, or fails if the rule says so (`on-empty = "error"`).
+    pub(crate) fn empty(&self, source: &OpenReference, dropped: usize) -> Result<()> {
+        let why = match dropped {
+            0 => "it has no tags".to_owned(),
+            1 => "its one tag is dropped by the filters".to_owned(),
+            _ => format!("all of its {dropped} tags are dropped by the filters"),
+        };
+        match self.on_empty {
+            OnEmpty::Warn => {
+                tracing::warn!("the rule `{}` copies nothing of {}: {why}", self.name, source.written);
+                Ok(())
+            }
+            OnEmpty::Error => {
+                let text = format!("copy anything of {}: {why}", source.written);
+                let help = "`dray plan` lists what each filter drops; on-empty = \"warn\" goes on";
+                Err(Error::new(Kind::NotFound, text).help(help))
+            }
+        }
+    }
+}
