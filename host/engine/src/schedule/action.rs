@@ -1,24 +1,24 @@
-//! What a request does, as registries limit it: each action has a window of its own.
+//! The actions of requests. Registries limit each action separately, so each has a window of its own.
 
 use super::window::Window;
 use std::sync::Arc;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Action {
-    /// GET or HEAD of a document: registries count the two together.
+    /// GET or HEAD of a document. Registries count both together.
     Read,
     /// GET of a blob.
     Download,
-    /// POST: uploads are begun, blobs are mounted.
+    /// POST: begins an upload or mounts a blob.
     Begin,
-    /// A request with a blob in it.
+    /// A request that has a blob as its body.
     Upload,
-    /// Any other: manifests are written, things are deleted.
+    /// Any other request: writes a manifest or deletes something.
     Write,
 }
 
 impl Action {
-    /// What a request without a blob does.
+    /// The action of a request without a blob.
     pub fn of(method: &str) -> Self {
         match method {
             "GET" | "HEAD" => Action::Read,
@@ -28,11 +28,11 @@ impl Action {
     }
 }
 
-/// How many requests of each action a host has at once.
+/// The windows of a host: how many requests of each action it gets at once.
 pub(crate) struct Windows([Arc<Window>; 5]);
 
 impl Windows {
-    /// Those that open as far as `ceiling`.
+    /// Creates windows that open up to `ceiling` requests.
     pub fn new(ceiling: usize) -> Self {
         Windows(std::array::from_fn(|_| Window::new(ceiling)))
     }

@@ -1,4 +1,4 @@
-//! What may happen now: how many requests a host has at once, which blob moves next, and how fast.
+//! Scheduling: how many requests a host gets at once, which blob moves next, and at which rate.
 
 pub(crate) mod action;
 pub(crate) mod fair_share;

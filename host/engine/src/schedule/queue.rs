@@ -1,7 +1,7 @@
 //! Transfer queue: admits the waiting blob with the largest size × number of waiters whose source and destination both
-//! have a free permit. So the largest blobs do not begin last, a blob that many repositories want is soon there to be
-//! mounted, and a blob that waits for one end keeps no other one from the other end. Where an end is shared by several
-//! ends at its other side, a stalled one never gets all of its permits (see [`may_take`]).
+//! have a free permit. This has three effects: the largest blobs do not begin last, a blob that many repositories want
+//! is soon there to be mounted, and a blob that waits for one end does not block the other. If several other ends share
+//! one end, a stalled one never gets all of its permits (see [`may_take`]).
 
 use super::window::{Window, WindowPermit};
 use crate::{lock, schedule::fair_share::may_take};
@@ -16,10 +16,10 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Permits at each of its ends that go to others before one is kept for a blob that needs two.
+/// After this many permits at each of its ends have gone to others, a blob that needs two permits gets the next ones.
 const PASSED_OVER: usize = 256;
 
-/// All blobs that are to move, whatever their hosts.
+/// All blobs that wait to move, for all hosts.
 #[derive(Default)]
 pub(crate) struct TransferQueue(Mutex<State>);
 
@@ -30,34 +30,34 @@ struct State {
     held: Occupancy,
 }
 
-/// Names a window, which lives as long as the queue.
+/// Identifies a window by its address, because windows live as long as the queue.
 type End = usize;
 
 fn end(window: &Arc<Window>) -> End {
     Arc::as_ptr(window) as End
 }
 
-/// Each end, with the one at the other side. `None` stands for a disk.
+/// Each end with the end at the other side of the transfer. `None` stands for the local disk.
 fn sides(ends: &[End]) -> impl Iterator<Item = (End, Option<End>)> {
     let other = |at: usize| if ends.len() > 1 { ends.get(1 - at).copied() } else { None };
     ends.iter().enumerate().map(move |(at, end)| (*end, other(at)))
 }
 
-/// Who shares the permits of each end, by the end at the other side.
+/// For each end: the ends at the other side that share its permits.
 #[derive(Default)]
 struct Occupancy(HashMap<End, HashMap<Option<End>, Occupant>>);
 
 #[derive(Default)]
 struct Occupant {
-    /// Permits that it has.
+    /// The number of permits that it holds.
     held: usize,
-    /// Those who want one, or are going to.
+    /// The number of waiters and reservations.
     waiting: usize,
-    /// When it had or wanted one last.
+    /// When it last held or wanted a permit.
     last: Option<Instant>,
 }
 
-/// An end that wanted a permit so lately is expected to want another one.
+/// An end that wanted a permit within this time is expected to want another one.
 const LATELY: Duration = Duration::from_secs(10);
 
 impl Occupant {
@@ -75,7 +75,7 @@ impl Occupancy {
         }
     }
 
-    /// Whether an end may give a place to another, of so many that it has left.
+    /// Whether an end with `room` free permits may give one to transfers with the end `other`.
     fn may_give(&self, end: End, other: Option<End>, room: usize) -> bool {
         let Some(others) = self.0.get(&end) else { return true };
         let shared = others.iter().any(|(one, part)| *one != other && part.is_there());
@@ -86,31 +86,31 @@ impl Occupancy {
 struct Waiter {
     windows: Vec<Arc<Window>>,
     ends: Vec<End>,
-    /// How often a place at each end was given to another.
+    /// How many permits of each end have gone to others while this one waited.
     passed_over: Vec<usize>,
     load: Load,
-    /// How many came before it.
+    /// The number of waiters that arrived before it.
     behind: u64,
     go: oneshot::Sender<TransferPermits>,
 }
 
-/// What is to move.
+/// The blob that is to move.
 #[derive(Clone)]
 pub(crate) struct Load {
-    /// Bytes.
+    /// The size of the blob in bytes.
     pub size: u64,
     /// How many others wait for the same blob.
     pub wanted: Option<Arc<AtomicUsize>>,
 }
 
 impl Waiter {
-    /// Others have had so many places at each of its ends that the next one at each is its own. An end that
-    /// is stalled gives none away, so nothing is kept for its sake.
+    /// Whether this waiter was passed over so often at each of its ends that it gets the next permits. A stalled end
+    /// gives no permits away, so nothing is kept for a waiter on it.
     fn is_due(&self) -> bool {
         self.ends.len() > 1 && self.passed_over.iter().all(|count| *count >= PASSED_OVER)
     }
 
-    /// Whether its ends may give it places, where each has as many as it has, and `least` of them.
+    /// Whether each end may give a permit, if it has its current number of free permits, but at least `least`.
     fn may_go(&self, held: &Occupancy, least: usize) -> bool {
         let mut sides = sides(&self.ends).zip(&self.windows);
         sides.all(|((end, other), window)| held.may_give(end, other, window.room().max(least)))
@@ -118,7 +118,7 @@ impl Waiter {
 }
 
 impl Load {
-    /// A blob of so many bytes that nobody else waits for.
+    /// A blob of this many bytes that nobody else waits for.
     pub fn of(size: u64) -> Self {
         Load { size, wanted: None }
     }
@@ -129,7 +129,7 @@ impl Load {
     }
 }
 
-/// The right to move a blob: a place at each end.
+/// The right to move a blob: a permit at each end.
 pub(crate) struct TransferPermits {
     passes: Vec<WindowPermit>,
     ends: Vec<End>,
@@ -137,8 +137,8 @@ pub(crate) struct TransferPermits {
 }
 
 impl TransferQueue {
-    /// Waits until there is room at all ends at once. The line gives out all places of their windows, so
-    /// nobody takes one apart.
+    /// Waits until all ends have a free permit at the same time. Permits of these windows are taken only through this
+    /// queue, so nobody takes one of them alone.
     pub async fn passes(self: &Arc<Self>, windows: Vec<Arc<Window>>, load: Load) -> TransferPermits {
         let (go, told) = oneshot::channel();
         {
@@ -151,7 +151,7 @@ impl TransferQueue {
             state.waiting.push(Waiter { windows, ends, passed_over, load, behind, go });
         }
         self.admit();
-        // A waiter is told, or gone.
+        // A waiter that still listens is always served, so the fallback is never used.
         let none = |_| TransferPermits { passes: Vec::new(), ends: Vec::new(), line: self.clone() };
         told.await.unwrap_or_else(none)
     }
@@ -161,7 +161,7 @@ impl TransferQueue {
         {
             let State { waiting, held, .. } = &mut *lock(&self.0);
             loop {
-                // What an end does not give to it, another may have.
+                // Permits are kept only for a waiter that its ends may serve; otherwise others may have them.
                 let longest = waiting.iter().filter(|waiter| waiter.is_due() && waiter.may_go(held, 1));
                 let kept = longest
                     .min_by_key(|waiter| waiter.behind)
@@ -183,7 +183,7 @@ impl TransferQueue {
                 }
                 let passes: Vec<_> = waiter.windows.iter().filter_map(Window::pass_now).collect();
                 if passes.len() < waiter.windows.len() {
-                    // A window was cut just now.
+                    // A window has shrunk in the meantime.
                     passes.into_iter().for_each(WindowPermit::unused);
                     waiting.push(waiter);
                     continue;
@@ -201,19 +201,19 @@ impl TransferQueue {
                 gone.extend(waiter.go.send(passes).err());
             }
         }
-        // Whoever no longer waits gives its places back, which wants the lock.
+        // If a receiver is gone, its permits are dropped, which takes the lock again. The lock must be free by then.
         drop(gone);
     }
 }
 
-/// A way on which blobs are going to move, until it is dropped.
+/// An announcement that blobs are going to move between two ends. It holds until it is dropped.
 pub(crate) struct Reservation {
     ends: Vec<End>,
     line: Arc<TransferQueue>,
 }
 
 impl TransferQueue {
-    /// Somebody plans what is to move between these ends: others leave places to it.
+    /// Announces that blobs between these ends are being planned, so that others leave permits to them.
     pub fn reserve(self: &Arc<Self>, windows: &[Arc<Window>]) -> Reservation {
         let ends: Vec<_> = windows.iter().map(end).collect();
         lock(&self.0).held.of(&ends, |part| part.waiting += 1);
@@ -229,7 +229,7 @@ impl Drop for Reservation {
 }
 
 impl TransferPermits {
-    /// Gives them back without a request: nothing was learnt.
+    /// Gives the permits back without a request, so the windows do not count an answer.
     pub fn unused(mut self) {
         self.passes.drain(..).for_each(WindowPermit::unused);
     }
@@ -262,14 +262,14 @@ mod tests {
             assert!(waiting.now_or_never().is_none());
         }
         drop(given_up);
-        // Others come to want it while it waits.
+        // More waiters for the same blob arrive while it waits.
         others.store(4, Ordering::Relaxed);
         drop(first);
         let turn = shared.as_mut().now_or_never().unwrap();
         assert!(large.as_mut().now_or_never().is_none());
         drop(turn);
         let turn = large.as_mut().now_or_never().unwrap();
-        // Told, and gone before it heard of it.
+        // This one gets its permits, but is dropped before it receives them.
         let last = pass(Load::of(5));
         drop(turn);
         drop(small);
@@ -299,7 +299,7 @@ mod tests {
         let (still, other, to) = (Window::new(8), Window::new(8), Window::new(8));
         let pass =
             |from: &Arc<Window>| line.passes(vec![from.clone(), to.clone()], Load::of(1)).now_or_never();
-        // Alone it may have them all, and not where another is to come.
+        // One source alone may hold all permits, but not if another one is announced.
         drop((0..8).map(|_| pass(&still).unwrap()).collect::<Vec<_>>());
         let expected = line.reserve(&[other.clone(), to.clone()]);
         assert_eq!(std::iter::from_fn(|| pass(&still)).collect::<Vec<_>>().len(), 6);
@@ -307,7 +307,7 @@ mod tests {
         let first = pass(&other).unwrap();
         let stuck: Vec<_> = std::iter::from_fn(|| pass(&still)).collect();
         assert_eq!((stuck.len(), to.room()), (5, 2));
-        // However much more it wants one more.
+        // The size of its next blob does not change that.
         let mut waiting = Box::pin(line.passes(vec![still.clone(), to.clone()], Load::of(1000)));
         assert!(waiting.as_mut().now_or_never().is_none());
         let second = pass(&other).unwrap();
@@ -324,7 +324,7 @@ mod tests {
         let (one, other) = (Window::new(1), Window::new(1));
         for window in [&one, &one, &other, &other] {
             let (line, window) = (line.clone(), window.clone());
-            // A place that is given back goes to who waits for it: it never lies there to be taken.
+            // A permit that is given back goes to a waiter at once, so it is never free for others to take.
             tokio::spawn(async move {
                 loop {
                     let passes = line.passes(vec![window.clone()], Load::of(10)).await;

@@ -1,18 +1,18 @@
-//! Rate limit: a cap on bytes a second that many streams share.
+//! Rate limiter: a limit in bytes per second that many streams share.
 
 use std::{
     sync::Mutex,
     time::{Duration, Instant},
 };
 
-/// A token bucket that may go into debt: a chunk passes at once and the next one waits for it.
+/// A token bucket that may go into debt: a chunk passes at once, and the next chunk waits for it.
 pub(crate) struct RateLimiter {
     bytes_per_second: f64,
-    /// When all that has passed will have been paid for.
+    /// The time from which on the bytes that have passed so far no longer exceed the rate.
     paid: Mutex<Instant>,
 }
 
-/// How much may pass unpaid after a pause.
+/// How much debt, in time at the full rate, may pass without a wait.
 const BURST: Duration = Duration::from_millis(50);
 
 impl RateLimiter {
@@ -20,7 +20,7 @@ impl RateLimiter {
         RateLimiter { bytes_per_second: bytes_per_second as f64, paid: Mutex::new(Instant::now()) }
     }
 
-    /// Waits until so many more bytes may pass.
+    /// Waits until this many more bytes may pass.
     pub async fn pass(&self, bytes: usize) {
         let wait = self.book(Instant::now(), bytes);
         if !wait.is_zero() {

@@ -1,5 +1,5 @@
-//! Routes: from one host to another. Each is planned and carried out by itself, so a registry that does not answer
-//! holds up no other one.
+//! Routes from one host to another. Each route is planned and carried out separately, so that a registry that does not
+//! answer does not delay other routes.
 
 use crate::lock;
 use std::{
@@ -8,51 +8,51 @@ use std::{
 };
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// From which host to which one. `None` stands for the files of this machine.
+/// A source host and a destination host. `None` stands for the files of this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Route {
     pub from: Option<String>,
     pub to: Option<String>,
 }
 
-/// What is kept for each route, made when it is first asked for.
+/// A value for each route. It is created on first use.
 pub(crate) struct Routes<T> {
     known: Mutex<HashMap<Route, Arc<T>>>,
     make: Box<dyn Fn() -> T + Send + Sync>,
 }
 
 impl<T> Routes<T> {
-    /// For which `make` makes what is kept.
+    /// Creates an empty map. `make` creates the value of a route.
     pub fn new(make: impl Fn() -> T + Send + Sync + 'static) -> Self {
         Routes { known: Mutex::default(), make: Box::new(make) }
     }
 
-    /// Does something with all that is kept.
+    /// Calls `work` with each existing value.
     pub fn each(&self, work: impl Fn(&T)) {
         lock(&self.known).values().for_each(|kept| work(kept));
     }
 
-    /// What is kept for a route.
+    /// The value of a route.
     pub fn of(&self, route: Route) -> Arc<T> {
         lock(&self.known).entry(route).or_insert_with(|| Arc::new((self.make)())).clone()
     }
 }
 
-/// Repositories of one route that are planned at once.
+/// Maximum number of repositories of one route that are planned at once.
 pub(crate) const REPOSITORIES: usize = 32;
-/// Tags of one route that are compared at once, at most: enough for two registries to be asked as much as they allow.
-/// Each that waits for its turn at a registry has an instance of a transport.
+/// Maximum number of tags of one route that are compared at once: enough to use both registries fully. Each tag that
+/// waits for a registry holds an instance of a transport.
 pub(crate) const TAGS: usize = 64;
-/// Copies of one route that are planned before they begin.
+/// Maximum number of copies of one route that are planned before they begin.
 const LEAD: usize = 256;
 
-/// What the plan of one route may have under way.
+/// Limits for planning one route.
 pub(crate) struct PlanLimits {
     pub repositories: Semaphore,
     comparing: Semaphore,
-    /// Permits that `comparing` was ever given.
+    /// The number of permits that `comparing` was given in total.
     given: Mutex<usize>,
-    /// How far the plan may run ahead of those who carry it out.
+    /// Limits how far the plan may run ahead of its execution.
     pub lead: Arc<Semaphore>,
 }
 
@@ -66,11 +66,11 @@ impl PlanLimits {
         }
     }
 
-    /// Waits for the right to compare a tag. `width` tells how many questions both ends answer at once, as far as that
-    /// is known now: more would only be instances of transports that wait.
+    /// Waits for the right to compare a tag. `width` tells how many requests both ends currently accept at once; more
+    /// permits would only create transport instances that wait.
     pub async fn compare(&self, width: impl Fn() -> usize) -> Option<SemaphorePermit<'_>> {
         self.open(width());
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = self.comparing.acquire().await.ok();
         self.open(width());
         permit

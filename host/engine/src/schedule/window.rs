@@ -1,5 +1,5 @@
-//! How many requests of one kind a host has at once: more as long as that pays, half as many when it
-//! asks us to wait (slow start, additive increase, multiplicative decrease: RFC 5681, 3.1).
+//! Window: how many requests of one action a host gets at once. It grows as long as that helps, and halves when the
+//! host asks us to wait (slow start, additive increase, multiplicative decrease: RFC 5681, 3.1).
 
 use crate::lock;
 use std::{
@@ -8,38 +8,37 @@ use std::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many times its size must be answered before it grows by one: what was found out is not to be
-/// found out again at once.
+/// After a cut, the window grows by one only after this many times its size of answers. This keeps it from reaching the
+/// same limit again at once.
 const ROUNDS: usize = 8;
 
-/// How many it begins with. Where a host's processors are the limit, more only makes it slower.
+/// The initial size. If a host is limited by its processors, more requests only slow it down.
 const FIRST: usize = 8;
-/// Where small requests usually take more than so many times as long as the fastest one, they wait for each
-/// other at the host.
+/// If small requests usually take more than this many times as long as the fastest one, they are queued at the host.
 const QUEUED: u32 = 2;
-/// After so many answers, what the fastest one took has mostly given way to what they usually take.
+/// After this many answers, the record of the fastest request has mostly been replaced by the usual time.
 const AGING: u32 = 512;
 
-/// A window that opens and closes.
+/// A limit for the requests under way. It grows and shrinks.
 pub(crate) struct Window {
     permits: Arc<Semaphore>,
     state: Mutex<State>,
 }
 
 struct State {
-    /// What the operator allows.
+    /// The limit that the operator set.
     ceiling: usize,
-    /// What the host allowed in its last answer.
+    /// The limit that the host gave in its last answer.
     allowed: usize,
     size: usize,
-    /// Permits that are under way and must not come back.
+    /// The number of permits in use that are to be removed when they are given back.
     debt: usize,
-    /// Answers since the size was changed.
+    /// The number of answers since the size last changed.
     answers: usize,
     cut: Option<Instant>,
-    /// The shortest time that a small request took.
+    /// The shortest time that a small request took. It grows slowly (see [`AGING`]).
     fastest: Duration,
-    /// What one takes usually: a moving average.
+    /// The moving average of the time that small requests take.
     usual: Duration,
 }
 
@@ -48,12 +47,12 @@ pub(crate) struct WindowPermit {
     window: Arc<Window>,
     begun: Instant,
     permit: Option<OwnedSemaphorePermit>,
-    /// It was answered at once or not at all: how long it took tells how busy the host is.
+    /// Whether the request is small, so that its duration tells how busy the host is.
     small: bool,
 }
 
 impl Window {
-    /// One that opens as far as `ceiling`.
+    /// Creates a window that opens up to `ceiling` requests.
     pub fn new(ceiling: usize) -> Arc<Self> {
         let size = ceiling.min(FIRST);
         let state = State {
@@ -69,33 +68,33 @@ impl Window {
         Arc::new(Window { permits: Arc::new(Semaphore::new(size)), state: Mutex::new(state) })
     }
 
-    /// Waits for a place in it.
+    /// Waits for a free permit.
     pub async fn pass(self: &Arc<Self>) -> WindowPermit {
-        // It is never closed.
+        // The semaphore is never closed.
         let permit = self.permits.clone().acquire_owned().await.ok();
         WindowPermit { window: self.clone(), begun: Instant::now(), permit, small: false }
     }
 
-    /// How many places there are in it now.
+    /// The number of free permits.
     pub fn room(&self) -> usize {
         self.permits.available_permits()
     }
 
-    /// A place in it, if there is one now.
+    /// Takes a permit if one is free.
     pub fn pass_now(self: &Arc<Self>) -> Option<WindowPermit> {
         let permit = self.permits.clone().try_acquire_owned().ok()?;
         Some(WindowPermit { window: self.clone(), begun: Instant::now(), permit: Some(permit), small: false })
     }
 
-    /// Waits for a place in it, for a request without a blob.
+    /// Waits for a free permit for a request without a blob.
     pub async fn small(self: &Arc<Self>) -> WindowPermit {
         let mut pass = self.pass().await;
         pass.small = true;
         pass
     }
 
-    /// The host asked us to wait, in the answer to a request that was begun then. Of those that were
-    /// under way together, one cuts it.
+    /// Halves the window, because the host asked us to wait in the answer to a request that began at `begun`. If
+    /// several requests were under way together, only the first such answer halves it.
     pub fn cut(&self, begun: Instant) {
         let mut state = lock(&self.state);
         let now = Instant::now();
@@ -109,12 +108,12 @@ impl Window {
         tracing::debug!(size, "fewer requests at once: the host asks for patience");
     }
 
-    /// How many it lets through at once.
+    /// The maximum number of requests that may be under way at once.
     pub fn size(&self) -> usize {
         lock(&self.state).size
     }
 
-    /// The host lets so many more requests of the kind pass: there are never more under way.
+    /// Limits the window to the number of requests that the host still allows.
     pub fn at_most(&self, remaining: u64) {
         let mut state = lock(&self.state);
         state.allowed = usize::try_from(remaining).unwrap_or(usize::MAX).max(1);
@@ -124,13 +123,13 @@ impl Window {
         state.debt -= self.permits.forget_permits(state.debt);
     }
 
-    /// A request has been answered, a small one in so much time; whether its permit is to be forgotten.
+    /// Records an answer; `took` is the duration of a small request. Returns whether its permit must be removed.
     fn answered(&self, took: Option<Duration>) -> bool {
         let mut state = lock(&self.state);
         if let Some(took) = took {
             state.usual = if state.usual.is_zero() { took } else { (state.usual * 7 + took) / 8 };
             state.fastest = state.fastest.min(took);
-            // The way to a host may become longer: the record does not stand for ever.
+            // The latency to a host may grow, so the record of the fastest request ages.
             let longer = state.usual.saturating_sub(state.fastest);
             state.fastest += longer / AGING;
         }
@@ -138,11 +137,11 @@ impl Window {
             state.debt -= 1;
             return true;
         }
-        // So few do not wait for each other.
+        // A window that is smaller than the initial size grows in any case.
         let queued = took.is_some() && state.size >= FIRST && state.usual > state.fastest * QUEUED;
         if state.size < state.ceiling.min(state.allowed) && !queued {
             if state.cut.is_none() {
-                // Nothing was found out yet: it doubles with every round.
+                // Slow start: no limit is known yet, so the window doubles with every round.
                 state.size += 1;
                 self.permits.add_permits(1);
                 return false;
@@ -158,12 +157,12 @@ impl Window {
 }
 
 impl WindowPermit {
-    /// The request begins: what went before was the wait for other places.
+    /// Starts the measurement when the request begins. The time before was spent waiting for other permits.
     pub fn begins(&mut self) {
         self.begun = Instant::now();
     }
 
-    /// Gives it back without a request: nothing was learnt.
+    /// Gives the permit back without a request, so it does not count as an answer.
     pub fn unused(mut self) {
         let Some(permit) = self.permit.take() else { return };
         let mut state = lock(&self.window.state);
@@ -204,7 +203,7 @@ mod tests {
             window.cut(pass.begun());
         }
         assert_eq!(window.size(), 4);
-        // Four of those under way give nothing back.
+        // The permits of four of the requests under way are removed.
         under_way.truncate(4);
         assert_eq!(window.permits.available_permits(), 0);
         under_way.clear();
@@ -228,7 +227,7 @@ mod tests {
             took(10);
         }
         assert_eq!(window.size(), FIRST + 4);
-        // Those that wait at the host do not make it ask for more, nor does a fast one among them.
+        // While requests queue at the host, the window does not grow, even if one of them is fast.
         took(100);
         let before = window.size();
         for _ in 0..20 {
@@ -253,7 +252,7 @@ mod tests {
         drop(under_way);
         window.at_most(0);
         assert_eq!((window.size(), window.permits.available_permits()), (1, 1));
-        // It opens again when there is a new allowance, however slow the host has become.
+        // The window opens again when the host allows more, however slow it has become.
         window.answered(Some(Duration::from_millis(1)));
         assert_eq!(window.size(), 1);
         window.at_most(1000);
