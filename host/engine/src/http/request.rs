@@ -176,7 +176,7 @@ impl PlaceHttp {
             self.host.patience().await;
             let mut pass = self.host.windows.of(action).small().await;
             let permit = self.host.slots.clone().acquire_owned().await;
-            // The host may have asked us to wait in the meantime. We then wait without a place in the window.
+            // The host may have asked us to wait in the meantime. We then wait without holding a permit.
             if self.host.asks_for_patience().is_none() {
                 pass.begins();
                 break (pass, permit);

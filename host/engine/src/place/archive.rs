@@ -1,4 +1,4 @@
-//! Places that are filled by a download and emptied by an upload, such as a daemon: their files are the members of a
+//! Places that are read by one download and written by one upload, such as a daemon. Their files are the members of a
 //! temporary archive.
 
 use super::Place;
@@ -20,10 +20,8 @@ impl Place {
         }
     }
 
-    /// Downloads an archive, once: its members are then the files beneath `path`.
-    ///
-    /// # Errors
-    /// Fails if it cannot be had, or is no archive.
+    /// Downloads an archive once. Afterwards its members are the files beneath `path`. Fails if the download fails, or
+    /// if it is not an archive.
     pub(super) async fn download_archive(&self, request: &Request, path: &str) -> Result<()> {
         let (http, files) = self.parts("download")?;
         let _one = self.downloading.lock().await;
@@ -31,7 +29,7 @@ impl Place {
             return Ok(());
         }
         let mut file = tokio::fs::File::from_std(files.unnamed()?);
-        // Every image of the place waits for it.
+        // Every image of the place waits for this archive, so it gets the largest weight in the transfer queue.
         let _permits = permits(Some(http), None, Load::of(u64::MAX)).await;
         let mut download = Download::open(http, request, 0, Reader::Plugin).await?;
         while let Some(chunk) = download.next().await? {
@@ -42,10 +40,7 @@ impl Place {
         blocking("read the download", move || files.adopt(&path, file)).await?
     }
 
-    /// Sends what was written to the place's temporary archive.
-    ///
-    /// # Errors
-    /// Fails if it is not taken.
+    /// Sends the temporary archive of the place. Fails if the upload fails, or if the place redirects it.
     pub(super) async fn upload_archive(&self, request: &Request) -> Result<Response> {
         let (http, files) = self.parts("send the archive")?;
         let (mut chunks, size) = blocking("send the archive", move || files.sealed()).await??;

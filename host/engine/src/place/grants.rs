@@ -1,4 +1,4 @@
-//! What a transport may open: what its user wrote, and what the policy grants it.
+//! Checks what a transport may open: what the user wrote in the reference, and what the policy grants.
 
 use crate::{
     Error, Kind, Result,
@@ -7,19 +7,19 @@ use crate::{
 use dray_core::Reference;
 use std::path::Path;
 
-/// Whether a reference names just this path: all of what stands behind its scheme, or what stands there before a
-/// `:` or an `@`. A folder above that path is not named.
+/// Whether a reference names exactly this path: either all of the text after its scheme, or the part before a `:` or an
+/// `@`. A folder above that path does not count.
 fn names_path(rest: &str, root: &str) -> bool {
     let behind = rest.strip_prefix(root);
     !root.is_empty() && behind.is_some_and(|behind| behind.is_empty() || behind.starts_with([':', '@']))
 }
 
-/// Whether a reference names this host: it stands where registries' references have theirs.
+/// Whether a reference names this host, at the position of the host in a registry reference.
 pub(super) fn names_host(rest: &str, host: &str) -> bool {
     rest.trim_start_matches('/').split('/').next() == Some(host)
 }
 
-/// A stranger's transport gets the path and the host that its user wrote or granted, and no others.
+/// Checks that a plugin asks only for the path and the host that the user wrote or granted.
 pub(super) fn check(
     transport: &dyn Transport,
     parsed: &Parsed,

@@ -1,20 +1,20 @@
-//! Lists that come in pages, from places that may lie about them: circles and lists without an end are found here.
+//! Reads lists that come in pages. Places may be malicious, so cycles and endless lists are detected.
 
 use crate::{Error, Result, contract::Page};
 use dray_core::{Descriptor, misleads};
 use futures_util::future::BoxFuture;
 use std::collections::HashSet;
 
-/// Pages of a list after which a place is taken to go round in circles.
+/// Maximum number of pages of a list. With more, we assume that the pages form a cycle.
 const PAGES: usize = 10_000;
-/// Entries of a list after which a place is taken to have no end.
+/// Maximum number of entries of a list. With more, we assume that the list is endless.
 const ENTRIES: usize = 2_000_000;
-/// Bytes of a list, its links included, after which a place is taken to have no end.
+/// Maximum size of a list in bytes, including its links. Beyond that, we assume that the list is endless.
 const BYTES: usize = 128 << 20;
 
-/// What an entry of a list takes of memory.
+/// The memory that an entry of a list uses.
 pub(super) trait Weight {
-    /// Bytes, about.
+    /// The approximate size in bytes.
     fn weight(&self) -> usize;
 }
 
@@ -31,7 +31,7 @@ impl Weight for Descriptor {
     }
 }
 
-/// Reads a whole list, page by page.
+/// Reads a whole list, page by page. Fails if it is endless or its pages form a cycle.
 pub(super) async fn pages<'a, T: Weight>(
     mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
 ) -> Result<Vec<T>> {
@@ -61,8 +61,8 @@ pub(super) async fn pages<'a, T: Weight>(
     }
 }
 
-/// The names of a list: what comes twice is taken once, and what is none is left out with a word. `nameless`: an empty
-/// one is that of images without a name.
+/// Reads a list of names. Duplicates are removed; invalid names are left out with a warning. `nameless` allows an empty
+/// name, which stands for images without a name.
 pub(super) async fn names<'a>(
     what: &str,
     nameless: bool,
@@ -71,7 +71,7 @@ pub(super) async fn names<'a>(
     let mut listed = pages(page).await?;
     let (mut known, mut odd) = (HashSet::new(), None);
     listed.retain(|name| {
-        // What it may look like is its transport's business, as long as it can stand in a line.
+        // The transport decides what a name looks like; here it only has to be safe to print in one line.
         let good = (nameless || !name.is_empty()) && name.len() <= 1024 && !name.chars().any(misleads);
         if !good {
             odd.get_or_insert_with(|| name.clone());

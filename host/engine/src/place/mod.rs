@@ -29,7 +29,7 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// Questions about files that are answered at once.
+/// How many requests a place without a host handles at once.
 const FILES: usize = 16;
 
 /// One opened source or destination: a registry, a layout, a folder. Its repositories are read and written through
@@ -37,36 +37,36 @@ const FILES: usize = 16;
 pub struct Place {
     pub(crate) transport: Arc<dyn Transport>,
     scheme: String,
-    /// Canonical name, as its transport gave it.
+    /// The canonical name, as the transport gave it.
     pub(crate) location: String,
-    /// Its network.
+    /// HTTP access, if the place has a host.
     pub(crate) http: Option<PlaceHttp>,
-    /// Its files.
+    /// The files of the place, if it has any.
     pub(crate) files: Option<Arc<Root>>,
-    /// Where its blobs are, if not among its files.
+    /// The folder of its blobs, if they are not among its files.
     blobs: Option<PathBuf>,
-    /// What the session finds on its machine.
+    /// The local resources of the session.
     pub(crate) local: Arc<Local>,
-    /// Who may write to the disks of this machine.
+    /// Permits for writing to the disks of this machine.
     pub(crate) disks: Arc<FairShare>,
     capabilities: OnceCell<Capabilities>,
-    /// One at a time: two readers of an image want the same archive.
+    /// Allows one download at a time, because two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
-    /// Something may be written there in this session.
+    /// Whether this session may write to the place.
     destination: AtomicBool,
-    /// What it says to linking blobs between its repositories.
+    /// Whether the place links blobs between its repositories.
     pub(crate) mounts: Mounts,
-    /// Whether it was seen to take an index with missing children.
+    /// Whether the place has accepted an index with missing children.
     pub(crate) sparse_seen: AtomicBool,
 }
 
 impl Place {
-    /// Canonical name with its scheme.
+    /// The canonical name with its scheme.
     pub(crate) fn key(&self) -> String {
         format!("{}:{}", self.scheme, self.location)
     }
 
-    /// Names where its blobs are: two places may have theirs in common.
+    /// Identifies the store of its blobs. Two places may share one.
     pub(crate) fn blobs_key(&self) -> String {
         match &self.blobs {
             Some(folder) => format!("blobs:{}", folder.display()),
@@ -74,46 +74,42 @@ impl Place {
         }
     }
 
-    /// What its transport gets of it for one call.
+    /// The context that the transport gets for one call.
     fn context(self: &Arc<Self>) -> Context {
         self.clone()
     }
 
-    /// What it can do as a destination, asked once.
+    /// The capabilities of the place as a destination. The transport is asked once.
     pub(crate) async fn capabilities(self: &Arc<Self>) -> Result<Capabilities> {
         self.capabilities.get_or_try_init(|| self.transport.capabilities(self.context())).await.cloned()
     }
 
-    /// The names of its repositories. One of them may be empty where the place holds images without names.
-    ///
-    /// # Errors
-    /// Fails if it cannot be asked, or its list has no end.
+    /// The names of its repositories. One name may be empty if the place holds images without names. Fails if the
+    /// repositories cannot be listed, or if the list does not end.
     pub(crate) async fn repositories(self: &Arc<Self>) -> Result<Vec<String>> {
         let page = |next| self.transport.repositories(self.context(), next);
         listing::names(&self.location, self.files.is_some(), page).await
     }
 
-    /// After the last image of a run that published something: the transport tidies up.
-    ///
-    /// # Errors
-    /// Fails if it cannot.
+    /// Lets the transport clean up, after the last image of a run that published something. Fails if the transport
+    /// fails.
     pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
         self.transport.finish(self.context()).await
     }
 
-    /// The journal, where it can spare a request: only networks are slow to ask.
+    /// The journal, if the place has a host. A place of local files can be asked just as fast.
     pub(crate) fn memory(&self) -> Option<&Journal> {
         self.http.as_ref().and_then(|_| self.local.journal.get())
     }
 
-    /// The route from here to another place. All places without a host have one route, as there may be one for each
-    /// repository, and files do not stall.
+    /// The route from this place to another. All places without a host share one route, because there may be one such
+    /// place for each repository, and files do not stall.
     pub(crate) fn route_to(&self, other: &Place) -> Route {
         let host = |place: &Place| place.http.as_ref().map(|http| http.address().to_owned());
         Route { from: host(self), to: host(other) }
     }
 
-    /// Adds to a failure to read from files what those files are, and by which scheme they are read.
+    /// Adds to an error of reading files what kind of files they are, and which scheme reads them.
     pub(crate) fn explained(&self, error: Error) -> Error {
         let Some(files) = self.files.as_ref().filter(|_| self.http.is_none() && error.help.is_none()) else {
             return error;
@@ -124,26 +120,26 @@ impl Place {
         }
     }
 
-    /// The cap on bytes a second from it and to it.
+    /// The rate limiter for transfers from and to the place.
     pub(crate) fn rate(&self) -> Option<&RateLimiter> {
         self.http.as_ref().and_then(PlaceHttp::rate)
     }
 
-    /// How many questions it answers at once.
+    /// How many requests the place handles at once.
     pub(crate) fn width(&self) -> usize {
         self.http.as_ref().map_or(FILES, PlaceHttp::width)
     }
 
-    /// Whether it is taken to be as the last run left it.
+    /// Whether the place is assumed to be unchanged since the last run.
     pub(crate) fn assumed(&self) -> bool {
         self.http.as_ref().is_some_and(PlaceHttp::assumed)
     }
 
-    /// Whether its layers can be read as plain tars alone.
+    /// Whether its layers can only be read as uncompressed tars.
     pub(crate) async fn unpacks(self: &Arc<Self>) -> Result<bool> {
         match self.capabilities().await {
             Ok(capabilities) => Ok(capabilities.holds.is_some_and(|holds| holds.unpacked)),
-            // It can only be read.
+            // The transport does not support writing.
             Err(error) if error.kind == Kind::Unsupported => Ok(false),
             Err(error) => Err(error),
         }

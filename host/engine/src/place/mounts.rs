@@ -1,20 +1,20 @@
-//! What a place says to linking a blob from another repository.
+//! Remembers whether a place links blobs from one of its repositories to another (mounts).
 
 use crate::lock;
 use std::{collections::HashSet, sync::Mutex};
 
-/// Pairs of repositories, one after the other, after whose refusals a place is taken to link nothing.
+/// After this many pairs of repositories were refused in a row, we assume that the place links nothing.
 const ENOUGH: usize = 8;
 
-/// What was learnt of a place in a run: a refusal is not asked for again.
+/// What was learnt about a place in this run. A pair that was refused is not tried again.
 #[derive(Default)]
 pub(crate) struct Mounts(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// From, to.
+    /// Pairs of a source and a destination repository.
     refused: HashSet<(String, String)>,
-    /// Refusals since something was linked last.
+    /// The number of refusals since the last successful link.
     in_a_row: usize,
 }
 
@@ -25,7 +25,7 @@ impl Mounts {
         state.in_a_row < ENOUGH && !state.refused.contains(&(from.to_owned(), to.to_owned()))
     }
 
-    /// A request was answered, or refused.
+    /// Records the answer to a request to link a blob.
     pub fn answered(&self, from: &str, to: &str, refused: bool) {
         let mut state = lock(&self.0);
         if !refused {

@@ -1,4 +1,4 @@
-//! The places of a session: each is opened once.
+//! The places of a session. Each is opened once.
 
 use super::{OpenReference, Place, Repository, grants, mounts::Mounts};
 use crate::{
@@ -21,47 +21,45 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// What a session finds on its machine and no reference names.
+/// The local resources of a session that no reference names.
 pub struct Local {
-    /// Folder for what is expanded or downloaded: gone with the session.
+    /// Folder for files that are expanded or downloaded. It is removed at the end of the session.
     pub scratch: PathBuf,
     /// Folders that transports know by name.
     pub known: HashMap<String, PathBuf>,
-    /// File of what earlier runs learnt, opened when it is asked.
+    /// The journal of earlier runs. It is opened on first use.
     pub journal: LazyJournal,
-    /// Blobs that are written to disks at once: [`DISK_WRITES`], or fewer where the process may open few files. Each
-    /// has threads that wait for each other, so all of them together must fit into the runtime's.
+    /// How many blobs are written to disks at once: [`DISK_WRITES`], or fewer if the process may open few files. Each
+    /// write uses threads that wait for each other, so the threads of all writes together must fit into the runtime's
+    /// pool.
     pub disk_writes: usize,
 }
 
-/// Blobs that are written to disks at once, where the process may open files enough.
+/// Default number of blobs that are written to disks at once, if the process may open enough files.
 pub const DISK_WRITES: usize = 64;
 
 impl Local {
-    /// The journal, for whoever cannot do without it.
-    ///
-    /// # Errors
-    /// Fails if there is none, or it cannot be opened.
+    /// The journal, for callers that cannot work without it. Fails if there is no journal, or if it cannot be opened.
     pub fn opened(&self) -> Result<&Journal> {
         self.journal.need()
     }
 }
 
-/// The places of a session: each is opened once.
+/// The places of a session. Each is opened once.
 pub struct Places {
     plugins: Arc<dyn Plugins>,
     client: Client,
-    /// What relative paths in references are relative to.
+    /// The folder to which relative paths in references are relative.
     base: PathBuf,
     local: Arc<Local>,
     disks: Arc<FairShare>,
-    /// By scheme: those that read references, and open nothing.
+    /// Transports by scheme, used only for parsing references. They open nothing.
     parsers: Mutex<HashMap<String, Arc<dyn Transport>>>,
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
 impl Places {
-    /// Places that are opened as they are needed.
+    /// Creates an empty collection. Places are opened when they are needed.
     pub fn new(
         plugins: Arc<dyn Plugins>,
         client: Client,
@@ -79,20 +77,18 @@ impl Places {
         })
     }
 
-    /// The journal, opened if need be. `None` means that there is none, and a run works without it.
+    /// The journal, opened on first use. `None` means that it is not available; a run works without it.
     pub fn journal(&self) -> Option<&Journal> {
         self.local.journal.get()
     }
 
-    /// Where components come from.
+    /// The plugins from which transports and other components are loaded.
     pub fn plugins(&self) -> &Arc<dyn Plugins> {
         &self.plugins
     }
 
-    /// Reads a reference without opening anything.
-    ///
-    /// # Errors
-    /// Fails if no transport has its scheme, or the transport cannot read it.
+    /// Parses a reference without opening anything. Fails if no transport has its scheme, or if the transport cannot
+    /// read it.
     pub async fn parse(&self, reference: &Reference, pattern: bool) -> Result<Parsed> {
         let known = lock(&self.parsers).get(&reference.scheme).cloned();
         let parser = match known {
@@ -110,10 +106,8 @@ impl Places {
         Ok(parsed)
     }
 
-    /// Reads a reference and opens its place to read from it. With `pattern` its repository may be a glob.
-    ///
-    /// # Errors
-    /// Fails if it cannot be read or opened.
+    /// Parses a reference and opens its place for reading. With `pattern`, its repository may be a glob. Fails if the
+    /// reference cannot be parsed or the place cannot be opened.
     pub(crate) async fn source(&self, reference: &Reference, pattern: bool) -> Result<OpenReference> {
         let parsed = self.parse(reference, pattern).await?;
         let place = self.open(reference, &parsed).await?;
@@ -121,10 +115,8 @@ impl Places {
         Ok(OpenReference { repository, reference: parsed.reference, written: reference.clone() })
     }
 
-    /// Reads a reference and opens its place to write to it.
-    ///
-    /// # Errors
-    /// Fails if it cannot be read or opened.
+    /// Parses a reference and opens its place for writing. Fails if the reference cannot be parsed or the place cannot
+    /// be opened.
     pub(crate) async fn destination(&self, reference: &Reference) -> Result<OpenReference> {
         let opened = self.source(reference, false).await?;
         opened.place().destination.store(true, Ordering::Relaxed);
@@ -164,11 +156,11 @@ impl Places {
                 Some(folder(path.clone()))
             }
         };
-        // One of its own, so that a stranger's plugin cannot carry what it saw at one place to another.
+        // Each place has its own instance, so that a plugin cannot carry what it saw at one place to another.
         let transport = self.plugins.transport(scheme).await?;
         let access = |host: &str| match transport.trusted() {
             true => HostAccess::Trusted { registry: location.clone() },
-            // Settings and credentials go by a name that a stranger's transport cannot choose.
+            // A plugin cannot choose the name that selects settings and credentials.
             false => HostAccess::Stranger {
                 granted: transport.granted_hosts().to_vec(),
                 named: grants::names_host(&reference.rest, host),

@@ -1,5 +1,5 @@
-//! A repository of a place: the door through which everything is read and written. What comes through it is what was
-//! asked for: digests and sizes are verified here, and lists have an end.
+//! A repository of a place. Everything is read and written through it. It verifies digests and sizes, and it detects
+//! endless lists, so that callers always get what they asked for.
 
 use super::{Place, listing};
 use crate::{
@@ -18,14 +18,14 @@ pub struct Repository {
     pub(crate) name: String,
 }
 
-/// Tags that are named instead of one that is not there.
+/// Maximum number of existing tags that are suggested if a tag is missing.
 const NEAR: usize = 5;
 
-/// What a name led to.
+/// The result of resolving a tag or digest.
 pub(crate) struct Resolved {
-    /// The manifest that it names.
+    /// The descriptor of the manifest.
     pub descriptor: Descriptor,
-    /// The manifest itself, where that came with the answer.
+    /// The manifest itself, if the answer contained it.
     pub manifest: Option<Manifest>,
 }
 
@@ -40,41 +40,37 @@ impl Repository {
         Repository { place, name }
     }
 
-    /// How the journal knows it.
+    /// The key of this repository in the journal.
     pub(crate) fn key(&self) -> RepositoryKey {
         RepositoryKey { place: self.place.key(), repository: self.name.clone() }
     }
 
-    /// The journal, where it can spare a request, and how it knows this repository.
+    /// The journal and the key of this repository in it. `None` means that the place has no host, or that there is no
+    /// journal.
     pub(crate) fn memory(&self) -> Option<(&Journal, RepositoryKey)> {
         Some((self.place.memory()?, self.key()))
     }
 
-    /// Its tags. `shown` names it for people.
-    ///
-    /// # Errors
-    /// Fails with `NotFound` if there is no such repository; otherwise where it cannot be listed, or its list has no
-    /// end.
+    /// Its tags. `shown` is its name for people. Fails with `NotFound` if the repository does not exist, and with
+    /// another error if it cannot be listed or its list does not end.
     pub(crate) async fn tags(&self, shown: &str) -> Result<Vec<String>> {
         let page = |next| self.place.transport.tags(self.place.context(), &self.name, next);
         listing::names(shown, false, page).await
     }
 
-    /// The first page of its tags, as it comes: whoever asks wants to know all tags by one request, or nothing.
-    ///
-    /// # Errors
-    /// As [`Repository::tags`].
+    /// The first page of its tags, unfiltered. This is for callers that want all tags in one request, or none. Fails
+    /// like [`Repository::tags`].
     pub(crate) async fn first_tags(&self) -> Result<Page<String>> {
         self.place.transport.tags(self.place.context(), &self.name, None).await
     }
 
-    /// Adds to an error of an image that is not there what there is instead: another tag, or not even the repository.
-    /// Costs one request, so it is for commands about one image.
+    /// Adds help to an error about a missing image: a similar tag, or that even the repository does not exist. This
+    /// costs one request, so it is only for commands about a single image.
     pub(crate) async fn instead(&self, tag: Option<&str>, error: Error) -> Error {
         let Some(tag) = tag.filter(|tag| !tag.contains(':') && error.kind == Kind::NotFound) else {
             return error;
         };
-        // What the place said by itself is not repeated.
+        // If the place's own error has help, nothing is added.
         let error = self.place.explained(error);
         if error.help.is_some() {
             return error;
@@ -107,11 +103,9 @@ impl Repository {
         self.place.transport.fetch(self.place.context(), &self.name, reference).await
     }
 
-    /// What a tag or digest names, and the manifest where that came with the answer. `known` is what it is likely to
-    /// name, which may be cheaper to learn. `None` means that there is no such image.
-    ///
-    /// # Errors
-    /// Fails with `Corrupt` if the answer is not what was asked for; otherwise where the place cannot be asked.
+    /// Resolves a tag or digest. The result contains the manifest if the answer did. `known` is the likely result,
+    /// which may be cheaper to confirm. `None` means that the image does not exist. Fails with `Corrupt` if the answer
+    /// is not what was asked for, and with another error if the place cannot answer.
     pub(crate) async fn resolve(
         &self,
         reference: Option<&str>,
@@ -133,15 +127,13 @@ impl Repository {
                 None => Ok(Some(Resolved { descriptor, manifest: None })),
             },
             Found::Manifest(raw) => Ok(Some(raw.read(expected.as_ref())?.into())),
-            // Only reading it tells more.
+            // An opaque identifier gives no descriptor, so the manifest must be read.
             Found::OpaqueId(_) => Ok(Some(self.fetch(reference).await?.read(None)?.into())),
         }
     }
 
-    /// What tells an image from another as cheaply as can be: its digest, or an identifier of the place's own.
-    ///
-    /// # Errors
-    /// Fails if the place cannot be asked.
+    /// The cheapest value that tells one image from another: its digest, or the place's opaque identifier. Fails if the
+    /// place cannot answer.
     pub(crate) async fn opaque_id(&self, reference: Option<&str>) -> Result<Option<String>> {
         Ok(match self.find(reference, None).await? {
             Found::Absent => None,
@@ -152,7 +144,7 @@ impl Repository {
         })
     }
 
-    /// A plugin answered that something is as it was known, where nothing was.
+    /// The error for a plugin that answers "unchanged" although nothing was known.
     fn unasked(&self) -> Error {
         let name = self.place.transport.name();
         Error::new(
@@ -161,28 +153,20 @@ impl Repository {
         )
     }
 
-    /// The manifest that a tag or digest names. `None` names the only image of the place.
-    ///
-    /// # Errors
-    /// Fails if it is not there, or not what was asked for.
+    /// The manifest of a tag or digest. `None` stands for the only image of the place. Fails if the manifest does not
+    /// exist, or is not the one that was asked for.
     pub(crate) async fn manifest(&self, reference: Option<&str>) -> Result<Manifest> {
         self.read(reference, None, true).await
     }
 
-    /// The manifest that a descriptor names.
-    ///
-    /// # Errors
-    /// Fails if it is not there, or its digest or size are others.
+    /// The manifest of a descriptor. Fails if the manifest does not exist, or if its digest or size differ.
     pub(crate) async fn manifest_of(&self, descriptor: &Descriptor) -> Result<Manifest> {
         self.read(None, Some(descriptor), true).await
     }
 
-    /// The manifest that a tag was found to name. What was said of its size is a hint. Where it is not to be had by its
-    /// digest, it is read by the tag: caches know some manifests by their tags alone, and what a registry says of a tag
-    /// may be older than the tag.
-    ///
-    /// # Errors
-    /// Fails if it is not there, or not what was asked for.
+    /// The manifest that a tag was resolved to. The size in the descriptor is only a hint. If the manifest cannot be
+    /// read by its digest, it is read by the tag: caches know some manifests only by their tags, and a registry's
+    /// answer about a tag may be outdated. Fails if the manifest does not exist, or is not the one that was asked for.
     pub(crate) async fn manifest_named(&self, tag: Option<&str>, named: &Descriptor) -> Result<Manifest> {
         let by_digest = self.read(None, Some(named), false).await;
         match (by_digest, tag) {
@@ -193,7 +177,7 @@ impl Repository {
                 tracing::debug!(%error, "{digest} is read by its tag {tag}");
                 match self.manifest(Some(tag)).await {
                     Ok(manifest) => Ok(manifest),
-                    // By its digest it was asked for first.
+                    // The error of the first request, which used the digest, is the better one.
                     Err(other) if other.kind == error.kind => Err(error),
                     Err(other) => Err(other),
                 }
@@ -222,7 +206,7 @@ impl Repository {
             self.fetch(named.as_deref().or(reference)).await
         };
         let mut held = read_held.await.context(|| format!("read {shown}"))?;
-        // Some registries name no type; the descriptor that led here does.
+        // Some registries send no media type, so the one of the descriptor is used.
         if let Some(descriptor) = descriptor.filter(|_| !media_type::is_manifest(&held.media_type)) {
             held.media_type.clone_from(&descriptor.media_type);
         }
@@ -240,10 +224,8 @@ impl Repository {
         Ok(manifest)
     }
 
-    /// All manifests whose subject is this digest, each once.
-    ///
-    /// # Errors
-    /// Fails if they cannot be listed, or the list has no end.
+    /// All manifests that have this digest as their subject, without duplicates. Fails if they cannot be listed, or if
+    /// the list does not end.
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
         let page = |next| self.place.transport.referrers(self.place.context(), &self.name, subject, next);
         let listed = listing::pages(page).await;
@@ -253,18 +235,13 @@ impl Repository {
         Ok(listed)
     }
 
-    /// Where the bytes of a blob are.
-    ///
-    /// # Errors
-    /// Fails if the place cannot tell.
+    /// The segments of a blob, which tell where its bytes are. Fails if the transport cannot tell.
     pub(crate) async fn locate(&self, blob: &Descriptor) -> Result<Vec<Segment>> {
         self.place.transport.locate(self.place.context(), &self.name, blob).await
     }
 
-    /// The next step of storing a blob, by what the last one came to.
-    ///
-    /// # Errors
-    /// Fails if the transport knows no way on.
+    /// Asks the transport for the next step of storing a blob, given the outcome of the last one. Fails if the
+    /// transport cannot continue.
     pub(crate) async fn next_step(
         &self,
         incoming: &Incoming,
@@ -274,22 +251,20 @@ impl Repository {
         self.place.transport.store(self.place.context(), &self.name, incoming, state, last).await
     }
 
-    /// Publishes a manifest, all of whose parts are there.
-    ///
-    /// # Errors
-    /// Fails with `Missing` if the place misses some of them; otherwise where it refuses the manifest.
+    /// Publishes a manifest. All of its parts must exist. Fails with `Missing` if the place does not have some of them,
+    /// and with another error if it refuses the manifest.
     pub(crate) async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         self.place.transport.publish(self.place.context(), &self.name, manifest, naming).await
     }
 }
 
-/// A reference whose place is open.
+/// A reference with its opened place.
 #[derive(Clone)]
 pub(crate) struct OpenReference {
     pub repository: Repository,
-    /// Tag or digest.
+    /// The tag or digest in the reference.
     pub reference: Option<String>,
-    /// The user's own words.
+    /// The reference as the user wrote it.
     pub written: Reference,
 }
 
@@ -299,7 +274,7 @@ impl OpenReference {
         &self.repository.place
     }
 
-    /// The end of a copy: this repository, with a tag or digest where it is not in the words.
+    /// One end of a copy: this repository, with `reference` if the user's reference has no tag or digest.
     pub fn endpoint(&self, reference: Option<&str>) -> Endpoint {
         let mut display = self.written.to_string();
         if self.reference.is_none()

@@ -1,4 +1,4 @@
-//! A saved item of a plan, looked at again before it is carried out: what was reviewed is what happens.
+//! Checks a saved item of a plan before it is executed, so that exactly what was reviewed is done.
 
 use super::{
     before::{Absent, Before},
@@ -10,15 +10,13 @@ use crate::{Error, Kind, Places, Result, place::OpenReference};
 use dray_core::{Copy, Endpoint, Reference};
 use std::sync::Arc;
 
-/// Looks at both ends of a saved item again. The item is carried out only where they are what it saw.
-///
-/// # Errors
-/// Fails with `Conflict` if an end is no longer what the plan saw; otherwise where one cannot be opened or asked.
+/// Observes both ends of a saved item again. Fails with `Conflict` if an end is no longer as the plan saw it, and with
+/// another error if an end cannot be opened or asked.
 pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<PlannedCopy> {
     let source = opened(places, &saved.source, false).await?;
     let destination = opened(places, &saved.destination, true).await?;
     let reference = saved.source.reference.as_deref();
-    // The journal is not believed: what it remembers may be what somebody has changed meanwhile.
+    // The journal is not used, because somebody may have changed the destination since it was written.
     let before = Before { absent: Absent::Unknown, tag: None };
     let chosen = choose(&source, reference, &saved.wanted, &before).await?;
     if chosen.named != saved.seen.source || chosen.descriptor.digest != saved.descriptor.digest {
@@ -44,7 +42,7 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<Planned
         return Err(changed(text));
     }
     let PlannedCopy { copy, manifest, source, destination, lead } = now;
-    // What is missing of an image may be less than it was, and nothing is ever written that the plan did not name.
+    // Less of the image may be missing than before, but nothing is written that the plan did not name.
     let copy = Copy { reason: saved.reason.clone(), ..copy };
     Ok(PlannedCopy { copy, manifest, source, destination, lead })
 }
@@ -53,7 +51,7 @@ fn changed(text: String) -> Error {
     Error::new(Kind::Conflict, text).help("plan again, and look at the new plan")
 }
 
-/// Opens an end, and sees that it is the one that the plan means.
+/// Opens one end, and checks that it is the one in the plan.
 async fn opened(places: &Arc<Places>, end: &Endpoint, writes: bool) -> Result<OpenReference> {
     let written: Reference = end.display.parse().map_err(|error| Error::invalid(format!("{error}")))?;
     let opened = match writes {

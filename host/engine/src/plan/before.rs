@@ -1,28 +1,28 @@
-//! What is known of a destination's tag before anything is asked.
+//! The knowledge about a destination's tag before any request.
 
 use crate::{journal::SeenTag, place::OpenReference};
 use dray_core::{Descriptor, media_type};
 
-/// What is known not to be at a destination, before it is asked.
+/// What is known to be absent at a destination, before it is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Absent {
     /// Nothing is known.
     Unknown,
-    /// The tag.
+    /// The tag is absent.
     Tag,
-    /// The whole repository.
+    /// The whole repository is absent.
     Repository,
 }
 
-/// What is known of a destination's tag before anything is asked.
+/// The knowledge about a destination's tag before any request.
 pub(crate) struct Before {
     pub absent: Absent,
-    /// What it named when dray saw it last.
+    /// What the tag named when dray last saw it.
     pub tag: Option<SeenTag>,
 }
 
 impl Before {
-    /// What the journal knows.
+    /// Looks the tag up in the journal.
     pub fn of(destination: &OpenReference, reference: Option<&str>) -> Self {
         let tag = tag_of(destination.reference.as_deref().or(reference));
         let known = tag.zip(destination.repository.memory());
@@ -32,14 +32,14 @@ impl Before {
         }
     }
 
-    /// What the source is likely to name.
+    /// The manifest that the source is likely to name: the one that the destination tag last named.
     pub fn known(&self) -> Option<&Descriptor> {
         let known = self.tag.as_ref().map(|seen| &seen.named);
         known.filter(|known| media_type::is_manifest(&known.media_type))
     }
 }
 
-/// A reference that is a tag.
+/// The reference if it is a tag, and not a digest.
 pub(crate) fn tag_of(reference: Option<&str>) -> Option<&str> {
     reference.filter(|reference| !reference.contains(':'))
 }

@@ -1,4 +1,4 @@
-//! A policy and its plugins brought together: what can be checked without a network is checked.
+//! Binds a policy to its plugins, and checks everything that can be checked without a network.
 
 use super::template::{destination, names};
 use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference};
@@ -12,10 +12,10 @@ use std::{
     sync::Arc,
 };
 
-/// A rule that is ready to be planned.
+/// A rule that is ready for planning.
 #[derive(Clone)]
 pub struct BoundRule {
-    /// Its name.
+    /// The name of the rule.
     pub name: String,
     pub(crate) from: Vec<Source>,
     pub(crate) to: Reference,
@@ -25,11 +25,11 @@ pub struct BoundRule {
     pub(crate) on_change: OnChange,
 }
 
-/// Where a rule's images come from.
+/// The source of a rule's images.
 #[derive(Clone)]
 pub(crate) struct Source {
     pub at: OpenReference,
-    /// Its repository holds glob characters.
+    /// Whether its repository contains glob characters.
     pub pattern: bool,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct Source {
 pub(crate) struct BoundTags {
     pub literals: Vec<String>,
     pub filters: Vec<BoundFilter>,
-    /// Digests to which literals are pinned.
+    /// The digests to which literal tags are pinned.
     pub pins: BTreeMap<String, Digest>,
 }
 
@@ -45,14 +45,11 @@ pub(crate) struct BoundTags {
 pub(crate) struct BoundFilter {
     pub filter: Arc<dyn Filter>,
     pub config: String,
-    /// The filter with its configuration, for people.
+    /// The filter with its configuration, as shown to people.
     pub label: String,
 }
 
-/// Brings a policy and its plugins together.
-///
-/// # Errors
-/// Every mistake that can be found without a network.
+/// Binds a policy to its plugins. Fails with every mistake that can be found without a network.
 pub async fn bind(policy: &Policy, places: &Arc<Places>) -> Result<Vec<BoundRule>, PolicyError> {
     let mut problems = Vec::new();
     let mut rules = Vec::new();
@@ -81,7 +78,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     let to = &rule.to;
     for source in &from {
         let name = if source.pattern { "name" } else { &source.at.repository.name };
-        // A folder's own path stands for no registry; whether that can be filled in is told when it is.
+        // The path of a folder is no registry name, so a sample is checked here; real names are checked when filled in.
         let registry =
             if source.at.place().files.is_some() { "registry" } else { &source.at.place().location };
         let names = Names { registry, repository: name, tag: Some("tag") };
@@ -136,10 +133,10 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     })
 }
 
-/// Filters that keep many tags as a rule. What others keep, such as the newest one, is known only when they ran.
+/// Filters that usually keep many tags. How many tags other filters keep is known only after they have run.
 const MANY: [&str; 4] = ["glob", "regex", "semver", "age"];
 
-/// Refuses a destination with a tag of its own for what is meant to be many tags.
+/// Reports a destination with a fixed tag if the rule is meant for many tags.
 fn check_fixed_tag(rule: &Rule, source: &Source, fixed: &str, problems: &mut Vec<Problem>) {
     let many = match &rule.tags {
         Some(tags) => {
@@ -214,7 +211,7 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
     }
 }
 
-/// Puts a plugin's complaint under the key that it names.
+/// Attaches a plugin's error to the key that it names.
 pub fn in_call(error: Error, call: &Call) -> Problem {
     let named = call.keys.iter().find(|(key, _)| error.text.starts_with(&format!("{key}: ")));
     let unknown = error.kind == Kind::NotFound;
@@ -233,7 +230,7 @@ pub fn in_call(error: Error, call: &Call) -> Problem {
     Problem { message, span: Some(span.clone()), help: error.help }
 }
 
-/// A filter that is only checked has no images to ask about.
+/// The images for a filter that is only checked: there are none.
 struct NoImages;
 
 impl crate::contract::Images for NoImages {
@@ -245,7 +242,7 @@ impl crate::contract::Images for NoImages {
     }
 }
 
-/// Literal tags of different sources that would be written to the same place.
+/// Reports literal tags of different sources that would be written to the same destination tag.
 fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>) {
     let mut written: HashMap<String, (String, &str)> = HashMap::new();
     for (rule, bound) in policy.rules.iter().zip(rules) {
@@ -284,7 +281,7 @@ fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>)
     }
 }
 
-/// What is wrong with a name that is not among the known ones.
+/// The error for a name that is not among the known ones.
 pub fn unknown(what: &str, name: &str, known: &[&str]) -> Error {
     let help = suggestion(name, known.iter().copied());
     let help = help.unwrap_or_else(|| format!("there are {}", known.join(", ")));

@@ -1,4 +1,4 @@
-//! What of a source's image is to be written: all of it, one platform's image, or a smaller index.
+//! Chooses the part of a source image to write: all of it, the image of one platform, or a smaller index.
 
 use super::before::{Absent, Before, tag_of};
 use crate::{
@@ -11,21 +11,18 @@ use dray_core::{
     select, trim,
 };
 
-/// An image of a source as it is to be written.
+/// The part of a source image that is to be written.
 pub(crate) struct Chosen {
-    /// What the tag names, before anything was chosen of it.
+    /// The digest that the tag names, before a part was chosen.
     pub named: Digest,
-    /// What is to be written.
+    /// The descriptor of what is to be written.
     pub descriptor: Descriptor,
-    /// What is to be written, where it had to be read.
+    /// The manifest of what is to be written, if it had to be read.
     pub manifest: Option<Manifest>,
 }
 
-/// Learns what is to be written for a tag of the source. Where it is known to be absent at the destination, its
-/// manifest will be wanted, so that is read at once.
-///
-/// # Errors
-/// Fails if the source has no such image, or cannot be read.
+/// Determines what is to be written for a tag of the source. If the tag is known to be absent at the destination, the
+/// manifest will be needed, so it is read at once. Fails if the source does not have the image, or cannot be read.
 pub(crate) async fn choose(
     source: &OpenReference,
     reference: Option<&str>,
@@ -43,7 +40,7 @@ pub(crate) async fn choose(
         found.map_err(|error| source.place().explained(error)).context(|| format!("resolve {shown}"))?;
     let Resolved { descriptor, manifest } = match found {
         Some(found) => found,
-        // Some registries answer a cheap question so of everything: the full one tells.
+        // Some registries report every image as absent in this cheap request, so the manifest itself is requested.
         None if source.place().http.is_some() => {
             let read = source.repository.manifest(reference).await;
             let read = read.map_err(|error| match error.kind {
@@ -63,14 +60,14 @@ pub(crate) async fn choose(
         None => source.repository.manifest_named(tag_of(reference), &descriptor).await,
     };
     if !media_type::is_manifest(&descriptor.media_type) {
-        // A type that tells nothing (`application/json`): the manifest tells more.
+        // A media type such as `application/json` tells nothing, so the manifest must be read.
         let manifest = read(manifest).await?;
         return part(source, reference, &shown, wanted, manifest.into()).await;
     }
     part(source, reference, &shown, wanted, Resolved { descriptor, manifest }).await
 }
 
-/// What of an image is to be written.
+/// Chooses the wanted part of a resolved image.
 async fn part(
     source: &OpenReference,
     reference: Option<&str>,
@@ -89,7 +86,7 @@ async fn part(
     };
     match &wanted.choice {
         ImageChoice::Some(platforms, IndexMode::Keep) => {
-            // If the index is at hand, the plan need not promise what the run would refuse.
+            // If the index was read already, an error that the run would find is reported in the plan.
             if let Some(Children::Index(children)) = manifest.as_ref().map(|index| &index.children) {
                 select(children, platforms).map_err(Error::from).context(|| format!("plan {shown}"))?;
             }
@@ -112,7 +109,7 @@ async fn part(
                 if let Some(descriptor) = selection.kept.iter().find(|child| child.platform.is_some()) {
                     return Ok(Chosen { named, descriptor: descriptor.clone(), manifest: None });
                 }
-                // Its platforms are those of the indexes in it.
+                // No child has a platform of its own, so the platforms are those of a nested index.
                 let nested = selection.kept.iter().find(|child| media_type::is_index(&child.media_type));
                 let Some(nested) = nested else { break };
                 index = source.repository.manifest_of(nested).await?;

@@ -1,4 +1,4 @@
-//! Rules to pairs of repositories.
+//! Expands rules to pairs of repositories.
 
 use super::{
     bind::{BoundRule, Source},
@@ -8,22 +8,22 @@ use crate::{Error, Kind, Places, Repository, Result, error::Context, place::Open
 use dray_core::matches;
 use std::sync::Arc;
 
-/// A repository and where its tags go.
+/// A source repository and the destination of its tags.
 pub(crate) struct Pair {
     pub rule: usize,
     pub source: OpenReference,
     pub to: Target,
 }
 
-/// Where tags go.
+/// The destination of a repository's tags.
 pub(crate) enum Target {
-    /// All into one repository.
+    /// All tags go to one repository.
     Repository(OpenReference),
-    /// `{tag}` decides.
+    /// The destination depends on the tag (`{tag}`).
     ByTag,
 }
 
-/// The repositories of a rule's source: one, or each that its glob matches.
+/// The repositories of a rule's source: the named one, or all that match its glob.
 pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
     let mut found = Vec::new();
     if source.pattern {
@@ -57,7 +57,7 @@ pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
     Ok(found)
 }
 
-/// The pairs of a rule's source: one, or one for each repository that its glob matches.
+/// The pairs of a rule's source: one, or one for each repository that matches its glob.
 pub(crate) async fn pairs(
     index: usize,
     rule: &BoundRule,

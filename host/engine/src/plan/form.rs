@@ -1,4 +1,4 @@
-//! In which form an image must be written, and whether it is in it already.
+//! Determines the form in which an image must be written, and whether it already has that form.
 
 use crate::{
     Error, Kind, Repository, Result, contract::Holdings, decode::sniff, error::Context, journal::Conversion,
@@ -8,10 +8,8 @@ use dray_core::{
     Children, Compression, Descriptor, Form, Format, Manifest, is_image_config, layer_compression, media_type,
 };
 
-/// The form in which an image must be written. An unchanged form means that it is written as it is.
-///
-/// # Errors
-/// Fails if the destination cannot hold it in any form.
+/// The form in which an image must be written. An unchanged form means that it is copied without conversion. Fails if
+/// the destination cannot hold the image in any form.
 pub(crate) fn needed(
     descriptor: &Descriptor,
     holds: Option<&Holdings>,
@@ -21,11 +19,11 @@ pub(crate) fn needed(
     let mut form = asked;
     let Some(Holdings { manifests, plain, .. }) = holds else {
         if media_type::is_schema1(&descriptor.media_type) {
-            // Registries take it no longer, and layouts never did.
+            // Registries no longer accept schema 1, and layouts never did.
             form.format = asked.format.or(Some(Format::Oci));
         }
         if asked.compression == Some(Compression::Zstd) {
-            // Docker's format knows none.
+            // Docker's format has no media type for zstd layers.
             form.format = asked.format.or(Some(Format::Oci));
         }
         return Ok(form);
@@ -61,7 +59,7 @@ pub(crate) fn needed(
     Ok(form)
 }
 
-/// Whether a manifest is in a form already. Where layers are kept `unpacked`, they are plain whatever
+/// Whether a manifest has a form already, judged by its media types. With `unpacked`, layers are uncompressed whatever
 /// the manifest says.
 pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
     if unpacked && !is_in(manifest, Form { compression: Some(Compression::None), ..form }, false) {
@@ -70,11 +68,11 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
     let format = form.format.is_none_or(|format| Format::of(&manifest.descriptor.media_type) == Some(format));
     let layers = match &manifest.children {
         Children::Schema1(_) => false,
-        // Its children may be in any form.
+        // The children of an index may have any form.
         Children::Index(_) => form.compression.is_none() && form.format.is_none(),
         Children::Image { layers, .. } => layers.iter().all(|layer| {
             let Some(now) = layer_compression(&layer.media_type) else { return true };
-            // A manifest of one format may name layers as the other does.
+            // A manifest of one format may use the other format's media types for its layers.
             let named = form.format.is_none_or(|format| format.layer(now) == Some(&layer.media_type));
             named && form.compression.is_none_or(|wanted| now == wanted)
         }),
@@ -82,11 +80,9 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
     format && layers
 }
 
-/// Whether a manifest is in a form already, and its layers are what their types say. That is looked at only where a
-/// form is asked for, and once: the journal remembers it.
-///
-/// # Errors
-/// Fails if a layer cannot be read.
+/// Whether a manifest has a form already, and its layers are compressed as their media types say. The layers are only
+/// checked if a compression is requested, and only once, because the journal remembers the result. Fails if a layer
+/// cannot be read.
 pub(crate) async fn is_truly_in(
     source: &Repository,
     manifest: &Manifest,
@@ -117,10 +113,8 @@ pub(crate) async fn is_truly_in(
     Ok(true)
 }
 
-/// How a layer is compressed, by its first bytes: its type may lie.
-///
-/// # Errors
-/// Fails if it cannot be read, or is compressed in a way that dray does not read.
+/// The compression of a layer, detected from its first bytes because its media type may be wrong. Fails if the layer
+/// cannot be read, or if dray does not support its compression.
 pub(crate) async fn compression_of(source: &Repository, layer: &Descriptor) -> Result<Compression> {
     let mut reader = source.blob(layer).await?;
     let _permits = reader.start(None, &Load::of(layer.size), None).await?;

@@ -1,49 +1,49 @@
-//! The items of a plan as they pass from the planner to the run.
+//! The items of a plan, as the planner passes them to the run.
 
 use crate::{Error, Repository};
 use dray_core::{Copy, DestinationState, Endpoint, Manifest};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Something that a plan holds.
+/// An item of a plan.
 pub enum Planned {
-    /// A copy, or a tag that needs none.
+    /// A copy, or a tag that needs no copy.
     Copy(Box<PlannedCopy>),
-    /// A filter dropped a tag.
+    /// A tag that a filter dropped.
     Dropped {
-        /// The rule whose filter it was.
+        /// The rule with the filter.
         rule: String,
-        /// What was dropped.
+        /// The tag that was dropped.
         source: Endpoint,
-        /// Which filter, with its configuration.
+        /// The filter with its configuration.
         by: String,
     },
-    /// It could not be planned.
+    /// A copy that could not be planned.
     Failed {
         /// The rule.
         rule: String,
-        /// From where.
+        /// The source.
         source: String,
-        /// To where.
+        /// The destination.
         destination: String,
-        /// Why.
+        /// The reason.
         error: Error,
     },
 }
 
-/// An item of a plan, and what this process has at hand for carrying it out.
+/// A copy of a plan, with the values that this process needs for executing it.
 pub struct PlannedCopy {
-    /// The item: all that was decided.
+    /// The copy, with all decisions.
     pub copy: Copy,
     pub(crate) source: Repository,
     pub(crate) destination: Repository,
-    /// What is to be published, where it had to be read already.
+    /// The manifest to publish, if it had to be read for planning.
     pub(crate) manifest: Option<Manifest>,
-    /// Its permit among the copies that a plan may be ahead. `None` means that it does not count.
+    /// A permit that limits how far the plan runs ahead. `None` means that the copy is not counted.
     pub(crate) lead: Option<OwnedSemaphorePermit>,
 }
 
 impl PlannedCopy {
-    /// Whether the repository of the destination held nothing when the plan was made.
+    /// Whether the destination repository was empty when the plan was made.
     pub(crate) fn is_fresh(&self) -> bool {
         self.copy.seen.destination == DestinationState::NoRepository
     }

@@ -1,4 +1,4 @@
-//! From the rules of a policy to the items of a plan: list, filter, choose, observe, decide.
+//! Turns the rules of a policy into the items of a plan: lists, filters, chooses, observes, decides.
 
 mod again;
 mod before;

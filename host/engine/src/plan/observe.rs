@@ -1,5 +1,5 @@
-//! One tag at both ends: what the destination has, observed for the decision of [`dray_core::decide`], and the item of
-//! a plan that comes of both.
+//! Compares one tag at both ends: observes what the destination has for the decision of [`dray_core::decide`], and
+//! creates the item of the plan.
 
 use super::{
     before::{Absent, Before, tag_of},
@@ -21,9 +21,7 @@ use dray_core::{
 };
 use std::collections::HashSet;
 
-/// What a rule wants at a destination: one that holds no indexes gets the one platform's image.
-///
-/// # Errors
+/// What a rule wants at a destination. A destination that cannot hold an index gets the image of the one platform.
 /// Fails if the destination cannot be written to.
 pub(crate) async fn wanted_at(wanted: &Wanted, destination: &OpenReference) -> Result<Wanted> {
     let mut wanted = wanted.clone();
@@ -37,41 +35,39 @@ pub(crate) async fn wanted_at(wanted: &Wanted, destination: &OpenReference) -> R
     Ok(wanted)
 }
 
-/// One tag whose ends are compared.
+/// A tag with the two ends to compare.
 pub(crate) struct Comparison<'a> {
-    /// The rule that asks for it.
+    /// The name of the rule.
     pub rule: &'a str,
     pub source: &'a OpenReference,
-    /// The tag or digest of the source.
+    /// The tag or digest at the source.
     pub reference: Option<&'a str>,
-    /// The digest that is read instead of what the tag names now.
+    /// The digest to which the tag is pinned. It is read instead of what the tag names now.
     pub pin: Option<&'a str>,
     pub destination: &'a OpenReference,
     pub wanted: &'a Wanted,
     pub before: &'a Before,
 }
 
-/// How an image will be named at its destination.
+/// The name of an image at its destination.
 struct Name {
     naming: Naming,
-    /// The tag or digest by which the destination is asked for it.
+    /// The tag or digest with which the destination is asked for the image.
     reference: Option<String>,
-    /// The destination holds more than one image.
+    /// Whether the destination can hold more than one image.
     many: bool,
 }
 
 impl Name {
-    /// Its tag, where it gets one.
+    /// The tag, if the image gets one.
     fn tag(&self) -> Option<&str> {
         self.reference.as_deref().filter(|_| matches!(self.naming, Naming::Tag(_)))
     }
 }
 
 impl Comparison<'_> {
-    /// Looks at both ends, and decides.
-    ///
-    /// # Errors
-    /// Fails if the destination cannot hold the image, or one of the ends cannot be asked.
+    /// Observes the destination and decides. Fails if the destination cannot hold the image, or if an end cannot be
+    /// asked.
     pub async fn planned(&self, chosen: Chosen) -> Result<PlannedCopy> {
         let capabilities = self.destination.place().capabilities().await?;
         let Chosen { named, descriptor, manifest } = chosen;
@@ -99,7 +95,7 @@ impl Comparison<'_> {
         };
         let (action, reason) = decide(&observed, form);
         if same && action == Action::Unchanged {
-            // An answer that nothing has changed is no full one, and makes nothing younger.
+            // An answer that nothing has changed is no complete one, so the entry keeps its time.
             self.remember(&name, likely.map_or(asked_at, |likely| likely.at), &descriptor);
         }
         let to = name.reference.as_deref().filter(|_| self.destination.reference.is_none() && name.many);
@@ -123,12 +119,12 @@ impl Comparison<'_> {
         })
     }
 
-    /// The tag or digest that the destination gets, as the user, or the source, has it.
+    /// The tag or digest at the destination: the one that the user wrote there, or else the source's.
     fn tag(&self) -> Option<&str> {
         self.destination.reference.as_deref().or(self.reference)
     }
 
-    /// A position in a list names no image elsewhere.
+    /// Fails if the image is only named by its position in a list, which names nothing at another place.
     fn check_position(&self, capabilities: &Capabilities) -> Result<()> {
         match self.tag().filter(|tag| tag.starts_with('@')) {
             Some(position) if capabilities.many => {
@@ -141,7 +137,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// The form in which the image has to be written, and its manifest where it had to be read for that.
+    /// The form in which the image must be written, and its manifest if that had to be read.
     async fn form(
         &self,
         capabilities: &Capabilities,
@@ -182,10 +178,10 @@ impl Comparison<'_> {
         let is_digest = |tag: &&str| tag.parse::<Digest>().is_ok();
         let (naming, reference) = match self.tag() {
             Some(tag) if many && !is_digest(&tag) => (Naming::Tag(tag.to_owned()), Some(tag.to_owned())),
-            // What is made from it has another digest.
+            // The digest of a converted image is not known yet.
             _ if many && (capabilities.holds.is_some() || !form.is_unchanged()) => (Naming::Root, None),
             _ if many => (Naming::Root, Some(descriptor.digest.to_string())),
-            // A place for one image knows no tags; an image without one is named by its digest.
+            // A place for one image has no tags, and an image without a tag is named by its digest.
             _ => (Naming::Root, None),
         };
         if self.wanted.referrers.are_wanted() && !many {
@@ -197,20 +193,20 @@ impl Comparison<'_> {
         Ok(Name { naming, reference, many })
     }
 
-    /// What the journal knows of the tag, where that is the content that would be written.
+    /// The journal's entry for the tag, if it names the content that would be written.
     fn remembered(&self, descriptor: &Descriptor) -> Option<&SeenTag> {
         self.before.tag.as_ref().filter(|seen| seen.named.digest == descriptor.digest)
     }
 
-    /// Whether the journal's word is taken for what the destination has.
+    /// Whether the journal is trusted without asking the destination.
     fn is_assumed(&self, descriptor: &Descriptor, form: Form, name: &Name) -> bool {
         let known = self.remembered(descriptor).is_some_and(|seen| seen.parts == self.wanted.parts());
-        // What refers to an image may have grown at the source, while the image stays as it is.
+        // An image may have got new referrers at the source although it is unchanged itself.
         let alone = !self.wanted.referrers.are_wanted();
         known && alone && name.tag().is_some() && form.is_unchanged() && self.destination.place().assumed()
     }
 
-    /// What the destination has, and the signatures that it keeps beside that.
+    /// What the destination has, and the signatures that it keeps with it.
     async fn destination(
         &self,
         capabilities: &Capabilities,
@@ -234,8 +230,8 @@ impl Comparison<'_> {
                     .map(|state| (state, Vec::new()))
             }
             true => {
-                // A registry may say that a tag is what it was though its manifest is gone: at the source that would
-                // show when it is read; here it shows within the hour.
+                // A registry may report a tag as unchanged although its manifest is gone. At the source this is noticed
+                // when the manifest is read; here it is noticed when the entry is no longer fresh.
                 let found = repository.resolve(reference, likely.map(|seen| &seen.named)).await;
                 found.map(|found| match found {
                     None => (DestinationState::Absent, Vec::new()),
@@ -247,8 +243,8 @@ impl Comparison<'_> {
             }
         };
         match asked {
-            // A registry that refuses to tell may have no such repository yet, and make it when it is pushed to: the
-            // push is tried, and its refusal is the one that counts.
+            // A registry that refuses to answer may not have the repository yet, and may create it on the first push.
+            // So the push is tried, and its result counts.
             Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => {
                 tracing::debug!(%error, "the destination does not tell what it has");
                 Ok((DestinationState::Untold(error.text), Vec::new()))
@@ -261,7 +257,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// What an earlier run made of the content there.
+    /// The identifier of what an earlier run made from this content at the destination, from the journal.
     fn converted(&self, capabilities: &Capabilities, descriptor: &Descriptor, form: Form) -> Option<String> {
         if form.is_unchanged() && capabilities.holds.is_none() {
             return None;
@@ -272,7 +268,7 @@ impl Comparison<'_> {
         self.destination.place().local.journal.get()?.converted(&of)
     }
 
-    /// What is missing of content that has the same digest at both ends.
+    /// Determines what is missing at the destination although both ends have the same digest.
     async fn missing(
         &self,
         capabilities: &Capabilities,
@@ -287,16 +283,17 @@ impl Comparison<'_> {
             missing.signatures = left;
             return Ok(missing);
         }
-        // Another rule, or this one before it was changed, may have left a part of it behind.
+        // Another rule, or this one before it was changed, may have copied only a part.
         let parts = self.wanted.parts();
         let other = self.before.tag.as_ref().is_some_and(|seen| seen.parts != parts);
         if self.wanted.include_foreign && (other || self.before.tag.is_none()) {
-            // Whether a layer is there that registries need not hold is not told by the manifest.
+            // The manifest does not tell whether the destination has the foreign layers, which registries need not
+            // hold.
             missing.parts = 1;
             return Ok(missing);
         }
         let is_index = media_type::is_index(&descriptor.media_type);
-        // Where an index may be sparse, its digest does not tell that all of it is there.
+        // If an index may be sparse, its presence does not prove that all of its children are there.
         let sparse = capabilities.sparse == Some(true);
         let chosen = sparse || other || matches!(&self.wanted.choice, ImageChoice::Some(_, IndexMode::Keep));
         let (look_for_children, look_for_referrers) =
@@ -306,7 +303,7 @@ impl Comparison<'_> {
         }
         let children = match self.children(descriptor, manifest).await {
             Ok(children) => children,
-            // The tag is there, and what it names is not.
+            // The tag exists, but the manifest that it names does not.
             Err(error) if error.kind == Kind::NotFound => {
                 missing.parts = 1;
                 return Ok(missing);
@@ -335,7 +332,7 @@ impl Comparison<'_> {
         }
         let read = match manifest.take() {
             Some(manifest) => manifest,
-            // Both ends have it: the destination may be a disk.
+            // Both ends have the index, and reading it from the destination may need no network.
             None => self.destination.repository.manifest_of(descriptor).await?,
         };
         let children = match &read.children {
@@ -350,7 +347,7 @@ impl Comparison<'_> {
         Ok(children)
     }
 
-    /// Tells the journal what was found, where that is news.
+    /// Records in the journal what was found, if it is new.
     fn remember(&self, name: &Name, seen_at: i64, descriptor: &Descriptor) {
         let (Some((journal, key)), Some(tag)) = (self.destination.repository.memory(), name.tag()) else {
             return;
@@ -362,7 +359,7 @@ impl Comparison<'_> {
     }
 }
 
-/// How many of some manifests a repository does not have.
+/// The number of these manifests that a repository does not have.
 async fn absent(repository: &Repository, manifests: &[Descriptor]) -> Result<usize> {
     let mut missing = 0;
     for manifest in manifests {
@@ -372,7 +369,7 @@ async fn absent(repository: &Repository, manifests: &[Descriptor]) -> Result<usi
     Ok(missing)
 }
 
-/// How many referrers of some manifests one repository lists and another does not.
+/// The number of referrers of these manifests that the source lists and the destination does not.
 async fn unlisted(
     source: &Repository,
     destination: &Repository,

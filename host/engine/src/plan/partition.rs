@@ -1,5 +1,5 @@
-//! Which sources of a plan may lead to the same repository, as far as that can be told before their catalogs
-//! answer: only those have to wait for each other.
+//! Determines which sources of a plan may lead to the same repository, as far as this is known before their catalogs
+//! answer. Only those sources have to wait for each other.
 
 use super::{
     bind::{BoundRule, Source},
@@ -9,19 +9,19 @@ use crate::{Places, place::OpenReference};
 use dray_core::Names;
 use std::sync::Arc;
 
-/// A source of a rule, and where it leads.
+/// A source of a rule, and where its images go.
 pub(crate) struct Member<'a> {
     pub index: usize,
     pub rule: &'a BoundRule,
     pub source: &'a Source,
     /// One of its destinations, as an example.
     pub example: Option<OpenReference>,
-    /// With what all of its destinations begin.
+    /// The common prefix of all of its destinations.
     prefix: String,
 }
 
-/// The sources of all rules, in parts of which none can lead where another one does. All that ask for no catalog
-/// are one part.
+/// Divides the sources of all rules into parts, such that sources of different parts never write to the same
+/// repository. Sources in parts that need no catalog are joined into one part.
 pub(crate) async fn partition<'a>(rules: &'a [BoundRule], places: &Arc<Places>) -> Vec<Vec<Member<'a>>> {
     let asks = rules.iter().any(|rule| rule.from.iter().any(|source| source.pattern));
     let mut all = Vec::new();
@@ -35,11 +35,11 @@ pub(crate) async fn partition<'a>(rules: &'a [BoundRule], places: &Arc<Places>) 
     together(all, |reach| &reach.prefix, |reach| reach.source.pattern)
 }
 
-/// Parts of those whose prefixes begin with one another, each in the order of old; those without anybody who waits
-/// are one part.
+/// Groups items if the prefix of one begins with the prefix of another. Each group keeps the original order. Groups in
+/// which nobody waits are joined into the first one.
 fn together<T>(all: Vec<T>, prefix: impl Fn(&T) -> &str, waits: impl Fn(&T) -> bool) -> Vec<Vec<T>> {
     let mut all: Vec<_> = all.into_iter().enumerate().collect();
-    // In this order a prefix comes just before all that begin with it.
+    // In sorted order, a prefix is directly followed by all texts that begin with it.
     all.sort_by(|(_, a), (_, b)| prefix(a).cmp(prefix(b)));
     let mut parts: Vec<Vec<(usize, T)>> = Vec::new();
     for one in all {
@@ -58,20 +58,20 @@ fn together<T>(all: Vec<T>, prefix: impl Fn(&T) -> &str, waits: impl Fn(&T) -> b
     parts.into_iter().map(in_order).collect()
 }
 
-/// Names that have nothing in common: what is the same for all of them does not depend on the name. Of one part and
-/// of two, and with parts that look like a host, which some references begin with.
+/// Sample repository names that have nothing in common. Parts of a destination that are equal for all of them do not
+/// depend on the name. They have one or two components, and some begin with a host, as some references do.
 const NAMES: [&str; 9] =
     ["a", "b", "c/d", "e/f", "g.example/h", "i.example/j", "k/l.example", "m/n.example", "localhost/o"];
 
-/// With what the destinations of a source begin, and one of them.
+/// The common prefix of a source's destinations, and one of the destinations.
 async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (String, Option<OpenReference>) {
-    // Where `{tag}` leads, or what cannot be filled in, is not known.
+    // If the destination contains `{tag}` or cannot be filled in, it may be anywhere.
     let anywhere = (format!("{}:", rule.to.scheme), None);
     if rule.to.rest.contains("{tag}") {
         return anywhere;
     }
     let known = names(&source.at);
-    // A place of files may name any registry.
+    // A place of files may contain images of any registry.
     let registries = match source.pattern && source.at.place().files.is_some() {
         true => vec!["a.example", "b.example"],
         false => vec![known.registry],
@@ -94,7 +94,7 @@ async fn reached(rule: &BoundRule, source: &Source, places: &Arc<Places>) -> (St
     found.map_or(anywhere, |(prefix, spot)| (prefix, Some(spot)))
 }
 
-/// What two texts begin with.
+/// The common prefix of two texts.
 fn common<'a>(one: &'a str, other: &str) -> &'a str {
     let end = one.char_indices().zip(other.chars()).find(|((_, a), b)| a != b);
     match end {

@@ -1,4 +1,4 @@
-//! Planning: list, filter, resolve at both ends, compare. A plan is a stream.
+//! The planner: lists and filters tags, resolves them at both ends, and compares. The plan is a stream of items.
 
 use super::{
     before::{Absent, Before},
@@ -35,7 +35,7 @@ struct Planner {
     out: mpsc::Sender<Planned>,
 }
 
-/// Nobody wants the rest of the plan.
+/// The receiver of the plan is gone.
 struct Unwanted;
 
 /// A tag that is to be compared.
@@ -43,25 +43,25 @@ struct Candidate {
     rule: usize,
     source: OpenReference,
     reference: Option<String>,
-    /// The digest to which a policy pins the tag: it is read instead of what the tag names now.
+    /// The digest to which a policy pins the tag. It is read instead of what the tag names now.
     pin: Option<String>,
     destination: OpenReference,
     before: Before,
 }
 
 impl Candidate {
-    /// The tag or digest by which the source is asked.
+    /// The tag or digest that is read at the source.
     fn read(&self) -> Option<&str> {
         self.pin.as_deref().or(self.reference.as_deref())
     }
 }
 
-/// Plans some rules, into a channel. What cannot be planned comes out as a failure. A plan runs ahead of those
-/// who take it by so much: copies are to be carried out, or dropped, before all others come.
+/// Plans rules and sends the items into a channel. What cannot be planned is sent as a failure. The plan runs only a
+/// limited number of copies ahead of its receiver: further ones wait until earlier ones are executed or dropped.
 pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
     let planner = Arc::new(Planner { rules, places, limits: Routes::new(PlanLimits::new), out });
     let parts = partition(&planner.rules, &planner.places).await;
-    // From the beginning, every route leaves something to all others.
+    // Reserve all routes at the beginning, so that each of them leaves permits to the others.
     let expected: Vec<Vec<Reservation>> =
         parts.iter().map(|part| part.iter().filter_map(expected).collect()).collect();
     let parts = parts.into_iter().zip(expected);
@@ -73,7 +73,7 @@ fn expected(member: &Member<'_>) -> Option<Reservation> {
     reserve(member.source.at.place().http.as_ref(), to.http.as_ref())
 }
 
-/// The source and the destination. `None` means that several pairs are planned together.
+/// The source and destination of a group. `None` means that the group has several pairs.
 fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
     match group {
         [Pair { source, to: Target::Repository(to), .. }] => Some((source.place(), to.place())),
@@ -81,8 +81,8 @@ fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
     }
 }
 
-/// Repositories that are written from more than one source are planned together, so that two
-/// tags that collide are found before either is copied.
+/// Groups pairs that may write to the same repository. They are planned together, so that colliding tags are found
+/// before any is copied.
 fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
     let by_tag: HashSet<String> = pairs
         .iter()
@@ -93,7 +93,7 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
     let mut out: Vec<Vec<Pair>> = Vec::new();
     for pair in pairs {
         let scheme = &rules[pair.rule].to.scheme;
-        // Where `{tag}` leads is known only tag by tag.
+        // The destination of a template with `{tag}` is only known for each tag.
         let key = match &pair.to {
             Target::Repository(spot) if !by_tag.contains(scheme) => {
                 format!("{}\n{}", spot.place().key(), spot.repository.name)
@@ -110,8 +110,8 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
 }
 
 impl Planner {
-    /// Plans sources that may lead to the same repository: that must be known before any of them is copied, so all
-    /// of their catalogs are waited for.
+    /// Plans sources that may lead to the same repository. Collisions must be found before anything is copied, so all
+    /// catalogs of these sources must be read first.
     async fn part(self: &Arc<Self>, part: Vec<Member<'_>>, expected: Vec<Reservation>) {
         let found = part.into_iter().map(async |Member { index, rule, source, .. }| {
             (rule, source, pairs(index, rule, source, &self.places).await)
@@ -138,13 +138,13 @@ impl Planner {
             });
             ways[at].1.push(group);
         }
-        // Each way is expected by itself from here on.
+        // From here on, each route has its own reservation.
         drop(expected);
         let ways = ways.into_iter().map(async |(_expected, groups)| {
             let planned = async |group: Vec<Pair>| {
                 let limits = ends(&group).map(|(from, to)| self.limits(from, to));
                 let _turn = match &limits {
-                    // It is never closed.
+                    // The semaphore is never closed.
                     Some(limits) => limits.repositories.acquire().await.ok(),
                     None => None,
                 };
@@ -159,18 +159,18 @@ impl Planner {
         self.out.send(planned).await.map_err(|_| Unwanted)
     }
 
-    /// The limits of the route from one place to another.
+    /// The planning limits of the route between two places.
     fn limits(&self, from: &Place, to: &Place) -> Arc<PlanLimits> {
         self.limits.of(from.route_to(to))
     }
 
-    /// A copy goes out when not too many of its way are waiting.
+    /// Sends an item. A copy first waits until fewer copies of its route are waiting to be executed.
     async fn send_along(&self, mut planned: Planned) -> Result<(), Unwanted> {
         if let Planned::Copy(planned) = &mut planned
             && planned.copy.action == Action::Copy
         {
             let limits = self.limits(&planned.source.place, &planned.destination.place);
-            // It is never closed.
+            // The semaphore is never closed.
             planned.lead = limits.lead.clone().acquire_owned().await.ok();
         }
         self.send(planned).await
@@ -187,7 +187,7 @@ impl Planner {
     }
 
     async fn group(self: &Arc<Self>, group: Vec<Pair>) {
-        // Whoever stops listening ends the planning: there is nothing else to do about it.
+        // If the receiver is gone, planning ends and there is nothing to report.
         let _ = match &group[..] {
             [Pair { rule, source, to: Target::Repository(destination) }]
                 if self.keeps_tags(destination).await =>
@@ -198,13 +198,13 @@ impl Planner {
         };
     }
 
-    /// Whether each tag has a name of its own at the destination.
+    /// Whether each tag gets its own name at the destination.
     async fn keeps_tags(&self, destination: &OpenReference) -> bool {
         let many = destination.place().capabilities().await.is_ok_and(|capabilities| capabilities.many);
         many && destination.reference.is_none()
     }
 
-    /// A repository that nothing else writes to: each tag goes out as soon as it is known.
+    /// Plans a repository that only one source writes to: each tag is sent as soon as it is compared.
     async fn alone(
         self: &Arc<Self>,
         index: usize,
@@ -222,7 +222,8 @@ impl Planner {
         };
         let memory = destination.repository.memory();
         let mut seen = memory.map(|(journal, key)| journal.tags(&key)).unwrap_or_default();
-        // Where the journal knows most, most of them are there, and are asked for one by one anyway.
+        // If the journal knows at least half of the tags, most exist at the destination, and a list would spare few
+        // requests.
         let mostly = seen.len() * 2 >= tags.len();
         let known =
             if mostly && !seen.is_empty() { KnownTags::Unknown } else { KnownTags::of(&destination).await };
@@ -253,10 +254,10 @@ impl Planner {
         Ok(())
     }
 
-    /// In a task of its own, which goes on while the plan waits to be carried out: a request that
-    /// nobody drives would keep the place at its registry for which that waits.
+    /// Compares a candidate in its own task, which continues while the plan waits for its receiver. Otherwise its
+    /// pending request would hold a slot at a registry that the receiver may be waiting for.
     async fn compared(self: Arc<Self>, candidate: Candidate) -> Planned {
-        // What is dropped with it is ended with it.
+        // Dropping the set also cancels the task.
         let mut task = JoinSet::new();
         task.spawn(async move {
             let ends = [candidate.source.place(), candidate.destination.place()];
@@ -271,7 +272,7 @@ impl Planner {
         }
     }
 
-    /// Repositories that are written from several sources: all is resolved before any goes out.
+    /// Plans repositories that several sources write to: all tags are resolved before any item is sent.
     async fn together(&self, pairs: Vec<Pair>) -> Result<(), Unwanted> {
         let mut candidates = Vec::new();
         for Pair { rule: index, source, to } in pairs {
@@ -320,7 +321,7 @@ impl Planner {
         let mut order = Vec::new();
         for (candidate, resolved) in resolved {
             let Candidate { destination, reference, .. } = &candidate;
-            // Of a place for one image, every image is the same one.
+            // In a place for one image, all candidates have the same name.
             let many = destination.place().capabilities().await.is_ok_and(|capabilities| capabilities.many);
             let tag = destination.reference.clone().or_else(|| reference.clone()).filter(|_| many);
             let key = (destination.place().key(), destination.repository.name.clone(), tag);
@@ -338,7 +339,7 @@ impl Planner {
         Ok(())
     }
 
-    /// Candidates for one tag: one content, or a collision.
+    /// Decides between the candidates for one tag: they have the same content, or they collide.
     async fn settle(&self, mut candidates: Vec<(Candidate, Result<Chosen>)>) -> Vec<Planned> {
         let mut contents: Vec<(String, &ImageChoice)> = candidates
             .iter()
@@ -365,7 +366,7 @@ impl Planner {
             };
             return candidates.into_iter().map(collide).collect();
         }
-        // The same content from several rules is copied once.
+        // If several rules give the same content, it is copied once.
         let failed = candidates.iter().position(|(_, resolved)| resolved.is_err());
         let first = failed.unwrap_or(0);
         if candidates.is_empty() {
@@ -400,7 +401,7 @@ impl Planner {
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),
-            // It was there when the tags were listed.
+            // The tag existed when the tags were listed, and has been deleted since.
             Err(error) if error.kind == Kind::NotFound && self.was_listed(&candidate) => {
                 let from = candidate.source.endpoint(candidate.reference.as_deref());
                 tracing::warn!("{} is left out: it was listed, and is not there", from.display);
@@ -414,13 +415,13 @@ impl Planner {
         }
     }
 
-    /// Whether a tag comes from a list, rather than from somebody who wants just that one.
+    /// Whether a tag was found in a list, and not named by the user.
     fn was_listed(&self, candidate: &Candidate) -> bool {
         let rule = &self.rules[candidate.rule];
         candidate.reference.as_ref().is_some_and(|tag| !rule.is_literal(tag, &candidate.source))
     }
 
-    /// The tags that a rule wants of a repository. What its filters drop comes out.
+    /// The tags of a repository that a rule wants. Tags that its filters drop are sent as items.
     async fn wanted_tags(
         &self,
         rule: &BoundRule,

@@ -1,4 +1,4 @@
-//! What a rule says of single tags: pins, literals, and what is to happen where nothing matches or a tag moves.
+//! What a rule says about single tags: pins, literals, and what to do if nothing matches or a tag has moved.
 
 use super::{bind::BoundRule, item::PlannedCopy};
 use crate::{Error, Kind, Result, place::OpenReference};
@@ -13,13 +13,13 @@ impl BoundRule {
         self.tags.as_ref()?.pins.get(tag)
     }
 
-    /// Whether the rule names a tag itself, rather than taking it from a list.
+    /// Whether the rule or its source names a tag literally, and does not take it from a list.
     pub(crate) fn is_literal(&self, tag: &str, source: &OpenReference) -> bool {
         let named = self.tags.as_ref().is_some_and(|tags| tags.literals.iter().any(|literal| literal == tag));
         named || source.reference.is_some()
     }
 
-    /// Refuses to write over a tag that names something else, if the rule says so (`on-change = "refuse"`).
+    /// Refuses to overwrite a tag that names something else, if the rule says so (`on-change = "refuse"`).
     pub(crate) fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
         match (&planned.copy.reason, planned.copy.action) {
             (Reason::Moved { from }, Action::Copy) if self.on_change == OnChange::Refuse => {
@@ -36,7 +36,7 @@ impl BoundRule {
         }
     }
 
-    /// Tells that no tag of a repository is wanted, or fails if the rule says so (`on-empty = "error"`).
+    /// Warns that no tag of a repository is wanted, or fails if the rule says so (`on-empty = "error"`).
     pub(crate) fn empty(&self, source: &OpenReference, dropped: usize) -> Result<()> {
         let why = match dropped {
             0 => "it has no tags".to_owned(),

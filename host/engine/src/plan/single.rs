@@ -1,4 +1,4 @@
-//! `dray copy`: a plan of one image.
+//! `dray copy`: plans a single image.
 
 use super::{
     before::Before,
@@ -10,20 +10,17 @@ use crate::{Error, Places, Result};
 use dray_core::{Digest, Reference, Wanted};
 use std::sync::Arc;
 
-/// One image to be copied.
+/// A request to copy one image.
 pub struct CopyRequest {
-    /// From where.
+    /// The source.
     pub source: Reference,
-    /// To where; without a tag, the source's.
+    /// The destination. Without a tag, it gets the tag of the source.
     pub destination: Reference,
-    /// What of it, and in which form.
+    /// The parts of the image to copy, and the form to write them in.
     pub wanted: Wanted,
 }
 
-/// Plans the copy of one image.
-///
-/// # Errors
-/// Fails if either end cannot be read.
+/// Plans the copy of one image. Fails if the source or the destination cannot be read.
 pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<PlannedCopy> {
     let source = places.source(&request.source, false).await?;
     let destination = places.destination(&request.destination).await?;

@@ -1,4 +1,4 @@
-//! What the tags of a rule name at its sources, without a look at any destination: for lock files.
+//! Resolves the tags of a rule at its sources, without asking any destination. Lock files are made from the result.
 
 use super::{bind::BoundRule, expand::sources, tags::tags};
 use crate::{Error, Kind, Result, error::Context, place::OpenReference};
@@ -6,20 +6,20 @@ use dray_core::Digest;
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
 
-/// Tags of one repository that are resolved at once.
+/// Number of tags of one repository that are resolved at once.
 const AT_ONCE: usize = 16;
 
-/// What the tags of one repository name.
+/// The digests that the tags of one repository name.
 pub struct SourceTags {
-    /// The repository as people write it.
+    /// The repository as users write it.
     pub from: String,
-    /// By tag. A digest that a rule names stands for itself.
+    /// The digest of each tag. A digest that a rule names stands for itself.
     pub tags: BTreeMap<String, Digest>,
-    /// The place has one image without a tag, which cannot be locked.
+    /// Whether the place has one image without a tag, which cannot be locked.
     pub untagged: bool,
 }
 
-/// Resolves all tags that a rule wants, at its sources. A tag that is pinned is not asked for.
+/// Resolves all tags that a rule wants, at its sources. No request is sent for a pinned tag.
 pub async fn source_tags(rule: &BoundRule) -> Vec<Result<SourceTags>> {
     let mut found = Vec::new();
     for source in &rule.from {
@@ -58,7 +58,7 @@ async fn resolved(rule: &BoundRule, source: &OpenReference) -> Result<SourceTags
     while let Some(one) = asked.next().await {
         match one? {
             Some((tag, Some(digest))) => _ = answer.tags.insert(tag, digest),
-            // It was there when the tags were listed.
+            // The tag existed when the tags were listed, and has been deleted since.
             Some((_, None)) => {}
             None => answer.untagged = true,
         }

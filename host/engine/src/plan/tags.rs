@@ -1,4 +1,4 @@
-//! Which tags of a repository a rule wants, and which ones a destination has.
+//! Determines which tags of a repository a rule wants, and which tags a destination has.
 
 use super::bind::{BoundFilter, BoundRule};
 use crate::{Kind, Result, contract::Page, error::Context, inspect::RepositoryImages, place::OpenReference};
@@ -10,24 +10,21 @@ fn is_fallback(tag: &str) -> bool {
     hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Whether a tag is one that cosign gives to signatures, attestations and SBOMs (cosign, `SIGNATURE_SPEC.md`).
+/// Whether a tag is a signature, attestation or SBOM of cosign (cosign, `SIGNATURE_SPEC.md`).
 fn is_cosigns(tag: &str) -> bool {
     [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
 }
 
-/// The tags of a repository, as a rule sorts them.
+/// The tags of a repository, divided by a rule.
 #[derive(Default)]
 pub(crate) struct Tags {
-    /// In the order in which they are to be copied. `None` stands for the only image of a place.
+    /// The tags to copy, in this order. `None` stands for the only image of a place.
     pub kept: Vec<Option<String>>,
-    /// Those that filters dropped, each with its filter.
+    /// The dropped tags, each with the filter that dropped it.
     pub dropped: Vec<(String, String)>,
 }
 
-/// The tags that a rule wants of a repository.
-///
-/// # Errors
-/// Fails if they cannot be listed, or a filter fails.
+/// The tags of a repository that a rule wants. Fails if they cannot be listed, or if a filter fails.
 pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tags> {
     let only = |kept| Ok(Tags { kept, dropped: Vec::new() });
     if let Some(reference) = &source.reference {
@@ -43,9 +40,9 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let listed = source.repository.tags(&source.written.to_string()).await;
     let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
         Ok(tags) => tags,
-        // A place without tags holds one image.
+        // A place that does not support tags holds one image.
         Err(error) if error.kind == Kind::Unsupported => return only(vec![None]),
-        // A catalog may name what nobody may see, or what has no tags any more.
+        // A catalog may contain repositories that are not accessible or have no tags any more.
         Err(error)
             if matches!(error.kind, Kind::NotFound | Kind::Denied | Kind::Unauthorized)
                 && rule.from.iter().any(|from| from.pattern) =>
@@ -55,7 +52,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         }
         Err(error) => return Err(error),
     };
-    // Lists of referrers are no images: with `referrers` they are merged, and otherwise left alone.
+    // Lists of referrers are not images. With `referrers` they are merged; otherwise they are ignored.
     tags.retain(|tag| !is_fallback(tag));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
     let (before, mut dropped) = (signatures(&tags), Vec::new());
@@ -82,22 +79,22 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped })
 }
 
-/// What is known of a destination's tags.
+/// The knowledge about a destination's tags.
 pub(crate) enum KnownTags {
     Unknown,
-    /// There is no such repository.
+    /// The repository does not exist.
     Nothing,
     Tags(HashSet<String>),
 }
 
 impl KnownTags {
-    /// The tags of a destination, where one request tells them all.
+    /// Asks the destination for its tags. They are known only if one request returns all of them.
     pub async fn of(destination: &OpenReference) -> KnownTags {
         match destination.repository.first_tags().await {
             Ok(Page { items, next: None }) => KnownTags::Tags(items.into_iter().collect()),
             Ok(Page { next: Some(_), .. }) => KnownTags::Unknown,
             Err(error) if error.kind == Kind::NotFound => KnownTags::Nothing,
-            // Listing may be forbidden where reading is not.
+            // Listing may be forbidden even if reading is allowed.
             Err(_) => KnownTags::Unknown,
         }
     }

@@ -1,12 +1,12 @@
-//! The templates of destinations: what `{name}` and its like stand for.
+//! Fills in the templates of destinations, such as `{name}`.
 
 use crate::{Error, Places, Result, place::OpenReference};
 use dray_core::{FillError, Names, Reference};
 use std::sync::Arc;
 
-/// What `{name}` and its like stand for.
+/// The values of `{name}` and the other variables for a source.
 pub(crate) fn names(source: &OpenReference) -> Names<'_> {
-    // Where a place holds images of many registries, their names begin with their registries'.
+    // If a place holds images of several registries, their names begin with the registry.
     let named = source.repository.name.split_once('/').filter(|(first, _)| {
         let registry = first.contains(['.', ':']) || *first == "localhost";
         registry && source.place().files.is_some()
@@ -15,7 +15,7 @@ pub(crate) fn names(source: &OpenReference) -> Names<'_> {
     Names { registry, repository, tag: None }
 }
 
-/// The destination for some names.
+/// Fills in a destination template and opens its place.
 pub(crate) async fn destination(
     names: &Names<'_>,
     to: &Reference,

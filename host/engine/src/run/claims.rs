@@ -1,4 +1,4 @@
-//! Work that several copies share is done once: the first to claim it does it, the others wait.
+//! Work that several copies share is done once: the first copy claims it, and the others wait.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,8 +10,7 @@ use std::{
 };
 use tokio::sync::Notify;
 
-/// What is known of content at one destination: in which repositories it is, and who is busy
-/// bringing it there.
+/// The state of content at one destination: which repositories have it, and for which ones somebody is bringing it.
 pub(crate) struct Claims<K> {
     state: Mutex<HashMap<K, State>>,
     changed: Notify,
@@ -19,21 +18,21 @@ pub(crate) struct Claims<K> {
 
 #[derive(Default)]
 struct State {
-    /// Repositories that hold it.
+    /// Repositories that have the content.
     held: HashSet<String>,
-    /// Repositories to which it is on its way.
+    /// Repositories to which the content is being brought.
     busy: HashSet<String>,
-    /// How many wait for it.
+    /// The number of tasks that wait for the content.
     waiting: Arc<AtomicUsize>,
 }
 
-/// What to do with content that is wanted in a repository.
+/// What to do with content that a repository needs.
 pub(crate) enum Claim<K: Eq + Hash> {
-    /// Nothing: it is there.
+    /// Nothing: the content is there.
     Held,
-    /// Bring it there, and then say so to the ticket. A dropped ticket gives the claim up.
+    /// Bring the content, and then call [`Ticket::held`]. Dropping the ticket gives up the claim.
     Yours {
-        /// Repositories to link it from.
+        /// Repositories from which the content can be linked.
         siblings: Vec<String>,
         ticket: Ticket<K>,
     },
@@ -45,7 +44,7 @@ pub(crate) struct Ticket<K: Eq + Hash> {
     waiting: Arc<AtomicUsize>,
 }
 
-/// Somebody who waits.
+/// Counts one waiting task until it is dropped.
 struct Waits(Arc<AtomicUsize>);
 
 impl Waits {
@@ -61,14 +60,14 @@ impl Drop for Waits {
     }
 }
 
-/// Whether content in one repository spares bringing it to another.
+/// Whether content in one repository makes it unnecessary to bring it to another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {
-    /// It does not: each repository is on its own.
+    /// It does not: each repository needs its own copy.
     None,
-    /// It can be linked, so one brings it and the others wait.
+    /// The content can be linked, so one repository gets it first and the others wait.
     Mount,
-    /// It is there for all.
+    /// All repositories share their content.
     Place,
 }
 
@@ -81,12 +80,12 @@ impl<K: Eq + Hash + Clone> Claims<K> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Claims content for a repository, waiting while somebody else brings it.
+    /// Claims content for a repository. Waits while somebody else brings it.
     pub async fn claim(self: &Arc<Self>, key: &K, repository: &str, sharing: Sharing) -> Claim<K> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
-            // Registered before the look, so a change in between is not missed.
+            // The waiter is registered before it looks, so that it cannot miss a change in between.
             changed.as_mut().enable();
             if let Some(claim) = self.look(key, repository, sharing) {
                 return claim;
@@ -109,7 +108,7 @@ impl<K: Eq + Hash + Clone> Claims<K> {
         }
         let busy = match sharing {
             Sharing::None => state.busy.contains(repository),
-            // Once it can be linked from somewhere, every repository links it for itself.
+            // Once one repository has the content, every other one links it for itself.
             Sharing::Mount if !state.held.is_empty() => state.busy.contains(repository),
             Sharing::Mount | Sharing::Place => !state.busy.is_empty(),
         };
@@ -142,12 +141,12 @@ impl<K: Eq + Hash + Clone> Claims<K> {
 }
 
 impl<K: Eq + Hash + Clone> Ticket<K> {
-    /// How many others wait for it.
+    /// The number of others that wait for the content.
     pub fn waiting(&self) -> Arc<AtomicUsize> {
         self.waiting.clone()
     }
 
-    /// It is there now.
+    /// Records that the content is there now.
     pub fn held(mut self) {
         if let Some((key, repository)) = self.key.take() {
             self.claims.settle(key, repository, true);

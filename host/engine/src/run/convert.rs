@@ -1,4 +1,4 @@
-//! Images in another form than their source has them: other media types, layers compressed in another way.
+//! Converts images to another form: other media types, or layers in another compression.
 
 use super::image::Job;
 use crate::{
@@ -16,7 +16,7 @@ use futures_util::future::{BoxFuture, try_join, try_join_all};
 use std::sync::{Arc, atomic::Ordering};
 
 impl Job {
-    /// Copies a manifest and what it names in another form. Given is what was published.
+    /// Copies a manifest and everything that it names in another form. Returns the manifest that was published.
     pub(super) fn converted(
         self: Arc<Self>,
         manifest: Manifest,
@@ -32,7 +32,7 @@ impl Job {
             }
             let written = match &manifest.children {
                 Children::Index(children) => {
-                    // What is within a wanted index is wanted.
+                    // The platforms select children of the outermost index only; a nested index is copied in full.
                     let platforms = if depth == 0 { self.platforms() } else { &[] };
                     let kept = select(children, platforms)?.kept;
                     self.bounds.count(children.len(), manifest.descriptor.size)?;
@@ -85,7 +85,7 @@ impl Job {
             self.clone().blobs(manifest).await?;
             return Ok(manifest.clone());
         }
-        // Attestations have the config of an image, and layers of their own (in-toto).
+        // Attestations (in-toto) have an image config, but their layers are not file system layers.
         let layered = layers.iter().all(|layer| layer_compression(&layer.media_type).is_some());
         if !is_image_config(&config.media_type) || !layered {
             let digest = manifest.descriptor.digest.short();
@@ -97,7 +97,7 @@ impl Job {
                 );
             }
             if self.holds_all() {
-                // Attestations in an index are artifacts, and stay what they are.
+                // Attestations in an index are artifacts and are copied unchanged.
                 if depth == 0 {
                     tracing::warn!(
                         "{digest} is copied as it is: it is an artifact ({}), and no image",
@@ -146,8 +146,8 @@ impl Job {
         Ok(convert_image(manifest, format, &written)?)
     }
 
-    /// Makes an image of today of one of schema 1. Its layers are read once more than others, to learn
-    /// what its manifest does not tell.
+    /// Converts a schema 1 image to a current format. Its layers are read one additional time, to learn what the
+    /// manifest does not tell.
     async fn modern(self: Arc<Self>, old: &Schema1, form: Form) -> Result<Manifest> {
         let format = form.format.unwrap_or(Format::Oci);
         let layers = try_join_all(old.layers.iter().map(|digest| self.learnt(digest, format))).await?;
@@ -162,7 +162,7 @@ impl Job {
         Ok(new_image(&named, format, &written)?)
     }
 
-    /// A layer of which only the digest is known, and its diff id, which are learnt once a run.
+    /// The descriptor and the diff ID of a layer that is known only by its digest. They are determined once per run.
     async fn learnt(&self, digest: &Digest, format: Format) -> Result<(Descriptor, Digest)> {
         let once = self.shared.untold(digest);
         let observer = self.shared.observer.as_ref();
@@ -186,7 +186,7 @@ impl Job {
             false => compression_of(&self.source, layer).await?,
         };
         if now == Compression::None && unpacked.is_none() && layer.digest.algorithm() == diff_id.algorithm() {
-            // It is read by its digest, and that is the digest of its plain bytes.
+            // The blob is verified by its digest when it is read, and for uncompressed data that digest is the diff ID.
             check_diff_id(layer, diff_id, &layer.digest)?;
         }
         let mut wanted = form.compression.unwrap_or(now);
@@ -215,7 +215,8 @@ impl Job {
         Ok(Descriptor::new(media_type, digest, size))
     }
 
-    /// A layer as its place has it, where that is not as the manifest says.
+    /// The descriptor of a layer that its place holds unpacked. `None` means that the layer is read as the manifest
+    /// says.
     async fn as_unpacked(
         &self,
         layer: &Descriptor,
@@ -244,7 +245,7 @@ impl Job {
         let (source, destination) = (&self.source, &self.destination);
         let observer = self.shared.observer.as_ref();
         let direct = wanted == Compression::None && destination.place.files.is_some();
-        // Held until the temporary file is gone, so that there are few of them.
+        // The permit is held until the temporary file is removed, so that few of them exist at once.
         let _permit = if direct { None } else { Some(disk_permit(&source.place, &destination.place).await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),

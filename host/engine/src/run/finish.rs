@@ -1,4 +1,4 @@
-//! The end of a run: archives appear, daemons get their images, the journal is told.
+//! The end of a run: completes archives and daemons, and records conversions in the journal.
 
 use crate::{
     Error, Event, Kind, Observer, Repository, Result, blocking, journal::Conversion, lock, place::Place,
@@ -9,12 +9,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// What is left to do when the last image is through.
+/// The work that is left after the last image.
 #[derive(Default)]
 pub(crate) struct Finish {
-    /// Places at which something was published.
+    /// Places to which something was published.
     places: Mutex<HashMap<String, Arc<Place>>>,
-    /// What became of images in another form.
+    /// Images that were written in another form.
     learnt: Mutex<Vec<Learnt>>,
 }
 
@@ -23,28 +23,28 @@ pub(crate) struct Learnt {
     pub of: Conversion,
     pub repository: Repository,
     pub tag: Option<String>,
-    /// What the place must tell. `None` means that it tells something of its own making.
+    /// The identifier that the place is expected to report. `None` means that it reports one of its own.
     pub expected: Option<String>,
 }
 
 impl Finish {
-    /// Something is published at a place.
+    /// Records that something is published to a place.
     pub fn publishes(&self, place: &Arc<Place>) {
         lock(&self.places).entry(place.key()).or_insert_with(|| place.clone());
     }
 
-    /// Whether a place, by its key, appears as a whole at the end.
+    /// Whether the place with this key only appears as a whole at the end.
     pub fn is_whole(&self, key: &str) -> bool {
         lock(&self.places).get(key).is_some_and(|place| is_whole(place))
     }
 
-    /// An image was written in another form.
+    /// Records that an image was written in another form.
     pub fn learn(&self, learnt: Learnt) {
         lock(&self.learnt).push(learnt);
     }
 
-    /// Archives and daemons get what was written in one step, at the end: all of it, or, where
-    /// something failed and the rest is not wanted, nothing.
+    /// Completes archives and daemons: they get everything that was written in one step. If the run was given up,
+    /// archives are not written at all.
     pub async fn finish(&self, report: &mut Report, given_up: bool, observer: &dyn Observer) {
         let places = std::mem::take(&mut *lock(&self.places));
         let mut left = Vec::new();
@@ -80,7 +80,7 @@ impl Finish {
             if left.contains(&place.key()) {
                 continue;
             }
-            // Without a record the next run copies again, and that is all.
+            // Without this record, the next run only has to copy the image again.
             if let Ok(Some(mark)) = repository.opaque_id(tag.as_deref()).await
                 && expected.is_none_or(|expected| expected == mark)
             {

@@ -1,4 +1,4 @@
-//! One image on its way: its manifests, children before parents, and the blobs that they name.
+//! Copies one image: its manifests, children before parents, and the blobs that they name.
 
 use super::{
     claims::{Claim, Sharing},
@@ -29,34 +29,34 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// Children of one index, and referrers of one manifest, that are copied at once.
+/// Maximum number of children of one index, or referrers of one manifest, that are copied at once.
 pub(super) const CHILDREN: usize = 16;
-/// Blobs of one image that are on their way at once.
+/// Maximum number of blobs of one image that are copied at once.
 const BLOBS: usize = 128;
 
-/// One image on its way.
+/// The copy of one image.
 pub(super) struct Job {
     pub shared: Arc<Shared>,
     pub source: Repository,
     pub destination: Repository,
     pub capabilities: Capabilities,
     pub wanted: Wanted,
-    /// The tag of the source.
+    /// The tag at the source.
     tag: Option<String>,
-    /// The repository of the destination held nothing when the plan was made.
+    /// Whether the destination repository was empty when the plan was made.
     pub fresh: bool,
     pub sent: AtomicU64,
     mounted: AtomicU64,
     pub bounds: Bounds,
-    /// Manifests of this image whose referrers are still to be copied.
+    /// Manifests of this image that may have referrers to copy.
     pub subjects: Mutex<Vec<Digest>>,
-    /// Referrers that could not be brought.
+    /// Referrers that could not be copied.
     pub behind: Mutex<HashSet<Digest>>,
-    /// Blobs that were not sent because the destination said that it has them.
+    /// Blobs that were not sent because the destination reported that it has them.
     claimed: Mutex<HashSet<Digest>>,
 }
 
-/// What one image may be made of: whoever names more has no image.
+/// Counts what one image consists of, so that an image that names too much is refused.
 #[derive(Default)]
 pub(super) struct Bounds {
     manifests: AtomicUsize,
@@ -64,7 +64,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Takes in manifests that are named, and the bytes of the list that names them.
+    /// Adds manifests, and the bytes of the manifest that names them. Fails if the image exceeds the limits.
     pub fn count(&self, manifests: usize, bytes: u64) -> Result<()> {
         let manifests = self.manifests.fetch_add(manifests, Ordering::Relaxed) + manifests;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
@@ -82,7 +82,7 @@ impl Bounds {
 }
 
 impl Job {
-    /// Takes on an item. Given is the manifest, too, where the planner has read it.
+    /// Begins the copy of an item. Also returns the manifest, if the planner has read it.
     pub async fn new(shared: Arc<Shared>, planned: PlannedCopy) -> Result<(Option<Manifest>, Arc<Job>)> {
         let fresh = planned.is_fresh();
         let PlannedCopy { copy, source, destination, manifest, lead: _ } = planned;
@@ -104,12 +104,12 @@ impl Job {
         Ok((manifest, Arc::new(job)))
     }
 
-    /// Bytes that were sent, and that were mounted.
+    /// The number of bytes that were sent and that were mounted.
     pub fn moved(&self) -> (u64, u64) {
         (self.sent.load(Ordering::Relaxed), self.mounted.load(Ordering::Relaxed))
     }
 
-    /// Copies the image. Given is what was published, if it is not the source's.
+    /// Copies the image. Returns the descriptor of what was published, if it differs from the source's.
     pub async fn copy(
         self: Arc<Self>,
         descriptor: &Descriptor,
@@ -147,8 +147,8 @@ impl Job {
                     Some(selection) => self.clone().children(selection.kept, 1).await?,
                     None => self.clone().blobs(&manifest).await?,
                 }
-                // Who finds it held may name it, so it must be published by then; and no claim is held
-                // while referrers travel: they may name what they refer to.
+                // Others that find the manifest held may refer to it, so it must be published by then. No claim is held
+                // while referrers are copied, because they may refer back to the manifest.
                 let first = if self.wanted.referrers.are_wanted() { &Naming::Child } else { &naming };
                 self.publish(&manifest, first).await?;
                 ticket.held();
@@ -162,7 +162,7 @@ impl Job {
         self.publish(&manifest, &naming).await
     }
 
-    /// Writes an image in another form. Given is what was published, if it is not the source's.
+    /// Writes an image in another form. Returns the descriptor of what was published, if it differs from the source's.
     async fn in_another_form(
         self: Arc<Self>,
         manifest: Manifest,
@@ -176,19 +176,19 @@ impl Job {
         let source = manifest.descriptor.clone();
         let written = self.clone().converted(manifest, form, naming, 0).await?;
         let of = Conversion::new(&source.digest, form, self.platforms(), &self.destination.key());
-        // Where manifests are kept as they are, nothing but ours may be remembered.
+        // A destination that keeps manifests unchanged must report our digest; anything else is not remembered.
         let expected = self.holds_all().then(|| written.descriptor.digest.to_string());
         let repository = self.destination.clone();
         self.shared.finish.learn(Learnt { of, repository, tag, expected });
         Ok((written.descriptor.digest != source.digest).then_some(written.descriptor))
     }
 
-    /// The platforms that an index is to keep; empty: all.
+    /// The platforms of an index that are copied. An empty list means all platforms.
     pub fn platforms(&self) -> &[dray_core::Platform] {
         self.wanted.choice.platforms()
     }
 
-    /// Whether the destination holds everything.
+    /// Whether the destination can hold every kind of content.
     pub fn holds_all(&self) -> bool {
         self.capabilities.holds.is_none()
     }
@@ -197,8 +197,8 @@ impl Job {
         (self.destination.place.key(), digest.clone())
     }
 
-    /// Finds out before anything is moved whether the destination takes an index whose other
-    /// platforms are missing: it is pushed by its digest, under no tag.
+    /// Checks before any transfer whether the destination accepts an index with missing platforms: the index is pushed
+    /// by its digest, without a tag.
     async fn probe(&self, index: &Manifest, dropped: &[Descriptor]) -> Result<()> {
         let place = &self.destination.place;
         if self.capabilities.sparse == Some(true) || place.sparse_seen.load(Ordering::Relaxed) {
@@ -211,7 +211,7 @@ impl Job {
             }
             Err(error) => error,
         };
-        // Wanted children are on their way; only the dropped ones will stay missing.
+        // Wanted children will be copied later; only the dropped ones will stay missing.
         let Kind::Missing(missing) = &refused.kind else { return Err(refused) };
         let stays = |digest: &String| {
             digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest)
@@ -230,7 +230,7 @@ impl Job {
         })
     }
 
-    /// Copies a manifest by its digest, with all that it names.
+    /// Copies a manifest by its digest, with everything that it names.
     pub async fn manifest(
         self: Arc<Self>,
         descriptor: Descriptor,
@@ -257,7 +257,7 @@ impl Job {
         Ok(())
     }
 
-    /// Brings a manifest and all that it names, whether or not the manifest is there.
+    /// Copies a manifest and everything that it names, even if the manifest exists already.
     pub async fn with_its_parts(
         self: Arc<Self>,
         descriptor: &Descriptor,
@@ -275,7 +275,7 @@ impl Job {
         self.publish(&manifest, naming).await
     }
 
-    /// A child of an index. `None` means that it is no manifest but a blob (a layer of one of BuildKit's caches).
+    /// Reads a child of an index. `None` means that it is a blob and not a manifest (a layer of a BuildKit cache).
     async fn child(&self, descriptor: &Descriptor) -> Result<Option<Manifest>> {
         if is_blob(&descriptor.media_type) {
             return Ok(None);
@@ -287,8 +287,8 @@ impl Job {
         })
     }
 
-    /// Whether the destination has an image by its digest. It would not have taken one without
-    /// its blobs; of an index that cannot be said.
+    /// Whether the destination has an image with this digest. It then also has the image's blobs, because it would not
+    /// have accepted the image without them. For an index this does not hold.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         let empty = self.fresh && !self.remembered(&descriptor.digest);
         let no_image = media_type::is_index(&descriptor.media_type) || is_blob(&descriptor.media_type);
@@ -297,7 +297,7 @@ impl Job {
         }
         let there = self.destination.resolve(Some(&descriptor.digest.to_string()), None).await;
         match there.context(|| format!("resolve {} at the destination", descriptor.digest.short())) {
-            // It may have no such repository yet: the push shows.
+            // The repository may not exist yet, so the push decides.
             Err(error) if matches!(error.kind, Kind::Denied | Kind::Unauthorized) => Ok(false),
             there => Ok(there?.is_some()),
         }
@@ -355,7 +355,7 @@ impl Job {
         Ok(())
     }
 
-    /// Brings a blob to the destination, in whatever way that takes.
+    /// Brings a blob to the destination in whichever way the transport chooses.
     async fn bring(&self, incoming: Incoming, wanted: Option<Arc<AtomicUsize>>) -> Result<()> {
         let observer = self.shared.observer.as_ref();
         let size = incoming.blob.size;
@@ -390,7 +390,8 @@ impl Job {
         Ok(())
     }
 
-    /// Sends the blobs of a manifest that the destination said to have and now misses, each once.
+    /// Sends blobs that the destination claimed to have but now reports as missing. Each is sent at most once. Returns
+    /// whether any was sent.
     pub async fn bring_missing(&self, manifest: &Manifest, missing: &[String]) -> Result<bool> {
         let Children::Image { config, layers } = &manifest.children else { return Ok(false) };
         let mut sent = false;
@@ -411,14 +412,14 @@ impl Job {
         Ok(sent)
     }
 
-    /// Whether an earlier run, or this one, has brought content to the destination's repository.
+    /// Whether this run or an earlier one has brought content to the destination repository.
     fn remembered(&self, digest: &Digest) -> bool {
         let holder = self.destination.memory().and_then(|(journal, at)| journal.holder(&at, digest));
         holder.as_ref() == Some(&self.destination.name)
     }
 }
 
-/// Does all, so many at once, each in a task of its own; the first failure ends the others.
+/// Runs all futures, each in its own task, at most `at_once` at the same time. The first failure cancels the others.
 pub(super) async fn all<F>(work: impl Iterator<Item = F>, at_once: usize) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
@@ -447,7 +448,7 @@ async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
     }
 }
 
-/// The destination takes no index whose other platforms are missing.
+/// The error for a destination that refuses an index with missing platforms.
 fn sparse(place: &Place) -> Error {
     let text =
         format!("publish the index: {} refuses an index whose other platforms are missing", place.location);

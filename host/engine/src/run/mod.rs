@@ -1,4 +1,4 @@
-//! Carrying out a plan: children before parents, what is shared once, images side by side.
+//! Executes a plan: children before parents, shared content only once, and images concurrently.
 
 mod claims;
 mod convert;
@@ -24,15 +24,15 @@ use tokio::{
     task::JoinSet,
 };
 
-/// How a run behaves.
+/// Options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunOptions {
-    /// Images on their way at once, from one host to another.
+    /// Maximum number of images that are copied at once on one route.
     pub images: usize,
-    /// Do the rest after a failure.
+    /// Whether to continue after a failure.
     pub keep_going: bool,
-    /// The report names images that were unchanged, too. Otherwise it counts them, so that its size is that
-    /// of what was done.
+    /// Whether the report lists unchanged images. Otherwise it only counts them, so that its size depends on what was
+    /// done.
     pub unchanged: bool,
 }
 
@@ -49,10 +49,10 @@ pub struct Run {
     options: RunOptions,
 }
 
-/// Images on their way of one route, in a run that is not told otherwise.
+/// Default for the number of images that are copied at once on one route.
 const IMAGES: usize = 32;
 
-/// Counts the bytes that are sent, and passes all on.
+/// Counts the bytes that are sent, and forwards all events.
 struct Counting(AtomicU64, Arc<dyn Observer>);
 
 impl Observer for Counting {
@@ -65,15 +65,15 @@ impl Observer for Counting {
 }
 
 impl Run {
-    /// A run that has done nothing.
+    /// Creates a run that has not started.
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
         let sent = Arc::new(Counting(AtomicU64::new(0), observer));
         let shared = Shared::new(sent.clone());
         Run { shared: Arc::new(shared), options, sent }
     }
 
-    /// Carries out what comes, until the plan ends, something fails (and the rest is not wanted)
-    /// or `stop` turns true. What is on its way then is dropped: nothing is half published.
+    /// Executes the items of a plan until it ends, until `stop` becomes true, or until an item fails (unless
+    /// `keep_going` is set). Copies that are then under way are dropped; no image is published in part.
     pub async fn carry_out(
         &self,
         mut plan: mpsc::Receiver<Planned>,
@@ -82,7 +82,7 @@ impl Run {
         let begun = Instant::now();
         let mut report = Report::default();
         let mut copies = JoinSet::new();
-        // A registry that is slow holds up no route to others.
+        // Each route has its own limit, so that a slow registry does not delay other routes.
         let images = self.options.images;
         let routes = Routes::new(move || Semaphore::new(images));
         let mut planning = true;
@@ -119,14 +119,14 @@ impl Run {
             }
             if report.summary.failed > 0 && !self.options.keep_going {
                 planning = false;
-                // Those that have not begun never do.
+                // Items that have not begun are given up.
                 routes.each(Semaphore::close);
             }
         }
         drop(plan);
         if stopped {
             copies.shutdown().await;
-            // Of images that are not done, too: it went over the wire.
+            // This includes the bytes of unfinished images, because they were sent, too.
             report.summary.bytes = self.sent.0.load(Ordering::Relaxed);
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
@@ -135,7 +135,7 @@ impl Run {
         report
     }
 
-    /// A panic of the engine itself: it must not pass for success.
+    /// Reports a panic of the engine itself as a failure, so that the run does not look successful.
     fn broke(&self, report: &mut Report) {
         let error = Error::internal("copy an image: dray itself failed");
         self.finished(report, failed("", "", "", &error), 0);
@@ -162,7 +162,7 @@ impl Run {
     fn finished(&self, report: &mut Report, mut copy: CopyReport, sent: u64) {
         copy.bytes = sent;
         report.summary.bytes += sent;
-        // What goes into an archive or to a daemon is not there before that is completed.
+        // Images for an archive or a daemon are finished only when that is completed.
         if copy.action != Action::Copy || !self.shared.finish.is_whole(&copy.place) {
             self.shared.observer.event(Event::Finished(&copy));
         }
@@ -178,18 +178,18 @@ fn failed(rule: &str, source: &str, destination: &str, error: &Error) -> CopyRep
     CopyReport::failed(rule, source, destination, "it failed", Some(trouble))
 }
 
-/// The result of an item.
+/// The result of executing an item.
 struct Ended {
     copy: Copy,
-    /// What was written, where it was converted on its way.
+    /// The descriptor of what was written, if the image was converted.
     result: Result<Option<Descriptor>>,
-    /// Bytes.
+    /// Bytes that were sent.
     sent: u64,
-    /// Bytes.
+    /// Bytes that were mounted.
     mounted: u64,
 }
 
-/// Carries out an item when its route lets it. `None` means that it was given up before it began.
+/// Executes an item when its route has a free permit. `None` means that it was given up before it began.
 async fn carried_out(
     route: Arc<Semaphore>,
     shared: Arc<Shared>,

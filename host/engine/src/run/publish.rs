@@ -1,12 +1,12 @@
-//! Publishing a manifest, all of whose parts have been brought.
+//! Publishes a manifest after all of its parts have been brought.
 
 use super::image::Job;
 use crate::{Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock};
 use dray_core::{Children, Format, Manifest, Naming};
 use std::{sync::atomic::Ordering, time::Duration};
 
-/// How long to wait before what is missing is asked for again. Half a minute in all: some registries show a blob or a
-/// child only after some seconds.
+/// The waits before publishing again after the destination reported missing parts, about half a minute in all. Some
+/// registries show a blob or a child only after some seconds.
 const MISSED: [Duration; 7] = [
     Duration::from_millis(50),
     Duration::from_millis(250),
@@ -16,12 +16,13 @@ const MISSED: [Duration; 7] = [
     Duration::from_secs(8),
     Duration::from_secs(15),
 ];
-/// After so many waits for what is missed people are told.
+/// After this many waits, the user is told.
 const TOLD: usize = 3;
 
 impl Job {
-    /// Publishes a manifest, all of whose parts have been brought. Where another process writes the same parts at
-    /// the same moment, a registry may miss them until it is done (docker-registry 2.8 writes its links in place).
+    /// Publishes a manifest after all of its parts have been brought. If another process writes the same parts at the
+    /// same time, a registry may report them as missing until it is done (docker-registry 2.8 writes its links in
+    /// place).
     pub async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         let network = self.destination.place.http.is_some();
         let (mut at, mut backoff) = (0, Backoff::new());
@@ -37,10 +38,11 @@ impl Job {
                     self.shared.observer.event(Event::Retrying { error: &error, after });
                     tokio::time::sleep(after).await;
                 }
-                // A sparse index is refused at once; its children are not on their way.
+                // If a sparse index is refused, waiting does not help, because its missing children are not being
+                // brought.
                 Kind::Missing(missing) if network && (at < TOLD || !self.is_sparse(manifest)) => {
                     let Some(wait) = MISSED.get(at) else { return Err(error) };
-                    // Another process may be at work on it, so first it is waited for a little.
+                    // Another process may be writing the parts, so we wait a little before we send them again.
                     if at < TOLD || !self.bring_missing(manifest, missing).await? {
                         let place = &self.destination.place.location;
                         match at {
@@ -58,7 +60,7 @@ impl Job {
         }
     }
 
-    /// Whether children of an index were left out.
+    /// Whether some children of the index were left out.
     fn is_sparse(&self, manifest: &Manifest) -> bool {
         matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty()
     }
@@ -85,7 +87,7 @@ impl Job {
         let writing = match (self.destination.memory(), naming) {
             (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
                 Ok(writing) => Some(writing),
-                // What it knows of the tag would be wrong from now on.
+                // The tag's entry in the journal would be wrong after this write.
                 Err(error) if place.assumed() && journal.tag(&at, tag).is_some() => {
                     return Err(
                         error.help("leave `assume-unchanged` out while the journal cannot be written")
@@ -123,7 +125,7 @@ impl Job {
     }
 }
 
-/// Whether a refusal of a manifest may be one of its media types.
+/// Whether a refusal of a manifest may be due to its media types.
 fn refuses_types(text: &str) -> bool {
     ["415", "MANIFEST_INVALID", "media type", "mediaType", "UNSUPPORTED"]
         .iter()

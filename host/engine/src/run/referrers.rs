@@ -1,4 +1,4 @@
-//! What refers to an image travels with it: when its graph is there, and before it gets its tag.
+//! Copies the referrers of an image, after its graph is complete and before it gets its tag.
 
 use super::{
     claims::{Claim, Sharing},
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Waits between two looks at a list of referrers that others write at the same time.
+/// The waits between two checks of a list of referrers that others may write at the same time.
 const LISTED: [Duration; 4] = [
     Duration::from_millis(100),
     Duration::from_millis(200),
@@ -21,7 +21,7 @@ const LISTED: [Duration; 4] = [
 ];
 
 impl Job {
-    /// Copies what refers to the manifests of this image, and what refers to that, before the image gets its tag.
+    /// Copies the referrers of the image's manifests, and the referrers of those, before the image gets its tag.
     pub(super) async fn all_referrers(self: &Arc<Self>) -> Result<()> {
         let mut seen = HashSet::new();
         loop {
@@ -34,7 +34,7 @@ impl Job {
         }
     }
 
-    /// Copies what refers to a manifest.
+    /// Copies the referrers of one manifest.
     async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
         let key = self.key(&subject);
         let Claim::Yours { ticket, .. } =
@@ -73,9 +73,8 @@ impl Job {
         Ok(())
     }
 
-    /// Sees that referrers that were brought are listed with their subject. Where the list is a tag, another process
-    /// may
-    /// have written it at the same moment, without them.
+    /// Makes sure that copied referrers are listed with their subject. If the list is a tag, another process may have
+    /// overwritten it at the same time, without them.
     async fn are_listed(self: &Arc<Self>, subject: &Digest, wanted: Vec<Descriptor>) -> Result<()> {
         let place = &self.destination.place;
         if wanted.is_empty() || place.http.is_none() {
@@ -100,7 +99,7 @@ impl Job {
                 match self.clone().with_its_parts(referrer, &Naming::Root, 1).await {
                     Ok(()) => {}
                     Err(error) if error.kind == Kind::Cancelled => return Err(error),
-                    // What cannot be brought cannot be listed, and keeps no other from it.
+                    // A referrer that cannot be copied cannot be listed either, but the others still can.
                     Err(error) => _ = failed.insert(referrer.digest.clone(), error),
                 }
             }
@@ -110,7 +109,8 @@ impl Job {
         self.left(format!("some referrers of {}", subject.short()), Error::invalid(text))
     }
 
-    /// Something that was to come along stays behind: that is told, and fails the image only where the rule says so.
+    /// Handles something that could not be copied with the image: warns, and fails the image only if the rule requires
+    /// it.
     fn left(&self, what: String, error: Error) -> Result<()> {
         if self.wanted.referrers == Referrers::Required || error.kind == Kind::Cancelled {
             return Err(error.context(what));

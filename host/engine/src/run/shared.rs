@@ -1,4 +1,4 @@
-//! What the images of one run share.
+//! State that the images of one run share.
 
 use super::{claims::Claims, finish::Finish};
 use crate::{Observer, lock};
@@ -9,39 +9,39 @@ use std::{
 };
 use tokio::sync::OnceCell;
 
-/// What is at a destination: its place and the content.
+/// Identifies content at a destination by its place and digest.
 pub(super) type Key = (String, Digest);
 
-/// A place, a repository in it, and a manifest there.
+/// Identifies a manifest by its place, its repository and its digest.
 type Subject = (String, String, Digest);
 
-/// A layer in another compression at a destination: place, repository, digest of the source's,
-/// and what the config says of it.
+/// Identifies a recompressed layer at a destination: place, repository, digest at the source, diff ID from the config,
+/// and compression.
 type Recompressed = (String, String, Digest, Digest, Compression);
 
-/// Brought once; whoever else wants it waits.
+/// Digest and size of a layer that is brought once; others that need it wait.
 type Brought = Arc<OnceCell<(Digest, u64)>>;
 
-/// Size, compression and diff id of a layer whose manifest tells none of them.
+/// Size, compression and diff ID of a layer, for manifests that tell none of them.
 type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
 
-/// What the images of a run share: what is brought once for all of them.
+/// State that the images of a run share, so that shared content is brought once.
 pub(super) struct Shared {
     pub observer: Arc<dyn Observer>,
-    /// People were told that a place is written of which the journal cannot know.
+    /// Whether the user was warned that the journal does not record the writes to a place.
     pub unremembered: AtomicBool,
     layers: Mutex<HashMap<Recompressed, Brought>>,
     untold: Mutex<HashMap<Digest, Untold>>,
-    /// What is left to do at the end.
+    /// The work that is left for the end of the run.
     pub finish: Finish,
     pub blobs: Arc<Claims<Key>>,
-    /// The second part says which platforms' children were copied.
+    /// The second part of the key lists the platforms that were selected from an index.
     pub manifests: Arc<Claims<(Key, String)>>,
-    /// Manifests whose referrers were copied. Nobody waits for one while holding a claim to a manifest or a blob, so no
-    /// graph waits for itself.
+    /// Manifests for which the referrers were copied. Nobody waits for one of them while holding a claim to a manifest
+    /// or a blob, so a graph cannot wait for itself.
     pub referred: Arc<Claims<Key>>,
-    /// One writer a subject at a time: the list of its referrers may be a manifest that is read,
-    /// added to and written back.
+    /// Allows one writer per subject at a time, because the list of its referrers may be a manifest that is read,
+    /// extended and written back.
     pub subjects: Mutex<HashMap<Subject, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -60,12 +60,12 @@ impl Shared {
         }
     }
 
-    /// Where digest and size of a layer are kept once it was brought.
+    /// The cell for digest and size of a recompressed layer.
     pub fn layer(&self, key: Recompressed) -> Brought {
         lock(&self.layers).entry(key).or_default().clone()
     }
 
-    /// Where what was learnt of a layer of schema 1 is kept.
+    /// The cell for what was learnt about a layer of a schema 1 image.
     pub fn untold(&self, digest: &Digest) -> Untold {
         lock(&self.untold).entry(digest.clone()).or_default().clone()
     }

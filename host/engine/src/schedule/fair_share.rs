@@ -1,4 +1,4 @@
-//! Permits that several routes share: a stalled route never has all of them.
+//! Permits that several routes share, such that a stalled route never holds all of them.
 
 use super::route::Route;
 use crate::lock;
@@ -8,16 +8,17 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// A route may hold so many times as many permits as it leaves to others (dynamic thresholds: Choudhury and Hahne,
-/// "Dynamic queue length thresholds for shared-memory packet switches", 1998), and the last one if it has none.
+/// A route may hold at most this many times as many permits as it leaves to others (dynamic thresholds: Choudhury and
+/// Hahne, "Dynamic queue length thresholds for shared-memory packet switches", 1998). A route that holds none may take
+/// the last one.
 const SHARE: usize = 3;
 
-/// Whether a route that holds `held` permits may take one more of those that are `free`.
+/// Whether a route that holds `held` permits may take one of the `free` ones.
 pub(crate) fn may_take(held: usize, free: usize) -> bool {
     free > 0 && (held == 0 || held < SHARE * (free - 1))
 }
 
-/// A number of permits. Each route gets them in order.
+/// A number of permits. Those who wait on one route get them in the order of their arrival.
 pub(crate) struct FairShare(Mutex<State>);
 
 struct State {
@@ -26,24 +27,24 @@ struct State {
     waiting: VecDeque<(Route, oneshot::Sender<FairPermit>)>,
 }
 
-/// A permit, until it is dropped.
+/// A permit. It is given back when it is dropped.
 pub(crate) struct FairPermit {
     shares: Arc<FairShare>,
     of: Route,
 }
 
 impl FairShare {
-    /// So many permits.
+    /// Creates this many permits.
     pub fn new(free: usize) -> Arc<Self> {
         Arc::new(FairShare(Mutex::new(State { free, held: HashMap::new(), waiting: VecDeque::new() })))
     }
 
-    /// Waits for a permit.
+    /// Waits for a permit. `of` is the route that it counts for.
     pub async fn permit(self: &Arc<Self>, of: Route) -> FairPermit {
         let (go, told) = oneshot::channel();
         lock(&self.0).waiting.push_back((of.clone(), go));
         self.admit();
-        // Whoever waits is told: it is never taken out of the line otherwise.
+        // A waiter that still listens is always served, so the fallback is never used.
         told.await.unwrap_or_else(|_| FairPermit { shares: self.clone(), of })
     }
 
@@ -67,7 +68,7 @@ impl FairShare {
                 gone.extend(go.send(FairPermit { shares: self.clone(), of }).err());
             }
         }
-        // Whoever no longer waits gives its turn back, which wants the lock.
+        // If a receiver is gone, its permit is dropped, which takes the lock again. The lock must be free by then.
         drop(gone);
     }
 }
@@ -109,7 +110,7 @@ mod tests {
         assert_eq!(other.len(), 12);
         let third = turn("third").now_or_never();
         assert!(third.is_some());
-        // In its order, as soon as there is one; and who gave up is passed over.
+        // Permits are given in order as soon as one is free, and a waiter that gave up is skipped.
         let mut waiting = turn("other");
         assert!(waiting.as_mut().now_or_never().is_none());
         let mut given_up = turn("still");
