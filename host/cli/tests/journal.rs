@@ -253,11 +253,14 @@ fn two_syncs_at_once_share_a_journal() {
         format!("[[rule]]\nname = \"r{number}\"\nfrom = \"{IMAGES}\"\nto = \"docker://{to}/r{number}\"\n")
     });
     let assume = format!("version = 1\n[registry.\"{to}\"]\nassume-unchanged = true\n");
-    world.write("policy.toml", &(assume + &rules.collect::<String>()));
-    let sync = || {
-        world.command(&["sync", "policy.toml"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    let policy = assume + &rules.collect::<String>();
+    // Of one policy there is one run at a time: two that say the same.
+    world.write("policy.toml", &policy);
+    world.write("other.toml", &policy);
+    let sync = |policy| {
+        world.command(&["sync", policy]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let both = [sync(), sync()].map(|process| process.wait_with_output().unwrap());
+    let both = [sync("policy.toml"), sync("other.toml")].map(|process| process.wait_with_output().unwrap());
     for ended in both {
         let told = String::from_utf8(ended.stderr).unwrap();
         assert!(ended.status.success() && !told.contains("journal"), "{told}");

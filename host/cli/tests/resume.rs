@@ -524,7 +524,7 @@ fn an_upload_of_a_process_that_lives_is_its_own_and_a_damaged_record_is_not_beli
     // Another one does all of it itself, and disturbs nobody.
     let fast = policy(&world, "oci:big", &address, "");
     // Of one policy there is one run at a time.
-    fs::copy(&fast, world.path("fast.toml")).unwrap();
+    fs::copy(world.path(&fast), world.path("fast.toml")).unwrap();
     let report = world.dray(&["sync", "--output", "json", "fast.toml"]).ok().json();
     assert!(report["summary"]["bytes"].as_u64().unwrap() >= LAYER as u64, "{report}");
     assert!(first.0.wait().unwrap().success());
