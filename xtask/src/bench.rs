@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: whole syncs between two registries on this machine, dray beside whichever other
-//! tools are there. Speed is measured here, and asserted nowhere.
+//! `cargo xtask bench`: whole syncs between two registries on this machine, with dray and with every other tool that is
+//! installed. Speed is only measured here, and no test asserts it.
 
 use crate::workload::{REPOSITORIES, Registry, TAGS, dray, filled, folder, name, policy};
 use anyhow::{Context, Result, ensure};
@@ -11,18 +11,18 @@ use std::{
     time::Instant,
 };
 
-/// Of one operation the median of so many is told.
+/// How often each operation is measured. The median is reported.
 const RUNS: usize = 3;
 
-/// One tool on one operation.
+/// The result of one tool in one operation.
 struct Row {
     tool: String,
     operation: &'static str,
-    /// Seconds.
+    /// In seconds.
     wall: f64,
-    /// Seconds of processor time, its children's with it.
+    /// Processor time in seconds, including that of child processes.
     cpu: f64,
-    /// Requests at the source and at the destination.
+    /// Number of requests at the source and at the destination.
     requests: (usize, usize),
 }
 
@@ -30,7 +30,7 @@ fn is_there(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// How a tool is called to sync all of one registry to another.
+/// The command with which a tool syncs all of one registry to another.
 fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result<Command> {
     let each = |line: &dyn Fn(&str) -> String| {
         (0..REPOSITORIES).map(|number| line(&name(number))).collect::<Vec<_>>().join("\n")
@@ -46,7 +46,7 @@ fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result
                 written("skopeo.yml", format!("{source}:\n  tls-verify: false\n  images:\n{images}\n"))?;
             let mut command = Command::new("skopeo");
             command.args(["sync", "--all", "--src", "yaml", "--dest", "docker", "--dest-tls-verify=false"]);
-            // It keeps the last component of a name alone.
+            // skopeo keeps only the last component of a name.
             command.arg(yaml).arg(format!("{destination}/team"));
             command
         }
@@ -90,7 +90,7 @@ fn command(tool: &str, folder: &Path, source: &str, destination: &str) -> Result
     })
 }
 
-/// Processor time of all children that have ended (proc(5), `cutime` and `cstime`), in seconds.
+/// Processor time of all child processes that have ended (proc(5), `cutime` and `cstime`), in seconds.
 fn children() -> Result<f64> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -100,7 +100,7 @@ fn children() -> Result<f64> {
         .iter()
         .filter_map(|field| field.parse::<u64>().ok())
         .sum();
-    // A hundred ticks a second, on every Linux that dray knows.
+    // Every Linux that dray knows counts 100 ticks a second.
     Ok(ticks as f64 / 100.0)
 }
 
@@ -127,10 +127,10 @@ fn measure(tool: &str, folder: &Path, source: &Registry) -> Result<[Row; 2]> {
     Ok([once("cold")?, once("no-op")?])
 }
 
-/// The cap of [`capped`], in bytes a second.
+/// The bandwidth limit of [`capped`], in bytes a second.
 const CAP: f64 = 3e6;
 
-/// How well a cap is kept, over some ten seconds.
+/// Measures how well a bandwidth limit is kept, over some ten seconds.
 fn capped(folder: &Path, source: &Registry) -> Result<String> {
     let (state, root) = (folder.join("capped-state"), "capped");
     let destination = Registry::start(folder, root)?;
@@ -163,7 +163,7 @@ fn table(rows: &[Row]) -> String {
         "# A sync on one machine\n\n{REPOSITORIES} repositories of {TAGS} tags between two docker-registries on loopback; medians of {RUNS} runs.\n`cargo xtask bench` writes this file.\n\n| Operation | Tool | Wall s | CPU s | Requests source / destination |\n|---|---|---|---|---|\n"
     );
     for Row { tool, operation, wall, cpu, requests } in rows {
-        // Writing to a string cannot fail.
+        // Writing to a string never fails.
         let _ = writeln!(
             text,
             "| {operation} | {tool} | {wall:.2} | {cpu:.2} | {} / {} |",
@@ -173,7 +173,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// Bars of wall times.
+/// A bar chart of the wall times.
 fn chart(rows: &[Row]) -> String {
     let longest = rows.iter().map(|row| row.wall).fold(0.1, f64::max);
     let height = 28 * rows.len() + 16;
@@ -197,7 +197,7 @@ fn chart(rows: &[Row]) -> String {
     svg + "</svg>\n"
 }
 
-/// The hot inner parts, by themselves.
+/// Measures the hot inner parts by themselves.
 fn inner() -> Result<String> {
     let mut command = Command::new("cargo");
     command.args(["bench", "--locked", "--package", "dray-runtime", "--bench", "inner"]);
@@ -214,7 +214,7 @@ fn inner() -> Result<String> {
     ))
 }
 
-/// Measures, and writes `docs/performance/`.
+/// Measures everything, and writes `docs/performance/`.
 pub fn run() -> Result<()> {
     crate::tests::step("", "cargo", &["build", "--release", "--locked"])?;
     let folder = folder("bench")?;

@@ -1,10 +1,10 @@
-//! `cargo xtask gates`
+//! `cargo xtask gates`: the checks that are not tests.
 
 use crate::tests::step;
 use anyhow::{Result, ensure};
 use std::process::Command;
 
-/// Formatting, lints, documentation and dependencies, of the host and of the plugins.
+/// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
     for folder in ["", "plugins", "examples/plugins/calver"] {
         step(folder, "cargo", &["fmt", "--all", "--check"])?;
@@ -27,9 +27,9 @@ pub fn run() -> Result<()> {
             "--document-private-items",
         ],
     )?;
-    // They are compiled for a fuzzer elsewhere; here they must not fall behind.
+    // The fuzz targets are compiled for a fuzzer elsewhere. This only checks that they still compile.
     step("fuzz", "env", &["RUSTFLAGS=--cfg fuzzing", "cargo", "check", "--locked"])?;
-    // A program of its own, as anybody's is.
+    // The example is a program of its own, as any user of the crates would write it.
     let mirror = std::env::temp_dir().join(format!("dray-embed-{}", std::process::id()));
     let ran = step(
         "",
@@ -47,14 +47,15 @@ pub fn run() -> Result<()> {
             &format!("oci:{}", mirror.display()),
         ],
     );
-    // What it leaves is in nobody's way.
+    // A folder that cannot be removed does no harm.
     let _ = std::fs::remove_dir_all(&mirror);
     ran?;
     step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])?;
     advisories()
 }
 
-/// Known vulnerabilities. The database lies elsewhere: where it cannot be reached, that is said, and is no failure.
+/// Checks for known vulnerabilities. The database is on another server. If it cannot be reached, this is reported, but
+/// it is no failure.
 fn advisories() -> Result<()> {
     println!("\n== cargo deny check advisories");
     let ran =

@@ -1,5 +1,5 @@
-//! `cargo xtask kill`: syncs that are killed at random moments and begun again must leave what an undisturbed one
-//! leaves.
+//! `cargo xtask kill`: syncs that are killed at random moments and started again must leave the same content as an
+//! undisturbed sync.
 
 use crate::workload::{REPOSITORIES, Registry, TAGS, dray, filled, folder, large, policy};
 use anyhow::{Context, Result, ensure};
@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What a file of a registry is: a link's content, or the size of what is named by its digest.
+/// What is compared of a file in a registry: the content of a link, or the size of any other file.
 #[derive(Clone, PartialEq)]
 enum Content {
     Link(String),
@@ -20,7 +20,7 @@ enum Content {
 
 type Tree = BTreeMap<PathBuf, Content>;
 
-/// All files of a registry but those of uploads that were given up.
+/// All files of a registry, except those of abandoned uploads.
 fn tree(root: &Path) -> Result<Tree> {
     let (mut files, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -37,13 +37,13 @@ fn tree(root: &Path) -> Result<Tree> {
     Ok(files)
 }
 
-/// The links of tags among them.
+/// The links in a registry that say what the tags name.
 fn tags(tree: &Tree) -> Tree {
     let current = tree.iter().filter(|(path, _)| path.ends_with("current/link"));
     current.map(|(path, content)| (path.clone(), content.clone())).collect()
 }
 
-/// A sync of everything, in a process of its own.
+/// The command that syncs everything.
 fn sync(folder: &Path, policy: &Path) -> Command {
     let mut command = Command::new(dray());
     command.arg("sync").arg(policy).env("XDG_STATE_HOME", folder.join("state"));
@@ -51,16 +51,17 @@ fn sync(folder: &Path, policy: &Path) -> Command {
     command
 }
 
-/// What several processes made of an empty destination.
+/// The result of several processes that began with an empty destination.
 struct Made {
     tree: Tree,
-    /// Of all of them.
+    /// Requests at the destination by all processes.
     requests: usize,
-    /// Those that had not come to their end by themselves.
+    /// How many processes were still running when they were killed.
     killed: u32,
 }
 
-/// One process after the other: from which source, and after what time it is killed; none: it comes to its end.
+/// Runs one process after the other. Each one has a source, and a time after which it is killed. `None` lets it end by
+/// itself.
 fn lives(folder: &Path, lives: &[(&Registry, Option<Duration>)], table: &str) -> Result<Made> {
     for kept in ["state", "destination"].map(|name| folder.join(name)) {
         if kept.exists() {
@@ -85,7 +86,7 @@ fn lives(folder: &Path, lives: &[(&Registry, Option<Duration>)], table: &str) ->
     Ok(Made { tree: tree(&folder.join("destination"))?, requests: destination.requests()?, killed })
 }
 
-/// Kills so many processes, up to three in a row before each that may come to its end, and writes what came of it to
+/// Kills this many processes, up to three in a row before each one that may end by itself, and writes the results to
 /// `docs/performance/kills.md`.
 pub fn run(kills: u32, seed: u64) -> Result<()> {
     crate::tests::step("", "cargo", &["build", "--release", "--locked"])?;
@@ -106,7 +107,7 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
     let mut random = fastrand::Rng::with_seed(seed);
     let time = |random: &mut fastrand::Rng| Some(longest.mul_f64(random.f64()));
     let (mut killed, mut counts, mut moved) = (0, Vec::new(), Vec::new());
-    // One that is never caught alive would go on for ever.
+    // The number of rounds is limited, because a process that always ends before it is killed would never be counted.
     for round in 0..kills {
         if killed >= kills {
             break;
@@ -120,7 +121,8 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
         if round % 4 > 0 {
             continue;
         }
-        // Tags that move on and back, at a destination of which only the journal is asked.
+        // The tags move on and back. The destination is not asked what it has, because `assume-unchanged` trusts the
+        // journal.
         let [one, two, three] = [&later, &source, &later].map(|source| (source, time(&mut random)));
         let made =
             lives(folder, &[(&source, None), one, two, three, (&source, None)], "assume-unchanged = true")?;
@@ -138,7 +140,7 @@ fn killed(folder: &Path, kills: u32, seed: u64) -> Result<String> {
     ))
 }
 
-/// Bytes of the layers that go to files.
+/// Sizes in bytes of the layers of the image in [`downloads`].
 const LAYERS: [usize; 5] = [90 << 20, 60 << 20, 40 << 20, 20 << 20, 5 << 20];
 
 /// Kills syncs of one large image to a folder and to an archive.

@@ -33,14 +33,15 @@ enum Task {
     },
     /// Install what the tests need (with apt, as root) and run every test
     Test,
-    /// Measure whole syncs beside other tools that are there; writes docs/performance/
+    /// Measure whole syncs with dray and with other tools that are installed; writes docs/performance/
     Bench,
-    /// Kill syncs at random moments, and compare what they leave in the end; writes docs/performance/kills.md
+    /// Kill syncs at random moments, and compare the final content with that of an undisturbed sync; writes
+    /// docs/performance/kills.md
     Kill {
-        /// How many processes
+        /// How many processes to kill
         #[arg(long, default_value_t = 100)]
         kills: u32,
-        /// Of the moments
+        /// Seed of the random moments
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
@@ -60,7 +61,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The top of the repository.
+/// The root folder of the repository.
 fn top() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_owned()

@@ -1,4 +1,4 @@
-//! Building plugins: Rust to a core module, and that to a component.
+//! Builds plugins. Rust is compiled to a core module, from which a component is made.
 
 use crate::sources::{self, Manifest};
 use anyhow::{Context, Result, bail, ensure};
@@ -13,8 +13,7 @@ use std::{
 
 const TARGET: &str = "wasm32-unknown-unknown";
 
-/// `plugins/toolchain.json`: the one toolchain whose bytes are committed. Another rustc gives
-/// other bytes.
+/// `plugins/toolchain.json`: the toolchain that builds the committed components. Another rustc produces other bytes.
 #[derive(Deserialize)]
 struct Canonical {
     rustc: String,
@@ -29,11 +28,11 @@ impl Canonical {
     }
 }
 
-/// What compiles for the target on this machine.
+/// A toolchain on this machine that can compile for the target.
 enum Toolchain {
-    /// rustup's, with the target installed.
+    /// A toolchain of rustup that has the target installed.
     Rustup { version: String },
-    /// A distribution's, which builds std from its own sources.
+    /// The toolchain of the distribution, which builds std from its own sources.
     System { version: String },
 }
 
@@ -74,7 +73,8 @@ impl Toolchain {
         }
     }
 
-    /// `cargo rustc`, set up so that neither paths nor line numbers get into the component.
+    /// `cargo rustc`, set up so that no path of this machine gets into the component. The toolchain of the distribution
+    /// also leaves line numbers out.
     fn cargo(&self, folder: &Path) -> Result<Command> {
         let home = env::var_os("CARGO_HOME")
             .map(PathBuf::from)
@@ -96,7 +96,7 @@ impl Toolchain {
                     .env("RUSTC", "/usr/bin/rustc")
                     .env("RUSTC_BOOTSTRAP", "1");
                 cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19");
-                // rustup's own cargo, which runs this, names another toolchain to its children.
+                // If rustup's cargo runs this program, it tells child processes to use another toolchain.
                 cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC_WRAPPER");
                 cargo
             }
@@ -118,13 +118,13 @@ impl Toolchain {
     }
 }
 
-/// A first-party plugin.
+/// A plugin that is built into dray.
 pub struct Plugin {
     pub name: String,
     package: String,
 }
 
-/// The first-party plugins, by name.
+/// The plugins that are built into dray, sorted by name.
 pub fn all(top: &Path) -> Result<Vec<Plugin>> {
     let mut plugins = Vec::new();
     for kind in ["transport", "auth", "filter"] {
@@ -175,11 +175,11 @@ fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
     Ok(components)
 }
 
-/// Builds the first-party plugins into `plugins/prebuilt`.
+/// Builds the plugins of dray into `plugins/prebuilt`.
 pub fn build() -> Result<()> {
     let top = crate::top();
     let canonical = Canonical::read()?;
-    // The committed bytes are the canonical toolchain's, wherever it is at hand.
+    // The committed components come from the canonical toolchain, so it is used wherever it is installed.
     let system = Toolchain::system().filter(|system| system.version() == canonical.rustc);
     let toolchain = match system {
         Some(toolchain) => toolchain,
@@ -209,7 +209,7 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// Builds again with the canonical toolchain and compares bytes.
+/// Builds the plugins again with the canonical toolchain, and compares the bytes.
 pub fn check() -> Result<()> {
     let canonical = Canonical::read()?;
     let toolchain = Toolchain::system().filter(|toolchain| toolchain.version() == canonical.rustc);
@@ -234,7 +234,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Builds a plugin that is not one of dray's own; the component is written into its folder.
+/// Builds a plugin that is not part of dray, and writes the component into its folder.
 pub fn build_one(path: &Path) -> Result<()> {
     let folder = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
     let bytes = component(&Toolchain::any()?, &folder, None, &folder.join("target"))?;

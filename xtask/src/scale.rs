@@ -1,5 +1,5 @@
-//! How time and memory of a plan grow with the number of tags: `dray plan` between two registries that make
-//! up their answers.
+//! How the time and the memory of a plan grow with the number of tags. `dray plan` runs between two registries that
+//! make up their answers.
 
 use anyhow::{Context, Result, ensure};
 use dray_core::Digest;
@@ -13,20 +13,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Tags of each repository.
+/// Tags in each repository.
 const TAGS: usize = 100;
-/// Repositories of each plan.
+/// Number of repositories in each plan.
 const PLANS: [usize; 3] = [100, 1000, 10_000];
 
-/// A registry of so many repositories, on a thread for each connection; its address. It is there as long as the
-/// process.
+/// Starts a registry with this many repositories, and returns its address. It has a thread for each connection, and
+/// runs until the process ends.
 fn registry(repositories: usize) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
-                // A client that goes away ends its thread.
+                // If the client goes away, the thread ends.
                 let _ = serve(&stream, repositories);
             });
         }
@@ -51,7 +51,7 @@ fn serve(stream: &TcpStream, repositories: usize) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Headers and body.
+/// The headers and the body of an answer.
 fn answer(path: &str, repositories: usize) -> (String, String) {
     let list = |names: &mut dyn Iterator<Item = String>| {
         names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",")
@@ -69,7 +69,7 @@ fn answer(path: &str, repositories: usize) -> (String, String) {
     (format!("Content-Type: {manifest}\r\nDocker-Content-Digest: {digest}\r\n"), " ".repeat(500))
 }
 
-/// Seconds, and MiB at most.
+/// Runs a plan. Returns its duration in seconds and its peak memory in MiB.
 fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
     let (from, to) = (registry(repositories)?, registry(repositories)?);
     let policy = folder.join("scale.toml");
@@ -88,7 +88,7 @@ fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        // Gone when it has ended.
+        // When the process has ended, the file or the line is missing.
         if let Ok(status) = fs::read_to_string(format!("/proc/{}/status", child.id())) {
             let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let peak = peak.and_then(|peak| peak.split_whitespace().next()?.parse::<f64>().ok());
@@ -103,7 +103,7 @@ fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
     Ok((wall, most))
 }
 
-/// Plans, and gives the table.
+/// Runs all plans, and returns the table.
 pub fn run(folder: &Path) -> Result<String> {
     let mut text = format!(
         "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers, and know no `If-None-Match`. `cargo xtask bench` writes this file.\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n"
@@ -112,7 +112,7 @@ pub fn run(folder: &Path) -> Result<String> {
         let tags = repositories * TAGS;
         println!("a plan of {tags} tags");
         let (wall, most) = plan(folder, repositories)?;
-        // Writing to a string cannot fail.
+        // Writing to a string never fails.
         let _ = writeln!(text, "| {tags} | {wall:.1} | {:.0} | {most:.0} |", tags as f64 / wall);
     }
     Ok(text)

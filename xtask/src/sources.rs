@@ -1,4 +1,4 @@
-//! The sources of the plugins, and whether the prebuilt components were made from them.
+//! The digest of the plugins' sources, which tells whether the prebuilt components were built from them.
 
 use anyhow::{Context, Result};
 use dray_core::{Algorithm, Digest, Hasher};
@@ -9,14 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// `plugins/prebuilt/manifest.json`
+/// The content of `plugins/prebuilt/manifest.json`.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What compiled them: `rustc --version`.
+    /// The compiler that built the components, as `rustc --version` prints it.
     pub toolchain: String,
     /// Digest of all sources.
     pub sources: Digest,
-    /// Digest of each component, by plugin.
+    /// Digest of each component, by the name of its plugin.
     pub components: BTreeMap<String, Digest>,
 }
 
@@ -32,7 +32,7 @@ impl Manifest {
     }
 }
 
-/// What a component is made from: the contract, the manifests, the code.
+/// The digest of everything from which components are built: the contract, the manifests, and the code.
 pub fn digest(top: &Path) -> Result<Digest> {
     let mut files = vec![top.join("plugins/Cargo.toml"), top.join("plugins/Cargo.lock")];
     for folder in ["wit", "plugins/sdk", "plugins/transport", "plugins/auth", "plugins/filter"] {

@@ -1,9 +1,9 @@
-//! `cargo xtask test`
+//! `cargo xtask test`: all tests.
 
 use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
-/// What the tests run: a program and Debian's package of it.
+/// The programs that the tests run, each with the Debian package that contains it.
 const PROGRAMS: [(&str, &str); 9] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
@@ -25,7 +25,7 @@ fn missing() -> Vec<(&'static str, &'static str)> {
     PROGRAMS.into_iter().filter(|(program, _)| !is_there(program)).collect()
 }
 
-/// Runs a command at the top of the repository.
+/// Runs a command in a folder of the repository.
 pub fn step(folder: &str, program: &str, arguments: &[&str]) -> Result<()> {
     println!("\n== {program} {}", arguments.join(" "));
     let status = Command::new(program)
@@ -37,7 +37,7 @@ pub fn step(folder: &str, program: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Installs what the tests need, where apt is there, and runs every test.
+/// Installs what the tests need, if apt is installed and the user is root, and runs every test.
 pub fn run() -> Result<()> {
     let root = std::env::var("USER").is_ok_and(|user| user == "root")
         || Path::new("/root").metadata().is_ok() && std::fs::read_dir("/root").is_ok();

@@ -1,4 +1,4 @@
-//! What is synced in benchmarks: repositories with images that share layers, between two registries on this
+//! The images that are synced in benchmarks: repositories of images that share layers, and two registries on this
 //! machine.
 
 use anyhow::{Context, Result, ensure};
@@ -12,14 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Repositories.
+/// Number of repositories.
 pub const REPOSITORIES: usize = 100;
-/// Tags of each. An image has a layer that the images of this tag share, and one of its own.
+/// Tags in each repository. An image has two layers: one is shared by the images of the same tag in all repositories,
+/// and the other one is its own.
 pub const TAGS: usize = 5;
 const SHARED: usize = 1 << 20;
 const OWN: usize = 64 << 10;
 
-/// A folder for all of it, in memory where that can be.
+/// Creates a folder for all files of a benchmark, in memory if possible.
 pub fn folder(purpose: &str) -> Result<PathBuf> {
     let memory = Path::new("/dev/shm");
     let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -28,12 +29,12 @@ pub fn folder(purpose: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The dray that is measured.
+/// The path of the dray program that is measured.
 pub fn dray() -> PathBuf {
     crate::top().join("target/release/dray")
 }
 
-/// Debian's docker-registry, until it is dropped.
+/// A running docker-registry of Debian. It is killed when this is dropped.
 pub struct Registry {
     /// `host:port`
     pub address: String,
@@ -42,7 +43,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Its storage is the folder `name` in `folder`.
+    /// Starts a registry with the folder `name` in `folder` as its storage.
     pub fn start(folder: &Path, name: &str) -> Result<Self> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let (root, log) = (folder.join(name), folder.join(format!("{name}.log")));
@@ -66,7 +67,7 @@ impl Registry {
         Ok(Registry { address, log, process })
     }
 
-    /// Bytes of the bodies that it gave.
+    /// Bytes of all bodies that the registry sent in answers to GET.
     pub fn given(&self) -> Result<u64> {
         std::thread::sleep(Duration::from_millis(100));
         let log = fs::read_to_string(&self.log)?;
@@ -77,9 +78,9 @@ impl Registry {
         Ok(bodies.sum())
     }
 
-    /// How many it was asked.
+    /// How many requests the registry received.
     pub fn requests(&self) -> Result<usize> {
-        // It writes its log behind its answers.
+        // The registry writes its log after it has answered.
         std::thread::sleep(Duration::from_millis(100));
         Ok(fs::read_to_string(&self.log)?.lines().filter(|line| line.contains(" HTTP/1.1\" ")).count())
     }
@@ -92,12 +93,12 @@ impl Drop for Registry {
     }
 }
 
-/// Of a repository, by its number.
+/// The name of a repository, by its number.
 pub fn name(repository: usize) -> String {
     format!("team/app{repository}")
 }
 
-/// Writes images of bytes that cannot be compressed into a layout.
+/// Writes images into a layout. Their bytes cannot be compressed.
 struct Layout {
     folder: PathBuf,
     random: u64,
@@ -154,7 +155,7 @@ impl Layout {
     }
 }
 
-/// A layout with all images, each by the tag of one that comes so much later.
+/// Writes a layout with all images. Each image gets the tag that is `shift` places later.
 fn fill(folder: PathBuf, shift: usize) -> Result<()> {
     let mut layout = Layout::new(folder)?;
     let shared: Vec<_> = (0..TAGS).map(|_| layout.bytes(SHARED)).collect();
@@ -167,7 +168,7 @@ fn fill(folder: PathBuf, shift: usize) -> Result<()> {
     layout.finish()
 }
 
-/// A registry with all images; tags are so much later than those of another one.
+/// Starts a registry with all images. Each image has the tag that is `shift` places later.
 pub fn filled(folder: &Path, shift: usize) -> Result<Registry> {
     let layout = format!("images{shift}");
     fill(folder.join(&layout), shift)?;
@@ -189,7 +190,8 @@ pub fn filled(folder: &Path, shift: usize) -> Result<Registry> {
     Ok(source)
 }
 
-/// A registry with one image, `large:1`, whose layers have so many bytes; what they are is in the layout `large`, too.
+/// Starts a registry with one image, `large:1`, that has layers of these sizes in bytes. The image is also in the
+/// layout `large`.
 pub fn large(folder: &Path, layers: &[usize]) -> Result<Registry> {
     let mut layout = Layout::new(folder.join("large"))?;
     let layers: Vec<_> = layers.iter().map(|length| layout.bytes(*length)).collect();
@@ -204,7 +206,8 @@ pub fn large(folder: &Path, layers: &[usize]) -> Result<Registry> {
     Ok(source)
 }
 
-/// A policy that syncs all of one registry to another, of whose table more is said; its file.
+/// Writes a policy that syncs all of one registry to another, and returns its path. `more` is added to the table of the
+/// destination.
 pub fn policy(folder: &Path, source: &str, destination: &str, more: &str) -> Result<PathBuf> {
     let rule = |number| {
         let name = name(number);

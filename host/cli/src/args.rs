@@ -210,6 +210,9 @@ pub struct PlanOptions {
     /// List every tag with its reason, those that are unchanged or dropped, too
     #[arg(long)]
     pub explain: bool,
+    /// Show how much would travel at most: reads every manifest of what changes at its source
+    #[arg(long)]
+    pub sizes: bool,
     /// Exit with 3 where changes are due
     #[arg(long)]
     pub detailed_exitcode: bool,

@@ -14,7 +14,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     (
         "plan",
         "dray plan                          what a sync would change\n\
-         dray plan --explain                every tag, with its reason\n\
+         dray plan --explain --sizes        every tag, with its reason and size\n\
          dray plan --out plan.jsonl         save it for `dray apply`",
     ),
     ("apply", "dray apply plan.jsonl"),

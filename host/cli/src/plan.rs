@@ -10,10 +10,13 @@ use crate::{
     policy,
     progress::Screen,
 };
-use dray_core::{Action, CopyReport, PLAN_VERSION, PlanHeader, Trouble};
+use dray_core::{Action, CopyReport, Digest, PLAN_VERSION, PlanHeader, Trouble};
 use dray_engine::Planned;
 use dray_session::PlanFile;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::{
+    collections::HashSet,
+    io::{BufWriter, ErrorKind, Write},
+};
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
@@ -28,15 +31,19 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let session = loaded.open().await?;
     let mut plan = session.plan();
     let progress = screen.watch_plan();
-    let mut totals = Totals::default();
+    let (mut totals, mut sizes) = (Totals::default(), Sizes::default());
     let written = async {
         let mut out = Out::begin(&options)?;
         while let Some(planned) = plan.recv().await {
             if let Some(saved) = &mut saved {
                 saved.add(&planned).map_err(Stopped::Failed)?;
             }
-            totals.add(&planned);
-            out.entry(&planned, !plan.is_empty())?;
+            let size = match options.sizes {
+                true => sizes.of(&planned).await,
+                false => None,
+            };
+            totals.add(&planned, size);
+            out.entry(&planned, size, !plan.is_empty())?;
             progress.planned();
         }
         progress.end();
@@ -69,6 +76,26 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
         (0, 1..) if options.detailed_exitcode => DUE,
         _ => DONE,
     })
+}
+
+/// The blobs that were counted already, by the place that gets them.
+#[derive(Default)]
+struct Sizes(HashSet<(String, Digest)>);
+
+impl Sizes {
+    /// How many bytes a copy brings at most that no earlier one of the plan brings. `None` means that it is not known.
+    async fn of(&mut self, planned: &Planned) -> Option<u64> {
+        let Planned::Copy(planned) = planned else { return None };
+        if planned.copy.action != Action::Copy {
+            return None;
+        }
+        let blobs = planned.blobs().await;
+        let blobs =
+            blobs.inspect_err(|error| tracing::warn!("its size is not known: failed to {error}")).ok()?;
+        let place = &planned.copy.destination.place;
+        let new = blobs.into_iter().filter(|(digest, _)| self.0.insert((place.clone(), digest.clone())));
+        Some(new.map(|(_, size)| size).sum())
+    }
 }
 
 /// Why a plan was not written to its end.
@@ -116,14 +143,17 @@ impl Out {
         })
     }
 
-    fn entry(&mut self, planned: &Planned, more: bool) -> std::io::Result<()> {
+    fn entry(&mut self, planned: &Planned, size: Option<u64>, more: bool) -> std::io::Result<()> {
         match self {
-            Out::Text(view) => view.add(planned),
+            Out::Text(view) => view.add(planned, size),
             Out::Json { sink, first } => {
                 let separator = if std::mem::take(first) { "\n" } else { ",\n" };
                 let mut value = serde_json::to_value(describe(planned)).map_err(std::io::Error::other)?;
                 // Nothing was sent.
                 value.as_object_mut().map(|object| object.remove("bytes"));
+                if let Some(size) = size {
+                    value["size"] = size.into();
+                }
                 write!(sink, "{separator}{}", exact(&value.to_string()))?;
                 if !more {
                     sink.flush()?;

@@ -1,6 +1,6 @@
 //! A plan as people read it: by rule and repository, with what changes line by line and all else as counts.
 
-use crate::output::{counted, line};
+use crate::output::{bytes, counted, line};
 use dray_core::{Action, Endpoint, Reason};
 use dray_engine::Planned;
 use std::collections::{BTreeMap, HashMap};
@@ -14,11 +14,17 @@ pub struct Totals {
     pub failed: u64,
     /// Of `copy`, those whose tag names something else at the destination now.
     pub overwritten: u64,
+    /// Bytes of blobs that travel at most, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
 }
 
 impl Totals {
-    /// Counts an item.
-    pub fn add(&mut self, planned: &Planned) {
+    /// Counts an item, and the bytes that it brings.
+    pub fn add(&mut self, planned: &Planned, size: Option<u64>) {
+        if let Some(size) = size {
+            *self.size.get_or_insert(0) += size;
+        }
         match planned {
             Planned::Copy(planned) if planned.copy.action == Action::Copy => {
                 self.copy += 1;
@@ -117,8 +123,8 @@ impl View {
     }
 
     /// Takes in an item.
-    pub fn add(&mut self, planned: &Planned) {
-        self.totals.add(planned);
+    pub fn add(&mut self, planned: &Planned, size: Option<u64>) {
+        self.totals.add(planned, size);
         let part = |end: &Endpoint| parted(&end.display, end.reference.as_deref());
         match planned {
             Planned::Copy(planned) => {
@@ -137,8 +143,11 @@ impl View {
                     true => String::new(),
                     false => copy.form.to_string(),
                 };
-                let why =
-                    [why, form].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ");
+                let why = [size.map(bytes).unwrap_or_default(), why, form]
+                    .into_iter()
+                    .filter(|part| !part.is_empty())
+                    .collect::<Vec<_>>()
+                    .join("; ");
                 self.entry(
                     &copy.rule,
                     source,
@@ -205,13 +214,14 @@ impl View {
     }
 
     fn summary(&self) -> String {
-        let Totals { copy, unchanged, dropped, failed, overwritten } = self.totals;
+        let Totals { copy, unchanged, dropped, failed, overwritten, size } = self.totals;
+        let size = size.map(|size| format!(", at most {}", bytes(size))).unwrap_or_default();
         let kinds = match overwritten {
             0 => String::new(),
             _ => format!(" ({} new, {overwritten} overwritten)", copy - overwritten),
         };
         format!(
-            "{} to copy{kinds}, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
+            "{} to copy{kinds}{size}, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
             counted(copy, "image")
         )
     }
@@ -307,7 +317,7 @@ mod tests {
         ];
         let shown = |explain| {
             let mut view = View::new(explain);
-            items.iter().for_each(|item| view.add(item));
+            items.iter().for_each(|item| view.add(item, None));
             view.text(false)
         };
         assert_eq!(
@@ -328,7 +338,7 @@ mod tests {
     #[test]
     fn names_of_strangers_steer_no_terminal() {
         let mut view = View::new(true);
-        view.add(&dropped("\u{1b}[2J", "semver"));
+        view.add(&dropped("\u{1b}[2J", "semver"), None);
         let text = view.text(false);
         assert!(!text.contains('\u{1b}'), "{text:?}");
     }

@@ -142,3 +142,34 @@ fn a_second_run_of_a_policy_ends_or_waits() {
     let waited = waiting.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&waited.stdout).contains("1 image copied"), "{waited:?}");
 }
+
+#[test]
+fn a_plan_tells_how_much_would_travel() {
+    let world = World::new();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:m\"\ntags = \"1.?.0\"\n"),
+    );
+    let plan = world.dray(&["plan", "--sizes", "--output", "json"]).ok().json();
+    let size = plan["summary"]["size"].as_u64().unwrap();
+    assert!(world.dray(&["plan", "--sizes"]).ok().out.contains("to copy, at most "));
+    // Every blob is counted once, as it is sent once; manifests are no blobs.
+    world.dray(&["sync"]).ok();
+    let blobs = world.tool("find", &["m/blobs/sha256", "-type", "f", "-printf", "%s\n"]);
+    let mut all: u64 = blobs.lines().map(|line| line.parse::<u64>().unwrap()).sum();
+    for entry in std::fs::read_dir(world.path("m/blobs/sha256")).unwrap() {
+        let text = std::fs::read(entry.unwrap().path()).unwrap();
+        if String::from_utf8_lossy(&text).contains("\"schemaVersion\"") {
+            all -= text.len() as u64;
+        }
+    }
+    assert_eq!(size, all);
+    assert!(
+        plan["copies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|copy| copy["action"] == "copy")
+            .all(|copy| copy["size"].is_u64())
+    );
+}

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Sha256, Sha512};
 use std::{fmt, str::FromStr};
 
-/// The algorithm and hash of some bytes: the only identity of content.
+/// The algorithm and the hash of some bytes. It is the only identity of content.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Digest {
@@ -24,7 +24,7 @@ pub enum Algorithm {
     Sha512,
 }
 
-/// The text is no digest that dray can verify.
+/// The text is not a digest that dray can verify.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("read `{0}` as a digest: expected sha256: or sha512: and lower-case hexadecimal digits")]
 pub struct ParseDigestError(String);
@@ -37,14 +37,14 @@ impl Digest {
         hasher.finish()
     }
 
-    /// The digest of bytes in memory, by the algorithm of `self`.
+    /// The digest of bytes in memory, computed with the algorithm of `self`.
     pub fn alike(&self, bytes: &[u8]) -> Self {
         let mut hasher = Hasher::new(self.algorithm());
         hasher.update(bytes);
         hasher.finish()
     }
 
-    /// Which algorithm made it.
+    /// The algorithm with which the digest was computed.
     pub fn algorithm(&self) -> Algorithm {
         match self {
             Digest::Sha256(_) => Algorithm::Sha256,
@@ -52,7 +52,7 @@ impl Digest {
         }
     }
 
-    /// The name of the algorithm as it stands before the colon.
+    /// The name of the algorithm, as it is written before the colon.
     pub fn algorithm_name(&self) -> &'static str {
         match self {
             Digest::Sha256(_) => "sha256",
@@ -80,7 +80,7 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseDigestError(text.chars().take(160).collect());
         let (algorithm, hash) = text.split_once(':').ok_or_else(error)?;
-        // One content has one name: upper-case digits would be a second one.
+        // The same content must have only one name, and upper-case digits would be a second one.
         if hash.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(error());
         }
@@ -136,7 +136,8 @@ enum State {
 }
 
 impl Hasher {
-    /// One whose state can be saved, which costs a little. Of SHA-512 there is none.
+    /// A hasher that can save its state, which makes it a little slower. For SHA-512, it is an ordinary hasher that
+    /// cannot.
     pub fn resumable(algorithm: Algorithm) -> Self {
         match algorithm {
             Algorithm::Sha256 => Hasher(State::Resumable(Resumable::new())),
@@ -144,7 +145,7 @@ impl Hasher {
         }
     }
 
-    /// What it has taken in, for `load`. `None` means that it is not of the resumable kind.
+    /// The state of the hasher, for `load`. `None` means that this hasher cannot save its state.
     pub fn save(&self) -> Option<Vec<u8>> {
         match &self.0 {
             State::Resumable(state) => Some(state.save()),
@@ -152,12 +153,12 @@ impl Hasher {
         }
     }
 
-    /// A hasher that has taken in what another one had. `None` means that the bytes are no such state.
+    /// A hasher that continues from a saved state. `None` means that the bytes are not a saved state.
     pub fn load(saved: &[u8]) -> Option<Self> {
         Resumable::load(saved).map(|state| Hasher(State::Resumable(state)))
     }
 
-    /// A hasher that has seen nothing.
+    /// A hasher that has not hashed any bytes yet.
     pub fn new(algorithm: Algorithm) -> Self {
         Hasher(match algorithm {
             Algorithm::Sha256 => State::Sha256(Sha256::default()),
@@ -165,7 +166,7 @@ impl Hasher {
         })
     }
 
-    /// Takes in the next bytes.
+    /// Hashes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         use sha2::Digest as _;
         match &mut self.0 {
@@ -175,7 +176,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was taken in.
+    /// The digest of all bytes that were hashed.
     pub fn finish(self) -> Digest {
         use sha2::Digest as _;
         match self.0 {

@@ -1,4 +1,4 @@
-//! The forms in which one image can be written, and the manifest of one form made from another's
+//! The forms in which an image can be written, and the conversion of a manifest into another form
 //! (OCI image specification; Docker image manifest version 2, schema 2).
 
 use crate::{Children, Descriptor, Manifest, ManifestError, media_type};
@@ -10,21 +10,21 @@ use std::{fmt, str::FromStr};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
-    /// RFC 1952.
+    /// gzip (RFC 1952).
     Gzip,
-    /// RFC 8878.
+    /// Zstandard (RFC 8878).
     Zstd,
 }
 
-/// Whose media types an image has.
+/// The specification that defines the media types of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Those of the OCI image specification.
+    /// The media types of the OCI image specification.
     Oci,
-    /// Docker's, schema 2.
+    /// The media types of Docker's schema 2.
     Docker,
 }
 
@@ -32,13 +32,13 @@ pub enum Format {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Form {
-    /// `None` means as they are.
+    /// `None` means that the media types stay as they are.
     pub format: Option<Format>,
-    /// Of the layers. `None` means as they are.
+    /// The compression of the layers. `None` means that it stays as it is.
     pub compression: Option<Compression>,
 }
 
-/// The name is none of those that are known.
+/// The name is not that of a known compression or format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is none of {1}")]
 pub struct ParseFormError(String, &'static str);
@@ -85,7 +85,7 @@ impl fmt::Display for Form {
 }
 
 impl Form {
-    /// Whether nothing is asked for.
+    /// Whether the form asks for no change.
     pub fn is_unchanged(&self) -> bool {
         *self == Form::default()
     }
@@ -97,7 +97,8 @@ const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
 impl Format {
-    /// Of a manifest or an index.
+    /// The format of a manifest or an index with this media type. `None` means that the media type is in neither
+    /// format.
     pub fn of(media_type: &str) -> Option<Format> {
         match media_type {
             media_type::OCI_MANIFEST | media_type::OCI_INDEX => Some(Format::Oci),
@@ -130,7 +131,7 @@ impl Format {
         }
     }
 
-    /// The media type of layers. `None` means that Docker's format has none for zstd.
+    /// The media type of layers. `None` means that the format has no media type for this compression.
     pub fn layer(self, compression: Compression) -> Option<&'static str> {
         Some(match (self, compression) {
             (Format::Oci, Compression::None) => OCI_LAYER,
@@ -143,7 +144,7 @@ impl Format {
     }
 }
 
-/// Whether a blob is the config of an image, rather than of an artifact. Old writers called theirs otherwise.
+/// Whether a blob is the config of an image, and not of an artifact. Old tools used other media types for it.
 pub fn is_image_config(media_type: &str) -> bool {
     matches!(
         media_type,
@@ -156,7 +157,7 @@ pub fn is_image_config(media_type: &str) -> bool {
     )
 }
 
-/// Whether a child of an index is a blob by its type: a layer or a config, as BuildKit's caches have them.
+/// Whether a child of an index is a blob by its media type: a layer or a config. BuildKit's caches have such children.
 pub fn is_blob(media_type: &str) -> bool {
     !media_type::is_manifest(media_type)
         && (layer_compression(media_type).is_some()
@@ -164,8 +165,8 @@ pub fn is_blob(media_type: &str) -> bool {
             || media_type.starts_with("application/vnd.buildkit.cacheconfig."))
 }
 
-/// How a layer is compressed, as its media type says; `None` means that it is no layer of an image. The type may lie,
-/// and the layer's first bytes tell.
+/// The compression of a layer according to its media type. `None` means that this is not the media type of an image
+/// layer. The media type may be wrong, so the first bytes of the layer decide in the end.
 pub fn layer_compression(media_type: &str) -> Option<Compression> {
     const OTHERS: [&str; 2] = [
         "application/vnd.oci.image.layer.nondistributable.v1.tar",
@@ -188,10 +189,10 @@ pub fn layer_compression(media_type: &str) -> Option<Compression> {
 }
 
 /// The manifest of an image with other layers, in some format. What Docker's format cannot say
-/// (annotations, a subject) is left out.
-///
+/// The manifest of an image with other layers, in the given format. What Docker's format cannot express (annotations, a
+/// subject) is left out.
 /// # Errors
-/// Fails if the manifest is no image, or has another number of layers.
+/// Fails if the manifest is not that of an image, or has another number of layers.
 pub fn convert_image(
     manifest: &Manifest,
     format: Format,
@@ -215,10 +216,9 @@ pub fn convert_image(
     write(format.manifest(), &value)
 }
 
-/// The manifest of an image, in some format.
-///
+/// A new manifest of an image, in the given format.
 /// # Errors
-/// None that a descriptor can cause.
+/// Fails only if the new manifest cannot be parsed, which no descriptor causes.
 pub fn new_image(
     config: &Descriptor,
     format: Format,
@@ -233,10 +233,9 @@ pub fn new_image(
     write(format.manifest(), &value)
 }
 
-/// An index whose children became others, in some format.
-///
+/// An index with other children, in the given format.
 /// # Errors
-/// Fails if the manifest is no index.
+/// Fails if the manifest is not an index.
 pub fn convert_index(
     manifest: &Manifest,
     format: Format,
@@ -249,7 +248,7 @@ pub fn convert_index(
     value["mediaType"] = format.index().into();
     for (entry, written) in value["manifests"].as_array_mut().into_iter().flatten().zip(children) {
         name(entry, written);
-        // An attestation names its image by its digest (buildkit, attestation storage).
+        // An attestation names its image by the digest of the image (BuildKit, attestation storage).
         let attested = entry.pointer_mut("/annotations/vnd.docker.reference.digest");
         if let Some(attested) = attested
             && let Some(at) =
@@ -284,14 +283,14 @@ fn named(descriptor: &Descriptor) -> Value {
     })
 }
 
-/// Puts another content into a descriptor.
+/// Makes a descriptor inside a manifest name other content.
 fn name(entry: &mut Value, descriptor: &Descriptor) {
     entry["mediaType"] = descriptor.media_type.clone().into();
     entry["digest"] = descriptor.digest.to_string().into();
     entry["size"] = descriptor.size.into();
     if let Some(entry) = entry.as_object_mut() {
         entry.remove("data");
-        // Belong to one compression of the layer (zstd:chunked, eStargz).
+        // These annotations belong to one compression of the layer (zstd:chunked, eStargz).
         if let Some(Value::Object(annotations)) = entry.get_mut("annotations") {
             annotations.retain(|key, _| {
                 !key.starts_with("io.github.containers.zstd-chunked.")

@@ -1,10 +1,11 @@
-//! The words and decisions of dray: what a reference, a digest, a manifest, a policy and a plan
-//! are. Nothing here does I/O, prints or reads the environment.
+//! The vocabulary and the decisions of dray: what a reference, a digest, a manifest, a policy and a plan are. Nothing
+//! in this crate does I/O, prints or reads the environment.
 //!
-//! A [`Reference`] names an image in a place. A [`policy::Policy`] says which images are to be where. A [`Manifest`] is the
-//! exact bytes of one, whose children are [`Descriptor`]s, and a [`Digest`] is the only identity of content. What both
-//! ends of a tag have is [`Observed`], and the pure function [`decide`] makes an [`Action`] and a [`Reason`] of it. An item
-//! of a plan is a [`Copy`](struct@Copy), which can be saved ([`PlanLine`]), and a run's result is a [`Report`].
+//! A [`Reference`] names an image in a place. A [`policy::Policy`] says which images belong where. A [`Manifest`] is
+//! the exact bytes of an image, it names its children by [`Descriptor`]s, and a [`Digest`] is the only identity of
+//! content. [`Observed`] is what both ends of a tag have, and the pure function [`decide`] derives an [`Action`] and a
+//! [`Reason`] from it. An item of a plan is a [`Copy`](struct@Copy), which can be saved ([`PlanLine`]). The result of a
+//! run is a [`Report`].
 //!
 //! ```
 //! use dray_core::{Action, DestinationState, Digest, Form, Missing, Observed, Reason, decide};

@@ -1,5 +1,5 @@
-//! Manifests: exact bytes whose children are descriptors (OCI image specification, manifest and
-//! image index; Docker image manifest version 2, schema 2).
+//! Manifests: exact bytes that name their children by descriptors (OCI image specification, manifest and image index;
+//! Docker image manifest version 2, schema 2).
 
 use crate::{
     Digest, Platform,
@@ -8,7 +8,7 @@ use crate::{
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Indexes within indexes after which an image is taken to go round in circles.
+/// How deep indexes may be nested. A deeper image is refused, because it may be made to exhaust its reader.
 pub const NESTING: usize = 8;
 
 /// Media types of manifests.
@@ -31,45 +31,47 @@ pub mod media_type {
             || is_schema1(media_type)
     }
 
-    /// Whether it is the type of a manifest of schema 1, signed or not.
+    /// Whether this is the media type of a schema 1 manifest, signed or not.
     pub fn is_schema1(media_type: &str) -> bool {
         matches!(media_type, DOCKER_SCHEMA1 | "application/vnd.docker.distribution.manifest.v1+json")
     }
 
-    /// Whether it is the type of a list of manifests.
+    /// Whether this is the media type of an index.
     pub fn is_index(media_type: &str) -> bool {
         matches!(media_type, OCI_INDEX | DOCKER_LIST)
     }
 
-    /// Layers that their makers do not let others distribute; registries need not hold them.
+    /// Whether this is the media type of layers that their makers do not let others distribute. Registries need not
+    /// hold them.
     pub(crate) fn is_foreign(media_type: &str) -> bool {
         media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
     }
 }
 
-/// Names content: its type, digest and size (OCI image specification, descriptor).
+/// Names content by its media type, digest and size (OCI image specification, descriptor).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Descriptor {
-    /// What kind of content.
+    /// The media type of the content.
     pub media_type: String,
-    /// The content itself.
+    /// The digest of the content.
     pub digest: Digest,
-    /// Bytes.
+    /// In bytes.
     pub size: u64,
-    /// What an artifact's manifest is about.
+    /// The type of the artifact, if the content is the manifest of an artifact.
     pub artifact_type: Option<String>,
-    /// Free notes; for children of an index.
+    /// The annotations that are strings. As a rule, only children of an index have some.
     pub annotations: BTreeMap<String, String>,
-    /// For which machines; for children of an index.
+    /// The platform that the content is for. As a rule, only children of an index have one.
     pub platform: Option<Platform>,
-    /// The content itself, where the manifest carries it.
+    /// The content itself, if the manifest embeds it.
     pub data: Option<Vec<u8>>,
-    /// A layer that its maker does not let others distribute, and that is elsewhere: registries need not hold it.
+    /// Whether this is a layer that its maker does not let others distribute, and that can be downloaded elsewhere.
+    /// Registries need not hold it.
     pub foreign: bool,
 }
 
 impl Descriptor {
-    /// A descriptor with the three things that every one has.
+    /// A descriptor with the three fields that every descriptor has.
     pub fn new(media_type: impl Into<String>, digest: Digest, size: u64) -> Self {
         Descriptor {
             media_type: media_type.into(),
@@ -84,18 +86,19 @@ impl Descriptor {
     }
 }
 
-/// A manifest as it came, and what it names.
+/// A manifest as it was received, and what it names.
 #[derive(Clone, Debug)]
 pub struct Manifest {
-    /// Its type, the digest and size of `body`.
+    /// Its media type and digest, and the size of `body`. The digest of a signed schema 1 manifest covers only what was
+    /// signed.
     pub descriptor: Descriptor,
     /// The exact bytes.
     pub body: Vec<u8>,
-    /// What it names.
+    /// The content that it names.
     pub children: Children,
-    /// The manifest that this one is about.
+    /// The digest of the manifest to which this one refers.
     pub subject: Option<Digest>,
-    /// Signatures that its place keeps beside it (containers-signature(5)); those of registries are
+    /// Signatures that the place keeps beside the manifest (containers-signature(5)). In registries, signatures are
     /// manifests of their own.
     pub signatures: Vec<Vec<u8>>,
 }
@@ -104,44 +107,44 @@ pub struct Manifest {
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "few are alive at once, and a box would be in every user's way")]
 pub enum Children {
-    /// Manifests.
+    /// The manifests of an index.
     Index(Vec<Descriptor>),
-    /// A config and layers: blobs.
+    /// The blobs of an image: its config and its layers.
     Image {
-        /// The image's configuration, or an artifact's.
+        /// The configuration of the image or the artifact.
         config: Descriptor,
-        /// In order.
+        /// In the order of the manifest.
         layers: Vec<Descriptor>,
     },
-    /// Layers of which neither size nor diff id is told: it must be written in another form.
+    /// Layers without their sizes and diff IDs, so the image must be written in another form.
     Schema1(Schema1),
 }
 
-/// The bytes are no manifest that dray can copy.
+/// The bytes are not a manifest that dray can copy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// Not JSON, or not the shape that its type demands.
+    /// The bytes are not JSON, or do not have the structure that their media type requires.
     #[error("read the manifest: {0}")]
     Malformed(String),
-    /// The content is not what its name says.
+    /// The content has another digest than the one that was asked for.
     #[error("verify the manifest: asked for {expected}, got {actual}")]
     Digest {
-        /// What was asked for.
+        /// The digest that was asked for.
         expected: Digest,
-        /// What came.
+        /// The digest of the bytes that were received.
         actual: Digest,
     },
-    /// A type that dray does not know.
+    /// dray does not support the media type here.
     #[error("read the manifest: its type {0} is not supported")]
     Unsupported(String),
 }
 
 impl Manifest {
-    /// Reads a manifest. `given` is the type that came with it; where it says nothing
-    /// (`application/json`, none), the body tells. `expected` is the digest that was asked for.
-    ///
+    /// Reads a manifest. `given` is the media type that came with it. The media type in the body has precedence. If
+    /// neither says anything (both are missing, or `given` is for example `application/json`), the keys of the body
+    /// decide. `expected` is the digest that was asked for.
     /// # Errors
-    /// Fails if the body has another digest, contradicts its type, or is malformed.
+    /// Fails if the body has another digest, contradicts its media type, or is malformed.
     pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {
         let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
         let digest = |bytes: &[u8]| {
@@ -190,7 +193,7 @@ impl Manifest {
     }
 }
 
-/// A list of descriptors; `null` and nothing are empty ones (Go writes a list without entries so).
+/// A list of descriptors. `null` and a missing key mean an empty list (Go writes an empty list as `null`).
 fn list<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], ManifestError> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(&[]),
@@ -199,7 +202,7 @@ fn list<'a>(object: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Ma
     }
 }
 
-/// What kind of manifest it is.
+/// Determines the media type of a manifest.
 fn media_type(object: &Map<String, Value>, given: &str) -> Result<String, ManifestError> {
     let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
     let own = object.get("mediaType").and_then(Value::as_str).filter(|own| !own.is_empty());
@@ -211,8 +214,8 @@ fn media_type(object: &Map<String, Value>, given: &str) -> Result<String, Manife
     }
     let stated = own.unwrap_or(given);
     if media_type::is_manifest(stated) && !media_type::is_schema1(stated) {
-        // One body that is both an index and an image means different things to different
-        // readers (OCI image specification, CVE-2021-41190).
+        // Some readers take a body that is both an index and an image for an index, and others for an image (OCI image
+        // specification, CVE-2021-41190).
         let both = if media_type::is_index(stated) { has("layers") } else { has("manifests") };
         return match both {
             true => Err(ManifestError::Malformed("it is an index and an image at once".into())),
@@ -227,7 +230,8 @@ fn media_type(object: &Map<String, Value>, given: &str) -> Result<String, Manife
     }
 }
 
-/// Reads what is needed of a descriptor. What else it holds, and what is odd about it, travels in the manifest's bytes.
+/// Reads the fields of a descriptor that dray needs. Whatever else a descriptor holds stays in the bytes of the
+/// manifest.
 fn descriptor(read: &Value) -> Result<Descriptor, ManifestError> {
     use base64::Engine as _;
     let malformed = |text: String| ManifestError::Malformed(text);

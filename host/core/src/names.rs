@@ -1,14 +1,14 @@
-//! The small languages of `from` and `to`: `{a,b}`, globs, and `{name}`, `{path}`, `{registry}`,
+//! The syntax of `from` and `to`: braces (`{a,b}`), globs, and the placeholders `{name}`, `{path}`, `{registry}` and
 //! `{tag}`.
 
-/// What the placeholders of a `to` stand for.
+/// The values of the placeholders in a `to`.
 #[derive(Clone, Debug)]
 pub struct Names<'a> {
     /// `{registry}`: the place of the source.
     pub registry: &'a str,
-    /// `{path}`: the whole repository of the source; its last component is `{name}`.
+    /// `{path}`: the whole repository of the source. Its last component is `{name}`.
     pub repository: &'a str,
-    /// `{tag}`; `None` means that it is known later: `{tag}` stays.
+    /// `{tag}`. `None` means that the tag is not known yet, so the placeholder stays in the text.
     pub tag: Option<&'a str>,
 }
 
@@ -18,23 +18,22 @@ pub enum FillError {
     /// A placeholder that does not exist, or a brace that is never closed.
     #[error("`{0}` stands for nothing")]
     Unknown(String),
-    /// What a placeholder stands for comes from the source, and would lead out of the destination.
+    /// The value of a placeholder comes from the source and would lead out of the destination.
     #[error("{placeholder} stands for `{value}`, which {why}")]
     Unsafe {
-        /// `{name}`, …
+        /// The placeholder, for example `{name}`.
         placeholder: String,
-        /// What the source gave; control characters are escaped.
+        /// The value that the source gave, with control characters escaped.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong with the value.
         why: &'static str,
     },
 }
 
 impl Names<'_> {
-    /// Puts the names into a template.
-    ///
+    /// Replaces the placeholders in a template with their values.
     /// # Errors
-    /// Fails if a placeholder does not exist, or what it stands for could lead out of the destination.
+    /// Fails if a placeholder does not exist, or if its value could lead out of the destination.
     pub fn fill(&self, template: &str) -> Result<String, FillError> {
         let name = self.repository.rsplit('/').next().unwrap_or(self.repository);
         let mut out = String::with_capacity(template.len());
@@ -70,8 +69,9 @@ impl Names<'_> {
     }
 }
 
-/// Whether a name that a stranger gave can become a part of a reference without leading elsewhere: no path of it leaves
-/// its folder, and nothing in it means something to a transport (`@`, `[`, a colon that is not a port's).
+/// Checks that a value from a source can become a part of a reference without leading elsewhere: as a path it stays in
+/// its folder, and no character in it has a meaning for a transport (`@`, `[`, or a colon that does not precede a
+/// port).
 fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
     if value.chars().any(crate::misleads) {
         return Err("holds control characters");
@@ -86,7 +86,7 @@ fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
     if components.clone().any(|component| component == "." || component == "..") {
         return Err("leads upwards");
     }
-    // A repository of files may begin with its registry, and that with a port.
+    // A repository may begin with the name of its registry, which may end with a port. A tag may not.
     let first = components.next().unwrap_or_default();
     let has_port = first.split_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
@@ -98,17 +98,16 @@ fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// `a/{b,c}` → `a/b`, `a/c`. Braces nest.
-///
+/// Expands braces: `a/{b,c}` becomes `a/b` and `a/c`. Braces can be nested.
 /// # Errors
-/// Fails if a brace is never closed, or more than [`CHOICES`] texts would come of it.
+/// Fails if a brace is never closed, or if the text stands for more than [`CHOICES`] texts.
 pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
     let mut out = Vec::new();
     expand(text, &mut out)?;
     Ok(out)
 }
 
-/// Texts that one text with braces may stand for: `{a,b}` ten times over is a thousand.
+/// How many texts one text with braces may stand for. Ten times `{a,b}` already stands for 1024.
 pub const CHOICES: usize = 10_000;
 
 fn expand(text: &str, out: &mut Vec<String>) -> Result<(), String> {
@@ -143,7 +142,7 @@ fn expand(text: &str, out: &mut Vec<String>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a repository matches a glob; `*` stays within one component, `**` does not.
+/// Whether a repository matches a glob. `*` matches within one component, and `**` matches across components.
 pub fn matches(pattern: &str, repository: &str) -> bool {
     fast_glob::glob_match(pattern, repository)
 }

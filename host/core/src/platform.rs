@@ -3,19 +3,19 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
-/// An operating system and an architecture that an image is made for.
+/// An operating system and a processor architecture that an image is made for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Platform {
-    /// `linux`, `windows`, …: Go's GOOS.
+    /// The operating system, as in Go's GOOS: `linux`, `windows`, …
     pub os: String,
-    /// `amd64`, `arm64`, …: Go's GOARCH.
+    /// The architecture, as in Go's GOARCH: `amd64`, `arm64`, …
     pub architecture: String,
-    /// `v7`, `v8`, …
+    /// The variant of the architecture: `v7`, `v8`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
-/// The text is no platform.
+/// The text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("read `{0}` as a platform: expected OS/ARCH or OS/ARCH/VARIANT, such as linux/amd64 or linux/arm/v7")]
 pub struct ParsePlatformError(String);
@@ -23,7 +23,7 @@ pub struct ParsePlatformError(String);
 impl Platform {
     /// The platform of images for the machine that this program was built for.
     pub fn of_this_machine() -> Self {
-        // Images for macOS do not exist; its users run Linux ones.
+        // There are no images for macOS, and its users run Linux images.
         let os = match oci_spec::image::Os::default() {
             oci_spec::image::Os::Darwin => oci_spec::image::Os::Linux,
             os => os,
@@ -32,8 +32,8 @@ impl Platform {
         Platform { os: os.to_string(), architecture, variant: None }
     }
 
-    /// Whether an image for `offered` is what was asked for by `self`. Without a variant, every
-    /// variant is; arm64 and arm64/v8 are one.
+    /// Whether an image for `offered` is one that `self` asks for. Without a variant, `self` asks for every variant.
+    /// `arm64` and `arm64/v8` are the same.
     pub fn wants(&self, offered: &Platform) -> bool {
         let normal = |platform: &Platform| match (platform.architecture.as_str(), platform.variant.as_deref())
         {
@@ -46,8 +46,8 @@ impl Platform {
     }
 }
 
-/// Architectures that may be written without their operating system, which is Linux then (Go's GOARCH; none of them is
-/// the name of an operating system).
+/// Architectures that may be written without an operating system, which is then Linux (Go's GOARCH; none of them is the
+/// name of an operating system).
 const ARCHITECTURES: [&str; 9] =
     ["amd64", "arm64", "arm", "386", "ppc64le", "s390x", "riscv64", "loong64", "mips64le"];
 

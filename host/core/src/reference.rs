@@ -1,4 +1,4 @@
-//! References: `scheme:rest`. What `rest` means is the transport's business.
+//! References have the form `scheme:rest`. The transport defines what `rest` means.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, str::FromStr};
@@ -7,22 +7,22 @@ use std::{fmt, path::PathBuf, str::FromStr};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Reference {
-    /// Names the transport.
+    /// The name that selects the transport.
     pub scheme: String,
-    /// What stands behind the colon.
+    /// The text after the colon.
     pub rest: String,
-    /// The folder that holds the blobs of a layout and of others with it. `None` means the layout itself.
+    /// The folder in which a layout keeps its blobs together with other layouts. `None` means the layout itself.
     pub blobs: Option<PathBuf>,
 }
 
 impl Reference {
-    /// Another image of the same kind of place.
+    /// A reference with the same scheme and blob folder, and another `rest`.
     pub fn with(&self, rest: String) -> Self {
         Reference { rest, ..self.clone() }
     }
 }
 
-/// The text is no reference.
+/// The text is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "read `{0}` as a reference: it must begin with a transport, as in docker://registry.example.com/app:1.0 or oci:folder:1.0"

@@ -1,4 +1,4 @@
-//! What a run did, for people and machines.
+//! The result of a run, for people and machines.
 
 use crate::{Action, Copy};
 use serde::{Deserialize, Serialize};
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 /// The result of one copy.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct CopyReport {
-    /// The rule that asked for it.
+    /// The name of the rule that asked for it.
     pub rule: String,
-    /// From where.
+    /// The reference from which it was copied.
     pub source: String,
-    /// To where.
+    /// The reference to which it was copied.
     pub destination: String,
-    /// What was to be copied; none where it could not be learnt.
+    /// The digest of what was to be copied. `None` means that it could not be found out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// What was written, where it was converted on its way.
+    /// The digest of what was written, if it was converted while it was copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<String>,
     /// Canonical name of the destination's place.
@@ -23,20 +23,20 @@ pub struct CopyReport {
     pub place: String,
     /// What was done.
     pub action: Action,
-    /// Why.
+    /// Why it was done.
     pub reason: String,
     /// Bytes of blobs that were sent for it.
     pub bytes: u64,
     /// What went wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// What to do about it.
+    /// What the user can do about the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
 }
 
 impl CopyReport {
-    /// Of an item that was carried out, or that needed nothing.
+    /// The report of an item that was carried out, or for which nothing had to be done.
     pub fn of(copy: &Copy) -> Self {
         CopyReport {
             rule: copy.rule.clone(),
@@ -53,7 +53,7 @@ impl CopyReport {
         }
     }
 
-    /// Of what a filter, or the source itself, took out of a plan.
+    /// The report of a tag that a filter, or the source itself, removed from the plan.
     pub fn dropped(rule: &str, source: &str, by: &str) -> Self {
         CopyReport {
             action: Action::Drop,
@@ -62,7 +62,7 @@ impl CopyReport {
         }
     }
 
-    /// Of what could not be planned or carried out.
+    /// The report of something that could not be planned or carried out.
     pub fn failed(
         rule: &str,
         source: &str,
@@ -91,33 +91,33 @@ impl CopyReport {
 pub struct Trouble<'a> {
     /// A fragment that fits "failed to {text}".
     pub text: &'a str,
-    /// What to do about it.
+    /// What the user can do about it.
     pub help: Option<&'a str>,
 }
 
 /// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct Summary {
-    /// Images copied.
+    /// Number of images that were copied.
     pub copied: u64,
-    /// Images that the destination had already.
+    /// Number of images that the destination already had.
     pub unchanged: u64,
-    /// Images that could not be copied, and rules that could not be planned.
+    /// Number of images that could not be copied, and of rules that could not be planned.
     pub failed: u64,
-    /// Bytes of blobs sent.
+    /// Bytes of blobs that were sent.
     pub bytes: u64,
     /// Bytes of blobs that were mounted from another repository instead of being sent.
     pub mounted_bytes: u64,
-    /// Wall time.
+    /// Elapsed time in seconds.
     pub seconds: f64,
 }
 
-/// A run's summary, and the result of every copy.
+/// The summary of a run, and the result of every copy.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// The counts.
     pub summary: Summary,
-    /// In the order in which they ended.
+    /// The results, in the order in which the copies ended.
     pub copies: Vec<CopyReport>,
 }
 

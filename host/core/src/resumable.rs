@@ -1,9 +1,9 @@
-//! SHA-256 (FIPS 180-4) whose state can be kept and resumed, in another process too.
+//! SHA-256 (FIPS 180-4) with a state that can be saved and resumed, also in another process.
 
 use sha2::digest::generic_array::{GenericArray, typenum::U64};
 
 const BLOCK: usize = 64;
-/// Blocks handed to the compression function at once: they fit into a core's nearest cache.
+/// Blocks that are handed to the compression function at once. They fit into the L1 cache of a core.
 const BATCH: usize = 128;
 const START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
@@ -11,9 +11,9 @@ const START: [u32; 8] =
 #[derive(Clone)]
 pub(crate) struct Resumable {
     state: [u32; 8],
-    /// Bytes taken in.
+    /// Bytes hashed so far.
     length: u64,
-    /// Those that do not fill a block yet.
+    /// The last bytes, which do not fill a block yet.
     rest: Vec<u8>,
 }
 
@@ -51,7 +51,7 @@ impl Resumable {
     }
 
     pub fn finish(mut self) -> [u8; 32] {
-        // A one, zeros up to the end of a block less eight bytes, and the length in bits.
+        // The padding: a one bit, zeros up to 8 bytes before the end of a block, and the length in bits.
         let bits = self.length * 8;
         let mut end = std::mem::take(&mut self.rest);
         end.push(0x80);
@@ -67,13 +67,13 @@ impl Resumable {
         digest
     }
 
-    /// State, length and what fills no block.
+    /// The state, the length, and the bytes that do not fill a block yet.
     pub fn save(&self) -> Vec<u8> {
         let state = self.state.iter().flat_map(|word| word.to_be_bytes());
         state.chain(self.length.to_be_bytes()).chain(self.rest.iter().copied()).collect()
     }
 
-    /// `None` means that the bytes are not what `save` gave.
+    /// `None` means that the bytes do not come from `save`.
     pub fn load(saved: &[u8]) -> Option<Self> {
         let (words, rest) = saved.split_at_checked(32)?;
         let (length, rest) = rest.split_at_checked(8)?;

@@ -1,17 +1,17 @@
-//! Docker's image manifests of schema 1, which registries no longer take and old images still have
-//! (Docker image manifest version 2, schema 1; what a signature covers: libtrust's JSON signatures).
+//! Docker image manifests of schema 1. Registries no longer accept them, but old images still have them (Docker image
+//! manifest version 2, schema 1; for what a signature covers: libtrust's JSON signatures).
 
 use crate::{Digest, ManifestError};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// What of a manifest of schema 1 an image of today is made of.
+/// The parts of a schema 1 manifest from which an image in a current format is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Schema1 {
-    /// The layers, the lowest first. Those that only stand for a line of history are left out.
+    /// The layers, the lowest first. Layers that only stand for a line of history are left out.
     pub layers: Vec<Digest>,
-    /// What was known of each layer, the lowest first.
+    /// The lines of history, the lowest layer first.
     history: Vec<Map<String, Value>>,
     architecture: String,
 }
@@ -48,7 +48,7 @@ struct Signature {
     protected: String,
 }
 
-/// What a signature says of the bytes that it covers.
+/// What a signature says about the bytes that it covers.
 #[derive(Deserialize, PartialEq)]
 #[serde(rename_all = "camelCase")]
 struct Protected {
@@ -64,7 +64,7 @@ fn decode(text: &str) -> Result<Vec<u8>, ManifestError> {
     URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(malformed)
 }
 
-/// The bytes that a manifest's digest is of: those that its signatures cover, or all of them.
+/// The bytes from which the digest of a manifest is computed: those that its signatures cover, or all of them.
 pub(crate) fn payload(body: &[u8]) -> Result<Vec<u8>, ManifestError> {
     let signed: Signed = serde_json::from_slice(body).map_err(malformed)?;
     let protected = |signature: &Signature| -> Result<Protected, ManifestError> {
@@ -82,7 +82,7 @@ pub(crate) fn payload(body: &[u8]) -> Result<Vec<u8>, ManifestError> {
 }
 
 impl Schema1 {
-    /// Reads the bytes that the digest is of.
+    /// Reads the bytes from which the digest is computed.
     pub(crate) fn parse(payload: &[u8]) -> Result<Self, ManifestError> {
         let body: Body = serde_json::from_slice(payload).map_err(malformed)?;
         if body.fs_layers.len() != body.history.len() || body.history.is_empty() {
@@ -91,7 +91,7 @@ impl Schema1 {
         }
         let mut layers = Vec::new();
         let mut history = Vec::new();
-        // The highest layer comes first.
+        // The manifest lists the highest layer first.
         for (layer, entry) in body.fs_layers.into_iter().zip(body.history).rev() {
             let known: Map<String, Value> =
                 serde_json::from_str(&entry.v1_compatibility).map_err(malformed)?;
@@ -103,7 +103,7 @@ impl Schema1 {
         Ok(Schema1 { layers, history, architecture: body.architecture })
     }
 
-    /// The config of the image, whose layers have these diff ids.
+    /// The config of the image. `diff_ids` are the diff IDs of its layers.
     pub fn config(&self, diff_ids: &[Digest]) -> Vec<u8> {
         let mut config = self.history.last().cloned().unwrap_or_default();
         for gone in ["id", "parent", "parent_id", "layer_id", "throwaway", "Size"] {
@@ -124,7 +124,7 @@ fn is_throwaway(known: &Map<String, Value>) -> bool {
     known.get("throwaway").and_then(Value::as_bool).unwrap_or_default()
 }
 
-/// A line of history as configs of today have it (OCI image specification, configuration).
+/// A line of history as the configs of current formats have it (OCI image specification, configuration).
 fn line(known: &Map<String, Value>) -> Value {
     let mut line = Map::new();
     for key in ["created", "author", "comment"] {

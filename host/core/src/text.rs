@@ -1,10 +1,12 @@
-//! Texts from strangers: tag names, registries' error texts, names in archives, plugins' logs. They are made harmless
-//! where they leave dray ([`harmless`]), and addresses in them are shown without their secrets ([`without_secrets`]).
+//! Texts from untrusted sources: tag names, error texts of registries, names in archives, logs of plugins. They are
+//! made harmless where they leave dray ([`harmless`]), and addresses in them are shown without secrets
+//! ([`without_secrets`]).
 
 use std::fmt::Write;
 
-/// Makes a text safe to print as one line: what moves a terminal's cursor, begins a line, turns the direction of
-/// writing or cannot be seen is written as `\u{…}`, and a text of more than `most` characters ends in `…`.
+/// Makes a text safe to print as one line. Characters that move the cursor of a terminal, begin a line, change the
+/// direction of writing, or are invisible are written as escapes (`
+/// `, `\u{…}`). A text of more than `most` characters is cut off there and ends in `…`.
 ///
 /// ```
 /// assert_eq!(dray_core::harmless("a\u{1b}[2Jb\n", 99), r"a\u{1b}[2Jb\n");
@@ -21,7 +23,7 @@ pub fn harmless(text: &str, most: usize) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Writing to a string does not fail.
+            // Writing to a string never fails.
             _ if misleads(character) => _ = write!(out, "\\u{{{:x}}}", u32::from(character)),
             _ => out.push(character),
         }
@@ -29,8 +31,8 @@ pub fn harmless(text: &str, most: usize) -> String {
     out
 }
 
-/// Whether a character does something to a terminal or to how the text around it reads (Unicode Standard, 23.1 and
-/// 23.2: controls; UAX #9: directional formatting characters).
+/// Whether a character steers a terminal or changes how the text around it reads (Unicode Standard, 23.1 and 23.2:
+/// controls; UAX #9: directional formatting characters).
 pub fn misleads(character: char) -> bool {
     character.is_control()
         || matches!(character,
@@ -38,8 +40,8 @@ pub fn misleads(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// A text in which every address has lost its user, its password, its query and its fragment: the queries of signed
-/// addresses are credentials.
+/// Removes the user, password, query and fragment from every address in a text, because the queries of signed addresses
+/// are credentials.
 ///
 /// ```
 /// let shown = dray_core::without_secrets("GET https://u:p@cdn.example/blob?X-Amz-Signature=00: no answer");
@@ -60,14 +62,14 @@ pub fn without_secrets(text: &str) -> String {
     out
 }
 
-/// What of an address without its protocol may be shown: no user, no query, no fragment.
+/// The part of an address without its scheme that may be shown: without user, query and fragment.
 fn plain(address: &str) -> &str {
     let shown = address.split(['?', '#']).next().unwrap_or_default();
     // `docker://busybox@sha256:…` names a digest, not a user.
     let digest = shown.find("@sha256:").or(shown.find("@sha512:")).unwrap_or(shown.len());
     let authority = shown.find('/').unwrap_or(shown.len());
     let port = shown[..authority].rsplit_once(':').map(|(_, port)| port);
-    // What stands where a port does and is none is a part of a password, in which a slash was not escaped.
+    // If the text in the place of a port is not a number, it is a part of a password that contains an unescaped slash.
     let is_port =
         port.is_none_or(|port| port.ends_with(']') || port.bytes().all(|byte| byte.is_ascii_digit()));
     let until = if is_port { authority.min(digest) } else { digest };
@@ -77,37 +79,37 @@ fn plain(address: &str) -> &str {
     }
 }
 
-/// A text that ends an address is one that no address has.
+/// Whether a character ends an address, because no address contains it.
 fn ends_address(character: char) -> bool {
     character.is_whitespace() || matches!(character, '"' | '<' | '>')
 }
 
-/// A proxy as people may see it: without its user and its password, however it is written.
+/// A proxy as people may see it: without user and password, in whatever form it is written.
 pub fn shown_proxy(proxy: &str) -> String {
     let (scheme, rest) = proxy.split_once("://").map_or(("", proxy), |(scheme, rest)| (scheme, rest));
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     if scheme.is_empty() { host.into() } else { format!("{scheme}://{host}") }
 }
 
-/// An address as it is sent. Its query may be a signature and its user a credential, so it has no `Display`:
-/// [`Address::shown`] is for people.
+/// An address as it is sent. Its query may be a signature and its user a credential, so it has no `Display`.
+/// [`Address::shown`] is the text for people.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Address(String);
 
 impl Address {
-    /// Keeps an address.
+    /// Wraps the text of an address.
     pub fn new(text: impl Into<String>) -> Self {
         Address(text.into())
     }
 
-    /// The whole of it, for whoever sends it.
+    /// The whole address, for the code that sends it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// What of it people may see.
+    /// The part of the address that people may see.
     pub fn shown(&self) -> String {
-        // The whole of it is one address, whatever characters are in it.
+        // The whole text is one address, whatever characters it contains.
         match self.0.split_once("://") {
             Some((scheme, address)) => format!("{scheme}://{}", plain(address)),
             None => plain(&self.0).into(),

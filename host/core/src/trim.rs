@@ -1,40 +1,39 @@
-//! Choosing platforms of an index.
+//! The choice of platforms in an index.
 
 use crate::{Children, Descriptor, Digest, Manifest, ManifestError, Platform, media_type};
 
-/// buildkit's attestations name their image so (buildkit, attestation storage).
+/// The annotation in which BuildKit's attestations name their image (BuildKit, attestation storage).
 const ATTESTED: &str = "vnd.docker.reference.digest";
 
-/// The children of an index that are wanted, and the others.
+/// The children of an index, divided into those that are wanted and the others.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Selection {
-    /// To be copied.
+    /// The children to copy.
     pub kept: Vec<Descriptor>,
-    /// To be left.
+    /// The children to leave out.
     pub dropped: Vec<Descriptor>,
 }
 
-/// An index cannot be trimmed.
+/// Why an index cannot be trimmed.
 #[derive(Debug, thiserror::Error)]
 pub enum TrimError {
-    /// Nothing in it is wanted.
+    /// The index has none of the wanted platforms.
     #[error("choose platforms: the index has none of {wanted}, but {offered}")]
     Nothing {
-        /// What was asked for.
+        /// The platforms that were asked for.
         wanted: String,
-        /// What there is.
+        /// The platforms that the index has.
         offered: String,
     },
-    /// Not JSON of the shape of an index.
+    /// The body is not the JSON of an index.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
 }
 
-/// Chooses among the children of an index. No platforms: all. Children without a platform stay
-/// (nested indexes, artifacts); attestations stay with their image.
-///
+/// Chooses among the children of an index. If `wanted` is empty, all are kept. Children without a platform (nested
+/// indexes, artifacts) are kept, and attestations are kept if their image is.
 /// # Errors
-/// Fails if nothing that has a platform would be kept.
+/// Fails if the index has children with platforms, and none of them is wanted.
 pub fn select(children: &[Descriptor], wanted: &[Platform]) -> Result<Selection, TrimError> {
     let mut selection = Selection::default();
     if wanted.is_empty() {
@@ -71,9 +70,8 @@ fn is_attestation(child: &Descriptor) -> bool {
     child.annotations.contains_key(ATTESTED)
 }
 
-/// A smaller index with the wanted platforms alone: all else of it stays as it is. The same
-/// manifest where nothing would go.
-///
+/// A smaller index that has only the wanted platforms. Everything else in it stays as it is. If nothing is left out,
+/// the result is the same manifest.
 /// # Errors
 /// See [`TrimError`].
 pub fn trim(index: &Manifest, wanted: &[Platform]) -> Result<Manifest, TrimError> {
@@ -91,7 +89,7 @@ pub fn trim(index: &Manifest, wanted: &[Platform]) -> Result<Manifest, TrimError
             selection.kept.iter().any(|kept| *kept == children[position - 1])
         });
     }
-    // A body without a mediaType would lose its type on the way into a layout.
+    // Without a mediaType in its body, the index would lose its media type in a layout.
     value["mediaType"] = index.descriptor.media_type.clone().into();
     let body = serde_json::to_vec(&value).map_err(malformed)?;
     debug_assert!(media_type::is_index(&index.descriptor.media_type));

@@ -1,4 +1,4 @@
-//! Who may ask, and what for.
+//! Who may send requests, and which ones.
 
 use crate::{answer::Fault, route::Route};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -13,36 +13,37 @@ use std::{
     sync::Mutex,
 };
 
-/// What a registry lets others do.
+/// What a registry allows its clients to do.
 #[derive(Default)]
 pub struct Access {
-    /// Only requests that bear this token are answered.
+    /// If set, only requests with this bearer token are answered.
     pub token: Option<String>,
-    /// Only these users are answered.
+    /// If set, and if there is no token, only these users are answered.
     pub users: Option<Users>,
-    /// Nothing is written.
+    /// Whether everything that writes is refused.
     pub read_only: bool,
-    /// Manifests, tags and blobs may be deleted.
+    /// Whether manifests, tags and blobs may be deleted.
     pub allow_delete: bool,
 }
 
-/// The users of a file that `htpasswd -B` writes: names and bcrypt hashes.
+/// The users in a file that `htpasswd -B` writes: their names and bcrypt hashes.
 pub struct Users {
     hashes: HashMap<String, String>,
-    /// Digests of what was right before: bcrypt takes its time.
+    /// Digests of credentials that were right before. They are kept because bcrypt is slow.
     known: Mutex<HashSet<Digest>>,
 }
 
-/// Passwords that are remembered to be right.
+/// How many right credentials are remembered.
 const KNOWN: usize = 1000;
-/// Hashes are slow by purpose, and this much slower helps nobody but who wants to keep the registry busy.
+/// The highest bcrypt cost that is accepted. Hashes are slow on purpose, but an even higher cost only helps an attacker
+/// who wants to keep the registry busy.
 const COST: u32 = 14;
 
 impl Users {
     /// Reads a file of users.
-    ///
     /// # Errors
-    /// The line that is none, by its number: another hash than bcrypt, or no hash.
+    /// Fails if a line is not a user with a bcrypt hash, or if the cost of the hash is too high. The error names the
+    /// line by its number.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut hashes = HashMap::new();
         for (number, line) in (1..).zip(text.lines()) {
@@ -63,7 +64,7 @@ impl Users {
         Ok(Users { hashes, known: Mutex::default() })
     }
 
-    /// Whether credentials (`USER:PASSWORD` in base64) are right. Blocks for as long as bcrypt takes.
+    /// Whether credentials (`USER:PASSWORD` in base64) are right. Blocks while bcrypt computes.
     fn admit(&self, encoded: &str) -> bool {
         let digest = Digest::of(encoded.as_bytes());
         if self.known.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).contains(&digest) {
@@ -84,12 +85,12 @@ impl Users {
 }
 
 impl Access {
-    /// Whether the credentials of a request are right. Blocks.
+    /// Whether the credentials of a request are right. Blocks while bcrypt computes.
     pub fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (scheme, credentials) = given.split_once(' ').unwrap_or((given, ""));
         if let Some(token) = &self.token {
-            // Of digests, so that the time it takes tells nothing.
+            // Digests are compared, so that the time of the comparison reveals nothing about the token.
             return scheme.eq_ignore_ascii_case("bearer")
                 && Digest::of(credentials.as_bytes()) == Digest::of(token.as_bytes());
         }
@@ -99,18 +100,18 @@ impl Access {
         }
     }
 
-    /// Whether something that slows an answer down has to be looked at.
+    /// Whether checking credentials is slow.
     pub fn is_slow(&self) -> bool {
         self.users.is_some()
     }
 
-    /// Whether anybody may do this.
+    /// Checks that the registry allows this operation, whoever asks for it.
     pub fn allows(&self, method: &Method, route: &Route) -> Result<(), Fault> {
         let reads = matches!(*method, Method::GET | Method::HEAD);
         if self.read_only && !reads {
             return Err(Fault::denied("the registry is read-only"));
         }
-        // Who began an upload may take it back.
+        // A client that began an upload may cancel it.
         let deletes = *method == Method::DELETE && !matches!(route, Route::Upload { .. });
         if deletes && !self.allow_delete {
             return Err(Fault::unsupported_because("the registry deletes nothing: --allow-delete lets it"));
@@ -119,8 +120,8 @@ impl Access {
     }
 }
 
-/// A page in a browser may not ask: neither one of another origin, nor one that made its own name lead here (DNS
-/// rebinding), which only what listens on this machine alone has to fear.
+/// Refuses requests that a page in a browser makes: a page of another origin, or one whose own name was made to resolve
+/// to this registry (DNS rebinding). Only a registry that listens on a loopback address has to fear the latter.
 pub fn is_asked_directly(headers: &HeaderMap, listens: SocketAddr) -> Result<(), Fault> {
     let text =
         |name| headers.get(name).map(|value: &hyper::header::HeaderValue| value.to_str().unwrap_or("?"));
@@ -143,7 +144,7 @@ pub fn is_asked_directly(headers: &HeaderMap, listens: SocketAddr) -> Result<(),
     };
     let name = name.trim_start_matches('[').trim_end_matches(']');
     let itself = name == "localhost" || name.ends_with(".localhost") || name.parse::<IpAddr>().is_ok();
-    // A client of HTTP/1.0 names no host.
+    // A client of HTTP/1.0 may send no Host header.
     if listens.ip().is_loopback() && !itself && !host.is_empty() {
         return Err(Fault::denied("this registry is not known by that name"));
     }
@@ -156,7 +157,7 @@ mod tests {
 
     #[test]
     fn users_have_bcrypt_hashes() {
-        // `htpasswd -nbB -C 4 alice secret`, as bcrypt writes it.
+        // The same as `htpasswd -nbB -C 4 alice secret`.
         let hash = bcrypt::hash("secret", 4).unwrap();
         let users = Users::parse(&format!("# comment\n\nalice:{hash}\n")).unwrap();
         for _ in 0..2 {

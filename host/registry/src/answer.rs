@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 pub type Answer = Response<Either<Full<Bytes>, Chunks>>;
 
-/// A body that comes piece by piece.
+/// A body that is sent in pieces, and how many bytes of it are left to send.
 pub struct Chunks(pub mpsc::Receiver<io::Result<Bytes>>, pub u64);
 
 impl hyper::body::Body for Chunks {
@@ -55,21 +55,21 @@ pub fn json(value: &Value) -> Answer {
     content("application/json", value.to_string())
 }
 
-/// Sets a header. Values are made of digests, names and numbers, which every header can hold.
+/// Sets a header. The values consist of digests, names and numbers, which every header can hold.
 pub fn set(answer: &mut Answer, name: &'static str, value: &str) {
     if let Ok(value) = value.parse() {
         answer.headers_mut().insert(header::HeaderName::from_static(name), value);
     }
 }
 
-/// Why a request is not answered as it wished.
+/// Why a request was refused or failed.
 #[derive(Debug)]
 pub struct Fault {
     status: StatusCode,
     code: &'static str,
     message: String,
     detail: Value,
-    /// For 416: how far the upload is.
+    /// For status 416: the size of the upload or of the blob, as a header states it.
     range: Option<String>,
 }
 
@@ -130,7 +130,7 @@ impl Fault {
         Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
     }
 
-    /// A chunk out of order (4.3.1).
+    /// The chunk does not begin where the upload ends (4.3.1).
     pub fn out_of_order(size: u64) -> Self {
         let mut fault = Self::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
@@ -191,7 +191,7 @@ impl Fault {
     }
 }
 
-/// The disk failed: nobody's fault but ours.
+/// The storage failed, which is not the fault of the client.
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         tracing::error!(%error, "the storage failed");

@@ -46,8 +46,8 @@ pub async fn get(
     Ok(answer)
 }
 
-/// `bytes=5-9`, `bytes=5-`, `bytes=-5` → start and length. None: a range of another kind, which
-/// may be answered with the whole (RFC 9110, 14.2).
+/// Reads `bytes=5-9`, `bytes=5-` or `bytes=-5` as start and length. `None` means that it is a range of another kind,
+/// which may be answered with the whole blob (RFC 9110, 14.2).
 fn part(range: &str, size: u64) -> Result<Option<(u64, u64)>, Fault> {
     let Some(spec) = range.strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else { return Ok(None) };
     let Some((first, last)) = spec.split_once('-') else { return Ok(None) };

@@ -1,5 +1,5 @@
-//! A registry: the OCI distribution specification 1.1 over the storage layout of distribution,
-//! so that distribution's own registry can serve the same folder.
+//! A registry: the OCI distribution specification 1.1 on the storage layout of distribution, so that distribution's own
+//! registry can serve the same folder.
 //!
 //! [`Server::bind`] listens, and [`Server::run`] serves. [`Access`] says who may read and write, and [`Tls`] holds a
 //! certificate.
@@ -49,7 +49,7 @@ use tokio::{
     sync::Semaphore,
 };
 
-/// A registry that listens.
+/// A registry that listens on an address.
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
@@ -61,26 +61,25 @@ struct Registry {
     storage: Storage,
     access: Access,
     address: SocketAddr,
-    /// Lists of referrers that are made at once: each reads manifests.
+    /// Limits how many lists of referrers are made at once, because each one reads manifests.
     lists: Semaphore,
-    /// Manifests that are taken in at once: each is in memory as a whole.
+    /// Limits how many manifests are received at once, because each one is in memory as a whole.
     documents: Semaphore,
-    /// Passwords that are looked at at once: each keeps a processor busy.
+    /// Limits how many passwords are checked at once, because each check keeps a processor busy.
     passwords: Semaphore,
 }
 
-/// For a client to send its headers, and for a handshake.
+/// How long a client may take for the headers of a request, for a TLS handshake, and for sending a manifest.
 const HEADERS: Duration = Duration::from_secs(60);
-/// Connections at once.
+/// How many connections may be open at once.
 const CONNECTIONS: usize = 1024;
-/// How often uploads that were given up are looked for.
+/// How often the registry looks for abandoned uploads.
 const PURGE: Duration = Duration::from_secs(3600);
 
 impl Server {
-    /// Begins to listen. The folder is made when something is written to it.
-    ///
+    /// Begins to listen. The folder is created when something is first written to it.
     /// # Errors
-    /// Fails if the address cannot be had.
+    /// Fails if the address cannot be bound.
     pub async fn bind(
         root: &Path,
         address: SocketAddr,
@@ -100,18 +99,18 @@ impl Server {
         Ok(Server { listener, address, tls, registry: Arc::new(registry) })
     }
 
-    /// Where it listens.
+    /// The address on which it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Serves for as long as it is polled.
+    /// Serves requests for as long as the future is polled.
     pub async fn run(self) {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let registry = self.registry.clone();
         let purging = async {
             loop {
-                // A storage that is read only is not tidied up.
+                // A read-only storage is not tidied up.
                 if !registry.access.read_only {
                     let _ = uploads::purge(&registry.storage).await;
                 }
@@ -126,12 +125,12 @@ impl Server {
 
     async fn accept(&self, connections: Arc<Semaphore>) {
         loop {
-            // It is never closed.
+            // The semaphore is never closed.
             let Ok(place) = connections.clone().acquire_owned().await else { return };
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Out of file descriptors: those in use will come back.
+                    // Probably no file descriptor is free. Some will be when other connections end.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
@@ -189,7 +188,7 @@ impl Registry {
         let admitted = match self.access.is_slow() {
             false => self.access.admits(request.headers()),
             true => {
-                // It is never closed.
+                // The semaphore is never closed.
                 let _one = self.passwords.acquire().await.map_err(|_| Fault::busy())?;
                 let (registry, headers) = (self.clone(), request.headers().clone());
                 tokio::task::spawn_blocking(move || registry.access.admits(&headers)).await?
@@ -241,12 +240,12 @@ impl Registry {
     }
 }
 
-/// What a fuzzer calls.
+/// Entry points for fuzzing.
 #[cfg(fuzzing)]
 pub mod fuzzing {
     use crate::route::{self, Reference, Route};
 
-    /// Reads an address; the names in it that become paths.
+    /// Parses an address, and returns the names in it that become paths.
     pub fn route(path: &str, query: Option<&str>) -> Vec<String> {
         let _ = route::query(query);
         match route::parse(path) {

@@ -1,4 +1,4 @@
-//! Tags, repositories, referrers (4.5, 4.6; the catalog is distribution's).
+//! Tags, repositories and referrers (4.5, 4.6). The catalog is an endpoint of distribution.
 
 use crate::{
     answer::{self, Answer, Fault},
@@ -11,7 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeMap, path::Path};
 
-/// A page of sorted names: `n` of them behind `last`. And the name behind which the next begins.
+/// A page of the sorted names: `n` of them after `last`. The second value is the `last` of the next page, if there is
+/// one.
 fn page(names: Vec<String>, query: &Query) -> Result<(Vec<String>, Option<String>), Fault> {
     let limit = match query.get("n") {
         Some(text) => Some(
@@ -85,7 +86,8 @@ fn repositories(
     Ok(())
 }
 
-/// What of a referrer its descriptor tells; read without the rest of a manifest, which may be large.
+/// The fields of a referrer that its descriptor repeats. They are read without the rest of the manifest, which may be
+/// large.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Referrer {
@@ -102,9 +104,9 @@ struct Typed {
     media_type: String,
 }
 
-/// Bytes of a page of referrers: clients take manifests of 4 MiB (4.4).
+/// Size limit of a page of referrers in bytes. Clients accept manifests of 4 MiB (4.4).
 const PAGE: usize = 2 << 20;
-/// Bytes of the annotations of one of them: more is left to its manifest.
+/// Size limit of the annotations of one referrer in bytes. Larger ones are left out, and stand only in its manifest.
 const NOTES: usize = 256 << 10;
 
 pub async fn referrers(
@@ -126,7 +128,7 @@ pub async fn referrers(
         digests.sort();
         let last = last.as_deref().and_then(|last| last.parse::<Digest>().ok());
         digests.retain(|digest| last.as_ref().is_none_or(|last| digest > last));
-        // One manifest at a time is in memory.
+        // Only one manifest at a time is in memory.
         let (mut manifests, mut last, mut more) = (String::new(), None, false);
         for digest in digests {
             if !storage.is_file(&storage.revision_link(&name, &digest)) {
@@ -169,7 +171,7 @@ pub async fn referrers(
     .await
 }
 
-/// The descriptor of a referrer: its artifact type, or that of its config, and its annotations.
+/// The descriptor of a referrer with its artifact type (or else the media type of its config) and its annotations.
 fn describe(body: &[u8], digest: &Digest) -> Option<Value> {
     let referrer: Referrer = serde_json::from_slice(body).ok()?;
     let usual = if referrer.manifests.is_some() { manifests::OCI_INDEX } else { manifests::OCI_MANIFEST };

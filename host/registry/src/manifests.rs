@@ -16,10 +16,10 @@ use hyper::{
 use serde::Deserialize;
 use std::io::ErrorKind;
 
-/// 4.4 demands 4 MiB at least.
+/// Size limit of a manifest in bytes. The specification requires at least 4 MiB (4.4).
 pub const LIMIT: usize = 8 << 20;
 
-/// Where a manifest does not say what it is.
+/// The media types of manifests that do not state one.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
@@ -30,7 +30,7 @@ struct Typed {
     manifests: Option<serde::de::IgnoredAny>,
 }
 
-/// The storage keeps no media types: the body tells.
+/// The media type of a manifest. The storage does not keep it, so it is read from the body.
 fn media_type(body: &[u8]) -> String {
     match serde_json::from_slice::<Typed>(body) {
         Ok(Typed { media_type: Some(stated), .. }) => stated,
@@ -51,7 +51,7 @@ fn find(storage: &Storage, name: &str, reference: &Reference) -> Result<Digest, 
     })
 }
 
-/// `known` are the entity tags that the client has (RFC 9110, 13.1.2).
+/// `known` holds the entity tags that the client has (RFC 9110, 13.1.2).
 pub async fn get(
     storage: &Storage,
     name: &str,
@@ -121,7 +121,7 @@ fn store(
         dray_core::ManifestError::Digest { .. } => Fault::digest_invalid(error.to_string()),
         _ => Fault::manifest_invalid(error.to_string()),
     })?;
-    // An index may name children that are not here: mirrors of some platforms have such.
+    // An index may name children that are not here, because mirrors of some platforms have such indexes.
     if let Children::Image { config, layers } = &manifest.children {
         for blob in layers.iter().filter(|layer| !layer.foreign).chain([config]) {
             if !storage.is_file(&storage.layer_link(name, &blob.digest))

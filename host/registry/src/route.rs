@@ -1,4 +1,4 @@
-//! Addresses ("Endpoints").
+//! The addresses that the registry serves ("Endpoints").
 
 use crate::answer::Fault;
 use dray_core::Digest;
@@ -76,7 +76,7 @@ fn reference(text: &str) -> Result<Reference, Fault> {
     }
 }
 
-/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2)
+/// A tag is `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2).
 pub fn is_tag(text: &str) -> bool {
     let good = |(at, byte): (usize, u8)| {
         byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
@@ -89,7 +89,7 @@ fn name(parts: &[&str]) -> Result<String, Fault> {
     if is_name(&name) { Ok(name) } else { Err(Fault::name_invalid(&name)) }
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*` (3.2)
+/// A name is `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(\/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*` (3.2).
 pub fn is_name(name: &str) -> bool {
     let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
     let component = |component: &str| {

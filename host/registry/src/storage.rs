@@ -1,8 +1,8 @@
 //! The storage layout of distribution (its `registry/storage/paths.go` documents it).
 //!
-//! Names are checked by `route` before they become paths, and digests are types.
+//! `route` checks names before they become paths. A [`Digest`] can hold nothing that leads elsewhere.
 
-//! Every path is opened beneath the root: links in it that lead out lead nowhere.
+//! Every path is opened beneath the root, so symbolic links do not lead out of it.
 
 use crate::answer::Fault;
 use bytes::Bytes;
@@ -28,16 +28,15 @@ pub struct Storage {
     root: PathBuf,
     dir: Arc<OnceLock<Arc<Dir>>>,
     top: PathBuf,
-    /// Blobs that are read, and bodies that are written, at once. Each keeps one of the runtime's 512 threads for as
-    /// long
-    /// as its client takes, and what is short needs some.
+    /// How many blobs are read, and how many bodies are written, at once. Each one occupies one of the runtime's 512
+    /// blocking threads for as long as its client takes, and short tasks need some of these threads, too.
     streams: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
-    /// Uploads that a request is writing to.
+    /// IDs of the uploads to which a request is writing.
     busy: Arc<Mutex<HashSet<String>>>,
 }
 
-/// The right to write to an upload.
+/// The right to write to an upload, until it is dropped.
 pub struct Turn {
     storage: Storage,
     id: String,
@@ -49,11 +48,11 @@ impl Drop for Turn {
     }
 }
 
-/// For a client to take the next bytes of a blob, or to send those of a body.
+/// How long a client may take to accept the next bytes of a blob, or to send those of a body.
 pub const IDLE: Duration = Duration::from_secs(60);
-/// Bytes that a link has at most: a digest.
+/// Size limit of a link file in bytes. It holds a digest.
 const LINK: usize = 1024;
-/// Bytes read from the disk at once.
+/// Bytes that are read from the disk at once.
 const CHUNK: usize = 256 << 10;
 
 fn hashed(digest: &Digest) -> PathBuf {
@@ -72,7 +71,7 @@ impl Storage {
         }
     }
 
-    /// The root, if it is there.
+    /// The root folder. Fails if it does not exist.
     fn dir(&self) -> io::Result<Arc<Dir>> {
         if let Some(dir) = self.dir.get() {
             return Ok(dir.clone());
@@ -81,7 +80,7 @@ impl Storage {
         Ok(self.dir.get_or_init(|| dir).clone())
     }
 
-    /// The root, made if it is not there.
+    /// The root folder, which is created if it does not exist.
     fn made(&self) -> io::Result<Arc<Dir>> {
         if self.dir.get().is_none() {
             std::fs::create_dir_all(&self.root)?;
@@ -89,7 +88,7 @@ impl Storage {
         self.dir()
     }
 
-    /// The right to keep a thread for the body of a request.
+    /// Waits for the right to occupy a thread with the body of a request.
     pub async fn body(&self) -> io::Result<OwnedSemaphorePermit> {
         self.bodies.clone().acquire_owned().await.map_err(io::Error::other)
     }
@@ -102,17 +101,17 @@ impl Storage {
         self.dir().and_then(|dir| dir.metadata(path)).is_ok_and(|metadata| metadata.is_dir())
     }
 
-    /// Bytes of a file.
+    /// Size of a file in bytes.
     pub fn size(&self, path: &Path) -> io::Result<u64> {
         self.dir()?.metadata(path).map(|metadata| metadata.len())
     }
 
-    /// When a file was written to last.
+    /// When a file was last written to.
     pub fn modified(&self, path: &Path) -> io::Result<std::time::SystemTime> {
         self.dir()?.metadata(path)?.modified().map(cap_std::time::SystemTime::into_std)
     }
 
-    /// A document, which has `most` bytes at most.
+    /// Reads a document. Fails if it has more than `most` bytes.
     pub fn read(&self, path: &Path, most: usize) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
         self.open(path)?.take(most as u64 + 1).read_to_end(&mut content)?;
@@ -138,7 +137,7 @@ impl Storage {
         dir.create(path)?.write_all(content)
     }
 
-    /// Gives a file another name, and makes the folders above that.
+    /// Renames a file, and creates the folders above its new name.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let dir = self.made()?;
         if let Some(folder) = to.parent() {
@@ -194,8 +193,8 @@ impl Storage {
         self.tags(name).join(tag)
     }
 
-    /// Not part of distribution's layout, which skips names that begin with an underscore: which
-    /// manifests refer to a subject.
+    /// The folder of the manifests that refer to a subject. It is not part of distribution's layout, but distribution
+    /// skips names that begin with an underscore.
     pub fn referrers(&self, name: &str, subject: &Digest) -> PathBuf {
         self.repository(name).join("_referrers").join(hashed(subject))
     }
@@ -210,7 +209,7 @@ impl Storage {
         ["_manifests", "_layers"].iter().any(|part| self.is_dir(&repository.join(part)))
     }
 
-    /// The digest that a link holds.
+    /// The digest that a link file holds. `None` means that the file does not exist.
     pub fn follow(&self, link: &Path) -> io::Result<Option<Digest>> {
         match self.read(link, LINK) {
             Ok(text) => String::from_utf8_lossy(&text).trim().parse().map(Some).map_err(io::Error::other),
@@ -220,14 +219,14 @@ impl Storage {
     }
 
     pub fn link(&self, link: &Path, digest: &Digest) -> io::Result<()> {
-        // A link that a crash left empty is none.
+        // A link that a crash left empty counts as missing.
         if self.follow(link).ok().flatten().as_ref() == Some(digest) {
             return Ok(());
         }
         self.write_whole(link, digest.to_string().as_bytes(), false)
     }
 
-    /// Makes a tag name a manifest: its history first, what it names now last.
+    /// Makes a tag name a manifest. The history of the tag is written first, and what it names now is written last.
     pub fn set_tag(&self, name: &str, tag: &str, digest: &Digest) -> io::Result<()> {
         let folder = self.tag(name, tag);
         self.link(&folder.join("index").join(hashed(digest)).join("link"), digest)?;
@@ -244,7 +243,7 @@ impl Storage {
         if self.is_file(&path) { Ok(()) } else { self.write_whole(&path, content, true) }
     }
 
-    /// Names in a folder, sorted; empty where there is none.
+    /// The names in a folder, sorted. Empty if the folder does not exist.
     pub fn names(&self, folder: &Path) -> io::Result<Vec<String>> {
         let entries = match self.dir().and_then(|dir| dir.read_dir(folder)) {
             Ok(entries) => entries,
@@ -266,7 +265,7 @@ impl Storage {
         offset: u64,
         length: u64,
     ) -> io::Result<mpsc::Receiver<io::Result<Bytes>>> {
-        // It is never closed.
+        // The semaphore is never closed.
         let place = self.streams.clone().acquire_owned().await.map_err(io::Error::other)?;
         let mut file = self.open(path)?;
         file.seek(SeekFrom::Start(offset))?;
@@ -280,14 +279,14 @@ impl Storage {
                 match Read::by_ref(&mut file).take(CHUNK as u64).read_to_end(&mut chunk) {
                     Ok(0) => return,
                     Ok(_) => {
-                        // Who takes nothing for so long has gone.
+                        // A client that accepts nothing for so long has gone.
                         let sending = tokio::time::timeout(IDLE, sender.send(Ok(chunk.into())));
                         if !matches!(handle.block_on(sending), Ok(Ok(()))) {
                             return;
                         }
                     }
                     Err(error) => {
-                        // A client that went away does not want to know.
+                        // If the client has gone, nobody needs the error.
                         let _ = sender.blocking_send(Err(error));
                         return;
                     }
@@ -311,14 +310,14 @@ impl Storage {
         });
         let renamed = written.and_then(|()| dir.rename(&temporary, &dir, path));
         if renamed.is_err() {
-            // The first error tells more than that of the clean-up.
+            // The first error is more useful than one of the clean-up.
             let _ = dir.remove_file(&temporary);
         }
         renamed
     }
 }
 
-/// Works with the storage on a thread that may block.
+/// Runs work on the storage on a thread that may block.
 pub async fn blocking<T: Send + 'static>(
     storage: &Storage,
     work: impl FnOnce(&Storage) -> Result<T, Fault> + Send + 'static,

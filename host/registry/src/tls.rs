@@ -1,4 +1,4 @@
-//! TLS of the registry itself.
+//! TLS for the registry.
 
 use std::{io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -17,10 +17,9 @@ use tokio_rustls::{
 pub struct Tls(TlsAcceptor);
 
 impl Tls {
-    /// Reads a certificate, with those between it and its authority, and its key, in PEM.
-    ///
+    /// Reads a certificate chain and the key of its first certificate, in PEM.
     /// # Errors
-    /// What cannot be read of them.
+    /// Fails if the chain or the key cannot be read or used.
     pub fn new(certificates: &[u8], key: &[u8]) -> Result<Self, String> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificates).collect();
         let chain = chain.map_err(|error| format!("read the certificate: {error}"))?;

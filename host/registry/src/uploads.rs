@@ -1,4 +1,4 @@
-//! Uploads (4.3): in one piece, in chunks, by mounting.
+//! Uploads (4.3): in one request, in chunks, or by mounting.
 
 use crate::{
     answer::{self, Answer, Fault},
@@ -21,10 +21,10 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Uploads to which nothing was written for so long are given up.
+/// An upload to which nothing was written for so long is abandoned.
 const OLD: Duration = Duration::from_secs(24 * 3600);
 
-/// Removes uploads that were given up.
+/// Removes abandoned uploads.
 pub async fn purge(storage: &Storage) -> Result<(), Fault> {
     blocking(storage, |storage| {
         let mut open = vec![storage.repositories()];
@@ -48,7 +48,7 @@ fn purge_in(storage: &Storage, folder: &Path) -> Result<(), Fault> {
         let upload = folder.join(&id);
         let written = storage.modified(&upload.join("data")).or_else(|_| storage.modified(&upload));
         let old = written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > OLD));
-        // Another request may be writing to it at this moment.
+        // Another request may be writing to the upload at this moment.
         if let Some(_turn) = storage.turn(&id).filter(|_| old) {
             tracing::info!(%id, "an upload that was given up is removed");
             storage.remove_dir_all(&upload)?;
@@ -70,7 +70,7 @@ impl Upload {
     }
 
     fn create(storage: &Storage, name: &str) -> Result<Self, Fault> {
-        // Shaped like the UUIDs that distribution makes.
+        // The ID has the form of the UUIDs that distribution makes.
         let random = format!("{:032x}", fastrand::u128(..));
         let id = [&random[..8], &random[8..12], &random[12..16], &random[16..20], &random[20..]].join("-");
         let folder = storage.uploads(name).join(&id);
@@ -95,8 +95,8 @@ impl Upload {
         Ok(answer)
     }
 
-    /// Adds a body to what is there, and gives the size and, where all of the upload is in this
-    /// body, the digest by each algorithm that is asked for.
+    /// Appends a body to the upload. Returns the digest of the upload if an algorithm is given and this body is the
+    /// whole of it.
     async fn take(
         &self,
         storage: &Storage,
@@ -167,7 +167,7 @@ impl Upload {
                     "the content has the digest {hashed}, not {digest}"
                 )));
             }
-            // What was there may have been damaged, and this is right.
+            // A blob that is already there may be damaged, and this one is verified, so it replaces the other.
             storage.open(&self.data())?.sync_all()?;
             storage.rename(&self.data(), &storage.blob(&digest))?;
             storage.link(&storage.layer_link(&self.name, &digest), &digest)?;
@@ -178,10 +178,10 @@ impl Upload {
     }
 }
 
-/// RFC 3339, as distribution writes it.
+/// The time in RFC 3339, as distribution writes it.
 fn httpdate(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    // Days to a civil date (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+    // Converts days to a civil date (H. Hinnant, "chrono-Compatible Low-Level Date Algorithms").
     let (days, rest) = ((seconds / 86_400) as i64 + 719_468, seconds % 86_400);
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
@@ -211,7 +211,7 @@ fn created(name: &str, digest: &Digest) -> Answer {
     answer
 }
 
-/// POST: mounts, takes a whole blob, or begins an upload.
+/// POST mounts a blob, stores a whole blob, or begins an upload.
 pub async fn start(
     storage: &Storage,
     name: &str,
@@ -246,7 +246,7 @@ pub async fn start(
         move |storage| Upload::create(storage, &name)
     })
     .await?;
-    // Nobody else writes to it while it is being stored.
+    // No other request may write to the upload while it is being stored.
     let _turn = storage.turn(&upload.id).ok_or_else(Fault::upload_busy)?;
     match whole {
         Some(digest) => {
@@ -268,7 +268,7 @@ pub async fn cancel(storage: &Storage, name: &str, id: &str) -> Result<Answer, F
     Ok(answer::empty(StatusCode::NO_CONTENT))
 }
 
-/// Checks that a chunk continues where the upload stands: `Content-Range: first-last`.
+/// Checks that a chunk begins where the upload ends (`Content-Range: first-last`).
 fn in_order(storage: &Storage, upload: &Upload, request: &Request<Incoming>) -> Result<(), Fault> {
     let Some(range) = request.headers().get(CONTENT_RANGE) else { return Ok(()) };
     let size = upload.size(storage)?;
@@ -302,7 +302,7 @@ pub async fn append(
     upload.answer(storage, StatusCode::ACCEPTED)
 }
 
-/// PUT: the last chunk, or all of it, or nothing more.
+/// PUT brings the last chunk, the whole blob, or no further bytes, and completes the upload.
 pub async fn close(
     storage: &Storage,
     name: &str,

@@ -1,4 +1,4 @@
-//! Calling one function of one interface in a fresh instance.
+//! Calls one function of one interface in a new instance.
 
 /// `calling!(self, indices, scope, function, arguments…)`
 macro_rules! calling {

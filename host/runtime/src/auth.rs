@@ -1,4 +1,4 @@
-//! Auth providers as the engine sees them.
+//! Adapts auth providers to the engine.
 
 use crate::{
     adapt::calling,
@@ -14,7 +14,7 @@ use dray_engine::{
 use futures_core::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 
-/// A provider with its configuration bound to it.
+/// A provider, bound to its configuration.
 pub(crate) struct WasmAuth {
     plugin: Arc<Loaded>,
     indices: guest::credentials::GuestIndices,
@@ -29,7 +29,7 @@ impl WasmAuth {
         let indices = indices.map_err(|error| {
             Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
         })?;
-        // To name a secret in a provider's table is to grant it.
+        // A secret that the table of a provider names is granted to the provider.
         let mut granted = plugin.grant.secrets.clone();
         granted.extend(
             config

@@ -1,5 +1,5 @@
-//! The contract as Rust. One world with everything: which of its exports a component has is
-//! probed interface by interface.
+//! The contract as Rust types. One world contains every interface, and the host probes for each interface whether a
+//! component exports it.
 #![allow(missing_docs)]
 
 wasmtime::component::bindgen!({

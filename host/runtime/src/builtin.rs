@@ -1,4 +1,4 @@
-//! The first-party plugins, embedded as components.
+//! The plugins that are built into dray, embedded as components.
 
 use crate::Role;
 

@@ -1,4 +1,4 @@
-//! Compiled components on disk, in a folder that nobody else can write.
+//! A cache of compiled components on disk, in a folder that nobody else can write.
 
 use dray_core::Digest;
 use rustix::{
@@ -15,13 +15,13 @@ use std::{
 };
 use wasmtime::{Engine, component::Component};
 
-/// What compiled components are called: digest of the component, and what the compiler was.
+/// How the file names of compiled components end. They begin with the digest of the component and a hash of the
+/// compiler's version and settings.
 const ENDING: &str = ".cwasm";
-/// Bytes of a compiled component; dray's own have some 300 KiB.
+/// Size limit of a compiled component in bytes. dray's own have about 300 KiB.
 const LARGEST: u64 = 256 << 20;
 
-/// Compiles a component, or loads what an earlier run compiled. A cache that cannot be used is
-/// none.
+/// Compiles a component, or loads what an earlier run compiled. If the cache cannot be used, the component is compiled.
 pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> wasmtime::Result<Component> {
     let opened = folder.map(|folder| (folder, open_folder(folder, true)));
     let (folder, dir) = match opened {
@@ -48,14 +48,14 @@ pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> 
     Ok(component)
 }
 
-/// Opens the folder, once, as it is from here on, if it belongs to this user alone.
+/// Opens the folder if it belongs to this user alone. It is opened only once, so it cannot be exchanged afterwards.
 fn open_folder(folder: &Path, make: bool) -> std::io::Result<OwnedFd> {
     if make {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let whole = folder.canonicalize()?;
     for above in whole.ancestors().skip(1) {
-        // Who can write a folder can put another one in the place of those in it, unless it is sticky.
+        // Who can write a folder can replace the folders in it, unless the folder is sticky.
         let stat = rustix::fs::stat(above)?;
         let sticky = stat.st_mode & 0o1000 != 0;
         if stat.st_mode & 0o022 != 0 && !sticky || stat.st_uid != 0 && stat.st_uid != own() {
@@ -83,7 +83,8 @@ fn refused(why: &str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::PermissionDenied, why.to_owned())
 }
 
-/// A regular file of this user's that nobody else can write: what is loaded is what was looked at.
+/// Opens a regular file of this user that nobody else can write. The open file is checked, so the file that is loaded
+/// is the one that was checked.
 fn open_file(dir: &OwnedFd, name: &str) -> std::io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match openat(dir, name, flags, Mode::empty()) {
@@ -111,8 +112,8 @@ fn read(dir: &OwnedFd, name: &str) -> wasmtime::Result<Option<Vec<u8>>> {
 
 #[allow(unsafe_code, reason = "compiled code is machine code: loading it is trusting it")]
 fn load(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes were read from a descriptor of a file that this user alone can write, in a folder that this
-    // user alone can write, and files appear in it whole, by rename.
+    // SAFETY: the bytes were read from an open file that only this user can write, in a folder that only this user can
+    // write, and each file in it appears as a whole, by a rename.
     unsafe { Component::deserialize(engine, compiled) }
 }
 
@@ -122,7 +123,7 @@ fn keep(compiled: &[u8], dir: &OwnedFd, name: &str) -> std::io::Result<()> {
     let mut file = File::from(openat(dir, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
     let written = file.write_all(compiled).and_then(|()| Ok(renameat(dir, &*temporary, dir, name)?));
     if written.is_err() {
-        // The first error tells more than that of the clean-up.
+        // The first error is more useful than one of the clean-up.
         let _ = unlinkat(dir, &*temporary, AtFlags::empty());
     }
     written
@@ -134,16 +135,17 @@ fn random() -> u64 {
     hasher.finish()
 }
 
-/// What of a folder dray has compiled.
+/// The compiled components in a cache folder.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Compiled {
-    /// Files.
+    /// Number of files.
     pub files: u64,
-    /// Their bytes.
+    /// Size of all files in bytes.
     pub bytes: u64,
 }
 
-/// Whether a name is one that dray gives: hexadecimal digits, a dash, hexadecimal digits, or a temporary one.
+/// Whether a file name has the form that dray gives: hexadecimal digits, a dash and hexadecimal digits, or the form of
+/// a temporary file.
 fn is_ours(name: &str) -> bool {
     let Some(stem) = name.strip_suffix(ENDING) else { return false };
     let hex =
@@ -155,7 +157,7 @@ fn is_ours(name: &str) -> bool {
     }
 }
 
-/// The files that dray made in a cache folder, none of which is a link.
+/// The files that dray made in a cache folder. Links are left out.
 fn ours(dir: &OwnedFd) -> std::io::Result<Vec<(String, Stat)>> {
     let mut found = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
@@ -171,10 +173,9 @@ fn ours(dir: &OwnedFd) -> std::io::Result<Vec<(String, Stat)>> {
     Ok(found)
 }
 
-/// What a cache folder holds of compiled components. A folder that is not there holds nothing.
-///
+/// Counts the compiled components in a cache folder. A folder that does not exist holds none.
 /// # Errors
-/// Fails if it cannot be read, or is not this user's alone.
+/// Fails if the folder cannot be read, or does not belong to this user alone.
 pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(Compiled::default());
@@ -183,10 +184,10 @@ pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
     Ok(Compiled { files: files.len() as u64, bytes: files.iter().map(|(_, stat)| stat.st_size as u64).sum() })
 }
 
-/// Removes compiled components that were not used for so long, and nothing else; how many.
-///
+/// Removes the compiled components that were not used for the time `unused`, and nothing else. Returns how many were
+/// removed.
 /// # Errors
-/// Fails if one cannot be removed, or the folder is not this user's alone.
+/// Fails if one cannot be removed, or if the folder does not belong to this user alone.
 pub fn trim(folder: &Path, unused: Duration) -> std::io::Result<u64> {
     if fs::symlink_metadata(folder).is_err() {
         return Ok(0);
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    /// A folder beneath one that nobody else can write.
+    /// A folder inside one that nobody else can write.
     fn folder() -> (tempfile::TempDir, std::path::PathBuf) {
         let top = tempfile::tempdir().unwrap();
         let folder = top.path().join("cache");

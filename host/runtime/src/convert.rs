@@ -1,4 +1,4 @@
-//! Between the contract's vocabulary and the engine's.
+//! Converts between the types of the contract and those of the engine.
 
 use crate::bindings::{
     guest,
@@ -34,17 +34,18 @@ pub(crate) fn error(error: types::Error) -> Error {
         types::Error::Unsupported(text) => (Kind::Unsupported, text),
         types::Error::Invalid(text) => (Kind::Invalid, text),
     };
-    // The remedy of the host's own error, which a plugin passes on with the text.
+    // If the plugin passes on an error of the host, the text still contains the help of that error.
     match text.split_once(REMEDY) {
         Some((text, help)) => Error::new(kind, text).help(help),
         None => Error::new(kind, text),
     }
 }
 
-/// Stands between the text of the host's error and its remedy while they pass through a guest (U+001F, unit separator).
+/// Separates the text of the host's error from its help while they pass through a guest (U+001F, unit separator).
 const REMEDY: char = '\u{1f}';
 
-/// The engine's error for a guest. Its help goes along, so that it is there when it comes back.
+/// The engine's error for a guest. The help is appended to the text, so that it is still there when the error comes
+/// back.
 pub(crate) fn to_guest(error: Error) -> types::Error {
     let text = match error.help {
         Some(help) => format!("{}{REMEDY}{help}", error.text),

@@ -1,4 +1,4 @@
-//! Filters as the engine sees them.
+//! Adapts filters to the engine.
 
 use crate::{adapt::calling, bindings::guest, load::Loaded, state::Scope};
 use dray_engine::{

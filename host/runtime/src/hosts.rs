@@ -1,4 +1,4 @@
-//! What guests may ask of the host.
+//! The functions of the host that guests can call.
 
 use crate::{bindings::host, convert, state::State};
 use dray_core::policy::SecretRef;
@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 impl types::Host for State {}
 
-/// Bytes of one message of a plugin that are logged.
+/// How many bytes of one message of a plugin are logged.
 const MESSAGE: usize = 4096;
 
 impl host::log::Host for State {
@@ -97,7 +97,7 @@ impl State {
         self.scope.context.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
     }
 
-    /// Whether the opened place may be changed: the plugin can write, and the place is a destination of the run.
+    /// Checks that the opened place may be changed: the plugin can write, and the place is a destination of the run.
     fn writing(&self) -> Result<(), types::Error> {
         let destination = self.scope.context.as_ref().is_some_and(|place| place.is_destination());
         match self.plugin.writes && destination {
@@ -106,7 +106,7 @@ impl State {
         }
     }
 
-    /// Changes the files of the opened place.
+    /// Changes the files of the opened place, if it may be changed.
     async fn changing<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static,
@@ -207,7 +207,7 @@ impl host::secrets::Host for State {
 
     async fn auth_files(&mut self) -> Result<Vec<(String, String)>, types::Error> {
         self.called()?;
-        // All of a user's credentials: for dray's own provider alone.
+        // The files hold all credentials of a user, so only dray's own provider gets them.
         let Some(secrets) = self.scope.secrets.as_ref().filter(|_| self.plugin.builtin) else {
             return Err(types::Error::Denied("read auth.json: only the docker-config provider may".into()));
         };
@@ -216,7 +216,7 @@ impl host::secrets::Host for State {
     }
 }
 
-/// For a credential helper to answer: it may ask its user.
+/// How long a credential helper may take to answer. It may have to ask its user.
 const HELPER: Duration = Duration::from_secs(120);
 
 impl host::helpers::Host for State {
@@ -245,7 +245,7 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     let mut child = command.spawn().map_err(failed)?;
     if let Some(mut stdin) = child.stdin.take()
         && let Err(error) = stdin.write_all(input.as_bytes()).await
-        // One that knows what to say without reading has ended already.
+        // A helper that answers without reading its input may have ended already.
         && error.kind() != std::io::ErrorKind::BrokenPipe
     {
         return Err(failed(error));
@@ -260,8 +260,8 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     if output.status.success() {
         return Ok(text(&output.stdout));
     }
-    // What a helper says may hold what it was asked for, so it is only looked at: some explain themselves on standard
-    // output, some on standard error.
+    // The output of a helper may contain what it was asked for, so it is searched but not shown. Some helpers explain
+    // themselves on standard output, and others on standard error.
     let said = format!("{} {}", text(&output.stdout), text(&output.stderr)).to_ascii_lowercase();
     if NOTHING.iter().any(|nothing| said.contains(nothing)) {
         return Err(Error::new(Kind::NotFound, format!("run {program}: it knows nothing of that registry")));
@@ -270,8 +270,8 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     Err(Error::new(Kind::Invalid, text).help(format!("`echo REGISTRY | {program} {verb}` shows its reason")))
 }
 
-/// What helpers say where they know nothing of a registry (docker-credential-helpers, `credentials/error.go`; those of
-/// macOS, Windows, pass, and the clouds).
+/// What helpers say if they have no credentials for a registry (docker-credential-helpers, `credentials/error.go`; and
+/// the helpers for macOS, Windows, pass, and clouds).
 const NOTHING: [&str; 6] = [
     "credentials not found",
     "no credentials",
@@ -290,7 +290,7 @@ impl host::images::Host for State {
         let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
         let convert = |facts: dray_engine::contract::Facts| host::images::Facts {
             digest: facts.digest,
-            // The contract has no time before 1970; images that claim one do not know theirs.
+            // The contract has no time before 1970. An image that claims such a time does not say when it was made.
             created: facts
                 .created
                 .and_then(|created| u64::try_from(created).ok())

@@ -1,9 +1,9 @@
-//! Runs the plugins of dray: the only crate that names wasmtime. It loads components, links to
-//! each what its kind may use, limits them, and adapts `wit/` to the traits of the engine.
+//! Runs the plugins of dray, and is the only crate that uses wasmtime. It loads components, links to each one what its
+//! kind may use, limits its resources, and adapts `wit/` to the traits of the engine.
 //!
-//! A [`Runtime`] implements [`dray_engine::contract::Plugins`]: it finds a plugin by its name or by the scheme that it
-//! serves, among those of the policy and those that are built in. [`Settings`] say where compiled plugins are kept and
-//! where secrets come from ([`Secrets`]).
+//! A [`Runtime`] implements [`dray_engine::contract::Plugins`]: it finds a plugin by its name, or by the scheme that it
+//! serves, among those of the policy and those that are built in. [`Settings`] say where compiled plugins are cached
+//! and where secrets come from ([`Secrets`]).
 //!
 //! ```
 //! use dray_core::policy::SecretRef;

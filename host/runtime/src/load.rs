@@ -1,4 +1,4 @@
-//! Components, from bytes to something that can be called.
+//! Loads components and makes them ready to be called.
 
 use crate::{
     bindings::{guest, host},
@@ -21,28 +21,28 @@ use wasmtime::{
     component::{Component, HasSelf, Instance, InstancePre, Linker, types::ComponentItem},
 };
 
-/// What a plugin is for.
+/// The kind of a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// A kind of place.
+    /// It reads and writes images in a kind of place.
     Transport,
-    /// Where credentials come from.
+    /// It provides credentials.
     Auth,
-    /// Which tags are wanted.
+    /// It selects tags.
     Filter,
 }
 
-/// What a plugin says of itself.
+/// What a plugin says about itself.
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// Its own name.
+    /// The name that the plugin gives itself.
     pub name: String,
-    /// Its version.
+    /// The version of the plugin.
     pub version: String,
-    /// In a sentence.
+    /// One sentence on what the plugin does.
     pub summary: String,
-    /// Reference schemes that it serves.
+    /// The reference schemes that a transport serves.
     pub schemes: Vec<String>,
     /// JSON Schema of its configuration.
     pub schema: serde_json::Value,
@@ -59,17 +59,17 @@ pub(crate) struct Loaded {
     pub pre: InstancePre<State>,
     engine: Engine,
     info: OnceCell<Info>,
-    /// Memory of the run's large instances.
+    /// The memory that the large instances of the run share.
     budget: Arc<Semaphore>,
-    /// It can be written to: otherwise its calls write nothing.
+    /// Whether the plugin can write to places. If not, its calls may not write anything.
     pub writes: bool,
-    /// Bytes that it may still log in this run.
+    /// How many bytes the plugin may still log in this run.
     pub log: AtomicUsize,
-    /// Instances that have nothing to do and are kept.
+    /// How many idle instances are kept.
     pub idle: AtomicUsize,
 }
 
-/// On what terms a component is run.
+/// The conditions under which a component runs.
 #[derive(Default)]
 pub(crate) struct Terms {
     pub builtin: bool,
@@ -77,7 +77,7 @@ pub(crate) struct Terms {
     pub limits: Limits,
 }
 
-/// A wasmtime engine set up for plugins, and a thread that makes its clock tick.
+/// Creates a wasmtime engine for plugins, and a thread that advances its epoch.
 pub(crate) fn engine() -> Result<Engine> {
     let mut config = Config::new();
     config.epoch_interruption(true);
@@ -94,10 +94,11 @@ pub(crate) fn engine() -> Result<Engine> {
     Ok(engine)
 }
 
-/// Bytes that a plugin may log in one run: more is nothing that anybody reads.
+/// How many bytes a plugin may log in one run. Nobody would read more.
 const LOG: usize = 1 << 20;
 
-/// What the instances of a run may have of memory, in MiB. Filters wait for transports, so each has its own.
+/// The memory that the large instances of a run may have, in MiB. Filters wait for transports, so transports have their
+/// own.
 pub(crate) struct Budgets {
     transports: Arc<Semaphore>,
     others: Arc<Semaphore>,
@@ -114,11 +115,11 @@ fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Functions that change a place.
+/// Functions of the host that change a place.
 const WRITING: [(&str, &[&str]); 2] =
     [("files", &["replace", "remove", "commit", "unpack"]), ("http", &["send-archive"])];
 
-/// Names a function that a component imports and that writes.
+/// Checks that a component imports no function that writes. The error is the name of such a function.
 fn reads_only(engine: &Engine, component: &Component) -> Result<(), String> {
     for (name, item) in component.component_type().imports(engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
@@ -134,10 +135,10 @@ fn reads_only(engine: &Engine, component: &Component) -> Result<(), String> {
     Ok(())
 }
 
-/// Version of the contract in `wit/plugin.wit` that this host speaks.
+/// The version of the contract in `wit/plugin.wit` that this host implements.
 const CONTRACT: &str = "0.2.0";
 
-/// Names the version of the contract that a component was built for, if it is another one than the host's.
+/// The version of the contract that a component was built for, if the host has another one.
 fn other_contract(engine: &Engine, component: &Component) -> Option<String> {
     let kind = component.component_type();
     let names = kind.imports(engine).map(|(name, _)| name).chain(kind.exports(engine).map(|(name, _)| name));
@@ -145,7 +146,7 @@ fn other_contract(engine: &Engine, component: &Component) -> Option<String> {
     versions.map(|(_, version)| version).find(|version| *version != CONTRACT).map(str::to_owned)
 }
 
-/// The role that a component fills by its exports.
+/// The role that a component has according to its exports.
 fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
     let exports = exports(engine, component);
     let has = |name: &str| exports.iter().any(|export| export.starts_with(&format!("dray:plugin/{name}@")));
@@ -155,12 +156,12 @@ fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
         [role] => Ok(role),
         [] if exports.is_empty() => Err("it exports nothing: build it with the SDK's export! macro".into()),
         [] => Err(format!("it fills no role of dray's: it exports {}", exports.join(", "))),
-        // A transport sees content and an auth provider credentials: nothing may see both.
+        // A transport sees content and an auth provider sees credentials, and no plugin may see both.
         _ => Err("it fills several roles: make a plugin of each".into()),
     }
 }
 
-/// Gives each role what it may use, and nothing else.
+/// Links the interfaces that a role may use, and no others.
 fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     host::types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
@@ -238,7 +239,7 @@ impl Loaded {
         })
     }
 
-    /// A fresh instance in a fresh store.
+    /// A new instance in a new store.
     pub async fn instance(self: &Arc<Self>, scope: Scope) -> Result<(Store<State>, Instance)> {
         let limits = Ceiling::new(self.limits.memory, self.budget.clone());
         let state = State { plugin: self.clone(), limits, meter: self.meter(), scope, calls: 0 };
@@ -255,12 +256,12 @@ impl Loaded {
         Ok((store, instance))
     }
 
-    /// The time of one call.
+    /// A meter for one call.
     pub fn meter(&self) -> Meter {
         Meter::new(self.limits.call, (!self.builtin).then_some(DEADLINE))
     }
 
-    /// What a trap means.
+    /// The error for a trap.
     pub fn trapped(&self, call: &str, error: wasmtime::Error) -> Error {
         let why = match (error.downcast_ref::<OutOfTime>(), error.downcast_ref::<OutOfMemory>()) {
             (Some(out), _) => format!("{out}, its limit"),
@@ -275,7 +276,7 @@ impl Loaded {
         Error::new(Kind::Plugin, format!("call {call} of the {role} {}: {why}", self.name))
     }
 
-    /// What a call came to: a trap, the plugin's own error, or its answer.
+    /// Converts the result of a call: a trap, an error of the plugin, or an answer.
     pub fn answer<T>(
         &self,
         call: &str,
@@ -288,7 +289,7 @@ impl Loaded {
         }
     }
 
-    /// What the plugin says of itself, asked once.
+    /// What the plugin says about itself. The plugin is asked only once.
     pub async fn info(self: &Arc<Self>) -> Result<&Info> {
         self.info.get_or_try_init(|| self.describe()).await
     }

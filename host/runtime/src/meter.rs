@@ -1,4 +1,5 @@
-//! What a guest uses up: its own time (its waiting for the host does not count), the time of a whole call, and memory.
+//! Limits what a guest uses: its own time (in which it does not wait for the host), the time of a whole call, and
+//! memory.
 
 use std::{
     pin::Pin,
@@ -8,23 +9,24 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::CallHook;
 
-/// How often a running guest is looked at.
+/// How often a running guest is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(10);
 
-/// For a whole call of a stranger's plugin, by the clock: requests are slow, and hashing is work, but a call that asks
-/// for them again and again has no end. Bytes that the host moves for it do not count.
+/// How long a whole call of a plugin that is not built in may take, by the clock. Requests are slow and hashing is
+/// work, but a call that asks for them again and again would never end. The time in which the host moves bytes for it
+/// does not count.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
-/// Counts a guest's time in one call.
+/// Measures the time of a guest in one call.
 pub(crate) struct Meter {
     limit: Duration,
     spent: Duration,
     running: Option<Instant>,
-    /// When the call ends at the latest; `None` means that it may take its time.
+    /// When the call must have ended. `None` means that it has no deadline.
     until: Option<Instant>,
 }
 
-/// The guest ran for too long.
+/// The guest exceeded a time limit.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OutOfTime {
     #[error("it ran for more than {0:?}")]
@@ -39,7 +41,7 @@ impl Meter {
         Meter { limit, spent: Duration::ZERO, running: None, until }
     }
 
-    /// The guest is entered or left.
+    /// Called when the guest is entered or left.
     pub fn hook(&mut self, hook: CallHook) -> Result<(), OutOfTime> {
         match hook {
             CallHook::CallingWasm | CallHook::ReturningFromHost => {
@@ -54,7 +56,7 @@ impl Meter {
         }
     }
 
-    /// The guest has been running for a tick.
+    /// Called when the guest has been running for a tick.
     pub fn tick(&mut self) -> Result<(), OutOfTime> {
         self.count();
         self.check()
@@ -65,7 +67,7 @@ impl Meter {
         self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    /// The host moved bytes for so long.
+    /// Extends the deadline by the time in which the host moved bytes.
     pub fn pause(&mut self, passed: Duration) {
         self.until = self.until.map(|until| until + passed);
     }
@@ -73,7 +75,7 @@ impl Meter {
     fn count(&mut self) {
         let now = Instant::now();
         if let Some(since) = self.running.replace(now) {
-            // Longer than two ticks without a look means that the thread had other work to do.
+            // If more than two ticks passed without a check, the thread had other work to do.
             self.spent += now.duration_since(since).min(TICK * 2);
         }
     }
@@ -87,22 +89,22 @@ impl Meter {
     }
 }
 
-/// Bytes of memory that a small instance has at most. Others need a part of the run's budget.
+/// Memory limit of a small instance in bytes. A larger instance needs a share of the run's budget.
 pub(crate) const SMALL: usize = 4 << 20;
-/// Bytes of memory that all large instances of one role in a run have together, in MiB. Each role has its own, as
-/// filters wait for transports.
+/// Memory that the large instances of a run may have together, in MiB. Transports have a budget of their own, because
+/// filters wait for them.
 pub(crate) const BUDGET: u32 = 1024;
-/// Bytes of an entry of a table.
+/// Size of a table entry in bytes.
 const ENTRY: usize = 16;
 
-/// Adds up all memories and tables of an instance: a component may have several.
+/// Limits the sum of all memories and tables of an instance. A component may have several.
 pub(crate) struct Ceiling {
-    /// Bytes.
+    /// In bytes.
     limit: usize,
-    /// Bytes.
+    /// In bytes.
     pub used: usize,
     budget: Arc<Semaphore>,
-    /// Its part of the budget, once it is large.
+    /// The share of the budget, once the instance is large.
     share: Option<OwnedSemaphorePermit>,
 }
 
@@ -116,14 +118,14 @@ impl Ceiling {
         Ceiling { limit, used: 0, budget, share: None }
     }
 
-    /// Takes in that it grows, and waits where all large instances together have what they may.
+    /// Counts the growth, and waits while the large instances together use all of their budget.
     async fn grows(&mut self, bytes: usize) -> wasmtime::Result<bool> {
         self.used = self.used.saturating_add(bytes);
         if self.used > self.limit {
             return Err(OutOfMemory(self.limit).into());
         }
         if self.used > SMALL && self.share.is_none() {
-            // All that it may ever have at once, so that nobody who has a part waits for more.
+            // It acquires all that it may ever need at once, so that no instance holds a share while it waits for more.
             let share = u32::try_from(self.limit.div_ceil(1 << 20)).unwrap_or(BUDGET).min(BUDGET);
             self.share = self.budget.clone().acquire_many_owned(share).await.ok();
         }
@@ -131,7 +133,7 @@ impl Ceiling {
     }
 }
 
-/// What wasmtime waits for.
+/// The future that wasmtime waits for.
 type Grows<'a> = Pin<Box<dyn Future<Output = wasmtime::Result<bool>> + Send + 'a>>;
 
 impl wasmtime::ResourceLimiterAsync for Ceiling {

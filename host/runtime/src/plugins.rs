@@ -1,4 +1,4 @@
-//! The plugins of a run: built in or named by the policy, each loaded when it is needed.
+//! The plugins of a run. They are built in or named by the policy, and each is loaded when it is needed.
 
 use crate::{
     Info, Role, Secrets,
@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::{Mutex, OnceCell};
 use wasmtime::Engine;
 
-/// Schemes of other tools that nobody should need, and what to use instead.
+/// Schemes of other tools that dray does not serve, and what to use instead.
 const ABANDONED: [(&str, &str); 3] = [
     ("sif", "build an OCI image of it with `apptainer build --sandbox` and `tar`, then use tarball:"),
     (
@@ -34,18 +34,17 @@ const ABANDONED: [(&str, &str); 3] = [
     ("atomic", "it is the registry of OpenShift 3: use docker:// with its registry's address"),
 ];
 
-/// What the runtime is told by its caller.
+/// What the caller tells the runtime.
 pub struct Settings {
-    /// Where compiled components are kept. `None` means that they are not kept.
+    /// The folder in which compiled components are cached. `None` means that they are not cached.
     pub cache: Option<PathBuf>,
-    /// The policy's own plugins, by name; their sources are absolute or relative to the working
-    /// folder.
+    /// The plugins of the policy by name. Their sources are absolute, or relative to the working folder.
     pub plugins: BTreeMap<String, Plugin>,
     /// Where secrets come from.
     pub secrets: Arc<dyn Secrets>,
 }
 
-/// Loads plugins.
+/// Finds and loads plugins.
 pub struct Runtime {
     settings: Settings,
     engine: OnceCell<Engine>,
@@ -53,27 +52,27 @@ pub struct Runtime {
     loaded: Mutex<HashMap<String, Arc<Loaded>>>,
 }
 
-/// A plugin that is at hand, for people.
+/// A plugin that can be used, for people.
 #[derive(Clone, Debug)]
 pub struct Listed {
-    /// The name by which policies call it.
+    /// The name that policies use.
     pub name: String,
-    /// What it is for.
+    /// The kind of the plugin.
     pub role: Role,
-    /// What it says of itself.
+    /// What the plugin says about itself.
     pub info: Info,
-    /// `built in`, or its file.
+    /// `built in`, or the path of its file.
     pub origin: String,
-    /// Of its component.
+    /// The digest of its component.
     pub digest: String,
-    /// What it is granted.
+    /// What the operator grants to it.
     pub grant: Grant,
-    /// What it may use up.
+    /// How much memory and time it may use.
     pub limits: Limits,
 }
 
 impl Runtime {
-    /// A runtime that has loaded nothing.
+    /// A runtime that has not loaded any plugin yet.
     pub fn new(settings: Settings) -> Arc<Self> {
         Arc::new(Runtime {
             settings,
@@ -84,7 +83,7 @@ impl Runtime {
     }
 
     async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
-        // Two that want the same plugin compile it once.
+        // The lock is held while the plugin is compiled, so that two callers do not compile it twice.
         let mut loaded = self.loaded.lock().await;
         if let Some(plugin) = loaded.get(name) {
             return Ok(plugin.clone());
@@ -138,7 +137,7 @@ impl Runtime {
         Ok(plugin)
     }
 
-    /// A plugin of some kind by its name.
+    /// The plugin of a role with this name.
     async fn named(&self, what: &str, role: Role, name: &str) -> Result<Arc<Loaded>> {
         let builtin = BUILTINS.iter().any(|builtin| builtin.name == name && builtin.role == role);
         if !builtin && !self.settings.plugins.contains_key(name) {
@@ -153,10 +152,9 @@ impl Runtime {
         Ok(plugin)
     }
 
-    /// All plugins that are at hand.
-    ///
+    /// All plugins that can be used.
     /// # Errors
-    /// Fails if one cannot be loaded.
+    /// Fails if one of them cannot be loaded.
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         let own = self.settings.plugins.keys().map(String::as_str);
@@ -166,10 +164,9 @@ impl Runtime {
         Ok(listed)
     }
 
-    /// One plugin by name.
-    ///
+    /// The plugin with this name.
     /// # Errors
-    /// Fails if there is none, or it cannot be loaded.
+    /// Fails if there is no such plugin, or if it cannot be loaded.
     pub async fn inspect(&self, name: &str) -> Result<Listed> {
         if !BUILTINS.iter().any(|builtin| builtin.name == name) && !self.settings.plugins.contains_key(name) {
             let known: Vec<&str> = BUILTINS
@@ -213,7 +210,7 @@ impl Runtime {
         }
         let known: Vec<&str> = BUILTINS.iter().flat_map(|builtin| builtin.schemes).copied().collect();
         let error = unknown("transport", scheme, &known);
-        // `nginx:1.27` is an image name as Docker writes it.
+        // `nginx:1.27` is probably an image name as Docker writes it.
         Err(
             if known
                 .iter()

@@ -1,4 +1,4 @@
-//! A plugin's configuration against its JSON Schema.
+//! Checks the configuration of a plugin against its JSON Schema.
 
 use dray_core::policy::suggestion;
 use dray_engine::{Error, Kind, Result};
@@ -6,9 +6,8 @@ use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 /// Checks a configuration.
-///
 /// # Errors
-/// The first mistake; its text begins with the key where it is.
+/// Fails with the first mistake. Its text begins with the key that is wrong, if there is one.
 pub(crate) fn check(plugin: &str, schema: &Value, config: &Value) -> Result<()> {
     let validator = jsonschema::validator_for(schema);
     let validator = validator.map_err(|error| {

@@ -12,22 +12,20 @@ use dray_engine::{
 };
 use std::sync::{Arc, Mutex};
 
-/// Where secrets come from; the caller of the runtime reads environment and files.
+/// Where secrets come from. The caller of the runtime implements it by reading the environment and files.
 pub trait Secrets: Send + Sync {
-    /// A granted secret.
-    ///
+    /// A secret that the policy grants.
     /// # Errors
-    /// Fails if there is none.
+    /// Fails if the secret does not exist.
     fn get(&self, name: &SecretRef) -> Result<Secret>;
 
-    /// Path and content of the auth.json and config.json files, in search order.
-    ///
+    /// Path and content of the auth.json and config.json files, in the order of the search.
     /// # Errors
-    /// Fails if one is there and cannot be read.
+    /// Fails if a file exists and cannot be read.
     fn auth_files(&self) -> Result<Vec<(String, Secret)>>;
 }
 
-/// What a call may reach.
+/// What a call has access to.
 #[derive(Clone, Default)]
 pub(crate) struct Scope {
     pub context: Option<Context>,
@@ -35,12 +33,12 @@ pub(crate) struct Scope {
     pub secrets: Option<Arc<dyn Secrets>>,
     /// Secrets that the policy grants.
     pub granted: Vec<SecretRef>,
-    /// Secrets that the guest was told: none of its words may hold one.
+    /// Secrets that the guest was given. None of its texts may contain one.
     pub told: Arc<Mutex<Vec<Secret>>>,
 }
 
 impl Scope {
-    /// A text of the guest's without the secrets that it was told.
+    /// A text of the guest, without the secrets that the guest was given.
     pub fn without_secrets(&self, text: String) -> String {
         let told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let secrets = told.iter().map(Secret::expose).filter(|secret| !secret.is_empty());
@@ -48,7 +46,7 @@ impl Scope {
     }
 }
 
-/// Requests to the host in one call, after which the guest is taken to go round in circles.
+/// How often a guest may call the host in one call. A guest that does so more often probably never ends.
 const CALLS: u32 = 20_000;
 
 pub(crate) struct State {
@@ -60,19 +58,19 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Another call begins.
+    /// Prepares the state for another call.
     pub fn begin(&mut self, scope: Scope) {
         self.scope = scope;
         self.meter = self.plugin.meter();
         self.calls = 0;
     }
 
-    /// Whether it has not grown much.
+    /// Whether the instance has stayed small.
     pub fn is_small(&self) -> bool {
         self.limits.used <= SMALL
     }
 
-    /// Counts a request to the host.
+    /// Counts a call to the host.
     pub fn called(&mut self) -> Result<(), host::types::Error> {
         self.calls += 1;
         if self.calls > CALLS {

@@ -1,4 +1,4 @@
-//! Transports as the engine sees them.
+//! Adapts transports to the engine.
 
 use crate::{
     bindings::guest,
@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, atomic::Ordering};
 use tokio::sync::Semaphore;
 use wasmtime::{Store, component::Instance};
 
-/// Segments of one blob, after which a plugin is taken to be wrong.
+/// How many segments one blob may have. A plugin that gives more is wrong.
 const SEGMENTS: usize = 100_000;
 
 pub(crate) struct WasmTransport {
@@ -27,28 +27,28 @@ pub(crate) struct WasmTransport {
     plugin: Arc<Loaded>,
     references: guest::references::GuestIndices,
     catalog: guest::catalog::GuestIndices,
-    /// Not every transport can be read.
+    /// `None` means that the transport cannot be read.
     source: Option<guest::source::GuestIndices>,
-    /// Not every transport can be written.
+    /// `None` means that the transport cannot be written to.
     sink: Option<guest::sink::GuestIndices>,
-    /// Instances at once of this place: each that waits for its host has memory.
+    /// Limits how many instances of this place run at once, because each one that waits for its host uses memory.
     at_once: Semaphore,
-    /// Instances that have answered, and can be asked again: they keep nothing between two calls.
+    /// Instances that have answered. They can be called again, because they keep nothing between two calls.
     idle: Mutex<Vec<(Store<State>, Instance)>>,
 }
 
-/// Instances of one plugin that are kept, whatever their places: each has some mappings of memory, of which a process
-/// may have 65,530 (`vm.max_map_count`).
+/// How many idle instances of one plugin are kept for all places together. Each has several memory mappings, of which a
+/// process may have 65,530 (`vm.max_map_count`).
 const IDLE: usize = 256;
 
-/// Calls of one place's transport that are under way at once. A call never waits for another one of the same place.
+/// How many calls of one place's transport may run at once. A call never waits for another one of the same place.
 const AT_ONCE: usize = 128;
 
 /// `asking!(self, indices, scope, function, arguments…)`
 macro_rules! asking {
     ($self:ident, $indices:expr, $scope:expr, $function:ident $(, $argument:expr)*) => {{
         let indices = $indices;
-        // It is never closed.
+        // The semaphore is never closed.
         let _one = $self.at_once.acquire().await.ok();
         let (mut store, instance) = $self.instance($scope).await?;
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
@@ -77,7 +77,7 @@ impl WasmTransport {
         })
     }
 
-    /// An instance that has nothing to do, or a new one.
+    /// An idle instance, or a new one.
     async fn instance(&self, scope: Scope) -> Result<(Store<State>, Instance)> {
         let idle = self.idle.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop();
         match idle {
@@ -91,7 +91,7 @@ impl WasmTransport {
         }
     }
 
-    /// An instance has answered.
+    /// Keeps an instance that has answered, if it is small and not too many are kept.
     fn rest(&self, mut store: Store<State>, instance: Instance) {
         if !store.data().is_small() {
             return;

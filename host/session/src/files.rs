@@ -13,6 +13,8 @@ use std::{
 
 /// Bytes of all files of a policy together. More is a mistake, such as a glob that matches data.
 const LARGEST: usize = 16 << 20;
+/// Bytes by which all files together are shifted, so that positions count through them (decision 35).
+const SHIFTS: usize = 256 << 20;
 
 /// One file of a policy.
 #[derive(Clone, Debug)]
@@ -90,14 +92,19 @@ pub fn read_policy(
     let mut texts = PolicyTexts::default();
     // A glob of a policy may match the policy itself.
     let mut seen: Vec<PathBuf> = Path::new(name).canonicalize().into_iter().collect();
+    let mut shifts = 0;
     let mut waiting = VecDeque::from([(name.to_owned(), text, base.to_owned())]);
     while let Some((name, text, folder)) = waiting.pop_front() {
         let start = texts.len();
         let found = includes(&text, environment);
         texts.0.push(PolicyText { name, text });
-        if texts.len() > LARGEST {
-            let text = format!("read the policy: its files have more than {LARGEST} bytes");
-            return Err(Error::new(Kind::Invalid, text).into());
+        shifts += start;
+        if texts.0.len() > 1 && (texts.len() > LARGEST || shifts > SHIFTS) {
+            let text = format!(
+                "read the policy: it includes {} files, which are too many or too large",
+                texts.0.len() - 1
+            );
+            return Err(Error::new(Kind::Invalid, text).help("include fewer, and no data").into());
         }
         let shifted = |span: Range<usize>| span.start + start..span.end + start;
         let found = match found {
@@ -128,6 +135,13 @@ pub fn read_policy(
                 let known = file.canonicalize().unwrap_or_else(|_| file.clone());
                 if seen.contains(&known) {
                     continue;
+                }
+                let large = std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() > LARGEST as u64);
+                if large {
+                    return Err(wrong(
+                        format!("{} has more than {LARGEST} bytes", file.display()),
+                        "include policies alone, and no data",
+                    ));
                 }
                 let read = std::fs::read_to_string(&file);
                 let text = read.map_err(|error| {

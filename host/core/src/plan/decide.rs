@@ -1,36 +1,35 @@
-//! The decision on one tag: what both ends were seen to have, to what is to be done and why. Nothing is asked here.
+//! The decision on one tag: what is to be done and why, given what both ends have. Nothing is asked here.
 
 use super::{Action, DestinationState, Reason};
 use crate::{Digest, Form};
 
-/// What was learnt of one tag at both ends.
+/// What was observed of one tag at both ends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    /// What would be written.
+    /// The digest of what would be written.
     pub content: Digest,
-    /// What the destination has.
+    /// What the destination has under that name.
     pub destination: DestinationState,
-    /// The destination was not asked: the journal's word is taken for what it has.
+    /// Whether the destination was not asked, and its state was taken from the journal instead.
     pub assumed: bool,
-    /// What the destination showed after an earlier run had converted this content: a digest, or an identifier of the
-    /// place's own.
+    /// What the destination showed after an earlier run had converted this content: a digest, or an opaque identifier.
     pub converted: Option<String>,
-    /// What of the content is not there, where the destination names it.
+    /// Which parts of the content are missing at a destination that names it.
     pub missing: Missing,
 }
 
 /// What is missing at a destination that has the same digest as the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Missing {
-    /// Signatures that the place would keep beside the manifest.
+    /// How many signatures are missing that the place would keep beside the manifest.
     pub signatures: usize,
-    /// Children of wanted platforms, and foreign layers that nobody knows to be there.
+    /// How many children of wanted platforms are missing, and how many foreign layers are not known to be there.
     pub parts: usize,
-    /// Manifests that refer to the image, or to one of its children.
+    /// How many manifests are missing that refer to the image or to one of its children.
     pub referrers: usize,
 }
 
-/// Decides on one tag. `form` is the one in which the image has to be written.
+/// Decides what is to be done with one tag. `form` is the form in which the image has to be written.
 ///
 /// ```
 /// use dray_core::{Action, DestinationState, Digest, Form, Missing, Observed, Reason, decide};
@@ -102,7 +101,7 @@ mod tests {
                 (copy, Reason::Untold("denied".into())),
             ),
             (named(&other), false, None, whole, Form::default(), (copy, moved())),
-            // What is assumed of another content is no reason to leave it.
+            // An assumption about other content is no reason to leave the tag unchanged.
             (named(&other), true, None, whole, Form::default(), (copy, moved())),
             (named(&content), true, None, whole, Form::default(), (unchanged, Reason::Assumed)),
             (named(&content), false, None, whole, Form::default(), (unchanged, Reason::Same)),

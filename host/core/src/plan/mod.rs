@@ -1,5 +1,5 @@
-//! A plan: what is to be done about the images of a policy, as data. An item says all that it takes to carry it out,
-//! and what was seen when it was decided, so a plan can be kept, read and carried out later.
+//! A plan says, as data, what is to be done with the images of a policy. Each item holds everything that is needed to
+//! carry it out, and what was observed when it was decided, so a plan can be saved, read and applied later.
 
 mod decide;
 mod saved;
@@ -17,14 +17,14 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Canonical name of the place, with its scheme: two endpoints of one place have it in common.
+    /// Canonical name of the place, with its scheme. All endpoints in one place have the same one.
     pub place: String,
-    /// Unique in its place.
+    /// The repository. Its name is unique in its place.
     pub repository: String,
-    /// Tag or digest. `None` means the only image of its place.
+    /// A tag or a digest. `None` means the only image of the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
-    /// As people write it.
+    /// The whole reference as people write it.
     pub display: String,
 }
 
@@ -38,16 +38,16 @@ impl fmt::Display for Endpoint {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageChoice {
-    /// The whole.
+    /// The whole image.
     All,
     /// The image of one platform, without the index.
     One(Platform),
-    /// Several platforms.
+    /// The images of several platforms, and what becomes of the index.
     Some(Vec<Platform>, IndexMode),
 }
 
 impl ImageChoice {
-    /// What an index keeps of its children. Empty means all of them.
+    /// The platforms that an index keeps. Empty means that it keeps all of its children.
     pub fn platforms(&self) -> &[Platform] {
         match self {
             ImageChoice::Some(platforms, _) => platforms,
@@ -56,27 +56,28 @@ impl ImageChoice {
     }
 }
 
-/// What a rule, or a command, wants of each of its images.
+/// What a rule or a command wants of each of its images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Wanted {
-    /// Which part of a multi-platform image.
+    /// Which part of a multi-platform image is wanted.
     pub choice: ImageChoice,
     /// The form that is asked for.
     pub form: Form,
-    /// Whether what refers to an image is copied with it.
+    /// Whether the referrers of an image are copied with it.
     pub referrers: Referrers,
-    /// Layers that their makers do not let others distribute are copied, too.
+    /// Whether foreign layers are copied, too. Their makers do not let others distribute them.
     pub include_foreign: bool,
-    /// What cannot be converted is an error: it is one image, and its user asked for it.
+    /// Whether it is an error if the image cannot be converted. A command that copies one image sets this, because its
+    /// user asked for the conversion.
     pub strict: bool,
-    /// Files of the destination may be further names of the source's.
+    /// Whether files at the destination may be hard links to those at the source.
     pub link: bool,
 }
 
 impl Wanted {
-    /// Names the parts of an image that are wanted: its platforms, and whether referrers and foreign layers are among
-    /// them. Empty means the whole without either.
+    /// Names the parts of an image that are wanted: its platforms, and whether referrers and foreign layers are
+    /// included. Empty means all platforms, without referrers and without foreign layers.
     pub fn parts(&self) -> String {
         let mut parts: Vec<String> = self.choice.platforms().iter().map(Platform::to_string).collect();
         parts.sort();
@@ -86,39 +87,40 @@ impl Wanted {
     }
 }
 
-/// How a manifest is published.
+/// Under what name a manifest is published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Naming {
-    /// By digest, for a parent that follows.
+    /// Under its digest, because a parent that follows names it.
     Child,
-    /// By digest.
+    /// Under its digest, as an image of its own.
     Root,
-    /// Under a tag.
+    /// Under this tag.
     Tag(String),
 }
 
-/// What a destination was seen to have under the name that is to be written.
+/// What a destination was observed to have under the name that is to be written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DestinationState {
-    /// Not even the repository is there.
+    /// The repository does not exist.
     NoRepository,
-    /// The repository is there, and nothing of that name.
+    /// The repository exists, but nothing in it has the name.
     Absent,
-    /// Nothing was asked: the digest under which the image will be written is known only when it is written.
+    /// The destination was not asked, because the digest under which the image will be written is not known before.
     Unasked,
-    /// The place does not tell; why.
+    /// The place does not tell what it has. The text says why.
     Untold(String),
-    /// A manifest with this digest.
+    /// The name stands for a manifest with this digest.
     Named(Digest),
-    /// Something that the place tells only by an identifier of its own, such as the image ID of a daemon.
+    /// The place identifies the image only by an identifier of its own, such as the image ID of a daemon.
     Opaque(String),
 }
 
 impl DestinationState {
-    /// Whether a destination in this state may be overwritten by a plan that saw the other one. Two ways of finding
-    /// nothing are the same; a place that did not tell has promised nothing.
+    /// Whether a plan that observed `self` may overwrite a destination that is now in the state `now`. It may if the
+    /// state has not changed. The two states in which nothing was found count as the same, and so do all reasons for
+    /// not telling.
     pub fn allows(&self, now: &DestinationState) -> bool {
         use DestinationState::{Absent, NoRepository, Unasked, Untold};
         match (self, now) {
@@ -141,41 +143,41 @@ impl fmt::Display for DestinationState {
     }
 }
 
-/// What was seen at both ends when an item was decided.
+/// What was observed at both ends when an item was decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// What the source's name led to, before a platform was chosen or an index trimmed.
+    /// The digest that the source's name stood for, before a platform was chosen or an index was trimmed.
     pub source: Digest,
-    /// What the destination had.
+    /// The state of the destination.
     pub destination: DestinationState,
 }
 
-/// An item of a plan: one descriptor graph to be moved to one reference, with the reason.
+/// An item of a plan: one descriptor graph that is to be moved to one reference, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
-    /// The rule that asks for it.
+    /// The name of the rule that asks for it.
     pub rule: String,
-    /// From where.
+    /// Where the image is read.
     pub source: Endpoint,
-    /// To where.
+    /// Where the image is written.
     pub destination: Endpoint,
     /// What the rule wants of the image.
     pub wanted: Wanted,
-    /// How it is named at the destination.
+    /// Under what name the image is published at the destination.
     pub naming: Naming,
-    /// What will be written: what the source names, the image of one platform, or a trimmed index. Kept with its media
-    /// type, digest and size alone.
+    /// What will be written: the content that the source names, the image of one platform, or a trimmed index. A saved
+    /// plan keeps only its media type, digest and size.
     #[serde(with = "saved::content")]
     pub descriptor: Descriptor,
-    /// The form in which it will be written, where that is another one.
+    /// The form into which the image is converted. The default form means that it is not converted.
     pub form: Form,
-    /// What was seen at both ends.
+    /// What was observed at both ends.
     pub seen: Seen,
     /// What is to be done.
     pub action: Action,
-    /// Why.
+    /// Why this is to be done.
     pub reason: Reason,
 }
 
@@ -183,18 +185,18 @@ pub struct Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// The destination differs: it is copied.
+    /// The image is copied, because the destination does not have all of it.
     Copy,
-    /// Nothing: the destination has it.
+    /// Nothing is done, because the destination has the image.
     Unchanged,
-    /// A filter dropped it.
+    /// Nothing is done, because a filter dropped the tag.
     Drop,
-    /// It cannot be done.
+    /// It failed, or it cannot be done.
     Fail,
 }
 
 impl Action {
-    /// As reports write it.
+    /// The word that reports use.
     pub fn as_str(self) -> &'static str {
         match self {
             Action::Copy => "copy",
@@ -205,7 +207,7 @@ impl Action {
     }
 }
 
-/// Why an item is what it is.
+/// Why an item has its action.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reason {
@@ -213,24 +215,24 @@ pub enum Reason {
     New,
     /// The destination's tag names something else.
     Moved {
-        /// What it names.
+        /// The digest that it names.
         from: Digest,
     },
-    /// The destination does not tell what it has; why.
+    /// The destination does not tell what it has. The text says why.
     Untold(String),
-    /// The destination has it in another form than is asked for.
+    /// The destination has the image in another form than the one that is asked for.
     Form,
-    /// The destination has it.
+    /// The destination has the same content.
     Same,
-    /// The destination has what was made of it.
+    /// The destination has what an earlier run made of the content when it converted it.
     Converted,
     /// The journal says that the destination has it, and nobody else writes there.
     Assumed,
-    /// Children of wanted platforms are not at the destination.
+    /// How many parts are missing at the destination: children of wanted platforms, and foreign layers.
     Incomplete(usize),
-    /// Referrers are not at the destination.
+    /// How many referrers are missing at the destination.
     Referrers(usize),
-    /// Signatures are not at the destination.
+    /// How many signatures are missing at the destination.
     Signatures(usize),
 }
 

@@ -1,24 +1,24 @@
-//! A plan in a file: lines of JSON, so that one of a million copies is written and read in little memory. The first
-//! line is a [`PlanHeader`], each further one an item, and the last one a [`PlanEnd`], whose absence shows that the
-//! file
-//! was cut off. `docs/plan.schema.json` describes the lines. Endpoints name places, and hold no credentials.
+//! A plan in a file. It consists of lines of JSON, so that a plan of a million copies is written and read in little
+//! memory. The first line is a [`PlanHeader`], and each further line is an item. The last line is a [`PlanEnd`]: if it
+//! is missing, the file was cut off. `docs/plan.schema.json` describes the lines. Endpoints name places and hold no
+//! credentials.
 
 use super::{Action, Copy};
 use serde::{Deserialize, Serialize};
 
-/// Version of the format. A plan of another version is refused.
+/// Version of the format. A plan of any other version is refused.
 pub const PLAN_VERSION: u32 = 1;
 
-/// Bytes of one line: whoever names more has no plan.
+/// Size limit of one line in bytes. A longer line cannot belong to a plan.
 pub const MAX_LINE: usize = 1 << 20;
 
 /// The policy from which a plan was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyId {
-    /// Path of the file, absolute.
+    /// Absolute path of the file.
     pub path: String,
-    /// `sha256:…` of its text: a plan holds for exactly this policy.
+    /// SHA-256 digest of its text. A plan is valid for exactly this policy.
     pub digest: crate::Digest,
 }
 
@@ -26,27 +26,27 @@ pub struct PolicyId {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanHeader {
-    /// [`PLAN_VERSION`]
+    /// Version of the format, see [`PLAN_VERSION`].
     pub dray_plan: u32,
-    /// Version of the dray that made it.
+    /// Version of the dray that made the plan.
     pub made_by: String,
-    /// When: seconds since 1970.
+    /// When the plan was made, in seconds since 1970-01-01T00:00:00Z.
     pub made_at: i64,
-    /// From which policy.
+    /// The policy from which the plan was made.
     pub policy: PolicyId,
 }
 
-/// The last line of a saved plan: how many tags there were of each kind.
+/// The last line of a saved plan: how many tags of each kind there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanEnd {
-    /// Items in the file.
+    /// Number of items in the file.
     pub copies: u64,
-    /// Tags that need nothing, which the file does not list.
+    /// Number of tags for which nothing has to be done. The file does not list them.
     pub unchanged: u64,
-    /// Tags that filters dropped, which the file does not list.
+    /// Number of tags that filters dropped. The file does not list them.
     pub dropped: u64,
-    /// What could not be planned, and so is not in the file.
+    /// Number of failures while planning. The file does not list them.
     pub failed: u64,
 }
 
@@ -54,35 +54,34 @@ pub struct PlanEnd {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PlanLine {
-    /// The first one.
+    /// The first line.
     Plan(PlanHeader),
     /// An item.
     Copy(Box<Copy>),
-    /// The last one.
+    /// The last line.
     End(PlanEnd),
 }
 
-/// The text is no line of a plan that this dray can carry out.
+/// The text is not a line of a plan that this dray can apply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadPlanError {
-    /// Not JSON, or not the shape of a line.
+    /// The text is not JSON, or not one of the lines of a plan.
     #[error("{0}")]
     Malformed(String),
-    /// Made by a dray of another time.
+    /// A dray with another version of the format wrote the plan.
     #[error("its format has version {0}, and this dray reads version {PLAN_VERSION}")]
     Version(u32),
-    /// Only copies are carried out.
+    /// The item has another action than a copy. Only copies can be applied.
     #[error("it holds an item that is no copy")]
     Action,
 }
 
 impl PlanLine {
     /// Reads a line.
-    ///
     /// # Errors
-    /// Fails if it is malformed, or of another version.
+    /// Fails if the line is malformed, or is the header of another version.
     pub fn parse(line: &str) -> Result<Self, ReadPlanError> {
-        /// What is the same in every version.
+        /// The part of the header that is the same in every version.
         #[derive(Deserialize)]
         struct Versioned {
             plan: Option<Header>,
@@ -104,14 +103,14 @@ impl PlanLine {
         }
     }
 
-    /// The line as it is written, without its end.
+    /// The line as it is written, without the line break.
     pub fn written(&self) -> String {
-        // Of strings, numbers and lists: it always serialises.
+        // It consists of strings, numbers and lists, which always serialise.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What of a descriptor a plan keeps.
+/// The fields of a descriptor that a plan keeps.
 pub(super) mod content {
     use crate::{Descriptor, Digest};
     use serde::{Deserialize, Deserializer, Serialize, Serializer};

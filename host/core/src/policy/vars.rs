@@ -43,6 +43,9 @@ pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problem
     vars.table(root, &mut Vec::new(), problems);
 }
 
+/// Bytes of a text whose variables are replaced. More is no reference and no configuration.
+const LARGEST: usize = 1 << 20;
+
 struct Vars<'a> {
     values: BTreeMap<String, String>,
     environment: Variables<'a>,
@@ -144,6 +147,11 @@ impl Vars<'_> {
                     problems.push(Problem::new(message, span.clone()).help(help));
                     return None;
                 }
+            }
+            if out.len() > LARGEST {
+                let message = format!("a text grows to more than {LARGEST} bytes by its variables");
+                problems.push(Problem::new(message, span.clone()).help("use smaller variables"));
+                return None;
             }
             rest = &rest[at + end + 1..];
         }

@@ -12,6 +12,7 @@ mod partition;
 mod planner;
 mod rule;
 mod single;
+mod sizes;
 mod sources;
 mod tags;
 mod template;

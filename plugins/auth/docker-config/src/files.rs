@@ -1,9 +1,9 @@
-//! One auth.json or config.json.
+//! One auth.json or config.json file.
 
 use super::*;
 use std::collections::BTreeMap;
 
-/// Go, whose programs write these files, reads `null` as nothing.
+/// The programs that write these files are written in Go, which reads `null` as an empty value.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct File {
@@ -37,25 +37,25 @@ struct Auth {
 #[derive(Debug, PartialEq)]
 pub struct Entry {
     pub secret: Secret,
-    /// The repository prefix that it serves.
+    /// The prefix of the repositories that the entry serves. `None` means the whole registry.
     pub covers: Option<String>,
 }
 
-/// Docker Hub's credentials are under its old address.
+/// The name under which credentials are stored. Those of Docker Hub are stored under its old address.
 pub fn server(registry: &str) -> &str {
     if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry }
 }
 
-/// `https://index.docker.io/v1/` → `index.docker.io`: how Docker compares its keys.
+/// The host of a key, which is what Docker compares: `https://index.docker.io/v1/` has `index.docker.io`.
 fn host(key: &str) -> &str {
     let key = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
     key.split('/').next().unwrap_or(key)
 }
 
 impl File {
-    /// The old `.dockercfg` is the `auths` table alone.
+    /// Reads a file. The old `.dockercfg` consists of the `auths` table alone.
     pub fn parse(content: &str) -> Result<Self, String> {
-        // What `touch` makes, or podman before it wrote anything.
+        // `touch` makes such a file, and so does podman before it writes anything.
         if content.trim().is_empty() || content.trim() == "null" {
             return Ok(File::default());
         }
@@ -79,10 +79,10 @@ impl File {
         named.map(|(_, helper)| helper.as_str()).filter(|helper| !helper.is_empty())
     }
 
-    /// The repository's own key, then those of its namespaces, then the registry's; then the
-    /// registry's as Docker writes it.
+    /// Looks for the key of the repository, then for those of its namespaces, then for that of the registry,
+    /// and last for that of the registry as Docker writes it.
     pub fn entry(&self, registry: &str, repository: &str) -> Result<Option<Entry>, String> {
-        // With narrower keys below it in the file, an answer is good for this repository alone.
+        // If the file has narrower keys below this one, the entry is valid for this repository alone.
         let covers = |scope: &str| {
             let below =
                 if scope.is_empty() { format!("{registry}/") } else { format!("{registry}/{scope}/") };
@@ -133,15 +133,15 @@ impl File {
         if let (Some(user), Some(password)) = (filled(&auth.username), filled(&auth.password)) {
             return Ok(Some(Secret::Basic((user, password))));
         }
-        // `{}`: a credential store keeps it.
+        // `{}` means that a credential store keeps the credential.
         Ok(None)
     }
 }
 
-/// Base64 (RFC 4648, 4), padding optional.
+/// Decodes Base64 (RFC 4648, 4). Padding is optional.
 fn decode(text: &str) -> Option<Vec<u8>> {
     let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0u32, 0);
-    // Lines that `base64` broke are one.
+    // The program `base64` breaks lines, so white space is removed.
     let text: String = text.split_ascii_whitespace().collect();
     for character in text.trim_end_matches('=').bytes() {
         let value = match character {
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_narrowest_key_wins() {
-        // base64 of a:p, b:p, c:p
+        // The values are base64 of a:p, b:p and c:p.
         let file = File::parse(r#"{"auths":{"r.example":{"auth":"YTpw"},"r.example/team":{"auth":"Yjpw"},"r.example/team/app":{"auth":"Yzpw"}}}"#).unwrap();
         assert_eq!(user(&file, "r.example", "team/app"), Some(("c".into(), Some("team/app".into()))));
         assert_eq!(user(&file, "r.example", "team/other"), Some(("b".into(), Some("team/other".into()))));

@@ -1,5 +1,4 @@
-//! Credentials from auth.json and config.json, as containers-auth.json(5) and Docker describe
-//! them.
+//! Credentials from auth.json and config.json, which containers-auth.json(5) and Docker describe.
 
 mod files;
 
@@ -25,7 +24,7 @@ impl Meta for DockerConfig {
     }
 }
 
-/// What a credential helper answers to `get` (docker-credential-helpers).
+/// The answer of a credential helper to `get` (docker-credential-helpers).
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Answer {
@@ -38,14 +37,14 @@ struct Answer {
 fn ask(helper: &str, server: &str) -> Result<Option<Secret>, Error> {
     let answer = match helpers::call(helper, "get", server) {
         Ok(answer) => answer,
-        // It is not installed, or knows nothing of that server.
+        // The helper is not installed, or it has no credential for that server.
         Err(Error::NotFound(_)) => return Ok(None),
         Err(error) => return Err(error),
     };
     if answer.trim().is_empty() {
         return Ok(None);
     }
-    // What it said instead may be a secret.
+    // The error does not show the answer, because it may contain a secret.
     let answer: Answer = serde_json::from_str(&answer)
         .map_err(|_| Error::Invalid(format!("docker-credential-{helper} answered what is no credential")))?;
     if answer.secret.is_empty() {

@@ -1,4 +1,4 @@
-//! Keeps the tags whose image is young enough.
+//! Keeps the tags of images that are young enough.
 
 use dray_plugin_filter::{
     self as filter, Error, TagFilter,

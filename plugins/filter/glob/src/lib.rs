@@ -34,7 +34,7 @@ impl TagFilter for Filter {
 
 filter::export!(Filter with_types_in filter);
 
-/// fast-glob takes a malformed pattern for one that matches nothing.
+/// Checks a pattern, because fast-glob treats a malformed one as a pattern that matches nothing.
 fn check(pattern: &str) -> Result<(), Error> {
     let (mut class, mut braces, mut escaped) = (false, 0u32, false);
     for character in pattern.chars() {

@@ -1,4 +1,4 @@
-//! Keeps (or with `exclude` drops) the tags whose version is in a range.
+//! Keeps (or with `exclude` drops) the tags with a version in a range.
 
 mod range;
 
@@ -24,7 +24,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags whose version is in a range";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    /// Tags that are no version are in no range; with `exclude` they stay.
+    /// Tags that are not versions are in no range, so `exclude` keeps them.
     fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
         let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
         let within = |tag: &str| {

@@ -1,9 +1,9 @@
-//! Versions and ranges as image tags and their users write them: an optional `v`, missing
-//! components, `||`, comparators joined by commas or blanks, a bare version that stands for itself.
+//! Versions and ranges as users write them in tags and policies: with an optional `v`, missing components,
+//! `||`, comparators separated by commas or blanks, and a bare version that means only itself.
 
 use semver::{Prerelease, Version, VersionReq};
 
-/// Alternatives of which one must hold.
+/// The alternatives of a range. A version must match one of them.
 pub struct Range(Vec<VersionReq>);
 
 impl Range {
@@ -15,19 +15,20 @@ impl Range {
         alternatives.collect::<Result<_, _>>().map(Range)
     }
 
-    /// Whether the version is in the range. A pre-release counts only where asked for, and then
-    /// stands where the release stands to which it leads.
+    /// Whether the version is in the range. A pre-release is only if `prerelease` is set, and if the range
+    /// contains it or the release to which it leads.
     pub fn contains(&self, version: &Version, prerelease: bool) -> bool {
         if version.pre.is_empty() {
             return self.0.iter().any(|range| range.matches(version));
         }
-        // The semver crate takes a pre-release only where a comparator names one of that version.
+        // The semver crate matches a pre-release only if a comparator names a pre-release of the same
+        // version.
         let release = Version { pre: Prerelease::EMPTY, ..version.clone() };
         prerelease && self.0.iter().any(|range| range.matches(version) || range.matches(&release))
     }
 }
 
-/// Puts commas between comparators and `=` before bare versions.
+/// Puts commas between comparators, and `=` before bare versions.
 fn comparators(part: &str) -> String {
     let mut out: Vec<String> = Vec::new();
     let mut operator = String::new();

@@ -1,12 +1,12 @@
-//! What every kind of plugin for dray uses.
+//! The parts that every kind of plugin for dray uses.
 //!
-//! A plugin is a library crate that uses the crate of its one role and fills its traits:
+//! A plugin is a library crate that uses the crate of its role and implements its traits:
 //!
 //! | Crate | What the plugin is |
 //! |---|---|
 //! | `dray-plugin-transport` | a kind of place from which images are read and to which they are written |
-//! | `dray-plugin-auth` | where credentials come from |
-//! | `dray-plugin-filter` | which tags are wanted |
+//! | `dray-plugin-auth` | a source of credentials |
+//! | `dray-plugin-filter` | a selection of tags |
 //!
 //! `docs/plugins.md` walks through a whole filter.
 
@@ -19,8 +19,8 @@ pub use version::version;
 #[doc(hidden)]
 pub use {serde, serde_json, wit_bindgen};
 
-/// Bindings of one world of `wit/`, with the things that every role wants beside them. For the
-/// crates of the roles.
+/// Bindings of one world of `wit/`, and what every role needs in addition. Only the crates of the roles use
+/// it.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! role {
@@ -39,13 +39,14 @@ macro_rules! role {
         pub use exports::dray::plugin::meta::{Guest as Meta, Info};
 
         impl Error {
-            /// A configuration key with a wrong value: the host underlines it in the policy.
+            /// An error about a wrong value of a configuration key. The host underlines the value in the
+            /// policy.
             pub fn key(key: &str, why: impl std::fmt::Display) -> Self {
                 Error::Invalid(format!("{key}: {why}"))
             }
         }
 
-        /// Reads a plugin's configuration: the JSON of its table in the policy.
+        /// Reads the configuration of a plugin: the JSON of its table in the policy.
         pub fn config<T: $crate::serde::de::DeserializeOwned>(json: &str) -> Result<T, Error> {
             $crate::serde_json::from_str(json).map_err(|error| Error::Invalid(error.to_string()))
         }
@@ -55,8 +56,8 @@ macro_rules! role {
             dray::plugin::log::emit(dray::plugin::log::Level::Warn, message);
         }
 
-        /// Makes a panic visible, which on wasm32-unknown-unknown would print nothing: run as a
-        /// constructor, before the first export.
+        /// Sends a panic to dray's log, because on wasm32-unknown-unknown it would print nothing. It runs as
+        /// a constructor, before the first export.
         #[cfg(target_arch = "wasm32")]
         extern "C" fn log_panics() {
             std::panic::set_hook(Box::new(|panic| {

@@ -1,13 +1,15 @@
 use semver::{BuildMetadata, Prerelease, Version};
 
-/// Digits of a number from which on it is a date or a build, and no version: `20240807` is not newer than `3.20`.
+/// A first number with this many digits is a date or a build, and not a version: `20240807` is not newer than
+/// `3.20`.
 const DATE: usize = 8;
 
-/// The version that a tag names, as tags write them: `1.2.3`, `v1.2`, `1`, `1.2.3-rc.1`.
+/// The version that a tag names. Tags write versions as `1.2.3`, `v1.2`, `1` or `1.2.3-rc.1`.
 ///
-/// Beyond Semantic Versioning: up to four numbers, which may begin with zeros (`2022.04.2`, `1.2.3.4`: the fourth is
-/// compared after the others), and `_` for `+`, which no tag can hold (`1.2.3_build4`). A first number of eight digits
-/// or more is a date. `None` means that the tag is no version.
+/// In addition to Semantic Versioning, a version may have up to four numbers, which may begin with zeros
+/// (`2022.04.2`, `1.2.3.4`; the fourth is compared after the others), and `_` instead of `+`, which no tag
+/// can contain (`1.2.3_build4`). A first number of eight digits or more is a date. `None` means that the tag
+/// is not a version.
 pub fn version(tag: &str) -> Option<Version> {
     let tag = tag.strip_prefix(['v', 'V']).unwrap_or(tag);
     let (rest, build) = tag.split_once(['+', '_']).map_or((tag, None), |(rest, build)| (rest, Some(build)));
@@ -35,7 +37,7 @@ pub fn version(tag: &str) -> Option<Version> {
     if let Some(pre) = pre {
         version.pre = Prerelease::new(&identifiers(pre)).ok().filter(|pre| !pre.is_empty())?;
     }
-    // Of two builds the semver crate compares the numbers one by one.
+    // The semver crate compares the numbers in two builds one by one.
     let fourth = match fourth {
         Some(fourth) => Some(fourth?.to_string()),
         None => None,
@@ -45,7 +47,7 @@ pub fn version(tag: &str) -> Option<Version> {
     Some(version)
 }
 
-/// A build whose numbers stand alone, so that they are compared as such: `build10` goes after `build4`.
+/// Separates the numbers in a build, so that they are compared as numbers: `build10` comes after `build4`.
 fn numbered(build: &str) -> String {
     let mut out = String::new();
     let mut digit = None;
@@ -62,7 +64,7 @@ fn numbered(build: &str) -> String {
     out
 }
 
-/// Numbers without the zeros before them, which Semantic Versioning forbids (9).
+/// Removes leading zeros from numbers, because Semantic Versioning forbids them (9).
 fn identifiers(text: &str) -> String {
     let plain = |part: &str| match part.bytes().all(|byte| byte.is_ascii_digit()) && part.len() > 1 {
         true => part.trim_start_matches('0').to_owned(),

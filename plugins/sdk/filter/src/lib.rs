@@ -1,4 +1,4 @@
-//! Write tag filters for dray: which tags are wanted.
+//! Write tag filters for dray, which select tags.
 //!
 //! A filter is a type that implements [`TagFilter`] and is handed to [`export!`]:
 //!
@@ -45,9 +45,9 @@ pub use exports::dray::plugin::tag_filter::Guest;
 pub trait TagFilter {
     /// The keys of the filter's table in the policy.
     type Config: dray_plugin::serde::de::DeserializeOwned;
-    /// Name that a policy writes behind `filter =`.
+    /// The name that a policy writes after `filter =`.
     const NAME: &str;
-    /// Version of the plugin.
+    /// The version of the plugin.
     const VERSION: &str;
     /// One line for `dray plugin list`.
     const SUMMARY: &str;
@@ -79,7 +79,7 @@ impl<T: TagFilter> Guest for T {
     }
 }
 
-/// The indices of the tags for which `wanted` is true, in their order.
+/// The indices of the tags for which `wanted` is true, in the order of `tags`.
 pub fn keep(tags: &[String], wanted: impl Fn(&str) -> bool) -> Vec<u32> {
     (0u32..).zip(tags).filter(|(_, tag)| wanted(tag)).map(|(index, _)| index).collect()
 }

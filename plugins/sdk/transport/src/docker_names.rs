@@ -2,7 +2,7 @@
 
 use crate::split_tag;
 
-/// A name in full: `nginx` is `docker.io/library/nginx`.
+/// The full name of an image: `nginx` becomes `docker.io/library/nginx`.
 pub fn full(name: &str) -> String {
     let (first, rest) = name.split_once('/').unwrap_or(("", name));
     let host = first.contains(['.', ':']) || first == "localhost";
@@ -15,7 +15,7 @@ pub fn full(name: &str) -> String {
     }
 }
 
-/// The full repository and the tag of a name; without a tag, `latest`.
+/// The full repository and the tag of a name. A name without a tag has the tag `latest`.
 pub fn tagged(name: &str) -> (String, String) {
     let (repository, tag) = split_tag(name);
     (full(repository), tag.unwrap_or("latest").into())

@@ -17,7 +17,7 @@ use exports::dray::plugin::{
     sink::{Arrival, Incoming, NextStep, Outcome, Step},
 };
 
-/// What a transport without a configuration says of itself.
+/// The description of a transport that has no configuration.
 pub fn info(name: &str, version: &str, summary: &str, schemes: &[&str]) -> Info {
     Info {
         name: name.into(),
@@ -33,7 +33,7 @@ pub fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// A place whose files are at a path, holding one repository of its name.
+/// A place with its files at a path. It holds one repository, which has the name of the last component.
 pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
     Parsed {
         location: path.into(),
@@ -51,7 +51,7 @@ pub fn unsigned(media_type: impl Into<String>, body: Vec<u8>) -> Manifest {
     Manifest { media_type: media_type.into(), body, signatures: Vec::new() }
 }
 
-/// A whole file.
+/// The range of a whole file.
 pub fn whole(path: &str) -> FileRange {
     FileRange { path: path.into(), offset: 0, length: None }
 }
@@ -65,7 +65,8 @@ pub fn read(path: &str) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// The parts of a digest, checked, so that it cannot lead elsewhere when it is part of a path.
+/// Splits a digest into its algorithm and its hash. It is checked, so it cannot lead elsewhere as part of a
+/// path.
 pub fn digest(digest: &str) -> Result<(&str, &str), Error> {
     let good = digest.split_once(':').filter(|(algorithm, hex)| {
         matches!((*algorithm, hex.len()), ("sha256", 64) | ("sha512", 128))
@@ -105,7 +106,7 @@ pub fn named(body: &[u8]) -> Option<Named> {
     Some(Named { manifests: Vec::new(), blobs })
 }
 
-/// The digest of some bytes.
+/// The SHA-256 digest of some bytes.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
@@ -116,8 +117,8 @@ pub fn is_digest(reference: &str) -> bool {
     digest(reference).is_ok()
 }
 
-/// Stores a blob as a file: the steps of every place of files. `prepare` is called before the file
-/// is written.
+/// The next step of storing a blob as a file, for every place that consists of files. `prepare` is called
+/// before the file is written.
 pub fn store_file(
     path: String,
     incoming: &Incoming,
@@ -136,8 +137,7 @@ pub fn store_file(
     Ok(NextStep { step, state: Vec::new() })
 }
 
-/// `name:tag`, where the name may begin with a host and its port: the name, and the tag if there is
-/// one.
+/// Splits `name:tag` into the name and the tag, if there is one. The name may begin with a host and its port.
 pub fn split_tag(name: &str) -> (&str, Option<&str>) {
     let start = name.rfind('/').map_or(0, |slash| slash + 1);
     match name[start..].split_once(':') {

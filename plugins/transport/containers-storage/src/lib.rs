@@ -1,5 +1,5 @@
-//! `containers-storage:`, the images of podman, buildah and CRI-O, without their programs: the store
-//! of containers/storage with the driver overlay.
+//! `containers-storage:`: the images of podman, buildah and CRI-O, without these programs. It is the store of
+//! containers/storage with the driver overlay.
 
 mod name;
 mod publish;

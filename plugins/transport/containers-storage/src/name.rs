@@ -6,17 +6,18 @@ use dray_plugin_transport::{
     full, is_digest, split_tag,
 };
 
-/// The name by which the host knows the machine's own store, and the place's canonical name.
+/// The name by which the host knows the machine's own store. It is also the canonical name of that place.
 const KNOWN: &str = "containers-storage";
 
-/// Before an image's ID.
+/// The character before the ID of an image.
 pub const ID: char = '@';
 
 fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// The store of `[[DRIVER@]ROOT[+RUNROOT][:OPTIONS]]NAME`, and the name.
+/// Splits `[[DRIVER@]ROOT[+RUNROOT][:OPTIONS]]NAME` into the folder of the store, if it is given, and the
+/// name.
 fn store(rest: &str) -> Result<(Option<&str>, &str), Error> {
     let Some(specified) = rest.strip_prefix('[') else { return Ok((None, rest)) };
     let (store, name) = specified
@@ -37,7 +38,7 @@ fn store(rest: &str) -> Result<(Option<&str>, &str), Error> {
     }
 }
 
-/// Reads what stands behind the scheme.
+/// Reads the text after the scheme.
 pub fn parse(rest: &str, pattern: bool) -> Result<Parsed, Error> {
     let (folder, name) = store(rest)?;
     let id = |id: &str| (String::new(), Some(format!("{ID}{id}")));

@@ -1,5 +1,5 @@
-//! An image appears: its layers get the names that podman would give them, and all of it is recorded
-//! in one step (containers/storage, layers.go, images.go and drivers/overlay).
+//! Publishes an image: its layers get the names that podman would give them, and everything is recorded in
+//! one step (containers/storage, layers.go, images.go and drivers/overlay).
 
 use crate::{
     name::ID,
@@ -24,7 +24,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-/// What is known of a layer that waits for its image.
+/// What is known of an unpacked layer that waits for its image.
 #[derive(Serialize, Deserialize)]
 pub struct Facts {
     pub digest: String,
@@ -33,7 +33,7 @@ pub struct Facts {
     pub gids: Vec<u32>,
 }
 
-/// Where the facts of a layer lie, in its folder.
+/// The file with the facts of a layer, in the folder of the layer.
 pub const FACTS: &str = "facts.json";
 
 #[derive(Deserialize)]
@@ -62,7 +62,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// Somebody else's writes after which a store is taken to be out of reach.
+/// How often publishing is repeated because somebody else wrote to the store meanwhile, before it fails.
 const ATTEMPTS: usize = 1000;
 
 /// Records an image and its layers.
@@ -71,7 +71,7 @@ pub fn publish(repository: &str, named: &str, manifest: &Manifest, naming: &Nami
         return Err(Error::Unsupported(format!("the store holds no {}", manifest.media_type)));
     }
     let name = match naming {
-        // Nothing comes behind it here: the store holds no indexes.
+        // No parent follows, because the store holds no indexes.
         Naming::Child => return Ok(()),
         Naming::Tag(tag) if tag.starts_with(ID) => {
             return Err(Error::Invalid("an image's ID follows from its content: name a tag".into()));
@@ -118,7 +118,7 @@ pub fn publish(repository: &str, named: &str, manifest: &Manifest, naming: &Nami
     Err(Error::Transient("somebody else writes the store all the time".into()))
 }
 
-/// The config that waits for its image, or that an image of this store has.
+/// The config that waits for its image, or that an image in this store already has.
 fn config(id: &str, named: &str) -> Result<Vec<u8>, Error> {
     match read(&stage(named)?)? {
         Some(bytes) => Ok(bytes),
@@ -126,19 +126,19 @@ fn config(id: &str, named: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// One try to record an image, on what the store holds now.
+/// One attempt to record an image, based on what the store holds now.
 struct Attempt {
     layers: Records,
     images: Records,
-    /// Of layers that this image brings: the short name, and those of the layers below.
+    /// For each layer that this image adds: its short name, and those of the layers below it.
     links: BTreeMap<String, (String, Option<String>)>,
-    /// Waiting layers that have got a name.
+    /// Digests of the waiting layers that a layer of this image already uses.
     used: BTreeSet<String>,
     changes: Vec<Change>,
 }
 
 impl Attempt {
-    /// Names the layers that are not there yet; the topmost one.
+    /// Adds the layers that the store does not have yet. Returns the ID of the topmost layer.
     fn chain(&mut self, blobs: &[Blob], diff_ids: &[String]) -> Result<Option<String>, Error> {
         let known = layers(&self.layers)?;
         let mut parent: Option<String> = None;
@@ -159,7 +159,7 @@ impl Attempt {
         Ok(parent)
     }
 
-    /// A folder with an unpacked layer that nobody has named yet.
+    /// Returns a folder with the unpacked layer that no layer of the store uses yet, and what is known of it.
     fn waiting(
         &mut self,
         blob: &Blob,
@@ -182,7 +182,7 @@ impl Attempt {
         }
         match facts {
             Some(facts) if self.used.insert(blob.digest.clone()) => Ok((folder, facts)),
-            // The same layer is elsewhere in a chain.
+            // The same layer is used elsewhere in a chain, so it is unpacked again.
             other => {
                 let layer = match (other, known.iter().find(|layer| layer.is(diff_id))) {
                     (Some(facts), _) => Unpacked {
@@ -210,14 +210,15 @@ impl Attempt {
         }
     }
 
-    /// Takes away what a program left that was killed: a folder without a record, or a record of a
-    /// layer that is not whole.
+    /// Removes what a program that was killed left behind: a folder without a record, or the record of an
+    /// incomplete layer.
     fn tidy(&mut self, id: &str) -> Result<(), Error> {
         let broken = self.layers.list.iter().any(|layer| layer.get("id").and_then(Value::as_str) == Some(id));
         if !broken && files::stat(&format!("overlay/{id}/link"))?.is_none() {
             return Ok(());
         }
-        // Whoever writes it now holds the lock: behind it, it is whole or left behind.
+        // A program that is writing the layer holds the lock. Afterwards, the layer is complete or was left
+        // behind.
         let locks = [LAYERS_LOCK.to_owned()];
         let mut list = self.layers.list.clone();
         list.retain(|layer| layer.get("id").and_then(Value::as_str) != Some(id));
@@ -231,7 +232,7 @@ impl Attempt {
             self.layers.list = list;
             self.layers.bytes = Some(content);
         }
-        // Otherwise the commit of the whole will fail too, and all is read again.
+        // If this commit fails, the commit of the image fails, too, and everything is read again.
         Ok(())
     }
 
@@ -272,7 +273,7 @@ impl Attempt {
         if let Some(parent) = parent {
             record.insert("parent".into(), parent.into());
         }
-        // As containers/storage numbers them (pkg/archive): uncompressed, gzip, zstd.
+        // The numbers of containers/storage (pkg/archive): 0 is uncompressed, 2 is gzip, and 4 is zstd.
         let compression = match &*blob.media_type {
             media_type if media_type.contains("zstd") => 4,
             media_type if media_type.contains("gzip") => 2,
@@ -319,7 +320,7 @@ impl Attempt {
         created: Option<&str>,
         blobs: &[(&str, &Vec<u8>)],
     ) -> Result<(), Error> {
-        // A name belongs to one image.
+        // A name belongs to only one image.
         if let Some(name) = name {
             for image in &mut self.images.list {
                 if let Some(Value::Array(names)) = image.get_mut("names") {
@@ -372,9 +373,9 @@ impl Attempt {
         Ok(())
     }
 
-    /// False: somebody else wrote meanwhile.
+    /// Commits the changes. The result is false if somebody else wrote to the store meanwhile.
     fn commit(mut self) -> Result<bool, Error> {
-        // The layers below must still be there, so their list is replaced where it stays the same, too.
+        // The layers below must still be there, so the list of layers is replaced even if it stays the same.
         for records in [(LAYERS, self.layers), (IMAGES, self.images)] {
             let (path, Records { bytes, list, .. }) = records;
             let content = serde_json::to_vec(&list).unwrap_or_default();
@@ -384,7 +385,7 @@ impl Attempt {
     }
 }
 
-/// 26 letters and digits, so that many layers fit into the options of a mount.
+/// The short name of a layer: 26 letters and digits, so that many layers fit into the options of a mount.
 fn short(id: &str) -> String {
     const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let hash = sha256(format!("link {id}").as_bytes());

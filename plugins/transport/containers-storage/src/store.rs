@@ -1,4 +1,4 @@
-//! What a store knows of its images and layers (containers/storage, images.go and layers.go).
+//! What a store records about its images and layers (containers/storage, images.go and layers.go).
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dray_plugin_transport::{
@@ -19,10 +19,10 @@ pub const LAYERS_LOCK: &str = "overlay-layers/layers.lock";
 pub const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const DOCKER: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-/// A list of records in a file, with what dray does not know of kept as it is.
+/// A list of records in a file. Fields that dray does not know are kept as they are.
 pub struct Records {
     path: &'static str,
-    /// What the file holds. `None` means that it does not exist.
+    /// The content of the file. `None` means that the file does not exist.
     pub bytes: Option<Vec<u8>>,
     pub list: Vec<Map<String, Value>>,
 }
@@ -47,7 +47,7 @@ impl Records {
     }
 }
 
-/// A store whose layers are kept in another way than dray knows.
+/// Fails if the store has another driver than overlay, because dray does not know how it keeps layers.
 fn other_driver() -> Result<(), Error> {
     for entry in files::entries("")? {
         if let Some(driver) = entry.name.strip_suffix("-layers").filter(|driver| *driver != "overlay") {
@@ -68,7 +68,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Repositories and what names the image in them: tags or digests.
+    /// The names of the image: each has a repository, and a tag or digest in it.
     pub fn names(&self) -> impl Iterator<Item = (&str, &str)> {
         self.names.iter().flatten().filter_map(|name| match name.split_once('@') {
             Some(named) => Some(named),
@@ -79,7 +79,7 @@ impl Image {
         })
     }
 
-    /// Where something that belongs to an image is.
+    /// The path of a file that belongs to an image.
     pub fn path(id: &str, key: &str) -> String {
         let plain =
             !key.is_empty() && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'.'));
@@ -89,13 +89,13 @@ impl Image {
         }
     }
 
-    /// Under which name a manifest of this digest is kept.
+    /// The name under which the image keeps the manifest with this digest.
     fn key(&self, digest: &str) -> Option<&str> {
         let named = |name: &&String| name.strip_prefix("manifest-") == Some(digest);
         self.big_data_names.iter().flatten().find(named).map(String::as_str)
     }
 
-    /// The manifest that a reference names. Several may have one config, and so be one image.
+    /// The manifest that a reference names. Several manifests with the same config belong to one image.
     pub fn manifest(&self, reference: Option<&str>) -> Result<Manifest, Error> {
         let path = Image::path(&self.id, reference.and_then(|digest| self.key(digest)).unwrap_or("manifest"));
         let body = read(&path)?.ok_or_else(|| {
@@ -121,7 +121,7 @@ struct Known {
     schema_version: Option<u64>,
 }
 
-/// All images.
+/// All images of the store.
 pub fn images() -> Result<Vec<Image>, Error> {
     Records::read(IMAGES)?.each()
 }
@@ -154,17 +154,17 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// All of it is there.
+    /// Whether the layer is complete.
     pub fn whole(&self) -> bool {
         !self.flags.iter().flatten().any(|(flag, set)| flag == "incomplete" && *set == Value::Bool(true))
     }
 
-    /// It is the layer of this digest, plain or compressed.
+    /// Whether this is the layer with this digest, uncompressed or compressed.
     pub fn came_as(&self, digest: &str) -> bool {
         self.whole() && (self.diff_digest == digest || self.compressed_diff_digest == digest)
     }
 
-    /// Its tar is the one of this digest.
+    /// Whether the tar of this layer has this digest.
     pub fn is(&self, digest: &str) -> bool {
         self.whole() && self.diff_digest == digest
     }
@@ -174,16 +174,16 @@ impl Layer {
     }
 }
 
-/// The layers of what was read.
+/// The layers in these records.
 pub fn layers(records: &Records) -> Result<Vec<Layer>, Error> {
     records.each()
 }
 
-/// Where what dray has unpacked waits for its image: podman mounts the folder of its layers, and no
-/// folder can be moved from one mount to another.
+/// The folder in which unpacked layers and configs wait for their image. It is inside the folder of the
+/// layers, because podman mounts that one, and no folder can be moved from one mount to another.
 pub const STAGE: &str = "overlay/dray";
 
-/// Where a blob waits.
+/// The path at which a blob waits for its image.
 pub fn stage(blob: &str) -> Result<String, Error> {
     let (_, hex) = digest(blob)?;
     Ok(format!("{STAGE}/{hex}"))

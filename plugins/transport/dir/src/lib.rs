@@ -1,4 +1,4 @@
-//! `dir:`: skopeo's directory format, one image a folder (containers-transports(5)).
+//! `dir:`: skopeo's directory format, with one image in a folder (containers-transports(5)).
 
 use dray_plugin_transport::{
     Error, Info, Meta, Named, at_path,
@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 const VERSION: &str = "version";
 const MARK: &str = "Directory Transport Version: ";
-/// Version 1.2 says that not every digest is SHA-256.
+/// Version 1.2 means that not every digest is SHA-256.
 const V1_1: &[u8] = b"Directory Transport Version: 1.1\n";
 const V1_2: &[u8] = b"Directory Transport Version: 1.2\n";
 
@@ -47,7 +47,7 @@ impl references::Guest for Dir {
     }
 }
 
-/// The file of a blob: bare hexadecimal digits for SHA-256, `algorithm-hex` otherwise.
+/// The name of a blob's file: bare hexadecimal digits for SHA-256, otherwise `algorithm-hex`.
 fn blob_file(digest: &str) -> String {
     match digest.strip_prefix("sha256:") {
         Some(hex) => hex.into(),
@@ -62,7 +62,7 @@ fn manifest_file(reference: Option<&str>) -> String {
     }
 }
 
-/// The file of a manifest's signature; they are counted from 1.
+/// The name of the file of a manifest's signature. Signatures are counted from 1.
 fn signature_file(reference: Option<&str>, number: usize) -> String {
     match reference {
         Some(digest) => format!("{}.signature-{number}", blob_file(digest)),
@@ -70,7 +70,7 @@ fn signature_file(reference: Option<&str>, number: usize) -> String {
     }
 }
 
-/// The signatures of a manifest: their files end where a number is missing.
+/// The signatures of a manifest. They end at the first number that has no file.
 fn signatures(reference: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
     let mut signatures = Vec::new();
     while let Some(signature) = read(&signature_file(reference, signatures.len() + 1))? {
@@ -79,8 +79,8 @@ fn signatures(reference: Option<&str>) -> Result<Vec<Vec<u8>>, Error> {
     Ok(signatures)
 }
 
-/// The top manifest, or a child by its digest. The format does not store media types: the
-/// manifests tell theirs.
+/// The top manifest, or a child by its digest. The format does not store media types, so the manifests have
+/// to tell theirs.
 fn manifest(reference: Option<&str>) -> Result<Option<Manifest>, Error> {
     let Some(body) = read(&manifest_file(reference))? else { return Ok(None) };
     Ok(Some(Manifest { media_type: String::new(), body, signatures: signatures(reference)? }))
@@ -110,7 +110,7 @@ impl catalog::Guest for Dir {
 
 impl source::Guest for Dir {
     fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
-        // The top manifest may be asked for by its digest too: the host verifies.
+        // The top manifest may also be requested by its digest. The host verifies it.
         let found = match manifest(reference.as_deref())? {
             None => manifest(None)?,
             found => found,
@@ -144,8 +144,8 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
         }
         Some(version) if version == wanted || version == V1_2 => return Ok(()),
         Some(_) => {}
-        // Our own half-written files begin with `.dray-`, and another writer of this image may have
-        // claimed the folder by now; anything else is somebody's.
+        // Unfinished files of dray begin with `.dray-`, and another writer of this image may have claimed the
+        // folder by now. Any other file belongs to somebody else.
         None if files::entries("")?.iter().any(|entry| !entry.name.starts_with(".dray-"))
             && read(VERSION)?.is_none() =>
         {
@@ -155,11 +155,11 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
         }
         None => {}
     }
-    // Of two writers of the same version, one comes late: both want the same.
+    // If two writers write the same version, one comes too late. This does no harm, since both want the same.
     files::replace(VERSION, current.as_deref(), wanted).map(|_| ())
 }
 
-/// Adds signatures to those that lie beside a manifest.
+/// Adds signatures to those beside a manifest. The result is false if another writer added one meanwhile.
 fn sign(reference: Option<&str>, mut kept: Vec<Vec<u8>>, signatures: Vec<Vec<u8>>) -> Result<bool, Error> {
     for signature in signatures {
         if kept.contains(&signature) {
@@ -214,7 +214,7 @@ impl sink::Guest for Dir {
         let mut kept = signatures(reference)?;
         let same = current.as_deref() == Some(&manifest.body);
         if !same && !kept.is_empty() {
-            // They are of the manifest that goes. One without signatures is better than one with wrong ones.
+            // They belong to the manifest that is replaced. No signatures are better than wrong ones.
             let stale: Vec<String> =
                 (1..=kept.len()).map(|number| signature_file(reference, number)).collect();
             files::remove(&stale)?;
@@ -238,13 +238,13 @@ impl sink::Guest for Dir {
     }
 }
 
-/// The files of an image, from its top manifest on. `None` means that it is not known what it names.
+/// The files of an image, without its top manifest. `None` means that it is not known what a manifest names.
 fn files_of(top: &[u8]) -> Result<Option<BTreeSet<String>>, Error> {
     let mut all = BTreeSet::new();
     let mut open = vec![top.to_vec()];
     while let Some(body) = open.pop() {
         let Some(Named { manifests, blobs }) = named(&body) else { return Ok(None) };
-        // What is no digest would name another file of the folder.
+        // A text that is not a digest could name another file in the folder.
         if !blobs.iter().chain(manifests.iter().map(|child| &child.digest)).all(|digest| is_digest(digest)) {
             return Ok(None);
         }
@@ -263,23 +263,23 @@ fn files_of(top: &[u8]) -> Result<Option<BTreeSet<String>>, Error> {
     Ok(Some(all))
 }
 
-/// Takes away the files of the image that was there before and that the new one does not have: only those,
-/// since another writer may have brought others.
+/// Removes the files of the previous image that the new one does not have, and no others, because another
+/// writer may have added them.
 fn replaced(location: &str, before: &[u8], after: &[u8]) -> Result<(), Error> {
     let (Some(old), Some(new)) = (files_of(before)?, files_of(after)?) else { return Ok(()) };
     let ours = || Ok::<_, Error>(read(&manifest_file(None))?.as_deref() == Some(after));
-    // Who came in between tends its own image.
+    // If another writer came in between, it takes care of its own image.
     if ours()? {
         files::remove(&old.difference(&new).cloned().collect::<Vec<_>>())?;
         if !ours()? {
-            // Its image may have wanted what went just now: of the two, at least this one must say so.
+            // The other writer's image may need what was just removed, so at least this one has to report it.
             return Err(crowded(location));
         }
     }
     complete(location, after)
 }
 
-/// Whether another writer has taken away what an image needs.
+/// Fails if another writer has removed what an image needs.
 fn complete(location: &str, top: &[u8]) -> Result<(), Error> {
     for file in files_of(top)?.into_iter().flatten() {
         if files::stat(&file)?.is_none() {

@@ -24,7 +24,7 @@ fn get(path: &str, expect: &[u16]) -> Result<Response, Error> {
     http::send(&request("GET", path, expect), &[])
 }
 
-/// Percent-encodes what may not stand in a query (RFC 3986, 2.3).
+/// Percent-encodes the characters that a query may not contain (RFC 3986, 2.3).
 fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes()
@@ -32,7 +32,7 @@ fn encode(text: &str) -> String {
         .collect()
 }
 
-/// What the daemon calls an image.
+/// The name by which the daemon knows an image.
 pub fn name(repository: &str, reference: Option<&str>) -> String {
     match (repository, reference) {
         ("", Some(id)) => id.into(),
@@ -40,7 +40,7 @@ pub fn name(repository: &str, reference: Option<&str>) -> String {
     }
 }
 
-/// The ID of an image. `None` means that there is no such image.
+/// The ID of an image. `None` means that the image does not exist.
 pub fn id(name: &str) -> Result<Option<String>, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -55,7 +55,7 @@ pub fn id(name: &str) -> Result<Option<String>, Error> {
     Ok(Some(image.id))
 }
 
-/// Every repository and tag that the daemon holds, names in full.
+/// All repositories and tags that the daemon holds, with their full names.
 pub fn names() -> Result<Vec<(String, String)>, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -67,14 +67,14 @@ pub fn names() -> Result<Vec<(String, String)>, Error> {
     Ok(names.filter(|name| name != "<none>:<none>").map(|name| tagged(&name)).collect())
 }
 
-/// Has the daemon save an image; its archive is in the folder that is given back.
+/// Makes the daemon save an image. Returns the folder that then holds the archive.
 pub fn save(name: &str) -> Result<String, Error> {
     let folder = encode(name);
     http::download(&request("GET", &format!("/images/get?names={folder}"), &[200]), &folder)?;
     Ok(folder)
 }
 
-/// Has the daemon load what was written.
+/// Makes the daemon load the archive that was written.
 pub fn load() -> Result<(), Error> {
     let mut post = request("POST", "/images/load?quiet=1", &[200]);
     post.headers.push(("content-type".into(), "application/x-tar".into()));
@@ -85,7 +85,8 @@ pub fn load() -> Result<(), Error> {
     }
 }
 
-/// The answer is a stream of JSON objects; one with an error says why nothing was loaded.
+/// The error in the daemon's answer to a load. The answer is a stream of JSON objects, and one with an error
+/// says why nothing was loaded.
 fn refusal(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Message {

@@ -1,5 +1,5 @@
-//! `docker-archive:`, what `docker save` writes, and `docker-daemon:`, which speaks in the same
-//! archives.
+//! `docker-archive:`, which are the archives that `docker save` writes, and `docker-daemon:`, which exchanges
+//! the same archives with a daemon.
 
 mod daemon;
 mod name;
@@ -39,10 +39,11 @@ impl references::Guest for DockerArchive {
     }
 }
 
-/// Archives that hold archives, such as Harbor's offline installer, which are looked into.
+/// Endings of archives inside an archive that are searched, too. Harbor's offline installer holds such an
+/// archive.
 const INNER: [&str; 3] = [".tar.gz", ".tgz", ".tar"];
 
-/// The archive of a place. `None` means that there is none yet.
+/// The archive of a place. `None` means that the place is still empty.
 fn archive(location: &str) -> Result<Option<Saved>, Error> {
     if let Some(saved) = Saved::at(location, "")? {
         return Ok(Some(saved));
@@ -83,7 +84,7 @@ impl catalog::Guest for DockerArchive {
             DAEMON => daemon::names()?.into_iter().map(|(repository, _)| repository).collect(),
             _ => {
                 let saved = there(&location)?;
-                // Images without a name are in the repository without one.
+                // Images without a name are in a repository that has an empty name.
                 let unnamed = saved.items.iter().any(|item| item.repo_tags.is_empty());
                 let names = saved.items.iter().flat_map(|item| item.names().collect::<Vec<_>>());
                 names.map(|(repository, _)| repository).chain(unnamed.then(String::new)).collect()
@@ -135,7 +136,7 @@ impl catalog::Guest for DockerArchive {
     }
 }
 
-/// The manifest of a digest, which must be made to be known.
+/// The manifest with this digest. A manifest has to be made before its digest is known.
 fn by_digest(location: &str, saved: &Saved, digest: &str) -> Result<Option<Manifest>, Error> {
     for item in &saved.items {
         let manifest = saved.manifest(location, item)?;
@@ -227,7 +228,7 @@ impl sink::Guest for DockerArchive {
         let (_, hex) = dray_plugin_transport::digest(&incoming.blob.digest)?;
         let config = incoming.blob.media_type.ends_with("+json");
         let path = format!("{hex}.{}", if config { "json" } else { "tar" });
-        // What is there must be an archive of images.
+        // If there already is a file, it must be an archive of images.
         store_file(path, &incoming, last, || match location.as_str() {
             DAEMON => Ok(()),
             _ => archive_to_write(&location).map(|_| ()),
@@ -262,7 +263,7 @@ impl sink::Guest for DockerArchive {
                 )));
             }
             saved::add(&mut items, item, name.as_deref());
-            // Items always serialise.
+            // Serialising items never fails.
             let bytes = serde_json::to_vec(&items).unwrap_or_default();
             if files::replace(MANIFEST, current.as_deref(), &bytes)? {
                 return Ok(());
@@ -270,7 +271,7 @@ impl sink::Guest for DockerArchive {
         }
     }
 
-    /// Takes away what no image names any more, and hands a daemon its archive.
+    /// Removes the blobs that no image names any more. A daemon gets its archive instead.
     fn finish(location: String, _alone: bool) -> Result<(), Error> {
         if location == DAEMON {
             return daemon::load();
@@ -289,18 +290,18 @@ impl sink::Guest for DockerArchive {
     }
 }
 
-/// Whether a name is one under which dray, or skopeo, keeps a blob.
+/// Whether this is a name under which dray or skopeo keeps a blob.
 fn is_blob(name: &str) -> bool {
     let hex = name.strip_suffix(".json").or_else(|| name.strip_suffix(".tar"));
     hex.is_some_and(|hex| is_digest(&format!("sha256:{hex}")))
 }
 
-/// The `manifest.json` of an archive that images may be added to; none: there is nothing yet, or
-/// blobs of the first image.
+/// The `manifest.json` of an archive to which images may be added. `None` means that the archive is empty, or
+/// that it only holds blobs of the first image.
 fn archive_to_write(location: &str) -> Result<Option<Vec<u8>>, Error> {
     if let Some(bytes) = read(MANIFEST)? {
         if files::stat("oci-layout")?.is_some() {
-            // Docker's own tools may read its images from the layout, which dray would leave as it was.
+            // Docker's own tools may read the images from the layout, which dray would not change.
             return Err(Error::Denied(format!(
                 "{location} holds an OCI layout beside its images, as Docker 25 saves them, and dray adds nothing to that: choose another file"
             )));

@@ -1,4 +1,4 @@
-//! References and image names as Docker writes them.
+//! References and image names, as Docker writes them.
 
 use dray_plugin_transport::{
     Error,
@@ -6,13 +6,14 @@ use dray_plugin_transport::{
     full, is_digest, split_tag,
 };
 
-/// The place of `docker-daemon:`. No path of an archive has a colon.
+/// The location of `docker-daemon:`. It differs from every archive, because no path of an archive has a
+/// colon.
 pub const DAEMON: &str = "docker-daemon:";
 
 /// The name by which the host knows the daemon.
 const HOST: &str = "docker-daemon";
 
-/// Reads what stands behind the scheme.
+/// Reads the text after the scheme.
 pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
     let (location, name, root, host) = match scheme {
         "docker-daemon" => (DAEMON, Some(rest), Root::Temporary, Some(HOST.to_owned())),
@@ -41,7 +42,8 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
         }
         Some(name) => {
             let (repository, tag) = split_tag(name);
-            // Of a path with a colon in it, dray would write the part before, under a name that is none.
+            // If the path contains a colon, dray would write to the part before it, and the rest is no image
+            // name.
             if !pattern && !matches!(repository, "*" | "**") && !is_name(repository) {
                 return Err(Error::Invalid(format!(
                     "`{scheme}:{rest}` names the file {path}, and `{name}` is no name of an image: a path with a colon cannot be written here",
@@ -64,7 +66,7 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
     })
 }
 
-/// Whether an image can be called so: `[HOST[:PORT]/]COMPONENT[/COMPONENT…]`.
+/// Whether an image can have this name: `[HOST[:PORT]/]COMPONENT[/COMPONENT…]`.
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     let good = |part: &str| !part.is_empty() && part.bytes().all(plain);

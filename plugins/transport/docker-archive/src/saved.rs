@@ -1,5 +1,5 @@
-//! What `docker save` writes: `manifest.json` names configs and layers, which lie beside it (Docker
-//! image specification 1.2; Docker 25 and later put them into an OCI layout in the same archive).
+//! The archives of `docker save`: `manifest.json` names the configs and layers beside it (Docker image
+//! specification 1.2; Docker 25 and later put them into an OCI layout in the same archive).
 
 use dray_plugin_transport::{
     Error,
@@ -21,7 +21,7 @@ const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// One image of an archive.
+/// One image in an archive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Item {
@@ -32,26 +32,26 @@ pub struct Item {
     pub layers: Vec<String>,
 }
 
-/// Docker writes null for an empty list.
+/// Docker writes `null` for an empty list.
 fn or_default<'de, D: serde::Deserializer<'de>>(value: D) -> Result<Vec<String>, D::Error> {
     Ok(Option::deserialize(value)?.unwrap_or_default())
 }
 
 impl Item {
-    /// Repositories and tags, in full.
+    /// The full repositories and the tags of the image.
     pub fn names(&self) -> impl Iterator<Item = (String, String)> {
         self.repo_tags.iter().map(|name| tagged(name))
     }
 }
 
-/// An archive that is read: where it is among the place's files, and its images.
+/// An archive that is read: where it is among the files of the place, and its images.
 pub struct Saved {
-    /// Ends with a slash, where it is not empty.
+    /// The folder of the archive. It is empty, or ends with a slash.
     pub base: String,
     pub items: Vec<Item>,
 }
 
-/// The JSON of an archive's `manifest.json`.
+/// Reads the JSON of an archive's `manifest.json`.
 pub fn items(shown: &str, bytes: &[u8]) -> Result<Vec<Item>, Error> {
     let mut items: Vec<Item> = serde_json::from_slice(bytes)
         .map_err(|error| Error::Invalid(format!("{shown}: {MANIFEST} is broken: {error}")))?;
@@ -62,7 +62,7 @@ pub fn items(shown: &str, bytes: &[u8]) -> Result<Vec<Item>, Error> {
     Ok(items)
 }
 
-/// `./a` and `/a` are `a`: some writers name the members of their archives so.
+/// Removes `./` and `/` from the front of a name. Some writers name the members of their archives like this.
 fn beneath(name: &str) -> String {
     let mut name = name;
     while let Some(rest) = name.strip_prefix("./").or(name.strip_prefix('/')) {
@@ -71,28 +71,28 @@ fn beneath(name: &str) -> String {
     name.into()
 }
 
-/// Tars without a file, as builders write them: two blocks of zeros, and a record of twenty.
+/// Tars without files, as builders write them, with their sizes in bytes: two blocks of zeros, or twenty.
 const EMPTY: [(&str, u64); 2] = [
     ("sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef", 1024),
     ("sha256:84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652", 10240),
 ];
 
-/// Where a blob of an archive is.
+/// Where an archive has a blob.
 pub enum Place {
-    /// A member.
+    /// It is this member of the archive.
     Member(String),
-    /// It is an empty layer that the archive leaves out: so many zeros.
+    /// It is an empty layer that the archive leaves out, and consists of this many zero bytes.
     Zeros(u64),
 }
 
 impl Saved {
-    /// The archive beneath `base`. `None` means that it has no `manifest.json`.
+    /// Opens the archive at `base`. `None` means that it has no `manifest.json`.
     pub fn at(shown: &str, base: &str) -> Result<Option<Saved>, Error> {
         let Some(bytes) = read(&format!("{base}{MANIFEST}"))? else { return Ok(None) };
         Ok(Some(Saved { base: base.into(), items: items(shown, &bytes)? }))
     }
 
-    /// The images that a reference names.
+    /// The image that a reference names.
     pub fn find(
         &self,
         shown: &str,
@@ -106,7 +106,7 @@ impl Saved {
             return Ok(self.items.get(position));
         }
         if repository.is_empty() {
-            // Images without a name have no tags.
+            // An image without a name has no tag.
             if reference.is_some() {
                 return Ok(None);
             }
@@ -137,8 +137,8 @@ impl Saved {
         read(&format!("{}{}", self.base, item.config))?.ok_or_else(missing)
     }
 
-    /// The manifest of an image, made from its config and layers: the archive has none that names
-    /// them as they are there.
+    /// The manifest of an image. It is made from the config and the layers, because the archive has no
+    /// manifest that names them as they are stored there.
     pub fn manifest(&self, shown: &str, item: &Item) -> Result<Manifest, Error> {
         let config = self.config(shown, item)?;
         let layers = self.layers(shown, item, &config)?;
@@ -166,7 +166,7 @@ impl Saved {
             "config": { "mediaType": config_type, "digest": digest, "size": config.len() },
             "layers": layers,
         });
-        // JSON values always serialise.
+        // Serialising JSON values never fails.
         Ok(unsigned(media_type, serde_json::to_vec(&body).unwrap_or_default()))
     }
 
@@ -205,7 +205,7 @@ impl Saved {
             };
             let digest = match (compression, blob_digest(name)) {
                 (Compression::None, _) => id.clone(),
-                // The name tells; the host verifies.
+                // The name contains the digest, and the host verifies it.
                 (_, Some(digest)) => digest,
                 _ => files::digest(&path, false)?.digest,
             };
@@ -214,10 +214,10 @@ impl Saved {
         ids.iter().zip(&item.layers).map(layer).collect()
     }
 
-    /// Where a blob is.
+    /// Finds a blob. `None` means that the archive does not hold it.
     pub fn locate(&self, shown: &str, repository: &str, blob: &Descriptor) -> Result<Option<Place>, Error> {
         let (algorithm, hex) = dray_plugin_transport::digest(&blob.digest)?;
-        // Where dray, skopeo and Docker 25 put it; whatever lies there, the host verifies it.
+        // These are the names that dray, skopeo and Docker 25 use. The host verifies the content.
         for usual in [format!("{hex}.tar"), format!("{hex}.json"), format!("blobs/{algorithm}/{hex}")] {
             let path = format!("{}{usual}", self.base);
             if files::stat(&path)? == Some(blob.size) {
@@ -244,7 +244,7 @@ impl Saved {
     }
 }
 
-/// `blobs/sha256/HEX` → its digest.
+/// The digest in a name of the form `blobs/sha256/HEX`.
 fn blob_digest(name: &str) -> Option<String> {
     let digest = name.strip_prefix("blobs/")?.replacen('/', ":", 1);
     dray_plugin_transport::is_digest(&digest).then_some(digest)
@@ -275,7 +275,7 @@ struct RootFs {
     diff_ids: Vec<String>,
 }
 
-/// What a manifest becomes in an archive: an item without a name.
+/// Converts a manifest to an item of an archive. The item has no name yet.
 pub fn item(manifest: &Manifest) -> Result<Item, Error> {
     #[derive(Deserialize)]
     struct Named {
@@ -300,10 +300,10 @@ pub fn item(manifest: &Manifest) -> Result<Item, Error> {
     })
 }
 
-/// Adds an image under a name, which is taken away from the image that had it.
+/// Adds an image under a name. The image that had the name before loses it.
 pub fn add(items: &mut Vec<Item>, item: Item, name: Option<&str>) {
     if let Some(name) = name {
-        // An image that was there for the sake of this name alone goes.
+        // An image that had only this name is removed.
         items.retain_mut(|other| {
             let named = !other.repo_tags.is_empty();
             other.repo_tags.retain(|other| {

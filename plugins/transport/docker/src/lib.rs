@@ -1,6 +1,6 @@
-//! `docker:`: registries that speak the OCI distribution specification 1.1.
+//! `docker:`: registries that implement the OCI distribution specification 1.1.
 //!
-//! Section numbers below are those of the distribution specification.
+//! Section numbers in this crate are those of the distribution specification.
 
 mod name;
 mod referrers;
@@ -52,7 +52,7 @@ struct Repositories {
     repositories: Option<Vec<Option<String>>>,
 }
 
-/// Asks for a page of a list. A registry that does not take our number of entries is asked for its own.
+/// Requests a page of a list. A registry that refuses this number of entries is asked without a number.
 fn page(path: &str, next: Option<String>, access: &[Access]) -> Result<Response, Error> {
     let Some(next) = next else {
         let response =
@@ -78,7 +78,7 @@ impl catalog::Guest for Docker {
         let path = to(&location, &format!("{repository}/tags/list"));
         let response = page(&path, next, &[wire::pull(&repository)])?;
         let listed: Tags = wire::json(&response)?;
-        // The host says so of names that are none, and leaves them out.
+        // The host reports names that are not valid, and leaves them out.
         let names = listed.tags.into_iter().flatten().map(Option::unwrap_or_default).collect();
         Ok(Page { names, next: next_page(&response)? })
     }
@@ -95,11 +95,13 @@ impl catalog::Guest for Docker {
         let mut head = request("HEAD", url, &[200, 304, 404], &[wire::pull(&repository)]);
         head.headers.push(wire::accept());
         if let Some(known) = known {
-            // Registries' entity tags are digests (RFC 9110, 13.1.2): one that compares them before it reads
-            // the manifest has less to do. Where they are something else, nothing matches.
+            // The entity tags of registries are digests (RFC 9110, 13.1.2). A registry that compares them
+            // before it reads the manifest has less work. If its entity tags are something else, nothing
+            // matches.
             head.headers.push(("if-none-match".into(), format!("\"{known}\"")));
         }
-        // What comes of it is a hint: some registries, and some stores to which they lead, know no HEAD.
+        // The answer is only a hint, because some registries, and some stores to which they redirect, do not
+        // know HEAD.
         let response = match send(head, &[]) {
             Ok(response) => response,
             Err(error @ (Error::RateLimited(_) | Error::Transient(_))) => return Err(error),
@@ -121,7 +123,7 @@ impl catalog::Guest for Docker {
                 artifact_type: None,
                 annotations: Vec::new(),
             })),
-            // 4.2 lets a registry leave the digest out; the manifest itself tells it.
+            // A registry may leave the digest out (4.2), so it is computed from the manifest.
             _ => held(&location, &repository, &reference),
         }
     }
@@ -134,7 +136,7 @@ fn held(location: &str, repository: &str, reference: &str) -> Result<Found, Erro
     })
 }
 
-/// `None` means that there is no such manifest.
+/// The manifest that a reference names. `None` means that it does not exist.
 fn get(location: &str, repository: &str, reference: &str) -> Result<Option<Manifest>, Error> {
     Ok(answer(location, repository, reference)?.map(|response| {
         let media_type = header(&response, "content-type").map(wire::without_parameters);
@@ -142,7 +144,7 @@ fn get(location: &str, repository: &str, reference: &str) -> Result<Option<Manif
     }))
 }
 
-/// The answer that holds a manifest; `None` means that there is none.
+/// The answer that contains a manifest. `None` means that the manifest does not exist.
 fn answer(location: &str, repository: &str, reference: &str) -> Result<Option<Response>, Error> {
     name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
@@ -151,7 +153,8 @@ fn answer(location: &str, repository: &str, reference: &str) -> Result<Option<Re
     let response = send(get, &[])?;
     match response.status {
         404 => Ok(None),
-        // Some registries answer so of repositories that are not there yet: it says no more than a refusal does.
+        // Some registries answer like this if a repository does not exist yet, so it means no more than a
+        // refusal.
         400 => Err(Error::Denied(wire::told(&response))),
         _ => Ok(Some(response)),
     }
@@ -209,7 +212,7 @@ impl sink::Guest for Docker {
         let response = match wire::put_manifest(&location, &repository, reference, &manifest) {
             Ok(response) => response,
             Err(error @ (Error::Missing(_) | Error::RateLimited(_))) => return Err(error),
-            // An earlier attempt whose answer was lost may have stored it, and a tag may take one manifest only.
+            // The manifest may have been stored although the answer was lost, and a tag may be immutable.
             Err(error) => match is_stored(&location, &repository, reference, &digest, &manifest) {
                 true => return announced(&location, &repository, &digest, &manifest),
                 false => return Err(error),
@@ -221,7 +224,7 @@ impl sink::Guest for Docker {
         {
             return Err(Error::Invalid(format!("{location} stored {digest} as {stored}")));
         }
-        // 201 is what the specification wants (4.4); another success is taken where the manifest is there.
+        // The specification requires 201 (4.4). Any other success is accepted if the manifest is there.
         if response.status != 201 && !is_stored(&location, &repository, reference, &digest, &manifest) {
             return Err(Error::Invalid(format!("{}, and does not have the manifest", wire::told(&response))));
         }
@@ -236,7 +239,7 @@ impl sink::Guest for Docker {
     }
 }
 
-/// Whether a reference names a manifest, as far as the registry tells.
+/// Whether a reference names this manifest, as far as the registry tells.
 fn is_stored(location: &str, repository: &str, reference: &str, digest: &str, manifest: &Manifest) -> bool {
     let found =
         <Docker as catalog::Guest>::resolve(location.into(), repository.into(), Some(reference.into()), None);
@@ -247,7 +250,7 @@ fn is_stored(location: &str, repository: &str, reference: &str, digest: &str, ma
     }
 }
 
-/// Sees to it that a manifest that is there is listed with its subject, too.
+/// Makes sure that a manifest that is already there is also listed as a referrer of its subject.
 fn announced(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
     let Some(subject) = referrers::subject(manifest) else { return Ok(()) };
     let listed = referrers::list(location, repository, &subject, None)?;

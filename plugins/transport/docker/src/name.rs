@@ -1,8 +1,8 @@
-//! References: `//HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, with Docker's short forms.
+//! References of the form `//HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]`, with Docker's short forms.
 
 use super::*;
 
-/// Docker Hub's API lives elsewhere than its name says.
+/// The host of a registry's API. Docker Hub's API has another host than its name says.
 pub fn api_host(location: &str) -> &str {
     if location == "docker.io" { "registry-1.docker.io" } else { location }
 }
@@ -44,7 +44,7 @@ pub fn is_digest(text: &str) -> bool {
     hex.is_some_and(|hex| hex.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
 }
 
-/// `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2)
+/// A tag is `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (3.2).
 fn is_tag(text: &str) -> bool {
     let good = |(at, byte): (usize, u8)| {
         byte.is_ascii_alphanumeric() || byte == b'_' || at > 0 && matches!(byte, b'.' | b'-')
@@ -52,7 +52,7 @@ fn is_tag(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().enumerate().all(good)
 }
 
-/// Checks a tag or digest that another place may have named: it becomes a part of an address.
+/// Checks a tag or digest that another place may have named, because it becomes a part of a URL.
 pub fn check_reference(reference: &str) -> Result<(), Error> {
     match is_tag(reference) || is_digest(reference) {
         true => Ok(()),
@@ -60,12 +60,12 @@ pub fn check_reference(reference: &str) -> Result<(), Error> {
     }
 }
 
-/// Whether a catalog's entry is a repository name.
+/// Whether an entry of a catalog is a repository name.
 pub fn is_repository(name: &str) -> bool {
     check_repository(name, false).is_ok()
 }
 
-/// Takes the tag or digest off.
+/// Splits the tag or digest from a name.
 fn split(name: &str) -> Result<(&str, Option<String>), String> {
     if let Some((name, digest)) = name.split_once('@') {
         let last = name.rsplit('/').next().unwrap_or_default();
@@ -94,7 +94,8 @@ fn split(name: &str) -> Result<(&str, Option<String>), String> {
     Ok((name, Some(tag.into())))
 }
 
-/// Docker's rule: a first component with a dot or a colon, or `localhost`, is a host.
+/// Docker's rule: a first component with a dot or a colon, or `localhost`, is a host. Short names from the
+/// policy are hosts, too.
 fn is_host(first: &str, registries: &[String]) -> bool {
     first.contains(['.', ':']) || first == "localhost" || registries.iter().any(|name| name == first)
 }
@@ -121,7 +122,7 @@ fn check_host(host: &str) -> Result<(), String> {
     }
 }
 
-/// The grammar of `<name>` (3.2), with glob characters where a pattern may stand.
+/// Checks the grammar of `<name>` (3.2). A pattern may contain glob characters.
 fn check_repository(repository: &str, pattern: bool) -> Result<(), String> {
     if repository.len() > 255 {
         return Err("a repository name has at most 255 characters".into());
@@ -146,7 +147,7 @@ fn check_repository(repository: &str, pattern: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
+/// A component is `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn is_component(component: &str) -> bool {
     let alphanumeric = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends_well = component.bytes().next().is_some_and(alphanumeric)

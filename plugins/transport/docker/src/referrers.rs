@@ -1,4 +1,4 @@
-//! Referrers: the API (4.6), and the fallback tag of registries without it.
+//! Referrers: the API (4.6), and the fallback tag of registries without the API.
 
 use super::*;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ pub fn list(
     let url = next.unwrap_or_else(|| to(location, &format!("{repository}/referrers/{subject}")));
     let response =
         send(request("GET", url, &[200, 400, 404, 405, 406, 415, 501], &[wire::pull(repository)]), &[])?;
-    // Some registries call the index `application/json`, and some answer every address with a page.
+    // Some registries call the index `application/json`, and some answer every URL with a web page.
     if response.status == 200
         && let Ok(index) = serde_json::from_slice::<Value>(&response.body)
         && is_index(&index)
@@ -37,8 +37,8 @@ enum Fallback {
     Nothing,
     /// A list of referrers.
     List(Value),
-    /// Something that was not made to be one: an image that happens to have that name, or the subject itself, where a
-    /// registry takes a digest for a tag.
+    /// Something that is not a list of referrers: an image that happens to have that name, or the subject
+    /// itself, if the registry does not distinguish digests from tags.
     Other,
 }
 
@@ -48,7 +48,7 @@ fn fallback(location: &str, repository: &str, subject: &str) -> Result<Fallback,
     };
     let itself = match header(&response, "docker-content-digest").filter(|digest| name::is_digest(digest)) {
         Some(digest) => digest == subject,
-        // It does not say what it gave.
+        // The answer does not say which digest it has.
         None => get(location, repository, subject)?.is_some_and(|manifest| manifest.body == response.body),
     };
     match serde_json::from_slice::<Value>(&response.body) {
@@ -57,18 +57,18 @@ fn fallback(location: &str, repository: &str, subject: &str) -> Result<Fallback,
     }
 }
 
-/// What a manifest refers to.
+/// The digest of the manifest to which a manifest refers.
 pub fn subject(manifest: &Manifest) -> Option<String> {
     let media = serde_json::from_slice::<Media>(&manifest.body).ok()?;
     media.subject.map(|subject| subject.digest).filter(|digest| name::is_digest(digest))
 }
 
-/// Writers of one list that each lose a race again and again, before it is called an error.
+/// How often a list is written before it is an error that other writers overwrite it again and again.
 const RACES: usize = 20;
 
-/// Adds a manifest with a subject to the fallback tag of that subject, as 4.4 demands of clients
-/// where the registry did not answer with OCI-Subject. The tag is read again after it was written: of two that write it
-/// at once, one has overwritten the other.
+/// Adds a manifest with a subject to the fallback tag of that subject, as the specification requires of
+/// clients if the registry did not answer with OCI-Subject (4.4). The tag is read again after it was written,
+/// because of two clients that write it at once, one overwrites the other.
 pub fn announce(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
     let Some(subject) = subject(manifest) else { return Ok(()) };
     let Ok(media) = serde_json::from_slice::<Media>(&manifest.body) else { return Ok(()) };
@@ -114,13 +114,14 @@ fn entry(digest: &str, manifest: &Manifest, media: Media) -> Value {
     entry
 }
 
-/// `sha256:abc` → `sha256-abc`: at most 32 characters of algorithm and 64 of hash (4.4).
+/// The fallback tag of a subject: `sha256:abc` becomes `sha256-abc`. It has at most 32 characters of the
+/// algorithm and 64 of the hash (4.4).
 fn fallback_tag(subject: &str) -> String {
     let (algorithm, hash) = subject.split_once(':').unwrap_or((subject, ""));
     format!("{:.32}-{:.64}", algorithm, hash)
 }
 
-/// The entries that name something; others are no referrers.
+/// The entries that have a digest and a size. Others are no referrers.
 fn descriptors(index: &Value) -> Vec<Descriptor> {
     let manifests = index["manifests"].as_array().map(Vec::as_slice).unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);

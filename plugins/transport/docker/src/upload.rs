@@ -1,54 +1,54 @@
-//! Storing a blob: mount it, find it there, or POST and PUT it (4.3, 4.5).
+//! Storing a blob: it is mounted, or found in the repository, or sent with POST and PUT (4.3, 4.5).
 
 use super::*;
 use serde::Serialize;
 
-/// In which way the bytes travel.
+/// The way in which the bytes are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum How {
-    /// In chunks where the blob is large and the registry takes them, all in one PUT otherwise.
+    /// In chunks if the blob is large and the registry accepts chunks, otherwise in one PUT.
     Usual,
-    /// In one PUT: the registry has lost track of chunks.
+    /// In one PUT, because the registry has lost track of chunks.
     Whole,
-    /// In one PATCH and an empty PUT: the registry takes no bytes with its PUT.
+    /// In one PATCH and an empty PUT, because the registry accepts no bytes with a PUT.
     Patch,
 }
 
-/// Which answer is awaited.
+/// The answer that is awaited.
 #[derive(Serialize, Deserialize)]
 enum State {
     Mount,
     Head,
     Start(How),
-    /// All of it in one PUT.
+    /// To the PUT of the whole blob.
     Put,
-    /// All of it in one PATCH, to this address.
+    /// To the PATCH of the whole blob, which was sent to this URL.
     Patched(String),
-    /// The empty PUT behind that.
+    /// To the empty PUT after that PATCH.
     Closed,
-    /// A chunk of it, to this address: its first byte, and how many.
+    /// To a chunk that was sent to this URL: its first byte, and its length in bytes.
     Chunk(String, u64, u64),
-    /// The last one.
+    /// To the last chunk.
     Last(String, u64, u64),
-    /// How much of it has arrived at this address, to which so many bytes were sent.
+    /// To the question how much of the upload at this URL has arrived, of this many bytes that were sent.
     Status(String, u64),
-    /// Whether it is there after all; if it is not, it is sent so.
+    /// To the question whether the blob is there after all. If it is not, it is sent in this way.
     Look(How),
 }
 
-/// Blobs of more bytes travel in chunks, so that an upload that is broken off can go on.
+/// Larger blobs are sent in chunks, so that an interrupted upload can be resumed. In bytes.
 const LARGE: u64 = 256 << 20;
-/// Bytes of a chunk.
+/// Size of a chunk in bytes.
 const CHUNK: u64 = 64 << 20;
 
-/// Bytes of a chunk at a registry. `None` means that it wants the whole blob in one request.
+/// Size of a chunk at a registry in bytes. `None` means that the blob is sent in one request.
 fn chunk(location: &str, size: u64) -> Option<u64> {
     let host = location.split(':').next().unwrap_or_default();
     match host {
-        // Azure's limit for a body is 20 MB.
+        // Azure limits a body to 20 MB.
         _ if host.ends_with(".azurecr.io") => Some(16 << 20).filter(|chunk| size > *chunk),
-        // Google's Artifact Registry knows no chunks; Amazon's answers each as if it were the whole; GitHub's mixes
-        // them up.
+        // Google's Artifact Registry does not know chunks, Amazon's registry answers each chunk as if it were
+        // the whole blob, and GitHub's registry mixes chunks up.
         _ if host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") => None,
         _ if host.ends_with(".amazonaws.com")
             || host.ends_with(".amazonaws.com.cn")
@@ -71,7 +71,7 @@ pub fn advance(
     let digest = &incoming.blob.digest;
     let size = incoming.blob.size;
     let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
-    // What another version of this plugin kept is not understood, and not missed.
+    // A state that another version of this plugin left cannot be read, and storing the blob begins again.
     let state: Option<State> = state.and_then(|state| serde_json::from_slice(&state).ok());
     let (status, response) = match &last {
         Some(Outcome::Response(response)) => (response.status, Some(response)),
@@ -79,11 +79,12 @@ pub fn advance(
     };
     Ok(match (state, status, response) {
         (Some(State::Mount), 201, _) => finished(sink::Arrival::Mounted),
-        // Not mounted, but the answer has begun an upload.
+        // The blob was not mounted, but the answer has begun an upload.
         (Some(State::Mount), 202, Some(response)) if leads(response).is_some() => {
             upload.begun(How::Usual, response)?
         }
-        // Refused (another registry's rules, a scope that was not granted), or no proper answer: upload it.
+        // The mount was refused (by a rule of the registry, or for want of a scope), or the answer is
+        // malformed. The blob is uploaded instead.
         (Some(State::Mount), _, _) => upload.start(How::Usual),
         (Some(State::Head), 200, _) => finished(sink::Arrival::Present),
         (Some(State::Head), _, _) => upload.start(How::Usual),
@@ -91,24 +92,25 @@ pub fn advance(
         (Some(State::Look(how)), _, _) => upload.start(how),
         (Some(State::Start(how)), 200..=299, Some(response)) => upload.begun(how, response)?,
         (Some(State::Put | State::Closed | State::Last(..)), 201, _) => finished(sink::Arrival::Stored),
-        // Another success is one where the blob is there.
+        // Any other success counts if the blob is there.
         (Some(State::Put), 200..=299, _) => upload.look(How::Patch),
         (Some(State::Closed | State::Last(..)), 200..=299, _) => upload.look(How::Whole),
-        // It takes no bytes so.
+        // The registry does not accept the bytes in this way.
         (Some(State::Put), 400 | 405 | 411 | 415 | 501, _) => upload.start(How::Patch),
         (Some(State::Patched(to)), 200..=299, Some(response)) => upload.close(&after(response, to)?),
         // The answer was lost, and the blob may be there.
         (Some(State::Put), 0, _) => upload.look(How::Whole),
         (Some(State::Closed | State::Patched(_)), 0, _) => upload.look(How::Patch),
         (Some(State::Chunk(to, offset, length)), 200 | 202 | 204, Some(response)) => {
-            // What a registry says to have is a claim: only less than was sent, and more than there was, is of use.
+            // The registry may claim any number. It is used only if it is more than before, and less than
+            // what was sent.
             let sent = offset + length;
             let stands = arrived(response).filter(|stands| (offset + 1..sent).contains(stands));
             upload.send(after(response, to)?, stands.unwrap_or(sent), least(response))
         }
-        // It takes a chunk for the whole, and so knows none.
+        // The registry takes the chunk for the whole blob, so it does not know chunks.
         (Some(State::Chunk(..)), 201, _) => upload.start(How::Whole),
-        // It lost track of it (416, 400), and does so again.
+        // The registry lost track of the upload (416, 400), and would lose it again.
         (Some(State::Chunk(..) | State::Last(..)), 400 | 405 | 416 | 501, _) => upload.start(How::Whole),
         (Some(State::Chunk(to, offset, length)), 0, _) => upload.status(to, offset + length),
         (Some(State::Last(to, offset, length)), 0, _) => upload.status(to, offset + length),
@@ -118,9 +120,9 @@ pub fn advance(
                 None => upload.look(How::Whole),
             }
         }
-        // It is done with that upload: the last answer may have been lost.
+        // The registry has completed this upload. The last answer may have been lost.
         (Some(State::Status(_, sent)), _, _) if sent >= size => upload.look(How::Usual),
-        // The session is gone, or nobody knows what arrived of it: a new one.
+        // The session is gone, or it is not known what arrived of it, so a new one begins.
         (Some(State::Start(how)), _, _) => upload.start(how),
         (Some(_), _, _) => upload.start(How::Usual),
         (None, _, _) => match incoming.siblings.first() {
@@ -136,7 +138,7 @@ fn finished(how: sink::Arrival) -> NextStep {
 }
 
 fn next(step: sink::Step, state: State) -> NextStep {
-    // An enum of unit cases always serialises.
+    // Serialising the state never fails.
     NextStep { step, state: serde_json::to_vec(&state).unwrap_or_default() }
 }
 
@@ -153,7 +155,7 @@ impl Upload<'_> {
         to(self.location, &format!("{}/blobs/{path}", self.repository))
     }
 
-    /// Statuses that say no more than that asking so does not help.
+    /// Asks whether the blob is there. Every status but 200 only means that asking did not help.
     fn asked(&self) -> Request {
         let expect = [200, 400, 401, 403, 404, 405, 501];
         request("HEAD", self.url(self.digest), &expect, &[wire::push(self.repository)])
@@ -181,7 +183,7 @@ impl Upload<'_> {
         next(sink::Step::Ask(post), State::Start(how))
     }
 
-    /// An upload has begun at the address of an answer.
+    /// Continues an upload that has begun at the address in the answer.
     fn begun(&self, how: How, answer: &Response) -> Result<NextStep, Error> {
         let Some(location) = leads(answer) else {
             return Err(Error::Invalid(format!("{} began an upload without a Location", answer.url)));
@@ -201,7 +203,7 @@ impl Upload<'_> {
         })
     }
 
-    /// All bytes are there: the upload becomes the blob.
+    /// Completes an upload after all bytes have arrived.
     fn close(&self, to: &str) -> NextStep {
         let put = self.sending("PUT", self.closing(to));
         let sending = sink::Sending { request: put, offset: self.size, length: Some(0) };
@@ -226,7 +228,7 @@ impl Upload<'_> {
         sent
     }
 
-    /// The whole, a chunk, or what is left.
+    /// Sends the whole blob, a chunk, or what is left of it.
     fn send(&self, to: String, offset: u64, least: Option<u64>) -> NextStep {
         let chunk = self.chunk.map(|chunk| chunk.max(least.unwrap_or(0)));
         let left = self.size.saturating_sub(offset);
@@ -250,7 +252,7 @@ impl Upload<'_> {
     }
 }
 
-/// Where an upload goes on; an answer need not repeat the address.
+/// The URL at which an upload continues. An answer need not repeat it.
 fn after(answer: &Response, to: String) -> Result<String, Error> {
     match leads(answer) {
         Some(location) => wire::absolute(&answer.url, location),
@@ -262,12 +264,13 @@ fn leads(answer: &Response) -> Option<&str> {
     header(answer, "location").filter(|location| !location.is_empty())
 }
 
-/// Bytes that a chunk has at least (4.3.3).
+/// The minimum size of a chunk in bytes (4.3.3).
 fn least(answer: &Response) -> Option<u64> {
     header(answer, "oci-chunk-min-length").and_then(|least| least.parse().ok())
 }
 
-/// Bytes that a registry says to have of an upload (`Range: 0-99`). One byte looks like none, and is sent again.
+/// How many bytes of an upload the registry says to have (`Range: 0-99`). One byte looks like none, so it is
+/// sent again.
 fn arrived(answer: &Response) -> Option<u64> {
     let range =
         header(answer, "range").map(|range| range.trim_start_matches("bytes").trim_start_matches(['=', ' ']));
@@ -381,13 +384,14 @@ mod tests {
         assert!(first.request.headers.contains(&range));
         let (Step::Send(second), state) = step(&incoming, state, answer(202, "0-67108863")) else { panic!() };
         assert_eq!(second.offset, 64 << 20);
-        // Another process asks how much has arrived, and goes on there.
+        // Another process asks how much has arrived, and continues there.
         let interrupted = Some(Outcome::Interrupted(String::new()));
         let (Step::Ask(status), asked) = step(&incoming, state.clone(), interrupted) else { panic!() };
         assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
         let (Step::Send(on), _) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
         assert_eq!(on.offset, 100_000_000);
-        // What is ahead of all that was sent is no answer: it is looked for, and sent whole.
+        // A position after everything that was sent is not accepted: the blob is looked for, and sent as a
+        // whole.
         let (Step::Ask(look), _) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
             panic!()
         };
@@ -398,7 +402,7 @@ mod tests {
         assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
         assert_eq!(last.request.url, "https://r/u?_state=1&digest=sha256:ab");
         assert_eq!(step(&incoming, ended, answer(201, "")).0, Step::Finished(Arrival::Stored));
-        // A registry may want larger ones (4.3.3 of the distribution specification).
+        // A registry may require larger chunks (4.3.3 of the distribution specification).
         let begun = || step(&incoming, None, None).1;
         for (least, chunk) in [("104857600", 100 << 20), ("1", 64 << 20)] {
             let Some(Outcome::Response(mut response)) = answer(202, "0-0") else { panic!() };
@@ -408,22 +412,22 @@ mod tests {
             };
             assert_eq!(first.length, Some(chunk));
         }
-        // A registry that takes a chunk for the whole gets the whole.
+        // If a registry takes a chunk for the whole blob, it gets the whole blob.
         let (Step::Ask(post), whole) = step(&incoming, state.clone(), answer(201, "")) else { panic!() };
         assert_eq!(post.method, "POST");
         let (Step::Send(all), whole_sent) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.offset, all.length), ("PUT", 0, None));
-        // It does so again where that breaks off.
+        // If that is interrupted and the blob is not there, the whole blob is sent again.
         let broken = Some(Outcome::Interrupted("reset".into()));
         let (Step::Ask(look), looked) = step(&incoming, whole_sent, broken) else { panic!() };
         assert_eq!(look.method, "HEAD");
         let (Step::Ask(_), whole) = step(&incoming, looked, answer(404, "")) else { panic!() };
         let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.length), ("PUT", None));
-        // Somebody else writes to it.
+        // Somebody else writes to the upload.
         let (Step::Ask(post), _) = step(&incoming, state.clone(), answer(409, "")) else { panic!() };
         assert_eq!(post.method, "POST");
-        // A registry that forgot it begins again.
+        // If the registry has forgotten the upload, a new one begins.
         let (Step::Ask(post), _) = step(&incoming, asked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");
         let (Step::Ask(post), _) = step(&incoming, state, answer(416, "")) else { panic!() };
@@ -463,7 +467,7 @@ mod tests {
         let (_, begun) = step(&incoming, None, None);
         let (Step::Send(put), sent) = step(&incoming, begun, answer(202, "/u")) else { panic!() };
         assert_eq!((put.request.method.as_str(), put.length), ("PUT", None));
-        // No bytes with its PUT.
+        // The registry accepts no bytes with its PUT.
         let (Step::Ask(post), begun) = step(&incoming, sent.clone(), answer(405, "")) else { panic!() };
         assert_eq!(post.method, "POST");
         let (Step::Send(patch), patched) = step(&incoming, begun, answer(202, "/u?s=1")) else { panic!() };
@@ -471,7 +475,7 @@ mod tests {
         let (Step::Send(close), closed) = step(&incoming, patched, answer(204, "")) else { panic!() };
         assert_eq!((close.offset, close.length), (3, Some(0)));
         assert_eq!(close.request.url, "https://r/u?s=1&digest=sha256:ab");
-        // A success of another kind is one where the blob is there.
+        // Any other success counts if the blob is there.
         for state in [closed, sent] {
             let (Step::Ask(look), looked) = step(&incoming, state, answer(200, "")) else { panic!() };
             assert_eq!(look.method, "HEAD");
@@ -501,7 +505,7 @@ mod tests {
         let broken = || Some(Outcome::Interrupted("reset".into()));
         let (Step::Ask(look), looked) = step(&incoming, state, broken()) else { panic!() };
         assert_eq!(look.method, "HEAD");
-        // The answer was lost, and nothing else.
+        // Only the answer was lost.
         assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Arrival::Stored));
         let (Step::Ask(post), _) = step(&incoming, looked, answer(404, "")) else { panic!() };
         assert_eq!(post.method, "POST");

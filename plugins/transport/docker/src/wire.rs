@@ -6,14 +6,14 @@ use serde::de::DeserializeOwned;
 
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// Every manifest type that dray understands, for the Accept header.
+/// The Accept header: every manifest type that dray understands, and with low priority any other.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
 
-/// What of a manifest this plugin looks at.
+/// The fields of a manifest that this plugin reads.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Media {
@@ -79,7 +79,7 @@ pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
     found.map(|(_, value)| value.as_str())
 }
 
-/// `application/json; charset=utf-8` without what follows the semicolon.
+/// A media type without its parameters: `application/json; charset=utf-8` becomes `application/json`.
 pub fn without_parameters(media_type: &str) -> String {
     media_type.split(';').next().unwrap_or_default().trim().into()
 }
@@ -94,9 +94,8 @@ pub fn needed(reference: Option<String>) -> Result<String, Error> {
     reference.ok_or_else(|| Error::Invalid("a registry's image needs a tag or a digest".into()))
 }
 
-/// The page behind this one: the Link header of RFC 8288 with `rel="next"`, made absolute. A link that does not say
-/// what
-/// it is, is taken for that: distribution's first versions wrote no more.
+/// The URL of the next page: the Link header of RFC 8288 with `rel="next"`, made absolute. A link without
+/// `rel` counts as one, because the first versions of distribution wrote no `rel`.
 pub fn next_page(response: &Response) -> Result<Option<String>, Error> {
     let mut next = None;
     for (_, value) in response.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("link")) {
@@ -104,7 +103,7 @@ pub fn next_page(response: &Response) -> Result<Option<String>, Error> {
         while !rest.is_empty() {
             let link = match rest.strip_prefix('<') {
                 Some(rest) => rest.split_once('>'),
-                // Without the brackets that it should have.
+                // The link lacks the brackets that it should have.
                 None => Some(rest.split_at(rest.find([';', ' ']).unwrap_or(rest.len())))
                     .filter(|(target, _)| target.contains("://") || target.contains('?')),
             };
@@ -127,7 +126,7 @@ pub fn next_page(response: &Response) -> Result<Option<String>, Error> {
     Ok(next)
 }
 
-/// The `rel` of a link's parameters, and what stands behind them: another link.
+/// The `rel` among the parameters of a link, and the text after them, which may be another link.
 fn relations(text: &str) -> (Option<String>, &str) {
     let mut relations = None;
     let mut rest = text.trim_start();
@@ -152,8 +151,8 @@ fn relations(text: &str) -> (Option<String>, &str) {
     (relations, rest)
 }
 
-/// Resolves a Location or Link against the address that it came from. Its query is opaque and
-/// stays as it is.
+/// Resolves a Location or Link relative to the URL of the answer. The query of the target is opaque and stays
+/// as it is.
 pub fn absolute(base: &str, target: &str) -> Result<String, Error> {
     let scheme = target.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if matches!(scheme.as_deref(), Some("https" | "http")) {
@@ -185,14 +184,14 @@ pub fn put_manifest(
 ) -> Result<Response, Error> {
     name::check_reference(reference)?;
     let url = to(location, &format!("{repository}/manifests/{reference}"));
-    // Quay answers 202 (reference: Harbor's adapter for it); 400 and 404 say what is missing.
+    // Quay answers 202 (reference: Harbor's adapter for it). 400 and 404 say what is missing.
     let mut put = request("PUT", url, &[200, 201, 202, 204, 400, 404], &[push(repository)]);
     put.headers.push(("content-type".into(), manifest.media_type.clone()));
     let response = send(put, &manifest.body)?;
     if response.status < 300 { Ok(response) } else { Err(refusal(&response)) }
 }
 
-/// What a registry answered, for people.
+/// The answer of a registry, for people.
 pub fn told(response: &Response) -> String {
     let faults = serde_json::from_slice::<Errors>(&response.body).map(|errors| errors.errors);
     let told: Vec<String> =
@@ -201,7 +200,7 @@ pub fn told(response: &Response) -> String {
     text.trim_end().to_owned()
 }
 
-/// What a registry's refusal of a manifest means.
+/// The error for a refusal of a manifest.
 fn refusal(response: &Response) -> Error {
     let faults = serde_json::from_slice::<Errors>(&response.body).map(|errors| errors.errors);
     let faults = faults.unwrap_or_default();
@@ -209,7 +208,7 @@ fn refusal(response: &Response) -> Error {
         matches!(fault.code.as_str(), "MANIFEST_BLOB_UNKNOWN" | "MANIFEST_UNKNOWN" | "BLOB_UNKNOWN")
     });
     let missing: Vec<String> = unknown
-        // An object with the digest, or the digest itself (docker-registry 2.8 knows both).
+        // The detail is an object with the digest, or the digest itself (docker-registry 2.8 knows both).
         .map(|fault| fault.detail.get("Digest").or(fault.detail.get("digest")).unwrap_or(&fault.detail))
         .map(|digest| digest.as_str().unwrap_or_default().into())
         .collect();

@@ -1,4 +1,4 @@
-//! `index.json`: what a layout names. Entries of others keep every field that they have.
+//! `index.json` names the images of a layout. Entries of other writers keep all of their fields.
 
 use super::*;
 use serde::Deserialize;
@@ -28,13 +28,13 @@ fn name(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
-/// Repository and tag that a name speaks of. One without a slash and a colon is a tag of the
+/// Splits a name into a repository and a tag. A name without a slash and without a colon is a tag in the
 /// layout's own repository.
 pub fn split<'a>(own: &'a str, name: &'a str) -> (&'a str, Option<&'a str>) {
     if name.contains(['/', ':']) { split_tag(name) } else { (own, Some(name)) }
 }
 
-/// The name of a tag of a repository.
+/// The name of a tag in a repository.
 pub fn join(own: &str, repository: &str, tag: &str) -> String {
     if repository == own { tag.into() } else { format!("{repository}:{tag}") }
 }
@@ -64,11 +64,12 @@ impl Index {
     pub fn bytes(&self) -> Vec<u8> {
         let mut document = self.document.clone();
         document.insert("manifests".into(), self.entries.clone().into());
-        // A map of JSON values always serialises.
+        // Serialising a map of JSON values never fails.
         serde_json::to_vec(&document).unwrap_or_default()
     }
 
-    /// The repositories that the names speak of; `own` is that of names that are tags alone.
+    /// The repositories of all entries. `own` is the repository of entries without a name, or with a tag as
+    /// their name.
     pub fn repositories(&self, own: &str) -> Vec<String> {
         self.entries
             .iter()
@@ -76,7 +77,7 @@ impl Index {
             .collect()
     }
 
-    /// The tags of a repository; an image without a name is there by its digest.
+    /// The tags of a repository. An image without a name is listed by its digest.
     pub fn tags(&self, own: &str, repository: &str) -> Vec<String> {
         let tag = |entry: &Value| match name(entry) {
             Some(name) => {
@@ -89,7 +90,7 @@ impl Index {
         self.entries.iter().filter_map(tag).collect()
     }
 
-    /// Every entry.
+    /// The descriptors of all entries.
     pub fn roots(&self) -> Result<Vec<Descriptor>, Error> {
         let read = |entry| {
             descriptor(entry).ok_or_else(|| {
@@ -99,7 +100,7 @@ impl Index {
         self.entries.iter().map(read).collect()
     }
 
-    /// The entry of a tag; without one, the only entry of the repository.
+    /// The entry of a tag. Without a tag, it is the only entry of the repository.
     pub fn find(
         &self,
         location: &str,
@@ -134,7 +135,8 @@ impl Index {
         }
     }
 
-    /// Adds an image, and takes its tag away from the one that had it. False: it is there already.
+    /// Adds an image, and takes its tag away from the entry that had it. The result is false if it is already
+    /// there.
     pub fn add(&mut self, mut entry: Value, tag: Option<&str>) -> bool {
         let same = |other: &Value| other.get("digest") == entry.get("digest") && name(other) == tag;
         if self.entries.iter().any(same) {
@@ -153,7 +155,7 @@ pub fn entry(digest: &str, manifest: &Manifest) -> Value {
     json!({ "mediaType": manifest.media_type, "digest": digest, "size": manifest.body.len() })
 }
 
-/// The digest of the manifest that this one is about.
+/// The digest of the manifest to which this one refers.
 pub fn subject(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
     let media_type = value.get("mediaType").and_then(Value::as_str).unwrap_or(OCI_MANIFEST);
@@ -168,7 +170,7 @@ struct Layout {
     image_layout_version: String,
 }
 
-/// Whether an `oci-layout` file is of a version that dray knows.
+/// Whether an `oci-layout` file has a version that dray knows.
 pub fn is_layout(bytes: &[u8]) -> bool {
     serde_json::from_slice::<Layout>(bytes).is_ok_and(|layout| layout.image_layout_version.starts_with("1."))
 }

@@ -34,8 +34,8 @@ impl Meta for Oci {
 }
 
 impl references::Guest for Oci {
-    /// As in skopeo, the path ends at the first colon. What follows is a tag, or a whole image name:
-    /// then its repository is the place's too.
+    /// As in skopeo, the path ends at the first colon. The text after it is a tag, or a whole image name,
+    /// which then also gives the repository.
     fn parse(scheme: String, rest: String, pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
         let digest = rest.find("@sha256:").or_else(|| rest.find("@sha512:"));
         let (path, name) = match (digest, rest.split_once(':')) {
@@ -54,7 +54,7 @@ impl references::Guest for Oci {
         }
         let root = if scheme == "oci" { Root::Folder(path.into()) } else { Root::Archive(path.into()) };
         let mut parsed = at_path(path, root, None);
-        // `--shared-blob-dir` is for layouts.
+        // Only folders can keep their blobs elsewhere (`--shared-blob-dir`).
         parsed.separate_blobs = scheme == "oci";
         match name {
             Some(digest) if is_digest(digest) => parsed.reference = Some(digest.into()),
@@ -69,13 +69,13 @@ impl references::Guest for Oci {
     }
 }
 
-/// Where a digest's content lies.
+/// The path of the content with this digest.
 fn blob_file(digest: &str) -> Result<String, Error> {
     let (algorithm, hex) = dray_plugin_transport::digest(digest)?;
     Ok(format!("blobs/{algorithm}/{hex}"))
 }
 
-/// The index of a layout that is there, and its bytes.
+/// The index of a layout, and its bytes. `None` means that the layout has no index.
 fn read_index(location: &str) -> Result<Option<(Index, Vec<u8>)>, Error> {
     match read(INDEX)? {
         Some(bytes) => Ok(Some((Index::parse(location, &bytes)?, bytes))),
@@ -83,16 +83,16 @@ fn read_index(location: &str) -> Result<Option<(Index, Vec<u8>)>, Error> {
     }
 }
 
-/// What an entry of an index is, as far as this plugin knows what it names.
+/// The kind of an entry of an index, as far as this plugin knows it.
 #[derive(PartialEq)]
 enum Kind {
     Manifest,
-    /// A layer or a config by itself (buildkit's caches name them so): it names nothing.
+    /// A layer or a config by itself, which names nothing (BuildKit's caches have such entries).
     Blob,
 }
 
 impl Kind {
-    /// `None` means that the kind of the manifest is not known.
+    /// `None` means that it is not known what the entry names.
     fn of(media_type: &str) -> Option<Kind> {
         match media_type {
             OCI_MANIFEST | OCI_INDEX | DOCKER_MANIFEST | DOCKER_LIST => Some(Kind::Manifest),
@@ -105,7 +105,8 @@ impl Kind {
     }
 }
 
-/// An archive that `docker save` wrote names its blobs in two ways, of which dray would tend one alone.
+/// Refuses an archive that `docker save` wrote. It names its blobs in two ways, and dray would update only
+/// one.
 fn of_docker(location: &str) -> Result<(), Error> {
     match files::stat("manifest.json")? {
         Some(_) => Err(Error::Denied(format!(
@@ -130,7 +131,7 @@ impl catalog::Guest for Oci {
         let (index, _) = read_index(&location)?.ok_or_else(|| no_layout(&location))?;
         let mut names = Vec::new();
         for name in index.tags(last(&location), &repository) {
-            // Signatures and their like stand in the index too; they go with what they are about.
+            // Signatures and other referrers are in the index, too. They are copied with their subject.
             let about_another = is_digest(&name)
                 && read(&blob_file(&name)?)?.is_some_and(|body| index::subject(&body).is_some());
             if !about_another {
@@ -147,7 +148,7 @@ impl catalog::Guest for Oci {
         _known: Option<String>,
     ) -> Result<Found, Error> {
         if let Some(digest) = reference.as_deref().filter(|reference| is_digest(reference)) {
-            // A child lies among the blobs, whether or not the index names it.
+            // A child is among the blobs, whether or not the index names it.
             return Ok(match read(&blob_file(digest)?)? {
                 Some(body) => Found::Manifest(unsigned("", body)),
                 None => Found::Absent,
@@ -155,7 +156,7 @@ impl catalog::Guest for Oci {
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(Found::Absent) };
         Ok(match index.find(&location, &repository, reference.as_deref())? {
-            // A tag whose manifest was lost names nothing, and can be written again.
+            // If the manifest of a tag was lost, the tag names nothing, and can be written again.
             Some(descriptor) if files::stat(&blob_file(&descriptor.digest)?)?.is_some() => {
                 Found::Named(descriptor)
             }
@@ -181,7 +182,7 @@ impl source::Guest for Oci {
         Ok(unsigned(media_type, body))
     }
 
-    /// Referrers stand in the index, and their manifests name the subject.
+    /// Referrers are in the index, and their manifests name the subject.
     fn referrers(
         location: String,
         _repository: String,
@@ -212,20 +213,21 @@ fn claim(location: &str) -> Result<(), Error> {
         Some(layout) if layout.trim_ascii() == LAYOUT_CONTENT || index::is_layout(&layout) => Ok(()),
         Some(_) => Err(Error::Denied(format!("{location} holds a layout of a version that is not known"))),
         None => {
-            // What another writer of this run or of another has begun counts as ours.
+            // What another writer has begun, in this run or in another one, counts as ours.
             let ours = |name: &str| name.starts_with(".dray-") || matches!(name, "blobs" | LAYOUT);
             if files::entries("")?.iter().any(|entry| !ours(&entry.name)) {
                 return Err(Error::Denied(format!(
                     "{location} is not empty and holds no OCI layout: choose an empty folder"
                 )));
             }
-            // Of two writers, one comes late: both want the same.
+            // If two writers do this at once, one comes too late. This does no harm, since both want the
+            // same.
             files::replace(LAYOUT, None, LAYOUT_CONTENT).map(|_| ())
         }
     }
 }
 
-/// Writers that each lose a race again and again, before it is called an error.
+/// How often the index is written before it is an error that other writers are always faster.
 const RACES: usize = 1000;
 
 impl sink::Guest for Oci {
@@ -285,7 +287,7 @@ impl sink::Guest for Oci {
 
     fn finish(location: String, alone: bool) -> Result<(), Error> {
         if !alone {
-            // Another writer of the folder may have brought blobs that no manifest names yet.
+            // Another writer of the folder may have stored blobs that no manifest names yet.
             return Ok(());
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(()) };
@@ -297,10 +299,10 @@ impl sink::Guest for Oci {
                 continue;
             }
             let Some(kind) = Kind::of(&entry.media_type) else {
-                // What it names is not known, so nothing is known to be of no use.
+                // It is not known what the manifest names, so any blob may be needed.
                 return Ok(());
             };
-            // Of an index that was copied in part, children may be missing.
+            // If an index was copied in part, children may be missing.
             let Some(body) = (kind == Kind::Manifest).then(|| read(&path)).transpose()?.flatten() else {
                 continue;
             };

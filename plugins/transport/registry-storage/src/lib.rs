@@ -1,5 +1,5 @@
-//! `registry-storage:`, the folder in which the distribution registry keeps its images
-//! (distribution 2.8, registry/storage/paths.go), without the registry.
+//! `registry-storage:`: the folder in which the distribution registry keeps its images (distribution 2.8,
+//! registry/storage/paths.go), without the registry.
 
 use dray_plugin_transport::{
     Error, Info, Meta, digest,
@@ -19,7 +19,8 @@ use dray_plugin_transport::{
 
 const TOP: &str = "docker/registry/v2";
 
-/// The place's files are those of the folder above, where a Harbor would show itself.
+/// The path of the registry's files. The root of the place is the folder above, where Harbor can be
+/// recognised.
 fn top(location: &str) -> String {
     format!("{}/{TOP}", last(location))
 }
@@ -83,7 +84,7 @@ impl references::Guest for RegistryStorage {
     }
 }
 
-/// The folder that holds a folder.
+/// The folder that contains a folder.
 fn above(folder: &str) -> String {
     match folder.rsplit_once('/') {
         Some(("", _)) => "/".into(),
@@ -101,7 +102,7 @@ fn within(location: &str, repository: &str, path: &str) -> String {
     format!("{}/repositories/{repository}/{path}", top(location))
 }
 
-/// `algorithm/hex/link`
+/// The path of a link: `algorithm/hex/link`.
 fn link(digest: &str) -> String {
     format!("{}/link", digest.replacen(':', "/", 1))
 }
@@ -115,7 +116,7 @@ fn current(location: &str, repository: &str, tag: &str) -> String {
     within(location, repository, &format!("_manifests/tags/{tag}/current/link"))
 }
 
-/// The digest that a link holds.
+/// The digest that a link holds. `None` means that the link does not exist.
 fn follow(path: &str) -> Result<Option<String>, Error> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let digest = String::from_utf8_lossy(&bytes).trim().to_owned();
@@ -144,7 +145,7 @@ fn named(location: &str, repository: &str, reference: Option<&str>) -> Result<Op
     }
 }
 
-/// Repositories beneath a folder: those that have manifests.
+/// Finds the repositories beneath a folder. A repository has manifests.
 fn walk(location: &str, folder: &str, found: &mut Vec<String>) -> Result<(), Error> {
     let path = format!("{}/repositories/{folder}", top(location));
     for entry in files::entries(path.trim_end_matches('/'))? {
@@ -198,11 +199,11 @@ impl source::Guest for RegistryStorage {
             Error::NotFound(format!("{location} holds no {repository}:{shown}"))
         };
         let digest = named(&location, &repository, reference.as_deref())?.ok_or_else(missing)?;
-        // The media type is not stored: the manifest tells it.
+        // The media type is not stored, so the manifest has to tell it.
         Ok(unsigned("", read(&blob(&location, &digest)?)?.ok_or_else(missing)?))
     }
 
-    /// As dray's own registry keeps them.
+    /// Lists what dray's own registry records of referrers.
     fn referrers(
         location: String,
         repository: String,
@@ -234,12 +235,12 @@ impl source::Guest for RegistryStorage {
     }
 }
 
-/// Harbor keeps what it knows of its images in a database: what is written beneath it, it would
-/// never show.
+/// Refuses folders that must not be written to. Harbor keeps what it knows of its images in a database, so it
+/// would never show an image that is written to its storage.
 fn claim(location: &str) -> Result<(), Error> {
     let names = |folder: &str| Ok::<_, Error>(files::entries(folder)?.into_iter().map(|entry| entry.name));
     let beside: Vec<String> = names("")?.collect();
-    // What Harbor's installer makes in its data volume.
+    // Harbor's installer makes these folders in its data volume.
     if ["database", "job_logs", "secret"]
         .iter()
         .filter(|name| beside.iter().any(|there| there == *name))
@@ -287,7 +288,8 @@ impl sink::Guest for RegistryStorage {
         Ok(turn)
     }
 
-    /// In the order in which a registry that serves the folder meanwhile sees no half of it.
+    /// The order of the writes makes sure that a registry that serves the folder never sees an incomplete
+    /// image.
     fn publish(
         location: String,
         repository: String,

@@ -1,4 +1,4 @@
-//! `tarball:`, an image made from tar files, one a layer. It can only be read.
+//! `tarball:`: an image made from tar files, each of which is a layer. It can only be read.
 
 use dray_plugin_transport::{
     Error, Info, Meta,
@@ -32,7 +32,7 @@ impl Meta for Tarball {
     }
 }
 
-/// The files of a location and the platform of the image.
+/// The files of a location, and the operating system and architecture of the image.
 fn read(location: &str) -> (Vec<&str>, &str, &str) {
     let (files, platform) = location.rsplit_once('@').unwrap_or((location, "linux/amd64"));
     let (os, architecture) = platform.split_once('/').unwrap_or((platform, "amd64"));
@@ -74,7 +74,7 @@ impl references::Guest for Tarball {
     }
 }
 
-/// The image's config and manifest, made anew each time: the same files make the same bytes.
+/// The image's config and manifest. They are made each time, and the same files always give the same bytes.
 fn image(location: &str) -> Result<(Vec<u8>, Manifest), Error> {
     let (paths, os, architecture) = read(location);
     let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
@@ -93,7 +93,7 @@ fn image(location: &str) -> Result<(Vec<u8>, Manifest), Error> {
             "mediaType": format!("{LAYER}{suffix}"), "digest": packed.digest, "size": packed.size,
         }));
     }
-    // JSON values always serialise.
+    // Serialising JSON values never fails.
     let config = serde_json::to_vec(&json!({
         "architecture": architecture, "os": os, "config": {},
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
@@ -158,7 +158,7 @@ impl source::Guest for Tarball {
     }
 }
 
-/// Images cannot be written as tar files that know nothing of them.
+/// A tar file cannot hold what an image knows besides its layers, so no image can be written.
 fn unsupported<T>() -> Result<T, Error> {
     Err(Error::Unsupported(
         "write images: tarball: can only be read; use docker-archive: or oci-archive:".into(),
