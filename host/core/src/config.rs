@@ -38,6 +38,7 @@ impl ImageConfig {
     }
 
     /// The digests of the uncompressed layer tars, in order. `None` means that the config does not list them.
+    ///
     /// # Errors
     /// Fails if one of them is not a digest.
     pub fn diff_ids(&self) -> Option<Result<Vec<Digest>, ParseDigestError>> {

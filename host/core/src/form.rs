@@ -188,9 +188,9 @@ pub fn layer_compression(media_type: &str) -> Option<Compression> {
     }
 }
 
-/// The manifest of an image with other layers, in some format. What Docker's format cannot say
 /// The manifest of an image with other layers, in the given format. What Docker's format cannot express (annotations, a
 /// subject) is left out.
+///
 /// # Errors
 /// Fails if the manifest is not that of an image, or has another number of layers.
 pub fn convert_image(
@@ -217,6 +217,7 @@ pub fn convert_image(
 }
 
 /// A new manifest of an image, in the given format.
+///
 /// # Errors
 /// Fails only if the new manifest cannot be parsed, which no descriptor causes.
 pub fn new_image(
@@ -234,6 +235,7 @@ pub fn new_image(
 }
 
 /// An index with other children, in the given format.
+///
 /// # Errors
 /// Fails if the manifest is not an index.
 pub fn convert_index(

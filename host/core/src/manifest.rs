@@ -8,7 +8,7 @@ use crate::{
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// How deep indexes may be nested. A deeper image is refused, because it may be made to exhaust its reader.
+/// How deep indexes may be nested. An image with deeper indexes is treated as if it had no end.
 pub const NESTING: usize = 8;
 
 /// Media types of manifests.
@@ -143,6 +143,7 @@ impl Manifest {
     /// Reads a manifest. `given` is the media type that came with it. The media type in the body has precedence. If
     /// neither says anything (both are missing, or `given` is for example `application/json`), the keys of the body
     /// decide. `expected` is the digest that was asked for.
+    ///
     /// # Errors
     /// Fails if the body has another digest, contradicts its media type, or is malformed.
     pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {

@@ -32,6 +32,7 @@ pub enum FillError {
 
 impl Names<'_> {
     /// Replaces the placeholders in a template with their values.
+    ///
     /// # Errors
     /// Fails if a placeholder does not exist, or if its value could lead out of the destination.
     pub fn fill(&self, template: &str) -> Result<String, FillError> {
@@ -99,6 +100,7 @@ fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
 }
 
 /// Expands braces: `a/{b,c}` becomes `a/b` and `a/c`. Braces can be nested.
+///
 /// # Errors
 /// Fails if a brace is never closed, or if the text stands for more than [`CHOICES`] texts.
 pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {

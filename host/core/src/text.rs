@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 /// Makes a text safe to print as one line. Characters that move the cursor of a terminal, begin a line, change the
-/// direction of writing, or are invisible are written as escapes (`
-/// `, `\u{…}`). A text of more than `most` characters is cut off there and ends in `…`.
+/// direction of writing, or are invisible are written as escapes such as `\u{…}`. A text of more than `most` characters
+/// is cut off there and ends in `…`.
 ///
 /// ```
 /// assert_eq!(dray_core::harmless("a\u{1b}[2Jb\n", 99), r"a\u{1b}[2Jb\n");

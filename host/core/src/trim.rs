@@ -32,6 +32,7 @@ pub enum TrimError {
 
 /// Chooses among the children of an index. If `wanted` is empty, all are kept. Children without a platform (nested
 /// indexes, artifacts) are kept, and attestations are kept if their image is.
+///
 /// # Errors
 /// Fails if the index has children with platforms, and none of them is wanted.
 pub fn select(children: &[Descriptor], wanted: &[Platform]) -> Result<Selection, TrimError> {
@@ -72,6 +73,7 @@ fn is_attestation(child: &Descriptor) -> bool {
 
 /// A smaller index that has only the wanted platforms. Everything else in it stays as it is. If nothing is left out,
 /// the result is the same manifest.
+///
 /// # Errors
 /// See [`TrimError`].
 pub fn trim(index: &Manifest, wanted: &[Platform]) -> Result<Manifest, TrimError> {

@@ -41,6 +41,7 @@ const COST: u32 = 14;
 
 impl Users {
     /// Reads a file of users.
+    ///
     /// # Errors
     /// Fails if a line is not a user with a bcrypt hash, or if the cost of the hash is too high. The error names the
     /// line by its number.
@@ -120,8 +121,8 @@ impl Access {
     }
 }
 
-/// Refuses requests that a page in a browser makes: a page of another origin, or one whose own name was made to resolve
-/// to this registry (DNS rebinding). Only a registry that listens on a loopback address has to fear the latter.
+/// Refuses requests that a page in a browser makes: a page of another origin, or one that made its own name resolve to
+/// this registry (DNS rebinding). Only a registry that listens on a loopback address has to fear the latter.
 pub fn is_asked_directly(headers: &HeaderMap, listens: SocketAddr) -> Result<(), Fault> {
     let text =
         |name| headers.get(name).map(|value: &hyper::header::HeaderValue| value.to_str().unwrap_or("?"));

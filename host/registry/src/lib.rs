@@ -78,6 +78,7 @@ const PURGE: Duration = Duration::from_secs(3600);
 
 impl Server {
     /// Begins to listen. The folder is created when something is first written to it.
+    ///
     /// # Errors
     /// Fails if the address cannot be bound.
     pub async fn bind(

@@ -1,4 +1,5 @@
-//! Tags, repositories and referrers (4.5, 4.6). The catalog is an endpoint of distribution.
+//! Tags, repositories and referrers (4.5, 4.6). The catalog is an endpoint of distribution, and not of the
+//! specification.
 
 use crate::{
     answer::{self, Answer, Fault},
@@ -106,7 +107,7 @@ struct Typed {
 
 /// Size limit of a page of referrers in bytes. Clients accept manifests of 4 MiB (4.4).
 const PAGE: usize = 2 << 20;
-/// Size limit of the annotations of one referrer in bytes. Larger ones are left out, and stand only in its manifest.
+/// Size limit of the annotations of one referrer in bytes. Larger ones are left out, and are only in its manifest.
 const NOTES: usize = 256 << 10;
 
 pub async fn referrers(

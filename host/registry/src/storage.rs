@@ -28,8 +28,8 @@ pub struct Storage {
     root: PathBuf,
     dir: Arc<OnceLock<Arc<Dir>>>,
     top: PathBuf,
-    /// How many blobs are read, and how many bodies are written, at once. Each one occupies one of the runtime's 512
-    /// blocking threads for as long as its client takes, and short tasks need some of these threads, too.
+    /// Limits on how many blobs are read, and how many bodies are written, at once. Each one occupies one of the
+    /// runtime's 512 blocking threads for as long as its client takes, and short tasks need some of these threads, too.
     streams: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
     /// IDs of the uploads to which a request is writing.

@@ -18,6 +18,7 @@ pub struct Tls(TlsAcceptor);
 
 impl Tls {
     /// Reads a certificate chain and the key of its first certificate, in PEM.
+    ///
     /// # Errors
     /// Fails if the chain or the key cannot be read or used.
     pub fn new(certificates: &[u8], key: &[u8]) -> Result<Self, String> {

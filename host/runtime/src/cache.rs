@@ -55,7 +55,7 @@ fn open_folder(folder: &Path, make: bool) -> std::io::Result<OwnedFd> {
     }
     let whole = folder.canonicalize()?;
     for above in whole.ancestors().skip(1) {
-        // Who can write a folder can replace the folders in it, unless the folder is sticky.
+        // Somebody who can write to a folder can replace the folders in it, unless it is sticky.
         let stat = rustix::fs::stat(above)?;
         let sticky = stat.st_mode & 0o1000 != 0;
         if stat.st_mode & 0o022 != 0 && !sticky || stat.st_uid != 0 && stat.st_uid != own() {
@@ -174,6 +174,7 @@ fn ours(dir: &OwnedFd) -> std::io::Result<Vec<(String, Stat)>> {
 }
 
 /// Counts the compiled components in a cache folder. A folder that does not exist holds none.
+///
 /// # Errors
 /// Fails if the folder cannot be read, or does not belong to this user alone.
 pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
@@ -186,6 +187,7 @@ pub fn compiled(folder: &Path) -> std::io::Result<Compiled> {
 
 /// Removes the compiled components that were not used for the time `unused`, and nothing else. Returns how many were
 /// removed.
+///
 /// # Errors
 /// Fails if one cannot be removed, or if the folder does not belong to this user alone.
 pub fn trim(folder: &Path, unused: Duration) -> std::io::Result<u64> {

@@ -290,7 +290,8 @@ impl host::images::Host for State {
         let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
         let convert = |facts: dray_engine::contract::Facts| host::images::Facts {
             digest: facts.digest,
-            // The contract has no time before 1970. An image that claims such a time does not say when it was made.
+            // The contract has no time before 1970. An image with such a time, or with the time 0, does not say when it
+            // was made.
             created: facts
                 .created
                 .and_then(|created| u64::try_from(created).ok())

@@ -1,5 +1,4 @@
-//! Limits what a guest uses: its own time (in which it does not wait for the host), the time of a whole call, and
-//! memory.
+//! Limits what a guest uses: its own time (waiting for the host does not count), the time of a whole call, and memory.
 
 use std::{
     pin::Pin,

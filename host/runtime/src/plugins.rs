@@ -153,6 +153,7 @@ impl Runtime {
     }
 
     /// All plugins that can be used.
+    ///
     /// # Errors
     /// Fails if one of them cannot be loaded.
     pub async fn list(&self) -> Result<Vec<Listed>> {
@@ -165,6 +166,7 @@ impl Runtime {
     }
 
     /// The plugin with this name.
+    ///
     /// # Errors
     /// Fails if there is no such plugin, or if it cannot be loaded.
     pub async fn inspect(&self, name: &str) -> Result<Listed> {

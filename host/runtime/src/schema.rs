@@ -6,6 +6,7 @@ use jsonschema::error::ValidationErrorKind;
 use serde_json::Value;
 
 /// Checks a configuration.
+///
 /// # Errors
 /// Fails with the first mistake. Its text begins with the key that is wrong, if there is one.
 pub(crate) fn check(plugin: &str, schema: &Value, config: &Value) -> Result<()> {

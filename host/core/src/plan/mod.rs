@@ -111,7 +111,7 @@ pub enum DestinationState {
     Unasked,
     /// The place does not tell what it has. The text says why.
     Untold(String),
-    /// The name stands for a manifest with this digest.
+    /// The name resolves to a manifest with this digest.
     Named(Digest),
     /// The place identifies the image only by an identifier of its own, such as the image ID of a daemon.
     Opaque(String),
@@ -147,7 +147,7 @@ impl fmt::Display for DestinationState {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
-    /// The digest that the source's name stood for, before a platform was chosen or an index was trimmed.
+    /// The digest to which the source's name resolved, before a platform was chosen or an index was trimmed.
     pub source: Digest,
     /// The state of the destination.
     pub destination: DestinationState,
@@ -171,7 +171,7 @@ pub struct Copy {
     /// plan keeps only its media type, digest and size.
     #[serde(with = "saved::content")]
     pub descriptor: Descriptor,
-    /// The form into which the image is converted. The default form means that it is not converted.
+    /// The form in which the image has to be written. An unchanged form means that it is not converted.
     pub form: Form,
     /// What was observed at both ends.
     pub seen: Seen,
@@ -185,7 +185,7 @@ pub struct Copy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// The image is copied, because the destination does not have all of it.
+    /// The image is copied, because the destination differs or does not tell what it has.
     Copy,
     /// Nothing is done, because the destination has the image.
     Unchanged,

@@ -78,6 +78,7 @@ pub enum ReadPlanError {
 
 impl PlanLine {
     /// Reads a line.
+    ///
     /// # Errors
     /// Fails if the line is malformed, or is the header of another version.
     pub fn parse(line: &str) -> Result<Self, ReadPlanError> {

@@ -15,8 +15,8 @@ impl Range {
         alternatives.collect::<Result<_, _>>().map(Range)
     }
 
-    /// Whether the version is in the range. A pre-release is only if `prerelease` is set, and if the range
-    /// contains it or the release to which it leads.
+    /// Whether the version is in the range. A pre-release is in it only if `prerelease` is set, and if the
+    /// range contains it or the release to which it leads.
     pub fn contains(&self, version: &Version, prerelease: bool) -> bool {
         if version.pre.is_empty() {
             return self.0.iter().any(|range| range.matches(version));

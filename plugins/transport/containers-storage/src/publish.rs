@@ -217,8 +217,8 @@ impl Attempt {
         if !broken && files::stat(&format!("overlay/{id}/link"))?.is_none() {
             return Ok(());
         }
-        // A program that is writing the layer holds the lock. Afterwards, the layer is complete or was left
-        // behind.
+        // A program that is writing the layer holds the lock. Once it is free, the layer is complete or was
+        // left behind.
         let locks = [LAYERS_LOCK.to_owned()];
         let mut list = self.layers.list.clone();
         list.retain(|layer| layer.get("id").and_then(Value::as_str) != Some(id));

@@ -68,7 +68,7 @@ const RACES: usize = 20;
 
 /// Adds a manifest with a subject to the fallback tag of that subject, as the specification requires of
 /// clients if the registry did not answer with OCI-Subject (4.4). The tag is read again after it was written,
-/// because of two clients that write it at once, one overwrites the other.
+/// because if two clients write it at once, one overwrites the other.
 pub fn announce(location: &str, repository: &str, digest: &str, manifest: &Manifest) -> Result<(), Error> {
     let Some(subject) = subject(manifest) else { return Ok(()) };
     let Ok(media) = serde_json::from_slice::<Media>(&manifest.body) else { return Ok(()) };

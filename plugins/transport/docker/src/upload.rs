@@ -14,29 +14,30 @@ enum How {
     Patch,
 }
 
-/// The answer that is awaited.
+/// The answer for which the upload waits.
 #[derive(Serialize, Deserialize)]
 enum State {
     Mount,
     Head,
     Start(How),
-    /// To the PUT of the whole blob.
+    /// The answer to the PUT of the whole blob.
     Put,
-    /// To the PATCH of the whole blob, which was sent to this URL.
+    /// The answer to the PATCH of the whole blob, which was sent to this URL.
     Patched(String),
-    /// To the empty PUT after that PATCH.
+    /// The answer to the empty PUT after that PATCH.
     Closed,
-    /// To a chunk that was sent to this URL: its first byte, and its length in bytes.
+    /// The answer to a chunk that was sent to this URL: its first byte, and its length in bytes.
     Chunk(String, u64, u64),
-    /// To the last chunk.
+    /// The answer to the last chunk, with the same fields.
     Last(String, u64, u64),
-    /// To the question how much of the upload at this URL has arrived, of this many bytes that were sent.
+    /// The answer to the question how much of the upload at this URL has arrived. The number says how many
+    /// bytes were sent.
     Status(String, u64),
-    /// To the question whether the blob is there after all. If it is not, it is sent in this way.
+    /// The answer to the question whether the blob is there after all. If it is not, it is sent in this way.
     Look(How),
 }
 
-/// Larger blobs are sent in chunks, so that an interrupted upload can be resumed. In bytes.
+/// Size in bytes. Larger blobs are sent in chunks, so that an interrupted upload can be resumed.
 const LARGE: u64 = 256 << 20;
 /// Size of a chunk in bytes.
 const CHUNK: u64 = 64 << 20;
@@ -83,8 +84,8 @@ pub fn advance(
         (Some(State::Mount), 202, Some(response)) if leads(response).is_some() => {
             upload.begun(How::Usual, response)?
         }
-        // The mount was refused (by a rule of the registry, or for want of a scope), or the answer is
-        // malformed. The blob is uploaded instead.
+        // The mount was refused (by a rule of the registry, or because a scope was not granted), or the
+        // answer is malformed. The blob is uploaded instead.
         (Some(State::Mount), _, _) => upload.start(How::Usual),
         (Some(State::Head), 200, _) => finished(sink::Arrival::Present),
         (Some(State::Head), _, _) => upload.start(How::Usual),
@@ -165,7 +166,7 @@ impl Upload<'_> {
         next(sink::Step::Ask(self.asked()), State::Head)
     }
 
-    /// Sees whether it is there after all.
+    /// Asks whether the blob is there after all.
     fn look(&self, how: How) -> NextStep {
         next(sink::Step::Ask(self.asked()), State::Look(how))
     }
