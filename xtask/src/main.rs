@@ -7,6 +7,7 @@ mod kill;
 mod plugins;
 mod scale;
 mod sources;
+mod still;
 mod tests;
 mod workload;
 
@@ -45,6 +46,8 @@ enum Task {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Draw what a plan and a sync print as docs/plan.svg, for the README
+    Still,
     /// Check formatting, lints, documentation and dependencies
     Gates,
 }
@@ -57,6 +60,7 @@ fn main() -> Result<()> {
         Task::Test => tests::run(),
         Task::Bench => bench::run(),
         Task::Kill { kills, seed } => kill::run(kills, seed),
+        Task::Still => still::run(),
         Task::Gates => gates::run(),
     }
 }
