@@ -46,10 +46,10 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
             link: options.link,
         },
     };
-    carried_out(&places, &request, &command, options.output, &stop, &screen).await
+    carried_out(&places, &request, &command, options.output, &stop, &screen, false).await
 }
 
-/// Plans one copy and carries it out.
+/// Plans one copy and carries it out. `as_it_is` refuses to write the image in another form.
 async fn carried_out(
     places: &Arc<Places>,
     request: &CopyRequest,
@@ -57,12 +57,17 @@ async fn carried_out(
     output: Output,
     stop: &Stop,
     screen: &Screen,
+    as_it_is: bool,
 ) -> Result<u8, Failure> {
     let mut told = stop.signal.clone();
     let planned = tokio::select! {
         planned = plan_copy(places, request) => planned?,
         _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
     };
+    if as_it_is && !planned.copy.form.is_unchanged() {
+        let text = format!("tag {}: the place would make another image of it", request.source);
+        return Err(Failure::Failed(dray_engine::Error::new(dray_engine::Kind::Unsupported, text)));
+    }
     let (sender, receiver) = mpsc::channel(1);
     // The channel has room for the one copy.
     let _ = sender.send(Planned::Copy(Box::new(planned))).await;
@@ -114,7 +119,7 @@ pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
             link: false,
         },
     };
-    carried_out(&places, &request, &command, Output::Text, &stop, &screen).await
+    carried_out(&places, &request, &command, Output::Text, &stop, &screen, true).await
 }
 
 /// Whether a text is a tag (OCI distribution specification 1.1, "Pulling manifests").

@@ -97,7 +97,12 @@ impl<'a> Shown<'a> {
         let span = at.as_ref().map(|(_, span)| span.clone());
         let text = at.map(|(text, _)| text).or(texts.first());
         let (name, text) = text.map_or(("the policy", ""), |text| (&text.name, &text.text));
-        Shown { problem, source: NamedSource::new(name, masked(text)).with_language("toml"), span, severity }
+        Shown {
+            problem,
+            source: NamedSource::new(harmless(name, 4096), masked(text)).with_language("toml"),
+            span,
+            severity,
+        }
     }
 }
 

@@ -9,7 +9,11 @@ use crate::{
 };
 use dray_core::policy::{Lock, LockChange, SourceDigests};
 use dray_engine::{Error, Kind, source_tags};
-use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 /// Narrows a policy to what its lock file names.
 pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
@@ -27,11 +31,24 @@ fn read(path: &Path) -> Result<Option<Lock>, Failure> {
         let text = format!("read the lock file {}: {why}", path.display());
         Failure::Usage(Error::new(Kind::Invalid, text).help("remove it, and write it anew with `dray lock`"))
     };
-    match std::fs::read_to_string(path) {
+    match bounded(path) {
         Ok(text) => Lock::parse(&text).map(Some).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::usage(format!("read the lock file {}: {error}", path.display()))),
     }
+}
+
+/// Bytes of a lock file. More is none.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads a regular file of at most so many bytes.
+fn bounded(path: &Path) -> std::io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Replaces a lock file as a whole.
@@ -61,7 +78,8 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
             match found {
                 Ok(found) => {
                     if found.untagged {
-                        tracing::warn!("{} has no tag, so it cannot be locked", found.from);
+                        failed += 1;
+                        tell!("error: failed to lock {}: its image has no tag", found.from);
                     }
                     entries.entry(found.from).or_default().extend(found.tags);
                 }
@@ -86,10 +104,14 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
         Output::Text => changes.iter().for_each(show),
     }
     if options.check {
+        let rules = lock.changed_rules(&before);
         if options.output == Output::Text {
+            for rule in &rules {
+                say!("~ the rule `{rule}` has changed since it was locked");
+            }
             say!("{} of {} moved since", counted(changes.len() as u64, "tag"), before.len());
         }
-        return Ok(if changes.is_empty() { DONE } else { DUE });
+        return Ok(if changes.is_empty() && rules.is_empty() { DONE } else { DUE });
     }
     write(&path, &lock)
         .map_err(|error| Error::new(Kind::Io, format!("write {}: {error}", path.display())))?;

@@ -1,11 +1,28 @@
 //! A policy's text as it is shown with a mistake underlined: a secret that was written into it by mistake is not.
 
+use std::ops::Range;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
 /// Keys whose values lie elsewhere, so that a literal is a mistake.
 const KEYS: [&str; 6] = ["password", "token", "identity-token", "credentials", "secrets", "proxy"];
 
 /// The text with literal secrets and the users of addresses blotted out; every byte stays at its place.
 pub fn masked(text: &str) -> String {
     let mut bytes = text.as_bytes().to_vec();
+    for span in by_path(text) {
+        // The quotes stay, if there are some.
+        let quoted = text[span.clone()].starts_with(['"', '\'']);
+        let (from, to) =
+            if quoted { (span.start + 1, span.end.saturating_sub(1)) } else { (span.start, span.end) };
+        if let Some(secret) = bytes.get_mut(from..to) {
+            secret.iter_mut().filter(|byte| **byte != b'\n').for_each(|byte| *byte = b'*');
+        }
+    }
+    let shown = String::from_utf8(bytes).unwrap_or_default();
+    let (text, mut bytes) = (shown.as_str(), shown.clone().into_bytes());
     // In the table of a registry, what a key that is not known holds may be a secret whose key is mistyped.
     let mut in_registry = false;
     // A list or a text of such a key that goes on in the next line.
@@ -45,10 +62,12 @@ pub fn masked(text: &str) -> String {
             let is_secret = (is_named(before) || (in_registry && is_unknown(before)))
                 && !value.starts_with("env:")
                 && !value.starts_with("file:");
-            // The user and the password of an address.
-            let user = value.find("://").map(|at| at + 3).and_then(|from| {
-                let authority = value[from..].split('/').next().unwrap_or_default();
-                authority.rfind('@').map(|to| (start + from, start + from + to))
+            // The user and the password of an address; behind the `@` of a reference is a digest.
+            let digest =
+                |at: &usize| value[at + 1..].starts_with("sha256:") || value[at + 1..].starts_with("sha512:");
+            let user = value.rfind('@').filter(|at| !digest(at)).map(|to| {
+                let from = value[..to].find("://").map_or(0, |at| at + 3);
+                (start + from, start + to)
             });
             let (from, to) = if is_secret { (start, end) } else { user.unwrap_or((start, start)) };
             bytes[from..to].fill(b'*');
@@ -60,6 +79,51 @@ pub fn masked(text: &str) -> String {
         }
     }
     String::from_utf8(bytes).unwrap_or_default()
+}
+
+/// What stands at paths of keys that lead to secrets, as far as the text can be read as TOML.
+fn by_path(text: &str) -> Vec<Range<usize>> {
+    let (document, _) = DeTable::parse_recoverable(text);
+    let mut found = Vec::new();
+    walk(document.get_ref(), &mut Vec::new(), &mut found);
+    found
+}
+
+fn walk<'a>(table: &'a DeTable<'_>, path: &mut Vec<&'a str>, found: &mut Vec<Range<usize>>) {
+    for (key, value) in table.iter() {
+        path.push(key.get_ref());
+        blot(value, path, found);
+        path.pop();
+    }
+}
+
+fn blot<'a>(value: &'a Spanned<DeValue<'_>>, path: &mut Vec<&'a str>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => walk(table, path, found),
+        DeValue::Array(items) => items.iter().for_each(|item| blot(item, path, found)),
+        DeValue::String(text) if !is_secret(path, text) => {}
+        _ if !is_secret(path, "") => {}
+        _ => found.push(value.span()),
+    }
+}
+
+/// Whether a value at a path of keys may be a secret. What says where a secret is, is none.
+fn is_secret(path: &[&str], text: &str) -> bool {
+    if text.starts_with("env:") || text.starts_with("file:") {
+        return false;
+    }
+    let below = match path {
+        ["registry", _, rest @ ..] | ["defaults", "registry", rest @ ..] => rest,
+        ["plugin", _, "grant", key, ..] => return !matches!(*key, "hosts" | "files"),
+        _ => return false,
+    };
+    match below {
+        ["auth", .., "username"] => text.contains(':'),
+        ["auth", .., "provider"] => false,
+        ["auth", ..] => true,
+        [key, ..] => !SHOWN.contains(key),
+        [] => false,
+    }
 }
 
 /// Where the value of such a key begins in a line that sets it.
@@ -163,6 +227,12 @@ mod tests {
                 "[registry.\"r\"]\nauth = { username = \"bob\", pasword = \"hunter2\" }",
                 "[registry.\"r\"]\nauth = { username = \"bob\", pasword = \"*******\" }",
             ),
+            ("[\"registry\".r]\npasword = 'hunter2'", "[\"registry\".r]\npasword = '*******'"),
+            ("registry = { r = { pasword = \"hunter2\" } }", "registry = { r = { pasword = \"*******\" } }"),
+            ("[registry.r.auth]\nkey = \"hunter2\"", "[registry.r.auth]\nkey = \"*******\""),
+            ("[defaults]\nregistry.auth = \"a:b\"", "[defaults]\nregistry.auth = \"***\""),
+            ("from = \"docker://bob:hun/ter2@r/a\"", "from = \"docker://************@r/a\""),
+            ("tags = [\"1@sha256:ab\"]", "tags = [\"1@sha256:ab\"]"),
             ("[registry.r]\nauth = \"bob:hunter2\"", "[registry.r]\nauth = \"***********\""),
             ("[[rule]]\nform = \"oci\"", "[[rule]]\nform = \"oci\""),
             ("password = \"\"\"\nhunter2\"\"\"\nx = 1", "password =****\n**********\nx = 1"),

@@ -28,6 +28,8 @@ pub struct Loaded {
     /// Absolute. `None` means standard input.
     path: Option<PathBuf>,
     texts: PolicyTexts,
+    /// `None` means standard input.
+    id: Option<PolicyId>,
 }
 
 /// Reads a policy from a file, or from standard input.
@@ -39,7 +41,7 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
             .map_err(|error| Failure::usage(format!("read the policy from standard input: {error}")))?;
         ("<stdin>".to_owned(), PathBuf::new())
     } else {
-        text = std::fs::read_to_string(path).map_err(|error| unread(path, &error))?;
+        text = bounded(path).map_err(|error| unread(path, &error))?;
         (path.display().to_string(), path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
@@ -48,10 +50,25 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     match read_policy(&name, text, &base, &environment) {
         Ok((policy, texts)) => {
             let path = path.file_name().filter(|_| path != Path::new("-")).map(|file| base.join(file));
-            Ok(Loaded { policy, base, name, path, texts })
+            // Of the whole policy, before rules are chosen or narrowed.
+            let id = path.as_ref().map(|path| texts.id(path, &policy));
+            Ok(Loaded { policy, base, name, path, texts, id })
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
+    }
+}
+
+/// Bytes of a policy. More is none.
+const LARGEST: u64 = 64 << 20;
+
+/// Reads a policy, which may be a pipe, and has an end.
+fn bounded(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
+    match read as u64 == LARGEST {
+        true => Err(std::io::Error::other("it is too large for a policy")),
+        false => Ok(text),
     }
 }
 
@@ -78,6 +95,9 @@ impl Loaded {
     /// Fails if the policy came from standard input.
     pub fn lock_file(&self) -> Result<PathBuf, Failure> {
         let path = self.path.as_ref().map(|path| path.with_extension("lock"));
+        if path.as_ref() == self.path.as_ref() && path.is_some() {
+            return Err(Failure::usage(format!("find the lock file: {} would be its own", self.name)));
+        }
         path.ok_or_else(|| Failure::usage("find the lock file: the policy comes from standard input"))
     }
 
@@ -110,7 +130,7 @@ impl Loaded {
     /// standard
     /// input, and cannot be read again.
     pub fn id(&self) -> Option<PolicyId> {
-        Some(self.texts.id(self.path.as_ref()?))
+        self.id.clone()
     }
 
     /// Tells what is probably a mistake.
@@ -154,7 +174,8 @@ fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Proble
     let secrets = UserSecrets { base: loaded.base.clone(), authfile: None };
     let mut problems = Vec::new();
     let registries = loaded.policy.registries.iter().filter(|(name, _)| wanted(name));
-    for call in registries.flat_map(|(_, registry)| registry.auth.iter().flatten()) {
+    let registries = registries.map(|(_, registry)| registry).chain([&loaded.policy.default_registry]);
+    for call in registries.flat_map(|registry| registry.auth.iter().flatten()) {
         for (key, named) in call.secrets() {
             if let Err(error) = secrets.get(&named) {
                 let span = call.keys.get(key).unwrap_or(&call.span).clone();

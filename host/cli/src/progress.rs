@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Global, LogFormat, ShowProgress},
-    output::{LINE, bytes, counted, tell},
+    output::{LINE, bytes, counted, exact, tell},
     progress_events::{ProgressEvent, Totals},
 };
 use dray_core::{Action, Copy, CopyReport, harmless};
@@ -112,7 +112,13 @@ impl Screen {
 
 impl Write for Screen {
     fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
-        self.aside(|| std::io::stderr().write(buffer))
+        if self.mode != Mode::Log {
+            return self.aside(|| std::io::stderr().write(buffer));
+        }
+        // What machines read may be shown on a terminal, too.
+        let text = exact(&String::from_utf8_lossy(buffer));
+        std::io::stderr().write_all(text.as_bytes())?;
+        Ok(buffer.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

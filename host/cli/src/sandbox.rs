@@ -139,7 +139,7 @@ fn paths(loaded: &Loaded) -> Paths {
         SecretRef::File(path) => Some(base.join(path)),
         SecretRef::Env(_) => None,
     };
-    for registry in policy.registries.values() {
+    for registry in policy.registries.values().chain([&policy.default_registry]) {
         paths.write.extend(registry.storage.iter().map(|storage| base.join(storage)));
         if let Tls::On { ca, identity, .. } = &registry.tls {
             paths.read.extend(ca.iter().map(|ca| base.join(ca)));

@@ -164,3 +164,86 @@ fn images_are_taken_from_lists_and_manifests() {
         assert!(wrong.err.contains(part), "{part}\n{}", wrong.err);
     }
 }
+
+#[test]
+fn a_lock_of_a_whole_archive_is_of_each_repository_in_it() {
+    let world = World::new();
+    for (image, to) in [("1.0.0", "oci-archive:b.tar:plain"), ("1.2.0", "oci-archive:b.tar:r.example/x/y:1")]
+    {
+        world.dray(&["copy", "--all", &format!("{IMAGES}:{image}"), to]).ok();
+    }
+    world.write("dray.toml", "version = 1\n[[rule]]\nfrom = \"oci-archive:b.tar\"\nto = \"oci:m/{path}\"\n");
+    let planned = |arguments: &[&str]| {
+        let plan = world.dray(&[&["plan", "--output", "json"], arguments].concat()).ok().json();
+        let copies = plan["copies"].as_array().unwrap().iter();
+        let mut copied: Vec<String> =
+            copies.map(|copy| copy["destination"].as_str().unwrap().to_owned()).collect();
+        copied.sort();
+        copied
+    };
+    world.dray(&["lock"]).ok();
+    assert_eq!(planned(&["--locked"]), planned(&[]));
+    // A lock that names something else than its rule is refused.
+    let lock = fs::read_to_string(world.path("dray.lock")).unwrap();
+    world.write("dray.lock", &lock.replace("\"oci-archive:b.tar\"", "\"oci-archive:other.tar\""));
+    let other = world.dray(&["plan", "--locked"]);
+    assert_eq!(other.code, 2);
+    assert!(other.err.contains("which the rule does not copy"), "{}", other.err);
+    // A changed rule is no lock that holds, and CI hears of it.
+    world.write("dray.lock", &lock);
+    assert_eq!(world.dray(&["lock", "--check"]).ok().code, 0);
+    world.write("dray.toml", "version = 1\n[[rule]]\nfrom = \"oci-archive:b.tar\"\nto = \"oci:n/{path}\"\n");
+    assert_eq!(world.dray(&["lock", "--check"]).code, 3);
+}
+
+#[test]
+fn a_tag_that_must_not_move_is_not_written_in_another_form_either() {
+    let world = World::new();
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.2.0"), "oci:m:1.2.0"]).ok();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:m\"\ntags = [\"1.2.0\", \"1.1.0\"]\ncompression = \"zstd\"\non-change = \"refuse\"\n"),
+    );
+    let index = || fs::read_to_string(world.path("m/index.json")).unwrap();
+    let before = index();
+    let ran = world.dray(&["sync"]);
+    assert_eq!(ran.code, 1);
+    assert!(
+        ran.err.contains("oci:m:1.2.0: it has ") && ran.out.contains("1 image copied"),
+        "{}{}",
+        ran.out,
+        ran.err
+    );
+    let digest = before.split("sha256:").nth(1).unwrap().split('"').next().unwrap();
+    assert!(index().contains(digest), "{}", index());
+}
+
+#[test]
+fn the_name_of_a_file_steers_no_terminal() {
+    let world = World::new();
+    world.write("dray.toml", "version = 1\ninclude = [\"inc_*.toml\"]\n");
+    world.write("inc_\u{1b}[31mRED\u{1b}]0;title\u{7}\n.toml", "version = 1\nruel = 1\n");
+    let ran = world.dray(&["check"]);
+    assert_eq!(ran.code, 2);
+    assert!(!ran.err.contains('\u{1b}') && !ran.err.contains('\u{7}'), "{:?}", ran.err);
+}
+
+#[test]
+fn a_plan_is_of_what_the_environment_made_of_its_policy() {
+    let world = World::new();
+    world.write(
+        "dray.toml",
+        &format!(
+            "version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:${{env:OUT:-m}}\"\ntags = \"1.2.0\"\n"
+        ),
+    );
+    world.dray(&["plan", "--out", "plan.jsonl"]).ok();
+    let mut elsewhere = world.command(&["apply", "plan.jsonl"]);
+    let refused = support::Ran::of(elsewhere.env("OUT", "other"));
+    assert!(
+        refused.code == 2 && refused.err.contains("has changed since the plan was made"),
+        "{}",
+        refused.err
+    );
+    world.dray(&["apply", "plan.jsonl"]).ok();
+}

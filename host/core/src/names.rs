@@ -102,8 +102,11 @@ fn check(placeholder: &str, value: &str) -> Result<(), &'static str> {
 /// Expands braces: `a/{b,c}` becomes `a/b` and `a/c`. Braces can be nested.
 ///
 /// # Errors
-/// Fails if a brace is never closed, or if the text stands for more than [`CHOICES`] texts.
+/// Fails if the text is too long, if a brace is never closed, or if the text stands for more than [`CHOICES`] texts.
 pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
+    if text.contains('{') && text.len() > BRACED {
+        return Err(format!("a text with braces has at most {BRACED} bytes"));
+    }
     let mut out = Vec::new();
     expand(text, &mut out)?;
     Ok(out)
@@ -111,6 +114,9 @@ pub fn expand_braces(text: &str) -> Result<Vec<String>, String> {
 
 /// How many texts one text with braces may stand for. Ten times `{a,b}` already stands for 1024.
 pub const CHOICES: usize = 10_000;
+
+/// Bytes of a text with braces, so that all of its choices together stay small.
+const BRACED: usize = 2048;
 
 fn expand(text: &str, out: &mut Vec<String>) -> Result<(), String> {
     if out.len() >= CHOICES {

@@ -13,6 +13,8 @@ use std::{
 
 /// Bytes of all files of a policy together. More is a mistake, such as a glob that matches data.
 const LARGEST: usize = 16 << 20;
+/// Files of a policy.
+const FILES: usize = 1000;
 /// Bytes by which all files together are shifted, so that positions count through them (decision 35).
 const SHIFTS: usize = 256 << 20;
 
@@ -50,11 +52,11 @@ impl PolicyTexts {
         let mut start = 0;
         for text in &self.0 {
             let end = start + text.text.len();
-            // The end of a file belongs to it, unless another one begins there.
-            if span.start < end || (span.start == end && std::ptr::eq(text, self.0.last()?)) {
+            if span.start <= end {
                 return Some((text, span.start - start..span.end.min(end) - start));
             }
-            start = end;
+            // Each file counts for one byte more, so that its end is not the beginning of the next one.
+            start = end + 1;
         }
         None
     }
@@ -64,14 +66,16 @@ impl PolicyTexts {
         self.0.first()
     }
 
-    /// The digest of all texts, by which a saved plan knows its policy.
-    pub fn id(&self, path: &Path) -> PolicyId {
-        let all: Vec<u8> = self.0.iter().flat_map(|text| text.text.bytes()).collect();
+    /// The digest of all texts, and of what the environment and listed files made of them, by which a saved plan knows its
+    /// policy.
+    pub fn id(&self, path: &Path, policy: &Policy) -> PolicyId {
+        let texts = self.0.iter().flat_map(|text| format!("{}\n{}", text.text.len(), text.text).into_bytes());
+        let all: Vec<u8> = texts.chain(policy.to_toml().into_bytes()).collect();
         PolicyId { path: path.display().to_string(), digest: Digest::of(&all) }
     }
 
     fn len(&self) -> usize {
-        self.0.iter().map(|text| text.text.len()).sum()
+        self.0.iter().map(|text| text.text.len() + 1).sum()
     }
 }
 
@@ -99,7 +103,7 @@ pub fn read_policy(
         let found = includes(&text, environment);
         texts.0.push(PolicyText { name, text });
         shifts += start;
-        if texts.0.len() > 1 && (texts.len() > LARGEST || shifts > SHIFTS) {
+        if texts.0.len() > 1 && (texts.0.len() > FILES || texts.len() > LARGEST || shifts > SHIFTS) {
             let text = format!(
                 "read the policy: it includes {} files, which are too many or too large",
                 texts.0.len() - 1

@@ -39,7 +39,8 @@ pub(super) fn padded(texts: &[&str]) -> Vec<String> {
             None => (*text).to_owned(),
         };
         padded.push(format!("{}{text}", " ".repeat(start)));
-        start += text.len();
+        // One more, so that the end of a text is not the beginning of the next one.
+        start += text.len() + 1;
     }
     padded
 }
@@ -54,10 +55,10 @@ pub(super) fn read<'a>(
     if !problems.is_empty() {
         return None;
     }
-    for (number, (document, text)) in documents.iter().zip(padded).enumerate() {
-        // The text itself stands behind as many spaces as the texts before it have bytes.
-        let before = number.checked_sub(1).map_or(0, |before| padded[before].len());
-        check_version(document, before.min(text.len()), problems);
+    for (number, document) in documents.iter().enumerate() {
+        // A text begins one behind the end of the one before it.
+        let start = number.checked_sub(1).map_or(0, |before| padded[before].len() + 1);
+        check_version(document, start, problems);
     }
     let mut root = merged(documents, problems);
     vars::expand(&mut root, environment, problems);

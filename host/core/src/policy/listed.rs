@@ -114,6 +114,9 @@ fn in_yaml(text: &str) -> Result<Vec<ListedImage>, String> {
                 if let Some(Open::Map { key, .. }) = open.last_mut() {
                     let key = key.take();
                     // Values of a chart: image: { registry, repository, tag }.
+                    if let (Some("image"), Some(Open::List)) = (key.as_deref(), &closed) {
+                        return Err("an `image` is a list, and not a name".into());
+                    }
                     if let (Some("image"), Some(Open::Map { scalars, .. })) = (key.as_deref(), closed) {
                         if scalars.is_empty() {
                             // `{{ .Values.image }}` is a map within a map.
@@ -121,7 +124,7 @@ fn in_yaml(text: &str) -> Result<Vec<ListedImage>, String> {
                                 "an `image` has no name; render a chart first, with `helm template`".into()
                             );
                         }
-                        images.extend(composed(&scalars));
+                        images.extend(composed(&scalars)?);
                     }
                 }
             }
@@ -147,12 +150,13 @@ fn scalar(open: &mut [Open], value: &str, images: &mut Vec<ListedImage>) -> Resu
     Ok(())
 }
 
-fn composed(scalars: &BTreeMap<String, String>) -> Option<ListedImage> {
-    let repository = scalars.get("repository")?;
+fn composed(scalars: &BTreeMap<String, String>) -> Result<Option<ListedImage>, String> {
+    let Some(repository) = scalars.get("repository") else { return Ok(None) };
     let registry = scalars.get("registry").filter(|registry| !registry.is_empty());
     let tag = scalars.get("tag").filter(|tag| !tag.is_empty());
     let name = registry.map_or(repository.clone(), |registry| format!("{registry}/{repository}"));
-    ListedImage::read(&tag.map_or(name.clone(), |tag| format!("{name}:{tag}")))
+    let name = tag.map_or(name.clone(), |tag| format!("{name}:{tag}"));
+    ListedImage::read(&name).map(Some).ok_or_else(|| format!("`image` names `{name}`, which is no image"))
 }
 
 /// Reads the files that a path or a glob names, to their names and texts. An error is a sentence for people.

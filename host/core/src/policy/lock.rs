@@ -74,10 +74,16 @@ impl Lock {
     /// Fails with a sentence for people if the text is no lock file of a known version.
     pub fn parse(text: &str) -> Result<Self, String> {
         let lock: Lock = toml::from_str(text).map_err(|error| error.message().to_owned())?;
-        match lock.version {
-            VERSION => Ok(lock),
-            other => Err(format!("it has version {other}, and this dray reads version {VERSION}")),
+        if lock.version != VERSION {
+            return Err(format!("it has version {}, and this dray reads version {VERSION}", lock.version));
         }
+        for (tag, digest) in lock.rule.iter().flat_map(|rule| rule.tags.values()).flatten() {
+            // A digest that a rule names stands for itself.
+            if tag.parse::<Digest>().is_ok_and(|named| named != *digest) {
+                return Err(format!("`{tag}` is locked to another digest"));
+            }
+        }
+        Ok(lock)
     }
 
     /// Begins the entry of a rule, and gives its tags to be filled in.
@@ -91,6 +97,18 @@ impl Lock {
         // It was just added.
         let last = self.rule.len() - 1;
         &mut self.rule[last].tags
+    }
+
+    /// The rules that are not in an older lock as they are, or are in it alone.
+    pub fn changed_rules(&self, before: &Lock) -> Vec<String> {
+        let of = |lock: &Lock| {
+            let each = lock.rule.iter().map(|rule| (rule.name.clone(), rule.of.to_string()));
+            each.collect::<std::collections::BTreeSet<_>>()
+        };
+        let mut names: Vec<String> =
+            of(self).symmetric_difference(&of(before)).map(|(name, _)| name.clone()).collect();
+        names.dedup();
+        names
     }
 
     /// How many tags are locked.
@@ -186,6 +204,10 @@ fn narrowed(rule: &Rule, from: &str, tags: &BTreeMap<String, Digest>) -> Result<
         let text = format!("the lock names `{from}`, which is no reference");
         return Err(Problem::new(text, span).help("write it anew with `dray lock`"));
     };
+    if !rule.from.iter().any(|own| is_of(&own.value, &reference)) {
+        let text = format!("the lock names `{from}`, which the rule does not copy");
+        return Err(Problem::new(text, span).help("write it anew with `dray lock`"));
+    }
     // All sources of a rule have the same folder of blobs.
     let blobs = rule.from.first().and_then(|from| from.value.blobs.clone());
     let literal = |tag: &String| Spanned { value: tag.clone(), span: span.clone() };
@@ -196,6 +218,22 @@ fn narrowed(rule: &Rule, from: &str, tags: &BTreeMap<String, Digest>) -> Result<
     Ok(Rule {
         from: vec![Spanned { value: Reference { blobs, ..reference }, span: span.clone() }],
         tags: Some(Tags { literals, pins, ..Tags::default() }),
+        exact: true,
         ..rule.clone()
     })
+}
+
+/// Whether a locked repository is one of those that a reference of the policy names.
+fn is_of(written: &Reference, locked: &Reference) -> bool {
+    let (written, locked) =
+        ((written.scheme.as_str(), written.rest.as_str()), (locked.scheme.as_str(), locked.rest.as_str()));
+    let behind = |long: &str, short: &str, signs: &[char]| {
+        long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with(signs))
+    };
+    written.0 == locked.0
+        && (behind(written.1, locked.1, &[':', '@'])
+            // A place that is named as a whole stands for all of its repositories.
+            || behind(locked.1, written.1, &[':'])
+            || (written.1.ends_with(']') && locked.1.starts_with(written.1))
+            || (written.1.contains(['*', '?', '[']) && crate::matches(written.1, locked.1)))
 }

@@ -183,6 +183,8 @@ pub struct Rule {
     pub link: bool,
     /// In which form images are written.
     pub form: crate::Form,
+    /// Its sources are exactly these repositories, though their references may name whole places: they are of a lock.
+    pub exact: bool,
     /// Files that name further sources (`images-from`), until they are read.
     pub images_from: Vec<Spanned<String>>,
     /// What to do if nothing matches.
@@ -205,6 +207,7 @@ impl Rule {
             include_foreign: false,
             link: false,
             form: crate::Form::default(),
+            exact: false,
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),

@@ -85,6 +85,7 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            exact: false,
             images_from: Vec::new(),
             name: String::new().into(),
             from,

@@ -311,13 +311,13 @@ fn defaults_variables_and_included_files() {
     let wrong = team.replace("on-empty", "on-emty");
     let error = parse_all(&[main, &wrong], &|_| None).unwrap_err();
     let span = error.0[0].span.clone().unwrap();
-    assert_eq!(&wrong[span.start - main.len()..span.end - main.len()], "on-emty");
+    assert_eq!(&wrong[span.start - main.len() - 1..span.end - main.len() - 1], "on-emty");
     // Each file says its version, also behind a byte order mark.
     assert!(parse_all(&[main, "\u{feff}version = 1\n"], &|_| None).is_ok());
     let other = parse_all(&[main, "version = 2\n"], &|_| None).unwrap_err();
     assert!(other.0[0].message.contains("version 2"), "{other:?}");
     let none = parse_all(&[main, "# nothing\n"], &|_| None).unwrap_err();
-    assert_eq!(none.0[0].span, Some(main.len()..main.len()));
+    assert_eq!(none.0[0].span, Some(main.len() + 1..main.len() + 1));
     let twice = parse_all(&[main, "version = 1\n[vars]\nmirror = \"x\"\n"], &|_| None).unwrap_err();
     assert!(twice.0[0].message.contains("`mirror` is declared in another file"), "{twice:?}");
 }

@@ -1,7 +1,7 @@
 //! `[vars]` and `${…}`: values that a policy says once, or takes from the environment.
 
 use super::{Problem, raw};
-use std::{collections::BTreeMap, ops::Range};
+use std::{cell::Cell, collections::BTreeMap, ops::Range};
 use toml::{
     Spanned as TomlSpanned,
     de::{DeTable, DeValue},
@@ -14,7 +14,7 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 ///
 /// Secrets are left out, because a policy names where a secret is and never holds one.
 pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problems: &mut Vec<Problem>) {
-    let mut vars = Vars { values: BTreeMap::new(), environment, declaring: true };
+    let mut vars = Vars { values: BTreeMap::new(), environment, declaring: true, grown: Cell::new(0) };
     let declared = root.iter_mut().find(|(key, _)| key.get_ref() == "vars");
     if let Some((_, declared)) = declared {
         let declaration = declared.span();
@@ -43,14 +43,16 @@ pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problem
     vars.table(root, &mut Vec::new(), problems);
 }
 
-/// Bytes of a text whose variables are replaced. More is no reference and no configuration.
-const LARGEST: usize = 1 << 20;
+/// Bytes of all texts whose variables are replaced. More is a mistake, or an attack.
+const LARGEST: usize = 16 << 20;
 
 struct Vars<'a> {
     values: BTreeMap<String, String>,
     environment: Variables<'a>,
     /// The variables themselves are being read.
     declaring: bool,
+    /// Bytes that were made so far.
+    grown: Cell<usize>,
 }
 
 /// Whether a path of keys leads to a secret, or to what says where one is.
@@ -148,8 +150,9 @@ impl Vars<'_> {
                     return None;
                 }
             }
-            if out.len() > LARGEST {
-                let message = format!("a text grows to more than {LARGEST} bytes by its variables");
+            self.grown.set(self.grown.get() + out.len());
+            if self.grown.get() > LARGEST {
+                let message = format!("variables make the policy grow by more than {LARGEST} bytes");
                 problems.push(Problem::new(message, span.clone()).help("use smaller variables"));
                 return None;
             }

@@ -20,7 +20,10 @@ pub async fn list_repositories(places: &Arc<Places>, reference: &Reference) -> R
     let glob = &opened.repository.name;
     let mut names: Vec<String> = match glob.contains(['*', '?', '[']) {
         true => listed.into_iter().filter(|name| dray_core::matches(glob, name)).collect(),
-        false => listed,
+        false => {
+            let within = format!("{glob}/");
+            listed.into_iter().filter(|name| name == glob || name.starts_with(&within)).collect()
+        }
     };
     names.sort();
     Ok(names)

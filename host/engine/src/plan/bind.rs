@@ -70,7 +70,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     let before = problems.len();
     let mut from = Vec::new();
     for written in &rule.from {
-        match places.source(&written.value, true).await {
+        match places.source(&written.value, !rule.exact).await {
             Ok(at) => from.push(bind_source(rule, written, at, places, problems).await),
             Err(error) => problems.push(problem(error, &written.span)),
         }
@@ -184,7 +184,7 @@ async fn bind_source(
             Err(error) => problems.push(problem(error, &literal.span)),
         }
     }
-    let pattern = at.repository.name.contains(['*', '?', '[']);
+    let pattern = !rule.exact && at.repository.name.contains(['*', '?', '[']);
     Source { at, pattern }
 }
 

@@ -40,7 +40,10 @@ pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
                 written.clone_from(&repository);
             } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
                 // The reference names the place as a whole.
-                *written = format!("{written}:{repository}");
+                *written = match written.ends_with(']') {
+                    true => format!("{written}{repository}"),
+                    false => format!("{written}:{repository}"),
+                };
             }
             at.repository = Repository::new(place.clone(), repository);
             found.push(at);

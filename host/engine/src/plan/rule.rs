@@ -3,7 +3,7 @@
 use super::{bind::BoundRule, item::PlannedCopy};
 use crate::{Error, Kind, Result, place::OpenReference};
 use dray_core::{
-    Action, Copy, Digest, Reason,
+    Action, Copy, DestinationState, Digest, Naming,
     policy::{OnChange, OnEmpty},
 };
 
@@ -21,12 +21,19 @@ impl BoundRule {
 
     /// Refuses to overwrite a tag that names something else, if the rule says so (`on-change = "refuse"`).
     pub(crate) fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
-        match (&planned.copy.reason, planned.copy.action) {
-            (Reason::Moved { from }, Action::Copy) if self.on_change == OnChange::Refuse => {
-                let Copy { destination, descriptor, .. } = &planned.copy;
+        let Copy { destination, descriptor, naming, seen, action, .. } = &planned.copy;
+        let keeps = match &seen.destination {
+            DestinationState::NoRepository | DestinationState::Absent => true,
+            // What is missing of an image is added, and the tag stays.
+            DestinationState::Named(there) => *there == descriptor.digest && planned.copy.form.is_unchanged(),
+            _ => false,
+        };
+        let overwrites = *action == Action::Copy && matches!(naming, Naming::Tag(_)) && !keeps;
+        match self.on_change {
+            OnChange::Refuse if overwrites => {
                 let text = format!(
-                    "copy to {destination}: it is {}, the source is {}, and the rule does not let tags change",
-                    from.short(),
+                    "copy to {destination}: it has {}, the source has {}, and the rule does not let tags change",
+                    seen.destination,
                     descriptor.digest.short()
                 );
                 let help = "delete the destination's tag if it may change, or set on-change = \"copy\"";
