@@ -14,6 +14,9 @@ use miette::{
 };
 use std::{fmt, ops::Range};
 
+/// Mistakes of a policy that are shown: nobody reads more at once.
+const SHOWN: usize = 20;
+
 /// Why a command did not do what it was told.
 pub enum Failure {
     /// The policy is wrong.
@@ -51,8 +54,11 @@ impl Failure {
     pub fn print(&self) {
         match self {
             Failure::Policy { texts, error } => {
-                for problem in &error.0 {
+                for problem in error.0.iter().take(SHOWN) {
                     print(&Shown::new(texts, problem, Severity::Error));
+                }
+                if error.0.len() > SHOWN {
+                    tell!("error: and {} mistakes more", error.0.len() - SHOWN);
                 }
             }
             Failure::Usage(error) | Failure::Failed(error) => {

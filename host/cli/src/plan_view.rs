@@ -106,6 +106,11 @@ fn parted(display: &str, reference: Option<&str>) -> (String, String) {
     (repository.unwrap_or(display).to_owned(), reference.to_owned())
 }
 
+/// A tag, or the beginning of a digest.
+fn guessed_digest(reference: &str) -> String {
+    reference.parse::<dray_core::Digest>().map_or(reference.to_owned(), |digest| digest.short())
+}
+
 /// As [`parted`], for a text of which nothing else is known.
 fn guessed(display: &str) -> (String, String) {
     let start = display.rfind('/').map_or(0, |at| at + 1);
@@ -130,7 +135,12 @@ impl View {
             Planned::Copy(planned) => {
                 let copy = &planned.copy;
                 let ((source, read), (destination, tag)) = (part(&copy.source), part(&copy.destination));
-                let tag = if tag.is_empty() { read } else { tag };
+                let tag = match (tag.is_empty(), read.is_empty() || read == tag) {
+                    (true, _) => read,
+                    (false, true) => tag,
+                    // Another name than at the source: of a fixed tag, or of a pin.
+                    (false, false) => format!("{} -> {tag}", guessed_digest(&read)),
+                };
                 let (mark, why) = match (&copy.reason, copy.action) {
                     (Reason::New, Action::Copy) => (Mark::New, String::new()),
                     (Reason::Moved { from }, Action::Copy) => {

@@ -5,7 +5,10 @@ use super::raw::{self, Table, boolean, integer, one_or_many, string, strings, ta
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
 use super::*;
-use std::{collections::BTreeSet, str::FromStr};
+use std::{
+    collections::{BTreeSet, HashSet},
+    str::FromStr,
+};
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
 /// The JSON Schema of policies, for editors.
@@ -44,12 +47,11 @@ pub fn parse_all(texts: &[&str], environment: Variables<'_>) -> Result<Policy, P
     let Some(root) = root.filter(|_| problems.is_empty()) else { return Err(PolicyError(problems)) };
     let policy = policy(Table::new("a policy", &root, 0..0), &mut problems);
     // A mistake in `[defaults]` is found once for each rule.
-    let mut told: Vec<Problem> = Vec::new();
-    for problem in problems {
-        if !told.contains(&problem) {
-            told.push(problem);
-        }
-    }
+    let mut seen = HashSet::new();
+    let told: Vec<Problem> = problems
+        .into_iter()
+        .filter(|problem| seen.insert((problem.message.clone(), problem.span.clone())))
+        .collect();
     if told.is_empty() { Ok(policy) } else { Err(PolicyError(told)) }
 }
 

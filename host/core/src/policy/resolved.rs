@@ -164,7 +164,13 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
 /// A text as TOML writes it, in which variables are replaced. JSON's strings are basic strings of TOML (TOML 1.0,
 /// "String").
 fn text(text: &str) -> String {
-    json!(text.replace("${", "$${")).to_string()
+    let json = json!(text.replace("${", "$${")).to_string();
+    // Characters that steer a terminal are escaped, which changes no value (TOML 1.0, "String").
+    let escaped = |character: char| match crate::misleads(character) {
+        true => format!("\\U{:08x}", u32::from(character)),
+        false => character.to_string(),
+    };
+    json.chars().map(escaped).collect()
 }
 
 /// The name of a registry, in which variables are replaced.

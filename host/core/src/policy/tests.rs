@@ -336,6 +336,11 @@ fn a_registry_that_no_rule_names_is_told() {
 
 #[test]
 fn a_resolved_policy_says_the_same() {
+    let odd =
+        "version = 1\n[[rule]]\nname = \"\u{9b}31m\u{202e}\"\nfrom = \"docker://r/a\"\nto = \"oci:a\"\n";
+    let shown = parse(odd).unwrap().to_toml();
+    assert!(!shown.chars().any(|character| character != '\n' && crate::misleads(character)), "{shown:?}");
+    assert_eq!(parse(&shown).unwrap().rules[0].name.value, "\u{9b}31m\u{202e}");
     let resolved = parse(WHOLE).unwrap().to_toml();
     let again = parse(&resolved).unwrap_or_else(|error| panic!("{resolved}\n{error:?}"));
     assert_eq!(again.to_toml(), resolved);
