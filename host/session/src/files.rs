@@ -121,43 +121,11 @@ pub fn read_policy(
             }
         };
         for include in found {
-            let wrong = |message: String, help: &str| {
+            let read = included(&folder, &include.value, &mut seen);
+            waiting.extend(read.map_err(|(message, help)| {
                 let problem = Problem::new(message, shifted(include.span.clone())).help(help);
                 ReadPolicyError::Wrong(texts.clone(), PolicyError(vec![problem]))
-            };
-            let files = matching(&folder, &include.value).map_err(|error| {
-                wrong(
-                    format!("failed to {error}"),
-                    "name a file or a pattern of files, such as \"team/*.toml\"",
-                )
-            })?;
-            if files.is_empty() {
-                let help = "paths are relative to the folder of the file that includes them";
-                return Err(wrong(format!("`{}` names no file", include.value), help));
-            }
-            for file in files {
-                let known = file.canonicalize().unwrap_or_else(|_| file.clone());
-                if seen.contains(&known) {
-                    continue;
-                }
-                let large = std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() > LARGEST as u64);
-                if large {
-                    return Err(wrong(
-                        format!("{} has more than {LARGEST} bytes", file.display()),
-                        "include policies alone, and no data",
-                    ));
-                }
-                let read = std::fs::read_to_string(&file);
-                let text = read.map_err(|error| {
-                    wrong(
-                        format!("failed to read {}: {error}", file.display()),
-                        "it must be a policy in UTF-8",
-                    )
-                })?;
-                let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-                seen.push(known);
-                waiting.push_back((file.display().to_string(), text, folder));
-            }
+            })?);
         }
     }
     let all: Vec<&str> = texts.0.iter().map(|text| text.text.as_str()).collect();
@@ -169,6 +137,42 @@ pub fn read_policy(
         Ok(()) => Ok((policy, texts)),
         Err(problems) => Err(ReadPolicyError::Wrong(texts, PolicyError(problems))),
     }
+}
+
+/// A file that is included: its name for people, its text, and its folder.
+type Included = (String, String, PathBuf);
+
+/// Reads the files that one entry of `include` names, but for those that were read before. An error is a sentence for people
+/// and what to do about it.
+fn included(
+    folder: &Path,
+    include: &str,
+    seen: &mut Vec<PathBuf>,
+) -> Result<Vec<Included>, (String, &'static str)> {
+    let files = matching(folder, include).map_err(|error| {
+        (format!("failed to {error}"), "name a file or a pattern of files, such as \"team/*.toml\"")
+    })?;
+    if files.is_empty() {
+        let help = "paths are relative to the folder of the file that includes them";
+        return Err((format!("`{include}` names no file"), help));
+    }
+    let mut read = Vec::new();
+    for file in files {
+        let known = file.canonicalize().unwrap_or_else(|_| file.clone());
+        if seen.contains(&known) {
+            continue;
+        }
+        let shown = file.display().to_string();
+        if std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() > LARGEST as u64) {
+            let text = format!("{shown} has more than {LARGEST} bytes");
+            return Err((text, "include policies alone, and no data"));
+        }
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| (format!("failed to read {shown}: {error}"), "it must be a policy in UTF-8"))?;
+        seen.push(known);
+        read.push((shown, text, file.parent().unwrap_or(Path::new("")).to_owned()));
+    }
+    Ok(read)
 }
 
 /// Files of a folder that are read for images.

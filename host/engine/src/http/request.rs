@@ -227,6 +227,9 @@ impl PlaceHttp {
     /// Sends one request, and follows challenges and redirects. Returns the answer and its address. Each answer must
     /// begin within `limit`, not counting the time to fetch tokens. `confined` says that a plugin will read the answer,
     /// so redirects are followed only to hosts that it was granted.
+    ///
+    /// It is long because it is one loop: a challenge, a certificate that is tried again and a redirect each lead back to
+    /// its beginning.
     pub(super) async fn follow(
         &self,
         request: &Request,
