@@ -1,5 +1,6 @@
 //! The policy: what a user declares in TOML. `docs/policy.md` documents every key.
 
+mod call;
 mod check;
 mod document;
 mod listed;

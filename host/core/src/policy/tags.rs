@@ -69,7 +69,7 @@ fn from_list(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     for item in one_or_many(value) {
         match item.get_ref() {
             DeValue::Table(_) => {
-                tags.filters.extend(super::check::call(item, "a filter", "filter", problems));
+                tags.filters.extend(super::call::call(item, "a filter", "filter", problems));
             }
             _ => {
                 if let Some(text) = string(item, problems) {

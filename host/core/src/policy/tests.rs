@@ -71,7 +71,12 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
     let schema: serde_json::Value = serde_json::from_str(schema()).unwrap();
     let mut documented = std::collections::BTreeSet::new();
     keys(&schema, &mut documented);
-    let source = concat!(include_str!("check.rs"), include_str!("rule.rs"), include_str!("tags.rs"));
+    let source = concat!(
+        include_str!("check.rs"),
+        include_str!("rule.rs"),
+        include_str!("call.rs"),
+        include_str!("tags.rs")
+    );
     let asked = [
         "take(\"",
         "require(\"",

@@ -139,6 +139,12 @@ fn outside(name: &str, found: Vec<SocketAddr>) -> std::io::Result<Vec<SocketAddr
     }
 }
 
+pub(super) fn granting(host: &str) -> String {
+    format!(
+        "if the plugin is to ask it, grant it with `grant = {{ hosts = [{host:?}] }}` in the plugin's table"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

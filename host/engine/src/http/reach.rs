@@ -52,7 +52,7 @@ impl PlaceHttp {
         }
         let text = format!("ask {authority}: the plugin may only ask {}", self.host.address);
         let error = Error::new(Kind::Denied, text);
-        Err(if self.stranger { error.help(granting(&authority)) } else { error })
+        Err(if self.stranger { error.help(guard::granting(&authority)) } else { error })
     }
 
     /// Remembers the `Location` of an answer, because an upload may continue on another host that the place names.
@@ -68,12 +68,6 @@ impl PlaceHttp {
             Err(error) => _ = lock(&self.refused).insert(origin, error.text),
         }
     }
-}
-
-pub(super) fn granting(host: &str) -> String {
-    format!(
-        "if the plugin is to ask it, grant it with `grant = {{ hosts = [{host:?}] }}` in the plugin's table"
-    )
 }
 
 /// Whether the scheme is allowed for a granted host: HTTPS always, HTTP only on the loopback interface.

@@ -5,7 +5,6 @@ use super::{
     client::Client,
     guard::{self, redacted},
     host::Host,
-    reach::granting,
     retry::{self, Backoff, IDLE, TROUBLE},
     settings::Standing,
 };
@@ -328,7 +327,7 @@ impl PlaceHttp {
                 if confined && !self.granted.contains(&guard::authority(&next)) {
                     let (from, to) = (authority, guard::authority(&next));
                     let text = format!("follow {from} to {to}: the plugin is not granted that host");
-                    return Err(Error::new(Kind::Denied, text).help(granting(&to)));
+                    return Err(Error::new(Kind::Denied, text).help(guard::granting(&to)));
                 }
             }
             url = next;
