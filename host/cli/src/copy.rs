@@ -12,6 +12,7 @@ use crate::{
 use dray_core::{
     Form, ImageChoice, Platform, Wanted,
     policy::{IndexMode, Referrers},
+    without_tag,
 };
 use dray_engine::{CopyRequest, Places, Planned, RunOptions, plan_copy};
 use dray_session::Record;
@@ -100,9 +101,7 @@ pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
             options.reference
         )));
     };
-    let rest = &options.reference.rest;
-    let repository = rest.strip_suffix(&reference).and_then(|rest| rest.strip_suffix([':', '@']));
-    let Some(repository) = repository else {
+    let Some(repository) = without_tag(&options.reference.rest, &reference) else {
         return Err(Failure::usage(format!("tag {}: it has no place for a tag", options.reference)));
     };
     let destination = options.reference.with(format!("{repository}:{}", options.tag));

@@ -15,6 +15,9 @@ use std::{
     sync::Arc,
 };
 
+/// Digests by name. `None` means that the place does not tell.
+type Digests = BTreeMap<String, Option<Digest>>;
+
 /// One difference.
 #[derive(Debug, PartialEq, Serialize)]
 struct Difference {
@@ -107,26 +110,31 @@ fn show(compared: &Compared) {
     say!("{differences}; {} the same", counted(compared.same, compared.unit));
 }
 
-/// Compares two repositories by what their tags name.
-fn tags(before: BTreeMap<String, Option<Digest>>, mut after: BTreeMap<String, Option<Digest>>) -> Compared {
-    let mut compared = Compared { unit: "tag", ..Compared::default() };
-    let side = |digest: &Option<Digest>| Side { digest: digest.clone(), size: None };
-    for (tag, digest) in before {
-        match after.remove(&tag) {
-            Some(other) if other == digest && digest.is_some() => compared.same += 1,
-            other => compared.differences.push(Difference {
-                what: tag,
-                before: Some(side(&digest)),
-                after: other.as_ref().map(side),
-            }),
+/// Adds the differences of two lists of names, and gives how many names have the same digest in both.
+fn named(before: Digests, mut after: Digests, differences: &mut Vec<Difference>) -> u64 {
+    let side = |digest: Option<Digest>| Side { digest, size: None };
+    let mut same = 0;
+    for (what, digest) in before {
+        match after.remove(&what) {
+            Some(other) if other == digest && digest.is_some() => same += 1,
+            other => {
+                differences.push(Difference { what, before: Some(side(digest)), after: other.map(side) })
+            }
         }
     }
-    let added = after.iter().map(|(tag, digest)| Difference {
-        what: tag.clone(),
+    let added = after.into_iter();
+    differences.extend(added.map(|(what, digest)| Difference {
+        what,
         before: None,
         after: Some(side(digest)),
-    });
-    compared.differences.extend(added);
+    }));
+    same
+}
+
+/// Compares two repositories by what their tags name.
+fn tags(before: Digests, after: Digests) -> Compared {
+    let mut compared = Compared { unit: "tag", ..Compared::default() };
+    compared.same = named(before, after, &mut compared.differences);
     compared
 }
 
@@ -146,7 +154,7 @@ async fn images(places: &Arc<Places>, options: &DiffOptions) -> Result<Compared,
     if let (Children::Index(before), Children::Index(after)) =
         (&before.manifest.children, &after.manifest.children)
     {
-        platforms(before, after, &mut compared);
+        named(by_platform(before), by_platform(after), &mut compared.differences);
     }
     let machine = Platform::of_this_machine();
     let (before, after) = (before.platform(&machine).await?, after.platform(&machine).await?);
@@ -165,30 +173,11 @@ async fn images(places: &Arc<Places>, options: &DiffOptions) -> Result<Compared,
     Ok(compared)
 }
 
-fn platforms(before: &[Descriptor], after: &[Descriptor], compared: &mut Compared) {
-    let by_platform = |children: &[Descriptor]| -> BTreeMap<String, Digest> {
-        let named = children
-            .iter()
-            .filter_map(|child| Some((child.platform.as_ref()?.to_string(), child.digest.clone())));
-        named.collect()
-    };
-    let (before, mut after) = (by_platform(before), by_platform(after));
-    for (platform, digest) in before {
-        let other = after.remove(&platform);
-        if other.as_ref() != Some(&digest) {
-            compared.differences.push(Difference {
-                what: platform,
-                before: Some(Side::of(&digest)),
-                after: other.as_ref().map(Side::of),
-            });
-        }
-    }
-    let added = after.iter().map(|(platform, digest)| Difference {
-        what: platform.clone(),
-        before: None,
-        after: Some(Side::of(digest)),
-    });
-    compared.differences.extend(added);
+fn by_platform(children: &[Descriptor]) -> Digests {
+    let named = children
+        .iter()
+        .filter_map(|child| Some((child.platform.as_ref()?.to_string(), Some(child.digest.clone()))));
+    named.collect()
 }
 
 fn layers(before: &[Descriptor], after: &[Descriptor], compared: &mut Compared) {

@@ -9,11 +9,7 @@ use crate::{
 };
 use dray_core::policy::{Lock, LockChange, SourceDigests};
 use dray_engine::{Error, Kind, source_tags};
-use std::{
-    io::{Read, Write},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-};
+use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 /// Narrows a policy to what its lock file names.
 pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
@@ -31,24 +27,15 @@ fn read(path: &Path) -> Result<Option<Lock>, Failure> {
         let text = format!("read the lock file {}: {why}", path.display());
         Failure::Usage(Error::new(Kind::Invalid, text).help("remove it, and write it anew with `dray lock`"))
     };
-    match bounded(path) {
+    let read = || match std::fs::metadata(path)?.is_file() {
+        true => policy::bounded(path),
+        false => Err(std::io::Error::other("it is no regular file")),
+    };
+    match read() {
         Ok(text) => Lock::parse(&text).map(Some).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Failure::usage(format!("read the lock file {}: {error}", path.display()))),
     }
-}
-
-/// Bytes of a lock file. More is none.
-const LARGEST: u64 = 64 << 20;
-
-/// Reads a regular file of at most so many bytes.
-fn bounded(path: &Path) -> std::io::Result<String> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Replaces a lock file as a whole.

@@ -20,12 +20,14 @@ use std::{
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policy)?;
+    // A plan is of its whole policy, whichever rules are chosen.
+    let header = options.out.is_some().then(|| header(&loaded)).transpose()?;
     loaded.choose(&options.rules)?;
     if options.locked {
         lock::narrow(&mut loaded)?;
     }
-    let mut saved = match &options.out {
-        Some(path) => Some(PlanFile::create(path, header(&loaded)?)?),
+    let mut saved = match options.out.as_ref().zip(header) {
+        Some((path, header)) => Some(PlanFile::create(path, header)?),
         None => None,
     };
     let session = loaded.open().await?;
@@ -46,13 +48,11 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
             out.entry(&planned, size, !plan.is_empty())?;
             progress.planned();
         }
-        progress.end();
-        out.end(&totals)?;
-        Ok::<_, Stopped>(())
+        Ok::<_, Stopped>(out)
     };
     let written = written.await;
     progress.end();
-    match written {
+    match written.and_then(|out| Ok(out.end(&totals)?)) {
         Ok(()) => {}
         Err(Stopped::Failed(error)) => return Err(error.into()),
         // Whoever reads the plan may have seen enough; a plan that is to be kept is not whole then.

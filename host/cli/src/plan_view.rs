@@ -1,7 +1,7 @@
 //! A plan as people read it: by rule and repository, with what changes line by line and all else as counts.
 
 use crate::output::{bytes, counted, line};
-use dray_core::{Action, Endpoint, Reason};
+use dray_core::{Action, Endpoint, Reason, without_tag};
 use dray_engine::Planned;
 use std::collections::{BTreeMap, HashMap};
 
@@ -102,12 +102,11 @@ fn told(by: &str) -> String {
 /// The repository of a reference, and its tag or digest.
 fn parted(display: &str, reference: Option<&str>) -> (String, String) {
     let Some(reference) = reference else { return (display.to_owned(), String::new()) };
-    let repository = display.strip_suffix(reference).and_then(|rest| rest.strip_suffix([':', '@']));
-    (repository.unwrap_or(display).to_owned(), reference.to_owned())
+    (without_tag(display, reference).unwrap_or(display).to_owned(), reference.to_owned())
 }
 
 /// A tag, or the beginning of a digest.
-fn guessed_digest(reference: &str) -> String {
+fn shortened(reference: &str) -> String {
     reference.parse::<dray_core::Digest>().map_or(reference.to_owned(), |digest| digest.short())
 }
 
@@ -139,7 +138,7 @@ impl View {
                     (true, _) => read,
                     (false, true) => tag,
                     // Another name than at the source: of a fixed tag, or of a pin.
-                    (false, false) => format!("{} -> {tag}", guessed_digest(&read)),
+                    (false, false) => format!("{} -> {tag}", shortened(&read)),
                 };
                 let (mark, why) = match (&copy.reason, copy.action) {
                     (Reason::New, Action::Copy) => (Mark::New, String::new()),

@@ -28,8 +28,6 @@ pub struct Loaded {
     /// Absolute. `None` means standard input.
     path: Option<PathBuf>,
     texts: PolicyTexts,
-    /// `None` means standard input.
-    id: Option<PolicyId>,
 }
 
 /// Reads a policy from a file, or from standard input.
@@ -50,24 +48,22 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     match read_policy(&name, text, &base, &environment) {
         Ok((policy, texts)) => {
             let path = path.file_name().filter(|_| path != Path::new("-")).map(|file| base.join(file));
-            // Of the whole policy, before rules are chosen or narrowed.
-            let id = path.as_ref().map(|path| texts.id(path, &policy));
-            Ok(Loaded { policy, base, name, path, texts, id })
+            Ok(Loaded { policy, base, name, path, texts })
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
     }
 }
 
-/// Bytes of a policy. More is none.
+/// Bytes of a policy, or of its lock. More is none.
 const LARGEST: u64 = 64 << 20;
 
-/// Reads a policy, which may be a pipe, and has an end.
-fn bounded(path: &Path) -> std::io::Result<String> {
+/// Reads a file, which may be a pipe, and has an end.
+pub fn bounded(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     let read = std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
     match read as u64 == LARGEST {
-        true => Err(std::io::Error::other("it is too large for a policy")),
+        true => Err(std::io::Error::other("it is too large")),
         false => Ok(text),
     }
 }
@@ -126,11 +122,10 @@ impl Loaded {
         Ok(())
     }
 
-    /// What tells this policy from others: its path, and the digest of its text. `None` means that it came from
-    /// standard
-    /// input, and cannot be read again.
+    /// What tells this policy from others: its path, and the digest of what it says. To be asked for before rules are
+    /// chosen or narrowed. `None` means that it came from standard input, and cannot be read again.
     pub fn id(&self) -> Option<PolicyId> {
-        self.id.clone()
+        Some(self.texts.id(self.path.as_ref()?, &self.policy))
     }
 
     /// Tells what is probably a mistake.
@@ -143,18 +138,14 @@ impl Loaded {
     /// Opens a session of the policy.
     pub async fn open(self) -> Result<Session, Failure> {
         self.warn();
-        let missing = missing_secrets(&self, |name| self.names(name));
+        let named = self.policy.registries_named();
+        let missing = missing_secrets(&self, |name| named.contains(name));
         if !missing.is_empty() {
             return Err(self.wrong(PolicyError(missing)));
         }
         let environment = setup::environment(&self.base)?;
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
-    }
-
-    /// Whether a rule names a registry.
-    fn names(&self, registry: &str) -> bool {
-        self.policy.registries_named().contains(registry)
     }
 
     fn failed(self, error: OpenError) -> Failure {

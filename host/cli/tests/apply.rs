@@ -4,9 +4,7 @@
 mod support;
 
 use std::fs;
-use support::{Registry, World, has};
-
-const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+use support::{IMAGES, Registry, World, checked_lines, has};
 
 /// A policy that copies three tags of the examples.
 fn policy(from: &str, to: &str) -> String {
@@ -23,14 +21,7 @@ fn a_saved_plan_is_carried_out_and_nothing_else() {
     assert!(plan.out.contains("3 images to copy"), "{}", plan.out);
     assert!(plan.err.contains("plan.jsonl holds 3 copies"), "{}", plan.err);
     assert!(!world.path("mirror").exists());
-    let schema =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/plan.schema.json")).unwrap();
-    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    for line in fs::read_to_string(world.path("plan.jsonl")).unwrap().lines() {
-        let line = serde_json::from_str(line).unwrap();
-        let wrong: Vec<String> = schema.iter_errors(&line).map(|error| error.to_string()).collect();
-        assert!(wrong.is_empty(), "{wrong:?}: {line}");
-    }
+    checked_lines("plan.schema.json", fs::read_to_string(world.path("plan.jsonl")).unwrap().lines());
     let applied = world.dray(&["apply", "plan.jsonl"]).ok();
     assert!(applied.out.contains("3 images copied, 0 unchanged, 0 failed"), "{}", applied.out);
     let again = world.dray(&["sync", "policy.toml"]).ok();

@@ -3,9 +3,7 @@
 
 mod support;
 
-use support::{Registry, World, has};
-
-const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+use support::{IMAGES, Registry, World, has};
 
 #[test]
 fn a_registry_is_listed_compared_and_tagged() {

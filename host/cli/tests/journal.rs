@@ -13,9 +13,7 @@ use std::{
     },
     time::Duration,
 };
-use support::{Fake, Killed, Registry, World, answer, count, has, kept, until};
-
-const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+use support::{Fake, IMAGES, Killed, Registry, World, answer, count, has, kept, until};
 
 #[test]
 fn nobody_else_writes_so_nothing_is_asked() {

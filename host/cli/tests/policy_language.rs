@@ -5,9 +5,7 @@
 mod support;
 
 use std::fs;
-use support::World;
-
-const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+use support::{IMAGES, World};
 
 /// A policy in two files that copies the newest of version 1 and one literal tag.
 fn world() -> World {

@@ -3,11 +3,8 @@
 
 mod support;
 
-use serde_json::Value;
 use std::fs;
-use support::World;
-
-const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+use support::{IMAGES, World, checked_lines};
 
 /// A policy with two tags that are not there, and one that is.
 fn policy(world: &World) {
@@ -23,16 +20,8 @@ fn every_event_is_an_object_of_the_schema() {
     policy(&world);
     let ran = world.dray(&["sync", "--progress", "json"]);
     assert_eq!(ran.code, 1);
-    let schema =
-        fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/progress.schema.json")).unwrap();
-    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    let mut events = Vec::new();
-    for line in ran.err.lines().filter(|line| line.starts_with('{')) {
-        let event: Value = serde_json::from_str(line).unwrap();
-        let wrong: Vec<String> = schema.iter_errors(&event).map(|error| error.to_string()).collect();
-        assert!(wrong.is_empty(), "{wrong:?}: {line}");
-        events.push(event);
-    }
+    let lines = ran.err.lines().filter(|line| line.starts_with('{'));
+    let events = checked_lines("progress.schema.json", lines);
     let named = |name: &str| events.iter().filter(|event| event["event"] == name).collect::<Vec<_>>();
     assert_eq!(named("planned")[0]["images"], 3);
     assert_eq!(named("started").len(), 1);

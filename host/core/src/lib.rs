@@ -54,7 +54,7 @@ pub use plan::{
     PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError, Reason, Seen, Wanted, decide,
 };
 pub use platform::{ParsePlatformError, Platform};
-pub use reference::{ParseReferenceError, Reference};
+pub use reference::{ParseReferenceError, Reference, without_tag};
 pub use report::{CopyReport, Report, Summary, Trouble};
 pub use schema1::Schema1;
 pub use text::{Address, harmless, misleads, shown_proxy, without_secrets};

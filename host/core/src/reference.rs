@@ -22,6 +22,15 @@ impl Reference {
     }
 }
 
+/// What stands before the tag or digest that a written reference ends with. `None` means that it does not end with it.
+///
+/// ```
+/// assert_eq!(dray_core::without_tag("docker://r.example/a:1.0", "1.0"), Some("docker://r.example/a"));
+/// ```
+pub fn without_tag<'a>(written: &'a str, tag: &str) -> Option<&'a str> {
+    written.strip_suffix(tag)?.strip_suffix([':', '@'])
+}
+
 /// The text is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -82,8 +82,7 @@ impl PolicyTexts {
 /// Reads a policy and the files that it includes.
 ///
 /// `name` is for people, and `base` is the folder of the policy. A file that it includes may include others, relative
-/// to
-/// its own folder. Each file counts once, however often it is included.
+/// to its own folder. Each file counts once, however often it is included.
 ///
 /// # Errors
 /// If a file cannot be read, an `include` names no file, or the policy is wrong.
@@ -225,8 +224,7 @@ fn within(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), S
 }
 
 /// The files that a path or a glob names, sorted by name. Only the last part of a path may be a glob, so that it
-/// matches
-/// within one folder.
+/// matches within one folder.
 fn matching(folder: &Path, include: &str) -> Result<Vec<PathBuf>, Error> {
     let (parent, last) = include.rsplit_once('/').unwrap_or(("", include));
     let failed = |path: &Path, error: std::io::Error| {

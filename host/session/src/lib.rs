@@ -1,9 +1,8 @@
 //! From a policy to a run. A [`Session`] brings a policy together with the machine that it finds itself on (an
 //! [`Environment`]): plugins are loaded, places opened as they are needed, and folders that the policy names as
-//! registries
-//! served. It then plans ([`Session::plan`]), carries a plan out ([`Session::run`]), and carries out a plan that was
-//! saved
-//! ([`PlanFile`], [`Session::apply`]). dray's own command line, a daemon and anybody's program use it alike.
+//! registries served. It then plans ([`Session::plan`]), carries a plan out ([`Session::run`]), and carries out a plan
+//! that was saved ([`PlanFile`], [`Session::apply`]). dray's own command line, a daemon and anybody's program use it
+//! alike.
 //!
 //! ```
 //! use dray_engine::{Event, Observer, RunOptions};

@@ -179,8 +179,7 @@ impl Session {
     }
 
     /// Carries out a plan. `stop` turns true where the rest is not wanted any more. The journal, where there is one,
-    /// keeps
-    /// the record of the run.
+    /// keeps the record of the run.
     pub async fn run(
         &self,
         plan: mpsc::Receiver<Planned>,

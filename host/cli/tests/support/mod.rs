@@ -14,6 +14,25 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// The sample images, as a reference.
+pub const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+
+/// Checks each line, which is JSON, by a schema of docs/, and gives them.
+#[track_caller]
+pub fn checked_lines<'a>(schema: &str, lines: impl Iterator<Item = &'a str>) -> Vec<serde_json::Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(schema);
+    let schema = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    lines
+        .map(|line| {
+            let value = serde_json::from_str(line).unwrap();
+            let wrong: Vec<String> = schema.iter_errors(&value).map(|error| error.to_string()).collect();
+            assert!(wrong.is_empty(), "{wrong:?}: {line}");
+            value
+        })
+        .collect()
+}
+
 /// Whether a program is here. Where it is not, the test is left out, and says so; with
 /// DRAY_TEST_ALL set, as in CI, that is a failure.
 pub fn has(program: &str) -> bool {

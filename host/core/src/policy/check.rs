@@ -27,8 +27,8 @@ pub fn parse(text: &str) -> Result<Policy, PolicyError> {
 
 /// Reads a policy of several texts, of which the others are included by the first.
 ///
-/// Positions count through all texts, as if they followed each other. `environment` gives the variables of
-/// `${env:NAME}`.
+/// Positions count through all texts, as if they followed each other with one byte between them. `environment` gives the
+/// variables of `${env:NAME}`.
 ///
 /// # Errors
 /// Every mistake that can be found without plugins, each with its place.

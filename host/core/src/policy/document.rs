@@ -28,7 +28,8 @@ pub fn includes(text: &str, environment: Variables<'_>) -> Result<Vec<Spanned<St
     if problems.is_empty() { Ok(found) } else { Err(PolicyError(problems)) }
 }
 
-/// The texts, each behind as many spaces as all texts before it have bytes: so their positions count through.
+/// The texts, each behind as many spaces as all texts before it have bytes, and one for each of them: so their positions
+/// count through.
 pub(super) fn padded(texts: &[&str]) -> Vec<String> {
     let mut start = 0;
     let mut padded = Vec::new();

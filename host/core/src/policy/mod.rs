@@ -259,18 +259,6 @@ pub enum OnEmpty {
     Error,
 }
 
-impl std::str::FromStr for OnEmpty {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "warn" => Ok(OnEmpty::Warn),
-            "error" => Ok(OnEmpty::Error),
-            _ => Err(()),
-        }
-    }
-}
-
 /// What to do about a tag that names something else at the destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnChange {
@@ -279,18 +267,6 @@ pub enum OnChange {
     Copy,
     /// Fail, and leave it as it is.
     Refuse,
-}
-
-impl std::str::FromStr for OnChange {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        match text {
-            "copy" => Ok(OnChange::Copy),
-            "refuse" => Ok(OnChange::Refuse),
-            _ => Err(()),
-        }
-    }
 }
 
 /// What becomes of an index when platforms are chosen.

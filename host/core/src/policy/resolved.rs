@@ -6,9 +6,8 @@ use serde_json::{Value, json};
 use std::{collections::HashSet, path::Path};
 
 impl Policy {
-    /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is
-    /// written as
-    /// `$${`.
+    /// The policy as TOML that says the same without variables, defaults and included files. `${` of a text is written
+    /// as `$${`.
     ///
     /// ```
     /// let text = "version = 1\n[vars]\nx = \"m.example\"\n[[rule]]\nfrom = \"docker://r.example/a\"\n\

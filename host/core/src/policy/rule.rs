@@ -3,8 +3,8 @@
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
 use super::{IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, Spanned, Tags};
-use crate::{Form, Names, Platform, Reference, expand_braces};
-use std::{collections::HashMap, path::PathBuf, str::FromStr};
+use crate::{Compression, Form, Format, Names, Platform, Reference, expand_braces};
+use std::{collections::HashSet, path::PathBuf};
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
 type Value<'a> = TomlSpanned<DeValue<'a>>;
@@ -19,21 +19,20 @@ pub(super) fn rules(
     problems: &mut Vec<Problem>,
 ) -> Vec<Rule> {
     let mut all: Vec<Rule> = Vec::new();
-    let mut named: HashMap<String, bool> = HashMap::new();
+    let mut named: HashSet<String> = HashSet::new();
     for value in super::raw::list(value, problems) {
         let Some(mut entry) = table("a rule", value, problems) else { continue };
         if let Some(defaults) = defaults {
             entry.fall_back(defaults);
         }
         let name = entry.take("name").map(|value| string(value, problems));
-        let written = name.is_some();
         let Some(mut found) = rule(entry, problems) else { continue };
         let name = match name {
             Some(Some(name)) => name,
             Some(None) => continue,
             None => Spanned { value: usual_name(&found, &named), span: value.span() },
         };
-        if named.insert(name.value.clone(), written).is_some() {
+        if !named.insert(name.value.clone()) {
             problems.push(
                 Problem::new(format!("two rules are named `{}`", name.value), name.span.clone())
                     .help("names tell rules apart in reports and with --rule"),
@@ -46,14 +45,14 @@ pub(super) fn rules(
 }
 
 /// The name of a rule that gives none: the last part of its first repository, with a number if that is taken.
-fn usual_name(rules: &[Rule], taken: &HashMap<String, bool>) -> String {
+fn usual_name(rules: &[Rule], taken: &HashSet<String>) -> String {
     let rest = rules.first().and_then(|rule| rule.from.first()).map_or("", |from| from.value.rest.as_str());
     let path = rest.split('@').next().unwrap_or(rest).trim_end_matches('/');
     let last = path.rsplit('/').next().unwrap_or(path).split(':').next().unwrap_or_default();
     let last = if last.is_empty() || last.contains(['*', '?', '[']) { "rule" } else { last };
     let mut name = last.to_owned();
     let mut number = 1;
-    while taken.contains_key(&name) {
+    while taken.contains(&name) {
         number += 1;
         name = format!("{last}-{number}");
     }
@@ -273,13 +272,18 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
-    let on_empty = word(entry.take("on-empty"), "\"warn\" and \"error\"", problems).unwrap_or_default();
-    let on_change = word(entry.take("on-change"), "\"copy\" and \"refuse\"", problems).unwrap_or_default();
+    let on_empty = [("warn", OnEmpty::Warn), ("error", OnEmpty::Error)];
+    let on_empty = word(entry.take("on-empty"), &on_empty, problems).unwrap_or_default();
+    let on_change = [("copy", OnChange::Copy), ("refuse", OnChange::Refuse)];
+    let on_change = word(entry.take("on-change"), &on_change, problems).unwrap_or_default();
+    let formats = [("oci", Format::Oci), ("docker", Format::Docker)];
+    let compressions =
+        [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)];
     let form = Form {
-        format: word(entry.take("format"), "\"oci\" and \"docker\"", problems),
-        compression: word(entry.take("compression"), "\"gzip\", \"zstd\" and \"none\"", problems),
+        format: word(entry.take("format"), &formats, problems),
+        compression: word(entry.take("compression"), &compressions, problems),
     };
-    if form.format == Some(crate::Format::Docker) && form.compression == Some(crate::Compression::Zstd) {
+    if form.format == Some(Format::Docker) && form.compression == Some(Compression::Zstd) {
         problems.push(
             Problem::new("Docker's format knows no layers in zstd", entry.span.clone())
                 .help("set format = \"oci\", or compression = \"gzip\""),
@@ -387,14 +391,17 @@ fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> Referrers {
 }
 
 /// A value of which few words are known.
-fn word<T: FromStr>(value: Option<&Value<'_>>, known: &str, problems: &mut Vec<Problem>) -> Option<T> {
+fn word<T: Copy>(value: Option<&Value<'_>>, known: &[(&str, T)], problems: &mut Vec<Problem>) -> Option<T> {
     let text = string(value?, problems)?;
-    let read = text.value.parse().ok();
-    if read.is_none() {
-        let problem = Problem::new(format!("`{}` is not known here", text.value), text.span.clone());
-        problems.push(problem.help(format!("there are {known}")));
+    let found = known.iter().find(|(word, _)| *word == text.value);
+    if found.is_none() {
+        let words: Vec<String> = known.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+        // There are at least two.
+        let (last, others) = words.split_last()?;
+        let problem = Problem::new(format!("`{}` is not known here", text.value), text.span);
+        problems.push(problem.help(format!("there are {} and {last}", others.join(", "))));
     }
-    read
+    found.map(|(_, meaning)| *meaning)
 }
 
 fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {

@@ -10,7 +10,8 @@ type Value<'a> = TomlSpanned<DeValue<'a>>;
 
 /// Reads the value of `tags`.
 pub(super) fn tags(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
-    match value.get_ref() {
+    let before = problems.len();
+    let tags = match value.get_ref() {
         DeValue::String(_) => short(value, problems),
         DeValue::Table(_) => from_table(value, problems),
         DeValue::Array(_) => from_list(value, problems),
@@ -24,7 +25,14 @@ pub(super) fn tags(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
             );
             Tags::default()
         }
+    };
+    if tags.literals.is_empty() && tags.filters.is_empty() && problems.len() == before {
+        problems.push(
+            Problem::new("`tags` is empty", value.span())
+                .help("leave it out to copy every tag, or those of `[defaults.rule]`"),
+        );
     }
+    tags
 }
 
 const HELP: &str = "write tags = \"1.*\", tags = \">=1.30\", tags = [\"1.27\", \"1.28\"], or \
@@ -65,7 +73,6 @@ fn short(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
 /// A list of literal tags and of filters that narrow the others.
 fn from_list(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     let mut tags = Tags::default();
-    let before = problems.len();
     for item in one_or_many(value) {
         match item.get_ref() {
             DeValue::Table(_) => {
@@ -77,12 +84,6 @@ fn from_list(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
                 }
             }
         }
-    }
-    if tags.is_empty() && problems.len() == before {
-        problems.push(
-            Problem::new("`tags` is empty", value.span())
-                .help("leave it out to copy every tag, or those of `[defaults.rule]`"),
-        );
     }
     tags
 }
@@ -157,7 +158,6 @@ fn set(mut call: Call, key: &str, value: impl Into<serde_json::Value>) -> Call {
 fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
     let mut tags = Tags::default();
     let Some(mut entry) = table("`tags`", value, problems) else { return tags };
-    let before = problems.len();
     if let Some(filter) = entry.take("filter") {
         problems.push(
             Problem::new("a filter stands in a list", filter.span())
@@ -214,12 +214,6 @@ fn from_table(value: &Value<'_>, problems: &mut Vec<Problem>) -> Tags {
         }
     }
     entry.end(problems);
-    if tags.is_empty() && problems.len() == before {
-        problems.push(
-            Problem::new("`tags` is empty", value.span())
-                .help("leave it out to copy every tag, or those of `[defaults.rule]`"),
-        );
-    }
     tags
 }
 
@@ -236,12 +230,6 @@ fn texts<'a>(entry: &mut Table<'a>, key: &'static str, problems: &mut Vec<Proble
         string(item, problems);
     }
     (problems.len() == before).then_some(value)
-}
-
-impl Tags {
-    fn is_empty(&self) -> bool {
-        self.literals.is_empty() && self.filters.is_empty()
-    }
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ pub(super) fn expand(root: &mut DeTable<'_>, environment: Variables<'_>, problem
     vars.table(root, &mut Vec::new(), problems);
 }
 
-/// Bytes of all texts whose variables are replaced. More is a mistake, or an attack.
+/// Bytes of all texts whose variables are replaced, each counted again at every variable in it. More is a mistake, or an
+/// attack.
 const LARGEST: usize = 16 << 20;
 
 struct Vars<'a> {

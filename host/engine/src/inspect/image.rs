@@ -1,6 +1,6 @@
-//! Inspects one image, or lists one repository.
+//! Inspects one image.
 
-use crate::{Error, Kind, Places, Repository, Result, error::Context};
+use crate::{Error, Kind, Places, Repository, Result};
 use dray_core::{Children, Manifest, NESTING, Platform, Reference, is_blob, select};
 use std::sync::Arc;
 
@@ -61,35 +61,4 @@ impl Image {
             Children::Index(_) => Err(Error::new(Kind::NotFound, "read the config: an empty index has none")),
         }
     }
-}
-
-/// The tags of a repository.
-///
-/// # Errors
-/// Fails if the repository cannot be listed.
-pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
-    let opened = places.source(reference, false).await?;
-    if let Some(tag) = &opened.reference {
-        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already"))
-            .help("leave the tag out"));
-    }
-    let (place, from) = (opened.place(), reference.to_string());
-    let whole = place.files.is_some() && !reference.rest.contains(':');
-    let doing = || format!("list the tags of {reference}");
-    let listed = opened.repository.tags(&from).await;
-    let mut tags = listed.map_err(|error| place.explained(error)).context(doing)?;
-    if whole {
-        // The reference names the whole place, so the tags of its other repositories are listed as well, each after the
-        // name of its repository.
-        let own = &opened.repository.name;
-        let others = place.repositories().await.unwrap_or_default();
-        for name in others.into_iter().filter(|name| name != own && !name.is_empty()) {
-            let listed = Repository::new(place.clone(), name.clone()).tags(&from).await.context(doing)?;
-            tags.extend(listed.into_iter().map(|tag| match tag.contains(':') {
-                true => format!("{name}@{tag}"),
-                false => format!("{name}:{tag}"),
-            }));
-        }
-    }
-    Ok(tags)
 }

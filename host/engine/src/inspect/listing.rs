@@ -1,6 +1,6 @@
 //! Lists the repositories of a place and the tags of a repository, for commands that show them.
 
-use crate::{Error, Places, Result, error::Context};
+use crate::{Error, Places, Repository, Result, error::Context, place::OpenReference};
 use dray_core::{Digest, Reference};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use std::{collections::BTreeMap, sync::Arc};
@@ -29,6 +29,43 @@ pub async fn list_repositories(places: &Arc<Places>, reference: &Reference) -> R
     Ok(names)
 }
 
+/// Opens the repository whose tags are to be listed. Fails if the reference names a tag.
+async fn repository(places: &Arc<Places>, reference: &Reference) -> Result<OpenReference> {
+    let opened = places.source(reference, false).await?;
+    if let Some(tag) = &opened.reference {
+        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already"))
+            .help("leave the tag out"));
+    }
+    Ok(opened)
+}
+
+/// The tags of a repository.
+///
+/// # Errors
+/// Fails if the repository cannot be listed.
+pub async fn list_tags(places: &Arc<Places>, reference: &Reference) -> Result<Vec<String>> {
+    let opened = repository(places, reference).await?;
+    let (place, from) = (opened.place(), reference.to_string());
+    let whole = place.files.is_some() && !reference.rest.contains(':');
+    let doing = || format!("list the tags of {reference}");
+    let listed = opened.repository.tags(&from).await;
+    let mut tags = listed.map_err(|error| place.explained(error)).context(doing)?;
+    if whole {
+        // The reference names the whole place, so the tags of its other repositories are listed as well, each after the
+        // name of its repository.
+        let own = &opened.repository.name;
+        let others = place.repositories().await.unwrap_or_default();
+        for name in others.into_iter().filter(|name| name != own && !name.is_empty()) {
+            let listed = Repository::new(place.clone(), name.clone()).tags(&from).await.context(doing)?;
+            tags.extend(listed.into_iter().map(|tag| match tag.contains(':') {
+                true => format!("{name}@{tag}"),
+                false => format!("{name}:{tag}"),
+            }));
+        }
+    }
+    Ok(tags)
+}
+
 /// The digest that each tag of a repository names. `None` means that the place cannot tell the digest of the tag.
 ///
 /// # Errors
@@ -37,11 +74,7 @@ pub async fn tag_digests(
     places: &Arc<Places>,
     reference: &Reference,
 ) -> Result<BTreeMap<String, Option<Digest>>> {
-    let opened = places.source(reference, false).await?;
-    if let Some(tag) = &opened.reference {
-        return Err(Error::invalid(format!("list the tags of {reference}: it names {tag} already"))
-            .help("leave the tag out"));
-    }
+    let opened = repository(places, reference).await?;
     let listed = opened.repository.tags(&reference.to_string()).await;
     let listed = listed.context(|| format!("list the tags of {reference}"))?;
     let resolved = stream::iter(listed).map(|tag| {

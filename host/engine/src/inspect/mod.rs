@@ -5,5 +5,5 @@ mod image;
 mod listing;
 
 pub(crate) use facts::RepositoryImages;
-pub use image::{Image, list_tags};
-pub use listing::{list_repositories, tag_digests};
+pub use image::Image;
+pub use listing::{list_repositories, list_tags, tag_digests};

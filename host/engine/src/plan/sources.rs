@@ -2,7 +2,7 @@
 
 use super::{bind::BoundRule, expand::sources, tags::tags};
 use crate::{Error, Kind, Result, error::Context, place::OpenReference};
-use dray_core::Digest;
+use dray_core::{Digest, without_tag};
 use futures_util::{StreamExt, stream};
 use std::collections::BTreeMap;
 
@@ -70,6 +70,5 @@ async fn resolved(rule: &BoundRule, source: &OpenReference) -> Result<SourceTags
 fn repository_of(source: &OpenReference) -> String {
     let written = source.written.to_string();
     let Some(reference) = &source.reference else { return written };
-    let repository = written.strip_suffix(reference.as_str()).and_then(|rest| rest.strip_suffix([':', '@']));
-    repository.map_or(written.clone(), str::to_owned)
+    without_tag(&written, reference).unwrap_or(&written).to_owned()
 }
