@@ -5,7 +5,7 @@ use crate::{
     sync,
 };
 use dray_session::{Record, SavedPlan};
-use std::path::Path;
+use std::path::PathBuf;
 
 /// A saved plan, and the policy that it was made from.
 pub struct Ready {
@@ -18,7 +18,7 @@ pub struct Ready {
 pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
     let saved = SavedPlan::open(&options.plan).map_err(Failure::Usage)?;
     let made_from = &saved.header.policy;
-    let loaded = policy::load(Path::new(&made_from.path))?;
+    let loaded = policy::load(&[PathBuf::from(&made_from.path)])?;
     if loaded.id().as_ref() != Some(made_from) {
         let (plan, policy) = (options.plan.display(), &made_from.path);
         let text = format!("carry out {plan}: its policy {policy} has changed since the plan was made");
@@ -33,7 +33,7 @@ pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
 
 pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
-    let _running = running::take(ready.loaded.path(), &[], options.run.wait, &stop).await?;
+    let _running = running::take(&ready.loaded.paths(), &[], options.run.wait, &stop).await?;
     let Ready { saved, loaded } = ready;
     if saved.end.failed > 0 {
         tracing::warn!("the plan leaves out what could not be planned: {} of its tags", saved.end.failed);

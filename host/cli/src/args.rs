@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::completions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dray_core::{Compression, Format, Platform, Reference};
 use std::{net::SocketAddr, path::PathBuf};
@@ -134,9 +135,9 @@ pub enum Command {
 
 #[derive(Args)]
 pub struct CheckOptions {
-    /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
-    pub policy: PathBuf,
+    /// Path of the policy, or of several that are read as one; `-` is standard input
+    #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
+    pub policies: Vec<PathBuf>,
     /// Print the policy with its variables, defaults and included files resolved
     #[arg(long)]
     pub resolved: bool,
@@ -144,9 +145,9 @@ pub struct CheckOptions {
 
 #[derive(Args)]
 pub struct LockOptions {
-    /// Path of the policy
-    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
-    pub policy: PathBuf,
+    /// Path of the policy, or of several that are read as one
+    #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
+    pub policies: Vec<PathBuf>,
     /// Write nothing: say what has moved since, and exit with 3 if something has
     #[arg(long)]
     pub check: bool,
@@ -156,18 +157,18 @@ pub struct LockOptions {
 }
 
 /// The policy that is read if none is named.
-const POLICY: &str = "dray.toml";
+pub const POLICY: &str = "dray.toml";
 
 #[derive(Args)]
 pub struct SyncOptions {
-    /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
-    pub policy: PathBuf,
+    /// Path of the policy, or of several that are read as one; `-` is standard input
+    #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
+    pub policies: Vec<PathBuf>,
     /// Copy exactly what the lock file of the policy names (see `dray lock`)
     #[arg(long)]
     pub locked: bool,
     /// Only these rules
-    #[arg(long = "rule", value_name = "NAME")]
+    #[arg(long = "rule", value_name = "NAME", add = completions::rules())]
     pub rules: Vec<String>,
     #[command(flatten)]
     pub run: RunFlags,
@@ -195,14 +196,14 @@ pub struct RunFlags {
 
 #[derive(Args)]
 pub struct PlanOptions {
-    /// Path of the policy; `-` is standard input
-    #[arg(default_value = POLICY, value_hint = clap::ValueHint::FilePath)]
-    pub policy: PathBuf,
+    /// Path of the policy, or of several that are read as one; `-` is standard input
+    #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
+    pub policies: Vec<PathBuf>,
     /// Plan exactly what the lock file of the policy names (see `dray lock`)
     #[arg(long)]
     pub locked: bool,
     /// Only these rules
-    #[arg(long = "rule", value_name = "NAME")]
+    #[arg(long = "rule", value_name = "NAME", add = completions::rules())]
     pub rules: Vec<String>,
     /// How the plan is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -252,8 +253,10 @@ pub struct Access {
 )]
 pub struct CopyOptions {
     /// From where: docker://registry.example.com/app:1.0
+    #[arg(add = completions::references())]
     pub source: Reference,
     /// To where: oci:folder:1.0
+    #[arg(add = completions::references())]
     pub destination: Reference,
     /// Copy every platform
     #[arg(long, conflicts_with = "platforms")]
@@ -289,6 +292,7 @@ pub struct CopyOptions {
 #[derive(Args)]
 pub struct InspectOptions {
     /// The image
+    #[arg(add = completions::references())]
     pub reference: Reference,
     /// How it is written
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -309,6 +313,7 @@ pub struct InspectOptions {
 #[derive(Args)]
 pub struct TagOptions {
     /// The image
+    #[arg(add = completions::references())]
     pub reference: Reference,
     /// Its new tag, in the same repository
     pub tag: String,
@@ -319,8 +324,10 @@ pub struct TagOptions {
 #[derive(Args)]
 pub struct DiffOptions {
     /// An image, or a repository without a tag
+    #[arg(add = completions::references())]
     pub before: Reference,
     /// What it is compared with
+    #[arg(add = completions::references())]
     pub after: Reference,
     /// How the differences are written
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -343,6 +350,7 @@ pub struct LsOptions {
 #[derive(Args)]
 pub struct ListTagsOptions {
     /// The repository: docker://registry.example.com/app
+    #[arg(add = completions::references())]
     pub reference: Reference,
     /// How they are written
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -371,7 +379,7 @@ pub struct RunsOptions {
     #[arg(long, global = true)]
     pub failed: bool,
     /// Only runs in which this rule copied something, or failed; of one run, what it copied
-    #[arg(long, value_name = "NAME", global = true)]
+    #[arg(long, value_name = "NAME", global = true, add = completions::rules())]
     pub rule: Option<String>,
     /// Only runs that began within this time: `7d`, `12h`
     #[arg(long, value_name = "TIME")]

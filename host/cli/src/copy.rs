@@ -73,7 +73,7 @@ async fn carried_out(
     // The channel has room for the one copy.
     let _ = sender.send(Planned::Copy(Box::new(planned))).await;
     drop(sender);
-    let progress = screen.watch();
+    let progress = screen.watch(places, stop);
     progress.planned();
     progress.planned_all();
     let options_of_run = RunOptions { unchanged: true, ..RunOptions::default() };

@@ -52,7 +52,7 @@ fn write(path: &Path, lock: &Lock) -> std::io::Result<()> {
 
 /// `dray lock`
 pub async fn run(options: LockOptions) -> Result<u8, Failure> {
-    let loaded = policy::load(&options.policy)?;
+    let loaded = policy::load(&options.policies)?;
     let path = loaded.lock_file()?;
     let before = read(&path)?.unwrap_or_default();
     let rules = loaded.policy.rules.clone();

@@ -5,6 +5,7 @@
 mod apply;
 mod args;
 mod cache;
+mod completions;
 mod copy;
 mod diff;
 mod failure;
@@ -22,6 +23,7 @@ mod plugin;
 mod policy;
 mod progress;
 mod progress_events;
+mod progress_view;
 mod running;
 mod runs;
 mod sandbox;
@@ -47,6 +49,7 @@ const WRONG: u8 = 2;
 const DUE: u8 = 3;
 
 fn main() -> ExitCode {
+    completions::answer();
     let matches = help::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match &arguments.command {
@@ -63,10 +66,16 @@ fn main() -> ExitCode {
             };
         }
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(*shell, &mut help::command(), "dray", &mut script);
-            output::print(&String::from_utf8_lossy(&script));
-            return ended(DONE);
+            return match completions::script(&shell.to_string()) {
+                Ok(script) => {
+                    output::print(&script);
+                    ended(DONE)
+                }
+                Err(error) => {
+                    tell!("error: failed to write the script of {shell}: {error}");
+                    ExitCode::from(FAILED)
+                }
+            };
         }
         Command::Schema => {
             output::print(dray_core::policy::schema());

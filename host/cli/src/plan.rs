@@ -11,15 +11,15 @@ use crate::{
     progress::Screen,
 };
 use dray_core::{Action, CopyReport, Digest, PLAN_VERSION, PlanHeader, Trouble};
-use dray_engine::Planned;
+use dray_engine::{Error, Kind, Planned};
 use dray_session::PlanFile;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{BufWriter, ErrorKind, Write},
 };
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
-    let mut loaded = policy::load(&options.policy)?;
+    let mut loaded = policy::load(&options.policies)?;
     // A plan is of its whole policy, whichever rules are chosen.
     let header = options.out.is_some().then(|| header(&loaded)).transpose()?;
     loaded.choose(&options.rules)?;
@@ -32,11 +32,12 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     };
     let session = loaded.open().await?;
     let mut plan = session.plan();
-    let progress = screen.watch_plan();
-    let (mut totals, mut sizes) = (Totals::default(), Sizes::default());
+    let progress = screen.watch_plan(session.places());
+    let (mut totals, mut sizes, mut logins) = (Totals::default(), Sizes::default(), Logins::default());
     let written = async {
         let mut out = Out::begin(&options)?;
         while let Some(planned) = plan.recv().await {
+            let planned = logins.checked(planned).await;
             if let Some(saved) = &mut saved {
                 saved.add(&planned).map_err(Stopped::Failed)?;
             }
@@ -78,6 +79,40 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     })
 }
 
+/// The logins of destinations: each repository is tried once, and so many of a place.
+#[derive(Default)]
+struct Logins(HashMap<String, HashMap<String, Result<(), Error>>>);
+
+/// Repositories of one place whose logins are tried. Where these are right, the others are taken to be.
+const LOGINS: usize = 100;
+
+impl Logins {
+    /// An item as it is, or as a failure if its destination refuses the login.
+    async fn checked(&mut self, planned: Planned) -> Planned {
+        let Planned::Copy(copy) = &planned else { return planned };
+        let destination = &copy.copy.destination;
+        if copy.copy.action != Action::Copy {
+            return planned;
+        }
+        let known = self.0.entry(destination.place.clone()).or_default();
+        if !known.contains_key(&destination.repository) && known.len() < LOGINS {
+            let checked = match copy.check_login().await {
+                // Only a refusal will be one when the sync comes.
+                Err(error) if !matches!(error.kind, Kind::Unauthorized | Kind::Denied) => {
+                    tracing::debug!(%error, "the login could not be tried");
+                    Ok(())
+                }
+                checked => checked,
+            };
+            known.insert(destination.repository.clone(), checked);
+        }
+        let Some(Err(error)) = known.get(&destination.repository) else { return planned };
+        let (rule, error) = (copy.copy.rule.clone(), error.clone());
+        let (source, destination) = (copy.copy.source.display.clone(), copy.copy.destination.display.clone());
+        Planned::Failed { rule, source, destination, error }
+    }
+}
+
 /// The blobs that were counted already, by the place that gets them.
 #[derive(Default)]
 struct Sizes(HashSet<(String, Digest)>);
@@ -113,7 +148,8 @@ impl From<std::io::Error> for Stopped {
 /// What a saved plan begins with.
 fn header(loaded: &policy::Loaded) -> Result<PlanHeader, Failure> {
     let policy = loaded.id().ok_or_else(|| {
-        Failure::usage("save the plan: its policy comes from standard input, and could not be read again")
+        let why = "its policy must be one file, which can be read again";
+        Failure::usage(format!("save the plan: {why}"))
     })?;
     Ok(PlanHeader {
         dray_plan: PLAN_VERSION,
@@ -189,7 +225,9 @@ fn describe(planned: &Planned) -> CopyReport {
             }
             entry
         }
-        Planned::Dropped { rule, source, by } => CopyReport::dropped(rule, &source.display, by),
+        Planned::Dropped { rule, source, by, why } => {
+            CopyReport::dropped(rule, &source.display, by, why.as_deref())
+        }
         Planned::Failed { rule, source, destination, error } => {
             let trouble = Trouble { text: &error.text, help: error.help.as_deref() };
             CopyReport::failed(rule, source, destination, "it cannot be planned", Some(trouble))

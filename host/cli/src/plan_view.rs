@@ -164,10 +164,13 @@ impl View {
                     Entry { mark, tag, destination: copy.destination.display.clone(), why, help: None },
                 );
             }
-            Planned::Dropped { rule, source, by } => {
+            Planned::Dropped { rule, source, by, why } => {
                 let (repository, tag) = part(source);
                 let by = told(by);
-                let why = format!("dropped by {by}");
+                let why = match why {
+                    Some(why) => format!("{why} (dropped by {by})"),
+                    None => format!("dropped by {by}"),
+                };
                 let entry = Entry { mark: Mark::Dropped, tag, destination: String::new(), why, help: None };
                 *self.group(rule, repository.clone()).dropped.entry(by).or_default() += 1;
                 self.entry(rule, repository, String::new(), entry);
@@ -295,7 +298,7 @@ mod tests {
     use super::*;
     use dray_engine::{Error, Kind};
 
-    fn dropped(tag: &str, by: &str) -> Planned {
+    fn dropped(tag: &str, by: &str, why: Option<&str>) -> Planned {
         let display = format!("docker://r.example/a:{tag}");
         let source = Endpoint {
             place: "docker:r.example".into(),
@@ -303,7 +306,7 @@ mod tests {
             reference: Some(tag.into()),
             display,
         };
-        Planned::Dropped { rule: "a".into(), source, by: by.into() }
+        Planned::Dropped { rule: "a".into(), source, by: by.into(), why: why.map(str::to_owned) }
     }
 
     fn failed(source: &str) -> Planned {
@@ -318,9 +321,9 @@ mod tests {
     #[test]
     fn what_does_not_change_is_counted_and_explained_on_demand() {
         let items = [
-            dropped("1-rc", "semver"),
-            dropped("2-rc", "semver"),
-            dropped("old", "latest"),
+            dropped("1-rc", "semver", None),
+            dropped("2-rc", "semver", Some("a prerelease")),
+            dropped("old", "latest", None),
             failed("docker://r.example/a:9"),
             failed("docker://r.example:5000/b"),
         ];
@@ -342,12 +345,13 @@ mod tests {
         );
         let all = shown(true);
         assert!(all.contains("  - 1-rc  dropped by semver\n") && !all.contains("3 dropped:"), "{all}");
+        assert!(all.contains("  - 2-rc  a prerelease (dropped by semver)\n"), "{all}");
     }
 
     #[test]
     fn names_of_strangers_steer_no_terminal() {
         let mut view = View::new(true);
-        view.add(&dropped("\u{1b}[2J", "semver"), None);
+        view.add(&dropped("\u{1b}[2J", "semver", None), None);
         let text = view.text(false);
         assert!(!text.contains('\u{1b}'), "{text:?}");
     }

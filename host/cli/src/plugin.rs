@@ -22,7 +22,7 @@ use std::{
 fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
     let plugins = match policy {
         Some(path) => {
-            let loaded = policy::load(path)?;
+            let loaded = policy::load(&[path.to_owned()])?;
             let absolute = |plugin: Plugin| Plugin {
                 source: Spanned {
                     value: loaded.base.join(&plugin.source.value),

@@ -25,13 +25,17 @@ pub struct Loaded {
     /// What its relative paths are relative to.
     pub base: PathBuf,
     name: String,
-    /// Absolute. `None` means standard input.
+    /// The first one. Absolute. `None` means standard input.
     path: Option<PathBuf>,
+    /// Those that were named beside it.
+    more: Vec<PathBuf>,
     texts: PolicyTexts,
 }
 
-/// Reads a policy from a file, or from standard input.
-pub fn load(path: &Path) -> Result<Loaded, Failure> {
+/// Reads a policy from a file or from standard input, and others that are read as one with it. Relative paths are relative
+/// to the folder of the first one.
+pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
+    let Some((path, more)) = paths.split_first() else { return Err(Failure::usage("read no policy")) };
     let mut text = String::new();
     let (name, base) = if path == Path::new("-") {
         std::io::stdin()
@@ -45,10 +49,14 @@ pub fn load(path: &Path) -> Result<Loaded, Failure> {
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
     let base = base.map_err(|error| Failure::usage(format!("find the policy's folder: {error}")))?;
     let environment = |variable: &str| std::env::var(variable).ok();
-    match read_policy(&name, text, &base, &environment) {
+    match read_policy(&name, text, &base, more, &environment) {
         Ok((policy, texts)) => {
             let path = path.file_name().filter(|_| path != Path::new("-")).map(|file| base.join(file));
-            Ok(Loaded { policy, base, name, path, texts })
+            let name = [name].into_iter().chain(more.iter().map(|path| path.display().to_string()));
+            let name = name.collect::<Vec<_>>().join(" and ");
+            let more =
+                more.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
+            Ok(Loaded { policy, base, name, path, more, texts })
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
@@ -80,9 +88,10 @@ fn unread(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 impl Loaded {
-    /// Its absolute path. `None` means that it came from standard input.
-    pub fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+    /// The absolute paths of the policy and of those that were named beside it. None means that it came from standard
+    /// input.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.path.iter().chain(&self.more).cloned().collect()
     }
 
     /// The file that holds the lock of this policy.
@@ -123,8 +132,11 @@ impl Loaded {
     }
 
     /// What tells this policy from others: its path, and the digest of what it says. To be asked for before rules are
-    /// chosen or narrowed. `None` means that it came from standard input, and cannot be read again.
+    /// chosen or narrowed. `None` means that it came from standard input, or is several ones, and cannot be read again.
     pub fn id(&self) -> Option<PolicyId> {
+        if !self.more.is_empty() {
+            return None;
+        }
         Some(self.texts.id(self.path.as_ref()?, &self.policy))
     }
 
@@ -183,7 +195,7 @@ fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Proble
 
 /// `dray check`
 pub async fn check(options: &CheckOptions) -> Result<u8, Failure> {
-    let loaded = load(&options.policy)?;
+    let loaded = load(&options.policies)?;
     loaded.warn();
     let resolved = options.resolved.then(|| loaded.policy.to_toml());
     let name = loaded.name.clone();

@@ -2,13 +2,16 @@
 
 use crate::{
     args::{Global, LogFormat, ShowProgress},
-    output::{LINE, bytes, counted, exact, tell},
-    progress_events::{ProgressEvent, Totals},
+    output::{bytes, counted, exact, tell},
+    progress_events::{MovingBlob, ProgressEvent, Totals, Wait},
+    progress_view::{below, stand},
+    signals::Stop,
 };
-use dray_core::{Action, Copy, CopyReport, harmless};
-use dray_engine::{Event, Observer};
+use dray_core::{Action, Copy, CopyReport};
+use dray_engine::{BlobProgress, Event, Observer, Places, STOP_GRACE};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
+    collections::BTreeMap,
     io::{IsTerminal, Write},
     sync::{
         Arc, Mutex,
@@ -70,18 +73,30 @@ impl Screen {
         }
     }
 
-    /// Shows progress of copies from now on.
-    pub fn watch(&self) -> Arc<Progress> {
-        // The end of the first line is cut to the width of the terminal, and the second one is short.
-        self.show("{spinner} {elapsed} {bar:8} {wide_msg}\n  {prefix}", true)
+    /// Shows progress of copies from now on, and says so when they are told to stop.
+    pub fn watch(&self, places: &Arc<Places>, stop: &Stop) -> Arc<Progress> {
+        // The end of the first line is cut to the width of the terminal, and the others are short.
+        let progress = self.show("{spinner} {elapsed} {bar:8} {wide_msg}\n{prefix}", true, places);
+        let (shown, mut signal) = (Arc::downgrade(&progress), stop.signal.clone());
+        tokio::spawn(async move {
+            if signal.wait_for(|stop| *stop).await.is_ok()
+                && let Some(progress) = shown.upgrade()
+            {
+                let grace = STOP_GRACE.as_secs();
+                progress.line(&format!(
+                    "stopping: blobs that are nearly there have {grace} s to arrive; Ctrl-C again ends at once"
+                ));
+            }
+        });
+        progress
     }
 
     /// Shows progress of a plan, where the plan itself does not.
-    pub fn watch_plan(&self) -> Arc<Progress> {
-        self.show("{spinner} {elapsed} {wide_msg}", false)
+    pub fn watch_plan(&self, places: &Arc<Places>) -> Arc<Progress> {
+        self.show("{spinner} {elapsed} {wide_msg}\n{prefix}", false, places)
     }
 
-    fn show(&self, template: &str, copying: bool) -> Arc<Progress> {
+    fn show(&self, template: &str, copying: bool, places: &Arc<Places>) -> Arc<Progress> {
         if self.mode == Mode::Bar {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
             let style = ProgressStyle::with_template(template);
@@ -89,9 +104,11 @@ impl Screen {
             bar.enable_steady_tick(Duration::from_millis(120));
             *self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(bar);
         }
-        Arc::new(Progress {
+        let progress = Arc::new(Progress {
             screen: self.clone(),
             copying,
+            places: places.clone(),
+            blobs: Mutex::default(),
             planned: 0.into(),
             done: 0.into(),
             sent: 0.into(),
@@ -100,7 +117,19 @@ impl Screen {
             begun: Instant::now(),
             moving: Mutex::default(),
             told: Mutex::new(Instant::now()),
-        })
+        });
+        if matches!(self.mode, Mode::Bar | Mode::Json) {
+            // It goes on while nothing moves, to say for whom it waits.
+            let shown = Arc::downgrade(&progress);
+            tokio::spawn(async move {
+                while let Some(progress) = shown.upgrade() {
+                    progress.refresh();
+                    drop(progress);
+                    tokio::time::sleep(EVERY_TICK).await;
+                }
+            });
+        }
+        progress
     }
 
     fn clear(&self) {
@@ -138,6 +167,8 @@ impl<'a> tracing_subscriber::fmt::MakeWriter<'a> for Screen {
 const EVERY: Duration = Duration::from_secs(10);
 /// How often the text beside a bar is written anew while bytes move.
 const EVERY_FRAME: Duration = Duration::from_millis(100);
+/// How often it is written anew while nothing moves.
+const EVERY_TICK: Duration = Duration::from_millis(500);
 /// How often an event says so.
 const EVERY_EVENT: Duration = Duration::from_secs(1);
 
@@ -152,8 +183,11 @@ pub struct Progress {
     /// The plan has come to its end, so nothing is added to what is expected but the blobs of planned images.
     complete: AtomicBool,
     begun: Instant,
+    places: Arc<Places>,
     /// The images that move now.
     moving: Mutex<Vec<String>>,
+    /// The blobs that move now, by the numbers of their transfers, which grow.
+    blobs: Mutex<BTreeMap<u64, MovingBlob>>,
     told: Mutex<Instant>,
 }
 
@@ -196,11 +230,11 @@ impl Progress {
             match self.copying {
                 true => {
                     bar.set_message(stand(&totals, complete, bar.per_sec()));
-                    let moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-                    bar.set_prefix(named(&moving));
                 }
                 false => bar.set_message(format!("{} planned", counted(totals.images_planned, "image"))),
             }
+            let moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            bar.set_prefix(below(&self.blobs(), &moving, &self.waits()));
             return;
         }
         let every = if self.screen.mode == Mode::Json { EVERY_EVENT } else { EVERY };
@@ -210,12 +244,17 @@ impl Progress {
         }
         *told = Instant::now();
         if self.screen.mode == Mode::Json {
-            ProgressEvent::Moving(totals).print();
+            ProgressEvent::Moving { totals, blobs: self.blobs(), waiting: self.waits() }.print();
             return;
         }
         let (sent, expected) = (bytes(totals.sent_bytes), bytes(totals.expected_bytes));
         let Totals { images_done, images_planned, .. } = totals;
         let more = if complete { "" } else { " and more" };
+        if self.screen.mode == Mode::Log {
+            let Totals { sent_bytes, expected_bytes, .. } = totals;
+            tracing::info!(target: PROGRESS, sent_bytes, expected_bytes, images_done, images_planned, complete, "moving");
+            return;
+        }
         self.line(&match self.copying {
             true => {
                 format!(
@@ -224,6 +263,30 @@ impl Progress {
             }
             false => format!("{} planned", counted(images_planned, "image")),
         });
+    }
+
+    fn blobs(&self) -> Vec<MovingBlob> {
+        let blobs = self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        blobs.values().cloned().collect()
+    }
+
+    fn waits(&self) -> Vec<Wait> {
+        let waits = self.places.waits().into_iter();
+        waits.map(|(registry, left)| Wait { registry, seconds: left.as_secs_f64() }).collect()
+    }
+
+    fn blob(&self, blob: &BlobProgress<'_>) {
+        if !matches!(self.screen.mode, Mode::Bar | Mode::Json) {
+            return;
+        }
+        let mut blobs = self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let moving = blobs.entry(blob.transfer).or_insert_with(|| MovingBlob {
+            image: blob.image.to_owned(),
+            digest: blob.digest.to_string(),
+            size_bytes: blob.size,
+            sent_bytes: 0,
+        });
+        moving.sent_bytes = blob.position;
     }
 
     fn line(&self, text: &str) {
@@ -295,60 +358,6 @@ impl Progress {
     }
 }
 
-/// How far a copy is, in about 36 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
-fn stand(totals: &Totals, complete: bool, rate: f64) -> String {
-    let more = if complete { "" } else { "+" };
-    let left = totals.expected_bytes.saturating_sub(totals.sent_bytes);
-    // A total that still grows gives no time that anybody could rely on.
-    let time = match complete && rate > 1.0 && left > 0 {
-        true => format!(" {}s", (left as f64 / rate).ceil() as u64),
-        false => String::new(),
-    };
-    format!(
-        "{}{more} {}/s{time} {}/{}{more} images",
-        part_of(totals.sent_bytes, totals.expected_bytes),
-        part_of(rate as u64, rate as u64).rsplit('/').next().unwrap_or_default(),
-        totals.images_done,
-        totals.images_planned,
-    )
-}
-
-/// Two amounts in the unit of the second one: `1.2/3.4 GiB`.
-fn part_of(sent: u64, expected: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (0..UNITS.len()).rev().find(|unit| expected >= 1 << (10 * unit)).unwrap_or(0);
-    let scaled = |count: u64| count as f64 / (1u64 << (10 * unit)) as f64;
-    match unit {
-        0 => format!("{sent}/{expected} B"),
-        _ => format!("{:.1}/{:.1} {}", scaled(sent), scaled(expected), UNITS[unit]),
-    }
-}
-
-/// Columns of the line that names what moves.
-const NAMES: usize = 44;
-
-/// The end of a name, which tells images apart, in so many columns.
-fn shortened(name: &str, columns: usize) -> String {
-    let name = harmless(name, LINE);
-    let count = name.chars().count();
-    match count > columns {
-        true => format!("…{}", name.chars().skip(count - columns + 1).collect::<String>()),
-        false => name,
-    }
-}
-
-/// Names what moves now.
-fn named(moving: &[String]) -> String {
-    match moving {
-        [] => String::new(),
-        [one] => shortened(one, NAMES),
-        [one, others @ ..] => {
-            let more = format!(" and {} more", others.len());
-            format!("{}{more}", shortened(one, NAMES.saturating_sub(more.len())))
-        }
-    }
-}
-
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
@@ -362,6 +371,10 @@ impl Observer for Progress {
                 self.refresh();
             }
             Event::Sent(count) => self.sent(count),
+            Event::Blob(blob) => self.blob(&blob),
+            Event::BlobEnded(transfer) => {
+                self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&transfer);
+            }
             Event::Retrying { error, after } if self.screen.mode == Mode::Json => {
                 ProgressEvent::Retrying { error: error.to_string(), after_seconds: after.as_secs_f64() }
                     .print();
@@ -369,30 +382,6 @@ impl Observer for Progress {
             Event::Retrying { error, after } => tracing::warn!("trying again in {after:.1?}: {error}"),
             Event::Finished(copy) => self.finished(copy),
             _ => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn progress_fits_into_fifty_columns() {
-        let totals = Totals {
-            sent_bytes: 987 << 20,
-            expected_bytes: 1000 << 20,
-            images_done: 120,
-            images_planned: 120,
-            seconds: 100.0,
-        };
-        let shown = stand(&totals, true, 3.9 * f64::from(1 << 20));
-        assert_eq!(shown, "987.0/1000.0 MiB 3.9 MiB/s 4s 120/120 images");
-        assert!(stand(&totals, false, 0.0).contains("987.0/1000.0 MiB+ 0 B/s 120/120+ images"));
-        let name = "docker://registry.example.com/a/long/path/of/a/repository:1.2.3".to_owned();
-        for moving in [vec![name.clone()], vec![name.clone(), name]] {
-            let shown = named(&moving);
-            assert!(shown.chars().count() <= NAMES && shown.contains("repository:1.2.3"), "{shown}");
         }
     }
 }

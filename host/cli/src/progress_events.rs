@@ -24,7 +24,14 @@ pub enum ProgressEvent<'a> {
     /// An image begins to move.
     Started { rule: &'a str, source: &'a str, destination: &'a str, digest: String },
     /// How far everything is; at most once a second.
-    Moving(Totals),
+    Moving {
+        #[serde(flatten)]
+        totals: Totals,
+        /// The blobs that move.
+        blobs: Vec<MovingBlob>,
+        /// Whom it waits for.
+        waiting: Vec<Wait>,
+    },
     /// Something failed and is tried again.
     Retrying { error: String, after_seconds: f64 },
     /// An image is done: `action` says how.
@@ -41,6 +48,24 @@ pub struct Totals {
     pub images_done: u64,
     pub images_planned: u64,
     /// Since the run began.
+    pub seconds: f64,
+}
+
+/// A blob that moves.
+#[derive(Clone, Serialize)]
+pub struct MovingBlob {
+    /// The image with which it comes, at the destination.
+    pub image: String,
+    pub digest: String,
+    pub size_bytes: u64,
+    pub sent_bytes: u64,
+}
+
+/// A registry that asked to wait before the next request (429 with Retry-After).
+#[derive(Clone, Serialize)]
+pub struct Wait {
+    pub registry: String,
+    /// How much longer.
     pub seconds: f64,
 }
 

@@ -4,10 +4,11 @@ use crate::{failure::Failure, local, output::tell, signals::Stop};
 use dray_core::Digest;
 use dray_engine::{Error, Kind};
 use std::{
+    collections::BTreeSet,
     fs::{File, TryLockError},
     io::{Read, Seek, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -19,17 +20,32 @@ pub struct Running {
     _file: File,
 }
 
-/// Takes the right to run a policy, or with `wait` waits for it. `None` means that there is no folder for the lock, so that
-/// nobody can be kept out.
+/// Takes the right to run policies, or with `wait` waits for it.
 ///
 /// Runs of different rules (`rules`; none means all) do different work, and may be under way at once.
 pub async fn take(
-    policy: Option<&Path>,
+    policies: &[PathBuf],
+    rules: &[String],
+    wait: bool,
+    stop: &Stop,
+) -> Result<Vec<Running>, Failure> {
+    // All processes take them in one order, so that no two wait for each other.
+    let policies: BTreeSet<&PathBuf> = policies.iter().collect();
+    let mut held = Vec::new();
+    for policy in policies {
+        held.extend(take_one(policy, rules, wait, stop).await?);
+    }
+    Ok(held)
+}
+
+/// Takes the right to run one policy. `None` means that there is no folder for the lock, so that nobody can be kept out.
+async fn take_one(
+    policy: &Path,
     rules: &[String],
     wait: bool,
     stop: &Stop,
 ) -> Result<Option<Running>, Failure> {
-    let (Some(policy), Some(state)) = (policy, local::state_folder()) else { return Ok(None) };
+    let Some(state) = local::state_folder() else { return Ok(None) };
     let folder = state.join("running");
     let mut key = policy.as_os_str().as_encoded_bytes().to_vec();
     rules.iter().for_each(|rule| key.extend(format!("\n{rule}").bytes()));

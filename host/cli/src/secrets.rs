@@ -75,8 +75,10 @@ impl Secrets for UserSecrets {
                 }
             }
             SecretRef::File(path) => {
-                let text =
-                    fs::read_to_string(self.base.join(path)).map_err(|error| missing(error.to_string()))?;
+                let read = fs::read_to_string(self.base.join(path));
+                let text = read.map_err(|error| {
+                    missing(error.to_string()).help("paths are relative to the folder of the policy")
+                })?;
                 Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
             }
         }

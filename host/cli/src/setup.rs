@@ -84,9 +84,10 @@ pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: access.authfile.clone() });
     let call = match &access.creds_file {
         Some(path) => {
-            plugin_config("static", serde_json::json!({ "credentials": format!("file:{}", path.display()) }))
+            let file = format!("file:{}", path.display());
+            plugin_config("static", [("credentials".to_owned(), file.into())].into_iter().collect())
         }
-        None => plugin_config("docker-config", serde_json::json!({})),
+        None => plugin_config("docker-config", Default::default()),
     };
     let tls = TlsSettings {
         ca: access.tls_ca.clone(),

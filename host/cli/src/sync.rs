@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 /// Reads the policy, and confines the process to what it names: before any thread begins, which would not be.
 pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
-    let mut loaded = policy::load(&options.policy)?;
+    let mut loaded = policy::load(&options.policies)?;
     loaded.choose(&options.rules)?;
     if options.locked {
         lock::narrow(&mut loaded)?;
@@ -33,10 +33,11 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
-    let _running = running::take(loaded.path(), &options.rules, options.run.wait, &stop).await?;
+    let _running = running::take(&loaded.paths(), &options.rules, options.run.wait, &stop).await?;
     let session = loaded.open().await?;
     let plan = session.plan();
-    let policy = options.policy.display().to_string();
+    let policies = options.policies.iter().map(|path| path.display().to_string());
+    let policy = policies.collect::<Vec<_>>().join(" and ");
     let record = Record { command: "sync", policy: Some(&policy) };
     carried_out(&session, plan, record, &stop, &screen, &options.run).await
 }
@@ -51,7 +52,7 @@ pub async fn carried_out(
     flags: &RunFlags,
 ) -> Result<u8, Failure> {
     let RunFlags { output, fail_fast, .. } = *flags;
-    let progress = screen.watch();
+    let progress = screen.watch(session.places(), stop);
     let unchanged = output == Output::Json;
     let options = RunOptions { keep_going: !fail_fast, unchanged, ..RunOptions::default() };
     let plan = counting(plan, progress.clone());

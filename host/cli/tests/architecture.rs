@@ -80,11 +80,13 @@ const FLOORS: [&[&str]; 10] = [
 ];
 
 /// Names that the top of the crate hands on, and the rooms where they are made.
-const HANDED_ON: [(&str, &str); 25] = [
+const HANDED_ON: [(&str, &str); 27] = [
     ("Error", "error"),
     ("Kind", "error"),
     ("Result", "error"),
     ("Event", "events"),
+    ("BlobProgress", "events"),
+    ("STOP_GRACE", "blob"),
     ("Observer", "events"),
     ("DOCUMENT_LIMIT", "limits"),
     ("Secret", "secret"),

@@ -43,6 +43,58 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The policies of the book and of the examples, each with the file that it stands in.
+fn policies() -> Vec<(PathBuf, String)> {
+    let mut policies = Vec::new();
+    for page in pages() {
+        for (info, text) in blocks(&fs::read_to_string(&page).unwrap()) {
+            if info.starts_with("toml") && text.contains("version = 1") {
+                policies.push((page.clone(), text));
+            }
+        }
+    }
+    let mut folders = vec![docs().join("../examples")];
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            match path.extension().and_then(|extension| extension.to_str()) {
+                None if path.is_dir() && !path.ends_with("target") => folders.push(path),
+                Some("toml") => {
+                    let text = fs::read_to_string(&path).unwrap();
+                    policies.extend(text.contains("version = 1\n").then_some((path, text)));
+                }
+                _ => {}
+            }
+        }
+    }
+    policies
+}
+
+#[test]
+fn every_policy_obeys_the_schema_that_editors_use() {
+    let schema: serde_json::Value = serde_json::from_str(dray_core::policy::schema()).unwrap();
+    let validator = jsonschema::draft202012::new(&schema).unwrap();
+    let wrong = |text: &str| {
+        let policy: serde_json::Value = toml::from_str(text).unwrap();
+        validator.iter_errors(&policy).map(|error| error.to_string()).collect::<Vec<_>>()
+    };
+    let policies = policies();
+    for (file, text) in &policies {
+        assert!(wrong(text).is_empty(), "{}\n{text}\n{:?}", file.display(), wrong(text));
+    }
+    assert!(policies.len() > 30, "{}", policies.len());
+    for mistake in [
+        "tags = [{ filter = \"semver\", rnage = \">=1\" }]",
+        "tags = [{ filter = \"latest\", count = 0 }]",
+        "tags = { latets = 3 }",
+        "concurrency = \"4\"",
+    ] {
+        let rule = format!("version = 1\n[[rule]]\nfrom = \"docker://a/b\"\nto = \"oci:x\"\n{mistake}\n");
+        assert!(!wrong(&rule).is_empty(), "{mistake}");
+    }
+    assert!(!wrong("version = 1\n[defaults.rule]\nnmae = \"x\"\n").is_empty());
+    assert!(!wrong("version = 1\n[registry.a]\nauth = { username = \"x\" }\n").is_empty());
+}
+
 #[test]
 fn every_policy_is_sound() {
     let mut checked = 0;

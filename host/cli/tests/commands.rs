@@ -3,7 +3,7 @@
 
 mod support;
 
-use support::{IMAGES, Registry, World, has};
+use support::{Fake, IMAGES, Ran, Registry, World, has, memory::Memory, respond};
 
 #[test]
 fn a_registry_is_listed_compared_and_tagged() {
@@ -170,4 +170,85 @@ fn a_plan_tells_how_much_would_travel() {
             .filter(|copy| copy["action"] == "copy")
             .all(|copy| copy["size"].is_u64())
     );
+}
+
+/// What dray offers a shell (fish, whose protocol is the simplest) for the last word.
+fn offered(world: &World, words: &[&str]) -> Vec<String> {
+    let mut command = world.command(&[&["--", "dray"], words].concat());
+    let ran = Ran::of(command.env("COMPLETE", "fish")).ok();
+    ran.out.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_shell_is_offered_schemes_policies_and_rules() {
+    let world = World::new();
+    let rule = |name: &str| format!("[[rule]]\nname = \"{name}\"\nfrom = \"oci:a:1\"\nto = \"oci:b\"\n");
+    world.write("dray.toml", &format!("version = 1\n{}{}", rule("base"), rule("tools")));
+    world.write("other.toml", &format!("version = 1\n{}", rule("third")));
+    world.write("notes.txt", "");
+    assert_eq!(offered(&world, &["sync", "--rule", ""]), ["base", "tools"]);
+    assert_eq!(offered(&world, &["plan", "other.toml", "--rule", ""]), ["third"]);
+    assert_eq!(offered(&world, &["sync", "o"]), ["other.toml"]);
+    assert_eq!(offered(&world, &["copy", "oc"]), ["oci:", "oci-archive:"]);
+    assert_eq!(offered(&world, &["copy", "docker-archive:no"]), ["docker-archive:notes.txt"]);
+    assert!(offered(&world, &["insp"]).contains(&"inspect".to_owned()));
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(world.dray(&["completions", shell]).ok().out.contains("COMPLETE"), "{shell}");
+    }
+}
+
+#[test]
+fn several_policies_are_one() {
+    let world = World::new();
+    let rule = |tag: &str| {
+        format!("version = 1\n[[rule]]\nname = \"{tag}\"\nfrom = \"{IMAGES}:{tag}\"\nto = \"oci:mirror\"\n")
+    };
+    world.write("one.toml", &rule("1.0.0"));
+    world.write("two.toml", &rule("1.1.0"));
+    world.write("same.toml", &rule("1.0.0"));
+    assert!(world.dray(&["check", "one.toml", "two.toml"]).ok().out.contains("2 rules"));
+    assert!(world.dray(&["sync", "one.toml", "two.toml"]).ok().out.contains("2 images copied"));
+    assert!(
+        world.dray(&["plan", "one.toml", "two.toml", "--rule", "1.1.0"]).ok().out.contains("1 unchanged")
+    );
+    let twice = world.dray(&["check", "one.toml", "same.toml"]);
+    assert!(twice.code == 2 && twice.err.contains("two rules are named `1.0.0`"), "{}", twice.err);
+    assert!(twice.err.contains("same.toml:3"), "{}", twice.err);
+    let absent = world.dray(&["check", "one.toml", "none.toml"]);
+    assert!(absent.code == 2 && absent.err.contains("read none.toml"), "{}", absent.err);
+    let saved = world.dray(&["plan", "one.toml", "two.toml", "--out", "plan.json"]);
+    assert!(saved.code == 2 && saved.err.contains("must be one file"), "{}", saved.err);
+}
+
+#[test]
+fn a_plan_fails_where_the_destination_refuses_the_login() {
+    let world = World::new();
+    // Everybody may read, and nobody may write.
+    let tokens = Fake::start(|request, stream| match request.split(' ').nth(1).unwrap().contains("push") {
+        true => respond(stream, "401 Unauthorized", "", br#"{"details":"no pushes for you"}"#),
+        false => respond(stream, "200 OK", "", br#"{"token":"reader"}"#),
+    });
+    let challenge =
+        format!("WWW-Authenticate: Bearer realm=\"http://{}/token\",service=\"r\"\r\n", tokens.host);
+    let registry = Memory::odd(move |asked, _| {
+        let known = asked.head.to_lowercase().contains("authorization: bearer reader");
+        (!known).then(|| ("401 Unauthorized", challenge.clone(), b"{}".to_vec()))
+    });
+    registry.image("app", "1.0.0", b"layer");
+    let host = registry.host();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"docker://{host}/app\"\ntags = [\"1.1.0\", \"1.2.0\"]\n"),
+    );
+    let plan = world.dray(&["plan"]);
+    assert_eq!(plan.code, 1, "{}{}", plan.out, plan.err);
+    assert!(plan.out.contains("no pushes for you") && plan.out.contains("2 failed"), "{}", plan.out);
+    let asked = tokens.requests().iter().filter(|request| request.contains("push")).count();
+    assert_eq!(asked, 1, "one login for all images of a destination");
+    // A source is only read.
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"docker://{host}/app\"\nto = \"oci:mirror\"\n"),
+    );
+    world.dray(&["plan"]).ok();
 }

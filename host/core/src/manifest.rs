@@ -147,7 +147,13 @@ impl Manifest {
     /// # Errors
     /// Fails if the body has another digest, contradicts its media type, or is malformed.
     pub fn parse(given: &str, body: Vec<u8>, expected: Option<&Digest>) -> Result<Self, ManifestError> {
-        let malformed = |error: serde_json::Error| ManifestError::Malformed(error.to_string());
+        let is_page = body.trim_ascii_start().starts_with(b"<");
+        let malformed = |error: serde_json::Error| {
+            ManifestError::Malformed(match is_page {
+                true => "it is a web page: what answers is no registry".into(),
+                false => format!("it is no JSON: {error}"),
+            })
+        };
         let digest = |bytes: &[u8]| {
             let actual = expected.map_or_else(|| Digest::of(bytes), |expected| expected.alike(bytes));
             match expected.filter(|expected| **expected != actual) {

@@ -54,10 +54,13 @@ impl CopyReport {
     }
 
     /// The report of a tag that a filter, or the source itself, removed from the plan.
-    pub fn dropped(rule: &str, source: &str, by: &str) -> Self {
+    pub fn dropped(rule: &str, source: &str, by: &str, why: Option<&str>) -> Self {
         CopyReport {
             action: Action::Drop,
-            reason: format!("dropped by {by}"),
+            reason: match why {
+                Some(why) => format!("dropped by {by}: {why}"),
+                None => format!("dropped by {by}"),
+            },
             ..CopyReport::failed(rule, source, "", "it failed", None)
         }
     }

@@ -55,8 +55,9 @@ mod schedule;
 mod secret;
 pub mod tar;
 
+pub use blob::STOP_GRACE;
 pub use error::{Error, Kind, Result};
-pub use events::{Event, Observer};
+pub use events::{BlobProgress, Event, Observer};
 pub use inspect::{Image, list_repositories, list_tags, tag_digests};
 pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
 pub use layer::Unpacked;

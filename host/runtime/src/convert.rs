@@ -170,6 +170,7 @@ pub(crate) fn incoming(incoming: &Incoming) -> guest::sink::Incoming {
         siblings: incoming.siblings.clone(),
         sized: incoming.sized,
         absent: incoming.absent,
+        piece: incoming.piece,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{adapt::calling, bindings::guest, load::Loaded, state::Scope};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Filter, Images},
+    contract::{Filter, Images, Selection},
 };
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
@@ -30,22 +30,37 @@ impl Filter for WasmFilter {
         tags: &'a [String],
         config: &'a str,
         images: Arc<dyn Images>,
-    ) -> BoxFuture<'a, Result<Vec<usize>>> {
+    ) -> BoxFuture<'a, Result<Selection>> {
         Box::pin(async move {
             let scope = Scope { images: Some(images), ..Scope::default() };
-            let kept = calling!(self, &self.indices, scope, call_select, repository, tags, config)?;
-            let wrong = |why: String| {
+            let chosen = calling!(self, &self.indices, scope, call_select, repository, tags, config)?;
+            selection(chosen, tags.len()).map_err(|why| {
                 Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.plugin.name))
-            };
-            let mut seen = vec![false; tags.len()];
-            for index in &kept {
-                match seen.get_mut(*index as usize) {
-                    Some(seen) if !*seen => *seen = true,
-                    Some(_) => return Err(wrong(format!("it kept tag {index} twice"))),
-                    None => return Err(wrong(format!("it kept tag {index} of {}", tags.len()))),
-                }
-            }
-            Ok(kept.into_iter().map(|index| index as usize).collect())
+            })
         })
     }
+}
+
+/// Longest reason that is kept, in characters.
+const REASON: usize = 200;
+
+/// Checks what a filter chose among so many tags.
+fn selection(chosen: guest::tag_filter::Selection, tags: usize) -> Result<Selection, String> {
+    let mut seen = vec![false; tags];
+    let mut once = |index: u32, what: &str| match seen.get_mut(index as usize) {
+        Some(seen) => match std::mem::replace(seen, true) {
+            false => Ok(index as usize),
+            true => Err(format!("it {what} tag {index} after it had decided on it")),
+        },
+        None => Err(format!("it {what} tag {index} of {tags}")),
+    };
+    let kept = chosen.kept.into_iter().map(|index| once(index, "kept")).collect::<Result<_, _>>()?;
+    let mut dropped = Vec::new();
+    for group in chosen.dropped {
+        let reason: String = group.reason.chars().filter(|one| !one.is_control()).take(REASON).collect();
+        for index in group.tags {
+            dropped.push((once(index, "dropped")?, reason.clone()));
+        }
+    }
+    Ok(Selection { kept, dropped })
 }

@@ -212,6 +212,11 @@ impl Runtime {
         }
         let known: Vec<&str> = BUILTINS.iter().flat_map(|builtin| builtin.schemes).copied().collect();
         let error = unknown("transport", scheme, &known);
+        if matches!(scheme, "http" | "https") {
+            return Err(
+                error.help("write docker://HOST/REPOSITORY:TAG; tls = \"off\" or --insecure is plain HTTP")
+            );
+        }
         // `nginx:1.27` is probably an image name as Docker writes it.
         Err(
             if known

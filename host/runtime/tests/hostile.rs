@@ -5,7 +5,7 @@
 use dray_core::policy::{Grant, Limits, Plugin, SecretRef, Spanned};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Facts, Filter, Images, Plugins},
+    contract::{Facts, Filter, Images, Plugins, Selection},
 };
 use dray_runtime::{Runtime, Secrets, Settings};
 use std::{
@@ -91,26 +91,24 @@ async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
     runtime.filter("hostile", &serde_json::json!({})).await
 }
 
-async fn select(body: &str) -> Result<Vec<usize>> {
+async fn select(body: &str) -> Result<Selection> {
     let filter = load(&filter(body)).await?;
     filter.select("a", &["v1".to_owned(), "v2".to_owned()], "{}", Arc::new(Nothing)).await
 }
 
-/// `ok` with a list of indices at byte 128.
-fn answer(indices: &[u32]) -> String {
-    let stores: String = indices
-        .iter()
-        .enumerate()
-        .map(|(at, index)| format!("(i32.store (i32.const {}) (i32.const {index}))", 128 + at * 4))
-        .collect();
-    format!(
-        "{stores} (i32.store8 (i32.const 104) (i32.const 0)) (i32.store (i32.const 112) (i32.const 128)) (i32.store (i32.const 116) (i32.const {})) (i32.const 104)",
-        indices.len()
-    )
+/// `ok` with kept indices at byte 128, and one group of dropped ones at byte 192.
+fn answer(kept: &[u32], dropped: &[u32]) -> String {
+    let store = |at: usize, value: usize| format!("(i32.store (i32.const {at}) (i32.const {value}))");
+    let list = |from: usize, indices: &[u32]| -> String {
+        indices.iter().enumerate().map(|(at, index)| store(from + at * 4, *index as usize)).collect()
+    };
+    let lists = [list(128, kept), list(256, dropped), store(200, 256), store(204, dropped.len())].concat();
+    let selection = [store(112, 128), store(116, kept.len()), store(120, 192), store(124, 1)].concat();
+    format!("{lists} (i32.store8 (i32.const 104) (i32.const 0)) {selection} (i32.const 104)")
 }
 
 #[track_caller]
-fn complains(result: Result<Vec<usize>>, about: &str) {
+fn complains(result: Result<Selection>, about: &str) {
     let error = result.unwrap_err();
     assert_eq!(error.kind, Kind::Plugin);
     assert!(error.text.contains("hostile") && error.text.contains(about), "{error}");
@@ -118,7 +116,9 @@ fn complains(result: Result<Vec<usize>>, about: &str) {
 
 #[tokio::test]
 async fn an_honest_one_works() {
-    assert_eq!(select(&answer(&[1, 0])).await.unwrap(), [1, 0]);
+    assert_eq!(select(&answer(&[1, 0], &[])).await.unwrap().kept, [1, 0]);
+    let selection = select(&answer(&[1], &[0])).await.unwrap();
+    assert_eq!(selection, Selection { kept: vec![1], dropped: vec![(0, String::new())] });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -142,8 +142,10 @@ async fn one_that_grabs_memory_is_stopped() {
 
 #[tokio::test]
 async fn absurd_indices_are_refused() {
-    complains(select(&answer(&[0, 7])).await, "kept tag 7 of 2");
-    complains(select(&answer(&[1, 1])).await, "kept tag 1 twice");
+    complains(select(&answer(&[0, 7], &[])).await, "kept tag 7 of 2");
+    complains(select(&answer(&[1, 1], &[])).await, "kept tag 1 after");
+    complains(select(&answer(&[1], &[1])).await, "dropped tag 1 after");
+    complains(select(&answer(&[1], &[2])).await, "dropped tag 2 of 2");
 }
 
 #[tokio::test]

@@ -82,7 +82,8 @@ impl PolicyTexts {
 /// Reads a policy and the files that it includes.
 ///
 /// `name` is for people, and `base` is the folder of the policy. A file that it includes may include others, relative
-/// to its own folder. Each file counts once, however often it is included.
+/// to its own folder. `more` are further policies, as if the first one included them. Each file counts once, however often
+/// it is named.
 ///
 /// # Errors
 /// If a file cannot be read, an `include` names no file, or the policy is wrong.
@@ -90,6 +91,7 @@ pub fn read_policy(
     name: &str,
     text: String,
     base: &Path,
+    more: &[PathBuf],
     environment: Variables<'_>,
 ) -> Result<(Policy, PolicyTexts), ReadPolicyError> {
     let mut texts = PolicyTexts::default();
@@ -97,6 +99,13 @@ pub fn read_policy(
     let mut seen: Vec<PathBuf> = Path::new(name).canonicalize().into_iter().collect();
     let mut shifts = 0;
     let mut waiting = VecDeque::from([(name.to_owned(), text, base.to_owned())]);
+    for file in more {
+        let read = read_once(file, &mut seen);
+        waiting.extend(read.map_err(|(why, help)| {
+            let why = why.trim_start_matches("failed to ");
+            Error::new(Kind::Invalid, format!("read the policies: {why}")).help(help)
+        })?);
+    }
     while let Some((name, text, folder)) = waiting.pop_front() {
         let start = texts.len();
         let found = includes(&text, environment);
@@ -155,23 +164,31 @@ fn included(
         let help = "paths are relative to the folder of the file that includes them";
         return Err((format!("`{include}` names no file"), help));
     }
-    let mut read = Vec::new();
-    for file in files {
-        let known = file.canonicalize().unwrap_or_else(|_| file.clone());
-        if seen.contains(&known) {
-            continue;
-        }
-        let shown = file.display().to_string();
-        if std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() > LARGEST as u64) {
-            let text = format!("{shown} has more than {LARGEST} bytes");
-            return Err((text, "include policies alone, and no data"));
-        }
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| (format!("failed to read {shown}: {error}"), "it must be a policy in UTF-8"))?;
-        seen.push(known);
-        read.push((shown, text, file.parent().unwrap_or(Path::new("")).to_owned()));
+    let read = files.iter().map(|file| read_once(file, seen));
+    Ok(read.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
+}
+
+/// Reads a file of a policy. `None` means that it was read before.
+fn read_once(file: &Path, seen: &mut Vec<PathBuf>) -> Result<Option<Included>, (String, &'static str)> {
+    let known = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    if seen.contains(&known) {
+        return Ok(None);
     }
-    Ok(read)
+    let shown = file.display().to_string();
+    if std::fs::metadata(file).is_ok_and(|metadata| metadata.len() > LARGEST as u64) {
+        let text = format!("{shown} has more than {LARGEST} bytes");
+        return Err((text, "include policies alone, and no data"));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let help = match error.kind() {
+            std::io::ErrorKind::NotFound => "check its name",
+            std::io::ErrorKind::PermissionDenied => "let the user of dray read it",
+            _ => "it must be a policy in UTF-8",
+        };
+        (format!("failed to read {shown}: {error}"), help)
+    })?;
+    seen.push(known);
+    Ok(Some((shown, text, file.parent().unwrap_or(Path::new("")).to_owned())))
 }
 
 /// Files of a folder that are read for images.

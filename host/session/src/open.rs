@@ -184,10 +184,11 @@ impl Session {
         &self,
         plan: mpsc::Receiver<Planned>,
         observer: Arc<dyn Observer>,
-        options: RunOptions,
+        mut options: RunOptions,
         record: Record<'_>,
         stop: watch::Receiver<bool>,
     ) -> Report {
+        options.rules = self.rules.iter().map(|rule| (rule.name.clone(), rule.limits.clone())).collect();
         record::run(&self.places, plan, observer, options, record, stop).await
     }
 }

@@ -9,7 +9,7 @@
 //! tags = [{ filter = "calver", since = "2026.02" }]
 //! ```
 
-use dray_plugin_filter::{self as filter, Error, TagFilter};
+use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -38,18 +38,20 @@ impl TagFilter for Calver {
     const SUMMARY: &str = "Keeps calendar versions, newest first";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         let since = match &config.since {
             Some(text) => {
                 Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?)
             }
             None => None,
         };
-        let versions = (0u32..).zip(tags).filter_map(|(index, tag)| Some((version(tag)?, index)));
-        let mut kept: Vec<_> =
-            versions.filter(|(version, _)| since.is_none_or(|since| *version >= since)).collect();
-        kept.sort_by_key(|(version, _)| Reverse(*version));
-        Ok(kept.into_iter().map(|(_, index)| index).collect())
+        let mut selection = keep_unless(tags, |tag| match (version(tag), since) {
+            (None, _) => Some("no calendar version"),
+            (Some(version), Some(since)) if version < since => Some("older than `since`"),
+            _ => None,
+        });
+        selection.kept.sort_by_key(|index| Reverse(version(&tags[*index as usize])));
+        Ok(selection)
     }
 }
 
@@ -62,8 +64,11 @@ mod tests {
     #[test]
     fn newest_first() {
         let tags = ["2026.01", "latest", "2026.04.2", "2026.13", "2025.12", "2026.04"].map(str::to_owned);
-        assert_eq!(Calver::select("", &tags, &Config { since: None }).unwrap(), [2, 5, 0, 4]);
-        assert_eq!(Calver::select("", &tags, &Config { since: Some("2026.02".into()) }).unwrap(), [2, 5]);
+        assert_eq!(Calver::select("", &tags, &Config { since: None }).unwrap().kept, [2, 5, 0, 4]);
+        let selection = Calver::select("", &tags, &Config { since: Some("2026.02".into()) }).unwrap();
+        assert_eq!(selection.kept, [2, 5]);
+        let dropped: Vec<_> = selection.dropped.iter().map(|one| (one.reason.as_str(), &one.tags[..])).collect();
+        assert_eq!(dropped, [("older than `since`", &[0, 4][..]), ("no calendar version", &[1, 3][..])]);
         assert!(Calver::select("", &tags, &Config { since: Some("spring".into()) }).is_err());
     }
 }

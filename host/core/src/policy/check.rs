@@ -2,7 +2,8 @@
 
 use super::call::provider;
 use super::document;
-use super::raw::{Table, boolean, integer, one_or_many, string, strings, table};
+use super::limits::{concurrency, duration, rate};
+use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
 use super::*;
@@ -57,10 +58,10 @@ pub fn parse_all(texts: &[&str], environment: Variables<'_>) -> Result<Policy, P
 }
 
 /// Reads a plugin's configuration from a table of key and value, as on a command line.
-pub fn plugin_config(name: &str, config: serde_json::Value) -> Call {
+pub fn plugin_config(name: &str, config: serde_json::Map<String, serde_json::Value>) -> Call {
     Call {
         plugin: Spanned { value: name.into(), span: 0..0 },
-        config,
+        config: config.into(),
         keys: BTreeMap::new(),
         written: None,
         span: 0..0,
@@ -165,21 +166,14 @@ fn named<'a>(
 }
 
 fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
-    let mut registry = Registry::default();
-    if let Some(number) = entry.take("concurrency").and_then(|value| integer(value, problems)) {
-        match number.value {
-            1..=1024 => registry.concurrency = Some(number.value as usize),
-            _ => problems.push(Problem::new("concurrency is 1 to 1024 requests", number.span)),
-        }
-    }
+    let mut registry = Registry {
+        concurrency: concurrency(&mut entry, "requests", problems),
+        bandwidth: rate(&mut entry, "bandwidth", 1, problems),
+        least_rate: rate(&mut entry, "least-rate", 0, problems),
+        ..Registry::default()
+    };
     if let Some(assume) = entry.take("assume-unchanged").and_then(|value| boolean(value, problems)) {
         registry.assume_unchanged = assume;
-    }
-    if let Some(text) = entry.take("bandwidth").and_then(|value| string(value, problems)) {
-        registry.bandwidth = rate(text, "bandwidth", 1, problems);
-    }
-    if let Some(text) = entry.take("least-rate").and_then(|value| string(value, problems)) {
-        registry.least_rate = rate(text, "rate", 0, problems);
     }
     if let Some(text) = entry.take("proxy").and_then(|value| string(value, problems)) {
         let known = ["http://", "https://"].iter().any(|scheme| text.value.starts_with(scheme));
@@ -205,19 +199,6 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
     }
     entry.end(problems);
     registry
-}
-
-/// Bytes a second, of which there must be so many at least.
-fn rate(text: Spanned<String>, what: &str, least: u64, problems: &mut Vec<Problem>) -> Option<u64> {
-    let size = text.value.strip_suffix("/s").and_then(|size| bytesize::ByteSize::from_str(size.trim()).ok());
-    let rate = size.map(|size| size.as_u64()).filter(|rate| *rate >= least);
-    if rate.is_none() {
-        problems.push(
-            Problem::new(format!("`{}` is no {what}", text.value), text.span)
-                .help("write bytes a second: \"200MB/s\", \"10MiB/s\""),
-        );
-    }
-    rate
 }
 
 fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls> {
@@ -290,15 +271,9 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
                 ),
             }
         }
-        if let Some(text) = entry.take("call").and_then(|value| string(value, problems)) {
-            match humantime::parse_duration(&text.value) {
-                Ok(time) if !time.is_zero() => limits.call = time,
-                _ => problems.push(
-                    Problem::new(format!("`{}` is no duration", text.value), text.span)
-                        .help("write \"5s\" or \"500ms\""),
-                ),
-            }
-        }
+        let call = entry.take("call").and_then(|value| string(value, problems));
+        let call = call.and_then(|text| duration(text, "write \"5s\" or \"500ms\"", problems));
+        limits.call = call.unwrap_or(limits.call);
         entry.end(problems);
     }
     entry.end(problems);

@@ -3,6 +3,7 @@
 mod call;
 mod check;
 mod document;
+mod limits;
 mod listed;
 mod lock;
 mod problem;
@@ -192,6 +193,21 @@ pub struct Rule {
     pub on_empty: OnEmpty,
     /// What to do about a tag that names something else at the destination.
     pub on_change: OnChange,
+    /// What its copies may use.
+    pub limits: RuleLimits,
+}
+
+/// What the copies of one rule may use, together or each.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RuleLimits {
+    /// How many of its images are copied at once. `None` means no limit of its own.
+    pub concurrency: Option<usize>,
+    /// Bytes a second of all its copies together. `None` means no limit of its own.
+    pub bandwidth: Option<u64>,
+    /// How long one attempt to copy an image may take. `None` means no limit.
+    pub timeout: Option<Duration>,
+    /// How often an image is tried again after a failure that may pass.
+    pub retry: u32,
 }
 
 impl Rule {
@@ -212,6 +228,7 @@ impl Rule {
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),
+            limits: RuleLimits::default(),
         }
     }
 }

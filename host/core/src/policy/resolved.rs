@@ -153,6 +153,11 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
     add("from-blobs", blobs.map(path));
     add("to-blobs", rule.to.value.blobs.as_deref().map(path));
     add("link", rule.link.then_some(json!(true)));
+    let limits = &rule.limits;
+    add("concurrency", limits.concurrency.map(|number| json!(number)));
+    add("bandwidth", limits.bandwidth.map(|rate| json!(format!("{rate}B/s"))));
+    add("timeout", limits.timeout.map(|time| json!(humantime::format_duration(time).to_string())));
+    add("retry", (limits.retry > 0).then(|| json!(limits.retry)));
     add("format", rule.form.format.map(|format| json!(format)));
     add("compression", rule.form.compression.map(|compression| json!(compression)));
     add("on-empty", (rule.on_empty == OnEmpty::Error).then(|| json!("error")));

@@ -1,8 +1,9 @@
 //! `[[rule]]`: what is copied where.
 
+use super::limits::rule_limits;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
-use super::{IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, Spanned, Tags};
+use super::{IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, RuleLimits, Spanned, Tags};
 use crate::{Compression, Form, Format, Names, Platform, Reference, expand_braces};
 use std::{collections::HashSet, path::PathBuf};
 use toml::{Spanned as TomlSpanned, de::DeValue};
@@ -70,6 +71,7 @@ struct Common {
     form: Form,
     on_empty: OnEmpty,
     on_change: OnChange,
+    limits: RuleLimits,
 }
 
 impl Common {
@@ -84,6 +86,7 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            limits: self.limits.clone(),
             exact: false,
             images_from: Vec::new(),
             name: String::new().into(),
@@ -289,7 +292,8 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
                 .help("set format = \"oci\", or compression = \"gzip\""),
         );
     }
-    Common { tags, platforms, index, referrers, include_foreign, link, form, on_empty, on_change }
+    let limits = rule_limits(entry, problems);
+    Common { tags, platforms, index, referrers, include_foreign, link, form, on_empty, on_change, limits }
 }
 
 fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform> {

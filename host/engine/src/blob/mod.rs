@@ -1,10 +1,13 @@
 //! Blobs that are transferred: they are read in segments, hashed, and stored step by step.
 
+mod ending;
 mod reader;
 mod recompress;
 mod resume;
 mod transfer;
 mod write;
 
+pub(crate) use ending::Ending;
+pub use ending::STOP_GRACE;
 pub(crate) use recompress::{check_diff_id, measure, recompress};
 pub(crate) use transfer::{Payload, Transfer, disk_permit};

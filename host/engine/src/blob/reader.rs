@@ -407,13 +407,13 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
 }
 
 /// Passes a blob through blocking work on a thread of its own. The blob is read to its end and verified, even if the
-/// work does not read all of it. `passed` is called with the number of bytes of each chunk.
+/// work does not read all of it, and as fast as `rates` let it. `passed` is called with the number of bytes of each chunk.
 ///
 /// # Errors
 /// Fails if the source cannot be read, or if the work fails. `doing` names the work in the text of the error.
 pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
-    rate: Option<&RateLimiter>,
+    rates: &[&RateLimiter],
     doing: &str,
     passed: impl Fn(u64),
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
@@ -424,7 +424,7 @@ pub(crate) async fn through<T: Send + 'static>(
     loop {
         match reader.next(u64::MAX).await {
             Ok(Some(chunk)) => {
-                if let Some(rate) = rate {
+                for rate in rates {
                     rate.pass(chunk.len()).await;
                 }
                 passed(chunk.len() as u64);

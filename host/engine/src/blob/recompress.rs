@@ -3,6 +3,7 @@
 use super::{reader::through, transfer::Payload};
 use crate::{
     Error, Kind, Observer, Repository, Result, decode::Plain, error::Context, schedule::queue::Load,
+    schedule::rate::RateLimiter,
 };
 use dray_core::{Algorithm, Compression, Descriptor, Digest, Hasher};
 use std::{
@@ -31,6 +32,7 @@ pub(crate) async fn recompress(
     destination: &Repository,
     (layer, diff_id): (&Descriptor, &Digest),
     wanted: Compression,
+    rates: &[&RateLimiter],
     observer: &dyn Observer,
 ) -> Result<Recompressed> {
     let place = &destination.place;
@@ -38,10 +40,9 @@ pub(crate) async fn recompress(
     let files = if place.unpacks().await? { None } else { place.files.clone() };
     let mut reader = source.blob(layer).await?;
     let _permits = reader.start(None, &Load::of(layer.size), Some(observer)).await?;
-    let rate = source.place.rate();
     let written = through(
         &mut reader,
-        rate,
+        rates,
         "decompress it",
         |_| {},
         move |bytes| {
@@ -67,15 +68,15 @@ pub(crate) async fn recompress(
 pub(crate) async fn measure(
     source: &Repository,
     digest: &Digest,
+    rates: &[&RateLimiter],
     observer: &dyn Observer,
 ) -> Result<(u64, Compression, Digest)> {
     let blob = Descriptor::new("", digest.clone(), 0);
     let mut reader = source.blob(&blob).await?.of_unknown_size();
     let _permits = reader.start(None, &Load::of(0), Some(observer)).await?;
-    let rate = source.place.rate();
     let read = through(
         &mut reader,
-        rate,
+        rates,
         "decompress it",
         |_| {},
         |bytes| {

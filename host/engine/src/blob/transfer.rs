@@ -1,21 +1,25 @@
 //! Transfers one blob from a place to another.
 
-use super::{reader::BlobReader, resume::Progress};
+use super::{ending::Ending, reader::BlobReader, resume::Progress};
 use crate::{
-    Error, Event, Journal, Kind, Observer, Repository, Result,
-    contract::{Arrival, Incoming, NextStep, Outcome, Request, Segment, Step},
+    BlobProgress, Error, Event, Journal, Kind, Observer, Repository, Result,
+    contract::{Arrival, Incoming, Outcome, Request, Segment, Step},
     error::Context,
     files::AtomicFile,
-    http::{Backoff, PlaceHttp, Uploaded, feed, told, upload},
+    http::{Backoff, PlaceHttp, SHORT, Uploaded, feed, told, upload},
     journal::RepositoryKey,
     place::Place,
-    schedule::{fair_share::FairPermit, queue::Load},
+    schedule::{fair_share::FairPermit, queue::Load, rate::RateLimiter},
 };
 use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use std::{
     fs::File,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 /// Number of consecutive steps without a byte that moves, after which a plugin is considered to be in a loop.
@@ -30,10 +34,6 @@ const TIMES: u64 = 3;
 pub(crate) async fn disk_permit(source: &Place, destination: &Place) -> FairPermit {
     destination.disks.permit(source.route_to(destination)).await
 }
-
-/// Size in bytes above which the progress of a blob is recorded, so that a later process can resume it. A transport
-/// sends such a blob in pieces if its place accepts pieces.
-const RESUMABLE: u64 = 256 << 20;
 
 /// Bytes that may be sent of any blob, even if they are more than [`TIMES`] times its size.
 const SMALL: u64 = 1 << 20;
@@ -58,7 +58,7 @@ pub(crate) enum Payload<'a> {
 }
 
 /// The journal, and the key of the destination's repository in it.
-type Memory<'a> = (&'a Journal, RepositoryKey);
+pub(super) type Memory<'a> = (&'a Journal, RepositoryKey);
 
 /// The result of a transfer.
 pub(crate) struct Stored {
@@ -69,6 +69,8 @@ pub(crate) struct Stored {
 
 /// The transfer of a blob to a destination, in the steps that the transport of the destination names.
 pub(crate) struct Transfer<'a> {
+    /// The image with which the blob comes, for people.
+    pub image: &'a str,
     pub source: &'a Repository,
     pub destination: &'a Repository,
     pub payload: Payload<'a>,
@@ -77,6 +79,10 @@ pub(crate) struct Transfer<'a> {
     pub wanted_by: Option<Arc<AtomicUsize>>,
     /// Whether a written file may be a hard link to a file of the source.
     pub link: bool,
+    /// What limits how fast the bytes of the source are read.
+    pub rates: &'a [&'a RateLimiter],
+    /// Says whether the run is to end.
+    pub ending: &'a Ending,
     pub observer: &'a dyn Observer,
 }
 
@@ -86,8 +92,11 @@ impl Transfer<'_> {
     /// # Errors
     /// Fails if the source cannot be read, if its bytes do not have their digest, or if the destination refuses them.
     pub async fn run(self) -> Result<Stored> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let blob = self.incoming.blob.clone();
+        let told = Told { number: NUMBER.fetch_add(1, Ordering::Relaxed), observer: self.observer };
         let moving = Moving {
+            number: told.number,
             blob: &blob,
             reader: None,
             begun: 0,
@@ -98,41 +107,64 @@ impl Transfer<'_> {
             taken_up: false,
             travelled: 0,
             said: None,
+            cut: false,
+            in_pieces: false,
+            whole: false,
             transfer: &self,
         };
         moving.run(self.incoming.clone()).await.context(|| format!("copy the blob {}", blob.digest.short()))
     }
 }
 
+/// Tells at its end that a transfer does not move any more, however it ended.
+struct Told<'a> {
+    number: u64,
+    observer: &'a dyn Observer,
+}
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.observer.event(Event::BlobEnded(self.number));
+    }
+}
+
 /// A transfer that is running.
 pub(super) struct Moving<'a> {
+    /// Number of the transfer, for observers.
+    number: u64,
     pub transfer: &'a Transfer<'a>,
     pub blob: &'a Descriptor,
     /// The reader, kept from one step to the next.
-    reader: Option<BlobReader>,
+    pub(super) reader: Option<BlobReader>,
     /// How often the blob was sent from its beginning.
     begun: u32,
     /// Bytes that this process sent.
     pub sent: u64,
     /// Bytes that were already there and did not have to be sent.
-    spared: u64,
+    pub(super) spared: u64,
     /// Size of the blob in bytes, as far as it is known.
     pub size: u64,
     /// Progress of an earlier process or attempt that can be resumed.
-    saved: Option<Progress>,
+    pub(super) saved: Option<Progress>,
     /// Whether what an earlier process or attempt left was used. It may be wrong, so a corrupt blob is then sent anew.
     pub taken_up: bool,
     /// Bytes of all requests that were to send a part of the blob.
     travelled: u64,
     /// Why the last request failed.
     said: Option<String>,
+    /// Whether the blob is sent in pieces because the line is slow, so its progress is recorded.
+    pub(super) cut: bool,
+    /// Whether a part of the blob was sent by itself, and whether the last request was for all of it.
+    pub(super) in_pieces: bool,
+    pub(super) whole: bool,
 }
 
-impl Moving<'_> {
+impl<'a> Moving<'a> {
     async fn run(mut self, mut incoming: Incoming) -> Result<Stored> {
         let destination = self.transfer.destination;
         let (mut state, mut last) = (None, None);
-        let memory = destination.memory().filter(|_| self.is_resumable());
+        let memory =
+            destination.memory().filter(|_| self.blob.size > SHORT && self.is_as_the_source_has_it());
         let memory = memory.as_ref();
         self.saved =
             memory.and_then(|(journal, key)| journal.upload(key, &self.blob.digest)).and_then(|saved| {
@@ -140,13 +172,15 @@ impl Moving<'_> {
                 serde_json::from_slice(&saved).ok()
             });
         if let Some(saved) = &self.saved {
-            self.taken_up = true;
+            (self.taken_up, self.cut) = (true, true);
             state = Some(saved.state.clone());
             last = Some(Outcome::Interrupted("the process that began it has ended".into()));
         }
         let (mut backoff, mut reached, mut doubted) = (Backoff::new(), 0, false);
         let (mut idle, mut stood) = (0, 0);
         loop {
+            incoming.piece = self.piece();
+            self.cut |= incoming.piece.is_some();
             let next = destination.next_step(&incoming, state, last).await?;
             idle = if self.told() > stood { 0 } else { idle + 1 };
             stood = stood.max(self.told());
@@ -154,6 +188,9 @@ impl Moving<'_> {
                 return Err(self.stuck());
             }
             self.save(memory, &next);
+            if !matches!(next.step, Step::Finished(_)) {
+                self.transfer.ending.check()?;
+            }
             if let Step::Finished(arrival) = &next.step {
                 let early =
                     self.reader.as_ref().map(BlobReader::position).filter(|read| *read < self.blob.size);
@@ -172,19 +209,22 @@ impl Moving<'_> {
                     continue;
                 }
                 self.forget(memory);
+                self.learn_from(*arrival);
                 if !incoming.sized && *arrival != Arrival::Stored {
                     self.size = self.there().await?;
                 }
-                return Ok(Stored { arrival: *arrival, size: self.size.saturating_sub(self.spared) });
+                return Ok(Stored { arrival: *arrival, size: self.brought(*arrival, incoming.sized) });
             }
             last = Some(match self.step(&next.step).await {
                 Ok(outcome) => outcome,
-                Err(error) if error.kind == Kind::Corrupt && std::mem::take(&mut self.taken_up) => {
+                Err(error) if self.is_of_an_earlier_attempt(&error) => {
+                    self.taken_up = false;
                     tracing::warn!(
                         "{error}; what was left of an earlier attempt may be wrong, so it begins anew"
                     );
                     self.begin_anew(memory);
                     (state, last) = (None, None);
+                    self.stands_at(0);
                     continue;
                 }
                 Err(error) => {
@@ -223,42 +263,35 @@ impl Moving<'_> {
         }
     }
 
+    /// The blob at its beginning, for observers.
+    pub(super) fn shown(&self) -> BlobProgress<'a> {
+        BlobProgress {
+            transfer: self.number,
+            image: self.transfer.image,
+            digest: &self.blob.digest,
+            size: self.blob.size,
+            position: 0,
+        }
+    }
+
     /// Bytes that were reported to the observer.
     fn told(&self) -> u64 {
         self.spared + self.sent
+    }
+
+    /// Bytes that were transferred for a blob that is there now. What the destination turned out to have was not.
+    fn brought(&mut self, arrival: Arrival, sized: bool) -> u64 {
+        let uploaded = self.transfer.destination.place.http.is_some() && arrival == Arrival::Stored && sized;
+        if uploaded && self.told() < self.size {
+            self.stands_at(self.size);
+        }
+        self.size.saturating_sub(self.spared)
     }
 
     fn stuck(&self) -> Error {
         let name = self.transfer.destination.place.transport.name();
         let text = format!("store it: the transport {name} takes step after step, and nothing moves");
         Error::new(Kind::Plugin, text)
-    }
-
-    /// Records in the journal how far the upload has come, before more of it is sent.
-    fn save(&mut self, memory: Option<&Memory<'_>>, next: &NextStep) {
-        if let Some(reader) = self.reader.as_ref().filter(|reader| reader.position() > 0)
-            && let (Some((journal, key)), Some(hashed), Step::Send { .. }) =
-                (memory, reader.hashed(), &next.step)
-        {
-            let progress = Progress { state: next.state.clone(), position: reader.position(), hashed };
-            // The progress consists of bytes and numbers, so it always serialises.
-            let bytes = serde_json::to_vec(&progress).unwrap_or_default();
-            journal.uploading(key.clone(), &self.blob.digest, Some(bytes));
-            self.saved = Some(progress);
-        }
-    }
-
-    /// Discards the reader and the recorded progress.
-    fn begin_anew(&mut self, memory: Option<&Memory<'_>>) {
-        self.forget(memory);
-        self.reader = None;
-    }
-
-    /// Removes the recorded progress from the journal.
-    fn forget(&mut self, memory: Option<&Memory<'_>>) {
-        if let (Some(_), Some((journal, key))) = (self.saved.take(), memory) {
-            journal.uploading(key.clone(), &self.blob.digest, None);
-        }
     }
 
     /// Size in bytes of a blob that the destination already had.
@@ -373,11 +406,6 @@ impl Moving<'_> {
         }
     }
 
-    /// Whether a later process can resume the transfer.
-    fn is_resumable(&self) -> bool {
-        matches!(self.transfer.payload, Payload::Blob(_)) && self.blob.size > RESUMABLE
-    }
-
     /// Sends a range of the blob. The request is repeated if the destination redirects it or wants a new token.
     async fn send(&mut self, request: &Request, offset: u64, length: Option<u64>) -> Result<Outcome> {
         let mut request = request.clone();
@@ -410,7 +438,7 @@ impl Moving<'_> {
         if end > size || offset > end {
             return Err(Error::new(Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
         }
-        let Transfer { source, observer, .. } = *self.transfer;
+        let Transfer { rates, ending, observer, .. } = *self.transfer;
         let place = self.transfer.destination.place.clone();
         let none = || Error::invalid(format!("write to {}: it has no host", place.location));
         let http = place.http.as_ref().ok_or_else(none)?;
@@ -421,25 +449,35 @@ impl Moving<'_> {
             return Err(Error::new(Kind::Exhausted, text));
         }
         self.travelled += asked;
+        match asked == size {
+            true => self.whole = true,
+            false => (self.in_pieces, self.whole) = (true, false),
+        }
         // Asking a plugin where the bytes are may need a permit as well, so the reader is made before the permits are
         // taken.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.transfer.wanted_by.clone() };
         let permits = reader.start(Some(http), &load, Some(observer)).await?;
+        ending.check()?;
+        let begun = Instant::now();
+        let shown = self.shown();
+        observer.event(Event::Blob(BlobProgress { position: offset, ..shown }));
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, renewed, async |sender| {
             // Reading to the end verifies the digest, so an empty blob is read, too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
-                for rate in source.place.http.iter().chain([http]).filter_map(|http| http.rate()) {
+                for rate in rates.iter().copied().chain(http.rate()) {
                     rate.pass(chunk.len()).await;
                 }
+                ending.check_left(reader.position() - offset, begun.elapsed(), end - reader.position())?;
                 let bytes = chunk.len() as u64;
                 if !feed(&sender, chunk).await? {
                     break;
                 }
                 *sent += bytes;
                 observer.event(Event::Sent(bytes));
+                observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
             }
             Ok(())
         })

@@ -7,7 +7,7 @@ use super::{
     transfer::{Moving, Payload, Transfer, disk_permit},
 };
 use crate::{
-    Error, Event, Kind, Result, blocking,
+    BlobProgress, Error, Event, Kind, Result, blocking,
     contract::Outcome,
     decode::Plain,
     files::{AtomicFile, Root, Writer},
@@ -15,7 +15,7 @@ use crate::{
     schedule::{fair_share::FairPermit, queue::Load},
 };
 use dray_core::{Algorithm, Descriptor, Hasher};
-use std::{io::Read, sync::Arc};
+use std::{io::Read, sync::Arc, time::Instant};
 
 /// Decompressed bytes that are written at once.
 const CHUNK: usize = 512 << 10;
@@ -83,16 +83,23 @@ impl Moving<'_> {
     /// Passes the blob to a writer, until the blob ends or the writer fails.
     async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
         let _permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
+        self.transfer.ending.check()?;
+        let (begun, mut brought, shown) = (Instant::now(), 0, self.shown());
+        self.transfer.observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
         while let Some(chunk) = reader.next(u64::MAX).await? {
-            if let Some(rate) = self.transfer.source.place.rate() {
+            for rate in self.transfer.rates {
                 rate.pass(chunk.len()).await;
             }
             let bytes = chunk.len() as u64;
+            brought += bytes;
+            let left = self.blob.size.saturating_sub(reader.position());
+            self.transfer.ending.check_left(brought, begun.elapsed(), left)?;
             if !writer.write(chunk).await {
                 break;
             }
             self.sent += bytes;
             self.transfer.observer.event(Event::Sent(bytes));
+            self.transfer.observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
         }
         Ok(())
     }
@@ -112,8 +119,7 @@ impl Moving<'_> {
         let mut feed = writer.feeder();
         observer.event(Event::Expected(layer.size));
         let passed = |bytes| observer.event(Event::Sent(bytes));
-        let rate = self.transfer.source.place.rate();
-        let decompressed = through(&mut reader, rate, "decompress it", passed, move |bytes| {
+        let decompressed = through(&mut reader, self.transfer.rates, "decompress it", passed, move |bytes| {
             let mut plain = Plain::new(bytes)?;
             let mut hasher = Hasher::new(Algorithm::Sha256);
             let mut size = 0;
@@ -174,7 +180,7 @@ impl Moving<'_> {
 
     /// Unpacks a layer into a folder, which appears only after the blob has been verified.
     pub(super) async fn unpack(&mut self, path: &str) -> Result<Outcome> {
-        let Transfer { source, destination, observer, .. } = *self.transfer;
+        let Transfer { destination, observer, rates, .. } = *self.transfer;
         let place = &destination.place;
         let files = place.files.clone();
         let files = files
@@ -187,9 +193,8 @@ impl Moving<'_> {
         let permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         let folder = path.to_owned();
         let passed = |bytes| observer.event(Event::Sent(bytes));
-        let rate = source.place.rate();
         let unpacking =
-            through(&mut reader, rate, "unpack it", passed, move |bytes| files.unpack(&folder, bytes));
+            through(&mut reader, rates, "unpack it", passed, move |bytes| files.unpack(&folder, bytes));
         let staged = unpacking.await.map_err(|error| match error.kind {
             Kind::Denied => error.help("unpacking gives files their owners, which only root may: run dray as root, or copy to docker-archive: and load that"),
             _ => error,

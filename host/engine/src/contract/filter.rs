@@ -23,15 +23,23 @@ pub trait Images: Send + Sync {
     fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>>;
 }
 
+/// What a filter chose.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// The indices of the tags to keep, each once, in the order in which to copy them.
+    pub kept: Vec<usize>,
+    /// Why tags were dropped, by their indices. The filter need not say so of all of them.
+    pub dropped: Vec<(usize, String)>,
+}
+
 /// Selects tags.
 pub trait Filter: Send + Sync {
-    /// Returns the indices of the tags to keep, in the order in which to copy them. The host checks that they are
-    /// valid.
+    /// Chooses among tags. The host has checked that the indices are valid.
     fn select<'a>(
         &'a self,
         repository: &'a str,
         tags: &'a [String],
         config: &'a str,
         images: Arc<dyn Images>,
-    ) -> BoxFuture<'a, Result<Vec<usize>>>;
+    ) -> BoxFuture<'a, Result<Selection>>;
 }

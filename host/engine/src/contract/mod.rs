@@ -7,7 +7,7 @@ mod vocabulary;
 
 use crate::Result;
 pub use credentials::{Credential, Credentials, Key};
-pub use filter::{Facts, Filter, Images};
+pub use filter::{Facts, Filter, Images, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};

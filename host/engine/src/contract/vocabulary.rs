@@ -183,6 +183,9 @@ pub struct Incoming {
     pub sized: bool,
     /// Whether it is known that this repository does not hold the blob.
     pub absent: bool,
+    /// How many bytes a request should carry at most, because the line is slow. `None` means as many as the place
+    /// likes.
+    pub piece: Option<u64>,
 }
 
 /// One step of storing a blob.

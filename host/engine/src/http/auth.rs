@@ -278,8 +278,10 @@ async fn fetch_once(
         });
     }
     let body = super::body::bounded(response, 1 << 20).await?;
-    let answer: Answer = serde_json::from_slice(&body)
-        .map_err(|error| Error::invalid(format!("read the token of {shown}: {error}")))?;
+    let answer: Answer = serde_json::from_slice(&body).map_err(|error| {
+        Error::invalid(format!("read the token of {shown}: it is no JSON: {error}"))
+            .help("the registry sends its users there for tokens; what answers is no token server")
+    })?;
     let token = answer.token().ok_or_else(|| {
         Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token"))
     })?;

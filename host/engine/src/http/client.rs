@@ -9,6 +9,7 @@ use crate::{Result, lock, schedule::queue::TransferQueue};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 /// Above this number of hosts, those that only other servers led to are forgotten: a server can name any number of
@@ -36,6 +37,14 @@ impl Client {
     /// The names of the registries that the settings declare.
     pub fn names(&self) -> Vec<String> {
         self.0.settings.registries.keys().cloned().collect()
+    }
+
+    /// The hosts that ask us to wait before the next request, each by its name, and how much longer.
+    pub fn waits(&self) -> Vec<(String, Duration)> {
+        let hosts = lock(&self.0.hosts);
+        let waits =
+            hosts.values().filter_map(|host| Some((host.registry.clone(), host.asks_for_patience()?)));
+        waits.collect()
     }
 
     /// The transfer queue, with all blobs that are waiting to move.

@@ -133,11 +133,17 @@ fn preparing(registry: &str, error: Error) -> Error {
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io(format!("read {}", path.display()), error))
+    std::fs::read(path).map_err(|error| {
+        Error::io(format!("read {}", path.display()), error)
+            .help("`tls` of the registry names it; paths are relative to the policy's folder")
+    })
 }
 
 fn malformed(path: &Path) -> impl Fn(reqwest::Error) -> Error {
-    move |error| Error::invalid(format!("read {}: {error}", path.display())).help("it must be PEM")
+    move |_| {
+        let text = format!("read {}: it is no PEM of certificates and keys", path.display());
+        Error::invalid(text).help("it must be PEM: -----BEGIN CERTIFICATE-----, -----BEGIN PRIVATE KEY-----")
+    }
 }
 
 fn identity(own: &RegistrySettings) -> Result<Option<Vec<u8>>> {

@@ -12,6 +12,10 @@ pub(super) struct Broken<'a> {
     pub plain: bool,
     /// The Unix socket, if the request was sent to a daemon.
     pub socket: Option<&'a Path>,
+    /// Whether the request was sent to Docker's daemon.
+    pub daemon: bool,
+    /// The proxy through which the host is reached, without its password.
+    pub proxy: Option<&'a str>,
 }
 
 /// The reason for a failure, and what to do about it.
@@ -23,7 +27,7 @@ pub(super) struct Meaning {
 
 /// Explains a broken connection. `None` means that there is no better text than its own cause.
 pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
-    let Broken { causes, host, plain, socket } = broken;
+    let Broken { causes, host, plain, socket, daemon, proxy } = broken;
     let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
     let meaning = |why: String, help: String| Some(Meaning { why, help });
     if let Some(socket) = socket {
@@ -40,6 +44,21 @@ pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
             return meaning(format!("nothing listens at the socket {shown}"), "start Docker".into());
         }
     }
+    if let Some(proxy) = proxy {
+        // What is told of a connection may be about the proxy, or about what is behind it.
+        let help = "check `proxy` of the registry in the policy, or HTTPS_PROXY and HTTP_PROXY";
+        if has("proxy authorization required") || has("407") {
+            let help = "write USER:PASSWORD and an @ before its host, in `proxy` or in HTTPS_PROXY";
+            return meaning(format!("the proxy {proxy} wants a login"), help.into());
+        }
+        if has("Connection refused") {
+            return meaning(format!("nothing listens at the proxy {proxy}"), help.into());
+        }
+        if has("failed to lookup address") || has("dns error") {
+            return meaning(format!("the proxy {proxy} is not known"), help.into());
+        }
+        return None;
+    }
     if has("failed to lookup address") || has("dns error") {
         return meaning(
             format!("the host {} is not known", host.split(':').next().unwrap_or(host)),
@@ -47,10 +66,11 @@ pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
         );
     }
     if has("Connection refused") {
-        return meaning(
-            format!("nothing listens at {host}"),
-            "check the port, and that the registry runs".into(),
-        );
+        let help = match daemon {
+            true => "start Docker, or set DOCKER_HOST to where it listens",
+            false => "check the port, and that the registry runs",
+        };
+        return meaning(format!("nothing listens at {host}"), help.into());
     }
     if has("Network is unreachable") || has("No route to host") {
         return meaning(
@@ -68,6 +88,12 @@ pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
         return meaning(
             format!("{host} does not speak plain HTTP"),
             format!("if it speaks TLS, leave tls = \"off\" out of [registry.\"{host}\"]"),
+        );
+    }
+    if has("UnknownIssuer") {
+        return meaning(
+            format!("the certificate of {host} is of an authority that is not trusted"),
+            "trust the authority with tls = { ca = \"…\" } of the registry, or --tls-ca".into(),
         );
     }
     if has("not valid for name") || has("NotValidForName") {
@@ -135,12 +161,19 @@ mod tests {
         ] {
             let causes = ["error sending request".to_owned(), cause.to_owned()];
             let socket = socket.map(Path::new);
-            let broken = Broken { causes: &causes, host: "r.example:5000", plain, socket };
+            let broken =
+                Broken { causes: &causes, host: "r.example:5000", plain, socket, daemon: false, proxy: None };
             let found = meaning(&broken).unwrap_or_else(|| panic!("{cause}"));
             assert!(found.why.contains(why), "{cause}: {found:?}");
             assert!(found.help.contains(help), "{cause}: {found:?}");
         }
-        let causes = ["connection closed before message completed".to_owned()];
-        assert_eq!(meaning(&Broken { causes: &causes, host: "r", plain: false, socket: None }), None);
+        let broken = |cause: &str, proxy| {
+            let causes = [cause.to_owned()];
+            meaning(&Broken { causes: &causes, host: "r", plain: false, socket: None, daemon: false, proxy })
+        };
+        assert_eq!(broken("connection closed before message completed", None), None);
+        let proxied = broken("Connection refused (os error 111)", Some("http://p:3128")).unwrap();
+        assert!(proxied.why == "nothing listens at the proxy http://p:3128", "{proxied:?}");
+        assert_eq!(broken("certificate expired", Some("http://p:3128")), None);
     }
 }

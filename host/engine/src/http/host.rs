@@ -6,6 +6,7 @@ use super::{
     connect::Clients,
     explain::{self, Broken, Meaning},
     guard::{self, redacted},
+    pace::Pace,
     rate_limit::Allowance,
     retry::{self, IDLE},
     settings::{Daemon, Plain, RegistrySettings},
@@ -45,6 +46,8 @@ pub(super) struct Host {
     /// Limits the requests of each action, because registries limit each action separately.
     pub windows: Windows,
     pub rate: Option<RateLimiter>,
+    /// How fast blobs are sent to the host.
+    pub pace: Pace,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
     /// Tokens by server and scopes. Each has its own lock, so that it is fetched once for all who wait for it.
@@ -156,6 +159,7 @@ impl Host {
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             windows,
             rate: settings.bandwidth.map(RateLimiter::new),
+            pace: Pace::default(),
             settings,
             clients,
             scheme: OnceCell::new(),
@@ -440,12 +444,21 @@ impl Host {
             Daemon::Unix(path) => Some(path.as_path()),
             Daemon::Tcp { .. } => None,
         });
-        let authority = guard::authority(url);
-        let proxied = self.clients.proxy(url.scheme()).is_some();
+        let authority = match &self.settings.daemon {
+            Some(Daemon::Tcp { address, .. }) => address.clone(),
+            _ => guard::authority(url),
+        };
+        let proxy = self.clients.proxy(url.scheme()).map(shown_proxy);
         let plain = self.shown(url).starts_with("http:");
-        let known = Broken { causes: &causes, host: &authority, plain, socket };
-        // With a proxy, it may be the proxy that cannot be reached.
-        let meaning = explain::meaning(&known).filter(|_| !proxied);
+        let known = Broken {
+            causes: &causes,
+            host: &authority,
+            plain,
+            socket,
+            daemon: self.settings.daemon.is_some(),
+            proxy: proxy.as_deref(),
+        };
+        let meaning = explain::meaning(&known);
         let broken = retry::broken(method, &self.shown(url), error);
         let broken = match meaning {
             Some(Meaning { why, help }) => {
@@ -453,9 +466,9 @@ impl Host {
             }
             None => broken,
         };
-        match self.clients.proxy(url.scheme()).filter(|_| error.is_connect()) {
+        match proxy.filter(|_| error.is_connect() && broken.help.is_none()) {
             Some(proxy) => {
-                let text = format!("{} (through the proxy {})", broken.text, shown_proxy(proxy));
+                let text = format!("{} (through the proxy {proxy})", broken.text);
                 broken.retold(text)
             }
             None => broken,

@@ -5,6 +5,7 @@ use super::{
     client::Client,
     guard::{self, redacted},
     host::Host,
+    remedy,
     retry::{self, Backoff, IDLE, TROUBLE},
     settings::Standing,
 };
@@ -17,7 +18,10 @@ use crate::{
 };
 use bytes::Bytes;
 use dray_core::Address;
-use reqwest::{Method, header};
+use reqwest::{
+    Method, StatusCode,
+    header::{self, HeaderMap},
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -121,6 +125,24 @@ impl PlaceHttp {
         self.host.rate.as_ref()
     }
 
+    /// How many bytes of a blob a request should carry, if so many are left. `None` means all of them.
+    pub(crate) fn piece(&self, left: u64) -> Option<u64> {
+        self.host.pace.piece(left)
+    }
+
+    /// Sends blobs whole from now on, because the host took no pieces, or lost them.
+    pub(crate) fn no_pieces(&self) {
+        self.host.pace.no_pieces();
+    }
+
+    /// Gets what authorises writing to a repository, if the host has asked for that before, and sends nothing else.
+    pub(crate) async fn check_login(&self, repository: &str) -> Result<()> {
+        let actions = ["pull", "push"].map(str::to_owned).to_vec();
+        let access = [crate::contract::Access { repository: repository.into(), actions }];
+        let elsewhere = |at: &str, public| self.client.led_to(at, public);
+        self.host.authorization(&elsewhere, &access).await.map(drop)
+    }
+
     /// Sends a small request, and repeats it if that can help. Fails if the status of the answer is not one of those
     /// that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {
@@ -209,11 +231,14 @@ impl PlaceHttp {
         let public = self.host.is_public(&response);
         if !request.expect.contains(&status.as_u16()) {
             let said = explanation(response).await;
-            return Err(retry::refusal(&request.method, &self.host.shown(url), status, &headers, &said));
+            return Err(self.refusal(request, url, status, &headers, &said));
         }
         self.learn(&headers, url, &real, public);
         let body = decoded(&headers, bounded(response, DOCUMENT_LIMIT).await?)
             .map_err(|why| Error::invalid(format!("read the answer of {}: {why}", self.host.shown(url))))?;
+        if status == StatusCode::BAD_REQUEST && remedy::wants_tls(400, &String::from_utf8_lossy(&body)) {
+            return Err(self.refusal(request, url, status, &headers, &String::from_utf8_lossy(&body)));
+        }
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Ok(Response {
             status: status.as_u16(),
@@ -221,6 +246,30 @@ impl PlaceHttp {
             body,
             url: Address::new(url.as_str()),
         })
+    }
+
+    /// The error for a refusal, with what to do about it.
+    pub(super) fn refusal(
+        &self,
+        request: &Request,
+        url: &Url,
+        status: StatusCode,
+        headers: &HeaderMap,
+        said: &str,
+    ) -> Error {
+        let (method, shown) = (&request.method, self.host.shown(url));
+        if shown.starts_with("http:") && remedy::wants_tls(status.as_u16(), said) {
+            let host = &self.host.address;
+            return Error::invalid(format!("{method} {shown}: {host} speaks TLS"))
+                .help(format!("leave tls = \"off\" out of [registry.\"{host}\"], or --insecure"));
+        }
+        let error = retry::refusal(method, &shown, status, headers, said);
+        let repository = request.access.first().map_or("", |access| access.repository.as_str());
+        let known = remedy::Refusal { method, status: status.as_u16(), said, repository };
+        match remedy::remedy(&known).filter(|_| error.help.is_none() && error.kind != Kind::Unauthorized) {
+            Some(help) => error.help(help),
+            None => error,
+        }
     }
 
     /// Sends one request, and follows challenges and redirects. Returns the answer and its address. Each answer must
@@ -245,7 +294,7 @@ impl PlaceHttp {
         let mut public =
             lock(&self.learned).get(&url.origin().ascii_serialization()).copied().unwrap_or(false);
         let mut challenged = matches!(&body, Sending::Once { renewed: true, .. });
-        let mut redirects = 0;
+        let (mut redirects, mut untrusted) = (0, None);
         loop {
             let authority = guard::authority(&url);
             // Credentials are sent only to the host of the place, whoever names another one.
@@ -291,10 +340,17 @@ impl PlaceHttp {
             let response = match answer {
                 Ok(response) => response,
                 Err(error) if retry::is_certificate(&error) && host.clients.pin(pinned) => match &body {
-                    Sending::Small(_) => continue,
+                    Sending::Small(_) => {
+                        untrusted = Some(host.broken(&request.method, &url, &error));
+                        continue;
+                    }
                     Sending::Once { .. } => return Ok(Followed::Again(url)),
                 },
-                Err(error) => return Err(host.broken(&request.method, &url, &error)),
+                Err(error) => {
+                    let broken = host.broken(&request.method, &url, &error);
+                    // Pinned certificates are known or unknown, so the first refusal says more.
+                    return Err(untrusted.filter(|_| retry::is_certificate(&error)).unwrap_or(broken));
+                }
             };
             self.host.moves();
             tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");

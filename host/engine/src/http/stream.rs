@@ -65,7 +65,7 @@ impl Download {
         if !request.expect.contains(&status.as_u16()) {
             let headers = response.headers().clone();
             let said = explanation(response).await;
-            let error = retry::refusal(&request.method, &http.host().shown(&url), status, &headers, &said);
+            let error = http.refusal(request, &url, status, &headers, &said);
             return Err(http.explain(error, request, Action::Download, begun).await);
         }
         let start = match status.as_u16() {
@@ -223,7 +223,12 @@ where
         answer = &mut put => answer,
     };
     match answer {
-        Ok(uploaded) => Ok(uploaded),
+        Ok(uploaded) => {
+            if let Uploaded::Answer(Response { status: 200..=299, .. }) = &uploaded {
+                http.host().pace.took(length, begun.elapsed());
+            }
+            Ok(uploaded)
+        }
         Err(error) => Err(http.explain(error, request, Action::Upload, begun).await),
     }
 }

@@ -370,8 +370,8 @@ impl Journal {
         self.writer.send(Write::Blob(at, digest.to_string()));
     }
 
-    /// Takes over an upload that a process began which has since ended, and returns its progress. `None` means that
-    /// there is no such upload, or that it belongs to a process that is alive.
+    /// Takes over an upload that this process gave up, or one that has ended since, and returns its progress. `None` means
+    /// that there is no such upload, or that it belongs to another process that is alive.
     pub(crate) fn upload(&self, at: &RepositoryKey, digest: &Digest) -> Option<Vec<u8>> {
         let found = self.one(
             "select progress, life, repository from upload where digest = ?1 and repository =
@@ -380,7 +380,8 @@ impl Journal {
             |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)),
         );
         let (progress, life, repository) = found?;
-        if process_lock::is_alive(&self.path, life) {
+        // In one process the claims see to it that only one task brings a blob.
+        if life != self.life() && process_lock::is_alive(&self.path, life) {
             return None;
         }
         // If two processes ask for it at once, only the first one gets it.

@@ -18,6 +18,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 use tokio::sync::OnceCell;
 
@@ -59,6 +60,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// The registries that ask us to wait before the next request, and how much longer.
+    pub fn waits(&self) -> Vec<(String, Duration)> {
+        self.client.waits()
+    }
+
     /// Creates an empty collection. Places are opened when they are needed.
     pub fn new(
         plugins: Arc<dyn Plugins>,

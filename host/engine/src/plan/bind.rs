@@ -4,7 +4,10 @@ use super::template::{destination, names};
 use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference};
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
-    policy::{Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Rule, Spanned, suggestion},
+    policy::{
+        Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Rule, RuleLimits, Spanned,
+        suggestion,
+    },
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,6 +26,8 @@ pub struct BoundRule {
     pub(crate) wanted: Wanted,
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
+    /// What its copies may use.
+    pub limits: RuleLimits,
 }
 
 /// The source of a rule's images.
@@ -130,6 +135,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         wanted,
         on_empty: rule.on_empty,
         on_change: rule.on_change,
+        limits: rule.limits.clone(),
     })
 }
 

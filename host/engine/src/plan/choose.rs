@@ -104,7 +104,7 @@ async fn part(
                 let Children::Index(children) = &index.children else { break };
                 let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);
                 let selection = selection
-                    .context(|| shown)
+                    .context(|| format!("copy {shown}"))
                     .map_err(|error| error.help("--all copies every platform, --platform chooses others"))?;
                 if let Some(descriptor) = selection.kept.iter().find(|child| child.platform.is_some()) {
                     return Ok(Chosen { named, descriptor: descriptor.clone(), manifest: None });

@@ -16,6 +16,8 @@ pub enum Planned {
         source: Endpoint,
         /// The filter with its configuration.
         by: String,
+        /// The filter's reason, if it gave one: "older than those".
+        why: Option<String>,
     },
     /// A copy that could not be planned.
     Failed {
@@ -43,6 +45,17 @@ pub struct PlannedCopy {
 }
 
 impl PlannedCopy {
+    /// The same copy, for another attempt.
+    pub(crate) fn again(&self) -> PlannedCopy {
+        PlannedCopy {
+            copy: self.copy.clone(),
+            source: self.source.clone(),
+            destination: self.destination.clone(),
+            manifest: self.manifest.clone(),
+            lead: None,
+        }
+    }
+
     /// Whether the destination repository was empty when the plan was made.
     pub(crate) fn is_fresh(&self) -> bool {
         self.copy.seen.destination == DestinationState::NoRepository

@@ -7,6 +7,7 @@ mod choose;
 mod expand;
 mod form;
 mod item;
+mod login;
 mod observe;
 mod partition;
 mod planner;

@@ -8,7 +8,7 @@ use super::{
     item::Planned,
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
-    tags::{KnownTags, tags},
+    tags::{Dropped, KnownTags, tags},
     template::{destination, names},
 };
 use crate::{
@@ -409,6 +409,7 @@ impl Planner {
                     rule: rule.name.clone(),
                     source: from,
                     by: "the registry, after it was listed".into(),
+                    why: None,
                 }
             }
             Err(error) => self.failure(&candidate, error),
@@ -435,9 +436,9 @@ impl Planner {
             true => rule.empty(source, listed.dropped.len()),
             false => Ok(()),
         };
-        for (tag, by) in listed.dropped {
+        for Dropped { tag, by, why } in listed.dropped {
             let source = source.endpoint(Some(&tag));
-            self.send(Planned::Dropped { rule: rule.name.clone(), source, by }).await?;
+            self.send(Planned::Dropped { rule: rule.name.clone(), source, by, why }).await?;
         }
         Ok(empty.map(|()| listed.kept))
     }

@@ -2,7 +2,10 @@
 
 use super::bind::{BoundFilter, BoundRule};
 use crate::{Kind, Result, contract::Page, error::Context, inspect::RepositoryImages, place::OpenReference};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Whether a tag is a list of referrers (distribution specification, "Referrers Tag Schema").
 fn is_fallback(tag: &str) -> bool {
@@ -20,8 +23,16 @@ fn is_cosigns(tag: &str) -> bool {
 pub(crate) struct Tags {
     /// The tags to copy, in this order. `None` stands for the only image of a place.
     pub kept: Vec<Option<String>>,
-    /// The dropped tags, each with the filter that dropped it.
-    pub dropped: Vec<(String, String)>,
+    pub dropped: Vec<Dropped>,
+}
+
+/// A tag that a filter dropped.
+pub(crate) struct Dropped {
+    pub tag: String,
+    /// The filter with its configuration.
+    pub by: String,
+    /// The filter's reason, if it gave one.
+    pub why: Option<String>,
 }
 
 /// The tags of a repository that a rule wants. Fails if they cannot be listed, or if a filter fails.
@@ -58,13 +69,19 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let (before, mut dropped) = (signatures(&tags), Vec::new());
     let images = Arc::new(RepositoryImages(source.repository.clone()));
     for BoundFilter { filter, config, label } in filters {
-        let kept = filter.select(&source.repository.name, &tags, config, images.clone()).await;
-        let kept = kept.context(|| format!("filter the tags of {} with {label}", source.written))?;
-        let chosen: HashSet<usize> = kept.iter().copied().collect();
+        let selection = filter.select(&source.repository.name, &tags, config, images.clone()).await;
+        let selection =
+            selection.context(|| format!("filter the tags of {} with {label}", source.written))?;
+        let chosen: HashSet<usize> = selection.kept.iter().copied().collect();
+        let mut reasons: HashMap<usize, String> = selection.dropped.into_iter().collect();
         let left =
             tags.iter().enumerate().filter(|(at, tag)| !chosen.contains(at) && !literals.contains(tag));
-        dropped.extend(left.map(|(_, tag)| (tag.clone(), label.clone())));
-        tags = kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
+        dropped.extend(left.map(|(at, tag)| Dropped {
+            tag: tag.clone(),
+            by: label.clone(),
+            why: reasons.remove(&at).filter(|reason| !reason.is_empty()),
+        }));
+        tags = selection.kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
     }
     let left = before - signatures(&tags).min(before);
     if left > 0 {

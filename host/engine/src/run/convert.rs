@@ -164,10 +164,10 @@ impl Job {
 
     /// The descriptor and the diff ID of a layer that is known only by its digest. They are determined once per run.
     async fn learnt(&self, digest: &Digest, format: Format) -> Result<(Descriptor, Digest)> {
-        let once = self.shared.untold(digest);
+        let (once, rates) = (self.shared.untold(digest), self.rates());
         let observer = self.shared.observer.as_ref();
         let (size, compression, diff_id) =
-            once.get_or_try_init(|| measure(&self.source, digest, observer)).await?;
+            once.get_or_try_init(|| measure(&self.source, digest, &rates, observer)).await?;
         let media_type = format.layer(*compression).or(format.layer(Compression::Gzip)).unwrap_or_default();
         Ok((Descriptor::new(media_type, digest.clone(), *size), diff_id.clone()))
     }
@@ -243,21 +243,33 @@ impl Job {
         media_type: &str,
     ) -> Result<(Digest, u64)> {
         let (source, destination) = (&self.source, &self.destination);
-        let observer = self.shared.observer.as_ref();
+        let (observer, rates, ending) = (self.shared.observer.as_ref(), self.rates(), &self.ending);
         let direct = wanted == Compression::None && destination.place.files.is_some();
         // The permit is held until the temporary file is removed, so that few of them exist at once.
         let _permit = if direct { None } else { Some(disk_permit(&source.place, &destination.place).await) };
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
             false => {
-                let made = recompress(source, destination, (layer, diff_id), wanted, observer).await?;
+                let made =
+                    recompress(source, destination, (layer, diff_id), wanted, &rates, observer).await?;
                 (made.payload, made.digest, made.size)
             }
         };
         let blob = Descriptor::new(media_type, digest.clone(), size);
-        let incoming = Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh };
-        let (link, incoming) = (self.wanted.link, &incoming);
-        let transfer = Transfer { source, destination, payload, incoming, wanted_by: None, link, observer };
+        let incoming =
+            Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh, piece: None };
+        let transfer = Transfer {
+            image: &self.shown,
+            source,
+            destination,
+            payload,
+            incoming: &incoming,
+            wanted_by: None,
+            link: self.wanted.link,
+            rates: &rates,
+            ending,
+            observer,
+        };
         let stored = transfer.run().await?;
         if stored.arrival == Arrival::Stored {
             self.sent.fetch_add(stored.size, Ordering::Relaxed);

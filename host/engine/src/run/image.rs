@@ -1,13 +1,14 @@
 //! Copies one image: its manifests, children before parents, and the blobs that they name.
 
 use super::{
+    allowance::Allowance,
     claims::{Claim, Sharing},
     finish::Learnt,
     shared::{Key, Shared},
 };
 use crate::{
     Error, Event, Kind, PlannedCopy, Repository, Result,
-    blob::{Payload, Transfer},
+    blob::{Ending, Payload, Transfer},
     contract::{Arrival, Capabilities, Incoming},
     error::Context,
     journal::Conversion,
@@ -15,6 +16,7 @@ use crate::{
     lock,
     place::Place,
     plan::tag_of,
+    schedule::rate::RateLimiter,
 };
 use dray_core::{
     Children, Descriptor, Digest, Form, Manifest, NESTING, Naming, Wanted, is_blob, media_type, select,
@@ -54,6 +56,12 @@ pub(super) struct Job {
     pub behind: Mutex<HashSet<Digest>>,
     /// Blobs that were not sent because the destination reported that it has them.
     claimed: Mutex<HashSet<Digest>>,
+    /// The image at the destination, for people.
+    pub shown: String,
+    /// What the copies of the rule may use together.
+    allowance: Arc<Allowance>,
+    /// Says whether this attempt is to end.
+    pub ending: Arc<Ending>,
 }
 
 /// Counts what one image consists of, so that an image that names too much is refused.
@@ -83,7 +91,11 @@ impl Bounds {
 
 impl Job {
     /// Begins the copy of an item. Also returns the manifest, if the planner has read it.
-    pub async fn new(shared: Arc<Shared>, planned: PlannedCopy) -> Result<(Option<Manifest>, Arc<Job>)> {
+    pub async fn new(
+        shared: Arc<Shared>,
+        (allowance, ending): (Arc<Allowance>, Arc<Ending>),
+        planned: PlannedCopy,
+    ) -> Result<(Option<Manifest>, Arc<Job>)> {
         let fresh = planned.is_fresh();
         let PlannedCopy { copy, source, destination, manifest, lead: _ } = planned;
         let job = Job {
@@ -100,8 +112,16 @@ impl Job {
             subjects: Mutex::default(),
             behind: Mutex::default(),
             claimed: Mutex::default(),
+            shown: copy.destination.display.clone(),
+            allowance,
+            ending,
         };
         Ok((manifest, Arc::new(job)))
+    }
+
+    /// What limits how fast the bytes of the source are read: the source's rate, and that of the rule.
+    pub fn rates(&self) -> Vec<&RateLimiter> {
+        self.source.place.rate().into_iter().chain(self.allowance.rate.as_deref()).collect()
     }
 
     /// The number of bytes that were sent and that were mounted.
@@ -349,7 +369,7 @@ impl Job {
         {
             siblings.clear();
         }
-        let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here };
+        let incoming = Incoming { blob, siblings, sized: true, absent: self.fresh && !here, piece: None };
         self.bring(incoming, Some(ticket.waiting())).await?;
         ticket.held();
         Ok(())
@@ -360,13 +380,17 @@ impl Job {
         let observer = self.shared.observer.as_ref();
         let size = incoming.blob.size;
         observer.event(Event::Expected(size));
+        let rates = self.rates();
         let transfer = Transfer {
+            image: &self.shown,
             source: &self.source,
             destination: &self.destination,
             payload: Payload::Blob(&incoming.blob),
             incoming: &incoming,
             wanted_by: wanted,
             link: self.wanted.link,
+            rates: &rates,
+            ending: &self.ending,
             observer,
         };
         let stored = transfer.run().await?;
@@ -405,7 +429,8 @@ impl Job {
                 self.destination.place.location,
                 blob.digest.short()
             );
-            let incoming = Incoming { blob: blob.clone(), siblings: Vec::new(), sized: true, absent: true };
+            let incoming =
+                Incoming { blob: blob.clone(), siblings: Vec::new(), sized: true, absent: true, piece: None };
             self.bring(incoming, None).await?;
             sent = true;
         }
@@ -419,22 +444,35 @@ impl Job {
     }
 }
 
-/// Runs all futures, each in its own task, at most `at_once` at the same time. The first failure cancels the others.
+/// Runs all futures, each in its own task, at most `at_once` at the same time. The first failure cancels the others. If
+/// the run is to end, nothing further begins, and what is under way may still come to its end.
 pub(super) async fn all<F>(work: impl Iterator<Item = F>, at_once: usize) -> Result<()>
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     let mut tasks = JoinSet::new();
+    let mut stopped = Ok(());
     for one in work {
         if tasks.len() >= at_once {
-            next(&mut tasks).await?;
+            stopped = unless_stopped(next(&mut tasks).await)?;
+        }
+        if stopped.is_err() {
+            break;
         }
         tasks.spawn(one);
     }
     while !tasks.is_empty() {
-        next(&mut tasks).await?;
+        stopped = stopped.and(unless_stopped(next(&mut tasks).await)?);
     }
-    Ok(())
+    stopped
+}
+
+/// Sets the error of a stopped run aside from failures.
+fn unless_stopped(done: Result<()>) -> Result<Result<()>> {
+    match done {
+        Err(error) if error.kind == Kind::Cancelled => Ok(Err(error)),
+        done => done.map(Ok),
+    }
 }
 
 async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Executes a plan: children before parents, shared content only once, and images concurrently.
 
+mod allowance;
 mod claims;
 mod convert;
 mod finish;
@@ -8,11 +9,17 @@ mod publish;
 mod referrers;
 mod shared;
 
-use crate::{Error, Event, Observer, Planned, PlannedCopy, Result, schedule::route::Routes};
-use dray_core::{Action, Copy, CopyReport, Descriptor, Report, Trouble};
+use crate::{
+    Error, Event, Observer, Planned, PlannedCopy, Result,
+    blob::{Ending, STOP_GRACE},
+    schedule::route::Routes,
+};
+use allowance::Allowance;
+use dray_core::{Action, Copy, CopyReport, Descriptor, Report, Trouble, policy::RuleLimits};
 use image::Job;
 use shared::Shared;
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -25,7 +32,7 @@ use tokio::{
 };
 
 /// Options of a run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RunOptions {
     /// Maximum number of images that are copied at once on one route.
     pub images: usize,
@@ -34,11 +41,13 @@ pub struct RunOptions {
     /// Whether the report lists unchanged images. Otherwise it only counts them, so that its size depends on what was
     /// done.
     pub unchanged: bool,
+    /// What the copies of each rule may use, by its name.
+    pub rules: HashMap<String, RuleLimits>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { images: IMAGES, keep_going: false, unchanged: false }
+        RunOptions { images: IMAGES, keep_going: false, unchanged: false, rules: HashMap::new() }
     }
 }
 
@@ -47,6 +56,7 @@ pub struct Run {
     sent: Arc<Counting>,
     shared: Arc<Shared>,
     options: RunOptions,
+    allowances: HashMap<String, Arc<Allowance>>,
 }
 
 /// Default for the number of images that are copied at once on one route.
@@ -69,7 +79,7 @@ impl Run {
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
         let sent = Arc::new(Counting(AtomicU64::new(0), observer));
         let shared = Shared::new(sent.clone());
-        Run { shared: Arc::new(shared), options, sent }
+        Run { shared: Arc::new(shared), allowances: Allowance::of_rules(&options.rules), options, sent }
     }
 
     /// Executes the items of a plan until it ends, until `stop` becomes true, or until an item fails (unless
@@ -113,7 +123,13 @@ impl Run {
                     }
                     Some(Planned::Copy(planned)) => {
                         let route = planned.source.place.route_to(&planned.destination.place);
-                        copies.spawn(carried_out(routes.of(route), self.shared.clone(), planned));
+                        let allowance = self.allowances.get(&planned.copy.rule).cloned().unwrap_or_default();
+                        copies.spawn(carried_out(
+                            routes.of(route),
+                            self.shared.clone(),
+                            allowance,
+                            planned,
+                        ));
                     }
                 },
             }
@@ -125,7 +141,11 @@ impl Run {
         }
         drop(plan);
         if stopped {
+            routes.each(Semaphore::close);
+            self.wait_for_what_is_nearly_there(&mut copies, &mut report).await;
             copies.shutdown().await;
+        }
+        if stopped || report.summary.failed > 0 {
             // This includes the bytes of unfinished images, because they were sent, too.
             report.summary.bytes = self.sent.0.load(Ordering::Relaxed);
         }
@@ -133,6 +153,21 @@ impl Run {
         self.shared.finish.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
         report
+    }
+
+    /// Waits a little for blobs that are nearly there, so that the next run need not send them again, and for images
+    /// that are complete with them.
+    async fn wait_for_what_is_nearly_there(&self, copies: &mut JoinSet<Option<Ended>>, report: &mut Report) {
+        self.shared.ending.begin();
+        let deadline = tokio::time::Instant::now() + STOP_GRACE;
+        while let Ok(Some(done)) = tokio::time::timeout_at(deadline, copies.join_next()).await {
+            // Images that are given up are not failures.
+            if let Ok(Some(ended)) = done
+                && ended.result.is_ok()
+            {
+                self.ended(ended, report);
+            }
+        }
     }
 
     /// Reports a panic of the engine itself as a failure, so that the run does not look successful.
@@ -193,17 +228,45 @@ struct Ended {
 async fn carried_out(
     route: Arc<Semaphore>,
     shared: Arc<Shared>,
+    allowance: Arc<Allowance>,
     mut planned: Box<PlannedCopy>,
 ) -> Option<Ended> {
-    let _permit = route.acquire().await.ok()?;
-    planned.lead = None;
-    shared.observer.event(Event::Started(&planned.copy));
-    Some(image(shared, *planned).await)
+    let (mut tried, mut sent, mut mounted) = (0, 0, 0);
+    let mut last: Option<Ended> = None;
+    loop {
+        let mut ended = {
+            let _image = allowance.image().await;
+            let Ok(_permit) = route.acquire().await else { return last };
+            planned.lead = None;
+            if tried == 0 {
+                shared.observer.event(Event::Started(&planned.copy));
+            }
+            // In a box, because the future of a whole image is large.
+            let ending = Arc::new(Ending::of_attempt(&shared.ending));
+            let limits = (allowance.clone(), ending.clone());
+            let attempt = Box::pin(image(shared.clone(), limits, planned.again()));
+            allowance.in_time(&planned.copy, &ending, attempt).await
+        };
+        sent += ended.sent;
+        mounted += ended.mounted;
+        (ended.sent, ended.mounted) = (sent, mounted);
+        let (Some(after), Err(error)) = (allowance.again(&ended, tried), &ended.result) else {
+            return Some(ended);
+        };
+        if shared.ending.check().is_err() {
+            return Some(ended);
+        }
+        // Others have the permits meanwhile.
+        shared.observer.event(Event::Retrying { error, after });
+        tokio::time::sleep(after).await;
+        tried += 1;
+        last = Some(ended);
+    }
 }
 
-async fn image(shared: Arc<Shared>, planned: PlannedCopy) -> Ended {
+async fn image(shared: Arc<Shared>, limits: (Arc<Allowance>, Arc<Ending>), planned: PlannedCopy) -> Ended {
     let copy = planned.copy.clone();
-    let (manifest, job) = match Job::new(shared, planned).await {
+    let (manifest, job) = match Job::new(shared, limits, planned).await {
         Ok(begun) => begun,
         Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
     };

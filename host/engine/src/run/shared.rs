@@ -1,7 +1,7 @@
 //! State that the images of one run share.
 
 use super::{claims::Claims, finish::Finish};
-use crate::{Observer, lock};
+use crate::{Observer, blob::Ending, lock};
 use dray_core::{Compression, Digest};
 use std::{
     collections::HashMap,
@@ -28,6 +28,8 @@ type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
 /// State that the images of a run share, so that shared content is brought once.
 pub(super) struct Shared {
     pub observer: Arc<dyn Observer>,
+    /// Tells transfers that the run is to end.
+    pub ending: Arc<Ending>,
     /// Whether the user was warned that the journal does not record the writes to a place.
     pub unremembered: AtomicBool,
     layers: Mutex<HashMap<Recompressed, Brought>>,
@@ -49,6 +51,7 @@ impl Shared {
     pub fn new(observer: Arc<dyn Observer>) -> Self {
         Shared {
             observer,
+            ending: Arc::default(),
             unremembered: AtomicBool::default(),
             layers: Mutex::default(),
             untold: Mutex::default(),

@@ -1,7 +1,7 @@
 //! Keeps the tags of images that are young enough.
 
 use dray_plugin_filter::{
-    self as filter, Error, TagFilter,
+    self as filter, Error, Selection, TagFilter,
     dray::plugin::{clock, images},
 };
 use serde::Deserialize;
@@ -21,23 +21,26 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags whose image is young enough";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         let within = humantime::parse_duration(&config.within)
             .map_err(|error| Error::key("within", format!("{error}; write \"90d\" or \"12h\"")))?;
         if tags.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Vec::new().into());
         }
         let facts = images::inspect(tags)?;
         let oldest = clock::now().saturating_sub(within.as_millis() as u64);
-        let mut kept = Vec::new();
+        let mut selection = Selection::from(Vec::new());
         for (index, (fact, tag)) in (0u32..).zip(facts.iter().zip(tags)) {
             match fact.created {
-                Some(created) if created >= oldest => kept.push(index),
-                Some(_) => {}
-                None => filter::warn(&format!("{tag} does not say when it was created, so age drops it")),
+                Some(created) if created >= oldest => selection.kept.push(index),
+                Some(_) => selection.drop(index, "older than that"),
+                None => {
+                    filter::warn(&format!("{tag} does not say when it was created, so age drops it"));
+                    selection.drop(index, "it does not say when it was created");
+                }
             }
         }
-        Ok(kept)
+        Ok(selection)
     }
 }
 

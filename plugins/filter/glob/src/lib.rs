@@ -1,6 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a glob.
 
-use dray_plugin_filter::{self as filter, Error, OneOrMany, TagFilter, keep};
+use dray_plugin_filter::{self as filter, Error, OneOrMany, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags that match a glob";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         for pattern in config.pattern.as_slice() {
             check(pattern)?;
         }
@@ -28,7 +28,8 @@ impl TagFilter for Filter {
             let patterns = config.pattern.as_slice();
             patterns.iter().any(|pattern| fast_glob::glob_match(pattern, tag))
         };
-        Ok(keep(tags, |tag| matches(tag) != config.exclude))
+        let reason = if config.exclude { "it matches" } else { "it does not match" };
+        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason)))
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap()
+        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap().kept
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Keeps the newest tags, newest first.
 
 use dray_plugin::version;
-use dray_plugin_filter::{self as filter, Error, TagFilter, dray::plugin::images};
+use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, dray::plugin::images};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -31,7 +31,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the newest tags";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         if config.count == 0 {
             return Err(Error::key("count", "at least 1"));
         }
@@ -49,11 +49,28 @@ impl TagFilter for Filter {
                 newest(dated.filter_map(|(fact, index)| Some((fact.created?, index))))
             }
         };
-        Ok(kept.into_iter().take(config.count as usize).collect())
+        Ok(chosen(kept, config, tags.len()))
     }
 }
 
 filter::export!(Filter with_types_in filter);
+
+/// Keeps the first ones of what was put in order, and says of the others why they are dropped.
+fn chosen(mut ordered: Vec<u32>, config: &Config, tags: usize) -> Selection {
+    let mut seen = vec![false; tags];
+    ordered.iter().for_each(|index| seen[*index as usize] = true);
+    let older = ordered.split_off(ordered.len().min(config.count as usize));
+    let mut selection = Selection::from(ordered);
+    older.into_iter().for_each(|index| selection.drop(index, "older than those"));
+    let without = match config.by {
+        By::Semver => "no version",
+        By::Created => "it does not say when it was created",
+        By::Name => return selection,
+    };
+    let others = (0u32..).zip(seen).filter(|(_, seen)| !seen);
+    others.for_each(|(index, _)| selection.drop(index, without));
+    selection
+}
 
 fn newest<K: Ord>(keyed: impl Iterator<Item = (K, u32)>) -> Vec<u32> {
     let mut keyed: Vec<_> = keyed.collect();
@@ -67,7 +84,7 @@ mod tests {
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap();
+        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap().kept;
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 

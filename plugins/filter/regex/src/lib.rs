@@ -1,6 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a regular expression.
 
-use dray_plugin_filter::{self as filter, Error, OneOrMany, TagFilter, keep};
+use dray_plugin_filter::{self as filter, Error, OneOrMany, Selection, TagFilter, keep_unless};
 use regex_lite::Regex;
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags that match a regular expression";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         let patterns = config
             .pattern
             .as_slice()
@@ -29,7 +29,8 @@ impl TagFilter for Filter {
             .map(|pattern| Regex::new(pattern).map_err(|error| Error::key("pattern", error)))
             .collect::<Result<Vec<_>, _>>()?;
         let matches = |tag: &str| patterns.iter().any(|pattern| pattern.is_match(tag));
-        Ok(keep(tags, |tag| matches(tag) != config.exclude))
+        let reason = if config.exclude { "it matches" } else { "it does not match" };
+        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason)))
     }
 }
 
@@ -41,7 +42,7 @@ mod tests {
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap()
+        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap().kept
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 mod range;
 
-use dray_plugin_filter::{self as filter, Error, TagFilter, keep};
+use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -25,12 +25,20 @@ impl TagFilter for Filter {
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
     /// Tags that are not versions are in no range, so `exclude` keeps them.
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
-        let within = |tag: &str| {
-            dray_plugin::version(tag).is_some_and(|version| range.contains(&version, config.prerelease))
+        let outside = |tag: &str| match dray_plugin::version(tag) {
+            None => Some("no version"),
+            Some(version) if range.contains(&version, config.prerelease) => None,
+            Some(version) if range.contains(&version, true) => {
+                Some("a prerelease, and `prerelease` is false")
+            }
+            Some(_) => Some("outside the range"),
         };
-        Ok(keep(tags, |tag| within(tag) != config.exclude))
+        Ok(match config.exclude {
+            true => keep_unless(tags, |tag| outside(tag).is_none().then_some("inside the range")),
+            false => keep_unless(tags, outside),
+        })
     }
 }
 
@@ -42,7 +50,7 @@ mod tests {
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap();
+        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap().kept;
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 
@@ -56,6 +64,16 @@ mod tests {
             kept(&tags, r#"{"range":">=1.17.5 <1.20", "prerelease":true}"#),
             ["v1.17.5", "1.19", "1.18.0-rc.1"]
         );
+    }
+
+    #[test]
+    fn each_dropped_tag_has_its_reason() {
+        let tags = ["latest", "1.0.0", "3.0.0-rc.1", "2.0.0"].map(str::to_owned);
+        let config = Config { range: ">=2".into(), prerelease: false, exclude: false };
+        let dropped = Filter::select("", &tags, &config).unwrap().dropped;
+        let dropped: Vec<_> = dropped.iter().map(|one| (one.reason.as_str(), one.tags[0])).collect();
+        let prerelease = "a prerelease, and `prerelease` is false";
+        assert_eq!(dropped, [("no version", 0), ("outside the range", 1), (prerelease, 2)]);
     }
 
     #[test]

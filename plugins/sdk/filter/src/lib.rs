@@ -3,7 +3,7 @@
 //! A filter is a type that implements [`TagFilter`] and is handed to [`export!`]:
 //!
 //! ```
-//! use dray_plugin_filter::{Error, TagFilter, keep};
+//! use dray_plugin_filter::{Error, Selection, TagFilter, keep};
 //!
 //! #[derive(serde::Deserialize)]
 //! struct Config {
@@ -19,7 +19,7 @@
 //!     const SUMMARY: &str = "Keeps the tags that end with a suffix";
 //!     const CONFIG_SCHEMA: &str = r#"{"type":"object","required":["suffix"]}"#;
 //!
-//!     fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Vec<u32>, Error> {
+//!     fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
 //!         if config.suffix.is_empty() {
 //!             return Err(Error::key("suffix", "write at least one character"));
 //!         }
@@ -32,14 +32,14 @@
 //! # fn main() {
 //! let tags = ["1.0-alpine".to_owned(), "1.0".to_owned()];
 //! let config = Config { suffix: "-alpine".into() };
-//! assert_eq!(Suffix::select("library/nginx", &tags, &config).unwrap(), [0]);
+//! assert_eq!(Suffix::select("library/nginx", &tags, &config).unwrap().kept, [0]);
 //! # }
 //! ```
 #![allow(missing_docs)]
 
 dray_plugin::role!("filter", "dray_plugin_filter");
 
-pub use exports::dray::plugin::tag_filter::Guest;
+pub use exports::dray::plugin::tag_filter::{Dropped, Guest, Selection};
 
 /// A filter of tags. Every type that implements it can be exported with [`export!`].
 pub trait TagFilter {
@@ -54,11 +54,12 @@ pub trait TagFilter {
     /// JSON Schema (draft 2020-12) of [`TagFilter::Config`].
     const CONFIG_SCHEMA: &str;
 
-    /// Returns the tags to keep as indices into `tags`, in the order in which to copy them.
+    /// Returns the tags to keep as indices into `tags`, in the order in which to copy them, and why others were
+    /// dropped.
     ///
     /// dray calls it with an empty list to check a configuration, so check the configuration first.
     /// [`Error::key`] makes dray underline a key in the policy.
-    fn select(repository: &str, tags: &[String], config: &Self::Config) -> Result<Vec<u32>, Error>;
+    fn select(repository: &str, tags: &[String], config: &Self::Config) -> Result<Selection, Error>;
 }
 
 impl<T: TagFilter> Meta for T {
@@ -74,12 +75,51 @@ impl<T: TagFilter> Meta for T {
 }
 
 impl<T: TagFilter> Guest for T {
-    fn select(repository: String, tags: Vec<String>, json: String) -> Result<Vec<u32>, Error> {
+    fn select(repository: String, tags: Vec<String>, json: String) -> Result<Selection, Error> {
         <T as TagFilter>::select(&repository, &tags, &config(&json)?)
     }
 }
 
-/// The indices of the tags for which `wanted` is true, in the order of `tags`.
-pub fn keep(tags: &[String], wanted: impl Fn(&str) -> bool) -> Vec<u32> {
-    (0u32..).zip(tags).filter(|(_, tag)| wanted(tag)).map(|(index, _)| index).collect()
+/// Keeps the tags for which `wanted` is true, in the order of `tags`.
+pub fn keep(tags: &[String], wanted: impl Fn(&str) -> bool) -> Selection {
+    let kept = (0u32..).zip(tags).filter(|(_, tag)| wanted(tag)).map(|(index, _)| index);
+    Selection::from(kept.collect::<Vec<_>>())
+}
+
+/// Keeps the tags for which `unwanted` gives no reason, in the order of `tags`. A reason is a clause without a full
+/// stop, which `dray plan --explain` shows.
+///
+/// ```
+/// let tags = ["1.0".to_owned(), "latest".to_owned()];
+/// let is_version = |tag: &str| (!tag.starts_with('1')).then_some("no version");
+/// let selection = dray_plugin_filter::keep_unless(&tags, is_version);
+/// assert_eq!(selection.kept, [0]);
+/// assert_eq!((selection.dropped[0].reason.as_str(), &selection.dropped[0].tags[..]), ("no version", &[1][..]));
+/// ```
+pub fn keep_unless<'a>(tags: &[String], unwanted: impl Fn(&str) -> Option<&'a str>) -> Selection {
+    let mut selection = Selection::from(Vec::new());
+    for (index, tag) in (0u32..).zip(tags) {
+        match unwanted(tag) {
+            Some(reason) => selection.drop(index, reason),
+            None => selection.kept.push(index),
+        }
+    }
+    selection
+}
+
+impl From<Vec<u32>> for Selection {
+    /// Keeps these tags, and gives no reason for the others.
+    fn from(kept: Vec<u32>) -> Self {
+        Selection { kept, dropped: Vec::new() }
+    }
+}
+
+impl Selection {
+    /// Drops a tag for a reason.
+    pub fn drop(&mut self, tag: u32, reason: &str) {
+        match self.dropped.iter_mut().find(|dropped| dropped.reason == reason) {
+            Some(dropped) => dropped.tags.push(tag),
+            None => self.dropped.push(Dropped { reason: reason.into(), tags: vec![tag] }),
+        }
+    }
 }

@@ -26,28 +26,51 @@ enum State {
     Patched(String),
     /// The answer to the empty PUT after that PATCH.
     Closed,
-    /// The answer to a chunk that was sent to this URL: its first byte, and its length in bytes.
-    Chunk(String, u64, u64),
-    /// The answer to the last chunk, with the same fields.
-    Last(String, u64, u64),
-    /// The answer to the question how much of the upload at this URL has arrived. The number says how many
-    /// bytes were sent.
-    Status(String, u64),
+    /// The answer to a chunk.
+    Chunk(Piece),
+    /// The answer to the last chunk.
+    Last(Piece),
+    /// The answer to the question how much of the upload has arrived, of which everything up to the end of this chunk was
+    /// sent.
+    Status(Piece),
     /// The answer to the question whether the blob is there after all. If it is not, it is sent in this way.
     Look(How),
+}
+
+/// A chunk of an upload.
+#[derive(Clone, Serialize, Deserialize)]
+struct Piece {
+    /// The URL to which it was sent.
+    to: String,
+    /// Its first byte.
+    offset: u64,
+    /// Its length in bytes.
+    length: u64,
+    /// The least length in bytes of all chunks but the last one, as the registry wants it.
+    least: Option<u64>,
+}
+
+impl Piece {
+    fn end(&self) -> u64 {
+        self.offset + self.length
+    }
 }
 
 /// Size in bytes. Larger blobs are sent in chunks, so that an interrupted upload can be resumed.
 const LARGE: u64 = 256 << 20;
 /// Size of a chunk in bytes.
 const CHUNK: u64 = 64 << 20;
+/// Size of a chunk at Azure's registry in bytes, which limits a body to 20 MB.
+const AZURE: u64 = 16 << 20;
 
-/// Size of a chunk at a registry in bytes. `None` means that the blob is sent in one request.
-fn chunk(location: &str, size: u64) -> Option<u64> {
+/// Size of a chunk at a registry in bytes. `None` means that the blob is sent in one request. `piece` is how much the
+/// host wants to send at once, because the line is slow.
+fn chunk(location: &str, size: u64, piece: Option<u64>) -> Option<u64> {
     let host = location.split(':').next().unwrap_or_default();
     match host {
-        // Azure limits a body to 20 MB.
-        _ if host.ends_with(".azurecr.io") => Some(16 << 20).filter(|chunk| size > *chunk),
+        _ if host.ends_with(".azurecr.io") => {
+            Some(piece.unwrap_or(AZURE).min(AZURE)).filter(|chunk| size > *chunk)
+        }
         // Google's Artifact Registry does not know chunks, Amazon's registry answers each chunk as if it were
         // the whole blob, and GitHub's registry mixes chunks up.
         _ if host.ends_with(".pkg.dev") || host == "gcr.io" || host.ends_with(".gcr.io") => None,
@@ -58,7 +81,8 @@ fn chunk(location: &str, size: u64) -> Option<u64> {
         {
             None
         }
-        _ => Some(CHUNK).filter(|_| size > LARGE),
+        _ if size > LARGE => Some(piece.unwrap_or(CHUNK).min(CHUNK)),
+        _ => piece.filter(|piece| size > *piece),
     }
 }
 
@@ -71,7 +95,7 @@ pub fn advance(
 ) -> Result<NextStep, Error> {
     let digest = &incoming.blob.digest;
     let size = incoming.blob.size;
-    let upload = Upload { location, repository, digest, size, chunk: chunk(location, size) };
+    let upload = Upload { location, repository, digest, size, chunk: chunk(location, size, incoming.piece) };
     // A state that another version of this plugin left cannot be read, and storing the blob begins again.
     let state: Option<State> = state.and_then(|state| serde_json::from_slice(&state).ok());
     let (status, response) = match &last {
@@ -92,37 +116,37 @@ pub fn advance(
         (Some(State::Look(_)), 200, _) => finished(sink::Arrival::Stored),
         (Some(State::Look(how)), _, _) => upload.start(how),
         (Some(State::Start(how)), 200..=299, Some(response)) => upload.begun(how, response)?,
-        (Some(State::Put | State::Closed | State::Last(..)), 201, _) => finished(sink::Arrival::Stored),
+        (Some(State::Put | State::Closed | State::Last(_)), 201, _) => finished(sink::Arrival::Stored),
         // Any other success counts if the blob is there.
         (Some(State::Put), 200..=299, _) => upload.look(How::Patch),
-        (Some(State::Closed | State::Last(..)), 200..=299, _) => upload.look(How::Whole),
+        (Some(State::Closed | State::Last(_)), 200..=299, _) => upload.look(How::Whole),
         // The registry does not accept the bytes in this way.
         (Some(State::Put), 400 | 405 | 411 | 415 | 501, _) => upload.start(How::Patch),
         (Some(State::Patched(to)), 200..=299, Some(response)) => upload.close(&after(response, to)?),
         // The answer was lost, and the blob may be there.
         (Some(State::Put), 0, _) => upload.look(How::Whole),
         (Some(State::Closed | State::Patched(_)), 0, _) => upload.look(How::Patch),
-        (Some(State::Chunk(to, offset, length)), 200 | 202 | 204, Some(response)) => {
+        (Some(State::Chunk(piece)), 200 | 202 | 204, Some(response)) => {
             // The registry may claim any number. It is used only if it is more than before, and less than
             // what was sent.
-            let sent = offset + length;
-            let stands = arrived(response).filter(|stands| (offset + 1..sent).contains(stands));
-            upload.send(after(response, to)?, stands.unwrap_or(sent), least(response))
+            let stands = arrived(response).filter(|stands| (piece.offset + 1..piece.end()).contains(stands));
+            let (stands, least) = (stands.unwrap_or(piece.end()), least(response).or(piece.least));
+            upload.send(after(response, piece.to)?, stands, least)
         }
         // The registry takes the chunk for the whole blob, so it does not know chunks.
-        (Some(State::Chunk(..)), 201, _) => upload.start(How::Whole),
-        // The registry lost track of the upload (416, 400), and would lose it again.
-        (Some(State::Chunk(..) | State::Last(..)), 400 | 405 | 416 | 501, _) => upload.start(How::Whole),
-        (Some(State::Chunk(to, offset, length)), 0, _) => upload.status(to, offset + length),
-        (Some(State::Last(to, offset, length)), 0, _) => upload.status(to, offset + length),
-        (Some(State::Status(to, sent)), 200 | 202 | 204, Some(response)) => {
-            match arrived(response).filter(|stands| *stands <= sent) {
-                Some(stands) => upload.send(after(response, to)?, stands, None),
+        (Some(State::Chunk(_)), 201, _) => upload.start(How::Whole),
+        // The registry takes no chunks, or lost track of the upload, and would lose it again.
+        (Some(State::Chunk(_) | State::Last(_)), 400..=408 | 410..=499 | 501, _) => upload.start(How::Whole),
+        (Some(State::Chunk(Piece { offset: 0, .. })), 500, _) => upload.start(How::Whole),
+        (Some(State::Chunk(piece) | State::Last(piece)), 0 | 500, _) => upload.status(piece),
+        (Some(State::Status(piece)), 200 | 202 | 204, Some(response)) => {
+            match arrived(response).filter(|stands| *stands <= piece.end()) {
+                Some(stands) => upload.send(after(response, piece.to)?, stands, piece.least),
                 None => upload.look(How::Whole),
             }
         }
         // The registry has completed this upload. The last answer may have been lost.
-        (Some(State::Status(_, sent)), _, _) if sent >= size => upload.look(How::Usual),
+        (Some(State::Status(piece)), _, _) if piece.end() >= size => upload.look(How::Usual),
         // The session is gone, or it is not known what arrived of it, so a new one begins.
         (Some(State::Start(how)), _, _) => upload.start(how),
         (Some(_), _, _) => upload.start(How::Usual),
@@ -211,10 +235,11 @@ impl Upload<'_> {
         next(sink::Step::Send(sending), State::Closed)
     }
 
-    fn status(&self, to: String, sent: u64) -> NextStep {
-        let get =
-            request("GET", to.clone(), &[200, 202, 204, 400, 404, 405, 416], &[wire::push(self.repository)]);
-        next(sink::Step::Ask(get), State::Status(to, sent))
+    /// Asks how much of an upload has arrived. A registry that does not say so in whatever way gets the blob anew.
+    fn status(&self, piece: Piece) -> NextStep {
+        let expect = [200, 202, 204, 400, 403, 404, 405, 409, 410, 416, 422, 500, 501];
+        let get = request("GET", piece.to.clone(), &expect, &[wire::push(self.repository)]);
+        next(sink::Step::Ask(get), State::Status(piece))
     }
 
     fn closing(&self, to: &str) -> String {
@@ -233,7 +258,8 @@ impl Upload<'_> {
     fn send(&self, to: String, offset: u64, least: Option<u64>) -> NextStep {
         let chunk = self.chunk.map(|chunk| chunk.max(least.unwrap_or(0)));
         let left = self.size.saturating_sub(offset);
-        let length = chunk.map(|chunk| left.min(chunk));
+        // What follows a chunk is a chunk, even if it is all that is left.
+        let length = chunk.or((offset > 0).then_some(left)).map(|chunk| left.min(chunk));
         let last = length.is_none_or(|length| length == left);
         let (method, url) = if last { ("PUT", self.closing(&to)) } else { ("PATCH", to.clone()) };
         let mut sent = self.sending(method, url);
@@ -243,10 +269,14 @@ impl Upload<'_> {
                 State::Put
             }
             Some(length) => {
-                sent.expect.extend([400, 405, 409, 501]);
+                sent.expect.extend([400, 403, 405, 409, 410, 411, 413, 415, 422, 501]);
+                if offset == 0 {
+                    sent.expect.push(500);
+                }
                 let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
                 sent.headers.push(("content-range".into(), range));
-                if last { State::Last(to, offset, length) } else { State::Chunk(to, offset, length) }
+                let piece = Piece { to, offset, length, least };
+                if last { State::Last(piece) } else { State::Chunk(piece) }
             }
         };
         next(sink::Step::Send(sink::Sending { request: sent, offset, length }), state)
@@ -298,6 +328,7 @@ mod tests {
             siblings: siblings.iter().map(|name| name.to_string()).collect(),
             sized: true,
             absent: false,
+            piece: None,
         }
     }
 
@@ -397,7 +428,9 @@ mod tests {
             panic!()
         };
         assert_eq!(look.method, "HEAD");
-        let status = State::Status("https://r/u?_state=1".into(), 320 << 20);
+        let piece =
+            Piece { to: "https://r/u?_state=1".into(), offset: 256 << 20, length: 64 << 20, least: None };
+        let status = State::Status(piece);
         let status = Some(serde_json::to_vec(&status).unwrap());
         let (Step::Send(last), ended) = step(&incoming, status, answer(204, "0-335544319")) else { panic!() };
         assert_eq!((last.request.method.as_str(), last.offset, last.length), ("PUT", 320 << 20, Some(5)));
@@ -439,8 +472,17 @@ mod tests {
     fn what_a_registry_says_to_have_is_a_claim() {
         let large = Descriptor { size: 320 << 20, ..incoming(&[]).blob };
         let incoming = Incoming { blob: large, absent: true, ..incoming(&[]) };
-        let state =
-            || Some(serde_json::to_vec(&State::Chunk("https://r/u".into(), 64 << 20, 64 << 20)).unwrap());
+        let state = || {
+            Some(
+                serde_json::to_vec(&State::Chunk(Piece {
+                    to: "https://r/u".into(),
+                    offset: 64 << 20,
+                    length: 64 << 20,
+                    least: None,
+                }))
+                .unwrap(),
+            )
+        };
         let own = 128 << 20;
         for (status, range, offset) in [
             (202, "0-134217727", own),
@@ -488,15 +530,66 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_a_piece_is_sent_at_once_if_the_line_is_fast_after_all() {
+        let blob = Descriptor { size: 20, ..incoming(&[]).blob };
+        let first = Incoming { blob, absent: true, piece: Some(8), ..incoming(&[]) };
+        let (_, state) = step(&first, None, None);
+        let (Step::Send(patch), state) = step(&first, state, answer(202, "/u")) else { panic!() };
+        assert_eq!((patch.request.method.as_str(), patch.offset, patch.length), ("PATCH", 0, Some(8)));
+        let then = Incoming { piece: None, ..first };
+        let (Step::Send(put), state) = step(&then, state, answer(202, "/u")) else { panic!() };
+        assert_eq!((put.request.method.as_str(), put.offset, put.length), ("PUT", 8, Some(12)));
+        assert!(put.request.headers.contains(&("content-range".to_owned(), "8-19".to_owned())));
+        assert_eq!(step(&then, state, answer(201, "")).0, Step::Finished(Arrival::Stored));
+    }
+
+    #[test]
+    fn a_registry_that_refuses_a_piece_gets_the_blob_whole() {
+        let blob = Descriptor { size: 20, ..incoming(&[]).blob };
+        let incoming = Incoming { blob, absent: true, piece: Some(8), ..incoming(&[]) };
+        for status in [400, 403, 404, 405, 410, 411, 413, 415, 416, 422, 500, 501] {
+            let (_, state) = step(&incoming, None, None);
+            let (Step::Send(piece), state) = step(&incoming, state, answer(202, "/u")) else { panic!() };
+            assert!(piece.request.expect.contains(&status), "{status}");
+            let (Step::Ask(post), state) = step(&incoming, state, answer(status, "")) else { panic!() };
+            assert_eq!(post.method, "POST", "{status}");
+            let (Step::Send(whole), _) = step(&incoming, state, answer(202, "/u")) else { panic!() };
+            assert_eq!((whole.request.method.as_str(), whole.length), ("PUT", None), "{status}");
+        }
+    }
+
+    #[test]
+    fn the_least_length_of_a_chunk_holds_for_all_of_them() {
+        let blob = Descriptor { size: 100, ..incoming(&[]).blob };
+        let incoming = Incoming { blob, absent: true, piece: Some(8), ..incoming(&[]) };
+        let (_, state) = step(&incoming, None, None);
+        let Some(Outcome::Response(mut begun)) = answer(202, "/u") else { panic!() };
+        begun.headers.push(("oci-chunk-min-length".into(), "30".into()));
+        let (Step::Send(first), state) = step(&incoming, state, Some(Outcome::Response(begun))) else {
+            panic!()
+        };
+        let (Step::Send(second), _) = step(&incoming, state, answer(202, "/u")) else { panic!() };
+        assert_eq!((first.length, second.offset, second.length), (Some(30), 30, Some(30)));
+    }
+
+    #[test]
     fn registries_have_their_own_chunks() {
-        assert_eq!(chunk("a.azurecr.io", 17 << 20), Some(16 << 20));
+        assert_eq!(chunk("a.azurecr.io", 17 << 20, None), Some(16 << 20));
+        assert_eq!(chunk("a.azurecr.io", 17 << 20, Some(4 << 20)), Some(4 << 20));
         for none in
             ["europe-docker.pkg.dev", "1.dkr.ecr.eu-west-1.amazonaws.com", "public.ecr.aws", "ghcr.io"]
         {
-            assert_eq!(chunk(none, 1 << 40), None);
+            assert_eq!(chunk(none, 1 << 40, Some(4 << 20)), None);
         }
-        assert_eq!(chunk("r.example:5000", 256 << 20), None);
-        assert_eq!(chunk("r.example:5000", (256 << 20) + 1), Some(64 << 20));
+        for (size, piece, chunked) in [
+            (256 << 20, None, None),
+            ((256 << 20) + 1, None, Some(64 << 20)),
+            ((256 << 20) + 1, Some(4 << 20), Some(4 << 20)),
+            (28 << 20, Some(4 << 20), Some(4 << 20)),
+            (4 << 20, Some(4 << 20), None),
+        ] {
+            assert_eq!(chunk("r.example:5000", size, piece), chunked);
+        }
     }
 
     #[test]
