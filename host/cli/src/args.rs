@@ -139,8 +139,11 @@ pub struct CheckOptions {
     #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
     pub policies: Vec<PathBuf>,
     /// Print the policy with its variables, defaults and included files resolved
-    #[arg(long)]
+    #[arg(long, conflicts_with = "output")]
     pub resolved: bool,
+    /// How the result is written to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Args)]

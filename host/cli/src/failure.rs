@@ -12,6 +12,7 @@ use dray_session::PolicyTexts;
 use miette::{
     Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, Severity, SourceCode,
 };
+use serde::Serialize;
 use std::{fmt, ops::Range};
 
 /// Mistakes of a policy that are shown: nobody reads more at once.
@@ -85,6 +86,36 @@ fn print(diagnostic: &dyn Diagnostic) {
 /// Shows what is probably a mistake in a policy.
 pub fn warn(texts: &PolicyTexts, problem: &Problem) {
     print(&Shown::new(texts, problem, Severity::Warning));
+}
+
+/// A problem for machines.
+#[derive(Serialize)]
+pub struct Mistake {
+    message: String,
+    /// The file, if the problem is in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// Where it begins, counted from 1; the column counts characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<String>,
+}
+
+impl Mistake {
+    pub fn new(texts: &PolicyTexts, problem: &Problem) -> Self {
+        let at = problem.span.as_ref().and_then(|span| texts.at(span));
+        let before = at.as_ref().and_then(|(text, span)| text.text.get(..span.start));
+        Mistake {
+            message: harmless(&without_secrets(&problem.message), 4096),
+            line: before.map(|before| before.matches('\n').count() + 1),
+            column: before.map(|before| before.rsplit('\n').next().unwrap_or_default().chars().count() + 1),
+            file: at.map(|(text, _)| harmless(&text.name, 4096)),
+            help: problem.help.as_ref().map(|help| harmless(&without_secrets(help), 4096)),
+        }
+    }
 }
 
 /// A problem and the text that it is in.

@@ -5,6 +5,7 @@
 mod apply;
 mod args;
 mod cache;
+mod check;
 mod completions;
 mod copy;
 mod diff;
@@ -148,7 +149,7 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
             Box::pin(apply::run(options, ready, screen))
         }
         Command::Plan(options) => Box::pin(plan::run(options, screen)),
-        Command::Check(options) => Box::pin(async move { policy::check(&options).await }),
+        Command::Check(options) => Box::pin(async move { check::run(&options).await }),
         Command::Lock(options) => Box::pin(lock::run(options)),
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
         Command::Tag(options) => Box::pin(copy::tag(options, screen)),

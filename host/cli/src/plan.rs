@@ -148,8 +148,9 @@ impl From<std::io::Error> for Stopped {
 /// What a saved plan begins with.
 fn header(loaded: &policy::Loaded) -> Result<PlanHeader, Failure> {
     let policy = loaded.id().ok_or_else(|| {
-        let why = "its policy must be one file, which can be read again";
-        Failure::usage(format!("save the plan: {why}"))
+        let text = "save the plan: its policy must be one file, which can be read again";
+        let error = Error::new(Kind::Invalid, text);
+        Failure::Usage(error.help("write a policy that includes the others: include = [\"other.toml\"]"))
     })?;
     Ok(PlanHeader {
         dray_plan: PLAN_VERSION,

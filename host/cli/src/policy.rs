@@ -1,10 +1,7 @@
 //! Reading policies.
 
 use crate::{
-    DONE,
-    args::CheckOptions,
     failure::{self, Failure},
-    output::{print, say},
     secrets::UserSecrets,
     setup,
 };
@@ -24,18 +21,21 @@ pub struct Loaded {
     pub policy: Policy,
     /// What its relative paths are relative to.
     pub base: PathBuf,
-    name: String,
+    pub name: String,
     /// The first one. Absolute. `None` means standard input.
     path: Option<PathBuf>,
     /// Those that were named beside it.
     more: Vec<PathBuf>,
-    texts: PolicyTexts,
+    pub texts: PolicyTexts,
 }
 
 /// Reads a policy from a file or from standard input, and others that are read as one with it. Relative paths are relative
 /// to the folder of the first one.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
     let Some((path, more)) = paths.split_first() else { return Err(Failure::usage("read no policy")) };
+    if more.iter().any(|path| path == Path::new("-")) {
+        return Err(Failure::usage("read the policies: standard input (`-`) can only be the first of them"));
+    }
     let mut text = String::new();
     let (name, base) = if path == Path::new("-") {
         std::io::stdin()
@@ -88,8 +88,7 @@ fn unread(path: &Path, error: &std::io::Error) -> Failure {
 }
 
 impl Loaded {
-    /// The absolute paths of the policy and of those that were named beside it. None means that it came from standard
-    /// input.
+    /// The absolute paths of the policy and of those that were named beside it. Standard input has none.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.path.iter().chain(&self.more).cloned().collect()
     }
@@ -132,7 +131,7 @@ impl Loaded {
     }
 
     /// What tells this policy from others: its path, and the digest of what it says. To be asked for before rules are
-    /// chosen or narrowed. `None` means that it came from standard input, or is several ones, and cannot be read again.
+    /// chosen or narrowed. `None` means that it came from standard input or from several files, and cannot be read again by its path.
     pub fn id(&self) -> Option<PolicyId> {
         if !self.more.is_empty() {
             return None;
@@ -160,20 +159,20 @@ impl Loaded {
         opened.map_err(|error| self.failed(error))
     }
 
-    fn failed(self, error: OpenError) -> Failure {
+    pub fn failed(self, error: OpenError) -> Failure {
         match error {
             OpenError::Policy(error) => self.wrong(error),
             OpenError::Failed(error) => error.into(),
         }
     }
 
-    fn wrong(self, error: PolicyError) -> Failure {
+    pub fn wrong(self, error: PolicyError) -> Failure {
         Failure::Policy { texts: self.texts, error }
     }
 }
 
 /// Secrets that the policy names for some of its registries and that are not there: a login would fail without them.
-fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Problem> {
+pub fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Problem> {
     let secrets = UserSecrets { base: loaded.base.clone(), authfile: None };
     let mut problems = Vec::new();
     let registries = loaded.policy.registries.iter().filter(|(name, _)| wanted(name));
@@ -191,29 +190,4 @@ fn missing_secrets(loaded: &Loaded, wanted: impl Fn(&str) -> bool) -> Vec<Proble
         }
     }
     problems
-}
-
-/// `dray check`
-pub async fn check(options: &CheckOptions) -> Result<u8, Failure> {
-    let loaded = load(&options.policies)?;
-    loaded.warn();
-    let resolved = options.resolved.then(|| loaded.policy.to_toml());
-    let name = loaded.name.clone();
-    let missing = missing_secrets(&loaded, |_| true);
-    if !missing.is_empty() {
-        return Err(loaded.wrong(PolicyError(missing)));
-    }
-    let environment = setup::environment(&loaded.base)?;
-    let checked = Session::check(loaded.policy.clone(), &loaded.base, environment).await;
-    let checked = checked.map_err(|error| loaded.failed(error))?;
-    if let Some(resolved) = resolved {
-        print(&resolved);
-        return Ok(DONE);
-    }
-    match checked.rules().len() {
-        0 => say!("{name} is sound, and has no rules"),
-        1 => say!("{name} is sound: 1 rule"),
-        count => say!("{name} is sound: {count} rules"),
-    }
-    Ok(DONE)
 }

@@ -76,12 +76,15 @@ impl Screen {
     /// Shows progress of copies from now on, and says so when they are told to stop.
     pub fn watch(&self, places: &Arc<Places>, stop: &Stop) -> Arc<Progress> {
         // The end of the first line is cut to the width of the terminal, and the others are short.
-        let progress = self.show("{spinner} {elapsed} {bar:8} {wide_msg}\n{prefix}", true, places);
+        let progress = self.show("{spinner} {elapsed} {wide_msg}\n{prefix}", true, places);
         let (shown, mut signal) = (Arc::downgrade(&progress), stop.signal.clone());
         tokio::spawn(async move {
             if signal.wait_for(|stop| *stop).await.is_ok()
                 && let Some(progress) = shown.upgrade()
             {
+                if progress.screen.mode == Mode::Json {
+                    ProgressEvent::Stopping { grace_seconds: STOP_GRACE.as_secs_f64() }.print();
+                }
                 let grace = STOP_GRACE.as_secs();
                 progress.line(&format!(
                     "stopping: blobs that are nearly there have {grace} s to arrive; Ctrl-C again ends at once"

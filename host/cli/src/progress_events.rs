@@ -32,6 +32,8 @@ pub enum ProgressEvent<'a> {
         /// Whom it waits for.
         waiting: Vec<Wait>,
     },
+    /// The run was told to stop: blobs that are nearly there have so much time to arrive.
+    Stopping { grace_seconds: f64 },
     /// Something failed and is tried again.
     Retrying { error: String, after_seconds: f64 },
     /// An image is done: `action` says how.

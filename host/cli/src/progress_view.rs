@@ -6,28 +6,44 @@ use crate::{
 };
 use dray_core::harmless;
 
+/// Columns of the text that says how far a copy is: before it stand a sign and the time, `⠋ 2h `.
+const STAND: usize = 44;
 /// Columns of a line that names what moves.
 const NAMES: usize = 44;
 /// The most blobs, and the most hosts that are waited for, of which each has a line.
 const BLOBS: usize = 3;
 const WAITS: usize = 2;
 
-/// How far a copy is, in about 36 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
+/// How far a copy is, in at most 42 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
 pub fn stand(totals: &Totals, complete: bool, rate: f64) -> String {
     let more = if complete { "" } else { "+" };
     let left = totals.expected_bytes.saturating_sub(totals.sent_bytes);
     // A total that still grows gives no time that anybody could rely on.
     let time = match complete && rate > 1.0 && left > 0 {
-        true => format!(" {}s", (left as f64 / rate).ceil() as u64),
+        true => format!(" {}", short_time((left as f64 / rate).ceil() as u64)),
         false => String::new(),
     };
-    format!(
-        "{}{more} {}/s{time} {}/{}{more} images",
+    let shown = format!(
+        "{}{more} {}/s{time} {}/{}{more}",
         part_of(totals.sent_bytes, totals.expected_bytes),
         part_of(rate as u64, rate as u64).rsplit('/').next().unwrap_or_default(),
         totals.images_done,
         totals.images_planned,
-    )
+    );
+    // The word is what can be missed most easily.
+    match shown.len() + " images".len() <= STAND {
+        true => shown + " images",
+        false => shown,
+    }
+}
+
+/// A time in its two largest units, rounded down: `40s`, `12m`, `3h20m`.
+fn short_time(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h{minutes}m"),
+    }
 }
 
 /// The lines below: the blobs that move, or else the images that are under way, and whom is waited for.
@@ -102,7 +118,10 @@ mod tests {
         };
         let shown = stand(&totals, true, 3.9 * f64::from(1 << 20));
         assert_eq!(shown, "987.0/1000.0 MiB 3.9 MiB/s 4s 120/120 images");
-        assert!(stand(&totals, false, 0.0).contains("987.0/1000.0 MiB+ 0 B/s 120/120+ images"));
+        assert_eq!(stand(&totals, false, 0.0), "987.0/1000.0 MiB+ 0 B/s 120/120+ images");
+        let slow = stand(&totals, true, 900.0);
+        assert_eq!(slow, "987.0/1000.0 MiB 900 B/s 4h12m 120/120");
+        assert!([shown, slow].iter().all(|shown| shown.len() <= STAND));
     }
 
     #[test]

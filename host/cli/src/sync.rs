@@ -34,10 +34,9 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen();
     let _running = running::take(&loaded.paths(), &options.rules, options.run.wait, &stop).await?;
+    let policy = loaded.name.clone();
     let session = loaded.open().await?;
     let plan = session.plan();
-    let policies = options.policies.iter().map(|path| path.display().to_string());
-    let policy = policies.collect::<Vec<_>>().join(" and ");
     let record = Record { command: "sync", policy: Some(&policy) };
     carried_out(&session, plan, record, &stop, &screen, &options.run).await
 }

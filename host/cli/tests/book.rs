@@ -87,6 +87,9 @@ fn every_policy_obeys_the_schema_that_editors_use() {
         "tags = [{ filter = \"latest\", count = 0 }]",
         "tags = { latets = 3 }",
         "concurrency = \"4\"",
+        "bandwidth = \"20MB\"",
+        "bandwidth = \"0MB/s\"",
+        "timeout = \"ten\"",
     ] {
         let rule = format!("version = 1\n[[rule]]\nfrom = \"docker://a/b\"\nto = \"oci:x\"\n{mistake}\n");
         assert!(!wrong(&rule).is_empty(), "{mistake}");
@@ -180,4 +183,11 @@ fn every_page_is_in_the_book_and_every_link_leads_somewhere() {
             }
         }
     }
+}
+
+#[test]
+fn the_events_that_the_book_shows_are_of_the_schema() {
+    let page = fs::read_to_string(docs().join("json.md")).unwrap();
+    let events = page.lines().filter(|line| line.starts_with("{\"dray_progress\""));
+    assert_eq!(support::checked_lines("progress.schema.json", events).len(), 3);
 }

@@ -75,7 +75,7 @@ fn a_plan_changes_nothing_and_says_what_is_due() {
         "{drops:?}"
     );
     assert!(
-        drops.contains(&("1.0.0", r#"dropped by glob {"exclude":true,"pattern":"1.0*"}: it matches"#)),
+        drops.contains(&("1.0.0", r#"dropped by glob {"exclude":true,"pattern":"1.0*"}: matches `1.0*`"#)),
         "{drops:?}"
     );
     world.dray(&["sync", "policy.toml"]).ok();

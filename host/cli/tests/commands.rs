@@ -252,3 +252,59 @@ fn a_plan_fails_where_the_destination_refuses_the_login() {
     );
     world.dray(&["plan"]).ok();
 }
+
+#[test]
+fn a_check_is_told_to_machines() {
+    let world = World::new();
+    let rule = "[[rule]]\nname = \"a\"\nfrom = \"oci:a:1\"\nto = \"oci:b\"\n";
+    world.write("dray.toml", &format!("version = 1\n[registry.\"unused.example\"]\n{rule}"));
+    let sound = world.dray(&["check", "--output", "json"]).ok().json();
+    assert_eq!((&sound["sound"], &sound["rules"]), (&true.into(), &serde_json::json!(["a"])));
+    assert_eq!((&sound["warnings"][0]["line"], &sound["mistakes"]), (&2.into(), &serde_json::json!([])));
+    world.write("dray.toml", &format!("version = 1\n{rule}tgas = 3\n"));
+    let wrong = world.dray(&["check", "--output", "json"]);
+    assert_eq!(wrong.code, 2);
+    let mistake = &wrong.json()["mistakes"][0];
+    assert_eq!(
+        (&mistake["file"], &mistake["line"], &mistake["column"]),
+        (&"dray.toml".into(), &6.into(), &1.into())
+    );
+    assert_eq!(
+        (&mistake["message"], &mistake["help"]),
+        (&"a rule has no key `tgas`".into(), &"did you mean `tags`?".into())
+    );
+}
+
+#[test]
+fn a_plan_fails_where_a_password_is_wrong() {
+    if !has("docker-registry") || !has("htpasswd") {
+        return;
+    }
+    let world = World::new();
+    let users = world.tool("htpasswd", &["-Bbn", "user", "right"]);
+    let users = world.write("users", &users);
+    let registry = Registry::start(
+        &world,
+        "registry",
+        &format!("  htpasswd: {{ realm: here, path: {} }}", users.display()),
+    );
+    world.write("password", "right");
+    let policy = |keys: &str| {
+        world.write(
+            "dray.toml",
+            &format!(
+                "version = 1\n[registry.\"{}\"]\n{keys}\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"docker://{0}/app\"\ntags = [\"1.1.0\", \"1.2.0\"]\n",
+                registry.host
+            ),
+        )
+    };
+    policy("auth = { username = \"user\", password = \"file:password\" }");
+    assert!(world.dray(&["plan"]).ok().out.contains("2 images to copy"));
+    world.write("password", "wrong");
+    let refused = world.dray(&["plan"]);
+    assert!(refused.code == 1 && refused.out.contains("2 failed"), "{}", refused.out);
+    assert!(refused.out.contains("help: "), "{}", refused.out);
+    policy("");
+    let nobody = world.dray(&["plan"]);
+    assert!(nobody.code == 1 && nobody.out.contains("no credentials for"), "{}", nobody.out);
+}

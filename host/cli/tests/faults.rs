@@ -13,11 +13,11 @@ use std::{
     process::Stdio,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
 };
-use support::{Fake, Registry, Running, World, answer, has, respond};
+use support::{Fake, Registry, Running, World, answer, has, respond, until};
 
 /// A small generator of numbers below a bound.
 struct Random(u64);
@@ -36,7 +36,25 @@ impl Random {
 struct Fate {
     random: Arc<Mutex<Random>>,
     fails: Arc<AtomicBool>,
+    /// Requests that are being answered, also for clients that have died.
+    busy: Arc<AtomicUsize>,
     stored: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// Counts a request as long as it is being answered.
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, SeqCst);
+        Busy(count.clone())
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 /// A wire to a registry.
@@ -44,6 +62,7 @@ fn wire(registry: &str, fate: &Fate) -> Fake {
     let (registry, fate) = (registry.to_owned(), fate.clone());
     Fake::start_raw(move |request, body, stream| {
         let line = request.lines().next().unwrap().to_owned();
+        let _busy = Busy::new(&fate.busy);
         let chance = if fate.fails.load(SeqCst) { fate.random.lock().unwrap().below(100) } else { 99 };
         let broken = |stream: &TcpStream| drop(stream.shutdown(Shutdown::Both));
         match chance {
@@ -117,6 +136,7 @@ fn a_wire_that_fails_and_processes_that_die_lose_nothing() {
         let fate = Fate {
             random: Arc::new(Mutex::new(Random(0x9E37_79B9_7F4A_7C15u64.wrapping_mul(seed)))),
             fails: Arc::new(true.into()),
+            busy: Arc::default(),
             stored: Arc::default(),
         };
         let (from, to) = (wire(&source.host, &fate), wire(&destination.host, &fate));
@@ -140,6 +160,8 @@ fn a_wire_that_fails_and_processes_that_die_lose_nothing() {
             std::thread::sleep(Duration::from_millis(milliseconds));
             drop(life);
         }
+        // What a dead process had asked for may still be stored.
+        until("the last answer to a dead process", || fate.busy.load(SeqCst) == 0);
         // One that nobody kills gets through by itself, as often as each request is tried again.
         fate.stored.lock().unwrap().clear();
         world.dray(&["sync", "policy.toml"]).ok();

@@ -1,5 +1,5 @@
 //! Mistakes that only the network shows: wrong addresses, certificates, logins and servers. What dray says of each is in
-//! `network_mistakes.txt`, as a whole. With `DRAY_TEST_WRITE=1` the test writes that file anew, for its author to read.
+//! the folder `network_mistakes`, as a whole. With `DRAY_TEST_WRITE=1` the test writes its files anew, for its author to read.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 mod support;
@@ -53,7 +53,7 @@ impl Told {
         self.add(mistake, names, &mut command);
     }
 
-    /// Inspects an image of a registry, of which the policy in `keys` says something.
+    /// Syncs an image of a registry, of which the policy says what is in `keys`.
     fn sync(&mut self, mistake: &str, host: &str, keys: &str) {
         let policy = format!(
             "version = 1\n[registry.\"{host}\"]\n{keys}\n[[rule]]\nfrom = \"docker://{host}/app:1\"\nto = \"oci:mirror\"\n"

@@ -121,7 +121,8 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     policy
 }
 
-/// Tables of registries that no reference names, which are mistyped as a rule.
+/// What is probably a mistake: tables of registries that no reference names, and tags that look like versions with a
+/// placeholder.
 fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec<Problem> {
     let hosts = policy.registries_named();
     // A host that only a template, a list or a plugin knows may be meant.
@@ -134,7 +135,22 @@ fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec
         let help = help.unwrap_or_else(|| "leave it out, or name it in `from` or `to`".into());
         Problem::new(format!("no rule names the registry `{name}`"), span.clone()).help(help)
     };
-    unused.map(warning).collect()
+    let literals = policy.rules.iter().flat_map(|rule| rule.tags.iter().flat_map(|tags| &tags.literals));
+    let placeholders = literals.filter(|literal| has_placeholder(&literal.value)).map(|literal| {
+        Problem::new(
+            format!("the tag `{}` is copied by exactly this name", literal.value),
+            literal.span.clone(),
+        )
+        .help(format!("if it means versions, write tags = {{ semver = \"{}\" }}", literal.value))
+    });
+    unused.map(warning).chain(placeholders).collect()
+}
+
+/// Whether a tag is a version whose last part is an `x`, as in `1.x`.
+fn has_placeholder(tag: &str) -> bool {
+    let version = tag.strip_prefix('v').unwrap_or(tag);
+    let numbers = version.strip_suffix(".x").or(version.strip_suffix(".X"));
+    numbers.is_some_and(|numbers| numbers.split('.').all(|number| number.parse::<u32>().is_ok()))
 }
 
 impl Policy {

@@ -422,3 +422,16 @@ fn docker_hub_is_meant_by_a_name_without_a_host() {
     assert_eq!(named("docker://a/b"), ["docker.io", "mirror"]);
     assert_eq!(named("docker://registry:5000/b"), ["mirror", "registry:5000"]);
 }
+
+#[test]
+fn a_version_with_a_placeholder_is_probably_a_range() {
+    let warned = |tags: &str| {
+        let text = format!(
+            "version = 1\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\ntags = {tags}\n"
+        );
+        parse(&text).unwrap().warnings.into_iter().map(|warning| warning.message).collect::<Vec<_>>()
+    };
+    assert_eq!(warned("\"v1.2.x\""), ["the tag `v1.2.x` is copied by exactly this name"]);
+    assert_eq!(warned("[\"1.x\", \"matrix\", \"1.x-dev\", \"x\", \".x\"]").len(), 1);
+    assert!(warned("{ semver = \"1.x\" }").is_empty());
+}

@@ -284,6 +284,7 @@ async fn fetch_once(
     })?;
     let token = answer.token().ok_or_else(|| {
         Error::new(Kind::Unauthorized, format!("{method} {shown} answered without a token"))
+            .help("the registry's token server is broken, or is none")
     })?;
     Ok(Token { secret: Secret::new(token), until: Instant::now() + answer.lifetime() - MARGIN })
 }

@@ -141,7 +141,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>> {
 
 fn malformed(path: &Path) -> impl Fn(reqwest::Error) -> Error {
     move |_| {
-        let text = format!("read {}: it is no PEM of certificates and keys", path.display());
+        let text = format!("read {}: it holds no certificates and keys", path.display());
         Error::invalid(text).help("it must be PEM: -----BEGIN CERTIFICATE-----, -----BEGIN PRIVATE KEY-----")
     }
 }

@@ -30,34 +30,11 @@ pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
     let Broken { causes, host, plain, socket, daemon, proxy } = broken;
     let has = |text: &str| causes.iter().any(|cause| cause.contains(text));
     let meaning = |why: String, help: String| Some(Meaning { why, help });
-    if let Some(socket) = socket {
-        let shown = socket.display();
-        if has("No such file or directory") {
-            let help = "start Docker, or set DOCKER_HOST to where it listens; podman's images are containers-storage:";
-            return meaning(format!("there is no socket {shown}"), help.into());
-        }
-        if has("Permission denied") {
-            let help = "use a user of the socket's group (usually docker), or root";
-            return meaning(format!("this user may not use the socket {shown}"), help.into());
-        }
-        if has("Connection refused") {
-            return meaning(format!("nothing listens at the socket {shown}"), "start Docker".into());
-        }
+    if let Some(found) = socket.and_then(|socket| of_socket(socket, &has)) {
+        return Some(found);
     }
     if let Some(proxy) = proxy {
-        // What is told of a connection may be about the proxy, or about what is behind it.
-        let help = "check `proxy` of the registry in the policy, or HTTPS_PROXY and HTTP_PROXY";
-        if has("proxy authorization required") || has("407") {
-            let help = "write USER:PASSWORD and an @ before its host, in `proxy` or in HTTPS_PROXY";
-            return meaning(format!("the proxy {proxy} wants a login"), help.into());
-        }
-        if has("Connection refused") {
-            return meaning(format!("nothing listens at the proxy {proxy}"), help.into());
-        }
-        if has("failed to lookup address") || has("dns error") {
-            return meaning(format!("the proxy {proxy} is not known"), help.into());
-        }
-        return None;
+        return of_proxy(proxy, &has);
     }
     if has("failed to lookup address") || has("dns error") {
         return meaning(
@@ -108,6 +85,43 @@ pub(super) fn meaning(broken: &Broken<'_>) -> Option<Meaning> {
             format!("the certificate of {host} has expired"),
             "renew it; check the clock of this machine, too".into(),
         );
+    }
+    None
+}
+
+/// What is said of a socket of Docker's daemon.
+fn of_socket(socket: &Path, has: &dyn Fn(&str) -> bool) -> Option<Meaning> {
+    let meaning = |why: String, help: String| Some(Meaning { why, help });
+    let shown = socket.display();
+    if has("No such file or directory") {
+        let help =
+            "start Docker, or set DOCKER_HOST to where it listens; podman's images are containers-storage:";
+        return meaning(format!("there is no socket {shown}"), help.into());
+    }
+    if has("Permission denied") {
+        let help = "use a user of the socket's group (usually docker), or root";
+        return meaning(format!("this user may not use the socket {shown}"), help.into());
+    }
+    if has("Connection refused") {
+        return meaning(format!("nothing listens at the socket {shown}"), "start Docker".into());
+    }
+    None
+}
+
+/// What is said of a proxy. `None` means that the failure may be about what is behind it.
+fn of_proxy(proxy: &str, has: &dyn Fn(&str) -> bool) -> Option<Meaning> {
+    let meaning = |why: String, help: String| Some(Meaning { why, help });
+    // What is told of a connection may be about the proxy, or about what is behind it.
+    let help = "check `proxy` of the registry in the policy, or HTTPS_PROXY and HTTP_PROXY";
+    if has("proxy authorization required") || has("407") {
+        let help = "write USER:PASSWORD and an @ before its host, in `proxy` or in HTTPS_PROXY";
+        return meaning(format!("the proxy {proxy} wants a login"), help.into());
+    }
+    if has("Connection refused") {
+        return meaning(format!("nothing listens at the proxy {proxy}"), help.into());
+    }
+    if has("failed to lookup address") || has("dns error") {
+        return meaning(format!("the proxy {proxy} is not known"), help.into());
     }
     None
 }

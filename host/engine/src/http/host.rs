@@ -250,7 +250,8 @@ impl Host {
                     "log in to {}: it wants a password, and there is an identity token",
                     self.registry
                 );
-                Err(Error::new(Kind::Unauthorized, text))
+                Err(Error::new(Kind::Unauthorized, text)
+                    .help("write `username` and `password`, or `credentials`, in its `auth`"))
             }
             (Challenge::Basic, None) => Ok(None),
             (Challenge::Bearer { realm, service, scopes }, key) => {
@@ -326,6 +327,12 @@ impl Host {
         Ok(None)
     }
 
+    /// Whether the host has asked for a user name and a password.
+    pub fn wants_password(&self, repository: &str) -> bool {
+        let asked = lock(&self.challenges).of(repository);
+        asked.is_some_and(|asked| asked.challenge == Challenge::Basic)
+    }
+
     /// Adds help to a refusal: where the credentials came from, or how to provide some.
     pub async fn refused(&self, error: Error, access: &[Access]) -> Error {
         if error.kind != Kind::Unauthorized {
@@ -336,7 +343,7 @@ impl Host {
     }
 
     fn explain(&self, error: Error, credential: Option<&Credential>) -> Error {
-        if error.kind != Kind::Unauthorized {
+        if error.kind != Kind::Unauthorized || error.help.is_some() {
             return error;
         }
         let registry = &self.registry;

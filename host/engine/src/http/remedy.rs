@@ -8,11 +8,13 @@ pub(super) struct Refusal<'a> {
     pub said: &'a str,
     /// The repository that the request was about, if any.
     pub repository: &'a str,
+    /// The path of the address.
+    pub path: &'a str,
 }
 
 /// The remedy for a refusal. `None` means that nothing is known but what the registry said.
 pub(super) fn remedy(refusal: &Refusal<'_>) -> Option<String> {
-    let Refusal { method, status, said, repository } = *refusal;
+    let Refusal { method, status, said, repository, path } = *refusal;
     let said = said.to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let writes = !matches!(method, "GET" | "HEAD");
@@ -31,7 +33,10 @@ pub(super) fn remedy(refusal: &Refusal<'_>) -> Option<String> {
         404 if writes => {
             format!("make {repository} or its project at the registry first, or check the name")
         }
-        404 => "what refers to it is there, and it is not: push the image to its source again".to_owned(),
+        404 if path.contains("/blobs/") => {
+            "a manifest names it, and it is not there: push the image to its source again".to_owned()
+        }
+        404 if path.ends_with("/tags/list") => format!("there is no repository {repository}: check its name"),
         405 if writes => {
             "the registry takes no pushes: it may be read-only, or a cache of another one".to_owned()
         }
@@ -71,7 +76,7 @@ mod tests {
             ("POST", 403, "DENIED", "may not push to library/app"),
             ("GET", 403, "DENIED", "may not read library/app"),
             ("POST", 404, "NAME_UNKNOWN", "make library/app"),
-            ("GET", 404, "", "push the image to its source again"),
+            ("GET", 404, "", "there is no repository library/app"),
             ("POST", 405, "", "takes no pushes"),
             ("GET", 405, "", "one by one"),
             ("PATCH", 413, "", "client_max_body_size"),
@@ -79,13 +84,22 @@ mod tests {
             ("GET", 302, "", "is it a registry?"),
             ("GET", 502, "", "look into its log"),
         ] {
-            let found = remedy(&Refusal { method, status, said, repository: "library/app" });
+            let found = remedy(&Refusal {
+                method,
+                status,
+                said,
+                repository: "library/app",
+                path: "/v2/library/app/tags/list",
+            });
             assert!(
                 found.as_deref().is_some_and(|help| help.contains(about)),
                 "{method} {status}: {found:?}"
             );
         }
-        assert_eq!(remedy(&Refusal { method: "GET", status: 418, said: "", repository: "a" }), None);
+        assert_eq!(
+            remedy(&Refusal { method: "GET", status: 418, said: "", repository: "a", path: "" }),
+            None
+        );
         assert!(wants_tls(400, "Client sent an HTTP request to an HTTPS server.\n"));
         assert!(!wants_tls(200, "Client sent an HTTP request to an HTTPS server.\n") && !wants_tls(400, ""));
     }

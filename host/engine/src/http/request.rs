@@ -135,12 +135,24 @@ impl PlaceHttp {
         self.host.pace.no_pieces();
     }
 
-    /// Gets what authorises writing to a repository, if the host has asked for that before, and sends nothing else.
+    /// Gets what authorises writing to a repository, if the host has asked for that before. A host that wants a user name
+    /// and a password is asked whether they are right; tokens are checked by whom they are fetched from.
     pub(crate) async fn check_login(&self, repository: &str) -> Result<()> {
         let actions = ["pull", "push"].map(str::to_owned).to_vec();
         let access = [crate::contract::Access { repository: repository.into(), actions }];
         let elsewhere = |at: &str, public| self.client.led_to(at, public);
-        self.host.authorization(&elsewhere, &access).await.map(drop)
+        self.host.authorization(&elsewhere, &access).await?;
+        if !self.host.wants_password(repository) {
+            return Ok(());
+        }
+        let request = Request {
+            method: "GET".into(),
+            url: Address::new(format!("https://{}/v2/", self.host.address)),
+            headers: Vec::new(),
+            expect: vec![200, 403, 404, 405],
+            access: access.to_vec(),
+        };
+        self.send(&request, Bytes::new()).await.map(drop)
     }
 
     /// Sends a small request, and repeats it if that can help. Fails if the status of the answer is not one of those
@@ -265,7 +277,8 @@ impl PlaceHttp {
         }
         let error = retry::refusal(method, &shown, status, headers, said);
         let repository = request.access.first().map_or("", |access| access.repository.as_str());
-        let known = remedy::Refusal { method, status: status.as_u16(), said, repository };
+        let (status, path) = (status.as_u16(), url.path());
+        let known = remedy::Refusal { method, status, said, repository, path };
         match remedy::remedy(&known).filter(|_| error.help.is_none() && error.kind != Kind::Unauthorized) {
             Some(help) => error.help(help),
             None => error,

@@ -257,7 +257,9 @@ async fn carried_out(
             return Some(ended);
         }
         // Others have the permits meanwhile.
-        shared.observer.event(Event::Retrying { error, after });
+        let error =
+            error.clone().context(format!("copy {} to {}", planned.copy.source, planned.copy.destination));
+        shared.observer.event(Event::Retrying { error: &error, after });
         tokio::time::sleep(after).await;
         tried += 1;
         last = Some(ended);

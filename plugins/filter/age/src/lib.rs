@@ -28,12 +28,13 @@ impl TagFilter for Filter {
             return Ok(Vec::new().into());
         }
         let facts = images::inspect(tags)?;
+        let reason = format!("older than {}", config.within);
         let oldest = clock::now().saturating_sub(within.as_millis() as u64);
         let mut selection = Selection::from(Vec::new());
         for (index, (fact, tag)) in (0u32..).zip(facts.iter().zip(tags)) {
             match fact.created {
                 Some(created) if created >= oldest => selection.kept.push(index),
-                Some(_) => selection.drop(index, "older than that"),
+                Some(_) => selection.drop(index, &reason),
                 None => {
                     filter::warn(&format!("{tag} does not say when it was created, so age drops it"));
                     selection.drop(index, "it does not say when it was created");

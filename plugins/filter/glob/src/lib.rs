@@ -28,8 +28,9 @@ impl TagFilter for Filter {
             let patterns = config.pattern.as_slice();
             patterns.iter().any(|pattern| fast_glob::glob_match(pattern, tag))
         };
-        let reason = if config.exclude { "it matches" } else { "it does not match" };
-        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason)))
+        let patterns = config.pattern.as_slice().join("`, `");
+        let reason = format!("{} `{patterns}`", if config.exclude { "matches" } else { "does not match" });
+        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason.as_str())))
     }
 }
 

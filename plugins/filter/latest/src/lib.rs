@@ -61,9 +61,10 @@ fn chosen(mut ordered: Vec<u32>, config: &Config, tags: usize) -> Selection {
     ordered.iter().for_each(|index| seen[*index as usize] = true);
     let older = ordered.split_off(ordered.len().min(config.count as usize));
     let mut selection = Selection::from(ordered);
-    older.into_iter().for_each(|index| selection.drop(index, "older than those"));
+    let reason = format!("older than the newest {}", config.count);
+    older.into_iter().for_each(|index| selection.drop(index, &reason));
     let without = match config.by {
-        By::Semver => "no version",
+        By::Semver => "not a version",
         By::Created => "it does not say when it was created",
         By::Name => return selection,
     };

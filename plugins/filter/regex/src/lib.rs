@@ -29,8 +29,9 @@ impl TagFilter for Filter {
             .map(|pattern| Regex::new(pattern).map_err(|error| Error::key("pattern", error)))
             .collect::<Result<Vec<_>, _>>()?;
         let matches = |tag: &str| patterns.iter().any(|pattern| pattern.is_match(tag));
-        let reason = if config.exclude { "it matches" } else { "it does not match" };
-        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason)))
+        let patterns = config.pattern.as_slice().join("`, `");
+        let reason = format!("{} `{patterns}`", if config.exclude { "matches" } else { "does not match" });
+        Ok(keep_unless(tags, |tag| (matches(tag) == config.exclude).then_some(reason.as_str())))
     }
 }
 

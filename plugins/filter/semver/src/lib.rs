@@ -28,7 +28,7 @@ impl TagFilter for Filter {
     fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
         let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
         let outside = |tag: &str| match dray_plugin::version(tag) {
-            None => Some("no version"),
+            None => Some("not a version"),
             Some(version) if range.contains(&version, config.prerelease) => None,
             Some(version) if range.contains(&version, true) => {
                 Some("a prerelease, and `prerelease` is false")
@@ -73,7 +73,7 @@ mod tests {
         let dropped = Filter::select("", &tags, &config).unwrap().dropped;
         let dropped: Vec<_> = dropped.iter().map(|one| (one.reason.as_str(), one.tags[0])).collect();
         let prerelease = "a prerelease, and `prerelease` is false";
-        assert_eq!(dropped, [("no version", 0), ("outside the range", 1), (prerelease, 2)]);
+        assert_eq!(dropped, [("not a version", 0), ("outside the range", 1), (prerelease, 2)]);
     }
 
     #[test]

@@ -1,0 +1,77 @@
+//! `dray check`
+
+use crate::{
+    DONE,
+    args::{CheckOptions, Output},
+    failure::{Failure, Mistake},
+    output::{print, print_json, say},
+    policy::{self, missing_secrets},
+    setup,
+};
+use dray_core::policy::{Policy, PolicyError};
+use dray_session::{PolicyTexts, Session};
+use serde::Serialize;
+
+/// What `--output json` says.
+#[derive(Default, Serialize)]
+struct Checked {
+    /// Whether the policy can be carried out.
+    sound: bool,
+    /// Names of its rules, in order. A rule with `images` is one for each of them.
+    rules: Vec<String>,
+    /// What makes it unsound.
+    mistakes: Vec<Mistake>,
+    /// What is probably a mistake.
+    warnings: Vec<Mistake>,
+}
+
+/// A policy that is sound: its name, its files, and what it says.
+type Sound = (String, PolicyTexts, Policy);
+
+pub async fn run(options: &CheckOptions) -> Result<u8, Failure> {
+    let checked = checked(options).await;
+    match (options.output, checked) {
+        (Output::Text, checked) => text(checked?, options.resolved),
+        (Output::Json, Ok((_, texts, policy))) => print_json(&Checked {
+            sound: true,
+            rules: policy.rules.iter().map(|rule| rule.name.value.clone()).collect(),
+            warnings: policy.warnings.iter().map(|warning| Mistake::new(&texts, warning)).collect(),
+            ..Checked::default()
+        }),
+        (Output::Json, Err(Failure::Policy { texts, error })) => {
+            let mistakes = error.0.iter().map(|mistake| Mistake::new(&texts, mistake)).collect();
+            print_json(&Checked { mistakes, ..Checked::default() });
+            return Ok(crate::WRONG);
+        }
+        (Output::Json, Err(failure)) => return Err(failure),
+    }
+    Ok(DONE)
+}
+
+/// Reads a policy and checks all that can be checked without a network.
+async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
+    let loaded = policy::load(&options.policies)?;
+    if options.output == Output::Text {
+        loaded.warn();
+    }
+    let missing = missing_secrets(&loaded, |_| true);
+    if !missing.is_empty() {
+        return Err(loaded.wrong(PolicyError(missing)));
+    }
+    let environment = setup::environment(&loaded.base)?;
+    match Session::check(loaded.policy.clone(), &loaded.base, environment).await {
+        Ok(_) => Ok((loaded.name, loaded.texts, loaded.policy)),
+        Err(error) => Err(loaded.failed(error)),
+    }
+}
+
+fn text((name, _, policy): Sound, resolved: bool) {
+    if resolved {
+        return print(&policy.to_toml());
+    }
+    match policy.rules.len() {
+        0 => say!("{name} is sound, and has no rules"),
+        1 => say!("{name} is sound: 1 rule"),
+        count => say!("{name} is sound: {count} rules"),
+    }
+}
