@@ -14,7 +14,7 @@ use std::{
     collections::BTreeMap,
     io::{IsTerminal, Write},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -62,7 +62,7 @@ impl Screen {
     }
 
     fn bar(&self) -> Option<ProgressBar> {
-        self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        lock(&self.bar).clone()
     }
 
     /// Writes past the bar.
@@ -105,7 +105,7 @@ impl Screen {
             let style = ProgressStyle::with_template(template);
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
-            *self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(bar);
+            *lock(&self.bar) = Some(bar);
         }
         let progress = Arc::new(Progress {
             screen: self.clone(),
@@ -136,7 +136,7 @@ impl Screen {
     }
 
     fn clear(&self) {
-        if let Some(bar) = self.bar.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        if let Some(bar) = lock(&self.bar).take() {
             bar.finish_and_clear();
         }
     }
@@ -236,12 +236,12 @@ impl Progress {
                 }
                 false => bar.set_message(format!("{} planned", counted(totals.images_planned, "image"))),
             }
-            let moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+            let moving = lock(&self.moving).clone();
             bar.set_prefix(below(&self.blobs(), &moving, &self.waits()));
             return;
         }
         let every = if self.screen.mode == Mode::Json { EVERY_EVENT } else { EVERY };
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut told = lock(&self.told);
         if told.elapsed() < every {
             return;
         }
@@ -269,7 +269,7 @@ impl Progress {
     }
 
     fn blobs(&self) -> Vec<MovingBlob> {
-        let blobs = self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let blobs = lock(&self.blobs);
         blobs.values().cloned().collect()
     }
 
@@ -282,7 +282,7 @@ impl Progress {
         if !matches!(self.screen.mode, Mode::Bar | Mode::Json) {
             return;
         }
-        let mut blobs = self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut blobs = lock(&self.blobs);
         let moving = blobs.entry(blob.transfer).or_insert_with(|| MovingBlob {
             image: blob.image.to_owned(),
             digest: blob.digest.to_string(),
@@ -305,7 +305,7 @@ impl Progress {
         match self.screen.bar() {
             Some(bar) => {
                 bar.set_position(sent);
-                let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                let mut told = lock(&self.told);
                 if told.elapsed() >= EVERY_FRAME {
                     *told = Instant::now();
                     drop(told);
@@ -328,16 +328,13 @@ impl Progress {
             "copying: {}",
             copy.reason
         );
-        let mut moving = self.moving.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut moving = lock(&self.moving);
         moving.push(copy.destination.display.clone());
     }
 
     fn finished(&self, copy: &CopyReport) {
         self.done.fetch_add(1, Ordering::Relaxed);
-        self.moving
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .retain(|moving| *moving != copy.destination);
+        lock(&self.moving).retain(|moving| *moving != copy.destination);
         let CopyReport { rule, source, destination, digest, error, bytes: sent, .. } = copy;
         let digest = digest.as_deref();
         match (copy.action, self.screen.mode) {
@@ -361,6 +358,11 @@ impl Progress {
     }
 }
 
+/// Locks a mutex, even if a thread panicked while it held the lock: what it protects is only shown.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 impl Observer for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
@@ -376,7 +378,7 @@ impl Observer for Progress {
             Event::Sent(count) => self.sent(count),
             Event::Blob(blob) => self.blob(&blob),
             Event::BlobEnded(transfer) => {
-                self.blobs.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&transfer);
+                lock(&self.blobs).remove(&transfer);
             }
             Event::Retrying { error, after } if self.screen.mode == Mode::Json => {
                 ProgressEvent::Retrying { error: error.to_string(), after_seconds: after.as_secs_f64() }

@@ -14,7 +14,7 @@ const NAMES: usize = 44;
 const BLOBS: usize = 3;
 const WAITS: usize = 2;
 
-/// How far a copy is, in at most 42 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
+/// How far a copy is, in about 44 columns: `1.2/3.4 GiB 12.0 MiB/s 40s 3/9+ images`.
 pub fn stand(totals: &Totals, complete: bool, rate: f64) -> String {
     let more = if complete { "" } else { "+" };
     let left = totals.expected_bytes.saturating_sub(totals.sent_bytes);

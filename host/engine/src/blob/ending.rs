@@ -53,7 +53,8 @@ impl Ending {
     }
 }
 
-fn stopped() -> Error {
+/// The error for what was given up because its run or its attempt ended.
+pub(crate) fn stopped() -> Error {
     Error::new(Kind::Cancelled, "go on: the run was stopped")
 }
 

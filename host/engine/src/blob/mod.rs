@@ -7,7 +7,7 @@ mod resume;
 mod transfer;
 mod write;
 
-pub(crate) use ending::Ending;
 pub use ending::STOP_GRACE;
+pub(crate) use ending::{Ending, stopped};
 pub(crate) use recompress::{check_diff_id, measure, recompress};
 pub(crate) use transfer::{Payload, Transfer, disk_permit};

@@ -81,7 +81,7 @@ pub(crate) struct Transfer<'a> {
     pub link: bool,
     /// What limits how fast the bytes of the source are read.
     pub rates: &'a [&'a RateLimiter],
-    /// Says whether the run is to end.
+    /// Says whether the run or this attempt is to end.
     pub ending: &'a Ending,
     pub observer: &'a dyn Observer,
 }

@@ -248,8 +248,10 @@ impl PlaceHttp {
         self.learn(&headers, url, &real, public);
         let body = decoded(&headers, bounded(response, DOCUMENT_LIMIT).await?)
             .map_err(|why| Error::invalid(format!("read the answer of {}: {why}", self.host.shown(url))))?;
-        if status == StatusCode::BAD_REQUEST && remedy::wants_tls(400, &String::from_utf8_lossy(&body)) {
-            return Err(self.refusal(request, url, status, &headers, &String::from_utf8_lossy(&body)));
+        if status == StatusCode::BAD_REQUEST
+            && let Some(error) = self.wants_tls(request, url, status, &String::from_utf8_lossy(&body))
+        {
+            return Err(error);
         }
         let text = |value: &header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         Ok(Response {
@@ -258,6 +260,16 @@ impl PlaceHttp {
             body,
             url: Address::new(url.as_str()),
         })
+    }
+
+    /// The error for an answer to plain HTTP of a server that speaks TLS. `None` means that it is another answer.
+    fn wants_tls(&self, request: &Request, url: &Url, status: StatusCode, said: &str) -> Option<Error> {
+        let (shown, host) = (self.host.shown(url), &self.host.address);
+        if !shown.starts_with("http:") || !remedy::wants_tls(status.as_u16(), said) {
+            return None;
+        }
+        let error = Error::invalid(format!("{} {shown}: {host} speaks TLS", request.method));
+        Some(error.help(format!("leave tls = \"off\" out of [registry.\"{host}\"], or --insecure")))
     }
 
     /// The error for a refusal, with what to do about it.
@@ -269,12 +281,10 @@ impl PlaceHttp {
         headers: &HeaderMap,
         said: &str,
     ) -> Error {
-        let (method, shown) = (&request.method, self.host.shown(url));
-        if shown.starts_with("http:") && remedy::wants_tls(status.as_u16(), said) {
-            let host = &self.host.address;
-            return Error::invalid(format!("{method} {shown}: {host} speaks TLS"))
-                .help(format!("leave tls = \"off\" out of [registry.\"{host}\"], or --insecure"));
+        if let Some(error) = self.wants_tls(request, url, status, said) {
+            return error;
         }
+        let (method, shown) = (&request.method, self.host.shown(url));
         let error = retry::refusal(method, &shown, status, headers, said);
         let repository = request.access.first().map_or("", |access| access.repository.as_str());
         let (status, path) = (status.as_u16(), url.path());

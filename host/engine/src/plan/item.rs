@@ -16,7 +16,7 @@ pub enum Planned {
         source: Endpoint,
         /// The filter with its configuration.
         by: String,
-        /// The filter's reason, if it gave one: "older than those".
+        /// The filter's reason, if it gave one: "older than 90d".
         why: Option<String>,
     },
     /// A copy that could not be planned.

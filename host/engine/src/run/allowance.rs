@@ -1,12 +1,12 @@
 //! What the copies of one rule may use in a run: images at once, bytes a second, time and attempts.
 
-use super::Ended;
+use super::Attempt;
 use crate::{
     Error, Kind,
     blob::{Ending, STOP_GRACE},
     schedule::rate::RateLimiter,
 };
-use dray_core::{Copy, policy::RuleLimits};
+use dray_core::policy::RuleLimits;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -46,20 +46,20 @@ impl Allowance {
 
     /// How long to wait before an image is tried again that failed, and was tried again so often already. `None` means
     /// that the failure stands.
-    pub fn again(&self, ended: &Ended, tried: u32) -> Option<Duration> {
-        let error = ended.result.as_ref().err()?;
+    pub fn again(&self, attempt: &Attempt, tried: u32) -> Option<Duration> {
+        let error = attempt.result.as_ref().err()?;
         let wait = (WAITS.0 * 2u32.saturating_pow(tried)).min(WAITS.1);
-        (tried < self.retry && may_pass(error)).then_some(wait)
+        (self.may_try_again(tried) && may_pass(error)).then_some(wait)
+    }
+
+    /// Whether an image that was tried again so often may be tried once more after this attempt.
+    pub fn may_try_again(&self, tried: u32) -> bool {
+        tried < self.retry
     }
 
     /// One attempt to copy an image, within the time that the rule allows. Where it is over, blobs that are nearly there
     /// are finished, as at the end of a run, so that the next attempt goes on behind them.
-    pub async fn in_time(
-        &self,
-        copy: &Copy,
-        ending: &Ending,
-        attempt: impl Future<Output = Ended> + Unpin,
-    ) -> Ended {
+    pub async fn in_time(&self, ending: &Ending, attempt: impl Future<Output = Attempt> + Unpin) -> Attempt {
         let mut attempt = attempt;
         let Some(limit) = self.timeout else { return attempt.await };
         if let Ok(ended) = tokio::time::timeout(limit, &mut attempt).await {
@@ -70,9 +70,11 @@ impl Allowance {
             Ok(ended) if !ended.result.as_ref().is_err_and(|error| error.kind == Kind::Cancelled) => ended,
             _ => {
                 let text = format!("copy it in time: the `timeout` of its rule is {limit:?}");
-                let error = Error::new(Kind::Exhausted, text)
-                    .help("the next run goes on where this one stopped; raise `timeout` if it is too short");
-                Ended { copy: copy.clone(), result: Err(error), sent: 0, mounted: 0 }
+                Attempt::failed(
+                    Error::new(Kind::Exhausted, text).help(
+                        "the next run goes on where this one stopped; raise `timeout` if it is too short",
+                    ),
+                )
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     Error, Event, Kind, PlannedCopy, Repository, Result,
-    blob::{Ending, Payload, Transfer},
+    blob::{Ending, Payload, Transfer, stopped},
     contract::{Arrival, Capabilities, Incoming},
     error::Context,
     journal::Conversion,
@@ -481,7 +481,7 @@ async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         Some(Err(error)) if error.is_panic() => {
             Err(Error::internal("copy a part of the image: dray itself failed"))
         }
-        Some(Err(_)) => Err(Error::new(Kind::Cancelled, "go on: the run was stopped")),
+        Some(Err(_)) => Err(stopped()),
         None => Ok(()),
     }
 }

@@ -163,7 +163,7 @@ impl Run {
         while let Ok(Some(done)) = tokio::time::timeout_at(deadline, copies.join_next()).await {
             // Images that are given up are not failures.
             if let Ok(Some(ended)) = done
-                && ended.result.is_ok()
+                && ended.attempt.result.is_ok()
             {
                 self.ended(ended, report);
             }
@@ -177,7 +177,7 @@ impl Run {
     }
 
     fn ended(&self, ended: Ended, report: &mut Report) {
-        let Ended { copy, result, sent, mounted } = ended;
+        let Ended { copy, attempt: Attempt { result, sent, mounted } } = ended;
         report.summary.mounted_bytes += mounted;
         let ended = match result {
             Ok(written) => {
@@ -185,7 +185,7 @@ impl Run {
                 CopyReport { written, ..CopyReport::of(&copy) }
             }
             Err(error) => {
-                let error = error.context(format!("copy {} to {}", copy.source, copy.destination));
+                let error = of_copy(&copy, error);
                 let digest = Some(copy.descriptor.digest.to_string());
                 let (source, destination) = (&copy.source.display, &copy.destination.display);
                 CopyReport { digest, ..failed(&copy.rule, source, destination, &error) }
@@ -213,9 +213,19 @@ fn failed(rule: &str, source: &str, destination: &str, error: &Error) -> CopyRep
     CopyReport::failed(rule, source, destination, "it failed", Some(trouble))
 }
 
-/// The result of executing an item.
+/// The error of a copy, with what was to be copied.
+fn of_copy(copy: &Copy, error: Error) -> Error {
+    error.context(format!("copy {} to {}", copy.source, copy.destination))
+}
+
+/// The result of executing an item, in however many attempts.
 struct Ended {
     copy: Copy,
+    attempt: Attempt,
+}
+
+/// The result of one attempt, or of all of them together.
+struct Attempt {
     /// The descriptor of what was written, if the image was converted.
     result: Result<Option<Descriptor>>,
     /// Bytes that were sent.
@@ -224,55 +234,76 @@ struct Ended {
     mounted: u64,
 }
 
+impl Attempt {
+    /// An attempt that failed before anything moved, or whose bytes nobody counted.
+    fn failed(error: Error) -> Self {
+        Attempt { result: Err(error), sent: 0, mounted: 0 }
+    }
+}
+
 /// Executes an item when its route has a free permit. `None` means that it was given up before it began.
 async fn carried_out(
     route: Arc<Semaphore>,
     shared: Arc<Shared>,
     allowance: Arc<Allowance>,
-    mut planned: Box<PlannedCopy>,
+    planned: Box<PlannedCopy>,
 ) -> Option<Ended> {
+    let copy = planned.copy.clone();
     let (mut tried, mut sent, mut mounted) = (0, 0, 0);
-    let mut last: Option<Ended> = None;
+    // The last attempt takes it, so that an image that is tried once is not copied in memory.
+    let mut planned = Some(*planned);
+    let mut last = None;
     loop {
-        let mut ended = {
+        let mut attempt = {
             let _image = allowance.image().await;
-            let Ok(_permit) = route.acquire().await else { return last };
-            planned.lead = None;
-            if tried == 0 {
-                shared.observer.event(Event::Started(&planned.copy));
+            let Ok(_permit) = route.acquire().await else { break };
+            let this = match allowance.may_try_again(tried) {
+                true => planned.as_ref().map(PlannedCopy::again),
+                false => planned.take(),
+            };
+            let Some(mut this) = this else { break };
+            for planned in planned.iter_mut().chain([&mut this]) {
+                planned.lead = None;
             }
-            // In a box, because the future of a whole image is large.
+            if tried == 0 {
+                shared.observer.event(Event::Started(&copy));
+            }
             let ending = Arc::new(Ending::of_attempt(&shared.ending));
             let limits = (allowance.clone(), ending.clone());
-            let attempt = Box::pin(image(shared.clone(), limits, planned.again()));
-            allowance.in_time(&planned.copy, &ending, attempt).await
+            // In a box, because the future of a whole image is large.
+            let image = Box::pin(image(shared.clone(), limits, &copy, this));
+            allowance.in_time(&ending, image).await
         };
-        sent += ended.sent;
-        mounted += ended.mounted;
-        (ended.sent, ended.mounted) = (sent, mounted);
-        let (Some(after), Err(error)) = (allowance.again(&ended, tried), &ended.result) else {
-            return Some(ended);
-        };
-        if shared.ending.check().is_err() {
-            return Some(ended);
+        sent += attempt.sent;
+        mounted += attempt.mounted;
+        (attempt.sent, attempt.mounted) = (sent, mounted);
+        let again = allowance.again(&attempt, tried).filter(|_| shared.ending.check().is_ok());
+        if let (Some(after), Err(error)) = (again, &attempt.result) {
+            // Others have the permits meanwhile.
+            let error = of_copy(&copy, error.clone());
+            shared.observer.event(Event::Retrying { error: &error, after });
+            tokio::time::sleep(after).await;
+            tried += 1;
+            last = Some(attempt);
+        } else {
+            last = Some(attempt);
+            break;
         }
-        // Others have the permits meanwhile.
-        let error =
-            error.clone().context(format!("copy {} to {}", planned.copy.source, planned.copy.destination));
-        shared.observer.event(Event::Retrying { error: &error, after });
-        tokio::time::sleep(after).await;
-        tried += 1;
-        last = Some(ended);
     }
+    last.map(|attempt| Ended { copy, attempt })
 }
 
-async fn image(shared: Arc<Shared>, limits: (Arc<Allowance>, Arc<Ending>), planned: PlannedCopy) -> Ended {
-    let copy = planned.copy.clone();
+async fn image(
+    shared: Arc<Shared>,
+    limits: (Arc<Allowance>, Arc<Ending>),
+    copy: &Copy,
+    planned: PlannedCopy,
+) -> Attempt {
     let (manifest, job) = match Job::new(shared, limits, planned).await {
         Ok(begun) => begun,
-        Err(error) => return Ended { copy, result: Err(error), sent: 0, mounted: 0 },
+        Err(error) => return Attempt::failed(error),
     };
     let result = job.clone().copy(&copy.descriptor, manifest, copy.naming.clone(), copy.form).await;
     let (sent, mounted) = job.moved();
-    Ended { copy, result, sent, mounted }
+    Attempt { result, sent, mounted }
 }
