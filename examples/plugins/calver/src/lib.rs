@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(Calver::select("", &tags, &Config { since: None }).unwrap().kept, [2, 5, 0, 4]);
         let selection = Calver::select("", &tags, &Config { since: Some("2026.02".into()) }).unwrap();
         assert_eq!(selection.kept, [2, 5]);
-        let dropped: Vec<_> = selection.dropped.iter().map(|one| (one.reason.as_str(), &one.tags[..])).collect();
+        let dropped: Vec<_> =
+            selection.dropped.iter().map(|one| (one.reason.as_str(), &one.tags[..])).collect();
         assert_eq!(dropped, [("older than `since`", &[0, 4][..]), ("no calendar version", &[1, 3][..])]);
         assert!(Calver::select("", &tags, &Config { since: Some("spring".into()) }).is_err());
     }
