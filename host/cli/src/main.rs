@@ -19,6 +19,7 @@ mod log;
 mod mask;
 mod output;
 mod plan;
+mod plan_checks;
 mod plan_view;
 mod plugin;
 mod policy;

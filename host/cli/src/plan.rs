@@ -6,6 +6,7 @@ use crate::{
     failure::Failure,
     lock,
     output::{colours_out, counted, counted_y, exact, tell},
+    plan_checks::Foreseen,
     plan_view::{Totals, View},
     policy,
     progress::Screen,
@@ -14,7 +15,7 @@ use dray_core::{Action, CopyReport, Digest, PLAN_VERSION, PlanHeader, Trouble};
 use dray_engine::{Error, Kind, Planned};
 use dray_session::PlanFile;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io::{BufWriter, ErrorKind, Write},
 };
 
@@ -33,11 +34,12 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let session = loaded.open().await?;
     let mut plan = session.plan();
     let progress = screen.watch_plan(session.places());
-    let (mut totals, mut sizes, mut logins) = (Totals::default(), Sizes::default(), Logins::default());
+    let (mut totals, mut sizes, mut foreseen) =
+        (Totals::default(), Sizes::default(), Foreseen::default());
     let written = async {
         let mut out = Out::begin(&options)?;
         while let Some(planned) = plan.recv().await {
-            let planned = logins.checked(planned).await;
+            let planned = foreseen.checked(planned).await;
             if let Some(saved) = &mut saved {
                 saved.add(&planned).map_err(Stopped::Failed)?;
             }
@@ -77,40 +79,6 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
         (0, 1..) if options.detailed_exitcode => DUE,
         _ => DONE,
     })
-}
-
-/// The logins of destinations: each repository is tried once, and so many of a place.
-#[derive(Default)]
-struct Logins(HashMap<String, HashMap<String, Result<(), Error>>>);
-
-/// Repositories of one place whose logins are tried. Where these are right, the others are taken to be.
-const LOGINS: usize = 100;
-
-impl Logins {
-    /// An item as it is, or as a failure if its destination refuses the login.
-    async fn checked(&mut self, planned: Planned) -> Planned {
-        let Planned::Copy(copy) = &planned else { return planned };
-        let destination = &copy.copy.destination;
-        if copy.copy.action != Action::Copy {
-            return planned;
-        }
-        let known = self.0.entry(destination.place.clone()).or_default();
-        if !known.contains_key(&destination.repository) && known.len() < LOGINS {
-            let checked = match copy.check_login().await {
-                // Only a refusal will be one when the sync comes.
-                Err(error) if !matches!(error.kind, Kind::Unauthorized | Kind::Denied) => {
-                    tracing::debug!(%error, "the login could not be tried");
-                    Ok(())
-                }
-                checked => checked,
-            };
-            known.insert(destination.repository.clone(), checked);
-        }
-        let Some(Err(error)) = known.get(&destination.repository) else { return planned };
-        let (rule, error) = (copy.copy.rule.clone(), error.clone());
-        let (source, destination) = (copy.copy.source.display.clone(), copy.copy.destination.display.clone());
-        Planned::Failed { rule, source, destination, error }
-    }
 }
 
 /// The blobs that were counted already, by the place that gets them.

@@ -542,6 +542,67 @@ fn a_referrer_that_cannot_be_had_withholds_its_image_only_where_it_is_required()
     }
 }
 
+/// A source with an index of two platforms at `app:1`. Returns the digests of
+/// the index and of its first image.
+fn two_platforms(from: &Memory) -> (String, String) {
+    let images = [from.image("app", "amd64", LAYER), from.image("app", "arm64", b"another layer")];
+    let children = images.iter().zip(["amd64", "arm64"]).map(|(digest, architecture)| {
+        let size = from.held.lock().unwrap().manifests[&("app".into(), digest.clone())].1.len();
+        format!(
+            r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":{size},"platform":{{"os":"linux","architecture":"{architecture}"}}}}"#
+        )
+    });
+    let children: Vec<String> = children.collect();
+    let body = format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{}]}}"#, children.join(","));
+    (from.put("app", "1", INDEX, body.as_bytes()), images[0].clone())
+}
+
+#[test]
+fn referrers_of_a_changed_image_are_never_left_behind_in_silence() {
+    let trim = "platforms = [\"amd64\"]\nindex = \"trim\"";
+    for (form, why) in [
+        (trim, "only some platforms are written"),
+        ("format = \"docker\"", "the image is converted on its way"),
+    ] {
+        let (world, from, to) = (World::new(), source(), Memory::start());
+        let (index, image) = two_platforms(&from);
+        list(&from, &index, &[&referrer(&from, &index)]);
+        let of_image = referrer(&from, &image);
+        list(&from, &image, &[&of_image]);
+        let policy = |referrers: &str| {
+            with_referrers(&world, &from, &to, &format!("{referrers}\ntags = \"1\"\n{form}"))
+        };
+        let checked = world.dray(&["check", &policy("true")]).ok();
+        assert!(checked.err.contains("so its referrers cannot come along"), "{}", checked.err);
+        let refused = world.dray(&["sync", &policy("\"required\"")]);
+        assert_eq!((refused.code, to.has("app", "1")), (1, false), "{form}: {}", refused.err);
+        assert!(refused.err.contains("1 referrer of ") && refused.err.contains(why), "{form}: {}", refused.err);
+        let copied = world.dray(&["sync", &policy("true")]).ok();
+        assert!(copied.err.contains("1 referrer of ") && copied.err.contains(why), "{form}: {}", copied.err);
+        // An image in the index that is not converted keeps its own; otherwise, they are told of, too.
+        assert_eq!(to.has("app", &of_image), form == trim, "{form}");
+        let told = copied.err.contains(&format!("1 referrer of {}", &image[..19]));
+        assert_eq!(told, form != trim, "{form}: {}", copied.err);
+        // The second run has nothing to do, and nothing to tell.
+        let again = world.dray(&["sync", &policy("true")]).ok();
+        assert!(again.out.contains("0 images copied, 1 unchanged"), "{form}: {}", again.out);
+        assert!(!again.err.contains("1 referrer"), "{form}: {}", again.err);
+    }
+}
+
+#[test]
+fn an_index_that_needs_no_conversion_keeps_its_referrers() {
+    let (world, from, to) = (World::new(), source(), Memory::start());
+    let (index, _) = two_platforms(&from);
+    let signature = referrer(&from, &index);
+    list(&from, &index, &[&signature]);
+    // Its layers are uncompressed already.
+    let policy = with_referrers(&world, &from, &to, "\"required\"\ntags = \"1\"\ncompression = \"none\"");
+    world.dray(&["sync", &policy]).ok();
+    assert!(to.has("app", "1") && to.has("app", &index) && to.has("app", &signature));
+    assert!(world.dray(&["sync", &policy]).ok().out.contains("0 images copied, 1 unchanged"));
+}
+
 #[test]
 fn a_graph_does_not_wait_for_itself() {
     let (world, from, to) = (World::new(), source(), Memory::start());

@@ -360,11 +360,16 @@ fn a_sparse_index_is_refused_before_a_blob_moves() {
         world.write("policy.toml", &text);
     };
     policy("");
+    let planned = world.dray(&["plan", "policy.toml"]).ok();
+    assert!(planned.err.contains("is only seen when it is written"), "{}", planned.err);
     destination.requests();
     let refused = world.dray(&["sync", "policy.toml"]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("index = \"trim\""), "{}", refused.err);
     assert!(!destination.requests().iter().any(|request| request.contains("/blobs/")), "a blob was moved");
+    // The refusal is remembered, so a plan fails where a sync would.
+    let planned = world.dray(&["plan", "policy.toml"]);
+    assert!(planned.code == 1 && planned.out.contains("index = \"trim\""), "{}{}", planned.out, planned.err);
     policy("index = \"trim\"");
     world.dray(&["sync", "policy.toml"]).ok();
     let raw = world.tool(

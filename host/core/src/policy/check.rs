@@ -143,7 +143,29 @@ fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec
         )
         .help(format!("if it means versions, write tags = {{ semver = \"{}\" }}", literal.value))
     });
-    unused.map(warning).chain(placeholders).collect()
+    let mut seen = HashSet::new();
+    // The rules of one table differ in their images alone.
+    let tables = policy.rules.iter().filter(|rule| seen.insert(&rule.name.value));
+    unused.map(warning).chain(placeholders).chain(tables.filter_map(lost_referrers)).collect()
+}
+
+/// A rule that wants referrers of images that it changes: they are about the image before.
+fn lost_referrers(rule: &Rule) -> Option<Problem> {
+    let crate::Form { format, compression } = rule.form;
+    let changes = [
+        (rule.index == IndexMode::Trim, "index = \"trim\""),
+        (format.is_some(), "`format`"),
+        (compression.is_some(), "`compression`"),
+    ];
+    let (_, why) = changes.into_iter().find(|(changes, _)| *changes)?;
+    let then = match rule.referrers {
+        Referrers::No => return None,
+        Referrers::Wanted => "so its referrers cannot come along",
+        Referrers::Required => "so an image with referrers fails",
+    };
+    let message = format!("{why} gives a changed image another digest, {then}");
+    let help = format!("leave {why} out of `{}`, or `referrers`", rule.name.value);
+    Some(Problem::new(message, rule.name.span.clone()).help(help))
 }
 
 /// Whether a tag is a version whose last part is an `x`, as in `1.x`.

@@ -127,6 +127,10 @@ impl LazyJournal {
     }
 }
 
+/// What the journal says of an index with missing children.
+const TAKEN: &str = "taken";
+const REFUSED: &str = "refused";
+
 /// Identifies a conversion: what was converted, to what, and where the result is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Conversion {
@@ -153,6 +157,11 @@ impl Conversion {
     /// as their media types say.
     pub fn needless(source: &Digest, form: Form) -> Self {
         Conversion { source: source.to_string(), form: form.to_string(), place: String::new() }
+    }
+
+    /// States whether a place takes an index of which some children are missing.
+    fn sparse(place: &str) -> Self {
+        Conversion { source: String::new(), form: "an index with missing children".into(), place: place.into() }
     }
 }
 
@@ -353,6 +362,17 @@ impl Journal {
     /// Records what a conversion became.
     pub(crate) fn convert(&self, of: Conversion, result: String) {
         self.writer.send(Write::Conversion(of, result));
+    }
+
+    /// Whether a place took an index of which some children were missing, when it was last tried. `None` means that
+    /// nobody has tried.
+    pub(crate) fn takes_sparse(&self, place: &str) -> Option<bool> {
+        self.converted(&Conversion::sparse(place)).map(|result| result == TAKEN)
+    }
+
+    /// Records whether a place takes an index of which some children are missing.
+    pub(crate) fn saw_sparse(&self, place: &str, takes: bool) {
+        self.convert(Conversion::sparse(place), if takes { TAKEN } else { REFUSED }.to_owned());
     }
 
     /// A repository of a place that holds content: this one if it does, or else another one.

@@ -102,6 +102,22 @@ impl Place {
         self.http.as_ref().and_then(|_| self.local.journal.get())
     }
 
+    /// Records in the journal whether the place takes an index with missing platforms.
+    pub(crate) fn saw_sparse(&self, takes: bool) {
+        if let Some(journal) = self.memory() {
+            journal.saw_sparse(&self.key(), takes);
+        }
+    }
+
+    /// The error for a place that refuses an index with missing platforms.
+    pub(crate) fn refuses_sparse(&self) -> Error {
+        let place = &self.location;
+        let text = format!("publish the index: {place} refuses an index whose other platforms are missing");
+        Error::new(Kind::Unsupported, text).help(
+            "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
+        )
+    }
+
     /// The route from this place to another. All places without a host share one route, because there may be one such
     /// place for each repository, and files do not stall.
     pub(crate) fn route_to(&self, other: &Place) -> Route {

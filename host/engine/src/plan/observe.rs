@@ -6,6 +6,7 @@ use super::{
     choose::Chosen,
     form::{is_truly_in, needed},
     item::PlannedCopy,
+    subject::{Ends, Subject},
 };
 use crate::{
     Error, Kind, Result,
@@ -17,7 +18,9 @@ use crate::{
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
-    Missing, Naming, Observed, Seen, Wanted, decide, media_type, policy::IndexMode, select,
+    Missing, Naming, Observed, Seen, Wanted, decide, media_type,
+    policy::{IndexMode, Referrers},
+    select,
 };
 use std::collections::HashSet;
 
@@ -73,7 +76,7 @@ impl Comparison<'_> {
         let Chosen { named, descriptor, manifest } = chosen;
         self.check_position(&capabilities)?;
         let (form, mut manifest) = self.form(&capabilities, &descriptor, manifest).await?;
-        let name = self.name(&capabilities, &descriptor, form)?;
+        let name = self.name(&capabilities, &descriptor, form);
         let asked_at = journal::now();
         let likely = self.remembered(&descriptor).filter(|seen| name.tag().is_some() && seen.is_fresh());
         let assumed = self.is_assumed(&descriptor, form, &name);
@@ -99,12 +102,20 @@ impl Comparison<'_> {
             self.remember(&name, likely.map_or(asked_at, |likely| likely.at), &descriptor);
         }
         let to = name.reference.as_deref().filter(|_| self.destination.reference.is_none() && name.many);
+        let ends = Ends { source: self.source, reference: self.reference, destination: self.destination };
+        let subject = Subject { named: &named, written: &descriptor, form, alone: !name.many };
+        ends.check_referrers(self.wanted.referrers, &subject, action).await?;
+        let mut wanted = self.wanted.clone();
+        if subject.alone {
+            // A place for one image would take a referrer for the image.
+            wanted.referrers = Referrers::No;
+        }
         Ok(PlannedCopy {
             copy: Copy {
                 rule: self.rule.into(),
                 source: self.source.endpoint(self.pin.or(self.reference)),
                 destination: self.destination.endpoint(to),
-                wanted: self.wanted.clone(),
+                wanted,
                 naming: name.naming,
                 descriptor,
                 form,
@@ -162,18 +173,10 @@ impl Comparison<'_> {
         if is_truly_in(source, &read, form, unpacked).await? {
             return Ok((Form::default(), Some(read)));
         }
-        if self.wanted.referrers.are_wanted() {
-            let text = format!(
-                "copy referrers to {shown}: the image is converted on its way, and they are about the one before"
-            );
-            return Err(
-                Error::new(Kind::Unsupported, text).help("leave `referrers` out, or what converts the image")
-            );
-        }
         Ok((form, Some(read)))
     }
 
-    fn name(&self, capabilities: &Capabilities, descriptor: &Descriptor, form: Form) -> Result<Name> {
+    fn name(&self, capabilities: &Capabilities, descriptor: &Descriptor, form: Form) -> Name {
         let many = capabilities.many;
         let is_digest = |tag: &&str| tag.parse::<Digest>().is_ok();
         let (naming, reference) = match self.tag() {
@@ -184,13 +187,7 @@ impl Comparison<'_> {
             // A place for one image has no tags, and an image without a tag is named by its digest.
             _ => (Naming::Root, None),
         };
-        if self.wanted.referrers.are_wanted() && !many {
-            let text = format!("copy referrers to {}: it holds one image alone", self.destination.written);
-            return Err(
-                Error::new(Kind::Unsupported, text).help("leave `referrers` out for this destination")
-            );
-        }
-        Ok(Name { naming, reference, many })
+        Name { naming, reference, many }
     }
 
     /// The journal's entry for the tag, if it names the content that would be written.
@@ -297,7 +294,7 @@ impl Comparison<'_> {
         let sparse = capabilities.sparse == Some(true);
         let chosen = sparse || other || matches!(&self.wanted.choice, ImageChoice::Some(_, IndexMode::Keep));
         let (look_for_children, look_for_referrers) =
-            (is_index && chosen, self.wanted.referrers.are_wanted());
+            (is_index && chosen, self.wanted.referrers.are_wanted() && capabilities.many);
         if !look_for_children && !look_for_referrers {
             return Ok(missing);
         }

@@ -6,11 +6,12 @@ use crate::{
     blob::{Payload, Transfer, check_diff_id, disk_permit, measure, recompress},
     contract::{Arrival, Incoming, Segment},
     error::Context,
+    lock,
     plan::{compression_of, is_truly_in},
 };
 use dray_core::{
     Children, Compression, Descriptor, Digest, Form, Format, ImageConfig, Manifest, NESTING, Naming, Schema1,
-    convert_image, convert_index, is_image_config, layer_compression, new_image, select,
+    convert_image, convert_index, is_image_config, layer_compression, media_type, new_image, select,
 };
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 use std::sync::{Arc, atomic::Ordering};
@@ -68,9 +69,34 @@ impl Job {
                     "{lost} signatures of {digest} stay behind: they are not of what was made of it"
                 );
             }
+            if self.wanted.referrers.are_wanted() {
+                self.with_referrers(&manifest.descriptor, &written, depth).await?;
+            }
             self.publish(&written, &naming).await?;
             Ok(written)
         })
+    }
+
+    /// Copies the referrers of what was written as it was, before the image gets its tag. Those of converted manifests
+    /// are left behind.
+    async fn with_referrers(
+        self: &Arc<Self>,
+        source: &Descriptor,
+        written: &Manifest,
+        depth: usize,
+    ) -> Result<()> {
+        match written.descriptor.digest == source.digest {
+            true => lock(&self.subjects).push(source.digest.clone()),
+            // Of an image that is no index the plan has told already.
+            false if depth > 0 || media_type::is_index(&source.media_type) => lock(&self.converted).push(source.digest.clone()),
+            false => {}
+        }
+        if depth > 0 {
+            return Ok(());
+        }
+        self.publish(written, &Naming::Child).await?;
+        self.all_referrers().await?;
+        self.converted_referrers().await
     }
 
     async fn converted_image(

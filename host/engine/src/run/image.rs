@@ -14,7 +14,6 @@ use crate::{
     journal::Conversion,
     limits::{MANIFEST_BYTES, MANIFESTS},
     lock,
-    place::Place,
     plan::tag_of,
     schedule::rate::RateLimiter,
 };
@@ -52,6 +51,8 @@ pub(super) struct Job {
     pub bounds: Bounds,
     /// Manifests of this image that may have referrers to copy.
     pub subjects: Mutex<Vec<Digest>>,
+    /// Manifests in the image that were converted, so that their referrers do not fit them any more.
+    pub converted: Mutex<Vec<Digest>>,
     /// Referrers that could not be copied.
     pub behind: Mutex<HashSet<Digest>>,
     /// Blobs that were not sent because the destination reported that it has them.
@@ -110,6 +111,7 @@ impl Job {
             mounted: 0.into(),
             bounds: Bounds::default(),
             subjects: Mutex::default(),
+            converted: Mutex::default(),
             behind: Mutex::default(),
             claimed: Mutex::default(),
             shown: copy.destination.display.clone(),
@@ -226,7 +228,9 @@ impl Job {
         }
         let refused = match self.publish_at_once(index, &Naming::Child).await {
             Ok(()) => {
-                place.sparse_seen.store(true, Ordering::Relaxed);
+                if !place.sparse_seen.swap(true, Ordering::Relaxed) {
+                    place.saw_sparse(true);
+                }
                 return Ok(());
             }
             Err(error) => error,
@@ -236,10 +240,11 @@ impl Job {
         let stays = |digest: &String| {
             digest.is_empty() || dropped.iter().any(|dropped| dropped.digest.to_string() == *digest)
         };
-        match missing.is_empty() || missing.iter().any(stays) {
-            true => Err(sparse(place)),
-            false => Ok(()),
+        if !missing.is_empty() && !missing.iter().any(stays) {
+            return Ok(());
         }
+        place.saw_sparse(false);
+        Err(place.refuses_sparse())
     }
 
     fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {
@@ -484,13 +489,4 @@ async fn next(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         Some(Err(_)) => Err(stopped()),
         None => Ok(()),
     }
-}
-
-/// The error for a destination that refuses an index with missing platforms.
-fn sparse(place: &Place) -> Error {
-    let text =
-        format!("publish the index: {} refuses an index whose other platforms are missing", place.location);
-    Error::new(Kind::Unsupported, text).help(
-        "set `index = \"trim\"` in the rule to write a smaller index, or leave `platforms` out to copy all",
-    )
 }

@@ -34,6 +34,27 @@ impl Job {
         }
     }
 
+    /// Tells which referrers of the image's converted manifests are left behind. Fails if the rule requires them.
+    pub(super) async fn converted_referrers(&self) -> Result<()> {
+        let converted = std::mem::take(&mut *lock(&self.converted));
+        for subject in converted {
+            let what = |count| match count {
+                1 => format!("1 referrer of {}", subject.short()),
+                _ => format!("{count} referrers of {}", subject.short()),
+            };
+            match self.source.referrers(&subject).await {
+                Ok(listed) if listed.is_empty() => {}
+                Ok(listed) => {
+                    let text = "bring them: the image is converted on its way, and they are about the one before";
+                    let error = Error::new(Kind::Unsupported, text);
+                    self.left(what(listed.len()), error.help("leave `referrers` out, or what converts it"))?;
+                }
+                Err(error) => self.left(format!("the referrers of {}", subject.short()), error)?,
+            }
+        }
+        Ok(())
+    }
+
     /// Copies the referrers of one manifest.
     async fn referrers_of(self: Arc<Self>, subject: Digest) -> Result<()> {
         let key = self.key(&subject);
