@@ -32,7 +32,7 @@ pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
 }
 
 pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<u8, Failure> {
-    let stop = Stop::listen();
+    let stop = Stop::listen(&screen);
     let _running = running::take(&ready.loaded.paths(), &[], options.run.wait, &stop).await?;
     let Ready { saved, loaded } = ready;
     if saved.end.failed > 0 {

@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure> {
     options.source.blobs = options.src_shared_blob_dir.take();
     options.destination.blobs = options.dest_shared_blob_dir.take();
-    let stop = Stop::listen();
+    let stop = Stop::listen(&screen);
     let places = setup::places(&options.access)?;
     if options.access.creds_file.is_some() {
         one_registry(&places, &options).await?;
@@ -82,12 +82,12 @@ async fn carried_out(
     let report = dray_session::run(places, receiver, progress.clone(), options_of_run, record, stopped).await;
     progress.end();
     failures::tell_all(&report, screen);
-    Ok(sync::end(&report, output, stop, false))
+    Ok(sync::end(report, output, stop, false))
 }
 
 /// `dray tag`: a copy of the whole image to another tag of its repository.
 pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
-    let stop = Stop::listen();
+    let stop = Stop::listen(&screen);
     let places = setup::places(&options.access)?;
     if !is_tag(&options.tag) {
         let text = format!("tag {}: `{}` is no tag", options.reference, options.tag);

@@ -162,7 +162,9 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Cache(options) => Box::pin(async move { cache::run(&options) }),
         Command::Plugin { command: PluginCommand::List(options) } => Box::pin(plugin::list(options)),
         Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),
-        Command::Registry { command: RegistryCommand::Serve(options) } => Box::pin(serve::run(options)),
+        Command::Registry { command: RegistryCommand::Serve(options) } => {
+            Box::pin(serve::run(options, screen))
+        }
         // Done before anything was started.
         Command::Completions { .. } | Command::Man { .. } | Command::Schema => Box::pin(async { Ok(DONE) }),
     })

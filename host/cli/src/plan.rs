@@ -34,8 +34,7 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let session = loaded.open().await?;
     let mut plan = session.plan();
     let progress = screen.watch_plan(session.places());
-    let (mut totals, mut sizes, mut foreseen) =
-        (Totals::default(), Sizes::default(), Foreseen::default());
+    let (mut totals, mut sizes, mut foreseen) = (Totals::default(), Sizes::default(), Foreseen::default());
     let written = async {
         let mut out = Out::begin(&options)?;
         while let Some(planned) = plan.recv().await {

@@ -75,8 +75,7 @@ impl Screen {
 
     /// Shows progress of copies from now on, and says so when they are told to stop.
     pub fn watch(&self, places: &Arc<Places>, stop: &Stop) -> Arc<Progress> {
-        // The end of the first line is cut to the width of the terminal, and the others are short.
-        let progress = self.show("{spinner} {elapsed} {wide_msg}\n{prefix}", true, places);
+        let progress = self.show(true, places);
         let (shown, mut signal) = (Arc::downgrade(&progress), stop.signal.clone());
         tokio::spawn(async move {
             if signal.wait_for(|stop| *stop).await.is_ok()
@@ -96,13 +95,15 @@ impl Screen {
 
     /// Shows progress of a plan, where the plan itself does not.
     pub fn watch_plan(&self, places: &Arc<Places>) -> Arc<Progress> {
-        self.show("{spinner} {elapsed} {wide_msg}\n{prefix}", false, places)
+        self.show(false, places)
     }
 
-    fn show(&self, template: &str, copying: bool, places: &Arc<Places>) -> Arc<Progress> {
+    fn show(&self, copying: bool, places: &Arc<Places>) -> Arc<Progress> {
         if self.mode == Mode::Bar {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template(template);
+            // No line is filled up to the width of the terminal: a `^C` that the terminal writes behind the last one would
+            // begin a line of its own, which nobody takes away.
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}\n{prefix}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             *lock(&self.bar) = Some(bar);
@@ -135,7 +136,8 @@ impl Screen {
         progress
     }
 
-    fn clear(&self) {
+    /// Takes the bar away.
+    pub fn clear(&self) {
         if let Some(bar) = lock(&self.bar).take() {
             bar.finish_and_clear();
         }
@@ -380,11 +382,13 @@ impl Observer for Progress {
             Event::BlobEnded(transfer) => {
                 lock(&self.blobs).remove(&transfer);
             }
-            Event::Retrying { error, after } if self.screen.mode == Mode::Json => {
-                ProgressEvent::Retrying { error: error.to_string(), after_seconds: after.as_secs_f64() }
-                    .print();
+            Event::Retrying { image, error, after } if self.screen.mode == Mode::Json => {
+                let after_seconds = after.as_secs_f64();
+                ProgressEvent::Retrying { image, error: error.to_string(), after_seconds }.print();
             }
-            Event::Retrying { error, after } => tracing::warn!("trying again in {after:.1?}: {error}"),
+            Event::Retrying { image, error, after } => {
+                tracing::warn!(image, "trying again in {after:.1?}: {error}");
+            }
             Event::Finished(copy) => self.finished(copy),
             _ => {}
         }

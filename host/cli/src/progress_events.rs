@@ -35,7 +35,13 @@ pub enum ProgressEvent<'a> {
     /// The run was told to stop: blobs that are nearly there have so much time to arrive.
     Stopping { grace_seconds: f64 },
     /// Something failed and is tried again.
-    Retrying { error: String, after_seconds: f64 },
+    Retrying {
+        /// The image, at the destination, if it is of one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        image: Option<&'a str>,
+        error: String,
+        after_seconds: f64,
+    },
     /// An image is done: `action` says how.
     Finished(&'a CopyReport),
 }

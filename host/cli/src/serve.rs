@@ -1,8 +1,9 @@
 //! `dray registry serve`
 
-use crate::{DONE, args::ServeOptions, failure::Failure, output::tell, signals::Stop};
+use crate::{DONE, args::ServeOptions, failure::Failure, output::tell, progress::Screen, signals::Stop};
+use dray_engine::{Error, Kind};
 use dray_registry::{Access, Server, Tls, Users};
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::usage(format!("read {}: {error}", path.display())))
@@ -13,8 +14,8 @@ fn users(path: &Path) -> Result<Users, Failure> {
     Users::parse(&text).map_err(|why| Failure::usage(format!("read {}: {why}", path.display())))
 }
 
-pub async fn run(options: ServeOptions) -> Result<u8, Failure> {
-    let mut stop = Stop::listen();
+pub async fn run(options: ServeOptions, screen: Screen) -> Result<u8, Failure> {
+    let mut stop = Stop::listen(&screen);
     let ServeOptions { root, addr, .. } = &options;
     let tls = match (&options.tls_cert, &options.tls_key) {
         (Some(certificate), Some(key)) => {
@@ -33,8 +34,16 @@ pub async fn run(options: ServeOptions) -> Result<u8, Failure> {
     let open = access.users.is_none();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let server = Server::bind(root, *addr, access, tls).await;
-    let server =
-        server.map_err(|error| Failure::usage(format!("serve {} at {addr}: {error}", root.display())))?;
+    let server = server.map_err(|error| {
+        let failed = Error::new(Kind::Io, format!("serve {} at {addr}: {error}", root.display()));
+        Failure::Failed(match error.kind() {
+            ErrorKind::AddrInUse => failed.help("another program listens there: choose a port with --addr"),
+            ErrorKind::PermissionDenied => {
+                failed.help("ports below 1024 are root's: choose another with --addr")
+            }
+            _ => failed,
+        })
+    })?;
     tell!("serving {} at {scheme}://{}; stop with Ctrl-C", root.display(), server.address());
     if !addr.ip().is_loopback() && open {
         let what = if options.read_only { "read" } else { "read and write" };

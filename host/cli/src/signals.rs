@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM.
 
+use crate::progress::Screen;
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
@@ -16,8 +17,9 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Listens from now on. The second signal ends the process at once.
-    pub fn listen() -> Self {
+    /// Listens from now on. The second signal ends the process at once, and leaves a clean screen.
+    pub fn listen(screen: &Screen) -> Self {
+        let screen = screen.clone();
         let (sender, receiver) = watch::channel(false);
         let code = Arc::new(AtomicU8::new(0));
         let told = code.clone();
@@ -34,6 +36,7 @@ impl Stop {
                     _ = terminate.recv() => 143,
                 };
                 if told.swap(got, Ordering::Relaxed) != 0 {
+                    screen.clear();
                     std::process::exit(got.into());
                 }
                 // A command that is not listening any more is about to end.

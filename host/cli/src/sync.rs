@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunFlags, SyncOptions},
     failure::Failure,
     failures, lock,
-    output::{bytes, counted, print_json, say},
+    output::{bytes, counted, print_json, say, tell},
     policy,
     progress::{Progress, Screen},
     running,
@@ -32,7 +32,7 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 }
 
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
-    let stop = Stop::listen();
+    let stop = Stop::listen(&screen);
     let _running = running::take(&loaded.paths(), &options.rules, options.run.wait, &stop).await?;
     let policy = loaded.name.clone();
     let session = loaded.open().await?;
@@ -59,7 +59,7 @@ pub async fn carried_out(
     progress.end();
     failures::tell_all(&report, screen);
     let unfinished = report.summary.failed > 0 && fail_fast;
-    Ok(end(&report, output, stop, unfinished))
+    Ok(end(report, output, stop, unfinished))
 }
 
 /// Shows how many images there are as the plan passes.
@@ -80,10 +80,11 @@ fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc:
 }
 
 /// Writes the report; the exit code.
-pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
+pub fn end(mut report: Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
+    report.stopped = stop.code().is_some();
     match output {
-        Output::Json => print_json(report),
-        Output::Text => summarise(report, stop.code().is_some(), unfinished),
+        Output::Json => print_json(&report),
+        Output::Text => summarise(&report, unfinished),
     }
     match stop.code() {
         Some(code) => code,
@@ -92,12 +93,12 @@ pub fn end(report: &Report, output: Output, stop: &Stop, unfinished: bool) -> u8
     }
 }
 
-fn summarise(report: &Report, stopped: bool, unfinished: bool) {
+fn summarise(report: &Report, unfinished: bool) {
     let summary = report.summary;
-    if stopped {
-        say!("stopped: what was under way is not published; run it again to go on");
+    if report.stopped {
+        tell!("stopped: what was under way is not published; run it again to go on");
     } else if unfinished {
-        say!("stopped at the first failure, because of --fail-fast");
+        tell!("stopped at the first failure, because of --fail-fast");
     }
     for copy in report.copies.iter().filter(|copy| copy.action == Action::Copy) {
         if let Some(written) = &copy.written {

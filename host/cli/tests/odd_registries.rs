@@ -576,7 +576,11 @@ fn referrers_of_a_changed_image_are_never_left_behind_in_silence() {
         assert!(checked.err.contains("so its referrers cannot come along"), "{}", checked.err);
         let refused = world.dray(&["sync", &policy("\"required\"")]);
         assert_eq!((refused.code, to.has("app", "1")), (1, false), "{form}: {}", refused.err);
-        assert!(refused.err.contains("1 referrer of ") && refused.err.contains(why), "{form}: {}", refused.err);
+        assert!(
+            refused.err.contains("1 referrer of ") && refused.err.contains(why),
+            "{form}: {}",
+            refused.err
+        );
         let copied = world.dray(&["sync", &policy("true")]).ok();
         assert!(copied.err.contains("1 referrer of ") && copied.err.contains(why), "{form}: {}", copied.err);
         // An image in the index that is not converted keeps its own; otherwise, they are told of, too.

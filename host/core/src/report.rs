@@ -120,6 +120,9 @@ pub struct Summary {
 pub struct Report {
     /// The counts.
     pub summary: Summary,
+    /// Whether the run was told to stop, so that further copies may be due.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// The results, in the order in which the copies ended.
     pub copies: Vec<CopyReport>,
 }

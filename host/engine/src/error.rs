@@ -160,7 +160,18 @@ impl From<dray_core::ManifestError> for Error {
             dray_core::ManifestError::Unsupported(_) => Kind::Unsupported,
             dray_core::ManifestError::Malformed(_) => Kind::Invalid,
         };
-        Error::new(kind, error.to_string()).caused_by(error)
+        let help = match &error {
+            dray_core::ManifestError::Digest { .. } => {
+                "a cache or a proxy in between may hold something else under this name; try again without it"
+            }
+            dray_core::ManifestError::Unsupported(_) => {
+                "it names no image, but a blob or a file: check the reference"
+            }
+            dray_core::ManifestError::Malformed(_) => {
+                "check the host and the port: does a registry answer there? If so, push the image to it again"
+            }
+        };
+        Error::new(kind, error.to_string()).help(help).caused_by(error)
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Event<'a> {
     Mounted(u64),
     /// Something failed and will be tried again.
     Retrying {
+        /// The image, at the destination, for people. `None` means that what failed may be of several images.
+        image: Option<&'a str>,
         /// What went wrong.
         error: &'a Error,
         /// Time until the next attempt.

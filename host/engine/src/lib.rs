@@ -66,8 +66,8 @@ pub use layer::fuzzing;
 pub use limits::DOCUMENT_LIMIT;
 pub use place::{DISK_WRITES, Local, Places, Repository};
 pub use plan::{
-    BoundRule, CopyRequest, Planned, PlannedCopy, SourceTags, SparseIndex, bind, in_call, observe_again, plan, plan_copy,
-    source_tags, unknown,
+    BoundRule, CopyRequest, Planned, PlannedCopy, SourceTags, SparseIndex, bind, in_call, observe_again,
+    plan, plan_copy, source_tags, unknown,
 };
 pub use run::{Run, RunOptions};
 pub use secret::Secret;

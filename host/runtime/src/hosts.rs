@@ -5,8 +5,9 @@ use dray_core::policy::SecretRef;
 use dray_engine::{Error, Kind, contract::Context, files::Root};
 use host::types;
 use std::{
+    collections::BTreeSet,
     process::Stdio,
-    sync::atomic::Ordering,
+    sync::{Mutex, atomic::Ordering},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::io::AsyncWriteExt;
@@ -242,7 +243,13 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     };
     let mut command = tokio::process::Command::new(program);
     command.arg(verb).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed)?;
+    let mut child = command.spawn().map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound && is_first(program) {
+            let help = "install it, or take it out of the file (`credsStore`, `credHelpers`)";
+            tracing::warn!(help, "auth.json or config.json names {program}, and there is no such program");
+        }
+        failed(error)
+    })?;
     if let Some(mut stdin) = child.stdin.take()
         && let Err(error) = stdin.write_all(input.as_bytes()).await
         // A helper that answers without reading its input may have ended already.
@@ -268,6 +275,12 @@ async fn run_helper(program: &str, verb: &str, input: &str) -> dray_engine::Resu
     }
     let text = format!("run {program}: it ended with {}", output.status);
     Err(Error::new(Kind::Invalid, text).help(format!("`echo REGISTRY | {program} {verb}` shows its reason")))
+}
+
+/// Whether a helper was not missed before, so that it is told of once.
+fn is_first(program: &str) -> bool {
+    static MISSED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    MISSED.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(program.to_owned())
 }
 
 /// What helpers say if they have no credentials for a registry (docker-credential-helpers, `credentials/error.go`; and

@@ -4,6 +4,7 @@ mod ending;
 mod reader;
 mod recompress;
 mod resume;
+mod shown;
 mod transfer;
 mod write;
 

@@ -209,7 +209,7 @@ impl BlobReader {
             let Some((after, error)) = self.ready().await? else { return Ok(permits) };
             permits.into_iter().for_each(Permits::unused);
             if let Some(observer) = observer {
-                observer.event(Event::Retrying { error: &error, after });
+                observer.event(Event::Retrying { image: None, error: &error, after });
             }
             tokio::time::sleep(after).await;
         }
@@ -273,7 +273,9 @@ impl BlobReader {
     }
 
     fn wrong(&self, why: &str) -> Error {
-        Error::corrupt(format!("verify {} from {}: {why}", self.blob.digest, self.place.location))
+        let text = format!("verify {} from {}: {why}", self.blob.digest, self.place.location);
+        Error::corrupt(text)
+            .help("the source, or a cache before it, gives wrong bytes: push the image to it again")
     }
 
     fn check_digest(&mut self) -> Result<()> {
@@ -407,7 +409,8 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
 }
 
 /// Passes a blob through blocking work on a thread of its own. The blob is read to its end and verified, even if the
-/// work does not read all of it, and as fast as `rates` let it. `passed` is called with the number of bytes of each chunk.
+/// work does not read all of it, and as fast as `rates` let it. `passed` is called with the number of bytes of each
+/// chunk, and with the position after it.
 ///
 /// # Errors
 /// Fails if the source cannot be read, or if the work fails. `doing` names the work in the text of the error.
@@ -415,7 +418,7 @@ pub(crate) async fn through<T: Send + 'static>(
     reader: &mut BlobReader,
     rates: &[&RateLimiter],
     doing: &str,
-    passed: impl Fn(u64),
+    passed: impl Fn(u64, u64),
     work: impl FnOnce(&mut (dyn Read + Send)) -> std::io::Result<T> + Send + 'static,
 ) -> Result<T> {
     let (sender, receiver) = mpsc::channel(4);
@@ -427,7 +430,7 @@ pub(crate) async fn through<T: Send + 'static>(
                 for rate in rates {
                     rate.pass(chunk.len()).await;
                 }
-                passed(chunk.len() as u64);
+                passed(chunk.len() as u64, reader.position());
                 wanted = wanted && sender.send(Ok(chunk)).await.is_ok();
             }
             Ok(None) => break,

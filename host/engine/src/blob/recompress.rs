@@ -1,6 +1,6 @@
 //! Recompresses layers. The digest of the result is known only at its end, so the result is kept in a file until then.
 
-use super::{reader::through, transfer::Payload};
+use super::{reader::through, shown::ShownBlob, transfer::Payload};
 use crate::{
     Error, Kind, Observer, Repository, Result, decode::Plain, error::Context, schedule::queue::Load,
     schedule::rate::RateLimiter,
@@ -33,18 +33,19 @@ pub(crate) async fn recompress(
     (layer, diff_id): (&Descriptor, &Digest),
     wanted: Compression,
     rates: &[&RateLimiter],
-    observer: &dyn Observer,
+    (observer, image): (&dyn Observer, &str),
 ) -> Result<Recompressed> {
     let place = &destination.place;
     let scratch = place.local.scratch.clone();
     let files = if place.unpacks().await? { None } else { place.files.clone() };
     let mut reader = source.blob(layer).await?;
     let _permits = reader.start(None, &Load::of(layer.size), Some(observer)).await?;
+    let shown = ShownBlob::new(observer, image, &layer.digest, layer.size);
     let written = through(
         &mut reader,
         rates,
         "decompress it",
-        |_| {},
+        |_, position| shown.stands_at(position),
         move |bytes| {
             if let Some(file) = files.and_then(|files| files.atomic_file()).transpose()? {
                 let facts = compress(bytes, file.file(), wanted)?;
@@ -78,7 +79,7 @@ pub(crate) async fn measure(
         &mut reader,
         rates,
         "decompress it",
-        |_| {},
+        |_, _| {},
         |bytes| {
             let mut plain = Plain::new(bytes)?;
             let mut hashing = Hashing::new(std::io::sink());

@@ -1,8 +1,8 @@
 //! Transfers one blob from a place to another.
 
-use super::{ending::Ending, reader::BlobReader, resume::Progress};
+use super::{ending::Ending, reader::BlobReader, resume::Progress, shown::ShownBlob};
 use crate::{
-    BlobProgress, Error, Event, Journal, Kind, Observer, Repository, Result,
+    Error, Event, Journal, Kind, Observer, Repository, Result,
     contract::{Arrival, Incoming, Outcome, Request, Segment, Step},
     error::Context,
     files::AtomicFile,
@@ -15,10 +15,7 @@ use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use std::{
     fs::File,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Instant,
 };
 
@@ -92,11 +89,9 @@ impl Transfer<'_> {
     /// # Errors
     /// Fails if the source cannot be read, if its bytes do not have their digest, or if the destination refuses them.
     pub async fn run(self) -> Result<Stored> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
         let blob = self.incoming.blob.clone();
-        let told = Told { number: NUMBER.fetch_add(1, Ordering::Relaxed), observer: self.observer };
-        let moving = Moving {
-            number: told.number,
+        let mut moving = Moving {
+            shown: ShownBlob::new(self.observer, self.image, &blob.digest, blob.size),
             blob: &blob,
             reader: None,
             begun: 0,
@@ -112,26 +107,18 @@ impl Transfer<'_> {
             whole: false,
             transfer: &self,
         };
-        moving.run(self.incoming.clone()).await.context(|| format!("copy the blob {}", blob.digest.short()))
-    }
-}
-
-/// Tells at its end that a transfer does not move any more, however it ended.
-struct Told<'a> {
-    number: u64,
-    observer: &'a dyn Observer,
-}
-
-impl Drop for Told<'_> {
-    fn drop(&mut self) {
-        self.observer.event(Event::BlobEnded(self.number));
+        let stored = moving.run(self.incoming.clone()).await;
+        if stored.is_err() && matches!(self.payload, Payload::Blob(_)) {
+            // Another attempt expects all of it again.
+            self.observer.event(Event::Spared(blob.size.saturating_sub(moving.told())));
+        }
+        stored.context(|| format!("copy the blob {}", blob.digest.short()))
     }
 }
 
 /// A transfer that is running.
 pub(super) struct Moving<'a> {
-    /// Number of the transfer, for observers.
-    number: u64,
+    pub(super) shown: ShownBlob<'a>,
     pub transfer: &'a Transfer<'a>,
     pub blob: &'a Descriptor,
     /// The reader, kept from one step to the next.
@@ -160,7 +147,7 @@ pub(super) struct Moving<'a> {
 }
 
 impl<'a> Moving<'a> {
-    async fn run(mut self, mut incoming: Incoming) -> Result<Stored> {
+    async fn run(&mut self, mut incoming: Incoming) -> Result<Stored> {
         let destination = self.transfer.destination;
         let (mut state, mut last) = (None, None);
         let memory =
@@ -234,7 +221,8 @@ impl<'a> Moving<'a> {
                         backoff.progress();
                     }
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
-                    self.transfer.observer.event(Event::Retrying { error: &error, after });
+                    let image = Some(self.transfer.image);
+                    self.transfer.observer.event(Event::Retrying { image, error: &error, after });
                     tokio::time::sleep(after).await;
                     self.said = Some(error.text.clone());
                     Outcome::Interrupted(error.text)
@@ -260,17 +248,6 @@ impl<'a> Moving<'a> {
             Step::Write(path) => self.write(path).await,
             Step::Unpack(path) => self.unpack(path).await,
             Step::Finished(_) => Err(Error::internal("store it: it is finished")),
-        }
-    }
-
-    /// The blob at its beginning, for observers.
-    pub(super) fn shown(&self) -> BlobProgress<'a> {
-        BlobProgress {
-            transfer: self.number,
-            image: self.transfer.image,
-            digest: &self.blob.digest,
-            size: self.blob.size,
-            position: 0,
         }
     }
 
@@ -460,8 +437,8 @@ impl<'a> Moving<'a> {
         let permits = reader.start(Some(http), &load, Some(observer)).await?;
         ending.check()?;
         let begun = Instant::now();
-        let shown = self.shown();
-        observer.event(Event::Blob(BlobProgress { position: offset, ..shown }));
+        let shown = &self.shown;
+        shown.stands_at(offset);
         let sent = &mut self.sent;
         let response = upload(http, request, end - offset, renewed, async |sender| {
             // Reading to the end verifies the digest, so an empty blob is read, too.
@@ -477,7 +454,7 @@ impl<'a> Moving<'a> {
                 }
                 *sent += bytes;
                 observer.event(Event::Sent(bytes));
-                observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
+                shown.stands_at(reader.position());
             }
             Ok(())
         })

@@ -7,7 +7,7 @@ use super::{
     transfer::{Moving, Payload, Transfer, disk_permit},
 };
 use crate::{
-    BlobProgress, Error, Event, Kind, Result, blocking,
+    Error, Event, Kind, Result, blocking,
     contract::Outcome,
     decode::Plain,
     files::{AtomicFile, Root, Writer},
@@ -84,8 +84,8 @@ impl Moving<'_> {
     async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
         let _permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         self.transfer.ending.check()?;
-        let (begun, mut brought, shown) = (Instant::now(), 0, self.shown());
-        self.transfer.observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
+        let (begun, mut brought) = (Instant::now(), 0);
+        self.shown.stands_at(reader.position());
         while let Some(chunk) = reader.next(u64::MAX).await? {
             for rate in self.transfer.rates {
                 rate.pass(chunk.len()).await;
@@ -99,7 +99,7 @@ impl Moving<'_> {
             }
             self.sent += bytes;
             self.transfer.observer.event(Event::Sent(bytes));
-            self.transfer.observer.event(Event::Blob(BlobProgress { position: reader.position(), ..shown }));
+            self.shown.stands_at(reader.position());
         }
         Ok(())
     }
@@ -118,7 +118,11 @@ impl Moving<'_> {
         let writer = files.writer(path, None).await?;
         let mut feed = writer.feeder();
         observer.event(Event::Expected(layer.size));
-        let passed = |bytes| observer.event(Event::Sent(bytes));
+        let shown = self.shown.of_size(layer.size);
+        let passed = |bytes, position| {
+            observer.event(Event::Sent(bytes));
+            shown.stands_at(position);
+        };
         let decompressed = through(&mut reader, self.transfer.rates, "decompress it", passed, move |bytes| {
             let mut plain = Plain::new(bytes)?;
             let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -192,7 +196,15 @@ impl Moving<'_> {
         let mut reader = self.reader(0).await?;
         let permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
         let folder = path.to_owned();
-        let passed = |bytes| observer.event(Event::Sent(bytes));
+        let size = match self.transfer.payload {
+            Payload::Plain(layer) => layer.size,
+            _ => self.blob.size,
+        };
+        let shown = self.shown.of_size(size);
+        let passed = |bytes, position| {
+            observer.event(Event::Sent(bytes));
+            shown.stands_at(position);
+        };
         let unpacking =
             through(&mut reader, rates, "unpack it", passed, move |bytes| files.unpack(&folder, bytes));
         let staged = unpacking.await.map_err(|error| match error.kind {

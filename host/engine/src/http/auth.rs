@@ -85,6 +85,13 @@ pub(super) fn challenge(response: &reqwest::Response) -> Result<Option<Challenge
     })
 }
 
+/// The schemes of a 401 of which dray supports none: `Negotiate`. Empty if it names none.
+pub(super) fn unknown_schemes(response: &reqwest::Response) -> String {
+    let values = response.headers().get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
+    let schemes: Vec<String> = values.flat_map(challenges_of).map(|(scheme, _)| scheme).collect();
+    schemes.join(", ")
+}
+
 fn choose(asked: &[Asked]) -> Result<Option<Challenge>, ()> {
     let mut malformed = false;
     for (_, parameters) in asked.iter().filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
@@ -274,6 +281,9 @@ async fn fetch_once(
         return Err(match error.kind {
             // Whatever the status, this concerns the credentials: it does not mean that an image is missing.
             Kind::NotFound | Kind::Invalid | Kind::Unsupported => error.of_kind(Kind::Unauthorized),
+            Kind::Denied => error.help(
+                "the token server gives this login no right to the repository: check its name, and the login's rights",
+            ),
             _ => error,
         });
     }

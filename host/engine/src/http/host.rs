@@ -50,6 +50,8 @@ pub(super) struct Host {
     pub pace: Pace,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
+    /// What the host asks for, if dray supports none of it.
+    unknown_schemes: Mutex<String>,
     /// Tokens by server and scopes. Each has its own lock, so that it is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
@@ -134,6 +136,10 @@ impl CachedCredential {
 
 /// Turns an auth provider's error into `Invalid`: missing credentials do not tell whether an image exists.
 fn unusable(error: Error) -> Error {
+    let error = match error.help {
+        Some(_) => error,
+        None => error.help("mend what it names, or log in again; `auth` of the registry in the policy names other credentials"),
+    };
     match error.kind {
         Kind::Plugin | Kind::Cancelled => error,
         _ => error.of_kind(Kind::Invalid),
@@ -164,6 +170,7 @@ impl Host {
             clients,
             scheme: OnceCell::new(),
             challenges: Mutex::default(),
+            unknown_schemes: Mutex::default(),
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             patience: Mutex::default(),
@@ -289,7 +296,10 @@ impl Host {
         access: &[Access],
         anonymous: bool,
     ) -> Result<bool> {
-        let Some(challenge) = auth::challenge(response)? else { return Ok(false) };
+        let Some(challenge) = auth::challenge(response)? else {
+            *lock(&self.unknown_schemes) = auth::unknown_schemes(response);
+            return Ok(false);
+        };
         let public = self.is_public(response);
         let fresh = Asked { challenge, public };
         let before = lock(&self.challenges).learn(first(access), fresh.clone());
@@ -347,6 +357,13 @@ impl Host {
             return error;
         }
         let registry = &self.registry;
+        let unknown = lock(&self.unknown_schemes).clone();
+        if !unknown.is_empty() {
+            let unknown = dray_core::harmless(&unknown, 80);
+            return error.help(format!(
+                "{registry} asks for a login of the kind {unknown}; dray knows Basic and Bearer"
+            ));
+        }
         match credential {
             Some(credential) => error.help(format!("{registry} refused the credentials from {}", credential.origin)),
             None if self.settings.auth_named => error.help(format!(

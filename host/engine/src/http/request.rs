@@ -396,7 +396,8 @@ impl PlaceHttp {
             };
             redirects += 1;
             if redirects > REDIRECTS {
-                return Err(malformed("too many redirects"));
+                let help = "the registry, or a proxy before it, redirects in a circle: check its address for clients";
+                return Err(malformed("too many redirects").help(help));
             }
             public = host.is_public(&response);
             // A redirect back to the place's own host needs no check.

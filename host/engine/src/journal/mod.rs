@@ -161,7 +161,11 @@ impl Conversion {
 
     /// States whether a place takes an index of which some children are missing.
     fn sparse(place: &str) -> Self {
-        Conversion { source: String::new(), form: "an index with missing children".into(), place: place.into() }
+        Conversion {
+            source: String::new(),
+            form: "an index with missing children".into(),
+            place: place.into(),
+        }
     }
 }
 

@@ -67,13 +67,14 @@ impl Repository {
     /// Adds help to an error about a missing image: a similar tag, or that even the repository does not exist. This
     /// costs one request, so it is only for commands about a single image.
     pub(crate) async fn instead(&self, tag: Option<&str>, error: Error) -> Error {
-        let Some(tag) = tag.filter(|tag| !tag.contains(':') && error.kind == Kind::NotFound) else {
+        if error.kind != Kind::NotFound {
             return error;
-        };
+        }
         // If the place's own error has help, nothing is added.
         let error = self.place.explained(error);
-        if error.help.is_some() {
-            return error;
+        let Some(tag) = tag.filter(|_| error.help.is_none()) else { return error };
+        if tag.contains(':') {
+            return error.help("it may have been deleted there: ask for a tag, and see what it names now");
         }
         match self.first_tags().await {
             Ok(Page { items, .. }) if items.is_empty() => error.help("the repository has no tags"),

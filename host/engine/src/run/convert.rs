@@ -88,7 +88,9 @@ impl Job {
         match written.descriptor.digest == source.digest {
             true => lock(&self.subjects).push(source.digest.clone()),
             // Of an image that is no index the plan has told already.
-            false if depth > 0 || media_type::is_index(&source.media_type) => lock(&self.converted).push(source.digest.clone()),
+            false if depth > 0 || media_type::is_index(&source.media_type) => {
+                lock(&self.converted).push(source.digest.clone())
+            }
             false => {}
         }
         if depth > 0 {
@@ -276,8 +278,15 @@ impl Job {
         let (payload, digest, size) = match direct {
             true => (Payload::Plain(layer), diff_id.clone(), 0),
             false => {
-                let made =
-                    recompress(source, destination, (layer, diff_id), wanted, &rates, observer).await?;
+                let made = recompress(
+                    source,
+                    destination,
+                    (layer, diff_id),
+                    wanted,
+                    &rates,
+                    (observer, &self.shown),
+                )
+                .await?;
                 (made.payload, made.digest, made.size)
             }
         };

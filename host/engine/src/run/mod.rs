@@ -281,7 +281,11 @@ async fn carried_out(
         if let (Some(after), Err(error)) = (again, &attempt.result) {
             // Others have the permits meanwhile.
             let error = of_copy(&copy, error.clone());
-            shared.observer.event(Event::Retrying { error: &error, after });
+            shared.observer.event(Event::Retrying {
+                image: Some(&copy.destination.display),
+                error: &error,
+                after,
+            });
             tokio::time::sleep(after).await;
             tried += 1;
             last = Some(attempt);

@@ -35,7 +35,11 @@ impl Job {
             match &error.kind {
                 Kind::Transient => {
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
-                    self.shared.observer.event(Event::Retrying { error: &error, after });
+                    self.shared.observer.event(Event::Retrying {
+                        image: Some(&self.shown),
+                        error: &error,
+                        after,
+                    });
                     tokio::time::sleep(after).await;
                 }
                 // If a sparse index is refused, waiting does not help, because its missing children are not being
