@@ -34,6 +34,7 @@ mod serve;
 mod setup;
 mod signals;
 mod sync;
+mod terminal;
 
 use args::{Arguments, Command, PluginCommand, RegistryCommand};
 use clap::FromArgMatches;

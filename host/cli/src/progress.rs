@@ -6,6 +6,7 @@ use crate::{
     progress_events::{MovingBlob, ProgressEvent, Totals, Wait},
     progress_view::{below, stand},
     signals::Stop,
+    terminal::Unechoed,
 };
 use dray_core::{Action, Copy, CopyReport};
 use dray_engine::{BlobProgress, Event, Observer, Places, STOP_GRACE};
@@ -27,6 +28,8 @@ pub const PROGRESS: &str = "progress";
 #[derive(Clone)]
 pub struct Screen {
     bar: Arc<Mutex<Option<ProgressBar>>>,
+    /// The terminal, as long as there is a bar.
+    terminal: Arc<Mutex<Option<Unechoed>>>,
     mode: Mode,
 }
 
@@ -53,7 +56,7 @@ impl Screen {
             (ShowProgress::Auto, _) if std::io::stderr().is_terminal() => Mode::Bar,
             (ShowProgress::Auto | ShowProgress::Plain, _) => Mode::Lines,
         };
-        Screen { bar: Arc::default(), mode }
+        Screen { bar: Arc::default(), terminal: Arc::default(), mode }
     }
 
     /// Whether failures are told as events, so that they need not be told again.
@@ -101,9 +104,9 @@ impl Screen {
     fn show(&self, copying: bool, places: &Arc<Places>) -> Arc<Progress> {
         if self.mode == Mode::Bar {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            // No line is filled up to the width of the terminal: a `^C` that the terminal writes behind the last one would
-            // begin a line of its own, which nobody takes away.
-            let style = ProgressStyle::with_template("{spinner} {elapsed} {msg}\n{prefix}");
+            *lock(&self.terminal) = Unechoed::begin();
+            // The end of the first line is cut to the width of the terminal, and the others are short.
+            let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}\n{prefix}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar.enable_steady_tick(Duration::from_millis(120));
             *lock(&self.bar) = Some(bar);
@@ -141,6 +144,7 @@ impl Screen {
         if let Some(bar) = lock(&self.bar).take() {
             bar.finish_and_clear();
         }
+        lock(&self.terminal).take();
     }
 }
 

@@ -58,7 +58,11 @@ pub fn below(blobs: &[MovingBlob], images: &[String], waits: &[Wait]) -> String 
     lines.extend(blobs.iter().take(BLOBS).map(one_line));
     match blobs.len() {
         0 => lines.extend(Some(named(images)).filter(|line| !line.is_empty())),
-        count if count > BLOBS => lines.push(format!("and {} more blobs", count - BLOBS)),
+        count if count > BLOBS => lines.push(format!(
+            "and {} more blob{}",
+            count - BLOBS,
+            if count == BLOBS + 1 { "" } else { "s" }
+        )),
         _ => {}
     }
     for wait in waits.iter().take(WAITS) {
