@@ -3,6 +3,7 @@
 use crate::completions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dray_core::{Compression, Format, Platform, Reference};
+use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// Copies and syncs container images between registries, layouts, archives, daemons and directories
@@ -384,9 +385,9 @@ pub struct RunsOptions {
     /// Only runs in which this rule copied something, or failed; of one run, what it copied
     #[arg(long, value_name = "NAME", global = true, add = completions::rules())]
     pub rule: Option<String>,
-    /// Only runs that began within this time: `7d`, `12h`
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<humantime::Duration>,
+    /// Only runs that began within this time (`7d`, `12h`), or since this day (`2026-01-31`, UTC)
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub since: Option<Timestamp>,
     /// How they are written
     #[arg(long, value_enum, default_value_t = Output::Text, global = true)]
     pub output: Output,
@@ -468,6 +469,18 @@ pub struct ServeOptions {
     /// The key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+}
+
+/// Reads the beginning of a time: `7d` ago, or a day.
+fn since(text: &str) -> Result<Timestamp, String> {
+    if let Ok(ago) = text.parse::<humantime::Duration>() {
+        let seconds = i64::try_from(ago.as_secs()).unwrap_or(i64::MAX);
+        let earliest = Timestamp::now().as_second().saturating_sub(seconds).max(0);
+        return Timestamp::from_second(earliest).map_err(|error| error.to_string());
+    }
+    let day = text.parse::<Date>().ok().and_then(|day| TimeZone::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok());
+    let day = day.or_else(|| text.parse().ok());
+    day.ok_or_else(|| "write a time that has passed (`7d`, `12h`), or a day (`2026-01-31`)".into())
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ type Sound = (String, PolicyTexts, Policy);
 pub async fn run(options: &CheckOptions) -> Result<u8, Failure> {
     let checked = checked(options).await;
     match (options.output, checked) {
-        (Output::Text, checked) => text(checked?, options.resolved),
+        (Output::Text, checked) => text(checked?, options),
         (Output::Json, Ok((_, texts, policy))) => print_json(&Checked {
             sound: true,
             rules: policy.rules.iter().map(|rule| rule.name.value.clone()).collect(),
@@ -65,13 +65,14 @@ async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
     }
 }
 
-fn text((name, _, policy): Sound, resolved: bool) {
-    if resolved {
+fn text((name, _, policy): Sound, options: &CheckOptions) {
+    if options.resolved {
         return print(&policy.to_toml());
     }
+    let are = if options.policies.len() > 1 { "are" } else { "is" };
     match policy.rules.len() {
-        0 => say!("{name} is sound, and has no rules"),
-        1 => say!("{name} is sound: 1 rule"),
-        count => say!("{name} is sound: {count} rules"),
+        0 => say!("{name} {are} sound, and without rules"),
+        1 => say!("{name} {are} sound: 1 rule"),
+        count => say!("{name} {are} sound: {count} rules"),
     }
 }

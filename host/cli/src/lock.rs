@@ -14,11 +14,13 @@ use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
 /// Narrows a policy to what its lock file names.
 pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
     let path = loaded.lock_file()?;
-    let lock = read(&path)?.ok_or_else(|| {
-        let text = format!("read the lock file {}: there is none", path.display());
-        Failure::Usage(Error::new(Kind::NotFound, text).help("`dray lock` writes it"))
-    })?;
+    let lock = read(&path)?.ok_or_else(|| missing(&path))?;
     lock.narrow(&mut loaded.policy).map_err(|problems| loaded.mistaken(problems))
+}
+
+fn missing(path: &Path) -> Failure {
+    let text = format!("read the lock file {}: there is none", path.display());
+    Failure::Usage(Error::new(Kind::NotFound, text).help("`dray lock` writes it"))
 }
 
 /// Reads a lock file. `None` means that it does not exist.
@@ -54,7 +56,10 @@ fn write(path: &Path, lock: &Lock) -> std::io::Result<()> {
 pub async fn run(options: LockOptions) -> Result<u8, Failure> {
     let loaded = policy::load(&options.policies)?;
     let path = loaded.lock_file()?;
-    let before = read(&path)?.unwrap_or_default();
+    let before = match read(&path)? {
+        None if options.check => return Err(missing(&path)),
+        before => before.unwrap_or_default(),
+    };
     let rules = loaded.policy.rules.clone();
     let session = loaded.open().await?;
     let (mut lock, mut failed) = (Lock::default(), 0);
@@ -96,7 +101,15 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
             for rule in &rules {
                 say!("~ the rule `{rule}` has changed since it was locked");
             }
-            say!("{} of {} moved since", counted(changes.len() as u64, "tag"), before.len());
+            let count =
+                |wanted: fn(&LockChange) -> bool| changes.iter().filter(|change| wanted(change)).count();
+            let (moved, new, gone) = (
+                count(|change| change.before.is_some() && change.now.is_some()),
+                count(|change| change.before.is_none()),
+                count(|change| change.now.is_none()),
+            );
+            let locked = counted(before.len() as u64, "tag");
+            say!("of {locked} in {}, {moved} moved and {gone} are gone; {new} new", path.display());
         }
         return Ok(if changes.is_empty() && rules.is_empty() { DONE } else { DUE });
     }
@@ -109,11 +122,11 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
 }
 
 fn show(change: &LockChange) {
-    let LockChange { from, tag, before, now, .. } = change;
+    let LockChange { rule, from, tag, before, now } = change;
     match (before, now) {
-        (None, Some(now)) => say!("+ {from}:{tag} {}", now.short()),
-        (Some(before), Some(now)) => say!("~ {from}:{tag} {} -> {}", before.short(), now.short()),
-        (Some(before), None) => say!("- {from}:{tag} {}", before.short()),
+        (None, Some(now)) => say!("{rule}: + {from}:{tag} {}", now.short()),
+        (Some(before), Some(now)) => say!("{rule}: ~ {from}:{tag} {} -> {}", before.short(), now.short()),
+        (Some(before), None) => say!("{rule}: - {from}:{tag} {}", before.short()),
         (None, None) => {}
     }
 }

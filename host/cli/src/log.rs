@@ -8,6 +8,12 @@ use crate::{
 use dray_core::harmless;
 use tracing_subscriber::{EnvFilter, field::MakeExt, fmt};
 
+/// A text as it was before `{:?}` quoted it.
+fn unquoted(value: &str) -> String {
+    let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    inner.map_or(value.to_owned(), |inner| inner.replace("\\\"", "\""))
+}
+
 /// Sends log messages to standard error, past the progress bar.
 pub fn begin(global: &Global, screen: &Screen) {
     let level = match (global.quiet, global.verbose) {
@@ -32,6 +38,7 @@ pub fn begin(global: &Global, screen: &Screen) {
         let value = harmless(&format!("{value:?}"), LINE);
         match field.name() {
             "message" => write!(writer, "{value}"),
+            "help" => write!(writer, "\n  help: {}", unquoted(&value)),
             name => write!(writer, "{name}={value}"),
         }
     });

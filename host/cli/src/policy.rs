@@ -93,6 +93,12 @@ impl Loaded {
         self.path.iter().chain(&self.more).cloned().collect()
     }
 
+    /// The absolute paths, for the journal, which is read in other folders.
+    pub fn whole_name(&self) -> String {
+        let paths: Vec<String> = self.paths().iter().map(|path| path.display().to_string()).collect();
+        if paths.is_empty() { self.name.clone() } else { paths.join(" and ") }
+    }
+
     /// The file that holds the lock of this policy.
     ///
     /// # Errors

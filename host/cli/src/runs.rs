@@ -55,9 +55,7 @@ fn wanted(copy: &CopyReport, options: &RunsOptions) -> bool {
 fn chosen(journal: &Journal, options: &RunsOptions) -> Result<Vec<RunRecord>, Failure> {
     let filtered = options.failed || options.since.is_some() || options.rule.is_some();
     let all = journal.runs(if filtered { u32::MAX } else { options.number })?;
-    let earliest = options.since.map(|since| {
-        Timestamp::now().as_second().saturating_sub(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-    });
+    let earliest = options.since.map(Timestamp::as_second);
     let wanted = |record: &RunRecord| {
         let failed = record.summary.as_ref().map_or(record.failed, |summary| summary.failed);
         let broken = record.summary.is_none() && !record.under_way;

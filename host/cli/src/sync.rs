@@ -34,7 +34,7 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
     let _running = running::take(&loaded.paths(), &options.rules, options.run.wait, &stop).await?;
-    let policy = loaded.name.clone();
+    let policy = loaded.whole_name();
     let session = loaded.open().await?;
     let plan = session.plan();
     let record = Record { command: "sync", policy: Some(&policy) };

@@ -28,11 +28,9 @@ fn a_saved_plan_is_carried_out_and_nothing_else() {
     assert!(again.out.contains("0 images copied, 3 unchanged"), "{}", again.out);
     let runs = world.dray(&["runs"]).ok();
     assert!(runs.out.contains("apply"), "{}", runs.out);
-    // What it saw is there no more: nothing is written over what it did itself, either.
-    let twice = world.dray(&["apply", "plan.jsonl"]);
-    assert_eq!(twice.code, 1, "{}", twice.err);
-    assert!(twice.err.contains("the plan saw nothing of that name there, and now it is"), "{}", twice.err);
-    assert!(twice.err.contains("plan again"), "{}", twice.err);
+    // What it wanted is there, so it can be run again after it was interrupted.
+    let twice = world.dray(&["apply", "plan.jsonl"]).ok();
+    assert!(twice.out.contains("0 images copied, 3 unchanged, 0 failed"), "{}", twice.out);
 }
 
 #[test]

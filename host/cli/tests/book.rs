@@ -136,6 +136,52 @@ fn every_policy_is_sound() {
     assert!(checked >= 20, "{checked}");
 }
 
+/// The Rust sources of the host, without the line breaks in their texts.
+fn sources() -> String {
+    let (mut folders, mut all) = (vec![docs().join("../host")], String::new());
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    let lines = all.split("\\\n").map(str::trim_start);
+    lines.collect()
+}
+
+#[test]
+fn the_errors_that_troubleshooting_names_are_said_by_dray() {
+    let (page, sources) = (fs::read_to_string(docs().join("troubleshooting.md")).unwrap(), sources());
+    let mut checked = 0;
+    // The titles of its paragraphs hold the texts, with `…` for what varies.
+    for title in page.split("\n\n").filter_map(|paragraph| paragraph.strip_prefix("**")) {
+        let title = title.split("**").next().unwrap().replace('\n', " ");
+        let title = title.replace("the `timeout` of", "the …timeout… of");
+        for text in title.split('`').skip(1).step_by(2) {
+            for part in text.split('…').map(str::trim).filter(|part| !part.is_empty()) {
+                assert!(sources.contains(part), "{text}");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "{checked}");
+}
+
+/// Whether a printed line is the one of the book, in which `…` stands for anything.
+fn is_like(printed: &str, line: &str) -> bool {
+    let mut parts = line.split('…');
+    let Some(mut rest) = parts.next().and_then(|first| printed.strip_prefix(first)) else { return false };
+    let mut open = false;
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        (rest, open) = (&rest[at + part.len()..], part.is_empty());
+    }
+    open || rest.is_empty()
+}
+
 #[test]
 fn the_tutorial_does_what_it_says() {
     let world = World::new();
@@ -151,9 +197,13 @@ fn the_tutorial_does_what_it_says() {
         for step in text.split("$ dray ").skip(1) {
             let (arguments, expected) = step.split_once('\n').unwrap();
             let ran = world.dray(&arguments.split(' ').collect::<Vec<_>>()).ok();
+            let mut printed: Vec<&str> = ran.out.lines().chain(ran.err.lines()).collect();
             for line in expected.lines() {
-                assert!(ran.out.contains(line), "dray {arguments}: {line}\n{}\n{}", ran.out, ran.err);
+                let at = printed.iter().position(|printed| is_like(printed, line));
+                let at = at.unwrap_or_else(|| panic!("dray {arguments}: {line}\n{}\n{}", ran.out, ran.err));
+                printed.remove(at);
             }
+            assert!(printed.is_empty(), "dray {arguments} prints more: {printed:?}");
         }
     }
     assert!(world.path("dray.lock").exists() && world.path("plan.jsonl").exists());

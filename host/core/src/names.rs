@@ -60,7 +60,11 @@ impl Names<'_> {
                         value: crate::harmless(value, 200),
                         why,
                     })?;
-                    out.push_str(value);
+                    // Behind the host of a reference, the colon before a port would begin a tag.
+                    match placeholder == "{registry}" && !out.ends_with("//") {
+                        true => out.push_str(&value.replace(':', "-")),
+                        false => out.push_str(value),
+                    }
                 }
             }
             rest = &rest[open + close + 1..];
@@ -164,8 +168,9 @@ mod tests {
         let names = Names { registry: "r.example:5000", repository: "a/b", tag: None };
         assert_eq!(
             names.fill("docker://m/{registry}/{path}-{name}:{tag}").unwrap(),
-            "docker://m/r.example:5000/a/b-b:{tag}"
+            "docker://m/r.example-5000/a/b-b:{tag}"
         );
+        assert_eq!(names.fill("docker://{registry}/b/{path}").unwrap(), "docker://r.example:5000/b/a/b");
         assert_eq!(names.fill("x{nmae}"), Err(FillError::Unknown("{nmae}".into())));
         assert_eq!(names.fill("x{name"), Err(FillError::Unknown("{name".into())));
         assert_eq!(Names { tag: Some("1.0"), ..names }.fill("{name}:{tag}").unwrap(), "b:1.0");
@@ -211,7 +216,7 @@ mod tests {
         }
         for value in ["a", "a/b-c_d.e", "R.example:5000/a", "a+b", "v1.0", "...", "a..b"] {
             let names = Names { registry: value, repository: value, tag: None };
-            assert_eq!(names.fill("{path} {registry}").unwrap(), format!("{value} {value}"));
+            assert_eq!(names.fill("{path} //{registry}").unwrap(), format!("{value} //{value}"));
         }
         let last = Names { registry: "r", repository: "../..", tag: None };
         assert!(last.fill("{name}").is_err());

@@ -269,8 +269,9 @@ fn image_rule(
 fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let inherited = !entry.is_own("tags");
     let tags = entry.take("tags").map(|value| Tags { inherited, ..tags(value, problems) });
+    let chooses = entry.peek("platforms").is_some();
     let platforms = platforms(entry, problems);
-    let index = index(entry, &platforms, problems);
+    let index = index(entry, chooses, problems);
     let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
@@ -302,19 +303,24 @@ fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform
     for text in strings(value, problems) {
         match text.value.parse() {
             Ok(platform) => platforms.push(platform),
-            Err(_) => problems.push(
-                Problem::new(format!("`{}` is no platform", text.value), text.span)
-                    .help("write \"amd64\", \"linux/arm64\" or \"linux/arm/v7\""),
-            ),
+            Err(_) => {
+                let help = match text.value.rsplit('/').next() {
+                    Some("x86_64" | "x64") => "Linux on such a machine is \"amd64\"",
+                    Some("aarch64") => "Linux on such a machine is \"arm64\"",
+                    _ => "write \"amd64\", \"linux/arm64\" or \"linux/arm/v7\"",
+                };
+                let problem = Problem::new(format!("`{}` is no platform", text.value), text.span);
+                problems.push(problem.help(help));
+            }
         }
     }
     platforms
 }
 
-fn index(entry: &mut Table<'_>, platforms: &[Platform], problems: &mut Vec<Problem>) -> IndexMode {
+fn index(entry: &mut Table<'_>, chooses: bool, problems: &mut Vec<Problem>) -> IndexMode {
     let own = entry.is_own("index");
     let Some(value) = entry.take("index") else { return IndexMode::default() };
-    if platforms.is_empty() {
+    if !chooses {
         if own {
             problems.push(
                 Problem::new(

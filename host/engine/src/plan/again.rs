@@ -7,7 +7,7 @@ use super::{
     observe::Comparison,
 };
 use crate::{Error, Kind, Places, Result, place::OpenReference};
-use dray_core::{Copy, Endpoint, Reference};
+use dray_core::{Action, Copy, Endpoint, Reference};
 use std::sync::Arc;
 
 /// Observes both ends of a saved item again. Fails with `Conflict` if an end is no longer as the plan saw it, and with
@@ -32,7 +32,9 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<Planned
         .planned(chosen)
         .await?;
     let (there, then) = (&now.copy.seen.destination, &saved.seen.destination);
-    if !then.allows(there) {
+    // The plan may have been carried out in part, and what it wanted is there.
+    let done = now.copy.action == Action::Unchanged;
+    if !done && !then.allows(there) {
         let text = format!("copy to {}: the plan saw {then} there, and now it is {there}", saved.destination);
         return Err(changed(text));
     }
@@ -43,7 +45,7 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<Planned
     }
     let PlannedCopy { copy, manifest, source, destination, lead } = now;
     // Less of the image may be missing than before, but nothing is written that the plan did not name.
-    let copy = Copy { reason: saved.reason.clone(), ..copy };
+    let copy = if done { copy } else { Copy { reason: saved.reason.clone(), ..copy } };
     Ok(PlannedCopy { copy, manifest, source, destination, lead })
 }
 

@@ -86,7 +86,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let left = before - signatures(&tags).min(before);
     if left > 0 {
         tracing::warn!(
-            help = "copy every tag, or add a filter that keeps them: { filter = \"regex\", … }",
+            help = "a second rule with tags = \"sha256-*\" copies them, those of images that are not copied, too",
             "the rule's filters leave tags of {} behind that hold signatures of cosign (sha256-….sig and their like): {left}",
             source.written
         );
