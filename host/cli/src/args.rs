@@ -97,6 +97,14 @@ pub enum Command {
     Copy(CopyOptions),
     /// Give an image of a place another tag
     Tag(TagOptions),
+    /// Delete an image, or one tag of it
+    Delete(DeleteOptions),
+    /// Check a login at a registry, and keep it for later
+    Login(LoginOptions),
+    /// Forget a login
+    Logout(LogoutOptions),
+    /// Print the digest of a manifest in a file
+    Digest(DigestOptions),
     /// Show what is different between two images or two repositories
     Diff(DiffOptions),
     /// List the repositories of a registry
@@ -232,6 +240,82 @@ pub struct ApplyOptions {
     pub plan: PathBuf,
     #[command(flatten)]
     pub run: RunFlags,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "A registry that deletes no single tags deletes the whole image. If other tags name it, or an index needs it, nothing is deleted, unless --all-tags is given."
+)]
+pub struct DeleteOptions {
+    /// The image, by a tag or a digest
+    #[arg(add = completions::references())]
+    pub reference: Reference,
+    /// Delete the image with all of its tags
+    #[arg(long)]
+    pub all_tags: bool,
+    /// Only say what would be deleted
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+pub struct LoginOptions {
+    /// The registry, or a namespace of it: `registry.example.com/team`
+    #[arg(default_value = "docker.io")]
+    pub registry: String,
+    /// The user. Without it, dray asks
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// The password. Others on this machine can read it while dray runs: prefer --password-stdin
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+    /// Print the user that is logged in, and do nothing else
+    #[arg(long, conflicts_with_all = ["username", "password", "password_stdin"])]
+    pub get_login: bool,
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+#[derive(Args)]
+pub struct LogoutOptions {
+    /// The registry, or a namespace of it
+    #[arg(default_value = "docker.io", conflicts_with = "all")]
+    pub registry: String,
+    /// Forget all logins of the file
+    #[arg(long)]
+    pub all: bool,
+    /// The file of logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct DigestOptions {
+    /// The manifest, or `-` for standard input
+    #[arg(value_name = "FILE")]
+    pub manifest: PathBuf,
+}
+
+/// How a registry is reached to check a login.
+#[derive(Args)]
+pub struct Reach {
+    /// The file of logins
+    #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
+    pub authfile: Option<PathBuf>,
+    /// PEM file of further trusted authorities
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// Take any certificate, and plain HTTP
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 /// How registries are reached without a policy.

@@ -36,6 +36,18 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("tag", "dray tag docker://registry.example.com/app:1.4.2 stable"),
     (
+        "delete",
+        "dray delete docker://registry.example.com/app:1.0-rc1\n\
+         dray delete --all-tags docker://registry.example.com/app:1.0-rc1",
+    ),
+    (
+        "login",
+        "dray login registry.example.com\n\
+         dray login -u ci --password-stdin registry.example.com < password",
+    ),
+    ("logout", "dray logout registry.example.com"),
+    ("digest", "dray digest manifest.json"),
+    (
         "diff",
         "dray diff docker://docker.io/library/nginx docker://mirror.example.com/nginx\n\
          dray diff docker://docker.io/library/nginx:1.27 docker://docker.io/library/nginx:1.28",

@@ -8,7 +8,9 @@ mod cache;
 mod check;
 mod completions;
 mod copy;
+mod delete;
 mod diff;
+mod digest;
 mod failure;
 mod failures;
 mod help;
@@ -16,6 +18,8 @@ mod inspect;
 mod local;
 mod lock;
 mod log;
+mod login;
+mod login_file;
 mod mask;
 mod output;
 mod plan;
@@ -155,6 +159,10 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Lock(options) => Box::pin(lock::run(options)),
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
         Command::Tag(options) => Box::pin(copy::tag(options, screen)),
+        Command::Delete(options) => Box::pin(delete::run(options)),
+        Command::Login(options) => Box::pin(login::login(options)),
+        Command::Logout(options) => Box::pin(async move { login::logout(&options) }),
+        Command::Digest(options) => Box::pin(async move { digest::run(&options) }),
         Command::Diff(options) => Box::pin(diff::run(options)),
         Command::Ls(options) => Box::pin(inspect::ls(options)),
         Command::Inspect(options) => Box::pin(inspect::run(options)),

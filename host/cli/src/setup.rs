@@ -4,7 +4,7 @@ use crate::{args::Access, failure::Failure, local, secrets::UserSecrets};
 use dray_core::policy::{Plugin, plugin_config};
 use dray_engine::{
     Error, Places,
-    contract::Plugins,
+    contract::{Credentials, Plugins},
     http::{Client, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
 };
 use dray_runtime::Runtime;
@@ -73,6 +73,15 @@ pub fn environment(base: &Path) -> Result<Environment, Error> {
 
 /// The places of a command that has no policy.
 pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
+    opened(access, None)
+}
+
+/// The same with the credentials of one login, instead of those that are found.
+pub fn places_with(access: &Access, login: Arc<dyn Credentials>) -> Result<Arc<Places>, Failure> {
+    opened(access, Some(login))
+}
+
+fn opened(access: &Access, login: Option<Arc<dyn Credentials>>) -> Result<Arc<Places>, Failure> {
     let base =
         env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
     for path in [&access.creds_file, &access.tls_ca].into_iter().flatten() {
@@ -89,6 +98,7 @@ pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         }
         None => plugin_config("docker-config", Default::default()),
     };
+    let auth = login.unwrap_or_else(|| lazy_auth(&runtime, call));
     let tls = TlsSettings {
         ca: access.tls_ca.clone(),
         identity: None,
@@ -99,7 +109,7 @@ pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
     let concurrency = few().unwrap_or(usual.concurrency);
     let client = Client::new(Settings {
         registries: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
-        default: RegistrySettings { tls, auth: vec![lazy_auth(&runtime, call)], concurrency, ..usual },
+        default: RegistrySettings { tls, auth: vec![auth], concurrency, ..usual },
         proxies: proxies(),
         user_agent: USER_AGENT.into(),
     });

@@ -1,4 +1,4 @@
-//! The terminal under a progress bar.
+//! The terminal under a progress bar, and where a password is typed.
 
 use rustix::{
     process::getpgrp,
@@ -34,5 +34,26 @@ impl Drop for Unechoed {
             // If it cannot be set, the terminal is gone.
             let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
         }
+    }
+}
+
+/// A terminal that does not show what is typed. When this is dropped, it does again.
+pub struct Hidden(Termios);
+
+impl Hidden {
+    /// `None` means that standard input is no terminal that can be told so.
+    pub fn begin() -> Option<Self> {
+        let before = tcgetattr(stdin()).ok()?;
+        let mut without = before.clone();
+        without.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(stdin(), OptionalActions::Flush, &without).ok()?;
+        Some(Hidden(before))
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        // If it cannot be set, the terminal is gone.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &self.0);
     }
 }

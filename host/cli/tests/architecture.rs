@@ -75,7 +75,7 @@ const FLOORS: [&[&str]; 10] = [
     &["http"],
     &["place"],
     &["blob"],
-    &["inspect", "--output", "json", "plan"],
+    &["inspect", "plan", "remove"],
     &["run"],
 ];
 

@@ -140,6 +140,20 @@ pub enum ManifestError {
 }
 
 impl Manifest {
+    /// The digest of a manifest: that of its bytes, or of what a manifest of schema 1 signs (distribution, manifest schema
+    /// 2 version 1). The bytes need not be a manifest that dray can copy.
+    ///
+    /// # Errors
+    /// Fails if it is a manifest of schema 1 whose signatures are malformed.
+    pub fn digest_of(body: &[u8]) -> Result<Digest, ManifestError> {
+        let read: Result<Value, _> = serde_json::from_slice(body);
+        let version = read.ok().and_then(|value| value.get("schemaVersion")?.as_u64());
+        match version {
+            Some(1) => Ok(Digest::of(&schema1::payload(body)?)),
+            _ => Ok(Digest::of(body)),
+        }
+    }
+
     /// Reads a manifest. `given` is the media type that came with it. The media type in the body has precedence. If
     /// neither says anything (both are missing, or `given` is for example `application/json`), the keys of the body
     /// decide. `expected` is the digest that was asked for.

@@ -50,6 +50,7 @@ mod layer;
 mod limits;
 mod place;
 mod plan;
+mod remove;
 mod run;
 mod schedule;
 mod secret;
@@ -69,6 +70,7 @@ pub use plan::{
     BoundRule, CopyRequest, Planned, PlannedCopy, SourceTags, SparseIndex, bind, in_call, observe_again,
     plan, plan_copy, source_tags, unknown,
 };
+pub use remove::{RemoveOptions, Removed, remove};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 

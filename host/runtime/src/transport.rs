@@ -383,6 +383,17 @@ impl Transport for WasmTransport {
         })
     }
 
+    fn remove<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        reference: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            asking!(self, self.sink()?, at(&context), call_remove, context.location(), repository, reference)
+        })
+    }
+
     fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             let alone = context.files().is_some_and(|files| files.is_archive());

@@ -155,6 +155,9 @@ impl Held {
             || ("404 Not Found", String::new(), br#"{"errors":[{"code":"NAME_UNKNOWN"}]}"#.to_vec());
         let (path, query) = asked.path.split_once('?').unwrap_or((asked.path, ""));
         let Some(path) = path.strip_prefix("/v2/") else { return missing() };
+        if path.is_empty() {
+            return ("200 OK", String::new(), b"{}".to_vec());
+        }
         if let Some(repository) = path.strip_suffix("/tags/list") {
             let tags =
                 self.manifests.keys().filter(|(of, reference)| of == repository && !reference.contains(':'));

@@ -110,6 +110,14 @@ pub trait Transport: Send + Sync {
         manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
+    /// Removes what a tag or a digest names. Fails with `Unsupported` if the place removes tags only together with their
+    /// manifest.
+    fn remove<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        reference: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
     /// Tidies up after the last image of a run that published something.
     fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>>;
 }

@@ -169,6 +169,8 @@ pub(super) fn scopes(access: &[Access]) -> Vec<String> {
     }
     access
         .iter()
+        // An empty name stands for the registry itself, for which a token needs no scope.
+        .filter(|access| !access.repository.is_empty())
         .map(|access| format!("repository:{}:{}", access.repository, access.actions.join(",")))
         .collect()
 }

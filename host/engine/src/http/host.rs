@@ -343,6 +343,11 @@ impl Host {
         asked.is_some_and(|asked| asked.challenge == Challenge::Basic)
     }
 
+    /// Whether the host has asked for a login.
+    pub fn asks_for_login(&self, repository: &str) -> bool {
+        lock(&self.challenges).of(repository).is_some()
+    }
+
     /// Adds help to a refusal: where the credentials came from, or how to provide some.
     pub async fn refused(&self, error: Error, access: &[Access]) -> Error {
         if error.kind != Kind::Unauthorized {
@@ -369,7 +374,7 @@ impl Host {
             None if self.settings.auth_named => error.help(format!(
                 "the auth providers that the policy names for {registry} were asked, and know no credentials for it"
             )),
-            None => error.help(format!("no credentials for {registry} were found: log in with `skopeo login {registry}` or `docker login {registry}`, or name an `auth` provider for it in the policy")),
+            None => error.help(format!("no credentials for {registry} were found: `dray login {registry}` logs in, and so does `docker login`; a policy may name other credentials in `auth`")),
         }
     }
 

@@ -155,6 +155,23 @@ impl PlaceHttp {
         self.send(&request, Bytes::new()).await.map(drop)
     }
 
+    /// Asks whether the host takes the credentials for reading a repository; an empty name stands for the host itself.
+    /// Returns false if the host asked for none, so that nobody checked them.
+    pub(crate) async fn log_in(&self, repository: &str) -> Result<bool> {
+        let request = Request {
+            method: "GET".into(),
+            url: Address::new(format!("https://{}/v2/", self.host.address)),
+            headers: Vec::new(),
+            expect: vec![200],
+            access: vec![crate::contract::Access {
+                repository: repository.into(),
+                actions: vec!["pull".to_owned()],
+            }],
+        };
+        self.send(&request, Bytes::new()).await?;
+        Ok(self.host.asks_for_login(repository))
+    }
+
     /// Sends a small request, and repeats it if that can help. Fails if the status of the answer is not one of those
     /// that were expected.
     pub async fn send(&self, request: &Request, body: Bytes) -> Result<Response> {

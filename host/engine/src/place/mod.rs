@@ -8,7 +8,7 @@ mod places;
 mod repository;
 
 use crate::{
-    Error, Journal, Kind, Result,
+    Error, Journal, Kind, Result, blocking,
     contract::{Capabilities, Context, Request, Response, Transport, TransportContext},
     files::Root,
     http::PlaceHttp,
@@ -91,10 +91,12 @@ impl Place {
         listing::names(&self.location, self.files.is_some(), page).await
     }
 
-    /// Lets the transport clean up, after the last image of a run that published something. Fails if the transport
-    /// fails.
-    pub(crate) async fn finish(self: &Arc<Self>) -> Result<()> {
-        self.transport.finish(self.context()).await
+    /// Lets the transport clean up after the last change of the place. An archive appears then. Fails if the transport
+    /// fails, or if the archive cannot be written.
+    pub(crate) async fn complete(self: &Arc<Self>) -> Result<()> {
+        self.transport.finish(self.context()).await?;
+        let Some(files) = self.files.clone() else { return Ok(()) };
+        blocking("write it", move || files.seal()).await?
     }
 
     /// The journal, if the place has a host. A place of local files can be asked just as fast.

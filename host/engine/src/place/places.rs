@@ -129,6 +129,22 @@ impl Places {
         Ok(opened)
     }
 
+    /// Checks the credentials for a registry by asking it. `repository` limits what they are for; an empty one stands for
+    /// the whole registry. Returns false if the registry asked for no login, so that nobody checked them.
+    ///
+    /// # Errors
+    /// Fails if the registry refuses the credentials, cannot be reached, or is none.
+    pub async fn log_in(&self, registry: &str, repository: &str) -> Result<bool> {
+        let named = if repository.is_empty() { "library/any" } else { repository };
+        let rest = format!("//{registry}/{named}");
+        let reference: Reference =
+            format!("docker:{rest}").parse().map_err(|error| Error::invalid(format!("{error}")))?;
+        let opened = self.source(&reference, false).await?;
+        let none = || Error::invalid(format!("log in to {registry}: it names no host"));
+        let http = opened.place().http.as_ref().ok_or_else(none)?;
+        http.log_in(repository).await.context(|| format!("log in to {registry}"))
+    }
+
     async fn open(&self, reference: &Reference, parsed: &Parsed) -> Result<Arc<Place>> {
         let scheme = &reference.scheme;
         let location = parsed.location.clone();

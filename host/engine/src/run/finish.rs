@@ -1,8 +1,6 @@
 //! The end of a run: completes archives and daemons, and records conversions in the journal.
 
-use crate::{
-    Error, Event, Kind, Observer, Repository, Result, blocking, journal::Conversion, lock, place::Place,
-};
+use crate::{Error, Event, Kind, Observer, Repository, journal::Conversion, lock, place::Place};
 use dray_core::{Action, Report};
 use std::{
     collections::HashMap,
@@ -54,7 +52,7 @@ impl Finish {
                 (true, true) => Err(Error::new(Kind::Cancelled, "write it: the run did not come to its end")
                     .help("without --fail-fast, an archive gets what could be copied")),
                 (false, true) => continue,
-                _ => finished(&place).await,
+                _ => place.complete().await,
             };
             let failed = done.map_err(|error| error.context(format!("complete {}", place.location))).err();
             let copies = report.copies.iter_mut();
@@ -92,10 +90,4 @@ impl Finish {
 
 fn is_whole(place: &Place) -> bool {
     place.files.as_ref().is_some_and(|files| files.is_archive())
-}
-
-async fn finished(place: &Arc<Place>) -> Result<()> {
-    place.finish().await?;
-    let Some(files) = place.files.clone() else { return Ok(()) };
-    blocking("write it", move || files.seal()).await?
 }

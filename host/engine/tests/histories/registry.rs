@@ -593,6 +593,10 @@ impl Transport for Way {
         })
     }
 
+    fn remove<'a>(&'a self, _: Context, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(Error::new(Kind::Unsupported, "remove images: no history does")) })
+    }
+
     fn finish<'a>(&'a self, _: Context) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Ok(()) })
     }

@@ -179,6 +179,12 @@ impl sink::Guest for ContainersStorage {
         publish::publish(&repository, &digest, &manifest, &naming)
     }
 
+    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
+        Err(Error::Unsupported(
+            "remove images: `podman rmi` removes images, and knows what containers need".into(),
+        ))
+    }
+
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }

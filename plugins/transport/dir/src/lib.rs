@@ -233,6 +233,10 @@ impl sink::Guest for Dir {
         }
     }
 
+    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
+        Err(Error::Unsupported("remove images: a directory holds one image: remove the folder".into()))
+    }
+
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }

@@ -271,6 +271,10 @@ impl sink::Guest for DockerArchive {
         }
     }
 
+    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
+        Err(Error::Unsupported("remove images: archives of docker save and daemons only take images: `docker rmi` removes them from a daemon".into()))
+    }
+
     /// Removes the blobs that no image names any more. A daemon gets its archive instead.
     fn finish(location: String, _alone: bool) -> Result<(), Error> {
         if location == DAEMON {

@@ -4,6 +4,7 @@
 
 mod name;
 mod referrers;
+mod remove;
 mod upload;
 mod wire;
 
@@ -232,6 +233,10 @@ impl sink::Guest for Docker {
             referrers::announce(&location, &repository, &digest, &manifest)?;
         }
         Ok(())
+    }
+
+    fn remove(location: String, repository: String, reference: String) -> Result<(), Error> {
+        remove::remove(&location, &repository, &reference)
     }
 
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {

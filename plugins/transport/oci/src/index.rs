@@ -24,7 +24,7 @@ impl Default for Index {
     }
 }
 
-fn name(entry: &Value) -> Option<&str> {
+pub fn name(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
@@ -49,7 +49,19 @@ fn descriptor(entry: &Value) -> Option<Descriptor> {
     })
 }
 
+/// The digest of an entry.
+pub fn digest(entry: &Value) -> Option<&str> {
+    entry.get("digest")?.as_str()
+}
+
 impl Index {
+    /// Takes entries out. Returns what they described.
+    pub fn remove(&mut self, unwanted: impl Fn(&Value) -> bool) -> Vec<Descriptor> {
+        let removed = self.entries.iter().filter(|entry| unwanted(entry)).filter_map(descriptor).collect();
+        self.entries.retain(|entry| !unwanted(entry));
+        removed
+    }
+
     pub fn parse(location: &str, bytes: &[u8]) -> Result<Self, Error> {
         let broken = |why: String| Error::Invalid(format!("{location}/{INDEX} is broken: {why}"));
         let mut document: Map<String, Value> =

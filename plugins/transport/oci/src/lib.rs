@@ -1,6 +1,7 @@
 //! `oci:`: OCI image layouts (OCI image specification, image layout).
 
 mod index;
+mod remove;
 
 use dray_plugin_transport::{
     Error, Info, Meta, at_path,
@@ -227,6 +228,27 @@ fn claim(location: &str) -> Result<(), Error> {
     }
 }
 
+/// The files of these images, with all that they name. `None` means that this is not known of one of them, so
+/// that it may need any file.
+fn files_of(mut open: Vec<Descriptor>) -> Result<Option<BTreeSet<String>>, Error> {
+    let mut found = BTreeSet::new();
+    while let Some(entry) = open.pop() {
+        let path = blob_file(&entry.digest)?;
+        if !found.insert(path.clone()) {
+            continue;
+        }
+        let Some(kind) = Kind::of(&entry.media_type) else { return Ok(None) };
+        // If an index was copied in part, children may be missing.
+        let Some(body) = (kind == Kind::Manifest).then(|| read(&path)).transpose()?.flatten() else {
+            continue;
+        };
+        let Some(named) = named(&body) else { return Ok(None) };
+        open.extend(named.manifests);
+        found.extend(named.blobs.iter().filter_map(|digest| blob_file(digest).ok()));
+    }
+    Ok(Some(found))
+}
+
 /// How often the index is written before it is an error that other writers are always faster.
 const RACES: usize = 1000;
 
@@ -285,31 +307,17 @@ impl sink::Guest for Oci {
         Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
     }
 
+    fn remove(location: String, repository: String, reference: String) -> Result<(), Error> {
+        remove::remove(&location, &repository, &reference)
+    }
+
     fn finish(location: String, alone: bool) -> Result<(), Error> {
         if !alone {
             // Another writer of the folder may have stored blobs that no manifest names yet.
             return Ok(());
         }
         let Some((index, _)) = read_index(&location)? else { return Ok(()) };
-        let mut open = index.roots()?;
-        let mut wanted = BTreeSet::new();
-        while let Some(entry) = open.pop() {
-            let path = blob_file(&entry.digest)?;
-            if !wanted.insert(path.clone()) {
-                continue;
-            }
-            let Some(kind) = Kind::of(&entry.media_type) else {
-                // It is not known what the manifest names, so any blob may be needed.
-                return Ok(());
-            };
-            // If an index was copied in part, children may be missing.
-            let Some(body) = (kind == Kind::Manifest).then(|| read(&path)).transpose()?.flatten() else {
-                continue;
-            };
-            let Some(named) = named(&body) else { return Ok(()) };
-            open.extend(named.manifests);
-            wanted.extend(named.blobs.iter().filter_map(|digest| blob_file(digest).ok()));
-        }
+        let Some(wanted) = files_of(index.roots()?)? else { return Ok(()) };
         let mut unwanted = Vec::new();
         for algorithm in ["sha256", "sha512"] {
             let folder = format!("blobs/{algorithm}");

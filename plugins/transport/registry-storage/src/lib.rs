@@ -320,6 +320,10 @@ impl sink::Guest for RegistryStorage {
         Ok(())
     }
 
+    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
+        Err(Error::Unsupported("remove images: a registry's garbage collection removes what is in its storage: serve it, and delete there".into()))
+    }
+
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }

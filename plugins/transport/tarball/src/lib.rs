@@ -190,6 +190,10 @@ impl sink::Guest for Tarball {
         unsupported()
     }
 
+    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
+        unsupported()
+    }
+
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }

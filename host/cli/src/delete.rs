@@ -1,0 +1,35 @@
+//! `dray delete`
+
+use crate::{
+    DONE,
+    args::{DeleteOptions, Output},
+    failure::Failure,
+    output::{print_json, say},
+    setup,
+};
+use dray_engine::{RemoveOptions, remove};
+use serde_json::json;
+
+pub async fn run(options: DeleteOptions) -> Result<u8, Failure> {
+    let places = setup::places(&options.access)?;
+    let DeleteOptions { reference, all_tags, dry_run, output, .. } = options;
+    let removed = remove(&places, &reference, RemoveOptions { all_tags, dry_run }).await?;
+    if output == Output::Json {
+        print_json(&json!({
+            "reference": reference,
+            "digest": removed.digest,
+            "tags": removed.tags,
+            "manifest": removed.manifest,
+            "dry_run": dry_run,
+        }));
+        return Ok(DONE);
+    }
+    let done = if dry_run { "would delete" } else { "deleted" };
+    let digest = removed.digest.short();
+    match (&removed.tags[..], removed.manifest) {
+        ([tag], false) => say!("{done} the tag {tag} of {reference} (it named {digest})"),
+        ([], _) => say!("{done} {digest} of {reference}"),
+        (tags, _) => say!("{done} {digest} of {reference}, with the tags {}", tags.join(", ")),
+    }
+    Ok(DONE)
+}
