@@ -7,7 +7,11 @@ use std::{fs::File, io::Read, path::Path};
 
 /// Prints the digest of a manifest: of the bytes, or of what a signed manifest of schema 1 signs.
 pub fn run(options: &DigestOptions) -> Result<u8, Failure> {
-    let path = &options.manifest;
+    print(&options.manifest)
+}
+
+/// Prints the digest of the manifest in a file.
+pub fn print(path: &Path) -> Result<u8, Failure> {
     let body = read(path)
         .map_err(|error| Failure::usage(format!("read the manifest {}: {error}", path.display())))?;
     let digest = Manifest::digest_of(&body).map_err(Error::from)?;

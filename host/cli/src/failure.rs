@@ -45,6 +45,14 @@ impl Failure {
         Failure::Usage(Error::new(Kind::Invalid, text))
     }
 
+    /// The error. `None` means that there may be several, in a policy.
+    pub fn error(&self) -> Option<&Error> {
+        match self {
+            Failure::Policy { .. } => None,
+            Failure::Usage(error) | Failure::Failed(error) => Some(error),
+        }
+    }
+
     pub fn code(&self) -> u8 {
         match self {
             Failure::Policy { .. } | Failure::Usage(_) => WRONG,

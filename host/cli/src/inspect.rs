@@ -4,24 +4,24 @@ use crate::{
     DONE,
     args::{InspectOptions, ListTagsOptions, LsOptions, Output},
     failure::Failure,
-    output::{bytes as numbered, counted, line, print, print_json, print_pretty},
+    output::{bytes as numbered, bytes_out, counted, line, print, print_json, print_pretty},
     setup,
 };
 use dray_core::{Children, Descriptor, Platform, Reference};
 use dray_engine::Image;
 use serde_json::{Value, json};
-use std::{cmp::Ordering, io::Write};
+use std::cmp::Ordering;
 
 pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
     options.reference.blobs = options.shared_blob_dir.take();
     let places = setup::places(&options.access)?;
     let image = Image::open(&places, &options.reference).await?;
     if options.raw {
-        return bytes(&image.manifest.body);
+        return bytes_out(&image.manifest.body).map(|()| DONE);
     }
     let chosen = image.platform(&Platform::of_this_machine()).await?;
     if options.config {
-        return bytes(&chosen.config().await?);
+        return bytes_out(&chosen.config().await?).map(|()| DONE);
     }
     let mut shown = json!({
         "reference": options.reference,
@@ -151,7 +151,7 @@ pub async fn ls(options: LsOptions) -> Result<u8, Failure> {
         Output::Json => print_json(&json!({ "reference": reference, "repositories": names })),
         Output::Text => {
             let text: String = names.iter().map(|name| line(name)).collect();
-            return bytes(text.as_bytes());
+            return bytes_out(text.as_bytes()).map(|()| DONE);
         }
     }
     Ok(DONE)
@@ -159,18 +159,6 @@ pub async fn ls(options: LsOptions) -> Result<u8, Failure> {
 
 fn describe(blob: &Descriptor) -> Value {
     json!({ "digest": blob.digest, "mediaType": blob.media_type, "size": blob.size })
-}
-
-fn bytes(content: &[u8]) -> Result<u8, Failure> {
-    let mut out = std::io::stdout();
-    let written = out.write_all(content).and_then(|()| out.flush());
-    match written {
-        // Who reads it may have seen enough.
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::usage(format!("write to standard output: {error}")))
-        }
-        _ => Ok(DONE),
-    }
 }
 
 pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
@@ -181,7 +169,7 @@ pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
         Output::Json => print_json(&json!({ "reference": options.reference, "tags": tags })),
         Output::Text => {
             let text: String = tags.iter().map(|tag| line(tag)).collect();
-            return bytes(text.as_bytes());
+            return bytes_out(text.as_bytes()).map(|()| DONE);
         }
     }
     Ok(DONE)

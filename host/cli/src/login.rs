@@ -12,6 +12,7 @@ use crate::{
 use dray_engine::{
     Error, Kind, Secret,
     contract::{Credential, Credentials, Key},
+    http::Plain,
 };
 use futures_util::future::BoxFuture;
 use std::{
@@ -95,8 +96,19 @@ impl Credentials for Given {
     }
 }
 
+/// In whose words it is told what was done.
+pub enum Told {
+    Dray,
+    Skopeo,
+}
+
 /// `dray login`
 pub async fn login(options: LoginOptions) -> Result<u8, Failure> {
+    login_told(options, &Told::Dray).await
+}
+
+/// Logs in.
+pub async fn login_told(options: LoginOptions, told: &Told) -> Result<u8, Failure> {
     let target = target(&options.registry)?;
     let path = file(options.reach.authfile.as_ref())?;
     let kept = login_file::read(&path).map_err(|error| unread(&path, &error))?;
@@ -118,12 +130,21 @@ pub async fn login(options: LoginOptions) -> Result<u8, Failure> {
         tls_ca: options.reach.tls_ca.clone(),
         insecure: options.reach.insecure,
     };
-    let places = setup::places_with(&access, given.clone())?;
+    let plain = match (told, access.insecure) {
+        (_, true) => Plain::Fallback,
+        (Told::Dray, false) => Plain::Loopback,
+        // skopeo uses plain HTTP only where it is told to.
+        (Told::Skopeo, false) => Plain::Never,
+    };
+    let places = setup::places_with(&access, plain, given.clone())?;
     if !places.log_in(&target.registry, &target.repository).await? {
         tracing::warn!("{} asks nobody for a login, so the password was not checked", target.registry);
     }
     let kept_at = keep(&path, &kept, &target, &given)?;
-    say!("logged in to {}; kept in {kept_at}", target.key);
+    match told {
+        Told::Dray => say!("logged in to {}; kept in {kept_at}", target.key),
+        Told::Skopeo => say!("Login Succeeded!"),
+    }
     Ok(DONE)
 }
 
@@ -228,15 +249,23 @@ fn user_of(kept: &Logins, target: &Target) -> Option<String> {
 
 fn not_logged_in(target: &Target) -> Failure {
     let text = format!("find a login: nobody is logged in to {}", target.key);
-    Error::new(Kind::NotFound, text).help(format!("`dray login {}` logs in", target.key)).into()
+    Error::new(Kind::Unauthorized, text).help(format!("`dray login {}` logs in", target.key)).into()
 }
 
 /// `dray logout`
 pub fn logout(options: &LogoutOptions) -> Result<u8, Failure> {
+    logout_told(options, &Told::Dray)
+}
+
+/// Logs out.
+pub fn logout_told(options: &LogoutOptions, told: &Told) -> Result<u8, Failure> {
     let path = file(options.authfile.as_ref())?;
     if options.all {
         let count = login_file::change(&path, Logins::clear).map_err(|error| unread(&path, &error))?;
-        say!("forgot {count} logins of {}", path.display());
+        match told {
+            Told::Dray => say!("forgot {count} logins of {}", path.display()),
+            Told::Skopeo => say!("Removed login credentials for all registries"),
+        }
         return Ok(DONE);
     }
     let target = target(&options.registry)?;
@@ -255,7 +284,10 @@ pub fn logout(options: &LogoutOptions) -> Result<u8, Failure> {
         removed |= login_file::change(&path, forget).map_err(|error| unread(&path, &error))?;
     }
     if removed {
-        say!("forgot the login to {}", target.key);
+        match told {
+            Told::Dray => say!("forgot the login to {}", target.key),
+            Told::Skopeo => say!("Removed login credentials for {}", target.key),
+        }
         return Ok(DONE);
     }
     let elsewhere = usual_places().into_iter().filter(|other| *other != path);

@@ -37,6 +37,7 @@ mod secrets;
 mod serve;
 mod setup;
 mod signals;
+mod skopeo;
 mod sync;
 mod terminal;
 
@@ -57,6 +58,9 @@ const DUE: u8 = 3;
 
 fn main() -> ExitCode {
     completions::answer();
+    if let Some(arguments) = skopeo::arguments() {
+        return skopeo::main(arguments);
+    }
     let matches = help::command().get_matches();
     let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match &arguments.command {
@@ -101,6 +105,17 @@ fn main() -> ExitCode {
     };
     // The kernel, and registries on the same machine, want processors too; and threads that wait for each
     // other's work cost more than they bring.
+    match carried_out(work) {
+        Ok(code) => ended(code),
+        Err(failure) => {
+            failure.print();
+            ended(failure.code())
+        }
+    }
+}
+
+/// Runs the work of a command to its end.
+fn carried_out(work: Work) -> Result<u8, Failure> {
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut builder = match processors.div_ceil(2) {
         1 => tokio::runtime::Builder::new_current_thread(),
@@ -113,26 +128,21 @@ fn main() -> ExitCode {
     let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            tell!("error: failed to start: {error}");
-            return ExitCode::from(FAILED);
+            return Err(Failure::usage(format!("start: {error}")));
         }
     };
     // On a worker, where what it waits for happens too: this thread would have to be woken each time.
     let running = runtime.spawn(work);
     let code = match runtime.block_on(running) {
-        Ok(Ok(code)) => code,
-        Ok(Err(failure)) => {
-            failure.print();
-            failure.code()
-        }
+        Ok(done) => done,
         Err(broken) => match broken.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => FAILED,
+            Err(_) => Ok(FAILED),
         },
     };
     // What was dropped half-way may still wait for a slow host: nobody waits for it.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));
-    ended(code)
+    code
 }
 
 /// What was not printed was not done.

@@ -1,5 +1,6 @@
 //! What is printed: lines made harmless, JSON, and numbers for people.
 
+use crate::failure::Failure;
 use dray_core::{harmless, misleads};
 use std::{
     io::{ErrorKind, IsTerminal, Write},
@@ -70,6 +71,20 @@ pub fn print(text: &str) {
         && !LOST.swap(true, Ordering::Relaxed)
     {
         print_aside(&format!("error: failed to write to standard output: {error}\n"));
+    }
+}
+
+/// Writes bytes as they are.
+///
+/// # Errors
+/// Fails if they cannot be written, unless whoever reads them has seen enough.
+pub fn bytes_out(content: &[u8]) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
+    match out.write_all(content).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::usage(format!("write to standard output: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

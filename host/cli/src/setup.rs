@@ -71,19 +71,53 @@ pub fn environment(base: &Path) -> Result<Environment, Error> {
     })
 }
 
+/// The places of a command that says how each registry is reached.
+pub fn with_registries(
+    registries: BTreeMap<String, RegistrySettings>,
+    default: RegistrySettings,
+) -> Result<Arc<Places>, Failure> {
+    let base = working_folder()?;
+    let runtime = runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: None });
+    let few = few();
+    let fewer = |settings| match few {
+        Some(concurrency) => RegistrySettings { concurrency, ..settings },
+        None => settings,
+    };
+    let client = Client::new(Settings {
+        registries: registries.into_iter().map(|(host, settings)| (host, fewer(settings))).collect(),
+        default: fewer(default),
+        proxies: proxies(),
+        user_agent: USER_AGENT.into(),
+    });
+    let plugins: Arc<dyn Plugins> = runtime;
+    Ok(Places::new(plugins, client, base, local::local()))
+}
+
+fn working_folder() -> Result<PathBuf, Failure> {
+    env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))
+}
+
 /// The places of a command that has no policy.
 pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
-    opened(access, None)
+    let plain = if access.insecure { Plain::Fallback } else { Plain::Loopback };
+    opened(access, plain, None)
 }
 
 /// The same with the credentials of one login, instead of those that are found.
-pub fn places_with(access: &Access, login: Arc<dyn Credentials>) -> Result<Arc<Places>, Failure> {
-    opened(access, Some(login))
+pub fn places_with(
+    access: &Access,
+    plain: Plain,
+    login: Arc<dyn Credentials>,
+) -> Result<Arc<Places>, Failure> {
+    opened(access, plain, Some(login))
 }
 
-fn opened(access: &Access, login: Option<Arc<dyn Credentials>>) -> Result<Arc<Places>, Failure> {
-    let base =
-        env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
+fn opened(
+    access: &Access,
+    plain: Plain,
+    login: Option<Arc<dyn Credentials>>,
+) -> Result<Arc<Places>, Failure> {
+    let base = working_folder()?;
     for path in [&access.creds_file, &access.tls_ca].into_iter().flatten() {
         if !path.is_file() {
             return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
@@ -99,12 +133,7 @@ fn opened(access: &Access, login: Option<Arc<dyn Credentials>>) -> Result<Arc<Pl
         None => plugin_config("docker-config", Default::default()),
     };
     let auth = login.unwrap_or_else(|| lazy_auth(&runtime, call));
-    let tls = TlsSettings {
-        ca: access.tls_ca.clone(),
-        identity: None,
-        verify: !access.insecure,
-        plain: if access.insecure { Plain::Fallback } else { Plain::Loopback },
-    };
+    let tls = TlsSettings { ca: access.tls_ca.clone(), identity: None, verify: !access.insecure, plain };
     let usual = RegistrySettings::default();
     let concurrency = few().unwrap_or(usual.concurrency);
     let client = Client::new(Settings {

@@ -1,0 +1,261 @@
+//! `skopeo copy` and `skopeo delete`
+
+use super::{
+    flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
+    policy, session, unsupported,
+};
+use crate::{DONE, failure::Failure, progress::Screen, signals::Stop};
+use clap::{Arg, ArgMatches, Command};
+use dray_core::{Compression, Form, Format, ImageChoice, Reference, Wanted, policy::Referrers};
+use dray_engine::{CopyRequest, Error, Kind, Places, Planned, RemoveOptions, RunOptions, plan_copy, remove};
+use dray_session::Record;
+use std::{fs, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+
+/// Flags that both `copy` and `sync` of skopeo have, and dray does not.
+const REFUSED: [&str; 15] = [
+    "additional-tag",
+    "decryption-key",
+    "dest-compress-level",
+    "dest-force-compress-format",
+    "dest-precompute-digests",
+    "encrypt-layer",
+    "encryption-key",
+    "sign-by",
+    "sign-by-sigstore",
+    "sign-by-sigstore-private-key",
+    "sign-by-sq-fingerprint",
+    "sign-identity",
+    "sign-passphrase-file",
+    "src-cert-dir",
+    "dest-cert-dir",
+];
+
+fn retries(command: Command) -> Command {
+    command
+        .arg(text("retry-times").value_parser(clap::value_parser!(u32)).help("How often to try again"))
+        .arg(text("retry-delay").help("Time between two attempts"))
+}
+
+/// The command line of `copy`.
+pub fn command() -> Command {
+    let command = Command::new("copy")
+        .about("Copies an image from one location to another")
+        .arg(Arg::new("source").required(true).value_name("SOURCE-IMAGE"))
+        .arg(Arg::new("destination").required(true).value_name("DESTINATION-IMAGE"))
+        .arg(switch("all").short('a').conflicts_with("multi-arch").help("Copies all images of an index"))
+        .arg(text("multi-arch").help("system, all or index-only"))
+        .arg(text("format").short('f').help("oci or v2s2"))
+        .arg(text("digestfile").help("Writes the digest of what was written to this file"))
+        .arg(text("authfile").help("File of logins of both ends"))
+        .arg(switch("quiet").short('q').help("Says nothing"))
+        .arg(switch("preserve-digests").help("Fails if the digest would change"))
+        .arg(switch("remove-signatures").help("Copies no signatures"))
+        .arg(switch("dest-compress").help("Compresses layers for dir:"))
+        .arg(switch("dest-decompress").help("Decompresses layers for dir:"))
+        .arg(switch("dest-oci-accept-uncompressed-layers").help("Leaves layers for oci: uncompressed"))
+        .arg(text("dest-compress-format").help("gzip or zstd"));
+    let command = retries(image(image(command, End::Source), End::Destination));
+    flags::refused(command, &REFUSED)
+}
+
+/// What a copy is to be, as the flags say.
+fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) -> Result<Wanted, Failure> {
+    let multi = given(matches, "multi-arch");
+    let choice = match (is_on(matches, "all"), multi.as_deref()) {
+        (true, _) | (_, Some("all")) => ImageChoice::All,
+        (_, None | Some("system")) => ImageChoice::One(globals.platform.clone()),
+        (_, Some("index-only")) => return Err(unsupported("--multi-arch index-only")),
+        (_, Some(other)) => {
+            let text = format!("read the flag --multi-arch: `{other}` is none of system, all and index-only");
+            return Err(Failure::usage(text));
+        }
+    };
+    let [source, destination] = ends;
+    let format = match given(matches, "format").as_deref() {
+        None => None,
+        Some("oci") => Some(Format::Oci),
+        Some("v2s2") => Some(Format::Docker),
+        Some("v2s1") => return Err(unsupported("--format v2s1, which registries no longer take,")),
+        Some(other) => {
+            return Err(Failure::usage(format!(
+                "read the flag --format: `{other}` is none of oci, v2s1 and v2s2"
+            )));
+        }
+    };
+    let compression = match given(matches, "dest-compress-format").as_deref() {
+        None => None,
+        Some("gzip") => Some(Compression::Gzip),
+        Some("zstd") => Some(Compression::Zstd),
+        Some(other) => return Err(unsupported(&format!("--dest-compress-format {other}"))),
+    };
+    let (compress, decompress) = (is_on(matches, "dest-compress"), is_on(matches, "dest-decompress"));
+    if (compress || decompress) && destination.scheme != "dir" {
+        return Err(Failure::usage("copy: --dest-compress and --dest-decompress are for dir: alone"));
+    }
+    // Places that hold layers uncompressed give them to registries and layouts compressed.
+    let plain = matches!(
+        source.scheme.as_str(),
+        "docker-archive" | "docker-daemon" | "containers-storage" | "tarball"
+    );
+    let takes = matches!(destination.scheme.as_str(), "docker" | "oci" | "oci-archive");
+    let stays = destination.scheme != "docker" && is_on(matches, "dest-oci-accept-uncompressed-layers");
+    let compression = match (compress, decompress) {
+        (true, true) => return Err(Failure::usage("copy: --dest-compress contradicts --dest-decompress")),
+        (true, false) => Some(Compression::Gzip),
+        (false, true) => Some(Compression::None),
+        (false, false) => compression.or((plain && takes && !stays).then_some(Compression::Gzip)),
+    };
+    // skopeo writes OCI's media types into layouts, whatever the source has.
+    let layout = destination.scheme.starts_with("oci") && !is_on(matches, "preserve-digests");
+    Ok(Wanted {
+        choice,
+        form: Form { format: format.or(layout.then_some(Format::Oci)), compression },
+        referrers: Referrers::No,
+        include_foreign: false,
+        strict: false,
+        link: false,
+    })
+}
+
+pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Result<u8, Failure> {
+    globals.check()?;
+    let flags = [End::Source, End::Destination].map(|end| ImageFlags::of(matches, end, globals));
+    let [from_flags, to_flags] = flags;
+    let (from_flags, to_flags) = (from_flags?, to_flags?);
+    let source = session::image(&given(matches, "source").unwrap_or_default(), &from_flags)?;
+    let destination = session::image(&given(matches, "destination").unwrap_or_default(), &to_flags)?;
+    if is_on(matches, "remove-signatures") && source.scheme == "dir" && destination.scheme == "dir" {
+        return Err(unsupported("--remove-signatures between two directories"));
+    }
+    policy::check(globals, &source)?;
+    let wanted = wanted(matches, globals, [&source, &destination])?;
+    let command = format!("skopeo copy {source} {destination}");
+    let places = session::places(&[(&source, &from_flags), (&destination, &to_flags)])?;
+    let request = CopyRequest { source, destination, wanted };
+    let copy = Copy { places, request, command, preserve: is_on(matches, "preserve-digests") };
+    let digest = Retry::of(matches)?.until_done(|| copy.carry_out(screen)).await?;
+    if let Some(path) = given(matches, "digestfile") {
+        fs::write(&path, &digest)
+            .map_err(|error| Failure::usage(format!("write the digest to {path}: {error}")))?;
+    }
+    Ok(DONE)
+}
+
+/// One copy, which may be tried several times.
+struct Copy {
+    places: Arc<Places>,
+    request: CopyRequest,
+    command: String,
+    /// Whether the digest must stay.
+    preserve: bool,
+}
+
+impl Copy {
+    /// Copies the image. Returns the digest of what was written.
+    async fn carry_out(&self, screen: &Screen) -> Result<String, Failure> {
+        let stop = Stop::listen(screen);
+        let planned = plan_copy(&self.places, &self.request).await?;
+        if self.preserve && !planned.copy.form.is_unchanged() {
+            let text = format!("copy {}: its digest would change", self.request.source);
+            let help = "--preserve-digests forbids that";
+            return Err(Failure::Failed(Error::new(Kind::Unsupported, text).help(help)));
+        }
+        let (sender, receiver) = mpsc::channel(1);
+        // The channel has room for the one copy.
+        let _ = sender.send(Planned::Copy(Box::new(planned))).await;
+        drop(sender);
+        let progress = screen.watch(&self.places, &stop);
+        let options = RunOptions { unchanged: true, ..RunOptions::default() };
+        let record = Record { command: &self.command, policy: None };
+        let signal = stop.signal.clone();
+        let report =
+            dray_session::run(&self.places, receiver, progress.clone(), options, record, signal).await;
+        progress.end();
+        let Some(copy) = report.copies.first() else {
+            return Err(Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped")));
+        };
+        match &copy.error {
+            None => Ok(copy.written.clone().or_else(|| copy.digest.clone()).unwrap_or_default()),
+            Some(text) => {
+                let text = text.strip_prefix("failed to ").unwrap_or(text);
+                let error = Error::new(Kind::Exhausted, text);
+                Err(Failure::Failed(match &copy.help {
+                    Some(help) => error.help(help.as_str()),
+                    None => error,
+                }))
+            }
+        }
+    }
+}
+
+/// How often something is tried again, as `--retry-times` and `--retry-delay` say.
+struct Retry {
+    times: u32,
+    /// `None` means 1 s, 2 s, 4 s and so on.
+    delay: Option<Duration>,
+}
+
+impl Retry {
+    fn of(matches: &ArgMatches) -> Result<Self, Failure> {
+        let delay = given(matches, "retry-delay").filter(|text| !text.is_empty());
+        let delay = delay.map(|text| {
+            let time = text.parse::<humantime::Duration>();
+            time.map_err(|error| Failure::usage(format!("read the time `{text}` of --retry-delay: {error}")))
+        });
+        let times = matches.get_one::<u32>("retry-times").copied().unwrap_or(0);
+        Ok(Retry { times, delay: delay.transpose()?.map(|delay| *delay) })
+    }
+
+    /// Tries something until it is done, fails for good, or was tried often enough.
+    async fn until_done<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, Failure>
+    where
+        F: Future<Output = Result<T, Failure>>,
+    {
+        let mut tried = 0;
+        loop {
+            match attempt().await {
+                Err(Failure::Failed(error)) if tried < self.times && may_pass(&error) => {
+                    let wait = self.delay.unwrap_or(Duration::from_secs(1 << tried.min(6)));
+                    tracing::warn!("trying again in {wait:?}: {error}");
+                    tokio::time::sleep(wait).await;
+                    tried += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// Whether another attempt may succeed.
+fn may_pass(error: &Error) -> bool {
+    !matches!(
+        error.kind,
+        Kind::NotFound
+            | Kind::Unauthorized
+            | Kind::Denied
+            | Kind::Unsupported
+            | Kind::Invalid
+            | Kind::Cancelled
+    )
+}
+
+/// The command line of `delete`.
+pub fn delete_command() -> Command {
+    let command = Command::new("delete")
+        .about("Deletes an image, with all tags that name it")
+        .arg(Arg::new("image").required(true).value_name("IMAGE-NAME"));
+    flags::refused(retries(image(command, End::Only)), &["cert-dir"])
+}
+
+/// Deletes what a reference names, as skopeo does: the manifest, with all of its tags.
+pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
+    globals.check()?;
+    let flags = ImageFlags::of(matches, End::Only, globals)?;
+    let reference = session::image(&given(matches, "image").unwrap_or_default(), &flags)?;
+    let places = session::places(&[(&reference, &flags)])?;
+    let options = RemoveOptions { all_tags: true, dry_run: false };
+    let attempt = || async { remove(&places, &reference, options).await.map_err(Failure::from) };
+    Retry::of(matches)?.until_done(attempt).await?;
+    Ok(DONE)
+}

@@ -1,0 +1,320 @@
+//! dray called as skopeo, beside Debian's skopeo: the same command in two folders, with the same exit code, what scripts
+//! read of its output, and what it wrote.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::{collections::BTreeMap, fs, path::Path};
+use support::{IMAGES, Ran, Registry, World, has};
+
+/// What of the outputs is compared.
+#[derive(Clone, Copy, PartialEq)]
+enum Compare {
+    /// The exit code alone, and that both fail.
+    Code,
+    /// Standard output, byte for byte.
+    Bytes,
+    /// Standard output as JSON. dray's may have further keys.
+    Json,
+    /// The files that were written beneath `out`, byte for byte.
+    Files,
+    /// dray means to do something else: its exit code, for the reason.
+    Differs(i32, &'static str),
+}
+
+use Compare::{Bytes, Code, Differs, Files, Json};
+
+/// Both tools, each in a folder of its own.
+struct Pair {
+    dray: World,
+    skopeo: World,
+}
+
+impl Pair {
+    fn run(&self, line: &str) -> [Ran; 2] {
+        [(&self.dray, true), (&self.skopeo, false)].map(|(world, dray)| {
+            let line = line.replace("IMAGES", IMAGES);
+            let arguments: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+            let mut command = match dray {
+                true => world.command(&[]),
+                false => world.hermetic("skopeo"),
+            };
+            if dray {
+                command.arg("skopeo");
+            }
+            Ran::of(command.args(arguments))
+        })
+    }
+}
+
+/// The files beneath a folder, by their paths.
+fn files(world: &World, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    let (mut found, mut open) = (BTreeMap::new(), vec![world.path(folder)]);
+    while let Some(path) = open.pop() {
+        let Ok(entries) = fs::read_dir(&path) else { continue };
+        for entry in entries.map(|entry| entry.unwrap().path()) {
+            match entry.is_dir() {
+                true => open.push(entry),
+                false => {
+                    let name = entry.strip_prefix(world.path(folder)).unwrap().display().to_string();
+                    found.insert(name, fs::read(&entry).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether all that one value says is in another.
+fn is_in(one: &serde_json::Value, other: &serde_json::Value) -> bool {
+    match (one, other) {
+        (serde_json::Value::Object(one), serde_json::Value::Object(other)) => {
+            one.iter().all(|(key, value)| other.get(key).is_some_and(|other| is_in(value, other)))
+        }
+        _ => one == other,
+    }
+}
+
+/// Runs a line with both. Says what is not the same.
+fn difference(pair: &Pair, line: &str, compare: Compare) -> Option<String> {
+    let [ours, theirs] = pair.run(line);
+    let wrong = match compare {
+        Differs(code, why) => (ours.code != code).then(|| format!("dray ends with {}: {why}", ours.code)),
+        _ if ours.code != theirs.code => Some("the exit codes".to_owned()),
+        Bytes => (ours.out != theirs.out).then(|| "the outputs".to_owned()),
+        Json => (!is_in(&theirs.json(), &ours.json())).then(|| "the JSON".to_owned()),
+        Files => unlike(&files(&pair.dray, "out"), &files(&pair.skopeo, "out")),
+        Code => None,
+    };
+    for world in [&pair.dray, &pair.skopeo] {
+        let _ = fs::remove_dir_all(world.path("out"));
+    }
+    wrong.map(|wrong| format!("skopeo {line}: {wrong}\ndray: {ours:?}\nskopeo: {theirs:?}"))
+}
+
+/// The first file that only one of two folders has, or that is not the same in both.
+fn unlike(ours: &BTreeMap<String, Vec<u8>>, theirs: &BTreeMap<String, Vec<u8>>) -> Option<String> {
+    let only = ours.keys().find(|name| !theirs.contains_key(*name));
+    let only = only.or(theirs.keys().find(|name| !ours.contains_key(*name)));
+    if let Some(name) = only {
+        return Some(format!("only one has {name}"));
+    }
+    let same = |name: &str, content: &[u8]| {
+        let json = |text: &[u8]| serde_json::from_slice::<serde_json::Value>(text).unwrap();
+        // The JSON of an index has no exact form.
+        ours[name] == content
+            || (name.ends_with("index.json") || name.ends_with("oci-layout"))
+                && is_in(&json(content), &json(&ours[name]))
+    };
+    let unlike = theirs.iter().find(|(name, content)| !same(name, content));
+    unlike.map(|(name, _)| format!("{name}: {}", String::from_utf8_lossy(&ours[name])))
+}
+
+/// Runs all lines.
+fn check(pair: &Pair, lines: &[(String, Compare)]) {
+    for world in [&pair.dray, &pair.skopeo] {
+        fs::create_dir_all(world.path("run")).unwrap();
+    }
+    let wrong = lines.iter().filter_map(|(line, compare)| difference(pair, line, *compare));
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{} of {}\n{}", wrong.len(), lines.len(), wrong.join("\n\n"));
+}
+
+/// Invocations without a registry. `IMAGES` is the layout of the examples; its tag 1.2.0 is an index of two platforms.
+const LOCAL: &[(&str, Compare)] = &[
+    ("inspect IMAGES:1.2.0", Json),
+    ("inspect IMAGES:nightly", Json),
+    ("inspect --raw IMAGES:1.2.0", Bytes),
+    ("inspect --raw=true IMAGES:1.2.0", Bytes),
+    ("inspect --raw=false IMAGES:1.2.0", Json),
+    ("inspect --config IMAGES:1.2.0", Bytes),
+    ("inspect --config --raw IMAGES:1.2.0", Bytes),
+    ("inspect -n IMAGES:1.2.0", Json),
+    ("inspect --no-tags IMAGES:1.2.0", Json),
+    ("--override-arch arm64 inspect IMAGES:1.2.0", Json),
+    ("--override-arch=arm64 inspect --config IMAGES:1.2.0", Bytes),
+    ("--override-os linux inspect IMAGES:1.2.0", Json),
+    ("--debug=false inspect --raw IMAGES:1.2.0", Bytes),
+    ("inspect --format {{.Digest}} IMAGES:1.2.0", Differs(1, "templates are not supported yet, and say so")),
+    ("inspect IMAGES:none", Differs(2, "skopeo 1.22 ends with 2 where an image does not exist; 1.9 with 1")),
+    ("inspect oci:nowhere:1", Differs(2, "as above")),
+    ("inspect docker-archive:nowhere.tar", Differs(2, "as above")),
+    ("inspect dir:nowhere", Differs(2, "as above")),
+    ("inspect", Code),
+    ("inspect a b", Code),
+    ("inspect nonsense", Code),
+    ("inspect nonsense:x", Code),
+    ("inspect --bogus IMAGES:1.2.0", Code),
+    ("inspect --raw=perhaps IMAGES:1.2.0", Code),
+    ("inspect --creds a:b --no-creds IMAGES:1.2.0", Code),
+    ("bogus", Code),
+    ("--bogus inspect IMAGES:1.2.0", Code),
+    ("list-tags IMAGES", Code),
+    ("list-tags", Differs(1, "skopeo ends with 0 where an argument is missing")),
+    ("list-tags dir:x", Code),
+    ("manifest-digest manifest.json", Bytes),
+    ("manifest-digest nowhere.json", Code),
+    ("manifest-digest", Code),
+    ("copy --insecure-policy=perhaps IMAGES:1.2.0 dir:out", Code),
+    ("copy IMAGES:1.2.0", Differs(1, "as above")),
+    ("copy IMAGES:1.2.0 nonsense", Code),
+    ("copy --all --multi-arch all IMAGES:1.2.0 dir:out", Code),
+    ("copy --multi-arch some IMAGES:1.2.0 dir:out", Code),
+    ("copy --format bogus IMAGES:1.2.0 dir:out", Code),
+    ("--policy nowhere.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy -q IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --all IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy -a IMAGES:nightly dir:out", Files),
+    ("--insecure-policy copy --multi-arch=all IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --multi-arch system IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy --override-arch arm64 copy IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --all IMAGES:1.2.0 oci:out:1.2.0", Files),
+    ("--insecure-policy copy IMAGES:1.2.0 oci:out:tag", Files),
+    ("--insecure-policy copy --all --preserve-digests IMAGES:1.2.0 oci:out:1", Files),
+    ("--insecure-policy copy --remove-signatures IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --digestfile out/digest IMAGES:1.2.0 dir:out", Files),
+    (
+        "--insecure-policy copy --dest-shared-blob-dir out/blobs IMAGES:1.2.0 oci:out/layout:1",
+        Differs(0, "dray makes the folders of a layout"),
+    ),
+    ("--insecure-policy copy IMAGES:none dir:out", Differs(2, "as above")),
+    ("--insecure-policy copy --sign-by 0123 IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --encryption-key jwe:x IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --src-tls-verify=false --dest-tls-verify=false IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --dest-creds a:b IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --retry-times 2 IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --retry-times many IMAGES:1.2.0 dir:out", Code),
+    (
+        "--insecure-policy copy --multi-arch index-only IMAGES:1.2.0 dir:out",
+        Differs(1, "not supported yet, and says so"),
+    ),
+    (
+        "--insecure-policy copy --additional-tag a:b IMAGES:1.2.0 docker-archive:a.tar:a:1",
+        Differs(1, "as above"),
+    ),
+    (
+        "--insecure-policy copy --format v2s1 IMAGES:1.2.0 dir:out",
+        Differs(1, "registries no longer take schema 1"),
+    ),
+    ("delete dir:out", Code),
+    ("delete", Code),
+    ("login", Code),
+    ("logout", Code),
+    ("login --get-login nobody.example", Code),
+    ("logout nobody.example", Code),
+];
+
+#[test]
+fn commands_on_files_are_as_skopeos() {
+    if !has("skopeo") {
+        return;
+    }
+    let pair = Pair { dray: World::new(), skopeo: World::new() };
+    for world in [&pair.dray, &pair.skopeo] {
+        world.write("manifest.json", "{\"schemaVersion\": 2}\n");
+    }
+    let lines: Vec<(String, Compare)> =
+        LOCAL.iter().map(|(line, compare)| ((*line).to_owned(), *compare)).collect();
+    check(&pair, &lines);
+}
+
+#[test]
+fn commands_on_registries_are_as_skopeos() {
+    if !["skopeo", "docker-registry", "htpasswd"].iter().all(|program| has(program)) {
+        return;
+    }
+    let pair = Pair { dray: World::new(), skopeo: World::new() };
+    let users = pair.dray.tool("htpasswd", &["-Bbn", "user", "right"]);
+    let users = pair.dray.write("users", &users);
+    let auth = format!("  htpasswd: {{ realm: here, path: {} }}", users.display());
+    let registry = Registry::start(&pair.dray, "registry", &auth);
+    // Both work with one registry, in the same order, so that either reads what the other wrote.
+    let host = registry.host.as_str();
+    let lines: &[(&str, Compare)] = &[
+        ("--insecure-policy copy --dest-tls-verify=false IMAGES:1.2.0 docker://HOST/app:1", Code),
+        (
+            "--insecure-policy copy --dest-creds user:wrong --dest-tls-verify=false IMAGES:1.2.0 docker://HOST/app:1",
+            Code,
+        ),
+        ("--insecure-policy copy --dest-creds user:right IMAGES:1.2.0 docker://HOST/app:1", Code),
+        (
+            "--insecure-policy copy --all --dest-creds user:right --dest-tls-verify=false IMAGES:1.2.0 docker://HOST/app:1",
+            Code,
+        ),
+        (
+            "--insecure-policy copy --all --dest-username user --dest-password right --dest-tls-verify=false IMAGES:2.0.0 docker://HOST/app:2",
+            Code,
+        ),
+        (
+            "--insecure-policy copy --dest-username user --dest-tls-verify=false IMAGES:2.0.0 docker://HOST/app:2",
+            Code,
+        ),
+        ("inspect --tls-verify=false docker://HOST/app:1", Code),
+        ("inspect --tls-verify=false --creds user:right docker://HOST/app:1", Json),
+        ("inspect --tls-verify=false --creds user:right -n docker://HOST/app:1", Json),
+        ("inspect --tls-verify=false --creds user:right --raw docker://HOST/app:1", Bytes),
+        ("inspect --tls-verify=false --creds user:right --config docker://HOST/app:1", Bytes),
+        (
+            "inspect --tls-verify=false --creds user:right docker://HOST/app",
+            Differs(2, "there is no tag `latest`: 2 as in skopeo 1.22"),
+        ),
+        ("inspect --tls-verify=false --no-creds docker://HOST/app:1", Code),
+        ("list-tags --tls-verify=false --creds user:right docker://HOST/app", Json),
+        ("list-tags --tls-verify=false docker://HOST/app", Code),
+        ("list-tags --tls-verify=false --creds user:right docker://HOST/app:1", Code),
+        ("login --tls-verify=false -u user -p wrong HOST", Code),
+        ("login --tls-verify=false -u user -p right HOST", Bytes),
+        ("login -u user -p right HOST", Code),
+        ("login --get-login HOST", Bytes),
+        ("inspect --tls-verify=false docker://HOST/app:2", Json),
+        ("inspect --tls-verify=false --no-creds docker://HOST/app:2", Code),
+        ("--insecure-policy copy --src-tls-verify=false docker://HOST/app:1 dir:out", Files),
+        ("--insecure-policy copy --all --src-tls-verify=false docker://HOST/app:1 oci:out:1", Files),
+        (
+            "--insecure-policy copy --src-tls-verify=false --dest-tls-verify=false --all docker://HOST/app:1 docker://HOST/copy:1",
+            Code,
+        ),
+        (
+            "--insecure-policy copy --src-tls-verify=false docker://HOST/app:none dir:out",
+            Differs(2, "as above"),
+        ),
+        ("logout HOST", Bytes),
+        ("logout HOST", Code),
+        ("inspect --tls-verify=false docker://HOST/app:2", Code),
+    ];
+    let lines = lines.iter().map(|(line, compare)| (line.replace("HOST", host), *compare));
+    check(&pair, &lines.collect::<Vec<_>>());
+    // Each deletes an image that the other one copied.
+    let [ours, _] = pair.run(&format!("delete --tls-verify=false --creds user:right docker://{host}/app:2"));
+    assert_eq!(ours.code, 0, "{ours:?}");
+    let [_, theirs] =
+        pair.run(&format!("inspect --tls-verify=false --creds user:right docker://{host}/app:2"));
+    assert!(theirs.code == 1 && theirs.err.contains("manifest unknown"), "{theirs:?}");
+}
+
+#[test]
+fn an_image_that_must_be_signed_is_not_copied_unchecked() {
+    let world = World::new();
+    let policy = |requirement: &str| {
+        let text = format!(
+            r#"{{"default":[{{"type":"insecureAcceptAnything"}}],"transports":{{"oci":{{"":[{requirement}]}}}}}}"#
+        );
+        world.write("policy.json", &text);
+        let arguments = ["skopeo", "--policy", "policy.json", "copy", &format!("{IMAGES}:1.2.0"), "dir:out"];
+        world.dray(&arguments)
+    };
+    for (requirement, text) in [
+        (r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#, "requires it to be signed (signedBy)"),
+        (r#"{"type":"sigstoreSigned"}"#, "requires it to be signed (sigstoreSigned)"),
+        (r#"{"type":"reject"}"#, "rejects it"),
+        (r#"{"type":"futureKind"}"#, "requires it to be signed (futureKind)"),
+        (r#"{}"#, "requires it to be signed (unknown)"),
+    ] {
+        let refused = policy(requirement);
+        assert!(refused.code == 1 && refused.err.contains(text), "{requirement}: {}", refused.err);
+        assert!(!Path::new(&world.path("out")).exists());
+    }
+    policy(r#"{"type":"insecureAcceptAnything"}"#).ok();
+    assert!(world.path("out/manifest.json").exists());
+}
