@@ -131,8 +131,9 @@ mod tests {
         }
         for (path, examples) in EXAMPLES {
             for line in examples.lines() {
-                // What stands behind two spaces explains it, and a shell takes what is behind `>`.
-                let words = line.split("  ").next().unwrap().split(" > ").next().unwrap();
+                // What stands behind two spaces explains it, and a shell takes what is behind `>` and `<`.
+                let words = line.split("  ").next().unwrap();
+                let words = words.split(" > ").next().unwrap().split(" < ").next().unwrap();
                 let words: Vec<String> =
                     words.split(' ').map(|word| word.trim_matches('\'').to_owned()).collect();
                 let parsed = command().try_get_matches_from(words);

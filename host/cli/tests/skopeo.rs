@@ -34,7 +34,9 @@ impl Pair {
     fn run(&self, line: &str) -> [Ran; 2] {
         [(&self.dray, true), (&self.skopeo, false)].map(|(world, dray)| {
             let line = line.replace("IMAGES", IMAGES);
-            let arguments: Vec<&str> = line.split(' ').filter(|word| !word.is_empty()).collect();
+            // A space within an argument is written as `~`.
+            let words = line.split(' ').filter(|word| !word.is_empty());
+            let arguments: Vec<String> = words.map(|word| word.replace('~', " ")).collect();
             let mut command = match dray {
                 true => world.command(&[]),
                 false => world.hermetic("skopeo"),
@@ -135,7 +137,42 @@ const LOCAL: &[(&str, Compare)] = &[
     ("--override-arch=arm64 inspect --config IMAGES:1.2.0", Bytes),
     ("--override-os linux inspect IMAGES:1.2.0", Json),
     ("--debug=false inspect --raw IMAGES:1.2.0", Bytes),
-    ("inspect --format {{.Digest}} IMAGES:1.2.0", Differs(1, "templates are not supported yet, and say so")),
+    ("inspect --format {{.Digest}} IMAGES:1.2.0", Bytes),
+    ("inspect -f {{.Digest}}~{{.Architecture}}/{{.Os}} IMAGES:1.2.0", Bytes),
+    ("inspect --format={{.Created}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{.Labels}}~{{.RepoTags}}~{{.Env}} IMAGES:1.2.0", Bytes),
+    (
+        "inspect --format {{json~.Labels}} IMAGES:1.2.0",
+        Differs(0, "skopeo 1.9 has no such function, and newer ones do"),
+    ),
+    (
+        "inspect --format {{.Layers|json}} IMAGES:1.2.0",
+        Differs(0, "skopeo 1.9 has no such function, and newer ones do"),
+    ),
+    (
+        "inspect --format {{join~.Layers~\",\"}} IMAGES:1.2.0",
+        Differs(0, "skopeo 1.9 has no such function, and newer ones do"),
+    ),
+    ("inspect --format {{index~.Labels~\"org.opencontainers.image.version\"}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{index~.Labels~\"none\"}}x IMAGES:1.2.0", Bytes),
+    ("inspect --format {{index~.Layers~0}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{index~.Layers~9}} IMAGES:1.2.0", Code),
+    ("inspect --format {{range~.Layers}}{{.}};{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{range~$k,~$v~:=~.Labels}}{{$k}}={{$v}};{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{if~.Env}}a{{else}}b{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{if~eq~.Os~\"linux\"}}a{{else~if~.Env}}b{{else}}c{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{with~.Labels}}{{len~.}}{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{printf~\"%s|%-8s|%q\"~.Os~.Architecture~.Digest}} IMAGES:1.2.0", Bytes),
+    (
+        "inspect --format {{upper~.Os}}~{{lower~.Os}}~{{len~.Layers}} IMAGES:1.2.0",
+        Differs(0, "skopeo 1.9 has no such function, and newer ones do"),
+    ),
+    ("inspect --format {{.Name}}x IMAGES:1.2.0", Bytes),
+    ("inspect --format {{.Nmae}} IMAGES:1.2.0", Code),
+    ("inspect --format {{.Name IMAGES:1.2.0", Code),
+    ("inspect --format {{nonsense}} IMAGES:1.2.0", Code),
+    ("inspect --format {{end}} IMAGES:1.2.0", Code),
+    ("inspect --format {{.Os}} --raw IMAGES:1.2.0", Code),
     ("inspect IMAGES:none", Differs(2, "skopeo 1.22 ends with 2 where an image does not exist; 1.9 with 1")),
     ("inspect oci:nowhere:1", Differs(2, "as above")),
     ("inspect docker-archive:nowhere.tar", Differs(2, "as above")),

@@ -2,7 +2,7 @@
 
 use super::{
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
-    session, unsupported,
+    session, template, unsupported,
 };
 use crate::{DONE, digest, failure::Failure, output};
 use clap::{Arg, ArgMatches, Command};
@@ -76,10 +76,12 @@ struct Layer {
 
 pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
     globals.check()?;
-    for name in ["format", "manifest-digest"] {
-        if given(matches, name).is_some() {
-            return Err(unsupported(&format!("the flag --{name} of inspect")));
-        }
+    if given(matches, "manifest-digest").is_some() {
+        return Err(unsupported("the flag --manifest-digest of inspect"));
+    }
+    let format = given(matches, "format").filter(|format| !format.is_empty());
+    if format.is_some() && is_on(matches, "raw") {
+        return Err(Failure::usage("inspect: --raw does not support --format"));
     }
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let written = given(matches, "image").unwrap_or_default();
@@ -100,16 +102,73 @@ pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure>
     };
     let read: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
     if config {
-        print(&Config(&read));
-        return Ok(DONE);
+        return shown(format.as_deref(), &Config(&read), || template::Value::of_json(&read));
     }
     let name = name(&reference);
     let tags = match (&name, is_on(matches, "no-tags")) {
         (Some(name), false) => tags_of(&places, name, &reference).await,
         _ => Vec::new(),
     };
-    print(&inspected(&image.manifest, &chosen.manifest, &read, (name.unwrap_or_default(), tags)));
+    let inspected = inspected(&image.manifest, &chosen.manifest, &read, (name.unwrap_or_default(), tags));
+    shown(format.as_deref(), &inspected, || inspected.value())
+}
+
+/// Prints JSON, or what a template makes of it.
+fn shown(
+    format: Option<&str>,
+    json: &impl Serialize,
+    value: impl FnOnce() -> template::Value,
+) -> Result<u8, Failure> {
+    match format {
+        None => print(json),
+        Some(format) => {
+            let text = template::fill(format, &value());
+            let text =
+                text.map_err(|why| Failure::usage(format!("fill in the template of --format: {why}")))?;
+            output::bytes_out(text.as_bytes())?;
+        }
+    }
     Ok(DONE)
+}
+
+impl Inspected {
+    /// As the data of a template.
+    fn value(&self) -> template::Value {
+        use template::Value;
+        let text = |text: &str| Value::Text(text.to_owned());
+        let texts = |items: &[String]| Value::List(items.iter().map(|item| text(item)).collect());
+        let or_none = |value: &serde_json::Value, none| match value {
+            serde_json::Value::Null => none,
+            value => Value::of_json(value),
+        };
+        let layer = |layer: &Layer| {
+            Value::Struct(vec![
+                ("MIMEType".into(), text(&layer.mime_type)),
+                ("Digest".into(), text(&layer.digest)),
+                ("Size".into(), Value::Number(i64::try_from(layer.size).unwrap_or(i64::MAX))),
+                ("Annotations".into(), or_none(&layer.annotations, Value::NoMap)),
+            ])
+        };
+        Value::Struct(vec![
+            ("Name".into(), text(&self.name)),
+            ("Tag".into(), text("")),
+            ("Digest".into(), text(&self.digest)),
+            ("RepoTags".into(), texts(&self.repo_tags)),
+            ("Created".into(), self.created.as_str().map_or(Value::None, |at| Value::Time(at.to_owned()))),
+            ("DockerVersion".into(), text(&self.docker_version)),
+            ("Labels".into(), or_none(&self.labels, Value::NoMap)),
+            ("Architecture".into(), text(&self.architecture)),
+            ("Os".into(), text(&self.os)),
+            ("Layers".into(), self.layers.as_deref().map_or(Value::NoList, texts)),
+            (
+                "LayersData".into(),
+                self.layers_data
+                    .as_deref()
+                    .map_or(Value::NoList, |layers| Value::List(layers.iter().map(layer).collect())),
+            ),
+            ("Env".into(), or_none(&self.env, Value::NoList)),
+        ])
+    }
 }
 
 /// A config in the order of the fields of the OCI image specification. What the specification does not name is left out.

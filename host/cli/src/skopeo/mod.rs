@@ -7,6 +7,7 @@ mod inspect;
 mod login;
 mod policy;
 mod session;
+mod template;
 
 use crate::{FAILED, WRONG, failure::Failure, log, output, progress::Screen};
 use clap::{Arg, ArgMatches, Command};
