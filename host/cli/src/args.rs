@@ -105,6 +105,12 @@ pub enum Command {
     Logout(LogoutOptions),
     /// Print the digest of a manifest in a file
     Digest(DigestOptions),
+    /// Take the commands and flags of skopeo
+    Skopeo {
+        /// What skopeo would be given: `copy --all SRC DST`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// Show what is different between two images or two repositories
     Diff(DiffOptions),
     /// List the repositories of a registry

@@ -47,6 +47,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("logout", "dray logout registry.example.com"),
     ("digest", "dray digest manifest.json"),
+    ("skopeo", "dray skopeo copy --all docker://docker.io/library/nginx:1.27 dir:nginx"),
     (
         "diff",
         "dray diff docker://docker.io/library/nginx docker://mirror.example.com/nginx\n\

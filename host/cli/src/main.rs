@@ -185,6 +185,8 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
             Box::pin(serve::run(options, screen))
         }
         // Done before anything was started.
-        Command::Completions { .. } | Command::Man { .. } | Command::Schema => Box::pin(async { Ok(DONE) }),
+        Command::Completions { .. } | Command::Man { .. } | Command::Schema | Command::Skopeo { .. } => {
+            Box::pin(async { Ok(DONE) })
+        }
     })
 }
