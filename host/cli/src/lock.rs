@@ -109,7 +109,7 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
                 count(|change| change.now.is_none()),
             );
             let locked = counted(before.len() as u64, "tag");
-            say!("of {locked} in {}, {moved} moved and {gone} are gone; {new} new", path.display());
+            say!("{locked} locked in {}: {moved} moved, {gone} no longer chosen, {new} new", path.display());
         }
         return Ok(if changes.is_empty() && rules.is_empty() { DONE } else { DUE });
     }

@@ -10,6 +10,7 @@ use crate::{
     plan_view::{Totals, View},
     policy,
     progress::Screen,
+    signals::Stop,
 };
 use dray_core::{Action, CopyReport, Digest, PLAN_VERSION, PlanHeader, Trouble};
 use dray_engine::{Error, Kind, Planned};
@@ -20,6 +21,19 @@ use std::{
 };
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
+    let stop = Stop::listen(&screen);
+    let mut signal = stop.signal.clone();
+    let planned = made(options, screen.clone());
+    tokio::select! {
+        code = planned => code,
+        _ = signal.wait_for(|stop| *stop) => {
+            screen.clear();
+            Ok(stop.code().unwrap_or(FAILED))
+        }
+    }
+}
+
+async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policies)?;
     // A plan is of its whole policy, whichever rules are chosen.
     let header = options.out.is_some().then(|| header(&loaded)).transpose()?;

@@ -104,7 +104,9 @@ impl Screen {
     fn show(&self, copying: bool, places: &Arc<Places>) -> Arc<Progress> {
         if self.mode == Mode::Bar {
             let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr_with_hz(10));
-            *lock(&self.terminal) = Unechoed::begin();
+            if copying {
+                *lock(&self.terminal) = Unechoed::begin();
+            }
             // The end of the first line is cut to the width of the terminal, and the others are short.
             let style = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}\n{prefix}");
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

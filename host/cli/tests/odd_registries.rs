@@ -595,6 +595,31 @@ fn referrers_of_a_changed_image_are_never_left_behind_in_silence() {
 }
 
 #[test]
+fn a_place_for_one_image_loses_the_referrers_of_what_it_gets() {
+    let (world, from) = (World::new(), source());
+    let (_, image) = two_platforms(&from);
+    list(&from, &image, &[&referrer(&from, &image)]);
+    let policy = |referrers: &str| {
+        let text = format!(
+            "version = 1\n[[rule]]\nfrom = \"docker://{}/app:1\"\nto = \"dir:out\"\nplatforms = [\"amd64\"]\nreferrers = {referrers}\n",
+            from.host()
+        );
+        world.write("p.toml", &text).display().to_string()
+    };
+    let refused = world.dray(&["sync", &policy("\"required\"")]);
+    assert!(refused.code == 1 && refused.err.contains("copy 1 referrer of "), "{}", refused.err);
+    assert!(
+        refused.err.contains("copy to a registry or a layout") && !world.path("out/manifest.json").exists()
+    );
+    let copied = world.dray(&["sync", &policy("true")]).ok();
+    assert!(
+        copied.err.contains("1 referrer of ") && copied.err.contains("keeps no referrers"),
+        "{}",
+        copied.err
+    );
+}
+
+#[test]
 fn an_index_that_needs_no_conversion_keeps_its_referrers() {
     let (world, from, to) = (World::new(), source(), Memory::start());
     let (index, _) = two_platforms(&from);

@@ -370,7 +370,15 @@ fn a_sparse_index_is_refused_before_a_blob_moves() {
     // The refusal is remembered, so a plan fails where a sync would.
     let planned = world.dray(&["plan", "policy.toml"]);
     assert!(planned.code == 1 && planned.out.contains("index = \"trim\""), "{}{}", planned.out, planned.err);
-    policy("index = \"trim\"");
+    // Where nothing would be missing, nothing is refused, and this proves nothing for other images.
+    world.dray(&["copy", "--all", "oci:built:1.0", &format!("docker://{}/a:whole", destination.host)]).ok();
+    assert!(world.dray(&["plan", "policy.toml"]).ok().out.contains("1 image to copy"));
+    world.dray(&["sync", "policy.toml"]).ok();
+    build(&world.path("built"), "2.0", b"another program");
+    let planned = world.dray(&["plan", "policy.toml"]);
+    assert!(planned.code == 1 && planned.out.contains("index = \"trim\""), "{}{}", planned.out, planned.err);
+    build(&world.path("built"), "1.0", &fs::read("/bin/busybox").unwrap());
+    policy("tags = \"1.0\"\nindex = \"trim\"");
     world.dray(&["sync", "policy.toml"]).ok();
     let raw = world.tool(
         "skopeo",

@@ -157,6 +157,12 @@ fn lost_referrers(rule: &Rule) -> Option<Problem> {
         (format.is_some(), "`format`"),
         (compression.is_some(), "`compression`"),
     ];
+    let alone = matches!(rule.to.value.scheme.as_str(), "dir" | "docker-archive" | "docker-daemon");
+    if alone && rule.referrers != Referrers::No {
+        let message = format!("{}: keeps no referrers of images", rule.to.value.scheme);
+        let help = "leave `referrers` out, or copy to a registry or a layout (oci:)";
+        return Some(Problem::new(message, rule.name.span.clone()).help(help));
+    }
     let (_, why) = changes.into_iter().find(|(changes, _)| *changes)?;
     let then = match rule.referrers {
         Referrers::No => return None,

@@ -269,8 +269,10 @@ fn image_rule(
 fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let inherited = !entry.is_own("tags");
     let tags = entry.take("tags").map(|value| Tags { inherited, ..tags(value, problems) });
-    let chooses = entry.peek("platforms").is_some();
+    let before = problems.len();
     let platforms = platforms(entry, problems);
+    // What is wrong with them is told already.
+    let chooses = !platforms.is_empty() || problems.len() > before;
     let index = index(entry, chooses, problems);
     let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
     let include_foreign =
@@ -301,16 +303,28 @@ fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform
     let mut platforms = Vec::new();
     let Some(value) = entry.take("platforms") else { return platforms };
     for text in strings(value, problems) {
-        match text.value.parse() {
-            Ok(platform) => platforms.push(platform),
-            Err(_) => {
-                let help = match text.value.rsplit('/').next() {
-                    Some("x86_64" | "x64") => "Linux on such a machine is \"amd64\"",
-                    Some("aarch64") => "Linux on such a machine is \"arm64\"",
-                    _ => "write \"amd64\", \"linux/arm64\" or \"linux/arm/v7\"",
-                };
-                let problem = Problem::new(format!("`{}` is no platform", text.value), text.span);
-                problems.push(problem.help(help));
+        let parsed = text.value.parse::<Platform>();
+        // Images name architectures as Go does (OCI image specification, image index).
+        let (os, architecture) = match &parsed {
+            Ok(platform) => (Some(platform.os.as_str()), platform.architecture.as_str()),
+            Err(_) => (None, text.value.as_str()),
+        };
+        let meant = match architecture {
+            "x86_64" | "x86-64" | "x64" => Some("amd64"),
+            "aarch64" => Some("arm64"),
+            "i386" | "i686" | "x86" => Some("386"),
+            _ => None,
+        };
+        let wrong =
+            |help| Problem::new(format!("`{}` is no platform", text.value), text.span.clone()).help(help);
+        let meant = meant.map(|meant| os.map_or_else(|| meant.to_owned(), |os| format!("{os}/{meant}")));
+        match (meant, parsed) {
+            (Some(meant), _) => {
+                problems.push(wrong(format!("images call it \"{meant}\"")));
+            }
+            (None, Ok(platform)) => platforms.push(platform),
+            (None, Err(_)) => {
+                problems.push(wrong("write \"amd64\", \"linux/arm64\" or \"linux/arm/v7\"".to_owned()));
             }
         }
     }

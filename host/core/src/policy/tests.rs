@@ -435,3 +435,23 @@ fn a_version_with_a_placeholder_is_probably_a_range() {
     assert_eq!(warned("[\"1.x\", \"matrix\", \"1.x-dev\", \"x\", \".x\"]").len(), 1);
     assert!(warned("{ semver = \"1.x\" }").is_empty());
 }
+
+#[test]
+fn a_rule_that_takes_all_platforms_trims_nothing() {
+    let text = "version = 1\n[defaults.rule]\nplatforms = [\"amd64\"]\nindex = \"trim\"\nreferrers = true\n\
+        [[rule]]\nfrom = \"docker://a/b\"\nto = \"oci:x\"\nplatforms = []\n";
+    let policy = parse(text).unwrap();
+    assert_eq!((policy.rules[0].index, policy.rules[0].platforms.len()), (IndexMode::Keep, 0));
+    assert!(policy.warnings.is_empty(), "{:?}", policy.warnings);
+    for (platform, meant) in
+        [("x86_64", "amd64"), ("linux/x86_64", "linux/amd64"), ("windows/x64", "windows/amd64")]
+    {
+        let text = format!(
+            "version = 1\n[[rule]]\nfrom = \"docker://a/b\"\nto = \"oci:x\"\nplatforms = [\"{platform}\"]\nindex = \"trim\"\n"
+        );
+        let problems = parse(&text).unwrap_err().0;
+        let [problem] = &problems[..] else { panic!("{problems:?}") };
+        let help = problem.help.as_deref().unwrap_or_default();
+        assert!(help.contains(&format!("\"{meant}\"")), "{help}");
+    }
+}

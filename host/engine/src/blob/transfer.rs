@@ -108,7 +108,7 @@ impl Transfer<'_> {
             transfer: &self,
         };
         let stored = moving.run(self.incoming.clone()).await;
-        if stored.is_err() && matches!(self.payload, Payload::Blob(_)) {
+        if stored.is_err() && !matches!(self.payload, Payload::Plain(_)) {
             // Another attempt expects all of it again.
             self.observer.event(Event::Spared(blob.size.saturating_sub(moving.told())));
         }

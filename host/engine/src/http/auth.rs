@@ -283,9 +283,12 @@ async fn fetch_once(
         return Err(match error.kind {
             // Whatever the status, this concerns the credentials: it does not mean that an image is missing.
             Kind::NotFound | Kind::Invalid | Kind::Unsupported => error.of_kind(Kind::Unauthorized),
-            Kind::Denied => error.help(
-                "the token server gives this login no right to the repository: check its name, and the login's rights",
-            ),
+            Kind::Denied => error.help(match key {
+                Some(_) => {
+                    "the token server gives this login no right to the repository: check its name, and the login's rights"
+                }
+                None => "no login was sent, and the repository may be private: `dray login` logs in; or check its name",
+            }),
             _ => error,
         });
     }

@@ -300,6 +300,7 @@ impl Host {
             *lock(&self.unknown_schemes) = auth::unknown_schemes(response);
             return Ok(false);
         };
+        lock(&self.unknown_schemes).clear();
         let public = self.is_public(response);
         let fresh = Asked { challenge, public };
         let before = lock(&self.challenges).learn(first(access), fresh.clone());

@@ -130,6 +130,8 @@ impl LazyJournal {
 /// What the journal says of an index with missing children.
 const TAKEN: &str = "taken";
 const REFUSED: &str = "refused";
+/// For how many seconds that holds: a registry may be configured anew, or be another one.
+const SPARSE: i64 = 7 * 86_400;
 
 /// Identifies a conversion: what was converted, to what, and where the result is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -369,9 +371,15 @@ impl Journal {
     }
 
     /// Whether a place took an index of which some children were missing, when it was last tried. `None` means that
-    /// nobody has tried.
+    /// nobody has tried for a week.
     pub(crate) fn takes_sparse(&self, place: &str) -> Option<bool> {
-        self.converted(&Conversion::sparse(place)).map(|result| result == TAKEN)
+        let of = Conversion::sparse(place);
+        self.one(
+            "select result from conversion where source = ?1 and form = ?2 and place = ?3 and at > ?4",
+            params![of.source, of.form, of.place, now() - SPARSE],
+            |row| row.get::<_, String>(0),
+        )
+        .map(|result| result == TAKEN)
     }
 
     /// Records whether a place takes an index of which some children are missing.

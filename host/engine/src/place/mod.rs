@@ -120,6 +120,16 @@ impl Place {
         )
     }
 
+    /// The error for a place that refused an index with missing platforms when that was last tried.
+    pub(crate) fn refused_sparse(&self) -> Error {
+        let place = &self.location;
+        let text =
+            format!("publish the index: {place} refused one whose other platforms were missing, this week");
+        Error::new(Kind::Unsupported, text).help(
+            "`index = \"trim\"` in the rule writes a smaller index; `dray sync` tries again whether it takes this one",
+        )
+    }
+
     /// The route from this place to another. All places without a host share one route, because there may be one such
     /// place for each repository, and files do not stall.
     pub(crate) fn route_to(&self, other: &Place) -> Route {

@@ -51,9 +51,18 @@ impl PlannedCopy {
             None => &self.source.manifest_of(&self.copy.descriptor).await?,
         };
         let Children::Index(children) = &index.children else { return Ok(SparseIndex::NotNeeded) };
-        match (select(children, platforms)?.dropped.is_empty(), known) {
+        let dropped = select(children, platforms)?.dropped;
+        match (dropped.is_empty(), known) {
             (true, _) => Ok(SparseIndex::NotNeeded),
-            (false, Some(false)) => Err(place.refuses_sparse()),
+            (false, Some(false)) => {
+                for child in &dropped {
+                    if self.destination.resolve(Some(&child.digest.to_string()), None).await?.is_none() {
+                        return Err(place.refused_sparse());
+                    }
+                }
+                // Nothing would be missing.
+                Ok(SparseIndex::NotNeeded)
+            }
             (false, _) => Ok(SparseIndex::Unknown),
         }
     }

@@ -103,7 +103,15 @@ impl Comparison<'_> {
         }
         let to = name.reference.as_deref().filter(|_| self.destination.reference.is_none() && name.many);
         let ends = Ends { source: self.source, reference: self.reference, destination: self.destination };
-        let subject = Subject { named: &named, written: &descriptor, form, alone: !name.many };
+        let before = observed.converted.as_ref().filter(|_| action == Action::Unchanged);
+        let subject = Subject {
+            named: &named,
+            written: &descriptor,
+            platforms: self.wanted.choice.platforms(),
+            form,
+            alone: !name.many,
+            became_another: before.is_some_and(|before| *before != descriptor.digest.to_string()),
+        };
         ends.check_referrers(self.wanted.referrers, &subject, action).await?;
         let mut wanted = self.wanted.clone();
         if subject.alone {

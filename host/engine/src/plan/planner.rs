@@ -422,6 +422,18 @@ impl Planner {
         candidate.reference.as_ref().is_some_and(|tag| !rule.is_literal(tag, &candidate.source))
     }
 
+    /// Whether another rule of the same source asks for the tags that hold signatures.
+    fn copies_signatures(&self, rule: &BoundRule, source: &OpenReference) -> bool {
+        let asks = |other: &BoundRule| {
+            let filters = other.tags.iter().flat_map(|tags| &tags.filters);
+            filters.clone().any(|filter| filter.label.contains("sha256-")) || other.tags.is_none()
+        };
+        let others = self.rules.iter().filter(|other| other.name != rule.name);
+        others
+            .filter(|other| asks(other))
+            .any(|other| other.from.iter().any(|from| from.at.written == source.written))
+    }
+
     /// The tags of a repository that a rule wants. Tags that its filters drop are sent as items.
     async fn wanted_tags(
         &self,
@@ -432,6 +444,15 @@ impl Planner {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
+        if listed.signatures > 0 && !self.copies_signatures(rule, source) {
+            tracing::warn!(
+                help = "a rule of its own with tags = \"sha256-*\" copies the signatures of all images",
+                "the filters of the rule `{}` drop tags of {} that hold signatures of cosign (sha256-….sig and the like): {}",
+                rule.name,
+                source.written,
+                listed.signatures
+            );
+        }
         let empty = match listed.kept.is_empty() {
             true => rule.empty(source, listed.dropped.len()),
             false => Ok(()),

@@ -24,6 +24,8 @@ pub(crate) struct Tags {
     /// The tags to copy, in this order. `None` stands for the only image of a place.
     pub kept: Vec<Option<String>>,
     pub dropped: Vec<Dropped>,
+    /// Number of dropped tags that hold signatures of cosign.
+    pub signatures: usize,
 }
 
 /// A tag that a filter dropped.
@@ -37,7 +39,7 @@ pub(crate) struct Dropped {
 
 /// The tags of a repository that a rule wants. Fails if they cannot be listed, or if a filter fails.
 pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tags> {
-    let only = |kept| Ok(Tags { kept, dropped: Vec::new() });
+    let only = |kept| Ok(Tags { kept, ..Tags::default() });
     if let Some(reference) = &source.reference {
         return only(vec![Some(reference.clone())]);
     }
@@ -84,16 +86,9 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         tags = selection.kept.into_iter().map(|at| std::mem::take(&mut tags[at])).collect();
     }
     let left = before - signatures(&tags).min(before);
-    if left > 0 {
-        tracing::warn!(
-            help = "a second rule with tags = \"sha256-*\" copies them, those of images that are not copied, too",
-            "the rule's filters leave tags of {} behind that hold signatures of cosign (sha256-….sig and their like): {left}",
-            source.written
-        );
-    }
     let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
     tags.extend(more);
-    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped })
+    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left })
 }
 
 /// The knowledge about a destination's tags.

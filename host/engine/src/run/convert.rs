@@ -2,7 +2,7 @@
 
 use super::image::Job;
 use crate::{
-    Error, Kind, Result,
+    Error, Event, Kind, Result,
     blob::{Payload, Transfer, check_diff_id, disk_permit, measure, recompress},
     contract::{Arrival, Incoming, Segment},
     error::Context,
@@ -305,9 +305,14 @@ impl Job {
             ending,
             observer,
         };
+        if !direct {
+            observer.event(Event::Expected(size));
+        }
         let stored = transfer.run().await?;
-        if stored.arrival == Arrival::Stored {
-            self.sent.fetch_add(stored.size, Ordering::Relaxed);
+        match stored.arrival {
+            Arrival::Stored => _ = self.sent.fetch_add(stored.size, Ordering::Relaxed),
+            Arrival::Mounted | Arrival::Present if !direct => observer.event(Event::Spared(size)),
+            Arrival::Mounted | Arrival::Present => {}
         }
         Ok((digest, stored.size))
     }

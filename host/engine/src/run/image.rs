@@ -196,7 +196,17 @@ impl Job {
             Naming::Child | Naming::Root => None,
         };
         let source = manifest.descriptor.clone();
-        let written = self.clone().converted(manifest, form, naming, 0).await?;
+        let sparse = matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty();
+        let written = self.clone().converted(manifest, form, naming, 0).await.map_err(|error| {
+            match &error.kind {
+                // Its own digest is only known now, so it could not be tried before its images were written.
+                Kind::Missing(_) if sparse => {
+                    self.destination.place.saw_sparse(false);
+                    self.destination.place.refuses_sparse()
+                }
+                _ => error,
+            }
+        })?;
         let of = Conversion::new(&source.digest, form, self.platforms(), &self.destination.key());
         // A destination that keeps manifests unchanged must report our digest; anything else is not remembered.
         let expected = self.holds_all().then(|| written.descriptor.digest.to_string());
@@ -228,7 +238,8 @@ impl Job {
         }
         let refused = match self.publish_at_once(index, &Naming::Child).await {
             Ok(()) => {
-                if !place.sparse_seen.swap(true, Ordering::Relaxed) {
+                // An index of which nothing is missing there proves nothing.
+                if !self.holds(dropped).await? && !place.sparse_seen.swap(true, Ordering::Relaxed) {
                     place.saw_sparse(true);
                 }
                 return Ok(());
@@ -245,6 +256,16 @@ impl Job {
         }
         place.saw_sparse(false);
         Err(place.refuses_sparse())
+    }
+
+    /// Whether the destination has all of these manifests.
+    async fn holds(&self, manifests: &[Descriptor]) -> Result<bool> {
+        for manifest in manifests {
+            if self.destination.resolve(Some(&manifest.digest.to_string()), None).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {

@@ -45,8 +45,7 @@ impl Job {
             match self.source.referrers(&subject).await {
                 Ok(listed) if listed.is_empty() => {}
                 Ok(listed) => {
-                    let text =
-                        "bring them: the image is converted on its way, and they are about the one before";
+                    let text = "bring them: the image is converted on its way, and referrers name the image before that";
                     let error = Error::new(Kind::Unsupported, text);
                     self.left(what(listed.len()), error.help("leave `referrers` out, or what converts it"))?;
                 }
