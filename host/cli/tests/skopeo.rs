@@ -316,12 +316,69 @@ fn commands_on_registries_are_as_skopeos() {
             "--insecure-policy copy --src-tls-verify=false docker://HOST/app:none dir:out",
             Differs(2, "as above"),
         ),
+        ("sync --src docker --dest dir --src-tls-verify=false HOST/app out", Files),
+        ("sync -s docker -d dir --src-tls-verify=false HOST/app:1 out", Files),
+        ("sync --src docker --dest dir --all --src-tls-verify=false HOST/app out", Files),
+        ("sync --src docker --dest dir --scoped --src-tls-verify=false HOST/app out", Files),
+        (
+            "sync --src docker --dest dir --append-suffix -x --src-tls-verify=false HOST/app out",
+            Differs(0, "skopeo 1.9 has no such flag, and newer ones do"),
+        ),
+        ("sync --src docker --dest dir --src-tls-verify=false HOST/none out", Code),
+        (
+            "sync --src docker --dest dir --dry-run --src-tls-verify=false HOST/app out",
+            Differs(0, "skopeo makes folders"),
+        ),
+        (
+            "sync --src docker --dest docker --src-tls-verify=false --dest-tls-verify=false --all HOST/app HOST/second",
+            Code,
+        ),
+        (
+            "sync --src docker --dest docker --src-tls-verify=false --dest-tls-verify=false --keep-going HOST/app HOST/second",
+            Code,
+        ),
+        ("list-tags --tls-verify=false docker://HOST/second/app", Json),
+        ("sync --src dir --dest dir a b", Code),
+        ("sync --src nonsense --dest dir a b", Code),
+        ("sync --src docker HOST/app out", Code),
+        ("sync --dest dir HOST/app out", Code),
+        ("sync --src dir --dest docker --dest-tls-verify=false nowhere HOST/third", Code),
+        ("sync --src yaml --dest dir nowhere.yml out", Code),
         ("logout HOST", Bytes),
         ("logout HOST", Code),
         ("inspect --tls-verify=false docker://HOST/app:2", Code),
     ];
     let lines = lines.iter().map(|(line, compare)| (line.replace("HOST", host), *compare));
     check(&pair, &lines.collect::<Vec<_>>());
+    for world in [&pair.dray, &pair.skopeo] {
+        fs::create_dir_all(world.path("run")).unwrap();
+    }
+    // What one has synced into a folder, the other one brings into a registry.
+    let sync = "sync --src docker --dest dir --all --src-creds user:right --src-tls-verify=false";
+    for ran in pair.run(&format!("{sync} {host}/app saved")) {
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    let [ours, theirs] = [&pair.dray, &pair.skopeo].map(|world| world.path("saved").display().to_string());
+    let bring = "sync --src dir --dest docker --dest-creds user:right --dest-tls-verify=false --all";
+    let [ran, _] = pair.run(&format!("{bring} --digestfile digests {theirs} {host}/ours"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let digests = fs::read_to_string(pair.dray.path("digests")).unwrap();
+    assert!(
+        digests.lines().count() == 2 && digests.contains(&format!(" docker://{host}/ours/app:1")),
+        "{digests}"
+    );
+    let [_, ran] = pair.run(&format!("{bring} {ours} {host}/theirs"));
+    assert_eq!(ran.code, 0, "{ran:?}");
+    for name in ["app:1", "app:2"] {
+        let raw = |of: &str| {
+            let line =
+                format!("inspect --raw --creds user:right --tls-verify=false docker://{host}/{of}{name}");
+            let [_, ran] = pair.run(&line);
+            assert_eq!(ran.code, 0, "{ran:?}");
+            ran.out
+        };
+        assert!(raw("ours/") == raw("") && raw("theirs/") == raw(""), "{name}");
+    }
     // Each deletes an image that the other one copied.
     let [ours, _] = pair.run(&format!("delete --tls-verify=false --creds user:right docker://{host}/app:2"));
     assert_eq!(ours.code, 0, "{ours:?}");

@@ -13,7 +13,7 @@ use std::{fs, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// Flags that both `copy` and `sync` of skopeo have, and dray does not.
-const REFUSED: [&str; 15] = [
+pub const REFUSED: [&str; 15] = [
     "additional-tag",
     "decryption-key",
     "dest-compress-level",
@@ -31,7 +31,8 @@ const REFUSED: [&str; 15] = [
     "dest-cert-dir",
 ];
 
-fn retries(command: Command) -> Command {
+/// Adds the flags of another attempt.
+pub fn retries(command: Command) -> Command {
     command
         .arg(text("retry-times").value_parser(clap::value_parser!(u32)).help("How often to try again"))
         .arg(text("retry-delay").help("Time between two attempts"))
@@ -60,7 +61,7 @@ pub fn command() -> Command {
 }
 
 /// What a copy is to be, as the flags say.
-fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) -> Result<Wanted, Failure> {
+pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) -> Result<Wanted, Failure> {
     let multi = given(matches, "multi-arch");
     let choice = match (is_on(matches, "all"), multi.as_deref()) {
         (true, _) | (_, Some("all")) => ImageChoice::All,
@@ -190,14 +191,15 @@ impl Copy {
 }
 
 /// How often something is tried again, as `--retry-times` and `--retry-delay` say.
-struct Retry {
-    times: u32,
+#[derive(Clone)]
+pub struct Retry {
+    pub times: u32,
     /// `None` means 1 s, 2 s, 4 s and so on.
     delay: Option<Duration>,
 }
 
 impl Retry {
-    fn of(matches: &ArgMatches) -> Result<Self, Failure> {
+    pub fn of(matches: &ArgMatches) -> Result<Self, Failure> {
         let delay = given(matches, "retry-delay").filter(|text| !text.is_empty());
         let delay = delay.map(|text| {
             let time = text.parse::<humantime::Duration>();
@@ -208,7 +210,7 @@ impl Retry {
     }
 
     /// Tries something until it is done, fails for good, or was tried often enough.
-    async fn until_done<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, Failure>
+    pub async fn until_done<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {

@@ -323,7 +323,7 @@ pub async fn list_tags(matches: &ArgMatches, globals: &Globals) -> Result<u8, Fa
         return Err(unsupported(&format!("to list the tags of {}:", reference.scheme)));
     }
     let places = session::places(&[(&reference, &flags)])?;
-    let tags = dray_engine::list_tags(&places, &reference).await?;
+    let tags = session::tags(&places, &reference).await?;
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Listed {

@@ -7,6 +7,7 @@ mod inspect;
 mod login;
 mod policy;
 mod session;
+mod sync;
 mod template;
 
 use crate::{FAILED, WRONG, failure::Failure, log, output, progress::Screen};
@@ -53,6 +54,7 @@ fn command() -> Command {
             inspect::list_tags_command(),
             copy::delete_command(),
             login::login_command(),
+            sync::command(),
             login::logout_command(),
             inspect::manifest_digest_command(),
         ])
@@ -65,8 +67,7 @@ fn command() -> Command {
 }
 
 /// Commands of skopeo that dray does not have.
-const UNSUPPORTED: [&str; 8] = [
-    "sync",
+const UNSUPPORTED: [&str; 7] = [
     "standalone-sign",
     "standalone-verify",
     "generate-sigstore-key",
@@ -128,6 +129,7 @@ async fn run(name: &str, matches: &ArgMatches, globals: &Globals, screen: Screen
             "delete" => copy::delete(matches, globals).await,
             "inspect" => inspect::run(matches, globals).await,
             "list-tags" => inspect::list_tags(matches, globals).await,
+            "sync" => sync::run(matches, globals, &screen).await,
             "login" => login::login(matches, globals).await,
             "logout" => login::logout(matches),
             _ => inspect::manifest_digest(matches),

@@ -4,7 +4,7 @@ use super::{flags::ImageFlags, unsupported};
 use crate::{failure::Failure, local, secrets::UserSecrets, setup};
 use dray_core::{Reference, policy::plugin_config};
 use dray_engine::{
-    Places, Secret,
+    Error, Kind, Places, Secret,
     contract::{Credential, Credentials, Key},
     http::{Plain, RegistrySettings, TlsSettings},
 };
@@ -81,6 +81,17 @@ pub fn places(images: &[(&Reference, &ImageFlags)]) -> Result<Arc<Places>, Failu
         registries.insert(host, settings(flags)?);
     }
     setup::with_registries(registries, settings(&ImageFlags::default())?)
+}
+
+/// The tags of a repository. skopeo ends with 2 only where an image does not exist, and not for a repository.
+pub async fn tags(places: &Arc<Places>, repository: &Reference) -> Result<Vec<String>, Failure> {
+    dray_engine::list_tags(places, repository).await.map_err(|error| {
+        let failed = Error::new(Kind::Invalid, error.text.clone());
+        Failure::Failed(match &error.help {
+            Some(help) => failed.help(help.as_str()),
+            None => failed,
+        })
+    })
 }
 
 /// The reference of an image as skopeo writes it: without a tag, a registry's image is `latest`.
