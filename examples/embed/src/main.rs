@@ -1,6 +1,7 @@
 //! Syncs images by a policy that is built in code, with progress of its own.
 //! `cargo run --manifest-path examples/embed/Cargo.toml -- FROM TO`, for instance with
 //! `oci:examples/images` and `oci:mirror`.
+#![allow(clippy::print_stdout, reason = "it is a program")]
 
 use anyhow::Context;
 use dray_core::policy::{Policy, Rule};
