@@ -10,11 +10,11 @@ use crate::{
     sync,
 };
 use dray_core::{
-    Form, ImageChoice, Platform, Wanted,
+    Form, ImageChoice, Platform, Report, Wanted,
     policy::{IndexMode, Referrers},
     without_tag,
 };
-use dray_engine::{CopyRequest, Places, Planned, RunOptions, plan_copy};
+use dray_engine::{CopyRequest, Places, Planned, PlannedCopy, RunOptions, plan_copy};
 use dray_session::Record;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -60,15 +60,39 @@ async fn carried_out(
     screen: &Screen,
     as_it_is: bool,
 ) -> Result<u8, Failure> {
-    let mut told = stop.signal.clone();
-    let planned = tokio::select! {
-        planned = plan_copy(places, request) => planned?,
-        _ = told.wait_for(|stop| *stop) => return Ok(stop.code().unwrap_or(crate::FAILED)),
+    let Some(planned) = planned(places, request, stop).await? else {
+        return Ok(stop.code().unwrap_or(crate::FAILED));
     };
     if as_it_is && !planned.copy.form.is_unchanged() {
         let text = format!("tag {}: the place would make another image of it", request.source);
         return Err(Failure::Failed(dray_engine::Error::new(dray_engine::Kind::Unsupported, text)));
     }
+    let report = run_one(places, planned, command, stop, screen).await;
+    failures::tell_all(&report, screen);
+    Ok(sync::end(report, output, stop, false))
+}
+
+/// Plans one copy. `None` means that the command was told to stop.
+pub async fn planned(
+    places: &Arc<Places>,
+    request: &CopyRequest,
+    stop: &Stop,
+) -> Result<Option<PlannedCopy>, Failure> {
+    let mut told = stop.signal.clone();
+    tokio::select! {
+        planned = plan_copy(places, request) => Ok(Some(planned?)),
+        _ = told.wait_for(|stop| *stop) => Ok(None),
+    }
+}
+
+/// Carries out one copy, and shows how far it is.
+pub async fn run_one(
+    places: &Arc<Places>,
+    planned: PlannedCopy,
+    command: &str,
+    stop: &Stop,
+    screen: &Screen,
+) -> Report {
     let (sender, receiver) = mpsc::channel(1);
     // The channel has room for the one copy.
     let _ = sender.send(Planned::Copy(Box::new(planned))).await;
@@ -76,13 +100,12 @@ async fn carried_out(
     let progress = screen.watch(places, stop);
     progress.planned();
     progress.planned_all();
-    let options_of_run = RunOptions { unchanged: true, ..RunOptions::default() };
+    let options = RunOptions { unchanged: true, ..RunOptions::default() };
     let record = Record { command, policy: None };
-    let stopped = stop.signal.clone();
-    let report = dray_session::run(places, receiver, progress.clone(), options_of_run, record, stopped).await;
+    let signal = stop.signal.clone();
+    let report = dray_session::run(places, receiver, progress.clone(), options, record, signal).await;
     progress.end();
-    failures::tell_all(&report, screen);
-    Ok(sync::end(report, output, stop, false))
+    report
 }
 
 /// `dray tag`: a copy of the whole image to another tag of its repository.

@@ -6,15 +6,10 @@ use crate::{
     failure::Failure,
     login_file::{self, Logins},
     output::{say, tell},
-    secrets::usual_places,
+    secrets::{GivenLogin, usual_places},
     setup, terminal,
 };
-use dray_engine::{
-    Error, Kind, Secret,
-    contract::{Credential, Credentials, Key},
-    http::Plain,
-};
-use futures_util::future::BoxFuture;
+use dray_engine::{Error, Kind, Secret, contract::Key, http::Plain};
 use std::{
     io::{BufRead, Read, Write},
     path::{Path, PathBuf},
@@ -34,6 +29,13 @@ struct Target {
 
 /// Docker keeps the login of its hub under this key (Docker, `registry/auth.go`).
 const HUB: &str = "https://index.docker.io/v1/";
+
+impl Target {
+    /// The name under which credential helpers keep its login.
+    fn server(&self) -> &str {
+        if self.registry == "docker.io" { HUB } else { &self.registry }
+    }
+}
 
 /// Reads what a person writes: `docker.io`, `https://registry.example.com/`, `docker://host/team`.
 fn target(written: &str) -> Result<Target, Failure> {
@@ -79,23 +81,6 @@ struct Given {
     password: Secret,
 }
 
-impl Credentials for Given {
-    fn lookup<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, dray_engine::Result<Option<Credential>>> {
-        Box::pin(async {
-            Ok(Some(Credential {
-                key: Key::Basic(self.user.clone(), self.password.clone()),
-                lifetime: None,
-                covers: None,
-                origin: "the command line".into(),
-            }))
-        })
-    }
-}
-
 /// In whose words it is told what was done.
 pub enum Told {
     Dray,
@@ -123,7 +108,7 @@ pub async fn login_told(options: LoginOptions, told: &Told) -> Result<u8, Failur
             "other users of this machine can read a password on the command line"
         );
     }
-    let given = Arc::new(asked(&options, &kept, &target)?);
+    let given = asked(&options, &kept, &target)?;
     let access = Access {
         authfile: None,
         creds_file: None,
@@ -136,7 +121,8 @@ pub async fn login_told(options: LoginOptions, told: &Told) -> Result<u8, Failur
         // skopeo uses plain HTTP only where it is told to.
         (Told::Skopeo, false) => Plain::Never,
     };
-    let places = setup::places_with(&access, plain, given.clone())?;
+    let login = Arc::new(GivenLogin(Key::Basic(given.user.clone(), given.password.clone())));
+    let places = setup::places_with(&access, plain, login)?;
     if !places.log_in(&target.registry, &target.repository).await? {
         tracing::warn!("{} asks nobody for a login, so the password was not checked", target.registry);
     }
@@ -212,7 +198,7 @@ fn prompt(question: &str, shown: bool) -> Result<String, Failure> {
 fn keep(path: &Path, kept: &Logins, target: &Target, given: &Given) -> Result<String, Failure> {
     let Given { user, password } = given;
     if let Some(helper) = kept.helper(&target.registry) {
-        let server = if target.registry == "docker.io" { HUB } else { &target.registry };
+        let server = target.server();
         let login = serde_json::json!({ "ServerURL": server, "Username": user, "Secret": password.expose() });
         return helped(helper, "store", &login.to_string()).map(|()| format!("docker-credential-{helper}"));
     }
@@ -272,8 +258,7 @@ pub fn logout_told(options: &LogoutOptions, told: &Told) -> Result<u8, Failure> 
     let kept = login_file::read(&path).map_err(|error| unread(&path, &error))?;
     let mut removed = false;
     if let Some(helper) = kept.helper(&target.registry) {
-        let server = if target.registry == "docker.io" { HUB } else { &target.registry };
-        helped(helper, "erase", server)?;
+        helped(helper, "erase", target.server())?;
         removed = true;
     }
     if kept.user(&target.key).is_some() || target.key == "docker.io" && kept.user(HUB).is_some() {

@@ -1,7 +1,7 @@
 //! What progress says on a terminal, in fifty columns: how far everything is, which blobs move, and for whom it waits.
 
 use crate::{
-    output::LINE,
+    output::{LINE, counted},
     progress_events::{MovingBlob, Totals, Wait},
 };
 use dray_core::harmless;
@@ -58,11 +58,7 @@ pub fn below(blobs: &[MovingBlob], images: &[String], waits: &[Wait]) -> String 
     lines.extend(blobs.iter().take(BLOBS).map(one_line));
     match blobs.len() {
         0 => lines.extend(Some(named(images)).filter(|line| !line.is_empty())),
-        count if count > BLOBS => lines.push(format!(
-            "and {} more blob{}",
-            count - BLOBS,
-            if count == BLOBS + 1 { "" } else { "s" }
-        )),
+        count if count > BLOBS => lines.push(format!("and {}", counted((count - BLOBS) as u64, "more blob"))),
         _ => {}
     }
     for wait in waits.iter().take(WAITS) {

@@ -1,8 +1,12 @@
 //! Secrets from the environment and from files.
 
 use dray_core::policy::SecretRef;
-use dray_engine::{Error, Kind, Result, Secret};
+use dray_engine::{
+    Error, Kind, Result, Secret,
+    contract::{Credential, Credentials, Key},
+};
 use dray_runtime::Secrets;
+use futures_util::future::BoxFuture;
 use std::{
     env, fs,
     io::ErrorKind,
@@ -17,7 +21,19 @@ pub struct UserSecrets {
     pub authfile: Option<PathBuf>,
 }
 
-fn variable(name: &str) -> Option<PathBuf> {
+/// A login that the command line gave, for every registry of the command.
+pub struct GivenLogin(pub Key);
+
+impl Credentials for GivenLogin {
+    fn lookup<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Credential>>> {
+        let origin = "the command line".to_owned();
+        let credential = Credential { key: self.0.clone(), lifetime: None, covers: None, origin };
+        Box::pin(async { Ok(Some(credential)) })
+    }
+}
+
+/// A path that a variable of the environment names. An empty one names none.
+pub fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 

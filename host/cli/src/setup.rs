@@ -73,11 +73,11 @@ pub fn environment(base: &Path) -> Result<Environment, Error> {
 
 /// The places of a command that says how each registry is reached.
 pub fn with_registries(
-    registries: BTreeMap<String, RegistrySettings>,
+    runtime: Arc<Runtime>,
+    mut registries: BTreeMap<String, RegistrySettings>,
     default: RegistrySettings,
 ) -> Result<Arc<Places>, Failure> {
-    let base = working_folder()?;
-    let runtime = runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: None });
+    registries.insert(local::DAEMON.to_owned(), local::daemon()?);
     let few = few();
     let fewer = |settings| match few {
         Some(concurrency) => RegistrySettings { concurrency, ..settings },
@@ -90,10 +90,11 @@ pub fn with_registries(
         user_agent: USER_AGENT.into(),
     });
     let plugins: Arc<dyn Plugins> = runtime;
-    Ok(Places::new(plugins, client, base, local::local()))
+    Ok(Places::new(plugins, client, working_folder()?, local::local()))
 }
 
-fn working_folder() -> Result<PathBuf, Failure> {
+/// The folder to which the paths of a command are relative.
+pub fn working_folder() -> Result<PathBuf, Failure> {
     env::current_dir().map_err(|error| Failure::usage(format!("find the working folder: {error}")))
 }
 
@@ -117,14 +118,13 @@ fn opened(
     plain: Plain,
     login: Option<Arc<dyn Credentials>>,
 ) -> Result<Arc<Places>, Failure> {
-    let base = working_folder()?;
     for path in [&access.creds_file, &access.tls_ca].into_iter().flatten() {
         if !path.is_file() {
             return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
         }
     }
     let runtime =
-        runtime(BTreeMap::new(), UserSecrets { base: base.clone(), authfile: access.authfile.clone() });
+        runtime(BTreeMap::new(), UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
     let call = match &access.creds_file {
         Some(path) => {
             let file = format!("file:{}", path.display());
@@ -134,14 +134,9 @@ fn opened(
     };
     let auth = login.unwrap_or_else(|| lazy_auth(&runtime, call));
     let tls = TlsSettings { ca: access.tls_ca.clone(), identity: None, verify: !access.insecure, plain };
-    let usual = RegistrySettings::default();
-    let concurrency = few().unwrap_or(usual.concurrency);
-    let client = Client::new(Settings {
-        registries: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
-        default: RegistrySettings { tls, auth: vec![auth], concurrency, ..usual },
-        proxies: proxies(),
-        user_agent: USER_AGENT.into(),
-    });
-    let plugins: Arc<dyn Plugins> = runtime;
-    Ok(Places::new(plugins, client, base, local::local()))
+    with_registries(
+        runtime,
+        BTreeMap::new(),
+        RegistrySettings { tls, auth: vec![auth], ..RegistrySettings::default() },
+    )
 }

@@ -2,18 +2,24 @@
 
 use super::{
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
-    policy, session, unsupported,
+    policy,
+    retry::{self, Retry},
+    session, unsupported,
 };
-use crate::{DONE, failure::Failure, progress::Screen, signals::Stop};
+use crate::{
+    DONE,
+    copy::{planned, run_one},
+    failure::Failure,
+    progress::Screen,
+    signals::Stop,
+};
 use clap::{Arg, ArgMatches, Command};
 use dray_core::{Compression, Form, Format, ImageChoice, Reference, Wanted, policy::Referrers};
-use dray_engine::{CopyRequest, Error, Kind, Places, Planned, RemoveOptions, RunOptions, plan_copy, remove};
-use dray_session::Record;
-use std::{fs, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use dray_engine::{CopyRequest, Error, Kind, Places, RemoveOptions, remove};
+use std::{fs, sync::Arc};
 
 /// Flags that both `copy` and `sync` of skopeo have, and dray does not.
-pub const REFUSED: [&str; 15] = [
+pub const REFUSED: [&str; 16] = [
     "additional-tag",
     "decryption-key",
     "dest-compress-level",
@@ -29,14 +35,8 @@ pub const REFUSED: [&str; 15] = [
     "sign-passphrase-file",
     "src-cert-dir",
     "dest-cert-dir",
+    "image-parallel-copies",
 ];
-
-/// Adds the flags of another attempt.
-pub fn retries(command: Command) -> Command {
-    command
-        .arg(text("retry-times").value_parser(clap::value_parser!(u32)).help("How often to try again"))
-        .arg(text("retry-delay").help("Time between two attempts"))
-}
 
 /// The command line of `copy`.
 pub fn command() -> Command {
@@ -56,7 +56,7 @@ pub fn command() -> Command {
         .arg(switch("dest-decompress").help("Decompresses layers for dir:"))
         .arg(switch("dest-oci-accept-uncompressed-layers").help("Leaves layers for oci: uncompressed"))
         .arg(text("dest-compress-format").help("gzip or zstd"));
-    let command = retries(image(image(command, End::Source), End::Destination));
+    let command = retry::flags(image(image(command, End::Source), End::Destination));
     flags::refused(command, &REFUSED)
 }
 
@@ -120,7 +120,6 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
 }
 
 pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Result<u8, Failure> {
-    globals.check()?;
     let flags = [End::Source, End::Destination].map(|end| ImageFlags::of(matches, end, globals));
     let [from_flags, to_flags] = flags;
     let (from_flags, to_flags) = (from_flags?, to_flags?);
@@ -135,7 +134,12 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     let places = session::places(&[(&source, &from_flags), (&destination, &to_flags)])?;
     let request = CopyRequest { source, destination, wanted };
     let copy = Copy { places, request, command, preserve: is_on(matches, "preserve-digests") };
-    let digest = Retry::of(matches)?.until_done(|| copy.carry_out(screen)).await?;
+    let stop = Stop::listen(screen);
+    let copied = Retry::of(matches)?.until_done(|| copy.carry_out(&stop, screen)).await;
+    if let Some(code) = stop.code() {
+        return Ok(code);
+    }
+    let digest = copied?;
     if let Some(path) = given(matches, "digestfile") {
         fs::write(&path, &digest)
             .map_err(|error| Failure::usage(format!("write the digest to {path}: {error}")))?;
@@ -154,28 +158,19 @@ struct Copy {
 
 impl Copy {
     /// Copies the image. Returns the digest of what was written.
-    async fn carry_out(&self, screen: &Screen) -> Result<String, Failure> {
-        let stop = Stop::listen(screen);
-        let planned = plan_copy(&self.places, &self.request).await?;
+    async fn carry_out(&self, stop: &Stop, screen: &Screen) -> Result<String, Failure> {
+        let stopped = || Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped"));
+        let planned = planned(&self.places, &self.request, stop).await?.ok_or_else(stopped)?;
         if self.preserve && !planned.copy.form.is_unchanged() {
             let text = format!("copy {}: its digest would change", self.request.source);
             let help = "--preserve-digests forbids that";
             return Err(Failure::Failed(Error::new(Kind::Unsupported, text).help(help)));
         }
-        let (sender, receiver) = mpsc::channel(1);
-        // The channel has room for the one copy.
-        let _ = sender.send(Planned::Copy(Box::new(planned))).await;
-        drop(sender);
-        let progress = screen.watch(&self.places, &stop);
-        let options = RunOptions { unchanged: true, ..RunOptions::default() };
-        let record = Record { command: &self.command, policy: None };
-        let signal = stop.signal.clone();
-        let report =
-            dray_session::run(&self.places, receiver, progress.clone(), options, record, signal).await;
-        progress.end();
-        let Some(copy) = report.copies.first() else {
-            return Err(Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped")));
-        };
+        let report = run_one(&self.places, planned, &self.command, stop, screen).await;
+        if stop.code().is_some() {
+            return Err(stopped());
+        }
+        let copy = report.copies.first().ok_or_else(stopped)?;
         match &copy.error {
             None => Ok(copy.written.clone().or_else(|| copy.digest.clone()).unwrap_or_default()),
             Some(text) => {
@@ -190,69 +185,16 @@ impl Copy {
     }
 }
 
-/// How often something is tried again, as `--retry-times` and `--retry-delay` say.
-#[derive(Clone)]
-pub struct Retry {
-    pub times: u32,
-    /// `None` means 1 s, 2 s, 4 s and so on.
-    delay: Option<Duration>,
-}
-
-impl Retry {
-    pub fn of(matches: &ArgMatches) -> Result<Self, Failure> {
-        let delay = given(matches, "retry-delay").filter(|text| !text.is_empty());
-        let delay = delay.map(|text| {
-            let time = text.parse::<humantime::Duration>();
-            time.map_err(|error| Failure::usage(format!("read the time `{text}` of --retry-delay: {error}")))
-        });
-        let times = matches.get_one::<u32>("retry-times").copied().unwrap_or(0);
-        Ok(Retry { times, delay: delay.transpose()?.map(|delay| *delay) })
-    }
-
-    /// Tries something until it is done, fails for good, or was tried often enough.
-    pub async fn until_done<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, Failure>
-    where
-        F: Future<Output = Result<T, Failure>>,
-    {
-        let mut tried = 0;
-        loop {
-            match attempt().await {
-                Err(Failure::Failed(error)) if tried < self.times && may_pass(&error) => {
-                    let wait = self.delay.unwrap_or(Duration::from_secs(1 << tried.min(6)));
-                    tracing::warn!("trying again in {wait:?}: {error}");
-                    tokio::time::sleep(wait).await;
-                    tried += 1;
-                }
-                done => return done,
-            }
-        }
-    }
-}
-
-/// Whether another attempt may succeed.
-fn may_pass(error: &Error) -> bool {
-    !matches!(
-        error.kind,
-        Kind::NotFound
-            | Kind::Unauthorized
-            | Kind::Denied
-            | Kind::Unsupported
-            | Kind::Invalid
-            | Kind::Cancelled
-    )
-}
-
 /// The command line of `delete`.
 pub fn delete_command() -> Command {
     let command = Command::new("delete")
         .about("Deletes an image, with all tags that name it")
         .arg(Arg::new("image").required(true).value_name("IMAGE-NAME"));
-    flags::refused(retries(image(command, End::Only)), &["cert-dir"])
+    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
 }
 
 /// Deletes what a reference names, as skopeo does: the manifest, with all of its tags.
 pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
-    globals.check()?;
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let reference = session::image(&given(matches, "image").unwrap_or_default(), &flags)?;
     let places = session::places(&[(&reference, &flags)])?;

@@ -2,6 +2,7 @@
 
 use super::{
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
+    retry::{self, Retry},
     session, template, unsupported,
 };
 use crate::{DONE, digest, failure::Failure, output};
@@ -21,20 +22,16 @@ pub fn command() -> Command {
         .arg(switch("config").help("Prints the config"))
         .arg(switch("no-tags").short('n').help("Lists no tags"))
         .arg(text("format").short('f').hide(true))
-        .arg(text("manifest-digest").hide(true))
-        .arg(text("retry-times").hide(true))
-        .arg(text("retry-delay").hide(true));
-    flags::refused(image(command, End::Only), &["cert-dir"])
+        .arg(text("manifest-digest").hide(true));
+    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
 }
 
 /// The command line of `list-tags`.
 pub fn list_tags_command() -> Command {
     let command = Command::new("list-tags")
         .about("Lists the tags of a repository")
-        .arg(Arg::new("repository").required(true).value_name("REPOSITORY-NAME"))
-        .arg(text("retry-times").hide(true))
-        .arg(text("retry-delay").hide(true));
-    flags::refused(image(command, End::Only), &["cert-dir"])
+        .arg(Arg::new("repository").required(true).value_name("REPOSITORY-NAME"));
+    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
 }
 
 /// The command line of `manifest-digest`.
@@ -75,7 +72,6 @@ struct Layer {
 }
 
 pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
-    globals.check()?;
     if given(matches, "manifest-digest").is_some() {
         return Err(unsupported("the flag --manifest-digest of inspect"));
     }
@@ -87,7 +83,8 @@ pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure>
     let written = given(matches, "image").unwrap_or_default();
     let reference = session::image(&written, &flags)?;
     let places = session::places(&[(&reference, &flags)])?;
-    let image = Image::open(&places, &reference).await?;
+    let open = || async { Image::open(&places, &reference).await.map_err(Failure::from) };
+    let image = Retry::of(matches)?.until_done(open).await?;
     let (raw, config) = (is_on(matches, "raw"), is_on(matches, "config"));
     if raw && !config {
         return output::bytes_out(&image.manifest.body).map(|()| DONE);
@@ -280,18 +277,9 @@ fn inspected(
 
 /// The name of a registry's repository, in full: `docker.io/library/nginx`. `None` means that the image is in no registry.
 fn name(reference: &Reference) -> Option<String> {
-    let rest = reference.rest.strip_prefix("//").filter(|_| reference.scheme == "docker")?;
-    let rest = rest.split('@').next().unwrap_or(rest);
-    let last = rest.rfind('/').map_or(0, |at| at + 1);
-    let end = rest[last..].find(':').map_or(rest.len(), |at| last + at);
-    let path = &rest[..end];
-    Some(match path.split_once('/') {
-        None => format!("docker.io/library/{path}"),
-        Some((first, _)) if !first.contains(['.', ':']) && first != "localhost" => {
-            format!("docker.io/{path}")
-        }
-        Some(_) => path.to_owned(),
-    })
+    let mut name = session::full_name(reference)?;
+    name.truncate(session::end_of_name(&name).unwrap_or(name.len()));
+    Some(name)
 }
 
 /// The tags of a repository. That they cannot be listed is no failure of `inspect`.
@@ -315,7 +303,6 @@ fn print(value: &impl Serialize) {
 }
 
 pub async fn list_tags(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
-    globals.check()?;
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let written = given(matches, "repository").unwrap_or_default();
     let reference = session::reference(&written, &flags)?;
@@ -323,7 +310,7 @@ pub async fn list_tags(matches: &ArgMatches, globals: &Globals) -> Result<u8, Fa
         return Err(unsupported(&format!("to list the tags of {}:", reference.scheme)));
     }
     let places = session::places(&[(&reference, &flags)])?;
-    let tags = session::tags(&places, &reference).await?;
+    let tags = Retry::of(matches)?.until_done(|| session::tags(&places, &reference)).await?;
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Listed {

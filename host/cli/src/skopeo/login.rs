@@ -41,7 +41,6 @@ fn authfile(matches: &ArgMatches) -> Option<PathBuf> {
 }
 
 pub async fn login(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
-    globals.check()?;
     let verify = switched(matches, "tls-verify").or(globals.tls_verify);
     let options = LoginOptions {
         registry: given(matches, "registry").unwrap_or_default(),

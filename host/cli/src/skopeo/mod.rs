@@ -6,6 +6,7 @@ mod flags;
 mod inspect;
 mod login;
 mod policy;
+mod retry;
 mod session;
 mod sync;
 mod template;
@@ -122,6 +123,7 @@ async fn run(name: &str, matches: &ArgMatches, globals: &Globals, screen: Screen
     if UNSUPPORTED.contains(&name) {
         return Err(unsupported(&format!("the command `{name}`")));
     }
+    globals.check()?;
     flags::refuse(matches)?;
     let work = async {
         match name {

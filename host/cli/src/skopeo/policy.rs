@@ -1,7 +1,7 @@
 //! containers-policy.json(5), as far as dray obeys it: an image that needs no signature is copied, and any other one is
 //! refused rather than copied unchecked.
 
-use super::flags::Globals;
+use super::{flags::Globals, session};
 use crate::failure::Failure;
 use dray_core::Reference;
 use dray_engine::{Error, Kind};
@@ -66,22 +66,12 @@ fn requirements<'a>(policy: &'a Value, source: &Reference) -> Option<Vec<&'a str
 
 /// The scopes of an image, the most specific one first.
 fn names(source: &Reference) -> Vec<String> {
-    let whole = source.rest.strip_prefix("//").unwrap_or(&source.rest);
-    let mut name = match (source.scheme.as_str(), whole.split_once('/')) {
-        ("docker", None) => format!("docker.io/library/{whole}"),
-        ("docker", Some((first, _))) if !first.contains(['.', ':']) && first != "localhost" => {
-            format!("docker.io/{whole}")
-        }
-        _ => whole.to_owned(),
-    };
-    if source.scheme == "docker" && !name.rsplit('/').next().unwrap_or_default().contains([':', '@']) {
+    let mut name = session::full_name(source).unwrap_or_else(|| source.rest.clone());
+    if source.scheme == "docker" && session::end_of_name(&name).is_none() {
         name.push_str(":latest");
     }
     let mut names = vec![name.clone()];
-    if let Some(at) = name.find('@').or_else(|| {
-        let last = name.rfind('/').map_or(0, |at| at + 1);
-        name[last..].find(':').map(|at| last + at)
-    }) {
+    if let Some(at) = session::end_of_name(&name) {
         name.truncate(at);
         names.push(name.clone());
     }

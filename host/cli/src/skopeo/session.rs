@@ -1,16 +1,20 @@
 //! The places that a command of skopeo works with, reached as its flags say.
 
 use super::{flags::ImageFlags, unsupported};
-use crate::{failure::Failure, local, secrets::UserSecrets, setup};
+use crate::{
+    failure::Failure,
+    secrets::{GivenLogin, UserSecrets, variable},
+    setup,
+};
 use dray_core::{Reference, policy::plugin_config};
 use dray_engine::{
     Error, Kind, Places, Secret,
-    contract::{Credential, Credentials, Key},
+    contract::{Credentials, Key},
     http::{Plain, RegistrySettings, TlsSettings},
 };
+use dray_runtime::Runtime;
 use dray_session::lazy_auth;
-use futures_util::future::BoxFuture;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The transports that skopeo and dray both have.
 const TRANSPORTS: [&str; 8] = [
@@ -24,43 +28,39 @@ const TRANSPORTS: [&str; 8] = [
     "tarball",
 ];
 
-/// A login of the command line.
-struct Given(Key);
-
-impl Credentials for Given {
-    fn lookup<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a str,
-    ) -> BoxFuture<'a, dray_engine::Result<Option<Credential>>> {
-        let origin = "the command line".to_owned();
-        let credential = Credential { key: self.0.clone(), lifetime: None, covers: None, origin };
-        Box::pin(async { Ok(Some(credential)) })
-    }
-}
-
-/// The host of a `docker:` reference. `None` means that another transport reads it.
-fn host(reference: &Reference) -> Option<String> {
+/// The name of a registry's image in full, with its tag or digest if it has one: `docker.io/library/nginx:1.27`. `None`
+/// means that another transport reads it.
+pub fn full_name(reference: &Reference) -> Option<String> {
     let rest = reference.rest.strip_prefix("//").filter(|_| reference.scheme == "docker")?;
-    let (first, behind) = rest.split_once('/').unwrap_or((rest, ""));
-    let is_host = first.contains('.') || first == "localhost" || first.contains(':') && !behind.is_empty();
-    Some(if is_host { first.to_owned() } else { "docker.io".to_owned() })
+    Some(match rest.split_once('/') {
+        None => format!("docker.io/library/{rest}"),
+        Some((first, _)) if !first.contains(['.', ':']) && first != "localhost" => {
+            format!("docker.io/{rest}")
+        }
+        Some(_) => rest.to_owned(),
+    })
 }
 
-/// How a registry is reached.
-fn settings(flags: &ImageFlags) -> Result<RegistrySettings, Failure> {
-    let base = std::env::current_dir()
-        .map_err(|error| Failure::usage(format!("find the working folder: {error}")))?;
-    let authfile = flags.authfile.clone().or_else(|| std::env::var_os("REGISTRY_AUTH_FILE").map(Into::into));
+/// Where the tag or the digest of a name begins.
+pub fn end_of_name(name: &str) -> Option<usize> {
+    let last = name.rfind('/').map_or(0, |at| at + 1);
+    name[last..].find(['@', ':']).map(|at| last + at)
+}
+
+/// How a registry is reached. `runtime` finds the logins, unless a file of its own is named for them.
+fn settings(flags: &ImageFlags, runtime: &Arc<Runtime>) -> Result<RegistrySettings, Failure> {
     let auth: Vec<Arc<dyn Credentials>> = if flags.no_creds {
         Vec::new()
     } else if let Some(token) = &flags.token {
-        vec![Arc::new(Given(Key::Bearer(Secret::new(token.as_str()))))]
+        vec![Arc::new(GivenLogin(Key::Bearer(Secret::new(token.as_str()))))]
     } else if let Some((user, password)) = &flags.login {
-        vec![Arc::new(Given(Key::Basic(user.clone(), Secret::new(password.as_str()))))]
+        vec![Arc::new(GivenLogin(Key::Basic(user.clone(), Secret::new(password.as_str()))))]
     } else {
-        let runtime = setup::runtime(BTreeMap::new(), UserSecrets { base, authfile });
-        vec![lazy_auth(&runtime, plugin_config("docker-config", Default::default()))]
+        let runtime = match &flags.authfile {
+            Some(authfile) => &finding(Some(authfile.clone()))?,
+            None => runtime,
+        };
+        vec![lazy_auth(runtime, plugin_config("docker-config", Default::default()))]
     };
     let insecure = flags.tls_verify == Some(false);
     let plain = if insecure { Plain::Fallback } else { Plain::Never };
@@ -68,19 +68,27 @@ fn settings(flags: &ImageFlags) -> Result<RegistrySettings, Failure> {
     Ok(RegistrySettings { tls, auth, ..RegistrySettings::default() })
 }
 
+/// A runtime whose auth provider finds logins in this file. `None` means in the usual places.
+fn finding(authfile: Option<PathBuf>) -> Result<Arc<Runtime>, Failure> {
+    let base = setup::working_folder()?;
+    Ok(setup::runtime(BTreeMap::new(), UserSecrets { base, authfile }))
+}
+
 /// The places of a command. Each image is reached as its own flags say.
 pub fn places(images: &[(&Reference, &ImageFlags)]) -> Result<Arc<Places>, Failure> {
-    let mut registries: BTreeMap<String, RegistrySettings> =
-        [(local::DAEMON.to_owned(), local::daemon()?)].into();
+    let runtime = finding(variable("REGISTRY_AUTH_FILE"))?;
+    let mut registries: BTreeMap<String, RegistrySettings> = BTreeMap::new();
     let mut flagged: BTreeMap<String, &ImageFlags> = BTreeMap::new();
     for (reference, flags) in images {
-        let Some(host) = host(reference) else { continue };
+        let Some(name) = full_name(reference) else { continue };
+        let host = name.split('/').next().unwrap_or_default().to_owned();
         if flagged.insert(host.clone(), flags).is_some_and(|before| before != *flags) {
             return Err(unsupported(&format!("reaching {host} in one way to read and in another to write")));
         }
-        registries.insert(host, settings(flags)?);
+        registries.insert(host, settings(flags, &runtime)?);
     }
-    setup::with_registries(registries, settings(&ImageFlags::default())?)
+    let default = settings(&ImageFlags::default(), &runtime)?;
+    setup::with_registries(runtime, registries, default)
 }
 
 /// The tags of a repository. skopeo ends with 2 only where an image does not exist, and not for a repository.

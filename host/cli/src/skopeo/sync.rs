@@ -1,9 +1,11 @@
 //! `skopeo sync` between registries and folders of directories. (`--src yaml` is not supported yet.)
 
 use super::{
-    copy::{self, Retry},
+    copy,
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
-    policy, session, unsupported,
+    policy,
+    retry::{self, Retry},
+    session, unsupported,
 };
 use crate::{DONE, FAILED, failure::Failure, failures, output::tell, progress::Screen, signals::Stop};
 use clap::{Arg, ArgMatches, Command};
@@ -39,7 +41,7 @@ pub fn command() -> Command {
         .arg(text("format").short('f').help("oci or v2s2"))
         .arg(switch("preserve-digests").help("Fails if a digest would change"))
         .arg(switch("remove-signatures").help("Copies no signatures"));
-    flags::refused(copy::retries(image(image(command, End::Source), End::Destination)), &copy::REFUSED)
+    flags::refused(retry::flags(image(image(command, End::Source), End::Destination)), &copy::REFUSED)
 }
 
 /// Kinds of ends.
@@ -68,7 +70,6 @@ struct Pair {
 }
 
 pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Result<u8, Failure> {
-    globals.check()?;
     let (from, to) = (transport(matches, "src")?, transport(matches, "dest")?);
     if (from, to) == (Transport::Dir, Transport::Dir) {
         return Err(Failure::usage("sync: a folder cannot be synced to a folder"));
@@ -80,6 +81,9 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         ["source", "destination"].map(|name| given(matches, name).unwrap_or_default());
     let from_flags = ImageFlags::of(matches, End::Source, globals)?;
     let to_flags = ImageFlags::of(matches, End::Destination, globals)?;
+    if from_flags.shared_blob_dir.is_some() || to_flags.shared_blob_dir.is_some() {
+        return Err(unsupported("a folder of shared blobs in sync"));
+    }
     let named = |transport, text: &str| match transport {
         Transport::Docker => session::reference(&format!("docker://{text}"), &ImageFlags::default()),
         Transport::Dir => session::reference(&format!("dir:{text}"), &ImageFlags::default()),
@@ -116,7 +120,8 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         preserve: is_on(matches, "preserve-digests"),
     };
     let command = format!("skopeo sync {whole} {target}");
-    let report = sync.carry_out(&command, screen, &Retry::of(matches)?).await;
+    let stop = Stop::listen(screen);
+    let report = sync.carry_out(&command, &stop, screen, &Retry::of(matches)?).await;
     if let Some(path) = given(matches, "digestfile") {
         digests(&report, Path::new(&path))?;
     }
@@ -128,7 +133,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         summary.unchanged,
         summary.failed
     );
-    Ok(if summary.failed > 0 || report.stopped { FAILED } else { DONE })
+    Ok(stop.code().unwrap_or(if summary.failed > 0 { FAILED } else { DONE }))
 }
 
 /// The images of a repository, or the one that is named, each with its name for the destination.
@@ -208,9 +213,8 @@ struct Sync {
 }
 
 impl Sync {
-    async fn carry_out(self, command: &str, screen: &Screen, retry: &Retry) -> Report {
-        let stop = Stop::listen(screen);
-        let progress = screen.watch(&self.places, &stop);
+    async fn carry_out(self, command: &str, stop: &Stop, screen: &Screen, retry: &Retry) -> Report {
+        let progress = screen.watch(&self.places, stop);
         let (sender, receiver) = mpsc::channel(AT_ONCE);
         // Every copy of one image belongs to the rule of this name.
         let limits = RuleLimits { retry: retry.times, ..RuleLimits::default() };
@@ -232,12 +236,11 @@ impl Sync {
             shown.planned_all();
         });
         let record = Record { command, policy: None };
-        let mut report =
+        let report =
             dray_session::run(&places, receiver, progress.clone(), options, record, stop.signal.clone())
                 .await;
         planning.abort();
         progress.end();
-        report.stopped = stop.code().is_some();
         report
     }
 }

@@ -151,6 +151,11 @@ fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec
 
 /// A rule that wants referrers of images that it changes: they are about the image before.
 fn lost_referrers(rule: &Rule) -> Option<Problem> {
+    let then = match rule.referrers {
+        Referrers::No => return None,
+        Referrers::Wanted => "so its referrers cannot come along",
+        Referrers::Required => "so an image with referrers fails",
+    };
     let crate::Form { format, compression } = rule.form;
     let changes = [
         (rule.index == IndexMode::Trim, "index = \"trim\""),
@@ -158,17 +163,12 @@ fn lost_referrers(rule: &Rule) -> Option<Problem> {
         (compression.is_some(), "`compression`"),
     ];
     let alone = matches!(rule.to.value.scheme.as_str(), "dir" | "docker-archive" | "docker-daemon");
-    if alone && rule.referrers != Referrers::No {
+    if alone {
         let message = format!("{}: keeps no referrers of images", rule.to.value.scheme);
         let help = "leave `referrers` out, or copy to a registry or a layout (oci:)";
         return Some(Problem::new(message, rule.name.span.clone()).help(help));
     }
     let (_, why) = changes.into_iter().find(|(changes, _)| *changes)?;
-    let then = match rule.referrers {
-        Referrers::No => return None,
-        Referrers::Wanted => "so its referrers cannot come along",
-        Referrers::Required => "so an image with referrers fails",
-    };
     let message = format!("{why} gives a changed image another digest, {then}");
     let help = format!("leave {why} out of `{}`, or `referrers`", rule.name.value);
     Some(Problem::new(message, rule.name.span.clone()).help(help))

@@ -225,6 +225,16 @@ impl Repository {
         Ok(manifest)
     }
 
+    /// Whether it has all of these manifests. Fails if it cannot be asked.
+    pub(crate) async fn has_all(&self, manifests: &[Descriptor]) -> Result<bool> {
+        for manifest in manifests {
+            if self.resolve(Some(&manifest.digest.to_string()), None).await?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// All manifests that have this digest as their subject, without duplicates. Fails if they cannot be listed, or if
     /// the list does not end.
     pub(crate) async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>> {

@@ -52,18 +52,12 @@ impl PlannedCopy {
         };
         let Children::Index(children) = &index.children else { return Ok(SparseIndex::NotNeeded) };
         let dropped = select(children, platforms)?.dropped;
-        match (dropped.is_empty(), known) {
-            (true, _) => Ok(SparseIndex::NotNeeded),
-            (false, Some(false)) => {
-                for child in &dropped {
-                    if self.destination.resolve(Some(&child.digest.to_string()), None).await?.is_none() {
-                        return Err(place.refused_sparse());
-                    }
-                }
-                // Nothing would be missing.
-                Ok(SparseIndex::NotNeeded)
-            }
-            (false, _) => Ok(SparseIndex::Unknown),
+        match known {
+            _ if dropped.is_empty() => Ok(SparseIndex::NotNeeded),
+            // Where all of them are there, none would be missing.
+            Some(false) if self.destination.has_all(&dropped).await? => Ok(SparseIndex::NotNeeded),
+            Some(false) => Err(place.refused_sparse()),
+            _ => Ok(SparseIndex::Unknown),
         }
     }
 }

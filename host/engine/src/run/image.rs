@@ -239,7 +239,9 @@ impl Job {
         let refused = match self.publish_at_once(index, &Naming::Child).await {
             Ok(()) => {
                 // An index of which nothing is missing there proves nothing.
-                if !self.holds(dropped).await? && !place.sparse_seen.swap(true, Ordering::Relaxed) {
+                if !self.destination.has_all(dropped).await?
+                    && !place.sparse_seen.swap(true, Ordering::Relaxed)
+                {
                     place.saw_sparse(true);
                 }
                 return Ok(());
@@ -256,16 +258,6 @@ impl Job {
         }
         place.saw_sparse(false);
         Err(place.refuses_sparse())
-    }
-
-    /// Whether the destination has all of these manifests.
-    async fn holds(&self, manifests: &[Descriptor]) -> Result<bool> {
-        for manifest in manifests {
-            if self.destination.resolve(Some(&manifest.digest.to_string()), None).await?.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn children(self: Arc<Self>, children: Vec<Descriptor>, depth: usize) -> BoxFuture<'static, Result<()>> {
