@@ -99,6 +99,10 @@ pub enum Command {
     Tag(TagOptions),
     /// Delete an image, or one tag of it
     Delete(DeleteOptions),
+    /// Sign an image
+    Sign(SignOptions),
+    /// Check who has signed an image
+    Verify(VerifyOptions),
     /// Check a login at a registry, and keep it for later
     Login(LoginOptions),
     /// Forget a login
@@ -262,6 +266,94 @@ pub struct DeleteOptions {
     /// Only say what would be deleted
     #[arg(long)]
     pub dry_run: bool,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+/// How a signature of sigstore is attached.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AttachForm {
+    /// By a tag that is made of the digest, as skopeo, podman and older cosign read it
+    Tag,
+    /// As a bundle that refers to the image, as cosign 3 reads it
+    Referrer,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Signatures of OpenPGP go where registries.d says (lookaside), or beside the image in dir:.\n\
+                  The passphrase of a key is read from --passphrase-file, from COSIGN_PASSWORD, or asked for."
+)]
+pub struct SignOptions {
+    /// The image, by a tag or a digest
+    #[arg(add = completions::references())]
+    pub reference: Reference,
+    /// Private key of sigstore, as cosign and skopeo write it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pgp_key", "gpg"])]
+    pub key: Option<PathBuf>,
+    /// Secret key of OpenPGP in a file
+    #[arg(long, value_name = "FILE")]
+    pub pgp_key: Option<PathBuf>,
+    /// Fingerprint of a key of gpg, or of one of several in --pgp-key
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub gpg: Option<String>,
+    /// File whose first line is the passphrase of the key
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// The name that is signed, instead of the image's own
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// How a signature of sigstore is attached
+    #[arg(long = "as", value_enum, default_value_t = AttachForm::Tag, value_name = "FORM")]
+    pub form: AttachForm,
+    /// Sign every image of an index as well
+    #[arg(long)]
+    pub recursive: bool,
+    #[command(flatten)]
+    pub access: Access,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Without options that name keys, the machine's policy.json says who must have signed the image."
+)]
+pub struct VerifyOptions {
+    /// The image, by a tag or a digest
+    #[arg(add = completions::references())]
+    pub reference: Reference,
+    /// Public key of sigstore; one of several is enough
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pgp", "fulcio_ca", "pki_ca"])]
+    pub key: Vec<PathBuf>,
+    /// Public keys of OpenPGP
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["fulcio_ca", "pki_ca", "rekor"])]
+    pub pgp: Vec<PathBuf>,
+    /// Certificates of Fulcio
+    #[arg(long, value_name = "FILE", requires_all = ["issuer", "subject", "rekor"], conflicts_with = "pki_ca")]
+    pub fulcio_ca: Option<PathBuf>,
+    /// Who must have identified the signer to Fulcio: https://github.com/login/oauth
+    #[arg(long, value_name = "URL", requires = "fulcio_ca")]
+    pub issuer: Option<String>,
+    /// The e-mail address or the URI of the signer
+    #[arg(long, value_name = "NAME", requires = "fulcio_ca")]
+    pub subject: Option<String>,
+    /// Root certificates of an infrastructure of one's own
+    #[arg(long, value_name = "FILE")]
+    pub pki_ca: Option<PathBuf>,
+    /// The e-mail address in the signer's certificate
+    #[arg(long, value_name = "ADDRESS", requires = "pki_ca")]
+    pub email: Option<String>,
+    /// The host name in the signer's certificate
+    #[arg(long, value_name = "HOST", requires = "pki_ca")]
+    pub hostname: Option<String>,
+    /// Public key of Rekor, which must have the signature in its log
+    #[arg(long, value_name = "FILE")]
+    pub rekor: Vec<PathBuf>,
+    /// For which image a signature must be: exact, repository, any, or a name
+    #[arg(long, value_name = "WHAT")]
+    pub identity: Option<String>,
     /// How the result is written
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

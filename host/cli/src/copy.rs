@@ -46,6 +46,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
             strict: true,
             link: options.link,
         },
+        require: Vec::new(),
     };
     carried_out(&places, &request, &command, options.output, &stop, &screen, false).await
 }
@@ -140,6 +141,7 @@ pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
             strict: true,
             link: false,
         },
+        require: Vec::new(),
     };
     carried_out(&places, &request, &command, Output::Text, &stop, &screen, true).await
 }

@@ -20,7 +20,7 @@ pub fn print(path: &Path) -> Result<u8, Failure> {
 }
 
 /// Reads a file, or standard input (`-`).
-fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+pub fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let source: Box<dyn Read> = match path == Path::new("-") {
         true => Box::new(std::io::stdin()),
         false => Box::new(File::open(path)?),

@@ -45,6 +45,16 @@ const EXAMPLES: &[(&str, &str)] = &[
         "dray login registry.example.com\n\
          dray login -u ci --password-stdin registry.example.com < password",
     ),
+    (
+        "sign",
+        "dray sign --key cosign.key docker://registry.example.com/app:1.0\n\
+         dray sign --gpg 0123456789ABCDEF0123456789ABCDEF01234567 docker://registry.example.com/app:1.0",
+    ),
+    (
+        "verify",
+        "dray verify --key cosign.pub docker://registry.example.com/app:1.0\n\
+         dray verify docker://registry.example.com/app:1.0      what policy.json demands",
+    ),
     ("logout", "dray logout registry.example.com"),
     ("digest", "dray digest manifest.json"),
     ("skopeo", "dray skopeo copy --all docker://docker.io/library/nginx:1.27 dir:nginx"),

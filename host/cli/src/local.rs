@@ -1,9 +1,11 @@
 //! What dray finds on this machine: temporary folders, the journal, Docker's daemon.
 
+use dray_core::RegistriesConf;
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local,
     http::{Daemon, Plain, RegistrySettings, TlsSettings},
 };
+use dray_trust::Trust;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{collections::HashMap, env, path::PathBuf};
 
@@ -51,7 +53,14 @@ pub fn local() -> Local {
     let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     let journal = LazyJournal::new(state_folder().map(|state| state.join("journal.db")));
     let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);
-    Local { scratch, known, journal, disk_writes: disk_writes() }
+    Local {
+        scratch,
+        known,
+        journal,
+        disk_writes: disk_writes(),
+        trust: Trust::default(),
+        registries: RegistriesConf::default(),
+    }
 }
 
 /// What of storage.conf dray asks for (containers-storage.conf(5)).
@@ -121,7 +130,7 @@ pub fn daemon() -> Result<RegistrySettings, Error> {
     let folder = folder.or_else(|| env::home_dir().map(|home| home.join(".docker")));
     if let (Daemon::Tcp { tls: true, .. }, Some(folder)) = (&daemon, folder) {
         let file = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
-        tls.ca = file("ca.pem");
+        tls.ca.extend(file("ca.pem"));
         tls.identity = file("cert.pem").zip(file("key.pem"));
     }
     Ok(RegistrySettings { tls, daemon: Some(daemon), ..RegistrySettings::default() })

@@ -11,7 +11,7 @@ use crate::{
 };
 use dray_engine::{Error, Kind, Secret, contract::Key, http::Plain};
 use std::{
-    io::{BufRead, Read, Write},
+    io::{Read, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -172,26 +172,10 @@ fn asked(options: &LoginOptions, kept: &Logins, target: &Target) -> Result<Given
 
 /// Asks at the terminal. `shown` says whether what is typed can be seen.
 fn prompt(question: &str, shown: bool) -> Result<String, Failure> {
-    let failed = |why: &str| {
-        let error = Error::new(Kind::Invalid, format!("ask for the login: {why}"));
+    terminal::ask(question, shown).map_err(|error| {
+        let error = Error::new(Kind::Invalid, format!("ask for the login: {error}"));
         Failure::Usage(error.help("give it with --username NAME and --password-stdin"))
-    };
-    if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-        return Err(failed("standard input is no terminal"));
-    }
-    let _ = write!(std::io::stderr(), "{question}");
-    let _ = std::io::stderr().flush();
-    let hidden = if shown { None } else { terminal::Hidden::begin() };
-    if !shown && hidden.is_none() {
-        return Err(failed("the terminal would show the password"));
-    }
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    if hidden.is_some() {
-        tell!("");
-    }
-    read.map_err(|error| failed(&error.to_string()))?;
-    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    })
 }
 
 /// Keeps a login in the file, or with the credential helper that the file names. Returns where, for people.

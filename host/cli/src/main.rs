@@ -37,9 +37,11 @@ mod secrets;
 mod serve;
 mod setup;
 mod signals;
+mod signer;
 mod skopeo;
 mod sync;
 mod terminal;
+mod trust;
 
 use args::{Arguments, Command, PluginCommand, RegistryCommand};
 use clap::FromArgMatches;
@@ -170,6 +172,8 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
         Command::Tag(options) => Box::pin(copy::tag(options, screen)),
         Command::Delete(options) => Box::pin(delete::run(options)),
+        Command::Sign(options) => Box::pin(trust::sign(options)),
+        Command::Verify(options) => Box::pin(trust::verify_image(options)),
         Command::Login(options) => Box::pin(login::login(options)),
         Command::Logout(options) => Box::pin(async move { login::logout(&options) }),
         Command::Digest(options) => Box::pin(async move { digest::run(&options) }),

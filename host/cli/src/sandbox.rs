@@ -149,6 +149,15 @@ fn paths(loaded: &Loaded) -> Paths {
             paths.read.extend(call.secrets().filter_map(|(_, secret)| file(&secret)));
         }
     }
+    if !policy.ignores_system {
+        paths.read.extend(setup::system_files().paths());
+    }
+    for call in policy.rules.iter().flat_map(|rule| &rule.require) {
+        // A wrong demand is told when the session is opened.
+        if let Ok(requirement) = dray_engine::signed(&call.config, base) {
+            paths.read.extend(requirement.files().into_iter().map(PathBuf::from));
+        }
+    }
     for plugin in policy.plugins.values() {
         paths.read.insert(base.join(&plugin.source.value));
         paths.write.extend(plugin.grant.files.iter().map(|path| base.join(path)));

@@ -1,14 +1,22 @@
 //! What a command works with: this process's environment, as the libraries are told of it.
 
-use crate::{args::Access, failure::Failure, local, secrets::UserSecrets};
+use crate::{
+    args::Access,
+    failure::Failure,
+    local,
+    secrets::{self, UserSecrets, variable},
+};
 use dray_core::policy::{Plugin, plugin_config};
 use dray_engine::{
-    Error, Places,
+    Error, Local, Places,
     contract::{Credentials, Plugins},
     http::{Client, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
 };
 use dray_runtime::Runtime;
-use dray_session::{Environment, USER_AGENT, lazy_auth};
+use dray_session::{
+    Environment, USER_AGENT, lazy_auth,
+    system::{System, SystemFiles},
+};
 use std::{
     collections::BTreeMap,
     env,
@@ -64,6 +72,7 @@ pub fn environment(base: &Path) -> Result<Environment, Error> {
         secrets: Arc::new(UserSecrets { base: base.to_owned(), authfile }),
         cache: cache_folder(),
         local: local::local(),
+        system: Some(system_files()),
         proxies: proxies(),
         user_agent: USER_AGENT.into(),
         few_requests,
@@ -76,7 +85,12 @@ pub fn with_registries(
     runtime: Arc<Runtime>,
     mut registries: BTreeMap<String, RegistrySettings>,
     default: RegistrySettings,
+    files: &SystemFiles,
 ) -> Result<Arc<Places>, Failure> {
+    let system = System::read(files)?;
+    for server in system.trust.lookasides.servers() {
+        registries.insert(server.clone(), lookaside(&server, &default));
+    }
     registries.insert(local::DAEMON.to_owned(), local::daemon()?);
     let few = few();
     let fewer = |settings| match few {
@@ -87,10 +101,67 @@ pub fn with_registries(
         registries: registries.into_iter().map(|(host, settings)| (host, fewer(settings))).collect(),
         default: fewer(default),
         proxies: proxies(),
+        system: Some(system.tls()),
         user_agent: USER_AGENT.into(),
     });
     let plugins: Arc<dyn Plugins> = runtime;
-    Ok(Places::new(plugins, client, working_folder()?, local::local()))
+    let local = Local { trust: system.trust, registries: system.registries, ..local::local() };
+    Ok(Places::new(plugins, client, working_folder()?, local))
+}
+
+/// Where this machine's files about registries and signatures are (containers-registries.conf(5),
+/// containers-policy.json(5), containers-registries.d(5), containers-certs.d(5)). Those of the user go first.
+pub fn system_files() -> SystemFiles {
+    let home = env::home_dir();
+    let config = variable("XDG_CONFIG_HOME").or_else(|| home.as_ref().map(|home| home.join(".config")));
+    let user = config.map(|config| config.join("containers"));
+    let etc = PathBuf::from("/etc/containers");
+    let named = |variable: &str, file: &str, usual: &str| match secrets::variable(variable) {
+        Some(path) => vec![path],
+        None => {
+            let user = user.iter().map(|folder| folder.join(file));
+            user.chain([etc.join(file), PathBuf::from(usual).join(file)]).collect()
+        }
+    };
+    let root = rustix::process::geteuid().is_root();
+    let data = variable("XDG_DATA_HOME").or_else(|| home.map(|home| home.join(".local/share")));
+    let lookaside = match root {
+        true => Some(PathBuf::from("/var/lib")),
+        false => data,
+    };
+    let folders = |file: &str| user.iter().map(|folder| folder.join(file)).chain([etc.join(file)]).collect();
+    SystemFiles {
+        registries: named("CONTAINERS_REGISTRIES_CONF", "registries.conf", "/usr/share/containers"),
+        registries_more: match secrets::variable("CONTAINERS_REGISTRIES_CONF") {
+            Some(_) => Vec::new(),
+            None => [
+                Some(etc.join("registries.conf.d")),
+                user.as_ref().map(|user| user.join("registries.conf.d")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect(),
+        },
+        policy: named("CONTAINERS_POLICY_JSON", "policy.json", "/usr/share/containers"),
+        policy_required: false,
+        always_signed: false,
+        registries_d: folders("registries.d"),
+        certs_d: user
+            .iter()
+            .map(|folder| folder.join("certs.d"))
+            .chain([etc.join("certs.d"), PathBuf::from("/etc/docker/certs.d")])
+            .collect(),
+        lookaside: lookaside.map(|folder| folder.join("containers/sigstore")),
+    }
+}
+
+/// How a web server with signatures is reached: as any other host, and without a login.
+fn lookaside(server: &str, default: &RegistrySettings) -> RegistrySettings {
+    let tls = match server.starts_with("http:") {
+        true => TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
+        false => TlsSettings { plain: Plain::Never, ..default.tls.clone() },
+    };
+    RegistrySettings { tls, ..RegistrySettings::default() }
 }
 
 /// The folder to which the paths of a command are relative.
@@ -133,10 +204,17 @@ fn opened(
         None => plugin_config("docker-config", Default::default()),
     };
     let auth = login.unwrap_or_else(|| lazy_auth(&runtime, call));
-    let tls = TlsSettings { ca: access.tls_ca.clone(), identity: None, verify: !access.insecure, plain };
+    let tls = TlsSettings {
+        ca: access.tls_ca.iter().cloned().collect(),
+        identity: None,
+        verify: !access.insecure,
+        plain,
+        explicit: access.insecure,
+    };
     with_registries(
         runtime,
         BTreeMap::new(),
         RegistrySettings { tls, auth: vec![auth], ..RegistrySettings::default() },
+        &system_files(),
     )
 }

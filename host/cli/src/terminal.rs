@@ -1,10 +1,12 @@
 //! The terminal under a progress bar, and where a password is typed.
 
+use crate::output::tell;
 use rustix::{
     process::getpgrp,
     stdio::stdin,
     termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr},
 };
+use std::io::{BufRead, Write};
 
 /// A terminal that does not write `^C` when its user stops a command. It would do so in the midst of the bar, which could
 /// not be taken away as a whole then. When this is dropped, the terminal is as it was.
@@ -37,12 +39,39 @@ impl Drop for Unechoed {
     }
 }
 
+/// Asks a question at the terminal. `shown` says whether what is typed can be seen.
+///
+/// # Errors
+/// Fails if standard input is no terminal, or one that would show a secret.
+pub fn ask(question: &str, shown: bool) -> std::io::Result<String> {
+    if !stdin_is_terminal() {
+        return Err(std::io::Error::other("standard input is no terminal"));
+    }
+    let _ = write!(std::io::stderr(), "{question}");
+    let _ = std::io::stderr().flush();
+    let hidden = if shown { None } else { Hidden::begin() };
+    if !shown && hidden.is_none() {
+        return Err(std::io::Error::other("the terminal would show what is typed"));
+    }
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if hidden.is_some() {
+        tell!("");
+    }
+    read?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+fn stdin_is_terminal() -> bool {
+    std::io::IsTerminal::is_terminal(&std::io::stdin())
+}
+
 /// A terminal that does not show what is typed. When this is dropped, it does again.
-pub struct Hidden(Termios);
+struct Hidden(Termios);
 
 impl Hidden {
     /// `None` means that standard input is no terminal that can be told so.
-    pub fn begin() -> Option<Self> {
+    fn begin() -> Option<Self> {
         let before = tcgetattr(stdin()).ok()?;
         let mut without = before.clone();
         without.local_modes.remove(LocalModes::ECHO);

@@ -403,11 +403,11 @@ fn an_image_that_must_be_signed_is_not_copied_unchecked() {
         world.dray(&arguments)
     };
     for (requirement, text) in [
-        (r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#, "requires it to be signed (signedBy)"),
-        (r#"{"type":"sigstoreSigned"}"#, "requires it to be signed (sigstoreSigned)"),
+        (r#"{"type":"signedBy","keyType":"GPGKeys","keyPath":"/k"}"#, "demands a signature"),
+        (r#"{"type":"sigstoreSigned"}"#, "exactly one of a key"),
         (r#"{"type":"reject"}"#, "rejects it"),
-        (r#"{"type":"futureKind"}"#, "requires it to be signed (futureKind)"),
-        (r#"{}"#, "requires it to be signed (unknown)"),
+        (r#"{"type":"futureKind"}"#, "is no kind of requirement"),
+        (r#"{}"#, "missing field `type`"),
     ] {
         let refused = policy(requirement);
         assert!(refused.code == 1 && refused.err.contains(text), "{requirement}: {}", refused.err);

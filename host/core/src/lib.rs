@@ -35,11 +35,13 @@ mod plan;
 mod platform;
 pub mod policy;
 mod reference;
+mod registries_conf;
 mod report;
 mod resumable;
 mod schema1;
 mod text;
 mod trim;
+mod yaml;
 
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
@@ -55,7 +57,9 @@ pub use plan::{
 };
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference, without_tag};
+pub use registries_conf::{PullFrom, PullSource, RegistriesConf};
 pub use report::{CopyReport, Report, Summary, Trouble};
 pub use schema1::Schema1;
 pub use text::{Address, harmless, misleads, shown_proxy, without_secrets};
 pub use trim::{Selection, TrimError, select, trim};
+pub use yaml::{Yaml, YamlError, YamlValue};

@@ -55,6 +55,7 @@ mod run;
 mod schedule;
 mod secret;
 pub mod tar;
+mod trust;
 
 pub use blob::STOP_GRACE;
 pub use error::{Error, Kind, Result};
@@ -73,6 +74,10 @@ pub use plan::{
 pub use remove::{RemoveOptions, Removed, remove};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
+pub use trust::{
+    FoundSignature, Verified, attach, check_attachable, check_keys, is_demanded, kept_signatures,
+    manifests_of, signatures, signed, verify,
+};
 
 /// Locks a mutex, even if a thread panicked while it held the lock: what it protects is never left half changed.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -1,12 +1,17 @@
 //! What a session finds around it. Libraries read no environment, so whoever opens a session says.
 
-use dray_core::policy::{Call, SecretRef};
+use crate::system::SystemFiles;
+use dray_core::{
+    RegistriesConf,
+    policy::{Call, SecretRef},
+};
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
     contract::{Credential, Credentials, Plugins},
     http::{Proxies, RegistrySettings},
 };
 use dray_runtime::{Runtime, Secrets};
+use dray_trust::Trust;
 use futures_core::future::BoxFuture;
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use tokio::sync::OnceCell;
@@ -19,6 +24,8 @@ pub struct Environment {
     pub cache: Option<PathBuf>,
     /// Folders, and the journal.
     pub local: Local,
+    /// Where the machine's files are. `None` means that they are not read.
+    pub system: Option<SystemFiles>,
     /// Proxies.
     pub proxies: Proxies,
     /// The `User-Agent` header.
@@ -45,8 +52,11 @@ impl Environment {
                 known: HashMap::new(),
                 journal,
                 disk_writes: DISK_WRITES,
+                trust: Trust::default(),
+                registries: RegistriesConf::default(),
             },
             proxies: Proxies::default(),
+            system: None,
             user_agent: USER_AGENT.into(),
             few_requests: None,
             hosts: HashMap::new(),

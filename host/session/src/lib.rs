@@ -32,6 +32,7 @@ mod files;
 mod open;
 mod record;
 mod saved;
+pub mod system;
 
 pub use environment::{Environment, NoSecrets, USER_AGENT, lazy_auth};
 pub use files::{PolicyText, PolicyTexts, ReadPolicyError, read_policy};

@@ -4,6 +4,7 @@ use crate::{
     environment::{Environment, lazy_auth},
     record::{self, Record},
     saved::SavedPlan,
+    system::System,
 };
 use dray_core::{
     Copy, Report,
@@ -16,9 +17,10 @@ use dray_engine::{
     in_call, observe_again, plan,
 };
 use dray_runtime::Runtime;
+use dray_trust::Requirement;
 use futures_util::{StreamExt, stream};
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -100,6 +102,13 @@ impl Session {
             plugin.source = Spanned { value: base.join(&plugin.source.value), span };
         }
         let usual = environment.usual();
+        let files = environment.system.as_ref().filter(|_| !policy.ignores_system);
+        let system = files.map(System::read).transpose()?;
+        let mut local = environment.local;
+        if let Some(system) = &system {
+            local.trust = system.trust.clone();
+            local.registries = system.registries.clone();
+        }
         let runtime = Runtime::new(dray_runtime::Settings {
             cache: environment.cache,
             plugins: policy.plugins.clone(),
@@ -119,8 +128,12 @@ impl Session {
             default,
             registries: environment.hosts,
             proxies: environment.proxies,
+            system: system.as_ref().map(System::tls),
             user_agent: environment.user_agent,
         };
+        for server in system.iter().flat_map(|system| system.trust.lookasides.servers()) {
+            settings.registries.insert(server.clone(), lookaside(&server));
+        }
         for (name, registry) in &policy.registries {
             let auth = match &registry.auth {
                 Some(calls) => auth(calls, &runtime, &mut problems).await,
@@ -137,7 +150,7 @@ impl Session {
             return Err(PolicyError(problems).into());
         }
         let plugins: Arc<dyn Plugins> = runtime.clone();
-        let places = Places::new(plugins, Client::new(settings), base, environment.local);
+        let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
         Ok(Session { places, rules })
     }
@@ -161,7 +174,8 @@ impl Session {
     /// what the plan saw. Others come out as failures.
     pub fn apply(&self, saved: SavedPlan) -> mpsc::Receiver<Planned> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let rules: HashSet<String> = self.rules.iter().map(|rule| rule.name.clone()).collect();
+        let rules: HashMap<String, Vec<Arc<Requirement>>> =
+            self.rules.iter().map(|rule| (rule.name.clone(), rule.require.clone())).collect();
         let (rules, places) = (Arc::new(rules), self.places.clone());
         guarded(sender.clone(), async move {
             let looked = stream::iter(saved).map(|item| {
@@ -193,7 +207,11 @@ impl Session {
     }
 }
 
-async fn again(places: &Arc<Places>, rules: &HashSet<String>, item: Result<Copy, Error>) -> Planned {
+async fn again(
+    places: &Arc<Places>,
+    rules: &HashMap<String, Vec<Arc<Requirement>>>,
+    item: Result<Copy, Error>,
+) -> Planned {
     let failed = |rule: &str, source: &str, destination: &str, error: Error| Planned::Failed {
         rule: rule.into(),
         source: source.into(),
@@ -204,9 +222,9 @@ async fn again(places: &Arc<Places>, rules: &HashSet<String>, item: Result<Copy,
         Ok(copy) => copy,
         Err(error) => return failed("", "", "", error),
     };
-    let looked = match rules.contains(&copy.rule) {
-        true => observe_again(places, &copy).await,
-        false => {
+    let looked = match rules.get(&copy.rule) {
+        Some(require) => observe_again(places, &copy, require).await,
+        None => {
             let text = format!("copy {}: the policy has no rule `{}`", copy.source, copy.rule);
             Err(Error::new(Kind::Invalid, text))
         }
@@ -252,15 +270,22 @@ async fn auth(
     providers
 }
 
+/// How a web server with signatures is reached: without a login.
+fn lookaside(server: &str) -> RegistrySettings {
+    let plain = if server.starts_with("http:") { Plain::Always } else { Plain::Never };
+    RegistrySettings { tls: TlsSettings { plain, ..TlsSettings::default() }, ..RegistrySettings::default() }
+}
+
 fn registry_settings(registry: &Registry, base: &Path, usual: &RegistrySettings) -> RegistrySettings {
     let path = |path: &PathBuf| base.join(path);
     let tls = match &registry.tls {
-        Tls::Off => TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
+        Tls::Off => TlsSettings { plain: Plain::Always, explicit: true, ..TlsSettings::default() },
         Tls::On { ca, identity, verify, explicit } => TlsSettings {
-            ca: ca.as_ref().map(path),
+            ca: ca.iter().map(path).collect(),
             identity: identity.as_ref().map(|(cert, key)| (path(cert), path(key))),
             verify: *verify,
             plain: if *explicit { Plain::Never } else { Plain::Loopback },
+            explicit: *explicit,
         },
     };
     let few = usual.concurrency < RegistrySettings::default().concurrency;

@@ -2,9 +2,10 @@
 
 use super::{
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
-    policy,
     retry::{self, Retry},
-    session, unsupported,
+    session,
+    sign::{self, Signing},
+    unsupported,
 };
 use crate::{
     DONE,
@@ -14,12 +15,16 @@ use crate::{
     signals::Stop,
 };
 use clap::{Arg, ArgMatches, Command};
-use dray_core::{Compression, Form, Format, ImageChoice, Reference, Wanted, policy::Referrers};
-use dray_engine::{CopyRequest, Error, Kind, Places, RemoveOptions, remove};
+use dray_core::{Compression, Form, ImageChoice, Reference, Wanted, policy::Referrers};
+use dray_engine::{
+    CopyRequest, Error, Kind, Places, PlannedCopy, RemoveOptions, attach, check_attachable, kept_signatures,
+    remove,
+};
+use dray_trust::{Format, Kinds, Signature};
 use std::{fs, sync::Arc};
 
 /// Flags that both `copy` and `sync` of skopeo have, and dray does not.
-pub const REFUSED: [&str; 16] = [
+pub const REFUSED: [&str; 9] = [
     "additional-tag",
     "decryption-key",
     "dest-compress-level",
@@ -27,14 +32,7 @@ pub const REFUSED: [&str; 16] = [
     "dest-precompute-digests",
     "encrypt-layer",
     "encryption-key",
-    "sign-by",
-    "sign-by-sigstore",
-    "sign-by-sigstore-private-key",
     "sign-by-sq-fingerprint",
-    "sign-identity",
-    "sign-passphrase-file",
-    "src-cert-dir",
-    "dest-cert-dir",
     "image-parallel-copies",
 ];
 
@@ -56,7 +54,7 @@ pub fn command() -> Command {
         .arg(switch("dest-decompress").help("Decompresses layers for dir:"))
         .arg(switch("dest-oci-accept-uncompressed-layers").help("Leaves layers for oci: uncompressed"))
         .arg(text("dest-compress-format").help("gzip or zstd"));
-    let command = retry::flags(image(image(command, End::Source), End::Destination));
+    let command = sign::flags(retry::flags(image(image(command, End::Source), End::Destination)));
     flags::refused(command, &REFUSED)
 }
 
@@ -75,8 +73,8 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
     let [source, destination] = ends;
     let format = match given(matches, "format").as_deref() {
         None => None,
-        Some("oci") => Some(Format::Oci),
-        Some("v2s2") => Some(Format::Docker),
+        Some("oci") => Some(dray_core::Format::Oci),
+        Some("v2s2") => Some(dray_core::Format::Docker),
         Some("v2s1") => return Err(unsupported("--format v2s1, which registries no longer take,")),
         Some(other) => {
             return Err(Failure::usage(format!(
@@ -111,7 +109,7 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
     let layout = destination.scheme.starts_with("oci") && !is_on(matches, "preserve-digests");
     Ok(Wanted {
         choice,
-        form: Form { format: format.or(layout.then_some(Format::Oci)), compression },
+        form: Form { format: format.or(layout.then_some(dray_core::Format::Oci)), compression },
         referrers: Referrers::No,
         include_foreign: false,
         strict: false,
@@ -125,21 +123,30 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     let (from_flags, to_flags) = (from_flags?, to_flags?);
     let source = session::image(&given(matches, "source").unwrap_or_default(), &from_flags)?;
     let destination = session::image(&given(matches, "destination").unwrap_or_default(), &to_flags)?;
-    if is_on(matches, "remove-signatures") && source.scheme == "dir" && destination.scheme == "dir" {
+    let keeps_anyway = source.scheme == "dir" && destination.scheme == "dir";
+    if is_on(matches, "remove-signatures") && keeps_anyway {
         return Err(unsupported("--remove-signatures between two directories"));
     }
-    policy::check(globals, &source)?;
     let wanted = wanted(matches, globals, [&source, &destination])?;
     let command = format!("skopeo copy {source} {destination}");
-    let places = session::places(&[(&source, &from_flags), (&destination, &to_flags)])?;
-    let request = CopyRequest { source, destination, wanted };
-    let copy = Copy { places, request, command, preserve: is_on(matches, "preserve-digests") };
+    let places = session::places(&[(&source, &from_flags), (&destination, &to_flags)], globals)?;
+    let signing = Signing::of(matches)?;
+    signing.check(&places, &destination).await?;
+    let request = CopyRequest { source, destination, wanted, require: Vec::new() };
+    let copy = Copy {
+        places,
+        request,
+        command,
+        preserve: is_on(matches, "preserve-digests"),
+        drops_signatures: is_on(matches, "remove-signatures"),
+    };
     let stop = Stop::listen(screen);
     let copied = Retry::of(matches)?.until_done(|| copy.carry_out(&stop, screen)).await;
     if let Some(code) = stop.code() {
         return Ok(code);
     }
     let digest = copied?;
+    signing.sign(&copy.places, &copy.request.destination).await?;
     if let Some(path) = given(matches, "digestfile") {
         fs::write(&path, &digest)
             .map_err(|error| Failure::usage(format!("write the digest to {path}: {error}")))?;
@@ -154,9 +161,44 @@ struct Copy {
     command: String,
     /// Whether the digest must stay.
     preserve: bool,
+    /// Whether the signatures of the source are left behind.
+    drops_signatures: bool,
 }
 
 impl Copy {
+    /// The signatures that must come along. Fails if they cannot: a copy without them would pass for an unsigned image.
+    async fn kept(&self, planned: &PlannedCopy) -> Result<Vec<Signature>, Failure> {
+        let (source, destination) = (&self.request.source, &self.request.destination);
+        if self.drops_signatures
+            || matches!(
+                source.scheme.as_str(),
+                "containers-storage" | "docker-archive" | "docker-daemon" | "tarball"
+            )
+        {
+            return Ok(Vec::new());
+        }
+        let kept = kept_signatures(&self.places, source, &planned.copy.descriptor.digest).await?;
+        if kept.is_empty() {
+            return Ok(kept);
+        }
+        let refuse = |why: &str| {
+            let error = Error::new(Kind::Unsupported, format!("copy {source} with its signatures: {why}"));
+            Failure::Failed(error.help("--remove-signatures leaves them behind"))
+        };
+        if !planned.copy.form.is_unchanged() {
+            return Err(refuse("its digest would change, for which they do not hold"));
+        }
+        for signature in &kept {
+            let kinds = match signature.format() {
+                Some(Format::Simple) => Kinds { simple: true, sigstore: false },
+                Some(Format::Sigstore | Format::Bundle) => Kinds { simple: false, sigstore: true },
+                None => return Err(refuse("one of them is of an unknown kind")),
+            };
+            check_attachable(&self.places, destination, kinds).await.map_err(|error| refuse(&error.text))?;
+        }
+        Ok(kept)
+    }
+
     /// Copies the image. Returns the digest of what was written.
     async fn carry_out(&self, stop: &Stop, screen: &Screen) -> Result<String, Failure> {
         let stopped = || Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped"));
@@ -166,13 +208,21 @@ impl Copy {
             let help = "--preserve-digests forbids that";
             return Err(Failure::Failed(Error::new(Kind::Unsupported, text).help(help)));
         }
+        let kept = self.kept(&planned).await?;
+        let planned_digest = planned.copy.descriptor.digest.clone();
         let report = run_one(&self.places, planned, &self.command, stop, screen).await;
         if stop.code().is_some() {
             return Err(stopped());
         }
         let copy = report.copies.first().ok_or_else(stopped)?;
         match &copy.error {
-            None => Ok(copy.written.clone().or_else(|| copy.digest.clone()).unwrap_or_default()),
+            None => {
+                for signature in kept {
+                    let digest = planned_digest.clone();
+                    attach(&self.places, &self.request.destination, &digest, signature).await?;
+                }
+                Ok(copy.written.clone().or_else(|| copy.digest.clone()).unwrap_or_default())
+            }
             Some(text) => {
                 let text = text.strip_prefix("failed to ").unwrap_or(text);
                 let error = Error::new(Kind::Exhausted, text);
@@ -190,14 +240,14 @@ pub fn delete_command() -> Command {
     let command = Command::new("delete")
         .about("Deletes an image, with all tags that name it")
         .arg(Arg::new("image").required(true).value_name("IMAGE-NAME"));
-    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
+    retry::flags(image(command, End::Only))
 }
 
 /// Deletes what a reference names, as skopeo does: the manifest, with all of its tags.
 pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let reference = session::image(&given(matches, "image").unwrap_or_default(), &flags)?;
-    let places = session::places(&[(&reference, &flags)])?;
+    let places = session::places_for_any(&[(&reference, &flags)], globals)?;
     let options = RemoveOptions { all_tags: true, dry_run: false };
     let attempt = || async { remove(&places, &reference, options).await.map_err(Failure::from) };
     Retry::of(matches)?.until_done(attempt).await?;

@@ -4,9 +4,11 @@ use super::unsupported;
 use crate::{
     args::{Global, LogFormat, ShowProgress},
     failure::Failure,
+    setup,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use dray_core::Platform;
+use dray_session::system::SystemFiles;
 use std::{path::PathBuf, time::Duration};
 
 /// A flag that is on or off: `--name`, `--name=false`.
@@ -39,7 +41,7 @@ pub fn given(matches: &ArgMatches, name: &str) -> Option<String> {
 }
 
 /// Flags that dray knows and does not support, with whether they take a value.
-const REFUSED: [(&str, bool); 18] = [
+const REFUSED: [(&str, bool); 10] = [
     ("additional-tag", true),
     ("decryption-key", true),
     ("dest-compress-level", true),
@@ -47,15 +49,7 @@ const REFUSED: [(&str, bool); 18] = [
     ("dest-precompute-digests", false),
     ("encrypt-layer", true),
     ("encryption-key", true),
-    ("sign-by", true),
-    ("sign-by-sigstore", true),
-    ("sign-by-sigstore-private-key", true),
     ("sign-by-sq-fingerprint", true),
-    ("sign-identity", true),
-    ("sign-passphrase-file", true),
-    ("src-cert-dir", true),
-    ("dest-cert-dir", true),
-    ("cert-dir", true),
     ("compat-auth-file", true),
     ("image-parallel-copies", true),
 ];
@@ -85,10 +79,12 @@ pub fn globals(command: Command) -> Command {
     let all = [
         switch("debug").help("Say more"),
         switch("insecure-policy").help("Check no signature policy"),
-        switch("require-signed").hide(true).conflicts_with("insecure-policy"),
+        switch("require-signed")
+            .help("Accepts only what a signature vouches for")
+            .conflicts_with("insecure-policy"),
         text("policy").help("Signature policy, instead of policy.json"),
-        text("registries.d").hide(true),
-        text("registries-conf").hide(true),
+        text("registries.d").help("Folder of registries.d, instead of the usual one"),
+        text("registries-conf").help("registries.conf, instead of the usual one"),
         text("override-arch").help("Architecture of the image that is chosen"),
         text("override-os").help("Operating system of the image that is chosen"),
         text("override-variant").help("Variant of the image that is chosen"),
@@ -107,6 +103,9 @@ pub struct Globals {
     pub log: Global,
     pub insecure_policy: bool,
     pub policy: Option<PathBuf>,
+    pub require_signed: bool,
+    pub registries_d: Option<PathBuf>,
+    pub registries_conf: Option<PathBuf>,
     pub timeout: Option<Duration>,
     /// The platform of the image that is chosen in an index.
     pub platform: Platform,
@@ -134,14 +133,7 @@ impl Globals {
             let time = text.parse::<humantime::Duration>();
             time.inspect_err(|_| wrong = Some(format!("the time `{text}` of --command-timeout"))).ok()
         });
-        for name in [
-            "require-signed",
-            "registries.d",
-            "registries-conf",
-            "tmpdir",
-            "user-agent-prefix",
-            "tls-details",
-        ] {
+        for name in ["tmpdir", "user-agent-prefix", "tls-details"] {
             if given(matches, name).is_some() || is_on(matches, name) {
                 wrong = Some(format!("the flag --{name}"));
             }
@@ -155,11 +147,34 @@ impl Globals {
             },
             insecure_policy: is_on(matches, "insecure-policy"),
             policy: given(matches, "policy").map(PathBuf::from),
+            require_signed: is_on(matches, "require-signed"),
+            registries_d: given(matches, "registries.d").map(PathBuf::from),
+            registries_conf: given(matches, "registries-conf").map(PathBuf::from),
             timeout: timeout.map(|time| *time).filter(|time| !time.is_zero()),
             platform,
             wrong,
             tls_verify: switched(matches, "tls-verify"),
         }
+    }
+
+    /// Where the machine's files are, as the flags say. For commands that copy nothing, no policy.json is needed.
+    pub fn system_files(&self) -> SystemFiles {
+        let mut files = setup::system_files();
+        if let Some(policy) = &self.policy {
+            files.policy = vec![policy.clone()];
+        }
+        if let Some(folder) = &self.registries_d {
+            files.registries_d = vec![folder.clone()];
+        }
+        if let Some(path) = &self.registries_conf {
+            (files.registries, files.registries_more) = (vec![path.clone()], Vec::new());
+        }
+        files.always_signed = self.require_signed;
+        files.policy_required = !self.insecure_policy;
+        if self.insecure_policy {
+            files.policy = Vec::new();
+        }
+        files
     }
 
     /// Fails if a global flag was given that dray does not support.
@@ -182,6 +197,7 @@ pub struct ImageFlags {
     /// `None` means that the flag was not given.
     pub tls_verify: Option<bool>,
     pub shared_blob_dir: Option<PathBuf>,
+    pub cert_dir: Option<PathBuf>,
 }
 
 /// The names of the flags of an image: with no prefix, `src-` or `dest-`.
@@ -195,6 +211,7 @@ struct Names {
     tls_verify: &'static str,
     shared_blob_dir: &'static str,
     daemon_host: &'static str,
+    cert_dir: &'static str,
 }
 
 /// Makes the names of one prefix.
@@ -210,6 +227,7 @@ macro_rules! names {
             tls_verify: concat!($prefix, "tls-verify"),
             shared_blob_dir: concat!($prefix, "shared-blob-dir"),
             daemon_host: concat!($prefix, "daemon-host"),
+            cert_dir: concat!($prefix, "cert-dir"),
         }
     };
 }
@@ -244,6 +262,7 @@ pub fn image(command: Command, end: End) -> Command {
         .arg(text(names.token).help("A bearer token"))
         .arg(switch(names.tls_verify).help("Require HTTPS, and check certificates"))
         .arg(text(names.shared_blob_dir).help("Folder of the blobs that layouts share"))
+        .arg(text(names.cert_dir).help("Folder of *.crt, *.cert and *.key for the registry"))
         .arg(text(names.daemon_host).hide(true))
 }
 
@@ -270,6 +289,7 @@ impl ImageFlags {
             no_creds: is_on(matches, names.no_creds),
             tls_verify: switched(matches, names.tls_verify).or(globals.tls_verify),
             shared_blob_dir: path(names.shared_blob_dir),
+            cert_dir: path(names.cert_dir),
         })
     }
 }

@@ -23,7 +23,7 @@ pub fn command() -> Command {
         .arg(switch("no-tags").short('n').help("Lists no tags"))
         .arg(text("format").short('f').hide(true))
         .arg(text("manifest-digest").hide(true));
-    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
+    flags::refused(retry::flags(image(command, End::Only)), &[])
 }
 
 /// The command line of `list-tags`.
@@ -31,7 +31,7 @@ pub fn list_tags_command() -> Command {
     let command = Command::new("list-tags")
         .about("Lists the tags of a repository")
         .arg(Arg::new("repository").required(true).value_name("REPOSITORY-NAME"));
-    flags::refused(retry::flags(image(command, End::Only)), &["cert-dir"])
+    flags::refused(retry::flags(image(command, End::Only)), &[])
 }
 
 /// The command line of `manifest-digest`.
@@ -82,7 +82,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure>
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let written = given(matches, "image").unwrap_or_default();
     let reference = session::image(&written, &flags)?;
-    let places = session::places(&[(&reference, &flags)])?;
+    let places = session::places_for_any(&[(&reference, &flags)], globals)?;
     let open = || async { Image::open(&places, &reference).await.map_err(Failure::from) };
     let image = Retry::of(matches)?.until_done(open).await?;
     let (raw, config) = (is_on(matches, "raw"), is_on(matches, "config"));
@@ -309,7 +309,7 @@ pub async fn list_tags(matches: &ArgMatches, globals: &Globals) -> Result<u8, Fa
     if !matches!(reference.scheme.as_str(), "docker" | "docker-archive") {
         return Err(unsupported(&format!("to list the tags of {}:", reference.scheme)));
     }
-    let places = session::places(&[(&reference, &flags)])?;
+    let places = session::places_for_any(&[(&reference, &flags)], globals)?;
     let tags = Retry::of(matches)?.until_done(|| session::tags(&places, &reference)).await?;
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]

@@ -5,9 +5,9 @@ mod copy;
 mod flags;
 mod inspect;
 mod login;
-mod policy;
 mod retry;
 mod session;
+mod sign;
 mod sync;
 mod template;
 
@@ -58,6 +58,9 @@ fn command() -> Command {
             sync::command(),
             login::logout_command(),
             inspect::manifest_digest_command(),
+            sign::sign_command(),
+            sign::verify_command(),
+            sign::generate_command(),
         ])
         .subcommands(UNSUPPORTED.map(|name| {
             // Whatever follows, the answer is the same.
@@ -68,15 +71,8 @@ fn command() -> Command {
 }
 
 /// Commands of skopeo that dray does not have.
-const UNSUPPORTED: [&str; 7] = [
-    "standalone-sign",
-    "standalone-verify",
-    "generate-sigstore-key",
-    "layers",
-    "untrusted-signature-dump-without-verification",
-    "completion",
-    "experimental-image-proxy",
-];
+const UNSUPPORTED: [&str; 4] =
+    ["layers", "untrusted-signature-dump-without-verification", "completion", "experimental-image-proxy"];
 
 /// Runs one command of skopeo.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -134,6 +130,9 @@ async fn run(name: &str, matches: &ArgMatches, globals: &Globals, screen: Screen
             "sync" => sync::run(matches, globals, &screen).await,
             "login" => login::login(matches, globals).await,
             "logout" => login::logout(matches),
+            "standalone-sign" => sign::standalone_sign(matches),
+            "standalone-verify" => sign::standalone_verify(matches),
+            "generate-sigstore-key" => sign::generate(matches),
             _ => inspect::manifest_digest(matches),
         }
     };

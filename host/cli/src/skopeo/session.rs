@@ -1,6 +1,9 @@
 //! The places that a command of skopeo works with, reached as its flags say.
 
-use super::{flags::ImageFlags, unsupported};
+use super::{
+    flags::{Globals, ImageFlags},
+    unsupported,
+};
 use crate::{
     failure::Failure,
     secrets::{GivenLogin, UserSecrets, variable},
@@ -13,7 +16,10 @@ use dray_engine::{
     http::{Plain, RegistrySettings, TlsSettings},
 };
 use dray_runtime::Runtime;
-use dray_session::lazy_auth;
+use dray_session::{
+    lazy_auth,
+    system::{SystemFiles, certificates},
+};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// The transports that skopeo and dray both have.
@@ -64,7 +70,17 @@ fn settings(flags: &ImageFlags, runtime: &Arc<Runtime>) -> Result<RegistrySettin
     };
     let insecure = flags.tls_verify == Some(false);
     let plain = if insecure { Plain::Fallback } else { Plain::Never };
-    let tls = TlsSettings { ca: None, identity: None, verify: !insecure, plain };
+    let mut tls = TlsSettings {
+        ca: Vec::new(),
+        identity: None,
+        verify: !insecure,
+        plain,
+        explicit: flags.tls_verify.is_some(),
+    };
+    if let Some(folder) = &flags.cert_dir {
+        let found = certificates(folder)?;
+        (tls.ca, tls.identity) = (found.ca, found.identity);
+    }
     Ok(RegistrySettings { tls, auth, ..RegistrySettings::default() })
 }
 
@@ -74,8 +90,23 @@ fn finding(authfile: Option<PathBuf>) -> Result<Arc<Runtime>, Failure> {
     Ok(setup::runtime(BTreeMap::new(), UserSecrets { base, authfile }))
 }
 
-/// The places of a command. Each image is reached as its own flags say.
-pub fn places(images: &[(&Reference, &ImageFlags)]) -> Result<Arc<Places>, Failure> {
+/// The places of a command that copies nothing, so that no signature policy is needed.
+pub fn places_for_any(
+    images: &[(&Reference, &ImageFlags)],
+    globals: &Globals,
+) -> Result<Arc<Places>, Failure> {
+    opened(images, &SystemFiles { policy: Vec::new(), policy_required: false, ..globals.system_files() })
+}
+
+/// The places of a command that copies. Each image is reached as its own flags say.
+///
+/// # Errors
+/// Fails if there is no signature policy, or if a file of the machine is wrong.
+pub fn places(images: &[(&Reference, &ImageFlags)], globals: &Globals) -> Result<Arc<Places>, Failure> {
+    opened(images, &globals.system_files())
+}
+
+fn opened(images: &[(&Reference, &ImageFlags)], files: &SystemFiles) -> Result<Arc<Places>, Failure> {
     let runtime = finding(variable("REGISTRY_AUTH_FILE"))?;
     let mut registries: BTreeMap<String, RegistrySettings> = BTreeMap::new();
     let mut flagged: BTreeMap<String, &ImageFlags> = BTreeMap::new();
@@ -88,7 +119,7 @@ pub fn places(images: &[(&Reference, &ImageFlags)]) -> Result<Arc<Places>, Failu
         registries.insert(host, settings(flags, &runtime)?);
     }
     let default = settings(&ImageFlags::default(), &runtime)?;
-    setup::with_registries(runtime, registries, default)
+    setup::with_registries(runtime, registries, default, files)
 }
 
 /// The tags of a repository. skopeo ends with 2 only where an image does not exist, and not for a repository.

@@ -3,7 +3,6 @@
 use super::{
     copy,
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
-    policy,
     retry::{self, Retry},
     session, unsupported,
 };
@@ -89,9 +88,8 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         Transport::Dir => session::reference(&format!("dir:{text}"), &ImageFlags::default()),
     };
     let (whole, target) = (named(from, &source)?, named(to, &destination)?);
-    policy::check(globals, &whole)?;
     let wanted = copy::wanted(matches, globals, [&whole, &target])?;
-    let places = session::places(&[(&whole, &from_flags), (&target, &to_flags)])?;
+    let places = session::places(&[(&whole, &from_flags), (&target, &to_flags)], globals)?;
     let sources = match from {
         Transport::Docker => tags(&places, &whole).await?,
         Transport::Dir => directories(Path::new(&source))?,
@@ -248,7 +246,8 @@ impl Sync {
 /// Plans one image.
 async fn planned(places: Arc<Places>, pair: Pair, wanted: Wanted, preserve: bool, retry: Retry) -> Planned {
     let (source, destination) = (pair.source.to_string(), pair.destination.to_string());
-    let request = CopyRequest { source: pair.source, destination: pair.destination, wanted };
+    let request =
+        CopyRequest { source: pair.source, destination: pair.destination, wanted, require: Vec::new() };
     let attempt = || async { plan_copy(&places, &request).await.map_err(Failure::from) };
     let failed = |error| Planned::Failed {
         rule: "sync".into(),

@@ -33,6 +33,22 @@ pub(super) fn call(
     Some(configured(plugin, entry))
 }
 
+/// What a rule demands of its images: a table whose one key names the kind, `{ signed = { … } }`.
+pub(super) fn demand(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Call> {
+    let entry = table("a demand", value, problems)?;
+    let span = entry.span.clone();
+    let mut keys: Vec<_> = entry.rest().collect();
+    let (Some((name, inner)), true) = (keys.pop(), keys.is_empty()) else {
+        problems.push(
+            Problem::new("a demand has one key, which names its kind", span)
+                .help("write require = [{ signed = { key = \"cosign.pub\" } }]"),
+        );
+        return None;
+    };
+    let plugin = Spanned { value: name.to_owned(), span: inner.span() };
+    Some(configured(plugin, table("a demand", inner, problems)?))
+}
+
 /// A plugin that is configured by all keys of a table that were not taken yet.
 fn configured(plugin: Spanned<String>, entry: Table<'_>) -> Call {
     let span = entry.span.clone();

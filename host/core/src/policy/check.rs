@@ -72,6 +72,8 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     let mut policy = Policy::default();
     // They were read before: by `document::merged`, by whoever reads the files, and by `vars::expand`.
     let _ = (root.take("version"), root.take("include"), root.take("vars"));
+    let system = root.take("system-config").and_then(|value| boolean(value, problems));
+    policy.ignores_system = system == Some(false);
     let mut defaults = root.take("defaults").and_then(|value| table("`defaults`", value, problems));
     let mut default = |key| defaults.as_mut().and_then(|defaults| defaults.take(key));
     let (for_rules, for_registries) = (default("rule"), default("registry"));

@@ -53,6 +53,9 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// `[defaults.registry]`: how registries are talked to that are not named.
     pub default_registry: Registry,
+    /// Whether the machine's files are not obeyed: registries.conf, policy.json, registries.d and certs.d
+    /// (`system-config = false`).
+    pub ignores_system: bool,
     /// What is probably a mistake, though it can be carried out.
     pub warnings: Vec<Problem>,
 }
@@ -193,6 +196,8 @@ pub struct Rule {
     pub on_empty: OnEmpty,
     /// What to do about a tag that names something else at the destination.
     pub on_change: OnChange,
+    /// What its images must fulfil before they are copied, each with the kind of the demand as its plugin.
+    pub require: Vec<Call>,
     /// What its copies may use.
     pub limits: RuleLimits,
 }
@@ -228,6 +233,7 @@ impl Rule {
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),
+            require: Vec::new(),
             limits: RuleLimits::default(),
         }
     }

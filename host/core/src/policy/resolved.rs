@@ -19,6 +19,9 @@ impl Policy {
     /// ```
     pub fn to_toml(&self) -> String {
         let mut out = String::from("version = 1\n");
+        if self.ignores_system {
+            out.push_str("system-config = false\n");
+        }
         let mut table = |header: String, keys: Vec<(&str, Value)>| {
             out.push_str(&format!("\n{header}\n"));
             for (key, value) in keys {
@@ -161,6 +164,8 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
     add("format", rule.form.format.map(|format| json!(format)));
     add("compression", rule.form.compression.map(|compression| json!(compression)));
     add("on-empty", (rule.on_empty == OnEmpty::Error).then(|| json!("error")));
+    let demand = |demand: &Call| json!({ demand.plugin.value.clone(): demand.config });
+    add("require", (!rule.require.is_empty()).then(|| rule.require.iter().map(demand).collect()));
     add("on-change", (rule.on_change == OnChange::Refuse).then(|| json!("refuse")));
     keys
 }

@@ -1,9 +1,10 @@
 //! `[[rule]]`: what is copied where.
 
+use super::call::demand;
 use super::limits::rule_limits;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
-use super::{IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, RuleLimits, Spanned, Tags};
+use super::{Call, IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, RuleLimits, Spanned, Tags};
 use crate::{Compression, Form, Format, Names, Platform, Reference, expand_braces};
 use std::{collections::HashSet, path::PathBuf};
 use toml::{Spanned as TomlSpanned, de::DeValue};
@@ -71,6 +72,7 @@ struct Common {
     form: Form,
     on_empty: OnEmpty,
     on_change: OnChange,
+    require: Vec<Call>,
     limits: RuleLimits,
 }
 
@@ -86,6 +88,7 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            require: self.require.clone(),
             limits: self.limits.clone(),
             exact: false,
             images_from: Vec::new(),
@@ -295,8 +298,22 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
                 .help("set format = \"oci\", or compression = \"gzip\""),
         );
     }
+    let require = entry.take("require").map(one_or_many).unwrap_or_default();
+    let require = require.into_iter().filter_map(|value| demand(value, problems)).collect();
     let limits = rule_limits(entry, problems);
-    Common { tags, platforms, index, referrers, include_foreign, link, form, on_empty, on_change, limits }
+    Common {
+        tags,
+        platforms,
+        index,
+        referrers,
+        include_foreign,
+        link,
+        form,
+        on_empty,
+        on_change,
+        require,
+        limits,
+    }
 }
 
 fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform> {

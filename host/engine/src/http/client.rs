@@ -66,7 +66,7 @@ impl Client {
             return Ok(host.clone());
         }
         let settings = &self.0.settings;
-        let own = standing.limit(settings.registries.get(registry).unwrap_or(&settings.default));
+        let own = standing.limit(&settings.of(registry)?);
         let outside = standing == Standing::Caused { public: true };
         let clients = Clients::new(address, registry, &own, settings, outside)?;
         let host = Arc::new(Host::new(address, registry, own, clients));

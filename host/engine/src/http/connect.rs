@@ -64,13 +64,7 @@ impl Clients {
             registry: registry.into(),
             address: address.into(),
             outside,
-            authorities: own
-                .tls
-                .ca
-                .as_ref()
-                .map(read)
-                .transpose()
-                .map_err(|error| preparing(registry, error))?,
+            authorities: authorities(&own.tls.ca).map_err(|error| preparing(registry, error))?,
             identity: identity(own).map_err(|error| preparing(registry, error))?,
         };
         let secure = |scheme| wishes.proxy(scheme).is_some_and(|proxy| proxy.starts_with("https:"));
@@ -130,6 +124,22 @@ impl Clients {
 
 fn preparing(registry: &str, error: Error) -> Error {
     error.context(format!("prepare the connection to {registry}"))
+}
+
+/// The authorities of all files. `None` means that no file is named.
+fn authorities(paths: &[PathBuf]) -> Result<Option<Vec<u8>>> {
+    let mut all = Vec::new();
+    for path in paths {
+        let pem = read(path)?;
+        let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(malformed(path))?;
+        if found.is_empty() {
+            let text = format!("read {}: it holds no certificate", path.display());
+            return Err(Error::invalid(text).help("it must be PEM: -----BEGIN CERTIFICATE-----"));
+        }
+        all.extend(pem);
+        all.push(b'\n');
+    }
+    Ok((!paths.is_empty()).then_some(all))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>> {
@@ -204,15 +214,8 @@ impl Wishes {
     }
 
     fn build(&self, trust: Trust) -> Result<reqwest::Client> {
-        let authorities = match (&self.authorities, &self.own.tls.ca) {
-            (Some(pem), Some(path)) => {
-                let found = reqwest::Certificate::from_pem_bundle(pem).map_err(malformed(path))?;
-                if found.is_empty() {
-                    let text = format!("read {}: it holds no certificate", path.display());
-                    return Err(Error::invalid(text).help("it must be PEM: -----BEGIN CERTIFICATE-----"));
-                }
-                found
-            }
+        let authorities = match (&self.authorities, self.own.tls.ca.first()) {
+            (Some(pem), Some(path)) => reqwest::Certificate::from_pem_bundle(pem).map_err(malformed(path))?,
             _ => Vec::new(),
         };
         let mut builder = trust(self.base()?, authorities);

@@ -29,6 +29,8 @@ pub(crate) use pace::SHORT;
 pub(crate) use permits::{Permits, permits, reserve};
 pub use request::{HostAccess, PlaceHttp};
 pub(crate) use retry::Backoff;
-pub use settings::{Daemon, Origin, Plain, Proxies, RegistrySettings, Settings, TlsSettings};
+pub use settings::{
+    Daemon, HostTls, Origin, Plain, Proxies, RegistrySettings, Settings, SystemTls, TlsSettings,
+};
 pub use stream::Reader;
 pub(crate) use stream::{Download, Uploaded, feed, upload};

@@ -106,6 +106,26 @@ impl PlaceHttp {
         })
     }
 
+    /// The access of a web server that keeps something beside a registry: no credentials are sent. `origin` is
+    /// `http://host[:port]` or `https://…`, and the name of its settings. Fails if it cannot be used.
+    pub(crate) fn beside(client: &Client, origin: &str) -> Result<Self> {
+        let url = Url::parse(origin).map_err(|error| Error::invalid(format!("read {origin}: {error}")))?;
+        let host = client.host(&guard::authority(&url), origin, Standing::Chosen)?;
+        Ok(PlaceHttp {
+            client: client.clone(),
+            host,
+            granted: Vec::new(),
+            stranger: true,
+            learned: Mutex::default(),
+            refused: Mutex::default(),
+        })
+    }
+
+    /// The client of the run.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Whether the registry is assumed to be unchanged since the last run.
     pub(crate) fn assumed(&self) -> bool {
         self.host.settings.assume_unchanged

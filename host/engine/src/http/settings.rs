@@ -1,6 +1,6 @@
 //! The operator's settings for HTTP.
 
-use crate::{Secret, contract::Credentials};
+use crate::{Result, Secret, contract::Credentials};
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 /// The operator's settings for HTTP.
@@ -12,6 +12,8 @@ pub struct Settings {
     pub default: RegistrySettings,
     /// The proxies of the environment.
     pub proxies: Proxies,
+    /// What this machine's files say about the connection to a host. `None` means that they are not asked.
+    pub system: Option<SystemTls>,
     /// The `User-Agent` header; Docker Hub refuses requests without one.
     pub user_agent: String,
 }
@@ -66,19 +68,65 @@ impl Default for RegistrySettings {
 /// TLS settings of a connection.
 #[derive(Clone, Debug)]
 pub struct TlsSettings {
-    /// PEM file with additional trusted authorities.
-    pub ca: Option<PathBuf>,
+    /// PEM files with additional trusted authorities.
+    pub ca: Vec<PathBuf>,
     /// PEM files of a client certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Whether certificates are verified. If false, any certificate is accepted.
     pub verify: bool,
     /// When plain HTTP is used.
     pub plain: Plain,
+    /// Whether the operator said how to connect, so that the machine's files do not loosen it.
+    pub explicit: bool,
 }
 
 impl Default for TlsSettings {
     fn default() -> Self {
-        TlsSettings { ca: None, identity: None, verify: true, plain: Plain::Loopback }
+        TlsSettings { ca: Vec::new(), identity: None, verify: true, plain: Plain::Loopback, explicit: false }
+    }
+}
+
+/// What the files of this machine say about the connection to one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostTls {
+    /// PEM files with additional trusted authorities.
+    pub ca: Vec<PathBuf>,
+    /// PEM files of a client certificate and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Whether any certificate is accepted, and plain HTTP where there is no TLS.
+    pub insecure: bool,
+}
+
+/// Asks the files of this machine about a host, `host[:port]`.
+pub type AskHost = dyn Fn(&str) -> Result<HostTls> + Send + Sync;
+
+/// What the files of this machine say about the connection to each host.
+#[derive(Clone)]
+pub struct SystemTls(pub Arc<AskHost>);
+
+impl Settings {
+    /// The settings of a registry, with what the machine's files say where the operator said nothing.
+    ///
+    /// # Errors
+    /// Fails if the machine's files for the host cannot be used.
+    pub(super) fn of(&self, registry: &str) -> Result<RegistrySettings> {
+        let mut own = self.registries.get(registry).unwrap_or(&self.default).clone();
+        let silent = own.origin.is_none() && own.daemon.is_none();
+        if let Some(SystemTls(system)) =
+            self.system.as_ref().filter(|_| silent && own.tls.plain != Plain::Always)
+        {
+            let HostTls { ca, identity, insecure } = system(registry)?;
+            let tls = &mut own.tls;
+            if tls.ca.is_empty() {
+                tls.ca = ca;
+            }
+            tls.identity = tls.identity.take().or(identity);
+            if insecure && !tls.explicit {
+                tracing::info!("registries.conf says that {registry} is insecure");
+                (tls.verify, tls.plain) = (false, Plain::Fallback);
+            }
+        }
+        Ok(own)
     }
 }
 
@@ -164,7 +212,7 @@ mod tests {
         let own = RegistrySettings {
             tls: TlsSettings {
                 identity: Some(("c".into(), "k".into())),
-                ca: Some("ca".into()),
+                ca: vec!["ca".into()],
                 ..TlsSettings::default()
             },
             origin: Some(Origin { address: "127.0.0.1:1".into(), token: Secret::new("t") }),

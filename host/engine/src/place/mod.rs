@@ -21,7 +21,7 @@ pub use places::{DISK_WRITES, Local, Places};
 pub use repository::Repository;
 pub(crate) use repository::{OpenReference, Resolved};
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -43,6 +43,8 @@ pub struct Place {
     pub(crate) http: Option<PlaceHttp>,
     /// The files of the place, if it has any.
     pub(crate) files: Option<Arc<Root>>,
+    /// The path of its files, if it has any.
+    path: Option<PathBuf>,
     /// The folder of its blobs, if they are not among its files.
     blobs: Option<PathBuf>,
     /// The local resources of the session.
@@ -58,9 +60,21 @@ pub struct Place {
     pub(crate) mounts: Mounts,
     /// Whether the place has accepted an index with missing children.
     pub(crate) sparse_seen: AtomicBool,
+    /// Whether the registry keeps signatures itself, once it has been asked.
+    pub(crate) signatures_seen: OnceCell<bool>,
 }
 
 impl Place {
+    /// The scheme by which references name it.
+    pub(crate) fn scheme(&self) -> &str {
+        &self.scheme
+    }
+
+    /// The path of its files. `None` means that it has none, or that they have no path.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     /// The canonical name with its scheme.
     pub(crate) fn key(&self) -> String {
         format!("{}:{}", self.scheme, self.location)
@@ -161,6 +175,16 @@ impl Place {
     /// Whether the place is assumed to be unchanged since the last run.
     pub(crate) fn assumed(&self) -> bool {
         self.http.as_ref().is_some_and(PlaceHttp::assumed)
+    }
+
+    /// Whether it holds more than one image.
+    pub(crate) async fn is_many(self: &Arc<Self>) -> Result<bool> {
+        match self.capabilities().await {
+            Ok(capabilities) => Ok(capabilities.many),
+            // The transport does not support writing, so it does not say.
+            Err(error) if error.kind == Kind::Unsupported => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether its layers can only be read as uncompressed tars.

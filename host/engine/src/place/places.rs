@@ -10,10 +10,11 @@ use crate::{
     lock,
     schedule::fair_share::FairShare,
 };
-use dray_core::Reference;
+use dray_core::{PullFrom, Reference, RegistriesConf};
+use dray_trust::Trust;
 use std::{
     collections::HashMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -34,6 +35,10 @@ pub struct Local {
     /// write uses threads that wait for each other, so the threads of all writes together must fit into the runtime's
     /// pool.
     pub disk_writes: usize,
+    /// What this machine says about signatures.
+    pub trust: Trust,
+    /// What registries.conf says.
+    pub registries: RegistriesConf,
 }
 
 /// Default number of blobs that are written to disks at once, if the process may open enough files.
@@ -88,9 +93,19 @@ impl Places {
         self.local.journal.get()
     }
 
+    /// The folder to which relative paths are relative.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// The plugins from which transports and other components are loaded.
     pub fn plugins(&self) -> &Arc<dyn Plugins> {
         &self.plugins
+    }
+
+    /// What this machine says about signatures.
+    pub fn trust(&self) -> &Trust {
+        &self.local.trust
     }
 
     /// Parses a reference without opening anything. Fails if no transport has its scheme, or if the transport cannot
@@ -118,7 +133,64 @@ impl Places {
         let parsed = self.parse(reference, pattern).await?;
         let place = self.open(reference, &parsed).await?;
         let repository = Repository::new(place, parsed.repository);
-        Ok(OpenReference { repository, reference: parsed.reference, written: reference.clone() })
+        let opened = OpenReference {
+            repository,
+            reference: parsed.reference,
+            written: reference.clone(),
+            stands_for: None,
+        };
+        if let Some(prefix) =
+            self.full_name(&opened).and_then(|name| self.local.registries.blocked(&name).map(str::to_owned))
+        {
+            let text = format!("open {reference}: registries.conf blocks {prefix}");
+            return Err(Error::new(Kind::Denied, text)
+                .help("`system-config = false` in the policy does not obey it, if that is what you want"));
+        }
+        Ok(opened)
+    }
+
+    /// `host[:port]/path` of a registry's image. `None` means that registries.conf does not speak of it.
+    fn full_name(&self, opened: &OpenReference) -> Option<String> {
+        let place = opened.place();
+        (place.scheme() == "docker").then(|| format!("{}/{}", place.location, opened.repository.name))
+    }
+
+    /// Where an image is read: at the mirrors that registries.conf names, in their order, and then at the place that it
+    /// means. Fails if a mirror cannot be opened.
+    pub(crate) async fn reads(
+        &self,
+        source: &OpenReference,
+        reference: Option<&str>,
+    ) -> Result<Vec<OpenReference>> {
+        let name = self.full_name(source).filter(|_| source.stands_for.is_none());
+        let Some(sources) = name.as_ref().and_then(|name| self.local.registries.sources(name)) else {
+            return Ok(vec![source.clone()]);
+        };
+        let by_digest = reference.is_some_and(|reference| reference.contains(':'));
+        let asked = sources.into_iter().filter(|source| match source.pull {
+            PullFrom::All => true,
+            PullFrom::DigestOnly => by_digest,
+            PullFrom::TagOnly => !by_digest,
+        });
+        let mut found = Vec::new();
+        for at in asked {
+            if Some(&at.name) == name.as_ref() {
+                found.push(source.clone());
+                continue;
+            }
+            let moved: Reference = format!("docker://{}", at.name)
+                .parse()
+                .map_err(|error| Error::invalid(format!("read registries.conf: {}: {error}", at.name)))?;
+            let parsed = self.parse(&moved, false).await?;
+            let place = self.open(&moved, &parsed).await?;
+            tracing::info!("registries.conf: {} is read at {}", source.written, at.name);
+            found.push(OpenReference {
+                repository: Repository::new(place, parsed.repository),
+                stands_for: Some(Box::new(source.repository.clone())),
+                ..source.clone()
+            });
+        }
+        Ok(found)
     }
 
     /// Parses a reference and opens its place for writing. Fails if the reference cannot be parsed or the place cannot
@@ -193,6 +265,10 @@ impl Places {
             transport,
             scheme: scheme.clone(),
             location,
+            path: match &parsed.root {
+                Some(Files::Folder(path) | Files::Archive(path)) => Some(self.base.join(path)),
+                Some(Files::Temporary | Files::Known(_)) | None => None,
+            },
             blobs,
             http: http.transpose()?,
             files: root.map(Arc::new),
@@ -203,6 +279,7 @@ impl Places {
             destination: AtomicBool::new(false),
             mounts: Mounts::default(),
             sparse_seen: false.into(),
+            signatures_seen: OnceCell::new(),
         });
         Ok(lock(&self.open).entry(key).or_insert(place).clone())
     }

@@ -277,12 +277,19 @@ pub(crate) struct OpenReference {
     pub reference: Option<String>,
     /// The reference as the user wrote it.
     pub written: Reference,
+    /// The place and the repository that the user named, if registries.conf leads elsewhere: this is a mirror then.
+    pub stands_for: Option<Box<Repository>>,
 }
 
 impl OpenReference {
     /// The place of its repository.
     pub fn place(&self) -> &Arc<Place> {
         &self.repository.place
+    }
+
+    /// The repository that the user named.
+    pub fn named(&self) -> &Repository {
+        self.stands_for.as_deref().unwrap_or(&self.repository)
     }
 
     /// One end of a copy: this repository, with `reference` if the user's reference has no tag or digest.
@@ -294,9 +301,10 @@ impl OpenReference {
             display.push(if reference.contains(':') { '@' } else { ':' });
             display.push_str(reference);
         }
+        let named = self.named();
         Endpoint {
-            place: self.place().key(),
-            repository: self.repository.name.clone(),
+            place: named.place.key(),
+            repository: named.name.clone(),
             reference: reference.or(self.reference.as_deref()).map(str::to_owned),
             display,
         }

@@ -2,23 +2,28 @@
 
 use super::{
     before::{Absent, Before},
-    choose::choose,
+    choose::choose_at,
     item::PlannedCopy,
     observe::Comparison,
 };
 use crate::{Error, Kind, Places, Result, place::OpenReference};
 use dray_core::{Action, Copy, Endpoint, Reference};
+use dray_trust::Requirement;
 use std::sync::Arc;
 
 /// Observes both ends of a saved item again. Fails with `Conflict` if an end is no longer as the plan saw it, and with
-/// another error if an end cannot be opened or asked.
-pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<PlannedCopy> {
+/// another error if an end cannot be opened or asked, or if the image lacks signatures that the rule demands.
+pub async fn observe_again(
+    places: &Arc<Places>,
+    saved: &Copy,
+    require: &[Arc<Requirement>],
+) -> Result<PlannedCopy> {
     let source = opened(places, &saved.source, false).await?;
     let destination = opened(places, &saved.destination, true).await?;
     let reference = saved.source.reference.as_deref();
     // The journal is not used, because somebody may have changed the destination since it was written.
     let before = Before { absent: Absent::Unknown, tag: None };
-    let chosen = choose(&source, reference, &saved.wanted, &before).await?;
+    let (chosen, source) = choose_at(places, &source, reference, &saved.wanted, &before).await?;
     if chosen.named != saved.seen.source || chosen.descriptor.digest != saved.descriptor.digest {
         let (now, then) = (chosen.named.short(), saved.seen.source.short());
         return Err(changed(format!(
@@ -28,9 +33,19 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy) -> Result<Planned
     }
     let (rule, wanted) = (saved.rule.as_str(), &saved.wanted);
     let (source, destination, before) = (&source, &destination, &before);
-    let now = Comparison { rule, source, reference, pin: None, destination, wanted, before }
-        .planned(chosen)
-        .await?;
+    let now = Comparison {
+        rule,
+        source,
+        reference,
+        pin: None,
+        destination,
+        wanted,
+        require,
+        always: false,
+        before,
+    }
+    .planned(chosen)
+    .await?;
     let (there, then) = (&now.copy.seen.destination, &saved.seen.destination);
     // The plan may have been carried out in part, and what it wanted is there.
     let done = now.copy.action == Action::Unchanged;

@@ -1,7 +1,7 @@
 //! Binds a policy to its plugins, and checks everything that can be checked without a network.
 
 use super::template::{destination, names};
-use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference};
+use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference, trust};
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
@@ -9,6 +9,7 @@ use dray_core::{
         suggestion,
     },
 };
+use dray_trust::Requirement;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -26,6 +27,8 @@ pub struct BoundRule {
     pub(crate) wanted: Wanted,
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
+    /// The signatures that its images must have.
+    pub require: Vec<Arc<Requirement>>,
     /// What its copies may use.
     pub limits: RuleLimits,
 }
@@ -114,6 +117,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         }
         None => None,
     };
+    let require = rule.require.iter().filter_map(|call| bind_demand(call, places, problems)).collect();
     let choice = match rule.platforms.is_empty() {
         true => ImageChoice::All,
         false => ImageChoice::Some(rule.platforms.clone(), rule.index),
@@ -135,6 +139,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         wanted,
         on_empty: rule.on_empty,
         on_change: rule.on_change,
+        require,
         limits: rule.limits.clone(),
     })
 }
@@ -215,6 +220,19 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
             None
         }
     }
+}
+
+/// Binds a demand, and reads its keys, so that a wrong one is found before anything moves.
+fn bind_demand(call: &Call, places: &Places, problems: &mut Vec<Problem>) -> Option<Arc<Requirement>> {
+    let bound = match call.plugin.value.as_str() {
+        "signed" => trust::signed(&call.config, places.base()).map(Arc::new),
+        other => Err(unknown("demand", other, &["signed"])),
+    };
+    let checked = bound.and_then(|bound| {
+        trust::check_keys(std::slice::from_ref(&bound))?;
+        Ok(bound)
+    });
+    checked.map_err(|error| problems.push(in_call(error, call))).ok()
 }
 
 /// Attaches a plugin's error to the key that it names.

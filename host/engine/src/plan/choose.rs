@@ -2,7 +2,7 @@
 
 use super::before::{Absent, Before, tag_of};
 use crate::{
-    Error, Kind, Result,
+    Error, Kind, Places, Result,
     error::Context,
     place::{OpenReference, Resolved},
 };
@@ -21,9 +21,30 @@ pub(crate) struct Chosen {
     pub manifest: Option<Manifest>,
 }
 
+/// Determines what is to be written for a tag of the source, which is read at the first of its mirrors that has it. Also
+/// returns where it was read. Fails with the error of the last place that was asked.
+pub(crate) async fn choose_at(
+    places: &Places,
+    source: &OpenReference,
+    reference: Option<&str>,
+    wanted: &Wanted,
+    before: &Before,
+) -> Result<(Chosen, OpenReference)> {
+    let mut reads = places.reads(source, reference).await?;
+    let last = reads.pop().unwrap_or_else(|| source.clone());
+    for at in reads {
+        match choose(&at, reference, wanted, before).await {
+            Ok(chosen) => return Ok((chosen, at)),
+            Err(error) => tracing::info!("the mirror {} is left out: failed to {error}", at.place().location),
+        }
+    }
+    let chosen = choose(&last, reference, wanted, before).await?;
+    Ok((chosen, last))
+}
+
 /// Determines what is to be written for a tag of the source. If the tag is known to be absent at the destination, the
 /// manifest will be needed, so it is read at once. Fails if the source does not have the image, or cannot be read.
-pub(crate) async fn choose(
+async fn choose(
     source: &OpenReference,
     reference: Option<&str>,
     wanted: &Wanted,

@@ -15,6 +15,7 @@ use crate::{
     journal::{self, Conversion, SeenTag},
     limits::MANIFESTS,
     place::{OpenReference, Repository},
+    trust::Judge,
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
@@ -22,7 +23,8 @@ use dray_core::{
     policy::{IndexMode, Referrers},
     select,
 };
-use std::collections::HashSet;
+use dray_trust::Requirement;
+use std::{collections::HashSet, sync::Arc};
 
 /// What a rule wants at a destination. A destination that cannot hold an index gets the image of the one platform.
 /// Fails if the destination cannot be written to.
@@ -49,6 +51,10 @@ pub(crate) struct Comparison<'a> {
     pub pin: Option<&'a str>,
     pub destination: &'a OpenReference,
     pub wanted: &'a Wanted,
+    /// The signatures that the rule demands.
+    pub require: &'a [Arc<Requirement>],
+    /// Whether signatures are checked even if nothing needs to be copied, because the user named this one image.
+    pub always: bool,
     pub before: &'a Before,
 }
 
@@ -97,6 +103,23 @@ impl Comparison<'_> {
             missing,
         };
         let (action, reason) = decide(&observed, form);
+        if action == Action::Copy || self.always {
+            let one = matches!(self.wanted.choice, ImageChoice::One(_));
+            let by = match self.always {
+                true => "the command".to_owned(),
+                false => format!("the rule `{}`", self.rule),
+            };
+            let judge = Judge(&self.source.place().local.trust);
+            judge
+                .check(
+                    self.source,
+                    self.reference,
+                    (&named, &descriptor, one),
+                    &mut manifest,
+                    (&by, self.require),
+                )
+                .await?;
+        }
         if same && action == Action::Unchanged {
             // An answer that nothing has changed is no complete one, so the entry keeps its time.
             self.remember(&name, likely.map_or(asked_at, |likely| likely.at), &descriptor);

@@ -3,7 +3,7 @@
 use super::{
     before::{Absent, Before},
     bind::BoundRule,
-    choose::{Chosen, choose},
+    choose::{Chosen, choose_at},
     expand::{Pair, Target, pairs},
     item::Planned,
     observe::{Comparison, wanted_at},
@@ -21,6 +21,7 @@ use crate::{
     },
 };
 use dray_core::{Action, Digest, ImageChoice, Names};
+use dray_trust::Requirement;
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -263,7 +264,8 @@ impl Planner {
             let ends = [candidate.source.place(), candidate.destination.place()];
             let limits = self.limits(ends[0], ends[1]);
             let _permit = limits.compare(|| ends.iter().map(|place| place.width()).sum()).await;
-            self.candidate(candidate, None).await
+            let require = self.rules[candidate.rule].require.clone();
+            self.candidate(candidate, None, require).await
         });
         match task.join_next().await {
             Some(Ok(planned)) => planned,
@@ -311,7 +313,10 @@ impl Planner {
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
             let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
             let chosen = match wanted {
-                Ok(wanted) => choose(&candidate.source, candidate.read(), &wanted, &candidate.before).await,
+                Ok(wanted) => {
+                    choose_at(&self.places, &candidate.source, candidate.read(), &wanted, &candidate.before)
+                        .await
+                }
                 Err(error) => Err(error),
             };
             (candidate, chosen)
@@ -340,12 +345,15 @@ impl Planner {
     }
 
     /// Decides between the candidates for one tag: they have the same content, or they collide.
-    async fn settle(&self, mut candidates: Vec<(Candidate, Result<Chosen>)>) -> Vec<Planned> {
+    async fn settle(
+        &self,
+        mut candidates: Vec<(Candidate, Result<(Chosen, OpenReference)>)>,
+    ) -> Vec<Planned> {
         let mut contents: Vec<(String, &ImageChoice)> = candidates
             .iter()
             .filter_map(|(candidate, resolved)| {
                 let resolved = resolved.as_ref().ok()?;
-                Some((resolved.descriptor.digest.to_string(), &self.rules[candidate.rule].wanted.choice))
+                Some((resolved.0.descriptor.digest.to_string(), &self.rules[candidate.rule].wanted.choice))
             })
             .collect();
         contents.dedup();
@@ -372,8 +380,11 @@ impl Planner {
         if candidates.is_empty() {
             return Vec::new();
         }
+        // What one of the rules demands holds for the one copy.
+        let rules = candidates.iter().map(|(candidate, _)| &self.rules[candidate.rule]);
+        let require = rules.flat_map(|rule| rule.require.iter().cloned()).collect();
         let (candidate, resolved) = candidates.swap_remove(first);
-        vec![self.candidate(candidate, Some(resolved)).await]
+        vec![self.candidate(candidate, Some(resolved), require).await]
     }
 
     fn failure(&self, candidate: &Candidate, error: Error) -> Planned {
@@ -385,18 +396,34 @@ impl Planner {
         }
     }
 
-    async fn candidate(&self, candidate: Candidate, chosen: Option<Result<Chosen>>) -> Planned {
+    async fn candidate(
+        &self,
+        candidate: Candidate,
+        chosen: Option<Result<(Chosen, OpenReference)>>,
+        require: Vec<Arc<Requirement>>,
+    ) -> Planned {
         let rule = &self.rules[candidate.rule];
         let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
             let wanted = &wanted_at(&rule.wanted, destination).await?;
             let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
-            let chosen = match chosen {
+            let (chosen, source) = match chosen {
                 Some(chosen) => chosen?,
-                None => choose(source, candidate.read(), wanted, before).await?,
+                None => choose_at(&self.places, source, candidate.read(), wanted, before).await?,
             };
+            let source = &source;
             let name = &rule.name;
-            let comparison = Comparison { rule: name, source, reference, pin, destination, wanted, before };
+            let comparison = Comparison {
+                rule: name,
+                source,
+                reference,
+                pin,
+                destination,
+                wanted,
+                require: &require,
+                always: false,
+                before,
+            };
             rule.allowed(comparison.planned(chosen).await?)
         };
         match compared.await {

@@ -2,12 +2,13 @@
 
 use super::{
     before::Before,
-    choose::choose,
+    choose::choose_at,
     item::PlannedCopy,
     observe::{Comparison, wanted_at},
 };
 use crate::{Error, Places, Result};
 use dray_core::{Digest, Reference, Wanted};
+use dray_trust::Requirement;
 use std::sync::Arc;
 
 /// A request to copy one image.
@@ -18,6 +19,8 @@ pub struct CopyRequest {
     pub destination: Reference,
     /// The parts of the image to copy, and the form to write them in.
     pub wanted: Wanted,
+    /// The signatures that the image must have, beside what the machine's policy demands.
+    pub require: Vec<Arc<Requirement>>,
 }
 
 /// Plans the copy of one image. Fails if the source or the destination cannot be read.
@@ -27,7 +30,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     let wanted = &wanted_at(&request.wanted, &destination).await?;
     let reference = source.reference.as_deref();
     let before = &Before::of(&destination, reference);
-    let chosen = match choose(&source, reference, wanted, before).await {
+    let (chosen, source) = match choose_at(places, &source, reference, wanted, before).await {
         Ok(chosen) => chosen,
         Err(error) => return Err(source.repository.instead(reference, error).await),
     };
@@ -40,7 +43,17 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
         )));
     }
     let (source, destination) = (&source, &destination);
-    Comparison { rule: "copy", source, reference, pin: None, destination, wanted, before }
-        .planned(chosen)
-        .await
+    Comparison {
+        rule: "copy",
+        source,
+        reference,
+        pin: None,
+        destination,
+        wanted,
+        require: &request.require,
+        always: true,
+        before,
+    }
+    .planned(chosen)
+    .await
 }

@@ -146,7 +146,8 @@ fn happens(client: &Client, base: &Path, lives: Vec<Life>, policy: usize) {
     let places = |journal: &Path, first| {
         let journal = LazyJournal::new(Some(journal.into()));
         let (scratch, known) = (folder.path().into(), Default::default());
-        let local = Local { scratch, known, journal, disk_writes: DISK_WRITES };
+        let (trust, registries) = Default::default();
+        let local = Local { scratch, known, journal, disk_writes: DISK_WRITES, trust, registries };
         let plugins = Arc::new(OneWay(Arc::new(Way { fake: fake.clone(), first })));
         Places::new(plugins, client.clone(), folder.path(), local)
     };

@@ -1,0 +1,700 @@
+//! Signatures: what skopeo and GnuPG sign is verified, what dray signs they verify, and what is not signed as a policy
+//! demands is not copied.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+use std::{fs, path::PathBuf, process::Command};
+use support::{
+    IMAGES, Ran, Registry, World, has,
+    memory::{Memory, reply},
+};
+
+/// A world with a GnuPG key of Alice, of Bob, and a key pair of sigstore.
+struct Keys {
+    world: World,
+    alice: String,
+}
+
+const PASSPHRASE: &str = "a passphrase";
+
+impl Keys {
+    /// `None` means that a tool is missing.
+    fn new() -> Option<Self> {
+        if !has("gpg") || !has("skopeo") || !has("docker-registry") {
+            return None;
+        }
+        let world = World::new();
+        let mut keys = Keys { alice: String::new(), world };
+        fs::create_dir_all(keys.world.path("home/.gnupg")).unwrap();
+        for name in ["alice", "bob"] {
+            let user = format!("{name} <{name}@example.com>");
+            let generate = ["--passphrase", "", "--quick-generate-key", &user, "ed25519", "sign", "never"];
+            keys.gpg(&generate);
+            fs::write(keys.world.path(&format!("{name}.gpg")), keys.gpg(&["--export", name])).unwrap();
+        }
+        fs::write(keys.world.path("alice.secret"), keys.gpg(&["--armor", "--export-secret-keys", "alice"]))
+            .unwrap();
+        let listed = String::from_utf8(keys.gpg(&["--with-colons", "--list-keys", "alice"])).unwrap();
+        let alice = listed.lines().find_map(|line| line.strip_prefix("fpr:::::::::")).unwrap();
+        keys.alice = alice.trim_end_matches(':').to_owned();
+        keys.world.write("passphrase", &format!("{PASSPHRASE}\n"));
+        for name in ["key", "other"] {
+            let generate = [
+                "skopeo",
+                "generate-sigstore-key",
+                "--output-prefix",
+                name,
+                "--passphrase-file",
+                "passphrase",
+            ];
+            keys.world.dray(&generate).ok();
+        }
+        Some(keys)
+    }
+
+    fn gpg(&self, arguments: &[&str]) -> Vec<u8> {
+        let output =
+            self.world.hermetic("gpg").args(["--batch", "--quiet", "--yes"]).args(arguments).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.world.path(name)
+    }
+
+    /// Writes a policy.json that demands this of images of these transports, and rejects all others.
+    fn policy(&self, transports: serde_json::Value) -> String {
+        let policy = json!({ "default": [{ "type": "reject" }], "transports": transports });
+        let path = self.world.write("policy.json", &policy.to_string());
+        path.to_str().unwrap().to_owned()
+    }
+
+    fn skopeo(&self, arguments: &[&str]) -> Ran {
+        Ran::of(self.world.hermetic("skopeo").args(arguments))
+    }
+
+    /// dray, called as skopeo is.
+    fn as_skopeo(&self, arguments: &[&str]) -> Ran {
+        self.world.dray(&[&["skopeo"], arguments].concat())
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        // The agent would stay otherwise.
+        let _ = self.world.hermetic("gpgconf").args(["--kill", "gpg-agent"]).status();
+    }
+}
+
+/// A registry with `app:1` and `app:2`.
+fn registry(world: &World) -> Registry {
+    let registry = Registry::start(world, "registry", "");
+    for (from, to) in [("1.0.0", "1"), ("2.0.0", "2")] {
+        let to = format!("docker://{}/app:{to}", registry.host);
+        world.dray(&["copy", "--all", &format!("{IMAGES}:{from}"), &to]).ok();
+    }
+    registry
+}
+
+#[test]
+fn openpgp_signatures_go_both_ways_with_skopeo() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let registry = registry(world);
+    let image = format!("docker://{}/app:1", registry.host);
+    let identity = "h.example/app:1";
+    // Whoever signs, the other one verifies: by gpg, by a key file, by skopeo.
+    world.dray(&["skopeo", "copy", "--src-tls-verify=false", &image, "dir:plain"]).ok();
+    let gpg =
+        ["skopeo", "copy", "--sign-by", &keys.alice, "--sign-identity", identity, "dir:plain", "dir:gpg"];
+    world.dray(&gpg).ok();
+    world.dray(&["skopeo", "copy", "dir:plain", "dir:file"]).ok();
+    world.dray(&["sign", "--pgp-key", "alice.secret", "--identity", identity, "dir:file"]).ok();
+    let by_skopeo = [
+        "--insecure-policy",
+        "copy",
+        "--sign-by",
+        &keys.alice,
+        "--sign-identity",
+        identity,
+        "dir:plain",
+        "dir:skopeo",
+    ];
+    keys.skopeo(&by_skopeo).ok();
+    for folder in ["gpg", "file", "skopeo"] {
+        let verify = [
+            "standalone-verify",
+            &format!("{folder}/manifest.json"),
+            identity,
+            &keys.alice,
+            &format!("{folder}/signature-1"),
+        ];
+        keys.skopeo(&verify).ok();
+        let said = keys.as_skopeo(&verify).ok().out;
+        assert!(said.contains(&format!("Signature verified using fingerprint {}", keys.alice)), "{said}");
+        world.dray(&["verify", "--pgp", "alice.gpg", "--identity", identity, &format!("dir:{folder}")]).ok();
+        for (keyring, identity, why) in [
+            ("bob.gpg", identity, "no key of the keyring made it"),
+            ("alice.gpg", "h.example/app:2", "it is for h.example/app:1"),
+        ] {
+            let refused =
+                world.dray(&["verify", "--pgp", keyring, "--identity", identity, &format!("dir:{folder}")]);
+            assert!(refused.code == 1 && refused.err.contains(why), "{why}: {}", refused.err);
+        }
+        // Any change of the manifest, or of one byte of the signature, is found.
+        let manifest = fs::read_to_string(keys.path(&format!("{folder}/manifest.json"))).unwrap();
+        world.write("changed.json", &format!("{manifest} "));
+        let mut verify = verify;
+        verify[1] = "changed.json";
+        assert_eq!(keys.as_skopeo(&verify).code, 1);
+        let signature = fs::read(keys.path(&format!("{folder}/signature-1"))).unwrap();
+        for at in (0..signature.len()).step_by(7) {
+            let mut changed = signature.clone();
+            changed[at] ^= 0x10;
+            fs::write(keys.path("changed"), &changed).unwrap();
+            let name = format!("{folder}/manifest.json");
+            let ran = keys.as_skopeo(&[
+                "standalone-verify",
+                "--public-key-file",
+                "alice.gpg",
+                &name,
+                identity,
+                "any",
+                "changed",
+            ]);
+            // A byte that says nothing (a hint, a time that is not hashed) may change; what is signed may not.
+            assert!(ran.code == 1 || ran.out.contains(&keys.alice), "byte {at}: {}", ran.err);
+        }
+    }
+    // A policy is obeyed by both in the same way.
+    let signed_by = |key: &str| {
+        let path = keys.path(key);
+        let identity = json!({ "type": "exactReference", "dockerReference": identity });
+        json!({ "dir": { "": [{ "type": "signedBy", "keyType": "GPGKeys", "keyPath": path, "signedIdentity": identity }] } })
+    };
+    for (key, code) in [("alice.gpg", 0), ("bob.gpg", 1)] {
+        let policy = keys.policy(signed_by(key));
+        for (tool, out) in [("skopeo", "dir:by-skopeo"), ("dray", "dir:by-dray")] {
+            for folder in ["gpg", "file", "skopeo"] {
+                let copy = ["--policy", &policy, "copy", &format!("dir:{folder}"), out];
+                let ran = if tool == "skopeo" { keys.skopeo(&copy) } else { keys.as_skopeo(&copy) };
+                assert_eq!(ran.code, code, "{tool} {folder} {key}: {}", ran.err);
+            }
+        }
+    }
+    assert_eq!(
+        keys.as_skopeo(&["--policy", &keys.policy(signed_by("bob.gpg")), "copy", "dir:plain", "dir:x"]).code,
+        1
+    );
+}
+
+#[test]
+fn a_lookaside_is_read_and_written() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let registry = registry(world);
+    let name = format!("{}/app", registry.host);
+    let lookaside = keys.path("lookaside");
+    let yaml = format!(
+        "docker:\n  {name}:\n    lookaside: file://{0}\n    lookaside-staging: file://{0}\n",
+        lookaside.display()
+    );
+    world.write("d/app.yaml", &yaml);
+    // The folder of the user is one place where registries.d is looked for.
+    world.write("config/containers/registries.d/app.yaml", &yaml);
+    let [one, two] = ["1", "2"].map(|tag| format!("docker://{name}:{tag}"));
+    world.dray(&["sign", "--gpg", &keys.alice, &one]).ok();
+    world.dray(&["sign", "--pgp-key", "alice.secret", &two]).ok();
+    assert_eq!(fs::read_dir(lookaside.join("")).unwrap().count(), 2);
+    let policy = keys.policy(json!({ "docker": { &name: [
+        { "type": "signedBy", "keyType": "GPGKeys", "keyPath": keys.path("alice.gpg") },
+    ] } }));
+    for image in [&one, &two] {
+        let copy = [
+            "--policy",
+            &policy,
+            "--registries.d",
+            "d",
+            "copy",
+            "--all",
+            "--remove-signatures",
+            "--src-tls-verify=false",
+            image,
+        ];
+        keys.as_skopeo(&[&copy[..], &["dir:by-dray"]].concat()).ok();
+        world.dray(&["verify", "--pgp", "alice.gpg", image]).ok();
+    }
+    // skopeo wants a signature of each image of an index, and signs them so.
+    let by_skopeo = [
+        "--insecure-policy",
+        "--registries.d",
+        "d",
+        "copy",
+        "--all",
+        "--sign-by",
+        &keys.alice,
+        "--src-tls-verify=false",
+        "--dest-tls-verify=false",
+        &one,
+        &format!("docker://{name}:3"),
+    ];
+    keys.skopeo(&by_skopeo).ok();
+    world.dray(&["verify", "--pgp", "alice.gpg", &format!("docker://{name}:3")]).ok();
+    // An image of the index has its own signature.
+    let one_image =
+        ["--policy", &policy, "--registries.d", "d", "copy", "--remove-signatures", "--src-tls-verify=false"];
+    keys.as_skopeo(&[&one_image[..], &[&format!("docker://{name}:3"), "dir:one"]].concat()).ok();
+    // A signature of another tag is no signature of this one, even of the same content.
+    let refused = world.dray(&[
+        "verify",
+        "--pgp",
+        "alice.gpg",
+        &format!("docker://{name}:3"),
+        "--identity",
+        &format!("{name}:2"),
+    ]);
+    assert!(refused.code == 1 && refused.err.contains("it is for"), "{}", refused.err);
+    // Whoever hides the lookaside hides the signatures.
+    fs::remove_dir_all(&lookaside).unwrap();
+    let hidden = world.dray(&["verify", "--pgp", "alice.gpg", &one]);
+    assert!(hidden.code == 1 && hidden.err.contains("it has no signature"), "{}", hidden.err);
+}
+
+/// The tag beneath which signatures of a digest are.
+fn tag_of(digest: &str) -> String {
+    format!("{}.sig", digest.replace(':', "-"))
+}
+
+#[test]
+fn a_rule_copies_only_what_is_signed() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let registry = registry(world);
+    let name = format!("docker://{}/app", registry.host);
+    let sign = ["sign", "--key", "key.private", "--passphrase-file", "passphrase", &format!("{name}:1")];
+    world.dray(&sign).ok();
+    let policy = |require: &str| {
+        let rule = format!(
+            "[[rule]]\nfrom = \"{name}\"\nto = \"oci:out\"\ntags = [\"1\", \"2\"]\nrequire = {require}\n"
+        );
+        world.write("dray.toml", &format!("version = 1\n{rule}"));
+    };
+    policy("[{ signed = { key = \"key.pub\" } }]");
+    world.dray(&["check"]).ok();
+    let planned = world.dray(&["plan"]);
+    assert!(
+        planned.code == 1 && planned.out.contains("the rule `app` demands a signature"),
+        "{}\n{}",
+        planned.out,
+        planned.err
+    );
+    registry.requests();
+    let synced = world.dray(&["sync", "--keep-going", "--output", "json"]);
+    assert_eq!(synced.code, 1, "{}", synced.err);
+    let report = synced.json();
+    assert_eq!((&report["summary"]["copied"], &report["summary"]["failed"]), (&json!(1), &json!(1)));
+    // What is not signed: its manifest was read, and where signatures could be, and no blob of it.
+    let asked = registry.requests();
+    let second = world.digest(&format!("{name}:2"), &[]);
+    assert!(asked.iter().any(|request| request.contains(&tag_of(&second))), "{asked:?}");
+    let listed = world.tool("skopeo", &["inspect", "--raw", "oci:out:1"]);
+    assert!(!listed.is_empty());
+    assert_ne!(Ran::of(world.hermetic("skopeo").args(["inspect", "--raw", "oci:out:2"])).code, 0);
+    // A saved plan is checked again when it is applied.
+    policy("[]");
+    fs::remove_dir_all(keys.path("out")).unwrap();
+    world.dray(&["plan", "--out", "plan.jsonl"]).ok();
+    policy("{ signed = { key = \"other.pub\" } }");
+    let applied = world.dray(&["apply", "plan.jsonl", "--policy", "dray.toml"]);
+    assert_ne!(applied.code, 0, "{}", applied.out);
+    // Mistakes are told before anything moves.
+    for (require, why) in [
+        ("[{ signed = { key = \"missing.pub\" } }]", "missing.pub"),
+        ("[{ signed = { key = \"passphrase\" } }]", "no public key"),
+        ("[{ signed = { keys = \"key.pub\" } }]", "unknown field"),
+        ("[{ signed = {} }]", "exactly one of"),
+        ("[{ sigend = { key = \"key.pub\" } }]", "signed"),
+        ("[{ signed = { key = \"key.pub\" }, more = {} }]", "one key"),
+        ("[{ signed = { key = \"key.pub\", identity = \"tag\" } }]", "\"repository\""),
+    ] {
+        policy(require);
+        let checked = world.dray(&["check"]);
+        assert!(checked.code == 2 && checked.err.contains(why), "{require}: {}", checked.err);
+        assert!(checked.err.contains("dray.toml"), "{}", checked.err);
+    }
+}
+
+#[test]
+fn what_a_registry_shows_of_signatures_is_not_believed() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let registry = Memory::start();
+    let host = registry.host().to_owned();
+    let digests: Vec<String> =
+        ["1", "2"].map(|tag| registry.image("app", tag, format!("layer {tag}").as_bytes())).into();
+    let elsewhere = registry.image("else", "1", b"layer 1");
+    assert_eq!(elsewhere, digests[0]);
+    let key = ["--key", "key.private", "--passphrase-file", "passphrase"];
+    let sign = |form: &str, image: &str| {
+        let image = format!("docker://{host}/{image}");
+        world.dray(&[&["sign"], &key[..], &["--as", form, &image]].concat()).ok();
+    };
+    let verify = |image: &str, more: &[&str]| {
+        let image = format!("docker://{host}/{image}");
+        world.dray(&[&["verify", "--key", "key.pub"], more, &[&image]].concat())
+    };
+    let refused = |image: &str, more: &[&str], why: &str| {
+        let ran = verify(image, more);
+        assert!(ran.code == 1 && ran.err.contains(why), "{image} {more:?}: {}\n{}", ran.out, ran.err);
+    };
+    sign("tag", "app:1");
+    verify("app:1", &[]).ok();
+    verify("app:1", &["--identity", "exact"]).ok();
+    // Signing again adds nothing but another signature, and the old one stays.
+    sign("tag", "app:1");
+    verify("app:1", &["--identity", "exact"]).ok();
+    // Another image that is offered under the tag has no signature.
+    refused("app:2", &[], "it has no signature");
+    // The signatures of one image are offered for another one.
+    let signatures = {
+        let held = registry.held.lock().unwrap();
+        held.manifests[&("app".to_owned(), tag_of(&digests[0]))].clone()
+    };
+    registry.put("app", &tag_of(&digests[1]), &signatures.0, &signatures.1);
+    refused("app:2", &[], "it is for the manifest");
+    // The same content in another repository, with the signatures that were made for the first one.
+    let copied: Vec<_> = registry.held.lock().unwrap().blobs.clone().into_iter().collect();
+    for ((_, digest), content) in copied {
+        registry.held.lock().unwrap().blobs.insert(("else".into(), digest), content);
+    }
+    registry.put("else", &tag_of(&digests[0]), &signatures.0, &signatures.1);
+    refused("else:1", &[], "it is for");
+    verify("else:1", &["--identity", "any"]).ok();
+    // A bundle names no image, so it needs to be said that this is enough.
+    sign("referrer", "app:2");
+    refused("app:2", &[], "names no image");
+    verify("app:2", &["--identity", "any"]).ok();
+    let other =
+        world.dray(&["verify", "--key", "other.pub", "--identity", "any", &format!("docker://{host}/app:2")]);
+    assert!(other.code == 1 && other.err.contains("none of the trusted keys"), "{}", other.err);
+    // A payload whose signature was made for other bytes.
+    let payload = json!({
+        "critical": { "identity": { "docker-reference": format!("{host}/app") },
+            "image": { "docker-manifest-digest": digests[1] }, "type": "cosign container image signature" },
+        "optional": null,
+    })
+    .to_string();
+    let forged = registry.blob("app", payload.as_bytes());
+    let config = registry.blob("app", b"{}");
+    for (signature, why) in [
+        (STANDARD.encode("forged"), "none of the trusted keys"),
+        ("%".into(), "base64"),
+        (String::new(), "none of the trusted keys"),
+    ] {
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": forged,
+                "size": payload.len(), "annotations": { "dev.cosignproject.cosign/signature": signature } }],
+        });
+        registry.put(
+            "app",
+            &tag_of(&digests[1]),
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string().as_bytes(),
+        );
+        refused("app:2", &[], why);
+    }
+    // No key, no verdict: what there is, is told.
+    let nothing = world.dray(&["verify", &format!("docker://{host}/app:1")]);
+    assert!(
+        nothing.code == 1 && nothing.err.contains("nothing says who must have signed it"),
+        "{}",
+        nothing.err
+    );
+    assert!(nothing.err.contains("a sigstore signature by a key"), "{}", nothing.err);
+}
+
+/// A certificate authority, and a leaf for signing code with these names.
+fn certificates(world: &World) {
+    let run = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(world.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"];
+    let root = ["req", "-x509", "-subj", "/CN=root", "-keyout", "root.key", "-out", "root.pem"];
+    run(&[&root[..], &ec].concat());
+    for (name, usage) in [("leaf", "codeSigning"), ("server", "serverAuth")] {
+        world.write(
+            &format!("{name}.cnf"),
+            &format!("subjectAltName=critical,email:alice@example.com,DNS:build.example.com\nextendedKeyUsage={usage}\nkeyUsage=critical,digitalSignature\n1.3.6.1.4.1.57264.1.1=DER:{}\n", hex("https://issuer.example.com")),
+        );
+        let request =
+            ["req", "-new", "-subj", "/", "-keyout", &format!("{name}.key"), "-out", &format!("{name}.csr")];
+        run(&[&request[..], &ec[..5]].concat());
+        run(&[
+            "x509",
+            "-req",
+            "-in",
+            &format!("{name}.csr"),
+            "-CA",
+            "root.pem",
+            "-CAkey",
+            "root.key",
+            "-CAcreateserial",
+            "-days",
+            "2",
+            "-extfile",
+            &format!("{name}.cnf"),
+            "-out",
+            &format!("{name}.pem"),
+        ]);
+    }
+    run(&["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "rekor.key"]);
+    run(&["ec", "-in", "rekor.key", "-pubout", "-out", "rekor.pub"]);
+}
+
+fn hex(text: &str) -> String {
+    text.bytes().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Signs bytes with a key in a file: ECDSA with SHA-256.
+fn signed_with(world: &World, key: &str, bytes: &[u8]) -> String {
+    fs::write(world.path("to-sign"), bytes).unwrap();
+    let output = Command::new("openssl")
+        .args(["dgst", "-sha256", "-sign", key, "to-sign"])
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    STANDARD.encode(output.stdout)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = dray_core::Digest::of(bytes).to_string();
+    digest.strip_prefix("sha256:").unwrap().to_owned()
+}
+
+#[test]
+fn certificates_and_logs_vouch_for_signatures() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    certificates(world);
+    let registry = Memory::start();
+    let host = registry.host().to_owned();
+    let digest = registry.image("app", "1", b"layer");
+    let payload = json!({
+        "critical": { "identity": { "docker-reference": format!("{host}/app") },
+            "image": { "docker-manifest-digest": digest }, "type": "cosign container image signature" },
+        "optional": null,
+    })
+    .to_string();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let read = |name: &str| fs::read_to_string(world.path(name)).unwrap();
+    // What a log says of a signature, signed by the log.
+    let log = |certificate: &str, signature: &str, time: u64| {
+        let body = json!({ "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
+            "data": { "hash": { "algorithm": "sha256", "value": sha256(payload.as_bytes()) } },
+            "signature": { "content": signature, "publicKey": { "content": STANDARD.encode(certificate) } } } });
+        let body = STANDARD.encode(body.to_string());
+        // The canonical form: keys in order, no spaces (RFC 8785).
+        let entry = format!(r#"{{"body":"{body}","integratedTime":{time},"logID":"00","logIndex":7}}"#);
+        let promise = signed_with(world, "rekor.key", entry.as_bytes());
+        format!(
+            r#"{{"SignedEntryTimestamp":"{promise}","Payload":{{"logIndex":7,"logID":"00","integratedTime":{time},"body":"{body}"}}}}"#
+        )
+    };
+    let publish = |annotations: serde_json::Value| {
+        let layer = registry.blob("app", payload.as_bytes());
+        let config = registry.blob("app", b"{}");
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": { "mediaType": "application/vnd.oci.image.config.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": layer,
+                "size": payload.len(), "annotations": annotations }],
+        });
+        registry.put(
+            "app",
+            &tag_of(&digest),
+            "application/vnd.oci.image.manifest.v1+json",
+            manifest.to_string().as_bytes(),
+        );
+    };
+    let image = format!("docker://{host}/app:1");
+    let fulcio = [
+        "verify",
+        "--fulcio-ca",
+        "root.pem",
+        "--rekor",
+        "rekor.pub",
+        "--issuer",
+        "https://issuer.example.com",
+        "--subject",
+    ];
+    let pki = ["verify", "--pki-ca", "root.pem"];
+    let check = |arguments: &[&str], why: &str| {
+        let ran = world.dray(&[arguments, &[&image]].concat());
+        match why {
+            "" => assert_eq!(ran.code, 0, "{arguments:?}: {}", ran.err),
+            why => assert!(ran.code == 1 && ran.err.contains(why), "{arguments:?} {why}: {}", ran.err),
+        }
+    };
+    let annotate = |name: &str, time: u64| {
+        let signature = signed_with(world, &format!("{name}.key"), payload.as_bytes());
+        let certificate = read(&format!("{name}.pem"));
+        json!({
+            "dev.cosignproject.cosign/signature": signature,
+            "dev.sigstore.cosign/certificate": certificate,
+            "dev.sigstore.cosign/bundle": log(&certificate, &signature, time),
+        })
+    };
+    let good = annotate("leaf", now);
+    publish(good.clone());
+    let alice = [&fulcio[..], &["alice@example.com"]].concat();
+    check(&alice, "");
+    check(&[&fulcio[..], &["bob@example.com"]].concat(), "it is by alice@example.com");
+    let mut issuer = alice.clone();
+    issuer[6] = "https://other.example.com";
+    check(&issuer, "identified by `https://issuer.example.com`");
+    let mut other_log = alice.clone();
+    other_log[4] = "key.pub";
+    check(&other_log, "none of the trusted logs");
+    let mut other_root = alice.clone();
+    other_root[2] = "leaf.pem";
+    check(&other_root, "does not hold");
+    check(&[&pki[..], &["--email", "alice@example.com"]].concat(), "");
+    check(&[&pki[..], &["--hostname", "build.example.com"]].concat(), "");
+    check(
+        &[&pki[..], &["--email", "alice@example.com", "--hostname", "other.example.com"]].concat(),
+        "not by other.example.com",
+    );
+    // What is changed: the time, the certificate, the signature, the usage, the log's entry, or it is missing.
+    let changed = |key: &str, value: &str| {
+        let mut annotations = good.clone();
+        annotations[key] = value.into();
+        annotations
+    };
+    let bundle = good["dev.sigstore.cosign/bundle"].as_str().unwrap();
+    let other = signed_with(world, "leaf.key", b"other");
+    let before = annotate("leaf", 1_000_000_000);
+    let usage = annotate("server", now);
+    for (annotations, why) in [
+        (before, "does not hold"),
+        (usage, "does not hold"),
+        (
+            changed("dev.sigstore.cosign/bundle", &bundle.replace(&now.to_string(), &(now - 1).to_string())),
+            "none of the trusted logs",
+        ),
+        (changed("dev.sigstore.cosign/bundle", "{}"), "what its log says cannot be read"),
+        (changed("dev.sigstore.cosign/certificate", &read("server.pem")), "another signature"),
+        (changed("dev.sigstore.cosign/certificate", "text"), "no PEM"),
+        (changed("dev.cosignproject.cosign/signature", &other), "another signature"),
+        (
+            json!({ "dev.cosignproject.cosign/signature": good["dev.cosignproject.cosign/signature"] }),
+            "no certificate",
+        ),
+        (
+            json!({ "dev.cosignproject.cosign/signature": good["dev.cosignproject.cosign/signature"], "dev.sigstore.cosign/certificate": read("leaf.pem") }),
+            "no log has promised",
+        ),
+    ] {
+        publish(annotations);
+        check(&alice, why);
+    }
+}
+
+#[test]
+fn the_machine_s_files_are_obeyed_unless_a_policy_says_otherwise() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let registry = registry(world);
+    let name = format!("docker://{}/app", registry.host);
+    let system = json!({ "default": [{ "type": "reject" }] });
+    world.write("config/containers/policy.json", &system.to_string());
+    let rule = format!("[[rule]]\nfrom = \"{name}:1\"\nto = \"oci:out\"\n");
+    world.write("dray.toml", &format!("version = 1\n{rule}"));
+    let refused = world.dray(&["sync"]);
+    assert!(refused.code == 1 && refused.err.contains("policy.json rejects it"), "{}", refused.err);
+    assert!(!keys.path("out/index.json").exists());
+    let refused = world.dray(&["copy", "--all", &format!("{name}:1"), "oci:out"]);
+    assert!(refused.code == 1 && refused.err.contains("policy.json rejects it"), "{}", refused.err);
+    world.write("dray.toml", &format!("version = 1\nsystem-config = false\n{rule}"));
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+    // A file that is half understood is not obeyed by half.
+    world.write("dray.toml", &format!("version = 1\n{rule}"));
+    world.write(
+        "config/containers/policy.json",
+        r#"{"default":[{"type":"insecureAcceptAnything"}],"transport":{}}"#,
+    );
+    let broken = world.dray(&["sync"]);
+    assert!(
+        broken.code != 0 && broken.err.contains("policy.json") && broken.err.contains("transport"),
+        "{}",
+        broken.err
+    );
+    // Without any policy.json, skopeo refuses, and so does dray by that name.
+    if !std::path::Path::new("/etc/containers/policy.json").exists() {
+        fs::remove_file(keys.path("config/containers/policy.json")).unwrap();
+        let none = keys.as_skopeo(&["copy", "--src-tls-verify=false", &format!("{name}:1"), "dir:x"]);
+        assert!(none.code == 1 && none.err.contains("policy.json"), "{}", none.err);
+    }
+    // --require-signed does not take "anything".
+    let any = keys.policy(json!({ "docker": { "": [{ "type": "insecureAcceptAnything" }] } }));
+    let signed = keys.as_skopeo(&[
+        "--policy",
+        &any,
+        "--require-signed",
+        "copy",
+        "--src-tls-verify=false",
+        &format!("{name}:1"),
+        "dir:y",
+    ]);
+    assert!(signed.code == 1 && signed.err.contains("--require-signed"), "{}", signed.err);
+}
+
+#[test]
+fn mirrors_are_asked_first_and_blocked_registries_not_at_all() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let mirror = Memory::start();
+    let origin = Memory::odd(|_, _| reply("404 Not Found"));
+    mirror.image("hub/app", "1", b"layer");
+    let conf = format!(
+        "[[registry]]\nprefix = \"r.example/app\"\nlocation = \"{0}/gone\"\n[[registry.mirror]]\nlocation = \"{0}/none\"\n[[registry.mirror]]\nlocation = \"{1}/hub/app\"\n[[registry]]\nlocation = \"bad.example\"\nblocked = true\n",
+        origin.host(),
+        mirror.host()
+    );
+    world.write("config/containers/registries.conf", &conf);
+    let said = world.dray(&["-v", "copy", "--all", "docker://r.example/app:1", "dir:copied"]).ok();
+    assert!(
+        said.err.contains("registries.conf") && said.err.contains("copied docker://r.example/app:1"),
+        "{}\n{}",
+        said.out,
+        said.err
+    );
+    assert!(keys.path("copied/manifest.json").exists());
+    let blocked = world.dray(&["copy", "docker://bad.example/app:1", "dir:never"]);
+    assert!(
+        blocked.code == 1 && blocked.err.contains("registries.conf blocks bad.example"),
+        "{}",
+        blocked.err
+    );
+    // A rule's tags are listed where the name says, and its images are read at the mirror.
+    world
+        .write("dray.toml", "version = 1\n[[rule]]\nfrom = \"docker://r.example/app:1\"\nto = \"oci:out\"\n");
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+    assert!(world.dray(&["sync"]).ok().out.contains("1 unchanged"));
+    let wrong =
+        world.write("config/containers/registries.conf", "[[registry]]\nlocation = \"a\"\nblokced = true\n");
+    let broken = world.dray(&["copy", "docker://r.example/app:1", "dir:x"]);
+    assert!(
+        broken.code != 0 && broken.err.contains(wrong.to_str().unwrap()) && broken.err.contains("line 3"),
+        "{}",
+        broken.err
+    );
+}
