@@ -34,7 +34,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
         (false, _) => ImageChoice::Some(options.platforms.clone(), IndexMode::Keep),
     };
     let command = format!("copy {} {}", options.source, options.destination);
-    let form = Form { format: options.format, compression: options.compression };
+    let form = Form { format: options.format, compression: options.compression, level: None };
     let request = CopyRequest {
         source: options.source,
         destination: options.destination,
@@ -68,7 +68,7 @@ async fn carried_out(
         let text = format!("tag {}: the place would make another image of it", request.source);
         return Err(Failure::Failed(dray_engine::Error::new(dray_engine::Kind::Unsupported, text)));
     }
-    let report = run_one(places, planned, command, stop, screen).await;
+    let report = run_all(places, vec![planned], command, stop, screen).await;
     failures::tell_all(&report, screen);
     Ok(sync::end(report, output, stop, false))
 }
@@ -86,20 +86,22 @@ pub async fn planned(
     }
 }
 
-/// Carries out one copy, and shows how far it is.
-pub async fn run_one(
+/// Carries out copies, and shows how far they are.
+pub async fn run_all(
     places: &Arc<Places>,
-    planned: PlannedCopy,
+    planned: Vec<PlannedCopy>,
     command: &str,
     stop: &Stop,
     screen: &Screen,
 ) -> Report {
-    let (sender, receiver) = mpsc::channel(1);
-    // The channel has room for the one copy.
-    let _ = sender.send(Planned::Copy(Box::new(planned))).await;
-    drop(sender);
+    let (sender, receiver) = mpsc::channel(planned.len().max(1));
     let progress = screen.watch(places, stop);
-    progress.planned();
+    for planned in planned {
+        // The channel has room for all of them.
+        let _ = sender.send(Planned::Copy(Box::new(planned))).await;
+        progress.planned();
+    }
+    drop(sender);
     progress.planned_all();
     let options = RunOptions { unchanged: true, ..RunOptions::default() };
     let record = Record { command, policy: None };

@@ -226,14 +226,13 @@ const LOCAL: &[(&str, Compare)] = &[
     ("--insecure-policy copy --dest-creds a:b IMAGES:1.2.0 dir:out", Files),
     ("--insecure-policy copy --retry-times 2 IMAGES:1.2.0 dir:out", Files),
     ("--insecure-policy copy --retry-times many IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --multi-arch index-only IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy --multi-arch=index-only IMAGES:nightly dir:out", Code),
     (
-        "--insecure-policy copy --multi-arch index-only IMAGES:1.2.0 dir:out",
-        Differs(1, "not supported yet, and says so"),
+        "--insecure-policy copy --multi-arch linux/amd64,linux/arm64 IMAGES:1.2.0 dir:out",
+        Differs(0, "skopeo 1.9 knows no lists of platforms, and newer ones do"),
     ),
-    (
-        "--insecure-policy copy --additional-tag a:b IMAGES:1.2.0 docker-archive:a.tar:a:1",
-        Differs(1, "as above"),
-    ),
+    ("--insecure-policy copy --multi-arch linux/amd64,nonsense/x/y/z IMAGES:1.2.0 dir:out", Code),
     (
         "--insecure-policy copy --format v2s1 IMAGES:1.2.0 dir:out",
         Differs(1, "registries no longer take schema 1"),
@@ -244,6 +243,147 @@ const LOCAL: &[(&str, Compare)] = &[
     ("logout", Code),
     ("login --get-login nobody.example", Code),
     ("logout nobody.example", Code),
+    // Archives.
+    ("--insecure-policy copy IMAGES:1.2.0 docker-archive:a.tar:app:1", Code),
+    (
+        "--insecure-policy copy IMAGES:1.2.0 docker-archive:a.tar:app:2",
+        Differs(0, "skopeo does not add to an archive"),
+    ),
+    ("inspect --format {{.Architecture}} docker-archive:a.tar:app:1", Bytes),
+    ("inspect docker-archive:a.tar:none:1", Differs(2, "2 where an image does not exist, as in skopeo 1.22")),
+    ("inspect --config docker-archive:a.tar:app:1", Bytes),
+    ("--insecure-policy copy docker-archive:a.tar:app:1 dir:out", Code),
+    ("--insecure-policy copy docker-archive:a.tar:none:1 dir:out", Differs(2, "as above")),
+    (
+        "--insecure-policy copy --additional-tag other:2 --additional-tag third:3 IMAGES:1.2.0 docker-archive:b.tar:app:1",
+        Code,
+    ),
+    ("list-tags docker-archive:b.tar", Json),
+    ("inspect --format {{.Os}} docker-archive:b.tar:other:2", Bytes),
+    ("inspect --format {{.Os}} docker-archive:b.tar:third:3", Bytes),
+    ("--insecure-policy copy --additional-tag other IMAGES:1.2.0 docker-archive:c.tar:app:1", Code),
+    (
+        "--insecure-policy copy --additional-tag other:2 IMAGES:1.2.0 dir:out",
+        Differs(1, "skopeo ignores it, and dray says so"),
+    ),
+    ("--insecure-policy copy IMAGES:1.2.0 oci-archive:d.tar:one", Code),
+    ("inspect --raw oci-archive:d.tar:one", Bytes),
+    ("inspect --format {{.Digest}} oci-archive:d.tar:one", Bytes),
+    ("inspect oci-archive:d.tar:none", Differs(2, "as above")),
+    ("--insecure-policy copy oci-archive:d.tar:one dir:out", Files),
+    ("--insecure-policy copy oci-archive:nowhere.tar:one dir:out", Differs(2, "as above")),
+    ("--insecure-policy copy --all IMAGES:1.2.0 docker-archive:e.tar:app:1", Code),
+    ("list-tags docker-archive:nowhere.tar", Code),
+    ("list-tags oci-archive:d.tar", Code),
+    // Compression and formats.
+    ("--insecure-policy copy --dest-decompress IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --dest-compress IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --dest-compress --dest-decompress IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --dest-compress-format zstd IMAGES:1.2.0 oci:out:1", Code),
+    (
+        "--insecure-policy copy --dest-compress-format zstd --dest-compress-level 7 IMAGES:1.2.0 oci:out:1",
+        Code,
+    ),
+    (
+        "--insecure-policy copy --dest-compress-format gzip --dest-compress-level 9 IMAGES:1.2.0 oci:out:1",
+        Code,
+    ),
+    ("--insecure-policy copy --dest-compress-format lzma IMAGES:1.2.0 oci:out:1", Code),
+    ("--insecure-policy copy --dest-compress-level many IMAGES:1.2.0 oci:out:1", Code),
+    (
+        "--insecure-policy copy --dest-force-compress-format IMAGES:1.2.0 oci:out:1",
+        Differs(1, "it needs a format; skopeo 1.9 has no such flag"),
+    ),
+    (
+        "--insecure-policy copy --dest-force-compress-format --dest-compress-format gzip IMAGES:1.2.0 oci:out:1",
+        Differs(0, "skopeo 1.9 has no such flag, and newer ones do"),
+    ),
+    ("--insecure-policy copy --dest-oci-accept-uncompressed-layers IMAGES:1.2.0 oci:out:1", Code),
+    ("--insecure-policy copy --format v2s2 IMAGES:1.2.0 dir:out", Code),
+    ("--insecure-policy copy --format oci IMAGES:1.2.0 dir:out", Files),
+    ("--insecure-policy copy -f v2s2 --all IMAGES:1.2.0 dir:out", Code),
+    (
+        "--insecure-policy copy --format v2s2 --preserve-digests IMAGES:1.2.0 dir:out",
+        Differs(1, "skopeo 1.9 forgets one of the two"),
+    ),
+    ("--insecure-policy copy --preserve-digests IMAGES:1.2.0 dir:out", Files),
+    // Signatures.
+    ("generate-sigstore-key", Code),
+    ("standalone-sign manifest.json", Code),
+    ("standalone-sign manifest.json a 0123 -o signature", Code),
+    ("standalone-sign nowhere.json a 0123 -o signature", Code),
+    ("standalone-verify manifest.json a 0123", Code),
+    ("standalone-verify manifest.json a 0123 nowhere", Code),
+    ("standalone-verify nowhere.json a 0123 manifest.json", Code),
+    ("standalone-verify manifest.json a 0123 manifest.json", Code),
+    ("--insecure-policy copy --sign-by-sigstore-private-key nowhere IMAGES:1.2.0 dir:out", Code),
+    (
+        "--insecure-policy copy --sign-by-sigstore-private-key nowhere --sign-passphrase-file nowhere IMAGES:1.2.0 dir:out",
+        Code,
+    ),
+    ("--insecure-policy copy --sign-by 0123 --sign-passphrase-file nowhere IMAGES:1.2.0 dir:out", Code),
+    ("--policy reject.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy accept.json copy IMAGES:1.2.0 dir:out", Files),
+    ("--policy broken.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy unknown.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy twice.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy scope.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy signed.json copy IMAGES:1.2.0 dir:out", Code),
+    ("--policy reject.json inspect --raw IMAGES:1.2.0", Bytes),
+    ("--policy nowhere.json inspect --raw IMAGES:1.2.0", Bytes),
+    // Words and templates.
+    ("inspect --format {{.Digest|printf~\"%.12s\"}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{-~.Os~-}}~x IMAGES:1.2.0", Bytes),
+    ("inspect --format {{/*~nothing~*/}}x IMAGES:1.2.0", Bytes),
+    ("inspect --format {{$x~:=~.Os}}{{$x}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{if~and~.Os~.Architecture}}both{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{if~not~.Env}}none{{end}} IMAGES:1.2.0", Bytes),
+    ("inspect --format {{range~$i,~$l~:=~.Layers}}{{$i}}{{end}} IMAGES:1.2.0", Bytes),
+    (
+        "inspect --format {{(index~.LayersData~0).Size}} IMAGES:1.2.0",
+        Differs(0, "skopeo 1.9 has no LayersData, and newer ones do"),
+    ),
+    ("inspect --config --format {{.os}} IMAGES:1.2.0", Code),
+    ("inspect --config --format {{.OS}}/{{.Architecture}} IMAGES:1.2.0", Bytes),
+    ("inspect --config --format {{.RootFS.Type}}{{len~.RootFS.DiffIDs}} IMAGES:1.2.0", Bytes),
+    ("inspect --format= IMAGES:1.2.0", Json),
+    ("inspect --raw --config --format {{.}} IMAGES:1.2.0", Code),
+    ("--override-variant v8 --override-arch arm64 inspect IMAGES:1.2.0", Code),
+    ("--override-arch nonsense inspect IMAGES:1.2.0", Differs(0, "dray shows the first image, skopeo fails")),
+    ("--override-arch nonsense --insecure-policy copy IMAGES:1.2.0 dir:out", Code),
+    ("--command-timeout 1m inspect --raw IMAGES:1.2.0", Bytes),
+    ("--command-timeout nonsense inspect --raw IMAGES:1.2.0", Code),
+    ("--version nonsense", Code),
+    ("copy --help", Code),
+    ("inspect --help", Code),
+    ("--insecure-policy --policy accept.json copy IMAGES:1.2.0 dir:out", Files),
+    ("delete oci:nowhere:1", Differs(2, "2 where an image does not exist")),
+    ("delete docker-archive:a.tar:app:1", Code),
+    ("logout --all", Code),
+    ("sync", Differs(1, "skopeo ends with 0 where an argument is missing")),
+    ("sync --src docker --dest dir", Differs(1, "as above")),
+    ("sync --src dir --dest docker IMAGES", Differs(1, "as above")),
+    ("layers IMAGES:1.2.0", Differs(1, "a command that skopeo hides and gave up")),
+];
+
+/// Signature policies of the lines above.
+const POLICIES: &[(&str, &str)] = &[
+    ("reject.json", r#"{"default":[{"type":"reject"}]}"#),
+    (
+        "accept.json",
+        r#"{"default":[{"type":"reject"}],"transports":{"oci":{"":[{"type":"insecureAcceptAnything"}]}}}"#,
+    ),
+    ("broken.json", "{"),
+    ("unknown.json", r#"{"default":[{"type":"insecureAcceptAnything"}],"more":{}}"#),
+    (
+        "twice.json",
+        r#"{"default":[{"type":"insecureAcceptAnything"}],"default":[{"type":"insecureAcceptAnything"}]}"#,
+    ),
+    (
+        "scope.json",
+        r#"{"default":[{"type":"insecureAcceptAnything"}],"transports":{"oci":{"x":[{"type":"reject"}]}}}"#,
+    ),
+    ("signed.json", r#"{"default":[{"type":"signedBy","keyType":"GPGKeys","keyData":"AAAA"}]}"#),
 ];
 
 #[test]
@@ -254,6 +394,9 @@ fn commands_on_files_are_as_skopeos() {
     let pair = Pair { dray: World::new(), skopeo: World::new() };
     for world in [&pair.dray, &pair.skopeo] {
         world.write("manifest.json", "{\"schemaVersion\": 2}\n");
+        for (name, policy) in POLICIES {
+            world.write(name, policy);
+        }
     }
     let lines: Vec<(String, Compare)> =
         LOCAL.iter().map(|(line, compare)| ((*line).to_owned(), *compare)).collect();
@@ -348,10 +491,54 @@ fn commands_on_registries_are_as_skopeos() {
         ("sync --dest dir HOST/app out", Code),
         ("sync --src dir --dest docker --dest-tls-verify=false nowhere HOST/third", Code),
         ("sync --src yaml --dest dir nowhere.yml out", Code),
+        ("sync --src yaml --dest dir list.yml out", Files),
+        ("sync --src yaml --dest dir --scoped list.yml out", Files),
+        ("sync --src yaml --dest dir --all list.yml out", Files),
+        (
+            "sync --src yaml --dest docker --dest-creds user:right --dest-tls-verify=false list.yml HOST/fromyaml",
+            Code,
+        ),
+        ("list-tags --tls-verify=false docker://HOST/fromyaml/app", Json),
+        ("sync --src yaml --dest dir regex.yml out", Files),
+        (
+            "sync --src yaml --dest dir semver.yml out",
+            Differs(0, "skopeo 1.9 has no such key, and newer ones do"),
+        ),
+        (
+            "sync --src yaml --dest dir wrong-regex.yml out",
+            Differs(1, "skopeo leaves it out and ends with 0"),
+        ),
+        ("sync --src yaml --dest dir unknown.yml out", Differs(1, "skopeo ignores the key and ends with 0")),
+        ("sync --src yaml --dest dir empty.yml out", Differs(1, "skopeo copies nothing and ends with 0")),
+        ("inspect --tls-verify=false --creds user:right --format {{.RepoTags}} docker://HOST/app:1", Code),
+        ("inspect --tls-verify=false --creds user:right --username user docker://HOST/app:1", Code),
+        ("--insecure-policy copy --src-tls-verify=false --multi-arch all docker://HOST/app:1 dir:out", Files),
+        (
+            "--insecure-policy copy --src-tls-verify=false --src-registry-token nonsense docker://HOST/app:1 dir:out",
+            Differs(
+                1,
+                "dray sends the token that it is given; skopeo drops it where a password is asked for",
+            ),
+        ),
+        ("--insecure-policy copy --src-cert-dir nowhere docker://HOST/app:1 dir:out", Code),
+        ("--registries.d nowhere inspect --tls-verify=false docker://HOST/app:1", Code),
         ("logout HOST", Bytes),
         ("logout HOST", Code),
         ("inspect --tls-verify=false docker://HOST/app:2", Code),
     ];
+    for world in [&pair.dray, &pair.skopeo] {
+        let registry = |what: &str| format!("{host}:\n  tls-verify: false\n  {what}\n");
+        for (name, what) in [
+            ("list.yml", "images: {app: ['1']}\n  credentials: {username: user, password: right}"),
+            ("regex.yml", "images-by-tag-regex: {app: '^[12]$'}"),
+            ("semver.yml", "images-by-semver: {app: '>= 1, < 2'}"),
+            ("wrong-regex.yml", "images-by-tag-regex: {app: '['}"),
+            ("unknown.yml", "imagse: {app: ['1']}"),
+            ("empty.yml", "images: {}"),
+        ] {
+            world.write(name, &registry(what));
+        }
+    }
     let lines = lines.iter().map(|(line, compare)| (line.replace("HOST", host), *compare));
     check(&pair, &lines.collect::<Vec<_>>());
     for world in [&pair.dray, &pair.skopeo] {

@@ -36,6 +36,10 @@ pub struct Form {
     pub format: Option<Format>,
     /// The compression of the layers. `None` means that it stays as it is.
     pub compression: Option<Compression>,
+    /// How hard layers are compressed that are not in that compression: 1 to 9 of gzip, 1 to 22 of Zstandard. `None` means
+    /// the usual level.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<u8>,
 }
 
 /// The name is not that of a known compression or format.

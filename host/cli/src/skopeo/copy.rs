@@ -9,13 +9,16 @@ use super::{
 };
 use crate::{
     DONE,
-    copy::{planned, run_one},
+    copy::{planned, run_all},
     failure::Failure,
     progress::Screen,
     signals::Stop,
 };
-use clap::{Arg, ArgMatches, Command};
-use dray_core::{Compression, Form, ImageChoice, Reference, Wanted, policy::Referrers};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use dray_core::{
+    Compression, Form, ImageChoice, Platform, Reference, Wanted,
+    policy::{IndexMode, Referrers},
+};
 use dray_engine::{
     CopyRequest, Error, Kind, Places, PlannedCopy, RemoveOptions, attach, check_attachable, kept_signatures,
     remove,
@@ -24,11 +27,8 @@ use dray_trust::{Format, Kinds, Signature};
 use std::{fs, sync::Arc};
 
 /// Flags that both `copy` and `sync` of skopeo have, and dray does not.
-pub const REFUSED: [&str; 9] = [
-    "additional-tag",
+pub const REFUSED: [&str; 6] = [
     "decryption-key",
-    "dest-compress-level",
-    "dest-force-compress-format",
     "dest-precompute-digests",
     "encrypt-layer",
     "encryption-key",
@@ -43,7 +43,11 @@ pub fn command() -> Command {
         .arg(Arg::new("source").required(true).value_name("SOURCE-IMAGE"))
         .arg(Arg::new("destination").required(true).value_name("DESTINATION-IMAGE"))
         .arg(switch("all").short('a').conflicts_with("multi-arch").help("Copies all images of an index"))
-        .arg(text("multi-arch").help("system, all or index-only"))
+        .arg(text("multi-arch").help("system, all, index-only, or a list of platforms"))
+        .arg(
+            switch("strip-removed-platforms")
+                .help("Removes the platforms from the index that are not copied"),
+        )
         .arg(text("format").short('f').help("oci or v2s2"))
         .arg(text("digestfile").help("Writes the digest of what was written to this file"))
         .arg(text("authfile").help("File of logins of both ends"))
@@ -53,9 +57,29 @@ pub fn command() -> Command {
         .arg(switch("dest-compress").help("Compresses layers for dir:"))
         .arg(switch("dest-decompress").help("Decompresses layers for dir:"))
         .arg(switch("dest-oci-accept-uncompressed-layers").help("Leaves layers for oci: uncompressed"))
-        .arg(text("dest-compress-format").help("gzip or zstd"));
+        .arg(text("dest-compress-format").help("gzip or zstd"))
+        .arg(text("dest-compress-level").help("How hard layers are compressed: 1 to 9, of zstd to 22"))
+        .arg(
+            switch("dest-force-compress-format")
+                .help("Recompresses layers of other formats (dray always does)"),
+        )
+        .arg(
+            text("additional-tag")
+                .action(ArgAction::Append)
+                .help("Further name of the image in docker-archive:"),
+        );
     let command = sign::flags(retry::flags(image(image(command, End::Source), End::Destination)));
     flags::refused(command, &REFUSED)
+}
+
+/// The level of compression, which must be one of the algorithm.
+fn level(matches: &ArgMatches, compression: Option<Compression>) -> Result<Option<u8>, Failure> {
+    let Some(text) = given(matches, "dest-compress-level") else { return Ok(None) };
+    let most = if compression == Some(Compression::Zstd) { 22 } else { 9 };
+    match text.parse::<u8>() {
+        Ok(level) if (1..=most).contains(&level) => Ok(Some(level)),
+        _ => Err(Failure::usage(format!("read the flag --dest-compress-level: `{text}` is not 1 to {most}"))),
+    }
 }
 
 /// What a copy is to be, as the flags say.
@@ -64,10 +88,17 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
     let choice = match (is_on(matches, "all"), multi.as_deref()) {
         (true, _) | (_, Some("all")) => ImageChoice::All,
         (_, None | Some("system")) => ImageChoice::One(globals.platform.clone()),
-        (_, Some("index-only")) => return Err(unsupported("--multi-arch index-only")),
-        (_, Some(other)) => {
-            let text = format!("read the flag --multi-arch: `{other}` is none of system, all and index-only");
-            return Err(Failure::usage(text));
+        (_, Some("index-only")) => ImageChoice::Index,
+        (_, Some(list)) => {
+            let platforms = list.split(',').map(|text| text.trim().parse::<Platform>());
+            let platforms = platforms.collect::<Result<Vec<_>, _>>().map_err(|_| {
+                Failure::usage(format!(
+                    "read the flag --multi-arch: `{list}` is none of system, all and index-only, and no list of \
+                     platforms"
+                ))
+            })?;
+            let strip = is_on(matches, "strip-removed-platforms");
+            ImageChoice::Some(platforms, if strip { IndexMode::Trim } else { IndexMode::Keep })
         }
     };
     let [source, destination] = ends;
@@ -88,6 +119,9 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
         Some("zstd") => Some(Compression::Zstd),
         Some(other) => return Err(unsupported(&format!("--dest-compress-format {other}"))),
     };
+    if is_on(matches, "dest-force-compress-format") && given(matches, "dest-compress-format").is_none() {
+        return Err(Failure::usage("copy: --dest-force-compress-format needs --dest-compress-format"));
+    }
     let (compress, decompress) = (is_on(matches, "dest-compress"), is_on(matches, "dest-decompress"));
     if (compress || decompress) && destination.scheme != "dir" {
         return Err(Failure::usage("copy: --dest-compress and --dest-decompress are for dir: alone"));
@@ -106,10 +140,16 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
         (false, false) => compression.or((plain && takes && !stays).then_some(Compression::Gzip)),
     };
     // skopeo writes OCI's media types into layouts, whatever the source has.
-    let layout = destination.scheme.starts_with("oci") && !is_on(matches, "preserve-digests");
+    let layout = destination.scheme.starts_with("oci")
+        && choice != ImageChoice::Index
+        && !is_on(matches, "preserve-digests");
     Ok(Wanted {
         choice,
-        form: Form { format: format.or(layout.then_some(dray_core::Format::Oci)), compression },
+        form: Form {
+            format: format.or(layout.then_some(dray_core::Format::Oci)),
+            compression,
+            level: level(matches, compression)?,
+        },
         referrers: Referrers::No,
         include_foreign: false,
         strict: false,
@@ -132,6 +172,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     let places = session::places(&[(&source, &from_flags), (&destination, &to_flags)], globals)?;
     let signing = Signing::of(matches)?;
     signing.check(&places, &destination).await?;
+    let more = additional(matches, &destination)?;
     let request = CopyRequest { source, destination, wanted, require: Vec::new() };
     let copy = Copy {
         places,
@@ -139,6 +180,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         command,
         preserve: is_on(matches, "preserve-digests"),
         drops_signatures: is_on(matches, "remove-signatures"),
+        more,
     };
     let stop = Stop::listen(screen);
     let copied = Retry::of(matches)?.until_done(|| copy.carry_out(&stop, screen)).await;
@@ -154,6 +196,21 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     Ok(DONE)
 }
 
+/// The further names of an image in an archive.
+fn additional(matches: &ArgMatches, destination: &Reference) -> Result<Vec<Reference>, Failure> {
+    let names: Vec<String> =
+        matches.get_many::<String>("additional-tag").into_iter().flatten().cloned().collect();
+    if !names.is_empty() && destination.scheme != "docker-archive" {
+        return Err(Failure::usage("copy: --additional-tag is for docker-archive: alone"));
+    }
+    let path = destination.rest.split(':').next().unwrap_or_default();
+    let name = |name: String| match name.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+        true => Ok(destination.with(format!("{path}:{name}"))),
+        false => Err(Failure::usage(format!("copy: --additional-tag {name} has no tag"))),
+    };
+    names.into_iter().map(name).collect()
+}
+
 /// One copy, which may be tried several times.
 struct Copy {
     places: Arc<Places>,
@@ -163,6 +220,8 @@ struct Copy {
     preserve: bool,
     /// Whether the signatures of the source are left behind.
     drops_signatures: bool,
+    /// Further names of the image in the same archive.
+    more: Vec<Reference>,
 }
 
 impl Copy {
@@ -202,7 +261,16 @@ impl Copy {
     /// Copies the image. Returns the digest of what was written.
     async fn carry_out(&self, stop: &Stop, screen: &Screen) -> Result<String, Failure> {
         let stopped = || Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped"));
-        let planned = planned(&self.places, &self.request, stop).await?.ok_or_else(stopped)?;
+        let planned =
+            planned(&self.places, &self.request, stop).await.map_err(|failure| match failure.error() {
+                // skopeo ends with 2 only where there is no image at all.
+                Some(error) if error.kind == Kind::NotFound && error.text.contains("choose platforms") => {
+                    let other = Error::new(Kind::Invalid, error.text.as_str());
+                    Failure::Failed(error.help.iter().fold(other, |other, help| other.help(help.as_str())))
+                }
+                _ => failure,
+            });
+        let planned = planned?.ok_or_else(stopped)?;
         if self.preserve && !planned.copy.form.is_unchanged() {
             let text = format!("copy {}: its digest would change", self.request.source);
             let help = "--preserve-digests forbids that";
@@ -210,11 +278,25 @@ impl Copy {
         }
         let kept = self.kept(&planned).await?;
         let planned_digest = planned.copy.descriptor.digest.clone();
-        let report = run_one(&self.places, planned, &self.command, stop, screen).await;
+        let mut all = vec![planned];
+        for destination in &self.more {
+            let request = CopyRequest {
+                source: self.request.source.clone(),
+                destination: destination.clone(),
+                wanted: self.request.wanted.clone(),
+                require: Vec::new(),
+            };
+            all.push(crate::copy::planned(&self.places, &request, stop).await?.ok_or_else(stopped)?);
+        }
+        let report = run_all(&self.places, all, &self.command, stop, screen).await;
         if stop.code().is_some() {
             return Err(stopped());
         }
-        let copy = report.copies.first().ok_or_else(stopped)?;
+        // An archive fails as a whole because one of its images has; that one says why.
+        let failed = report.copies.iter().filter(|copy| copy.error.is_some());
+        let failed =
+            failed.min_by_key(|copy| copy.error.as_deref().unwrap_or_default().contains("come to its end"));
+        let copy = failed.or(report.copies.first()).ok_or_else(stopped)?;
         match &copy.error {
             None => {
                 for signature in kept {

@@ -41,11 +41,8 @@ pub fn given(matches: &ArgMatches, name: &str) -> Option<String> {
 }
 
 /// Flags that dray knows and does not support, with whether they take a value.
-const REFUSED: [(&str, bool); 10] = [
-    ("additional-tag", true),
+const REFUSED: [(&str, bool); 7] = [
     ("decryption-key", true),
-    ("dest-compress-level", true),
-    ("dest-force-compress-format", false),
     ("dest-precompute-digests", false),
     ("encrypt-layer", true),
     ("encryption-key", true),

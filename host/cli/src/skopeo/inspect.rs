@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{DONE, digest, failure::Failure, output};
 use clap::{Arg, ArgMatches, Command};
-use dray_core::{Children, Manifest, Reference};
+use dray_core::{Algorithm, Children, Hasher, Manifest, Reference};
 use dray_engine::{Error, Image, Kind};
 use serde::{Serialize, ser::SerializeMap};
 use serde_json::Value;
@@ -72,9 +72,13 @@ struct Layer {
 }
 
 pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure> {
-    if given(matches, "manifest-digest").is_some() {
-        return Err(unsupported("the flag --manifest-digest of inspect"));
-    }
+    let sha512 = match given(matches, "manifest-digest").as_deref() {
+        None | Some("sha256") => false,
+        Some("sha512") => true,
+        Some(other) => {
+            return Err(Failure::usage(format!("inspect: `{other}` is neither sha256 nor sha512")));
+        }
+    };
     let format = given(matches, "format").filter(|format| !format.is_empty());
     if format.is_some() && is_on(matches, "raw") {
         return Err(Failure::usage("inspect: --raw does not support --format"));
@@ -99,15 +103,60 @@ pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure>
     };
     let read: Value = serde_json::from_slice(&bytes).map_err(malformed)?;
     if config {
-        return shown(format.as_deref(), &Config(&read), || template::Value::of_json(&read));
+        return shown(format.as_deref(), &Config(&read), || {
+            match template::Value::of_json(&named_as_go(&read)) {
+                template::Value::Map(fields) => template::Value::Struct(fields.into_iter().collect()),
+                other => other,
+            }
+        });
     }
     let name = name(&reference);
     let tags = match (&name, is_on(matches, "no-tags")) {
         (Some(name), false) => tags_of(&places, name, &reference).await,
         _ => Vec::new(),
     };
-    let inspected = inspected(&image.manifest, &chosen.manifest, &read, (name.unwrap_or_default(), tags));
+    let mut inspected = inspected(&image.manifest, &chosen.manifest, &read, (name.unwrap_or_default(), tags));
+    if sha512 {
+        let mut hasher = Hasher::new(Algorithm::Sha512);
+        hasher.update(&image.manifest.body);
+        inspected.digest = hasher.finish().to_string();
+    }
     shown(format.as_deref(), &inspected, || inspected.value())
+}
+
+/// Names of keys in a config, and of the fields that Go has for them (`specs-go/v1/config.go` of the OCI image
+/// specification). The keys of `config` have the same names.
+const GO_NAMES: [(&str, &str); 13] = [
+    ("architecture", "Architecture"),
+    ("author", "Author"),
+    ("comment", "Comment"),
+    ("config", "Config"),
+    ("created", "Created"),
+    ("created_by", "CreatedBy"),
+    ("diff_ids", "DiffIDs"),
+    ("empty_layer", "EmptyLayer"),
+    ("history", "History"),
+    ("os", "OS"),
+    ("rootfs", "RootFS"),
+    ("type", "Type"),
+    ("variant", "Variant"),
+];
+
+/// A config whose keys are named as templates name them.
+fn named_as_go(value: &Value) -> Value {
+    match value {
+        Value::Object(entries) => entries
+            .iter()
+            .map(|(key, value)| {
+                let name = GO_NAMES.iter().find(|(json, _)| json == key).map_or(key.as_str(), |(_, go)| go);
+                // What lies in `config` are maps with names of the image's own.
+                let value = if key == "config" { value.clone() } else { named_as_go(value) };
+                (name.to_owned(), value)
+            })
+            .collect(),
+        Value::Array(items) => items.iter().map(named_as_go).collect(),
+        other => other.clone(),
+    }
 }
 
 /// Prints JSON, or what a template makes of it.

@@ -9,6 +9,7 @@ mod retry;
 mod session;
 mod sign;
 mod sync;
+mod sync_yaml;
 mod template;
 
 use crate::{FAILED, WRONG, failure::Failure, log, output, progress::Screen};

@@ -1,10 +1,13 @@
-//! `skopeo sync` between registries and folders of directories. (`--src yaml` is not supported yet.)
+//! `skopeo sync` between registries and folders of directories, and from what a YAML file names.
 
 use super::{
     copy,
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
     retry::{self, Retry},
-    session, unsupported,
+    session,
+    sign::{self, Signing},
+    sync_yaml::{self, Listed},
+    unsupported,
 };
 use crate::{DONE, FAILED, failure::Failure, failures, output::tell, progress::Screen, signals::Stop};
 use clap::{Arg, ArgMatches, Command};
@@ -28,7 +31,7 @@ pub fn command() -> Command {
         .about("Copies the images of a repository or a folder to another place")
         .arg(Arg::new("source").required(true).value_name("SOURCE"))
         .arg(Arg::new("destination").required(true).value_name("DESTINATION"))
-        .arg(text("src").short('s').help("Kind of the source: docker or dir"))
+        .arg(text("src").short('s').help("Kind of the source: docker, dir or yaml"))
         .arg(text("dest").short('d').help("Kind of the destination: docker or dir"))
         .arg(switch("scoped").help("Keeps the whole name of the source in that of the destination"))
         .arg(text("append-suffix").help("Text that is added to each tag"))
@@ -40,7 +43,8 @@ pub fn command() -> Command {
         .arg(text("format").short('f').help("oci or v2s2"))
         .arg(switch("preserve-digests").help("Fails if a digest would change"))
         .arg(switch("remove-signatures").help("Copies no signatures"));
-    flags::refused(retry::flags(image(image(command, End::Source), End::Destination)), &copy::REFUSED)
+    let command = sign::flags(retry::flags(image(image(command, End::Source), End::Destination)));
+    flags::refused(command, &copy::REFUSED)
 }
 
 /// Kinds of ends.
@@ -48,15 +52,14 @@ pub fn command() -> Command {
 enum Transport {
     Docker,
     Dir,
+    Yaml,
 }
 
 fn transport(matches: &ArgMatches, flag: &str) -> Result<Transport, Failure> {
     match given(matches, flag).as_deref() {
         Some("docker") => Ok(Transport::Docker),
         Some("dir") => Ok(Transport::Dir),
-        Some("yaml") if flag == "src" => {
-            Err(unsupported("`sync --src yaml` (write a policy for `dray sync` instead)"))
-        }
+        Some("yaml") if flag == "src" => Ok(Transport::Yaml),
         Some(other) => Err(Failure::usage(format!("sync: `{other}` is no transport for --{flag}"))),
         None => Err(Failure::usage(format!("sync: --{flag} is missing: docker or dir"))),
     }
@@ -73,9 +76,6 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     if (from, to) == (Transport::Dir, Transport::Dir) {
         return Err(Failure::usage("sync: a folder cannot be synced to a folder"));
     }
-    if given(matches, "retry-delay").is_some() {
-        return Err(unsupported("the flag --retry-delay of sync"));
-    }
     let [source, destination] =
         ["source", "destination"].map(|name| given(matches, name).unwrap_or_default());
     let from_flags = ImageFlags::of(matches, End::Source, globals)?;
@@ -85,14 +85,28 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     }
     let named = |transport, text: &str| match transport {
         Transport::Docker => session::reference(&format!("docker://{text}"), &ImageFlags::default()),
-        Transport::Dir => session::reference(&format!("dir:{text}"), &ImageFlags::default()),
+        Transport::Dir | Transport::Yaml => {
+            session::reference(&format!("dir:{text}"), &ImageFlags::default())
+        }
     };
     let (whole, target) = (named(from, &source)?, named(to, &destination)?);
     let wanted = copy::wanted(matches, globals, [&whole, &target])?;
-    let places = session::places(&[(&whole, &from_flags), (&target, &to_flags)], globals)?;
+    let listed = match from {
+        Transport::Yaml => {
+            let text = fs::read_to_string(&source)
+                .map_err(|error| Failure::usage(format!("read {source}: {error}")))?;
+            sync_yaml::read(&text, &from_flags)?
+        }
+        Transport::Docker | Transport::Dir => Vec::new(),
+    };
+    let hosts: Vec<Reference> = listed.iter().map(Listed::reference).collect::<Result<_, _>>()?;
+    let mut reached = vec![(&whole, &from_flags), (&target, &to_flags)];
+    reached.extend(hosts.iter().zip(&listed).map(|(host, listed)| (host, &listed.flags)));
+    let places = session::places(&reached, globals)?;
     let sources = match from {
         Transport::Docker => tags(&places, &whole).await?,
         Transport::Dir => directories(Path::new(&source))?,
+        Transport::Yaml => sync_yaml::images(&places, &listed).await?,
     };
     let suffix = given(matches, "append-suffix").unwrap_or_default();
     let to_name = |name: &str| {
@@ -110,6 +124,11 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         }
         return Ok(DONE);
     }
+    let signing = Signing::of(matches)?;
+    if let Some(first) = pairs.first() {
+        signing.check(&places, &first.destination).await?;
+    }
+    let destinations = places.clone();
     let sync = Sync {
         places,
         pairs,
@@ -120,6 +139,10 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     let command = format!("skopeo sync {whole} {target}");
     let stop = Stop::listen(screen);
     let report = sync.carry_out(&command, &stop, screen, &Retry::of(matches)?).await;
+    for copied in report.copies.iter().filter(|copied| copied.error.is_none()) {
+        let destination = copied.destination.parse().map_err(|error| Failure::usage(format!("{error}")))?;
+        signing.sign(&destinations, &destination).await?;
+    }
     if let Some(path) = given(matches, "digestfile") {
         digests(&report, Path::new(&path))?;
     }

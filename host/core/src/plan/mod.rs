@@ -5,8 +5,9 @@ mod decide;
 mod saved;
 
 use crate::{
-    Descriptor, Digest, Form, Platform,
+    Descriptor, Digest, Form, Platform, Selection, TrimError,
     policy::{IndexMode, Referrers},
+    select,
 };
 pub use decide::{Missing, Observed, decide};
 pub use saved::{MAX_LINE, PLAN_VERSION, PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError};
@@ -44,6 +45,8 @@ pub enum ImageChoice {
     One(Platform),
     /// The images of several platforms, and what becomes of the index.
     Some(Vec<Platform>, IndexMode),
+    /// The index alone, without its images.
+    Index,
 }
 
 impl ImageChoice {
@@ -51,7 +54,23 @@ impl ImageChoice {
     pub fn platforms(&self) -> &[Platform] {
         match self {
             ImageChoice::Some(platforms, _) => platforms,
-            ImageChoice::All | ImageChoice::One(_) => &[],
+            ImageChoice::All | ImageChoice::One(_) | ImageChoice::Index => &[],
+        }
+    }
+
+    /// Whether an index may be written without some of its children.
+    pub fn is_partial(&self) -> bool {
+        *self == ImageChoice::Index || !self.platforms().is_empty()
+    }
+
+    /// The children of an index that are copied, and those that are not.
+    ///
+    /// # Errors
+    /// Fails if the index has none of the platforms.
+    pub fn select(&self, children: &[Descriptor]) -> Result<Selection, TrimError> {
+        match self {
+            ImageChoice::Index => Ok(Selection { kept: Vec::new(), dropped: children.to_vec() }),
+            _ => select(children, self.platforms()),
         }
     }
 }
@@ -81,6 +100,7 @@ impl Wanted {
     pub fn parts(&self) -> String {
         let mut parts: Vec<String> = self.choice.platforms().iter().map(Platform::to_string).collect();
         parts.sort();
+        parts.extend((self.choice == ImageChoice::Index).then(|| "index".to_owned()));
         parts.extend(self.referrers.are_wanted().then(|| "referrers".to_owned()));
         parts.extend(self.include_foreign.then(|| "foreign".to_owned()));
         parts.join(",")

@@ -158,7 +158,7 @@ fn lost_referrers(rule: &Rule) -> Option<Problem> {
         Referrers::Wanted => "so its referrers cannot come along",
         Referrers::Required => "so an image with referrers fails",
     };
-    let crate::Form { format, compression } = rule.form;
+    let crate::Form { format, compression, .. } = rule.form;
     let changes = [
         (rule.index == IndexMode::Trim, "index = \"trim\""),
         (format.is_some(), "`format`"),

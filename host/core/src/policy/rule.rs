@@ -291,6 +291,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let form = Form {
         format: word(entry.take("format"), &formats, problems),
         compression: word(entry.take("compression"), &compressions, problems),
+        level: None,
     };
     if form.format == Some(Format::Docker) && form.compression == Some(Compression::Zstd) {
         problems.push(

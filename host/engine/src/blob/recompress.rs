@@ -31,7 +31,7 @@ pub(crate) async fn recompress(
     source: &Repository,
     destination: &Repository,
     (layer, diff_id): (&Descriptor, &Digest),
-    wanted: Compression,
+    wanted: (Compression, Option<u8>),
     rates: &[&RateLimiter],
     (observer, image): (&dyn Observer, &str),
 ) -> Result<Recompressed> {
@@ -139,7 +139,7 @@ impl<W: Write> Write for Hashing<W> {
 fn compress(
     bytes: &mut (dyn Read + Send),
     file: &File,
-    wanted: Compression,
+    (wanted, level): (Compression, Option<u8>),
 ) -> std::io::Result<(Digest, Digest, u64)> {
     let mut plain = Plain::new(bytes)?;
     let mut out = Hashing::new(std::io::BufWriter::with_capacity(1 << 20, file));
@@ -158,12 +158,18 @@ fn compress(
     match wanted {
         Compression::None => copy(&mut out)?,
         Compression::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(
+                &mut out,
+                level.map_or_else(flate2::Compression::default, |level| {
+                    flate2::Compression::new(level.into())
+                }),
+            );
             copy(&mut encoder)?;
             encoder.finish()?;
         }
         Compression::Zstd => {
-            let mut encoder = zstd::Encoder::new(&mut out, zstd::DEFAULT_COMPRESSION_LEVEL)?;
+            let mut encoder =
+                zstd::Encoder::new(&mut out, level.map_or(zstd::DEFAULT_COMPRESSION_LEVEL, i32::from))?;
             copy(&mut encoder)?;
             encoder.finish()?;
         }

@@ -113,7 +113,7 @@ async fn part(
             }
             Ok(Chosen { named, descriptor, manifest })
         }
-        ImageChoice::All => Ok(Chosen { named, descriptor, manifest }),
+        ImageChoice::All | ImageChoice::Index => Ok(Chosen { named, descriptor, manifest }),
         ImageChoice::Some(platforms, IndexMode::Trim) => {
             let index = read(manifest).await?;
             let trimmed = trim(&index, platforms).map_err(Error::from).context(|| format!("plan {shown}"))?;

@@ -21,7 +21,6 @@ use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
     Missing, Naming, Observed, Seen, Wanted, decide, media_type,
     policy::{IndexMode, Referrers},
-    select,
 };
 use dray_trust::Requirement;
 use std::{collections::HashSet, sync::Arc};
@@ -364,7 +363,7 @@ impl Comparison<'_> {
             None => self.destination.repository.manifest_of(descriptor).await?,
         };
         let children = match &read.children {
-            Children::Index(children) => select(children, self.wanted.choice.platforms())?.kept,
+            Children::Index(children) => self.wanted.choice.select(children)?.kept,
             Children::Image { .. } | Children::Schema1(_) => Vec::new(),
         };
         *manifest = Some(read);

@@ -282,7 +282,7 @@ impl Job {
                     source,
                     destination,
                     (layer, diff_id),
-                    wanted,
+                    (wanted, self.wanted.form.level),
                     &rates,
                     (observer, &self.shown),
                 )

@@ -18,7 +18,7 @@ use crate::{
     schedule::rate::RateLimiter,
 };
 use dray_core::{
-    Children, Descriptor, Digest, Form, Manifest, NESTING, Naming, Wanted, is_blob, media_type, select,
+    Children, Descriptor, Digest, Form, ImageChoice, Manifest, NESTING, Naming, Wanted, is_blob, media_type,
 };
 use futures_util::future::BoxFuture;
 use std::{
@@ -151,9 +151,10 @@ impl Job {
 
     async fn as_it_is(self: Arc<Self>, manifest: Manifest, naming: Naming) -> Result<()> {
         self.bounds.count(1, manifest.descriptor.size)?;
-        let platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
+        let mut platforms: Vec<String> = self.platforms().iter().map(ToString::to_string).collect();
+        platforms.extend((self.wanted.choice == ImageChoice::Index).then(|| "none".to_owned()));
         let selection = match &manifest.children {
-            Children::Index(children) => Some(select(children, self.platforms())?),
+            Children::Index(children) => Some(self.wanted.choice.select(children)?),
             Children::Image { .. } | Children::Schema1(_) => None,
         };
         if let Some(selection) = &selection
@@ -196,7 +197,7 @@ impl Job {
             Naming::Child | Naming::Root => None,
         };
         let source = manifest.descriptor.clone();
-        let sparse = matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty();
+        let sparse = matches!(manifest.children, Children::Index(_)) && self.wanted.choice.is_partial();
         let written = self.clone().converted(manifest, form, naming, 0).await.map_err(|error| {
             match &error.kind {
                 // Its own digest is only known now, so it could not be tried before its images were written.

@@ -66,7 +66,7 @@ impl Job {
 
     /// Whether some children of the index were left out.
     fn is_sparse(&self, manifest: &Manifest) -> bool {
-        matches!(manifest.children, Children::Index(_)) && !self.platforms().is_empty()
+        matches!(manifest.children, Children::Index(_)) && self.wanted.choice.is_partial()
     }
 
     pub(super) async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {

@@ -317,6 +317,8 @@ fn archive_to_write(location: &str) -> Result<Option<Vec<u8>>, Error> {
     }
     match archive(location)? {
         None => Ok(None),
+        // Another image of the same run was published between the two looks.
+        Some(_) if files::stat(MANIFEST)?.is_some() => archive_to_write(location),
         Some(_) => {
             Err(Error::Denied(format!("{location} is an archive within an archive: choose another file")))
         }

@@ -104,12 +104,13 @@ fn printed(values: &[Value]) -> String {
     out
 }
 
-/// Go's `fmt.Sprintf`, with the verbs %s, %v, %d, %t and %q, and with widths.
+/// Go's `fmt.Sprintf`, with the verbs %s, %v, %d, %t and %q, with widths, and with the precision of texts.
 fn formatted(format: &str, values: &[Value]) -> Result<String, String> {
     let (mut out, mut rest, mut values) = (String::new(), format, values.iter());
     while let Some((text, behind)) = rest.split_once('%') {
         out.push_str(text);
-        let end = behind.find(|next: char| !matches!(next, '-' | '0'..='9')).ok_or("a % is not complete")?;
+        let end =
+            behind.find(|next: char| !matches!(next, '-' | '.' | '0'..='9')).ok_or("a % is not complete")?;
         let (flags, behind) = behind.split_at(end);
         let verb = behind.chars().next().unwrap_or_default();
         rest = &behind[verb.len_utf8()..];
@@ -118,7 +119,12 @@ fn formatted(format: &str, values: &[Value]) -> Result<String, String> {
             continue;
         }
         let value = values.next().ok_or_else(|| format!("printf has no value for %{verb}"))?;
+        let (flags, precision) = match flags.split_once('.') {
+            Some((flags, precision)) => (flags, Some(precision.parse::<usize>().unwrap_or(0))),
+            None => (flags, None),
+        };
         let shown = match (verb, value) {
+            ('v' | 's', Value::Text(text)) => text.chars().take(precision.unwrap_or(usize::MAX)).collect(),
             ('v' | 's', value) => value.to_string(),
             ('d', Value::Number(number)) => number.to_string(),
             ('t', Value::Bool(is)) => is.to_string(),
