@@ -109,6 +109,8 @@ pub enum Command {
     Logout(LogoutOptions),
     /// Print the digest of a manifest in a file
     Digest(DigestOptions),
+    /// Make a policy of another tool's configuration
+    Migrate(MigrateOptions),
     /// Take the commands and flags of skopeo
     Skopeo {
         /// What skopeo would be given: `copy --all SRC DST`
@@ -271,6 +273,55 @@ pub struct DeleteOptions {
     pub output: Output,
     #[command(flatten)]
     pub access: Access,
+}
+
+/// The tool that a configuration is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MigrateKind {
+    /// The YAML of `skopeo sync`
+    Skopeo,
+    /// regsync.yml
+    Regsync,
+    /// The auth and images files of image-syncer
+    ImageSyncer,
+    /// dregsy's YAML
+    Dregsy,
+    /// The sync section of zot's configuration
+    Zot,
+    /// An ImageSetConfiguration
+    OcMirror,
+    /// hauler's Images
+    Hauler,
+    /// Replication policies, as Harbor's API gives them
+    Harbor,
+    /// A list with one image a line, Kubernetes manifests, a rendered chart
+    Images,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "What a policy cannot say is told on standard error, with its line, and stands in the policy as a comment.\n\
+                  Passwords are not written: the policy names a variable for each."
+)]
+pub struct MigrateOptions {
+    /// Files of one tool
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Of which tool they are, if that cannot be seen
+    #[arg(long, value_enum)]
+    pub kind: Option<MigrateKind>,
+    /// Where images go, if the files do not say so: docker://mirror.example.com
+    #[arg(long, value_name = "PLACE")]
+    pub to: Option<String>,
+    /// Keep the whole name of the source, with its host, at the destination
+    #[arg(long)]
+    pub scoped: bool,
+    /// Write the policy to this new file
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Compare what the policy copies with what the old tool would
+    #[arg(long)]
+    pub check: bool,
 }
 
 /// How a signature of sigstore is attached.

@@ -57,6 +57,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("logout", "dray logout registry.example.com"),
     ("digest", "dray digest manifest.json"),
+    (
+        "migrate",
+        "dray migrate regsync.yml --out dray.toml\n\
+         dray migrate sync.yml --to docker://mirror.example.com/hub --check",
+    ),
     ("skopeo", "dray skopeo copy --all docker://docker.io/library/nginx:1.27 dir:nginx"),
     (
         "diff",

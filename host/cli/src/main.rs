@@ -21,6 +21,7 @@ mod log;
 mod login;
 mod login_file;
 mod mask;
+mod migrate;
 mod output;
 mod plan;
 mod plan_checks;
@@ -172,6 +173,7 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Copy(options) => Box::pin(copy::run(options, screen)),
         Command::Tag(options) => Box::pin(copy::tag(options, screen)),
         Command::Delete(options) => Box::pin(delete::run(options)),
+        Command::Migrate(options) => Box::pin(async move { migrate::run(&options) }),
         Command::Sign(options) => Box::pin(trust::sign(options)),
         Command::Verify(options) => Box::pin(trust::verify_image(options)),
         Command::Login(options) => Box::pin(login::login(options)),

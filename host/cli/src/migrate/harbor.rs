@@ -1,0 +1,143 @@
+//! Replication policies of Harbor, as its API gives them (`GET /api/v2.0/replication/policies`).
+
+use super::{
+    Asked, Wrong,
+    draft::{Draft, Rule},
+    text, texts,
+};
+use dray_core::Yaml;
+use serde_json::{Value, json};
+
+pub fn read(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
+    let policies = match document.items() {
+        [] => std::slice::from_ref(document),
+        policies => policies,
+    };
+    for policy in policies {
+        one(policy, asked, draft)?;
+    }
+    Ok(())
+}
+
+/// The host of one end. The local Harbor has the ID 0, and its address is not in the policy.
+fn end(policy: &Yaml, key: &str, asked: &Asked<'_>) -> Result<String, Wrong> {
+    let registry = policy.get(key);
+    let local = registry.is_none_or(|registry| {
+        registry.get("id").and_then(Yaml::text) == Some("0") || registry.entries().is_empty()
+    });
+    if let Some(url) = registry.and_then(|registry| text(registry, "url")).filter(|_| !local) {
+        let kind = registry.and_then(|registry| text(registry, "type")).unwrap_or_default();
+        if kind == "docker-hub" || url.contains("hub.docker.com") {
+            return Ok("docker.io".into());
+        }
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        return Ok(rest.trim_end_matches('/').to_owned());
+    }
+    let text = match local {
+        true => {
+            "one end is Harbor itself, whose address is not in the policy; --to docker://harbor.example.com says so"
+        }
+        false => "the registry has an ID and no URL: ask Harbor for the policy with its registries",
+    };
+    let own = asked.to.map(|to| to.trim_start_matches("docker://").to_owned()).filter(|_| local);
+    own.ok_or_else(|| Wrong {
+        line: registry.map(|registry| registry.line).or(Some(policy.line)),
+        text: text.into(),
+    })
+}
+
+fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
+    let name = text(policy, "name").unwrap_or("a policy").to_owned();
+    let (source, target) = (end(policy, "src_registry", asked)?, end(policy, "dest_registry", asked)?);
+    for key in ["src_registry", "dest_registry"] {
+        let Some(registry) = policy.get(key) else { continue };
+        let host = if key == "src_registry" { &source } else { &target };
+        if let Some(login) = registry.get("credential").and_then(|credential| credential.get("access_key")) {
+            draft.login(host, &login.to_string(), login);
+        }
+        if registry.get("insecure").and_then(Yaml::bool) == Some(true) {
+            draft.registry(host, "tls", json!({ "verify": false }));
+        }
+    }
+    let mut filters: Vec<Value> = Vec::new();
+    let mut from = "**".to_owned();
+    for filter in policy.get("filters").map(Yaml::items).unwrap_or_default() {
+        let value = filter.get("value");
+        let excludes = text(filter, "decoration") == Some("excludes");
+        match (text(filter, "type"), value) {
+            (Some("name"), Some(value)) => from = value.to_string(),
+            (Some("tag"), Some(value)) => filters.push(match excludes {
+                true => json!({ "filter": "glob", "pattern": value.to_string(), "exclude": true }),
+                false => json!({ "filter": "glob", "pattern": value.to_string() }),
+            }),
+            (Some("label"), Some(value)) => {
+                draft.leave(
+                    value,
+                    format!("the filter by the labels {value} of {name}: dray knows no labels of Harbor"),
+                );
+            }
+            (Some("resource"), Some(value)) => {
+                draft.leave(
+                    value,
+                    format!("`resource: {value}` of {name}: dray copies images and artifacts alike"),
+                );
+            }
+            _ => draft.leave(filter, format!("a filter of {name} is not understood: {filter}")),
+        }
+    }
+    let namespace = text(policy, "dest_namespace").map(|text| text.trim_matches('/').to_owned());
+    let replace = text(policy, "dest_namespace_replace_count").and_then(|count| count.parse::<i32>().ok());
+    let to = match (&namespace, replace.unwrap_or(-1)) {
+        (None, _) => "{path}".to_owned(),
+        (Some(namespace), -1) => format!("{namespace}/{{name}}"),
+        (Some(namespace), 0) => format!("{namespace}/{{path}}"),
+        (Some(namespace), count) => {
+            // Names with exactly one more part lose all but that one.
+            let depth = from.split('/').count() as i32;
+            if from.contains("**") || depth != count + 1 {
+                draft.leave(
+                    policy,
+                    format!("`dest_namespace_replace_count: {count}` of {name}: {{name}} drops all parts but the last one"),
+                );
+            }
+            format!("{namespace}/{{name}}")
+        }
+    };
+    let mut rule = Rule::new(format!("docker://{source}/{from}"), format!("docker://{target}/{to}"));
+    if !filters.is_empty() {
+        rule.set("tags", json!(filters));
+    }
+    rule.set("referrers", json!(true));
+    if policy.get("override").and_then(Yaml::bool) == Some(false) {
+        rule.set("on-change", json!("refuse"));
+    }
+    if let Some(speed) = policy
+        .get("speed")
+        .filter(|speed| speed.text().is_some_and(|text| text.parse::<i64>().is_ok_and(|speed| speed > 0)))
+    {
+        draft.leave(speed, format!("`speed: {speed}` of {name}: Harbor means kilobits a second of each blob; bandwidth = \"…MB/s\" is for the whole rule"));
+    }
+    if policy.get("enabled").and_then(Yaml::bool) == Some(false) {
+        draft.leave(policy, format!("{name} is switched off in Harbor, and a rule here"));
+    }
+    if let Some(deletion) = policy.get("deletion").filter(|deletion| deletion.bool() == Some(true)) {
+        draft.leave(deletion, format!("`deletion` of {name}: a sync deletes nothing; `dray delete` does"));
+    }
+    if let Some(trigger) =
+        policy.get("trigger").filter(|trigger| text(trigger, "type").is_some_and(|kind| kind != "manual"))
+    {
+        let cron = trigger
+            .get("trigger_settings")
+            .map(|settings| texts(settings, "cron").join(" "))
+            .unwrap_or_default();
+        draft.leave(
+            trigger,
+            format!(
+                "the trigger of {name} ({} {cron}): let a timer run `dray sync`",
+                text(trigger, "type").unwrap_or_default()
+            ),
+        );
+    }
+    draft.add(rule, policy, &name);
+    Ok(())
+}
