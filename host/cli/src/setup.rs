@@ -132,6 +132,7 @@ pub fn system_files() -> SystemFiles {
     let folders = |file: &str| user.iter().map(|folder| folder.join(file)).chain([etc.join(file)]).collect();
     SystemFiles {
         registries: named("CONTAINERS_REGISTRIES_CONF", "registries.conf", "/usr/share/containers"),
+        registries_required: secrets::variable("CONTAINERS_REGISTRIES_CONF").is_some(),
         registries_more: match secrets::variable("CONTAINERS_REGISTRIES_CONF") {
             Some(_) => Vec::new(),
             None => [
@@ -143,7 +144,7 @@ pub fn system_files() -> SystemFiles {
             .collect(),
         },
         policy: named("CONTAINERS_POLICY_JSON", "policy.json", "/usr/share/containers"),
-        policy_required: false,
+        policy_required: secrets::variable("CONTAINERS_POLICY_JSON").is_some(),
         always_signed: false,
         registries_d: folders("registries.d"),
         certs_d: user

@@ -29,7 +29,7 @@ pub async fn sign(options: SignOptions) -> Result<u8, Failure> {
         Some(identity) => identity.clone(),
         None => name_of(&places, reference).await?,
     };
-    let digests = manifests_of(&places, reference, options.recursive).await?;
+    let digests = manifests_of(&places, reference, None, options.recursive).await?;
     for digest in &digests {
         let signature = signer.sign(digest, &identity)?;
         attach(&places, reference, digest, signature).await?;
@@ -125,6 +125,9 @@ pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
         Some(config) => vec![Arc::new(signed(&config, &setup::working_folder()?).map_err(Failure::Usage)?)],
         None => Vec::new(),
     };
+    if require.is_empty() && (options.identity.is_some() || !options.rekor.is_empty()) {
+        return Err(Failure::usage("verify: --identity and --rekor need a key, such as --key or --pgp"));
+    }
     if require.is_empty() && !is_demanded(&places, reference).await? {
         let (digest, found) = signatures(&places, reference).await?;
         let error =

@@ -6,7 +6,15 @@ mod support;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
 use support::{
     IMAGES, Ran, Registry, World, has,
     memory::{Memory, reply},
@@ -418,6 +426,159 @@ fn what_a_registry_shows_of_signatures_is_not_believed() {
         nothing.err
     );
     assert!(nothing.err.contains("a sigstore signature by a key"), "{}", nothing.err);
+}
+
+#[test]
+fn only_what_was_checked_is_copied() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let lies = Arc::new(AtomicBool::new(false));
+    let asked_tag = Arc::new(AtomicUsize::new(0));
+    let child = Arc::new(Mutex::new(String::new()));
+    let registry = {
+        let (lies, asked_tag, child) = (lies.clone(), asked_tag.clone(), child.clone());
+        Memory::odd(move |asked, held| {
+            if !lies.load(Ordering::Relaxed) || asked.method != "GET" {
+                return None;
+            }
+            // What was signed is shown once. Then its image is not there, and the tag names another one.
+            if asked.path.ends_with("/manifests/rel") && asked_tag.fetch_add(1, Ordering::Relaxed) > 0 {
+                let (media_type, body) =
+                    held.lock().unwrap().manifests[&("app".into(), "evil".into())].clone();
+                return Some(("200 OK", format!("Content-Type: {media_type}\r\n"), body));
+            }
+            let hidden = child.lock().unwrap().clone();
+            asked
+                .path
+                .ends_with(&format!("/manifests/{hidden}"))
+                .then(|| ("404 Not Found", String::new(), Vec::new()))
+        })
+    };
+    let host = registry.host().to_owned();
+    let image = registry.image("app", "good", b"good");
+    registry.image("app", "evil", b"evil");
+    let (manifest, index) =
+        ("application/vnd.oci.image.manifest.v1+json", "application/vnd.oci.image.index.v1+json");
+    let size = registry.held.lock().unwrap().manifests[&("app".into(), image.clone())].1.len();
+    let body = json!({ "schemaVersion": 2, "mediaType": index, "manifests": [{ "mediaType": manifest, "digest": image,
+        "size": size, "platform": { "os": "linux", "architecture": "amd64" } }] });
+    registry.put("app", "rel", index, body.to_string().as_bytes());
+    let name = format!("docker://{host}/app:rel");
+    world.dray(&["sign", "--key", "key.private", "--passphrase-file", "passphrase", &name]).ok();
+    let rule = format!(
+        "[[rule]]\nfrom = \"{name}\"\nto = \"oci:OUT\"\nplatforms = [\"amd64\"]\nrequire = {{ signed = {{ key = \"key.pub\" }} }}\n"
+    );
+    let copies = |out: &str, index: &str| {
+        asked_tag.store(0, Ordering::Relaxed);
+        let rule = rule.replace("OUT", out).replace("platforms", &format!("index = \"{index}\"\nplatforms"));
+        world.write("dray.toml", &format!("version = 1\n{rule}"));
+        world.dray(&["sync"])
+    };
+    for mode in ["keep", "trim"] {
+        copies(&format!("honest-{mode}"), mode).ok();
+    }
+    let policy = json!({ "default": [{ "type": "sigstoreSigned", "keyPath": keys.path("key.pub"), "signedIdentity": { "type": "matchRepository" } }] });
+    world.write("config/containers/policy.json", &policy.to_string());
+    lies.store(true, Ordering::Relaxed);
+    *child.lock().unwrap() = image;
+    for mode in ["keep", "trim"] {
+        let ran = copies(&format!("lied-to-{mode}"), mode);
+        assert_eq!(ran.code, 1, "{mode}: {}\n{}", ran.out, ran.err);
+    }
+    asked_tag.store(0, Ordering::Relaxed);
+    let ran = world.dray(&["copy", "--platform", "linux/amd64", &name, "dir:one"]);
+    assert_eq!(ran.code, 1, "{}\n{}", ran.out, ran.err);
+    for folder in ["lied-to-keep", "lied-to-trim", "one"] {
+        let found = Command::new("grep").args(["-rl", "evil"]).arg(keys.path(folder)).output().unwrap();
+        assert!(found.stdout.is_empty(), "{folder}");
+    }
+}
+
+#[test]
+fn only_what_was_written_is_signed() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    // A destination that shows another image than was written to it.
+    let registry = Memory::odd(|asked, held| {
+        let held = held.lock().unwrap();
+        let (media_type, body) = held.manifests.get(&("app".into(), "evil".into()))?.clone();
+        (asked.method == "GET" && asked.path.ends_with("/manifests/rel"))
+            .then(|| ("200 OK", format!("Content-Type: {media_type}\r\n"), body))
+    });
+    let evil = registry.image("app", "evil", b"evil");
+    let to = format!("docker://{}/app:rel", registry.host());
+    world.write("policy.json", r#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+    let copy = [
+        "--policy",
+        "policy.json",
+        "copy",
+        "--dest-tls-verify=false",
+        "--sign-by-sigstore-private-key",
+        "key.private",
+        "--sign-passphrase-file",
+        "passphrase",
+        &format!("{IMAGES}:1.0.0"),
+        &to,
+    ];
+    keys.as_skopeo(&copy).ok();
+    let held = registry.held.lock().unwrap();
+    assert!(!held.manifests.contains_key(&("app".to_owned(), tag_of(&evil))));
+    assert!(held.manifests.keys().any(|(_, tag)| tag.ends_with(".sig")));
+}
+
+#[test]
+fn old_copies_of_keys_and_strange_messages_vouch_for_nothing() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    let manifest = world.write("m.json", "{}\n");
+    let sign = ["standalone-sign", "m.json", "h.example/a:1", &keys.alice, "-o", "signature"];
+    keys.as_skopeo(&sign).ok();
+    let verify = |keyring: &str, signature: &str| {
+        keys.as_skopeo(&[
+            "standalone-verify",
+            "--public-key-file",
+            keyring,
+            "m.json",
+            "h.example/a:1",
+            "any",
+            signature,
+        ])
+    };
+    verify("alice.gpg", "signature").ok();
+    // Nothing may follow the message: it would be signed by nobody.
+    let signature = fs::read(keys.path("signature")).unwrap();
+    for (name, more) in [("twice", &signature[..]), ("junk", b"\xcb\x01a"), ("text", b"text")] {
+        fs::write(keys.path(name), [&signature[..], more].concat()).unwrap();
+        assert_eq!(verify("alice.gpg", name).code, 1, "{name}");
+    }
+    // The key is revoked. An old copy of it beside the new one does not bring it back.
+    let certificate = fs::read_dir(keys.path("home/.gnupg/openpgp-revocs.d")).unwrap();
+    let certificate = certificate
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&keys.alice));
+    let text = fs::read_to_string(certificate.unwrap()).unwrap().replace(":-----BEGIN", "-----BEGIN");
+    let revocation = world.write("revocation", &text);
+    keys.gpg(&["--import", revocation.to_str().unwrap()]);
+    fs::write(keys.path("revoked.gpg"), keys.gpg(&["--export", "alice"])).unwrap();
+    let [old, new] = ["alice.gpg", "revoked.gpg"].map(|name| fs::read(keys.path(name)).unwrap());
+    fs::write(keys.path("both.gpg"), [&old[..], &new[..]].concat()).unwrap();
+    fs::write(keys.path("reverse.gpg"), [&new[..], &old[..]].concat()).unwrap();
+    for keyring in ["revoked.gpg", "both.gpg", "reverse.gpg"] {
+        let ran = verify(keyring, "signature");
+        assert!(ran.code == 1 && ran.err.contains("was revoked"), "{keyring}: {}", ran.err);
+    }
+    // What is given as a fingerprint is no option of gpg.
+    let injected = keys.path("injected");
+    let fingerprint = format!("--output={},{}", injected.display(), keys.alice);
+    keys.as_skopeo(&[
+        "standalone-verify",
+        "--",
+        manifest.to_str().unwrap(),
+        "h.example/a:1",
+        &fingerprint,
+        "signature",
+    ]);
+    assert!(!injected.exists());
 }
 
 /// A certificate authority, and a leaf for signing code with these names.

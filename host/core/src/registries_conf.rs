@@ -167,6 +167,8 @@ impl Registry {
     fn matches(&self, name: &str) -> bool {
         if let Some(domain) = self.prefix.strip_prefix('*') {
             let host = name.split('/').next().unwrap_or(name);
+            // The wildcard stands for any port, too.
+            let host = host.split(':').next().unwrap_or(host);
             return host.len() > domain.len() && host.ends_with(domain);
         }
         let rest = name.strip_prefix(&self.prefix);
@@ -229,6 +231,7 @@ mod tests {
         assert_eq!(names("old.example/teams/app"), None);
         assert_eq!(names("quay.io/app"), None);
         assert_eq!(conf.blocked("x.bad.example/app"), Some("*.bad.example"));
+        assert_eq!(conf.blocked("x.bad.example:443/app"), Some("*.bad.example"));
         assert_eq!(conf.blocked("bad.example/app"), None);
         assert!(conf.insecure("old.example") && conf.insecure("mirror.example:5000"));
         assert!(!conf.insecure("new.example") && !conf.insecure("digests.example"));

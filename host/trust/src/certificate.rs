@@ -11,7 +11,7 @@ use std::time::Duration;
 use webpki::{EndEntityCert, Error as ChainError, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::{
     Certificate,
-    ext::pkix::{SubjectAltName, name::GeneralName},
+    ext::pkix::{BasicConstraints, SubjectAltName, name::GeneralName},
 };
 
 /// The extended key usage `codeSigning` (RFC 5280, 4.2.1.12), as the bytes of its OID.
@@ -46,6 +46,26 @@ impl Trusted {
         }
         Ok(Trusted(all))
     }
+}
+
+/// Whether a trusted certificate is one of an authority that holds at a time, in seconds since 1970. webpki asks nothing of
+/// what is trusted; Go and OpenSSL do.
+fn is_authority(der: &CertificateDer<'_>, time: u64) -> bool {
+    let Ok(certificate) = Certificate::from_der(der) else { return false };
+    let certificate = &certificate.tbs_certificate;
+    let validity = &certificate.validity;
+    let holds = validity.not_before.to_unix_duration().as_secs() <= time
+        && time <= validity.not_after.to_unix_duration().as_secs();
+    let signs = match certificate.get::<x509_cert::ext::pkix::KeyUsage>() {
+        Ok(None) => true,
+        Ok(Some((_, usage))) => usage.key_cert_sign(),
+        Err(_) => false,
+    };
+    let is_ca = match certificate.get::<BasicConstraints>() {
+        Ok(Some((_, constraints))) => constraints.ca,
+        Ok(None) | Err(_) => false,
+    };
+    holds && signs && is_ca
 }
 
 /// Why a chain does not hold, in words.
@@ -95,6 +115,7 @@ impl Leaf {
         let anchors: Vec<TrustAnchor<'_>> = trusted
             .0
             .iter()
+            .filter(|certificate| is_authority(certificate, time))
             .map(|certificate| anchor_from_trusted_cert(certificate))
             .collect::<std::result::Result<_, _>>()
             .map_err(about("a trusted certificate cannot be read"))?;

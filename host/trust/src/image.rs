@@ -176,6 +176,18 @@ fn scopes_of(name: &Name) -> Vec<String> {
     scopes
 }
 
+/// The scopes of an image in a store of containers (containers-policy.json(5), "containers-storage:"): with the driver and
+/// the folder of the store before the name, from the name upwards. The driver is overlayfs, the only one that dray reads.
+pub fn store_scopes(root: &Path, name: &str) -> Vec<String> {
+    let root = root.display();
+    let stores = [format!("[overlay@{root}]"), format!("[{root}]")];
+    let names = Name::parse(name).map(|name| scopes_of(&name)).unwrap_or_else(|_| vec![name.to_owned()]);
+    let below = names.iter().filter(|name| !name.starts_with('*'));
+    let mut scopes: Vec<String> = below.map(|name| format!("{}{name}", stores[0])).collect();
+    scopes.extend(stores);
+    scopes
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,7 @@ mod signature;
 mod signing;
 
 pub use identity::Identity;
-pub use image::{Image, Name};
+pub use image::{Image, Name, store_scopes};
 pub use keyfile::{PrivateKey, generate};
 pub use lookaside::{Lookaside, Lookasides, origin};
 pub use openpgp::{Keyring, SecretKey, Signed};

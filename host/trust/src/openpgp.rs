@@ -7,7 +7,7 @@ use pgp::{
         Message, MessageBuilder, PublicOrSecret, SignedPublicKey, SignedPublicSubKey, SignedSecretKey,
     },
     crypto::hash::HashAlgorithm,
-    packet::{Signature, SignatureType},
+    packet::{Decompressor, Packet, PacketParser, PacketTrait, Signature, SignatureType},
     types::{KeyDetails, Password, SigningKey, Tag, Timestamp},
 };
 use std::io::Read;
@@ -68,6 +68,7 @@ impl Keyring {
     /// the key may not sign.
     pub fn check(&self, message: &[u8], now: u64) -> Result<Signed> {
         let unread = about("it is no OpenPGP signed message");
+        check_packets(message, 0)?;
         let mut message = Message::from_bytes(message).map_err(&unread)?.decompress().map_err(&unread)?;
         if !message.is_signed() {
             return Err(Wrong("it is an OpenPGP message without a signature".into()));
@@ -84,14 +85,85 @@ impl Keyring {
             return Err(Wrong("it has more than one signature".into()));
         }
         let mut why = Wrong(format!("no key of the keyring made it ({})", made_by(reader.signature(0))));
+        let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         for key in &self.0 {
+            let fingerprint = fingerprint(&key.primary_key);
             match checked_by(&message, key, now) {
-                Ok(()) => return Ok(Signed { payload, fingerprint: fingerprint(&key.primary_key) }),
-                Err(Some(better)) => why = better,
+                Ok(()) => accepted.push(fingerprint),
+                Err(Some(better)) => {
+                    why = better;
+                    refused.push(fingerprint);
+                }
                 Err(None) => {}
             }
         }
-        Err(why)
+        // A keyring may hold an old copy of a key beside one that says that the key was revoked.
+        match accepted.into_iter().find(|fingerprint| !refused.contains(fingerprint)) {
+            Some(fingerprint) => Ok(Signed { payload, fingerprint }),
+            None => Err(why),
+        }
+    }
+}
+
+/// Fails unless a message is exactly one that is signed once, alone or compressed as a whole (RFC 9580, 10.3): what follows
+/// it would be signed by nobody.
+fn check_packets(message: &[u8], depth: u8) -> Result<()> {
+    let mut kinds = Vec::new();
+    for packet in PacketParser::new(message).take(5) {
+        let packet = packet.map_err(about("it is no OpenPGP signed message"))?;
+        if let Packet::CompressedData(compressed) = &packet
+            && kinds.is_empty()
+            && depth == 0
+        {
+            let algorithm = match compressed.decompress() {
+                Ok(Decompressor::Uncompressed(_)) => 0,
+                Ok(Decompressor::Zip(_)) => 1,
+                Ok(Decompressor::Zlib(_)) => 2,
+                _ => return Err(Wrong("it is compressed in a way that is not supported".into())),
+            };
+            let plain = decompressed(algorithm, compressed.compressed_data())?;
+            check_packets(&plain, depth + 1)?;
+        }
+        kinds.push(packet.tag());
+    }
+    match kinds[..] {
+        [Tag::CompressedData] if depth == 0 => Ok(()),
+        [Tag::OnePassSignature, Tag::LiteralData, Tag::Signature] | [Tag::Signature, Tag::LiteralData] => {
+            Ok(())
+        }
+        // Their own errors say more.
+        [Tag::LiteralData] | [Tag::SymEncryptedProtectedData] => Ok(()),
+        _ => Err(Wrong("it is not exactly one OpenPGP message with one signature".into())),
+    }
+}
+
+/// The content of a compressed packet, which must be all of it: a packet without a length ends where the file ends, and
+/// what follows the compressed stream would be ignored. The algorithm is 0 for none, 1 for DEFLATE, 2 for zlib (RFC 9580,
+/// 9.4).
+fn decompressed(algorithm: u8, bytes: &[u8]) -> Result<Vec<u8>> {
+    let wrong = |why: &str| Wrong(format!("it cannot be decompressed: {why}"));
+    let mut stream = match algorithm {
+        0 => return Ok(bytes.to_vec()),
+        1 => flate2::Decompress::new(false),
+        2 => flate2::Decompress::new(true),
+        _ => return Err(wrong("its algorithm is not supported")),
+    };
+    let mut plain = Vec::new();
+    loop {
+        let at = stream.total_in() as usize;
+        plain.reserve(64 << 10);
+        let (before, length) = (stream.total_in(), plain.len());
+        let status = stream.decompress_vec(&bytes[at..], &mut plain, flate2::FlushDecompress::None);
+        match status.map_err(|_| wrong("it is damaged"))? {
+            flate2::Status::StreamEnd => break,
+            _ if plain.len() as u64 > 2 * PAYLOAD => return Err(wrong("it has more than 8 MiB")),
+            _ if stream.total_in() == before && plain.len() == length => return Err(wrong("it has no end")),
+            _ => {}
+        }
+    }
+    match stream.total_in() as usize == bytes.len() {
+        true => Ok(plain),
+        false => Err(Wrong("something follows the signed message".into())),
     }
 }
 

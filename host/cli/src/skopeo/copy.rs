@@ -188,7 +188,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         return Ok(code);
     }
     let digest = copied?;
-    signing.sign(&copy.places, &copy.request.destination).await?;
+    signing.sign(&copy.places, &copy.request.destination, &digest).await?;
     if let Some(path) = given(matches, "digestfile") {
         fs::write(&path, &digest)
             .map_err(|error| Failure::usage(format!("write the digest to {path}: {error}")))?;
@@ -211,6 +211,41 @@ fn additional(matches: &ArgMatches, destination: &Reference) -> Result<Vec<Refer
     names.into_iter().map(name).collect()
 }
 
+/// The signatures that must come along with a copy. Fails if they cannot: a copy without them would pass for an unsigned
+/// image.
+pub async fn kept(
+    places: &Arc<Places>,
+    source: &Reference,
+    destination: &Reference,
+    planned: &PlannedCopy,
+) -> Result<Vec<Signature>, Failure> {
+    // Places that make manifests anew have no signatures.
+    if matches!(source.scheme.as_str(), "containers-storage" | "docker-archive" | "docker-daemon" | "tarball")
+    {
+        return Ok(Vec::new());
+    }
+    let kept = kept_signatures(places, source, &planned.copy.descriptor.digest).await?;
+    if kept.is_empty() {
+        return Ok(kept);
+    }
+    let refuse = |why: &str| {
+        let error = Error::new(Kind::Unsupported, format!("copy {source} with its signatures: {why}"));
+        Failure::Failed(error.help("--remove-signatures leaves them behind"))
+    };
+    if !planned.copy.form.is_unchanged() {
+        return Err(refuse("its digest would change, for which they do not hold"));
+    }
+    for signature in &kept {
+        let kinds = match signature.format() {
+            Some(Format::Simple) => Kinds { simple: true, sigstore: false },
+            Some(Format::Sigstore | Format::Bundle) => Kinds { simple: false, sigstore: true },
+            None => return Err(refuse("one of them is of an unknown kind")),
+        };
+        check_attachable(places, destination, kinds).await.map_err(|error| refuse(&error.text))?;
+    }
+    Ok(kept)
+}
+
 /// One copy, which may be tried several times.
 struct Copy {
     places: Arc<Places>,
@@ -225,39 +260,6 @@ struct Copy {
 }
 
 impl Copy {
-    /// The signatures that must come along. Fails if they cannot: a copy without them would pass for an unsigned image.
-    async fn kept(&self, planned: &PlannedCopy) -> Result<Vec<Signature>, Failure> {
-        let (source, destination) = (&self.request.source, &self.request.destination);
-        if self.drops_signatures
-            || matches!(
-                source.scheme.as_str(),
-                "containers-storage" | "docker-archive" | "docker-daemon" | "tarball"
-            )
-        {
-            return Ok(Vec::new());
-        }
-        let kept = kept_signatures(&self.places, source, &planned.copy.descriptor.digest).await?;
-        if kept.is_empty() {
-            return Ok(kept);
-        }
-        let refuse = |why: &str| {
-            let error = Error::new(Kind::Unsupported, format!("copy {source} with its signatures: {why}"));
-            Failure::Failed(error.help("--remove-signatures leaves them behind"))
-        };
-        if !planned.copy.form.is_unchanged() {
-            return Err(refuse("its digest would change, for which they do not hold"));
-        }
-        for signature in &kept {
-            let kinds = match signature.format() {
-                Some(Format::Simple) => Kinds { simple: true, sigstore: false },
-                Some(Format::Sigstore | Format::Bundle) => Kinds { simple: false, sigstore: true },
-                None => return Err(refuse("one of them is of an unknown kind")),
-            };
-            check_attachable(&self.places, destination, kinds).await.map_err(|error| refuse(&error.text))?;
-        }
-        Ok(kept)
-    }
-
     /// Copies the image. Returns the digest of what was written.
     async fn carry_out(&self, stop: &Stop, screen: &Screen) -> Result<String, Failure> {
         let stopped = || Failure::Failed(Error::new(Kind::Cancelled, "copy the image: it was stopped"));
@@ -276,7 +278,10 @@ impl Copy {
             let help = "--preserve-digests forbids that";
             return Err(Failure::Failed(Error::new(Kind::Unsupported, text).help(help)));
         }
-        let kept = self.kept(&planned).await?;
+        let kept = match self.drops_signatures {
+            true => Vec::new(),
+            false => kept(&self.places, &self.request.source, &self.request.destination, &planned).await?,
+        };
         let planned_digest = planned.copy.descriptor.digest.clone();
         let mut all = vec![planned];
         for destination in &self.more {

@@ -165,6 +165,7 @@ impl Globals {
         }
         if let Some(path) = &self.registries_conf {
             (files.registries, files.registries_more) = (vec![path.clone()], Vec::new());
+            files.registries_required = true;
         }
         files.always_signed = self.require_signed;
         files.policy_required = !self.insecure_policy;

@@ -13,7 +13,7 @@ use crate::{
     terminal, trust,
 };
 use clap::{Arg, ArgMatches, Command};
-use dray_core::{Manifest, Reference, Yaml};
+use dray_core::{Digest, Manifest, Reference, Yaml};
 use dray_engine::{Error, Kind, Places, attach, check_attachable, manifests_of};
 use dray_trust::{Keyring, Name, Payload};
 use std::{
@@ -89,13 +89,19 @@ impl Signing {
         }
     }
 
-    /// Signs what was copied, with all of its images.
-    pub async fn sign(&self, places: &Arc<Places>, destination: &Reference) -> Result<(), Failure> {
+    /// Signs what was copied, with all of its images: exactly what has the digest that was written.
+    pub async fn sign(
+        &self,
+        places: &Arc<Places>,
+        destination: &Reference,
+        written: &str,
+    ) -> Result<(), Failure> {
         if self.signers.is_empty() {
             return Ok(());
         }
         let identity = self.name(places, destination).await?;
-        for digest in manifests_of(places, destination, true).await? {
+        let written: Digest = written.parse().map_err(|error| usage(format!("{error}")))?;
+        for digest in manifests_of(places, destination, Some(&written), true).await? {
             for signer in &self.signers {
                 attach(places, destination, &digest, signer.sign(&digest, &identity)?).await?;
             }
@@ -219,7 +225,7 @@ pub fn standalone_verify(matches: &ArgMatches) -> Result<u8, Failure> {
 fn exported(fingerprints: &str) -> Result<Vec<u8>, Failure> {
     let failed = |why: String| usage(format!("get the keys {fingerprints} from gpg: {why}"));
     let mut command = std::process::Command::new("gpg");
-    command.args(["--batch", "--no-tty", "--export"]).args(fingerprints.split(',').map(str::trim));
+    command.args(["--batch", "--no-tty", "--export", "--"]).args(fingerprints.split(',').map(str::trim));
     let output = command.output().map_err(|error| failed(format!("gpg cannot be run: {error}")))?;
     match output.stdout.is_empty() {
         true => Err(failed("it has none of them".into())),

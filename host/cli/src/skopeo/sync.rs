@@ -11,14 +11,16 @@ use super::{
 };
 use crate::{DONE, FAILED, failure::Failure, failures, output::tell, progress::Screen, signals::Stop};
 use clap::{Arg, ArgMatches, Command};
-use dray_core::{Action, Reference, Report, Wanted, policy::RuleLimits};
-use dray_engine::{CopyRequest, Error, Kind, Places, Planned, RunOptions, plan_copy};
+use dray_core::{Action, Digest, Reference, Report, Wanted, policy::RuleLimits};
+use dray_engine::{CopyRequest, Error, Kind, Places, Planned, RunOptions, attach, plan_copy};
 use dray_session::Record;
+use dray_trust::Signature;
 use futures_util::{StreamExt, stream};
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::sync::mpsc;
 
@@ -135,13 +137,20 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         wanted,
         keep_going: is_on(matches, "keep-going"),
         preserve: is_on(matches, "preserve-digests"),
+        kept: (!is_on(matches, "remove-signatures")).then(Arc::default),
     };
+    let kept = sync.kept.clone().unwrap_or_default();
     let command = format!("skopeo sync {whole} {target}");
     let stop = Stop::listen(screen);
     let report = sync.carry_out(&command, &stop, screen, &Retry::of(matches)?).await;
     for copied in report.copies.iter().filter(|copied| copied.error.is_none()) {
         let destination = copied.destination.parse().map_err(|error| Failure::usage(format!("{error}")))?;
-        signing.sign(&destinations, &destination).await?;
+        let written = copied.written.as_ref().or(copied.digest.as_ref());
+        let signatures = lock(&kept).remove(&copied.destination).unwrap_or_default();
+        for (digest, signature) in signatures {
+            attach(&destinations, &destination, &digest, signature).await?;
+        }
+        signing.sign(&destinations, &destination, written.map_or("", String::as_str)).await?;
     }
     if let Some(path) = given(matches, "digestfile") {
         digests(&report, Path::new(&path))?;
@@ -231,6 +240,16 @@ struct Sync {
     wanted: Wanted,
     keep_going: bool,
     preserve: bool,
+    /// The signatures that come along, by the destination of their image. `None` means that they are left behind.
+    kept: Option<Arc<Mutex<Kept>>>,
+}
+
+/// The signatures of images, with what they are about, by the destinations of the images.
+type Kept = HashMap<String, Vec<(Digest, Signature)>>;
+
+/// Locks a map of signatures, which is never left half changed.
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Sync {
@@ -245,8 +264,11 @@ impl Sync {
         let places = self.places.clone();
         let (times, shown) = (retry.clone(), progress.clone());
         let planning = tokio::spawn(async move {
-            let Sync { places, pairs, wanted, preserve, .. } = self;
-            let plan = |pair: Pair| planned(places.clone(), pair, wanted.clone(), preserve, times.clone());
+            let Sync { places, pairs, wanted, preserve, kept, .. } = self;
+            let plan = |pair: Pair| {
+                let (wanted, kept) = (wanted.clone(), kept.clone());
+                planned(places.clone(), pair, wanted, (preserve, kept), times.clone())
+            };
             let mut planned = stream::iter(pairs).map(plan).buffered(AT_ONCE);
             while let Some(item) = planned.next().await {
                 shown.planned();
@@ -267,7 +289,13 @@ impl Sync {
 }
 
 /// Plans one image.
-async fn planned(places: Arc<Places>, pair: Pair, wanted: Wanted, preserve: bool, retry: Retry) -> Planned {
+async fn planned(
+    places: Arc<Places>,
+    pair: Pair,
+    wanted: Wanted,
+    (preserve, kept): (bool, Option<Arc<Mutex<Kept>>>),
+    retry: Retry,
+) -> Planned {
     let (source, destination) = (pair.source.to_string(), pair.destination.to_string());
     let request =
         CopyRequest { source: pair.source, destination: pair.destination, wanted, require: Vec::new() };
@@ -283,11 +311,28 @@ async fn planned(places: Arc<Places>, pair: Pair, wanted: Wanted, preserve: bool
             let text = format!("copy {source}: its digest would change");
             failed(Error::new(Kind::Unsupported, text).help("--preserve-digests forbids that"))
         }
-        Ok(copy) => Planned::Copy(Box::new(copy)),
-        Err(failure) => failed(match failure.error() {
-            Some(error) => error.clone(),
-            None => Error::new(Kind::Internal, format!("copy {source}")),
-        }),
+        Ok(copy) => {
+            if let Some(kept) = kept {
+                match copy::kept(&places, &request.source, &request.destination, &copy).await {
+                    Ok(found) => {
+                        let digest = copy.copy.descriptor.digest.clone();
+                        let found = found.into_iter().map(|signature| (digest.clone(), signature));
+                        lock(&kept).insert(destination.clone(), found.collect());
+                    }
+                    Err(failure) => return failed(error_of(&failure, &source)),
+                }
+            }
+            Planned::Copy(Box::new(copy))
+        }
+        Err(failure) => failed(error_of(&failure, &source)),
+    }
+}
+
+/// The error of a failure.
+fn error_of(failure: &Failure, source: &str) -> Error {
+    match failure.error() {
+        Some(error) => error.clone(),
+        None => Error::new(Kind::Internal, format!("copy {source}")),
     }
 }
 

@@ -181,6 +181,9 @@ pub struct Copy {
     pub rule: String,
     /// Where the image is read.
     pub source: Endpoint,
+    /// The tag by which the user named the image, if it is read by the digest to which the tag is pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<String>,
     /// Where the image is written.
     pub destination: Endpoint,
     /// What the rule wants of the image.

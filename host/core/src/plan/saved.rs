@@ -151,6 +151,7 @@ mod tests {
             display: format!("docker://{name}/app:v1"),
         };
         Copy {
+            pinned: None,
             rule: "r".into(),
             source: end("a.example"),
             destination: end("b.example"),

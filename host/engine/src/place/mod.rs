@@ -177,6 +177,22 @@ impl Place {
         self.http.as_ref().is_some_and(PlaceHttp::assumed)
     }
 
+    /// Fails if registries.conf blocks a repository of this place.
+    pub(crate) fn check_blocked(&self, repository: &str) -> Result<()> {
+        if self.scheme != "docker" {
+            return Ok(());
+        }
+        let name = format!("{}/{repository}", self.location);
+        match self.local.registries.blocked(&name) {
+            None => Ok(()),
+            Some(prefix) => {
+                let text = format!("open docker://{name}: registries.conf blocks {prefix}");
+                Err(Error::new(Kind::Denied, text)
+                    .help("`system-config = false` in the policy does not obey it, if that is what you want"))
+            }
+        }
+    }
+
     /// Whether it holds more than one image.
     pub(crate) async fn is_many(self: &Arc<Self>) -> Result<bool> {
         match self.capabilities().await {

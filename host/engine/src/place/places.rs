@@ -139,13 +139,7 @@ impl Places {
             written: reference.clone(),
             stands_for: None,
         };
-        if let Some(prefix) =
-            self.full_name(&opened).and_then(|name| self.local.registries.blocked(&name).map(str::to_owned))
-        {
-            let text = format!("open {reference}: registries.conf blocks {prefix}");
-            return Err(Error::new(Kind::Denied, text)
-                .help("`system-config = false` in the policy does not obey it, if that is what you want"));
-        }
+        opened.place().check_blocked(&opened.repository.name)?;
         Ok(opened)
     }
 
@@ -183,6 +177,7 @@ impl Places {
                 .map_err(|error| Error::invalid(format!("read registries.conf: {}: {error}", at.name)))?;
             let parsed = self.parse(&moved, false).await?;
             let place = self.open(&moved, &parsed).await?;
+            place.check_blocked(&parsed.repository)?;
             tracing::info!("registries.conf: {} is read at {}", source.written, at.name);
             found.push(OpenReference {
                 repository: Repository::new(place, parsed.repository),

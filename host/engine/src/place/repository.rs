@@ -166,9 +166,23 @@ impl Repository {
     }
 
     /// The manifest that a tag was resolved to. The size in the descriptor is only a hint. If the manifest cannot be
-    /// read by its digest, it is read by the tag: caches know some manifests only by their tags, and a registry's
-    /// answer about a tag may be outdated. Fails if the manifest does not exist, or is not the one that was asked for.
+    /// read by its digest, it is read by the tag, because caches know some manifests only by their tags. Fails if the
+    /// manifest does not exist, or if the tag names another one: nothing else than what was decided on may be copied.
     pub(crate) async fn manifest_named(&self, tag: Option<&str>, named: &Descriptor) -> Result<Manifest> {
+        let manifest = self.manifest_now(tag, named).await?;
+        match manifest.descriptor.digest == named.digest {
+            true => Ok(manifest),
+            false => {
+                let (is, was) = (manifest.descriptor.digest.short(), named.digest.short());
+                let text = format!("read the manifest {was}: it is not there, and the tag names {is}");
+                Err(Error::new(Kind::NotFound, text).help("the tag has moved meanwhile: run it again"))
+            }
+        }
+    }
+
+    /// As [`Repository::manifest_named`], but a tag that names another manifest gives that one: a registry's answer about
+    /// a tag may be outdated. The caller goes on with the digest of what it gets.
+    pub(crate) async fn manifest_now(&self, tag: Option<&str>, named: &Descriptor) -> Result<Manifest> {
         let by_digest = self.read(None, Some(named), false).await;
         match (by_digest, tag) {
             (Err(error), Some(tag))

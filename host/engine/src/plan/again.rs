@@ -38,6 +38,7 @@ pub async fn observe_again(
         source,
         reference,
         pin: None,
+        tag: saved.pinned.as_deref(),
         destination,
         wanted,
         require,
@@ -58,10 +59,10 @@ pub async fn observe_again(
             format!("copy to {}: the place takes images in another way than before", saved.destination);
         return Err(changed(text));
     }
-    let PlannedCopy { copy, manifest, source, destination, lead } = now;
+    let PlannedCopy { copy, manifest, source, destination, checked, lead } = now;
     // Less of the image may be missing than before, but nothing is written that the plan did not name.
     let copy = if done { copy } else { Copy { reason: saved.reason.clone(), ..copy } };
-    Ok(PlannedCopy { copy, manifest, source, destination, lead })
+    Ok(PlannedCopy { copy, manifest, source, destination, checked, lead })
 }
 
 fn changed(text: String) -> Error {

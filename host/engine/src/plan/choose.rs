@@ -78,7 +78,7 @@ async fn choose(
     };
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => source.repository.manifest_named(tag_of(reference), &descriptor).await,
+        None => source.repository.manifest_now(tag_of(reference), &descriptor).await,
     };
     if !media_type::is_manifest(&descriptor.media_type) {
         // A media type such as `application/json` tells nothing, so the manifest must be read.
@@ -103,7 +103,7 @@ async fn part(
     }
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => source.repository.manifest_named(tag_of(reference), &descriptor).await,
+        None => source.repository.manifest_now(tag_of(reference), &descriptor).await,
     };
     match &wanted.choice {
         ImageChoice::Some(platforms, IndexMode::Keep) => {
@@ -116,11 +116,14 @@ async fn part(
         ImageChoice::All | ImageChoice::Index => Ok(Chosen { named, descriptor, manifest }),
         ImageChoice::Some(platforms, IndexMode::Trim) => {
             let index = read(manifest).await?;
+            // The tag may name another index than it was said to.
+            let named = index.descriptor.digest.clone();
             let trimmed = trim(&index, platforms).map_err(Error::from).context(|| format!("plan {shown}"))?;
             Ok(Chosen { named, descriptor: trimmed.descriptor.clone(), manifest: Some(trimmed) })
         }
         ImageChoice::One(platform) => {
             let mut index = read(manifest).await?;
+            let named = index.descriptor.digest.clone();
             for _ in 0..NESTING {
                 let Children::Index(children) = &index.children else { break };
                 let selection = select(children, std::slice::from_ref(platform)).map_err(Error::from);

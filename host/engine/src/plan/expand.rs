@@ -32,6 +32,10 @@ pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
         let listed = place.repositories().await;
         let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
         for repository in listed.into_iter().filter(|repository| matches(glob, repository)) {
+            if let Err(error) = place.check_blocked(&repository) {
+                tracing::warn!("{repository} is left out: failed to {error}");
+                continue;
+            }
             let mut at = source.at.clone();
             let written = &mut at.written.rest;
             if written.contains(glob) {

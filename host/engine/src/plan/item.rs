@@ -40,6 +40,8 @@ pub struct PlannedCopy {
     pub(crate) destination: Repository,
     /// The manifest to publish, if it had to be read for planning.
     pub(crate) manifest: Option<Manifest>,
+    /// Whether signatures were checked, so that exactly what was checked must be copied.
+    pub(crate) checked: bool,
     /// A permit that limits how far the plan runs ahead. `None` means that the copy is not counted.
     pub(crate) lead: Option<OwnedSemaphorePermit>,
 }
@@ -52,6 +54,7 @@ impl PlannedCopy {
             source: self.source.clone(),
             destination: self.destination.clone(),
             manifest: self.manifest.clone(),
+            checked: self.checked,
             lead: None,
         }
     }

@@ -48,6 +48,8 @@ pub(crate) struct Comparison<'a> {
     pub reference: Option<&'a str>,
     /// The digest to which the tag is pinned. It is read instead of what the tag names now.
     pub pin: Option<&'a str>,
+    /// The tag by which the user named the image, if that is neither of the two.
+    pub tag: Option<&'a str>,
     pub destination: &'a OpenReference,
     pub wanted: &'a Wanted,
     /// The signatures that the rule demands.
@@ -102,6 +104,7 @@ impl Comparison<'_> {
             missing,
         };
         let (action, reason) = decide(&observed, form);
+        let mut checked = false;
         if action == Action::Copy || self.always {
             let one = matches!(self.wanted.choice, ImageChoice::One(_));
             let by = match self.always {
@@ -109,15 +112,16 @@ impl Comparison<'_> {
                 false => format!("the rule `{}`", self.rule),
             };
             let judge = Judge(&self.source.place().local.trust);
-            judge
+            let verified = judge
                 .check(
                     self.source,
-                    self.reference,
+                    self.tag.or(self.reference),
                     (&named, &descriptor, one),
                     &mut manifest,
                     (&by, self.require),
                 )
                 .await?;
+            checked = verified.digest.is_some();
         }
         if same && action == Action::Unchanged {
             // An answer that nothing has changed is no complete one, so the entry keeps its time.
@@ -144,6 +148,7 @@ impl Comparison<'_> {
             copy: Copy {
                 rule: self.rule.into(),
                 source: self.source.endpoint(self.pin.or(self.reference)),
+                pinned: self.tag.or(self.pin.and(self.reference)).map(str::to_owned),
                 destination: self.destination.endpoint(to),
                 wanted,
                 naming: name.naming,
@@ -156,6 +161,7 @@ impl Comparison<'_> {
             source: self.source.repository.clone(),
             destination: self.destination.repository.clone(),
             manifest,
+            checked,
             lead: None,
         })
     }

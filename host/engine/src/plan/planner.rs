@@ -418,6 +418,7 @@ impl Planner {
                 source,
                 reference,
                 pin,
+                tag: None,
                 destination,
                 wanted,
                 require: &require,

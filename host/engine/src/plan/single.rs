@@ -48,6 +48,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
         source,
         reference,
         pin: None,
+        tag: None,
         destination,
         wanted,
         require: &request.require,

@@ -44,6 +44,8 @@ pub(super) struct Job {
     pub wanted: Wanted,
     /// The tag at the source.
     tag: Option<String>,
+    /// Whether only a manifest with the digest of the plan may be copied.
+    exact: bool,
     /// Whether the destination repository was empty when the plan was made.
     pub fresh: bool,
     pub sent: AtomicU64,
@@ -98,7 +100,10 @@ impl Job {
         planned: PlannedCopy,
     ) -> Result<(Option<Manifest>, Arc<Job>)> {
         let fresh = planned.is_fresh();
-        let PlannedCopy { copy, source, destination, manifest, lead: _ } = planned;
+        let PlannedCopy { copy, source, destination, manifest, checked, lead: _ } = planned;
+        // A registry's answer about a tag may be outdated, and what the tag names now is then what is wanted. That does not
+        // hold for a part of an index, and not where what was checked must be what is copied.
+        let exact = checked || copy.seen.source != copy.descriptor.digest;
         let job = Job {
             shared,
             capabilities: destination.place.capabilities().await?,
@@ -106,6 +111,7 @@ impl Job {
             destination,
             wanted: copy.wanted,
             tag: tag_of(copy.source.reference.as_deref()).map(str::to_owned),
+            exact,
             fresh,
             sent: 0.into(),
             mounted: 0.into(),
@@ -141,7 +147,8 @@ impl Job {
     ) -> Result<Option<Descriptor>> {
         let manifest = match manifest {
             Some(manifest) => manifest,
-            None => self.source.manifest_named(self.tag.as_deref(), descriptor).await?,
+            None if self.exact => self.source.manifest_named(self.tag.as_deref(), descriptor).await?,
+            None => self.source.manifest_now(self.tag.as_deref(), descriptor).await?,
         };
         match form.is_unchanged() {
             true => self.as_it_is(manifest, naming).await.map(|()| None),

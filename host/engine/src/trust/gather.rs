@@ -12,8 +12,10 @@ use dray_trust::{Attached, Image, Kinds, Lookaside, SIMPLE_SIGNING, Signature};
 use serde::Deserialize;
 use std::collections::VecDeque;
 
-/// The largest payload of a signature in bytes.
-const PAYLOAD: u64 = 4 << 20;
+/// The largest payload of a signature in bytes. Those of cosign have some hundred bytes, bundles some thousand.
+const PAYLOAD: u64 = 256 << 10;
+/// How many bytes all signatures of an image may have, so that a registry cannot fill the memory.
+const ALL: u64 = 8 << 20;
 
 /// Where signatures may be, in the order in which it is looked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,20 +114,26 @@ pub(super) async fn attachments(repository: &Repository, digest: &Digest) -> Res
         Err(error) if error.kind == Kind::NotFound => Ok(None),
         // Places for one image have no other tags.
         Err(error) if error.kind == Kind::Unsupported => Ok(None),
-        // Harbor and others answer UNKNOWN with such a text.
-        Err(error) if error.text.to_lowercase().contains("not found") => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 async fn by_tag(repository: &Repository, digest: &Digest) -> Result<Vec<Signature>> {
-    let Some(manifest) = attachments(repository, digest).await? else { return Ok(Vec::new()) };
+    let there = match attachments(repository, digest).await {
+        // Harbor and others answer UNKNOWN with such a text. What cannot be read vouches for nothing.
+        Err(error) if error.text.contains("UNKNOWN") && error.text.to_lowercase().contains("not found") => {
+            None
+        }
+        there => there?,
+    };
+    let Some(manifest) = there else { return Ok(Vec::new()) };
     let Children::Image { layers, .. } = &manifest.children else {
         return Ok(vec![Signature::Unknown("a list of signatures that is no image".into())]);
     };
-    let mut found = Vec::new();
+    let (mut found, mut size) = (Vec::new(), 0);
     for layer in layers.iter().take(COUNT) {
-        if layer.media_type != SIMPLE_SIGNING || layer.size > PAYLOAD {
+        size += layer.size;
+        if layer.media_type != SIMPLE_SIGNING || layer.size > PAYLOAD || size > ALL {
             found.push(Signature::Unknown(layer.media_type.clone()));
             continue;
         }
@@ -153,7 +161,7 @@ async fn by_referrers(repository: &Repository, digest: &Digest) -> Result<Vec<Si
     };
     let bundles =
         listed.into_iter().filter(|referrer| referrer.artifact_type.as_deref().is_some_and(is_bundle));
-    let mut found = Vec::new();
+    let (mut found, mut size) = (Vec::new(), 0);
     for referrer in bundles.take(COUNT) {
         let manifest = repository.manifest_of(&referrer).await?;
         if manifest.subject.as_ref() != Some(digest) {
@@ -161,6 +169,10 @@ async fn by_referrers(repository: &Repository, digest: &Digest) -> Result<Vec<Si
         }
         let Children::Image { layers, .. } = &manifest.children else { continue };
         let one: Vec<&Descriptor> = layers.iter().filter(|layer| is_bundle(&layer.media_type)).collect();
+        size += manifest.descriptor.size + one.first().map_or(0, |layer| layer.size);
+        if size > ALL {
+            break;
+        }
         if let [layer] = one[..]
             && layer.size <= PAYLOAD
         {

@@ -12,8 +12,9 @@ use std::{
     path::Path,
 };
 
-/// The largest signature in bytes, and how many an image may have.
+/// The largest signature in bytes, how many an image may have, and how many bytes all of them.
 const SIZE: u64 = 4 << 20;
+const ALL: usize = 8 << 20;
 pub(super) const COUNT: usize = 128;
 
 /// `path@algorithm=hex`, beneath which the signatures of a manifest are.
@@ -54,7 +55,8 @@ pub(super) async fn read(
         if answer.status == 404 {
             return Ok(found);
         }
-        if answer.body.len() as u64 > SIZE || found.len() >= COUNT {
+        let size: usize = found.iter().map(Vec::len).sum();
+        if answer.body.len() as u64 > SIZE || found.len() >= COUNT || size > ALL {
             return Err(Error::invalid(format!(
                 "read signatures of {}: there are too many, or too large ones",
                 image.shown()
@@ -68,13 +70,21 @@ fn read_files(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     loop {
         let path = folder.join(format!("signature-{}", found.len() + 1));
-        let file = match fs::File::open(&path) {
+        // Opening a FIFO would wait for somebody who writes to it.
+        let mut options = fs::OpenOptions::new();
+        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
+        let file = match options.open(&path) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(found);
             }
             Err(error) => return Err(Error::io(format!("read {}", path.display()), error)),
         };
+        let regular = file.metadata().is_ok_and(|meta| meta.is_file());
+        let size: usize = found.iter().map(Vec::len).sum();
+        if !regular || size > ALL {
+            return Err(Error::invalid(format!("read {}: it is no signature", path.display())));
+        }
         let mut bytes = Vec::new();
         let read = file.take(SIZE + 1).read_to_end(&mut bytes);
         read.map_err(|error| Error::io(format!("read {}", path.display()), error))?;

@@ -15,6 +15,7 @@ use dray_trust::{Image, Name, Requirement, Subject, Trust, Verdict};
 use std::{
     fs,
     io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::{Arc, OnceLock},
 };
@@ -43,7 +44,9 @@ static NOTHING: OnceLock<Arc<Requirement>> = OnceLock::new();
 
 /// Reads a key file that a policy names.
 fn read_key(path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
+    // Opening a FIFO would wait for somebody who writes to it.
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
     }
@@ -89,6 +92,19 @@ pub(crate) fn image_of(source: &OpenReference, reference: Option<&str>) -> Resul
                 _ => Ok(Name::parse(&text)
                     .map_or_else(|_| Image::of_transport(scheme), |name| Image::named(scheme, name))),
             }
+        }
+        "containers-storage" => {
+            let mut image = Image::of_transport(scheme);
+            if let Some(root) =
+                place.path().or_else(|| place.local.known.get(scheme).map(std::path::PathBuf::as_path))
+            {
+                let name = match reference {
+                    Some(reference) => format!("{repository}{}{reference}", sign(reference)),
+                    None => repository.clone(),
+                };
+                image.scopes = dray_trust::store_scopes(root, &name);
+            }
+            Ok(image)
         }
         _ => Ok(match place.path() {
             Some(path) if scheme != "docker-archive" && scheme != "tarball" => {

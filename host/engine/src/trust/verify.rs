@@ -92,11 +92,10 @@ pub async fn kept_signatures(
     digest: &Digest,
 ) -> Result<Vec<Signature>> {
     let doing = || format!("read the signatures of {reference}");
-    let opened = places.source(reference, false).await?;
+    let (opened, whole) = read(places, reference).await.context(doing)?;
     let image = image_of(&opened, opened.reference.as_deref())?;
     let lookaside = places.trust().lookasides.of(&image);
     let kinds = Kinds { simple: true, sigstore: lookaside.attachments == Some(true) };
-    let whole = opened.repository.manifest(opened.reference.as_deref()).await.context(doing)?;
     let manifest = match whole.descriptor.digest == *digest {
         true => whole,
         false => opened.repository.manifest(Some(&digest.to_string())).await.context(doing)?,
@@ -106,18 +105,22 @@ pub async fn kept_signatures(
     Ok(gathered.found().to_vec())
 }
 
-/// The digests to sign of an image: its own, and with `recursive` those of all images in it.
+/// The digests to sign of an image: its own, and with `recursive` those of all images in it. `digest` is that of the image,
+/// if it is known; what the reference names now does not matter then.
 ///
 /// # Errors
 /// Fails if the image cannot be read.
 pub async fn manifests_of(
     places: &Arc<Places>,
     reference: &Reference,
+    digest: Option<&Digest>,
     recursive: bool,
 ) -> Result<Vec<Digest>> {
     let doing = || format!("read {reference}");
     let opened = places.source(reference, false).await?;
-    let manifest = opened.repository.manifest(opened.reference.as_deref()).await.context(doing)?;
+    let named = digest.map(Digest::to_string);
+    let read = opened.repository.manifest(named.as_deref().or(opened.reference.as_deref())).await;
+    let manifest = read.context(doing)?;
     let mut digests = vec![manifest.descriptor.digest.clone()];
     let mut open = vec![manifest];
     while let Some(manifest) = open.pop().filter(|_| recursive) {

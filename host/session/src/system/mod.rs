@@ -24,6 +24,8 @@ const LARGEST: u64 = 16 << 20;
 pub struct SystemFiles {
     /// registries.conf.
     pub registries: Vec<PathBuf>,
+    /// Whether the file of `registries` must exist, because the user named it.
+    pub registries_required: bool,
     /// Folders of further registries.conf files (`*.conf`), all of which count, later ones more.
     pub registries_more: Vec<PathBuf>,
     /// policy.json.
@@ -64,6 +66,9 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
     match fs::metadata(path) {
         Ok(meta) if meta.len() > LARGEST => return Err(failed(&"it is too large")),
         Err(error) if is_absent(&error) => {
+            if error.kind() == ErrorKind::PermissionDenied {
+                tracing::warn!("{} is not obeyed: this user may not look into its folder", path.display());
+            }
             return Ok(None);
         }
         _ => {}
@@ -126,8 +131,13 @@ impl System {
         };
         let mut registries = RegistriesConf::default();
         let mut add = |path: &Path, text: &str| registries.add(text).map_err(|why| wrong(path, &why));
-        if let Some((path, text)) = first(&files.registries)? {
-            add(path, &text)?;
+        match first(&files.registries)? {
+            Some((path, text)) => add(path, &text)?,
+            None if files.registries_required => {
+                let named = files.registries.first().map_or(Path::new("registries.conf"), PathBuf::as_path);
+                return Err(wrong(named, &"it does not exist"));
+            }
+            None => {}
         }
         for folder in &files.registries_more {
             for path in files_in(folder, "conf")? {
