@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
-    for folder in ["", "plugins", "examples/plugins/calver"] {
+    for folder in ["", "plugins", "examples/plugins/calver", "examples/plugins/attested"] {
         step(folder, "cargo", &["fmt", "--all", "--check"])?;
         step(
             folder,

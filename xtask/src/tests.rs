@@ -4,13 +4,14 @@ use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
 /// The programs that the tests run, each with the Debian package that contains it.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
     ("runc", "runc"),
     ("dockerd", "docker.io"),
     ("openssl", "openssl"),
+    ("gpg", "gnupg"),
     ("htpasswd", "apache2-utils"),
     ("busybox", "busybox-static"),
     ("mkfs.btrfs", "btrfs-progs"),
@@ -53,11 +54,14 @@ pub fn run() -> Result<()> {
     for (program, package) in missing() {
         println!("left out: the tests against {program} (install {package} to run them)");
     }
-    match crate::plugins::build_one(&crate::top().join("examples/plugins/calver")) {
-        Ok(()) => {}
-        Err(error) => println!("left out: the example plugin calver: {error:#}"),
+    for name in ["calver", "attested"] {
+        match crate::plugins::build_one(&crate::top().join("examples/plugins").join(name)) {
+            Ok(()) => {}
+            Err(error) => println!("left out: the example plugin {name}: {error:#}"),
+        }
     }
     step("", "cargo", &["test", "--workspace", "--locked"])?;
     step("plugins", "cargo", &["test", "--workspace", "--locked"])?;
-    step("examples/plugins/calver", "cargo", &["test", "--locked"])
+    step("examples/plugins/calver", "cargo", &["test", "--locked"])?;
+    step("examples/plugins/attested", "cargo", &["test", "--locked"])
 }

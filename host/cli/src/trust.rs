@@ -10,10 +10,10 @@ use crate::{
 };
 use dray_core::Reference;
 use dray_engine::{
-    Error, FoundSignature, Kind, Places, attach, check_attachable, is_demanded, manifests_of, signatures,
-    signed, verify,
+    Demand, Error, FoundSignature, Kind, Places, attach, check_attachable, is_demanded, manifests_of,
+    signatures, signed, verify,
 };
-use dray_trust::{Format, Name, Requirement};
+use dray_trust::{Format, Name};
 use serde_json::{Value, json};
 use std::{io::IsTerminal, sync::Arc};
 
@@ -121,8 +121,8 @@ fn demand(options: &VerifyOptions) -> Option<Value> {
 pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
     let places = setup::places(&options.access)?;
     let reference = &options.reference;
-    let require: Vec<Arc<Requirement>> = match demand(&options) {
-        Some(config) => vec![Arc::new(signed(&config, &setup::working_folder()?).map_err(Failure::Usage)?)],
+    let require: Vec<Demand> = match demand(&options) {
+        Some(config) => vec![signed(&config, &setup::working_folder()?).map_err(Failure::Usage)?.into()],
         None => Vec::new(),
     };
     if require.is_empty() && (options.identity.is_some() || !options.rekor.is_empty()) {

@@ -8,7 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc, Mutex,
@@ -579,6 +579,69 @@ fn old_copies_of_keys_and_strange_messages_vouch_for_nothing() {
         "signature",
     ]);
     assert!(!injected.exists());
+}
+
+#[test]
+fn a_verifier_of_one_s_own_decides() {
+    let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/plugins/attested/attested.wasm");
+    if !wasm.is_file() {
+        assert!(std::env::var_os("DRAY_TEST_ALL").is_none(), "attested.wasm is not built");
+        eprintln!("left out: build it with `cargo xtask plugins examples/plugins/attested`");
+        return;
+    }
+    let world = World::new();
+    let registry = Memory::start();
+    let digest = registry.image("app", "1", b"layer");
+    let size = registry.held.lock().unwrap().manifests[&("app".into(), digest.clone())].1.len();
+    let attest = |text: &str| {
+        let (manifest, kind) =
+            ("application/vnd.oci.image.manifest.v1+json", "application/vnd.example.review");
+        let layer = registry.blob("app", text.as_bytes());
+        let config = registry.blob("app", b"{}");
+        let body = json!({ "schemaVersion": 2, "mediaType": manifest, "artifactType": kind,
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": "text/plain", "digest": layer, "size": text.len() }],
+            "subject": { "mediaType": manifest, "digest": digest, "size": size } });
+        let body = body.to_string();
+        let own = format!("sha256:{}", sha256(body.as_bytes()));
+        registry.put("app", &own, manifest, body.as_bytes());
+        let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+            { "mediaType": manifest, "digest": own, "size": body.len(), "artifactType": kind }] });
+        registry.put(
+            "app",
+            &digest.replace(':', "-"),
+            "application/vnd.oci.image.index.v1+json",
+            index.to_string().as_bytes(),
+        );
+    };
+    let sync = |require: &str| {
+        let rule = format!(
+            "[[rule]]\nfrom = \"docker://{}/app:1\"\nto = \"oci:out\"\nrequire = [{require}]\n",
+            registry.host()
+        );
+        world.write("dray.toml", &format!("version = 1\n[plugin.attested]\nsource = {wasm:?}\n{rule}"));
+        world.dray(&["sync"])
+    };
+    let approved =
+        "{ attested = { artifact-type = \"application/vnd.example.review\", says = \"approved\" } }";
+    for (text, why) in [("", "it has no attestation of the type"), ("rejected", "does not say approved")] {
+        if !text.is_empty() {
+            attest(text);
+        }
+        let ran = sync(approved);
+        assert!(ran.code == 1 && ran.err.contains(why), "{text}: {}", ran.err);
+        assert!(!world.path("out/index.json").exists());
+    }
+    attest("approved by everybody");
+    assert!(sync(approved).ok().out.contains("1 image copied"));
+    for (require, why) in [
+        ("{ attested = { artifact-type = \"x\", says = \"y\" } }", "write a media type"),
+        ("{ attested = { says = \"y\" } }", "artifact-type"),
+        ("{ nobody = {} }", "what [plugin] names"),
+    ] {
+        let ran = sync(require);
+        assert!(ran.code == 2 && ran.err.contains(why), "{require}: {}", ran.err);
+    }
 }
 
 /// A certificate authority, and a leaf for signing code with these names.

@@ -75,7 +75,7 @@ pub use remove::{RemoveOptions, Removed, remove};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 pub use trust::{
-    FoundSignature, Verified, attach, check_attachable, check_keys, is_demanded, kept_signatures,
+    Demand, FoundSignature, Verified, attach, check_attachable, check_demands, is_demanded, kept_signatures,
     manifests_of, signatures, signed, verify,
 };
 

@@ -21,6 +21,7 @@ wasmtime::component::bindgen!({
             export dray:plugin/sink@0.2.0;
             export dray:plugin/credentials@0.2.0;
             export dray:plugin/tag-filter@0.2.0;
+            export dray:plugin/verification@0.2.0;
         }
     ",
     world: "dray:host/plugin",

@@ -47,6 +47,7 @@ mod plugins;
 mod schema;
 mod state;
 mod transport;
+mod verifier;
 
 pub use cache::{Compiled, compiled, trim};
 pub use load::{Info, Role};

@@ -31,6 +31,8 @@ pub enum Role {
     Auth,
     /// It selects tags.
     Filter,
+    /// It judges whether an image may be copied.
+    Verifier,
 }
 
 /// What a plugin says about itself.
@@ -150,7 +152,12 @@ fn other_contract(engine: &Engine, component: &Component) -> Option<String> {
 fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
     let exports = exports(engine, component);
     let has = |name: &str| exports.iter().any(|export| export.starts_with(&format!("dray:plugin/{name}@")));
-    let roles = [("references", Role::Transport), ("credentials", Role::Auth), ("tag-filter", Role::Filter)];
+    let roles = [
+        ("references", Role::Transport),
+        ("credentials", Role::Auth),
+        ("tag-filter", Role::Filter),
+        ("verification", Role::Verifier),
+    ];
     let filled: Vec<Role> = roles.into_iter().filter(|(name, _)| has(name)).map(|(_, role)| role).collect();
     match filled[..] {
         [role] => Ok(role),
@@ -177,6 +184,7 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
         Role::Filter => host::images::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
+        Role::Verifier => host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
     }
     Ok(linker)
 }
@@ -272,6 +280,7 @@ impl Loaded {
             Role::Transport => "transport",
             Role::Auth => "auth provider",
             Role::Filter => "filter",
+            Role::Verifier => "verifier",
         };
         Error::new(Kind::Plugin, format!("call {call} of the {role} {}: {why}", self.name))
     }

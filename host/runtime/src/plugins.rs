@@ -8,11 +8,12 @@ use crate::{
     load::{self, Budgets, Loaded, Terms},
     schema,
     transport::WasmTransport,
+    verifier::WasmVerifier,
 };
 use dray_core::policy::{Grant, Limits, Plugin};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Credentials, Filter, Plugins, Transport},
+    contract::{Credentials, Filter, Plugins, Transport, Verifier},
     unknown,
 };
 use futures_core::future::BoxFuture;
@@ -248,6 +249,19 @@ impl Plugins for Runtime {
             let plugin = self.named("filter", Role::Filter, name).await?;
             schema::check(name, &plugin.info().await?.schema, config)?;
             Ok(Arc::new(WasmFilter::new(plugin)?) as Arc<dyn Filter>)
+        })
+    }
+
+    fn verifier<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Verifier>>> {
+        Box::pin(async move {
+            let plugin = self.named("verifier", Role::Verifier, name).await?;
+            schema::check(name, &plugin.info().await?.schema, config)?;
+            let secrets = self.settings.secrets.clone();
+            Ok(Arc::new(WasmVerifier::new(plugin, config, secrets)?) as Arc<dyn Verifier>)
         })
     }
 

@@ -11,13 +11,12 @@ use dray_core::{
     policy::{Call, Policy, PolicyError, Problem, Registry, Spanned, Tls, plugin_config},
 };
 use dray_engine::{
-    BoundRule, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
+    BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
     contract::{Credentials, Plugins},
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan,
 };
 use dray_runtime::Runtime;
-use dray_trust::Requirement;
 use futures_util::{StreamExt, stream};
 use std::{
     collections::HashMap,
@@ -174,7 +173,7 @@ impl Session {
     /// what the plan saw. Others come out as failures.
     pub fn apply(&self, saved: SavedPlan) -> mpsc::Receiver<Planned> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let rules: HashMap<String, Vec<Arc<Requirement>>> =
+        let rules: HashMap<String, Vec<Demand>> =
             self.rules.iter().map(|rule| (rule.name.clone(), rule.require.clone())).collect();
         let (rules, places) = (Arc::new(rules), self.places.clone());
         guarded(sender.clone(), async move {
@@ -209,7 +208,7 @@ impl Session {
 
 async fn again(
     places: &Arc<Places>,
-    rules: &HashMap<String, Vec<Arc<Requirement>>>,
+    rules: &HashMap<String, Vec<Demand>>,
     item: Result<Copy, Error>,
 ) -> Planned {
     let failed = |rule: &str, source: &str, destination: &str, error: Error| Planned::Failed {

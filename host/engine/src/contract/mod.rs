@@ -3,6 +3,7 @@
 mod credentials;
 mod filter;
 mod transport;
+mod verifier;
 mod vocabulary;
 
 use crate::Result;
@@ -11,6 +12,7 @@ pub use filter::{Facts, Filter, Images, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};
+pub use verifier::{Evidence, Judgement, Verifier};
 pub use vocabulary::{
     Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, NextStep, Outcome, Page, Parsed,
     RawManifest, Request, Response, Segment, Step,
@@ -26,6 +28,12 @@ pub trait Plugins: Send + Sync {
         name: &'a str,
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
+    /// The verifier of a name. Its configuration is checked against its schema.
+    fn verifier<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Verifier>>>;
     /// The auth provider of a name. Its configuration is checked against its schema.
     fn auth<'a>(
         &'a self,

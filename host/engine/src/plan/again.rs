@@ -6,18 +6,14 @@ use super::{
     item::PlannedCopy,
     observe::Comparison,
 };
+use crate::trust::Demand;
 use crate::{Error, Kind, Places, Result, place::OpenReference};
 use dray_core::{Action, Copy, Endpoint, Reference};
-use dray_trust::Requirement;
 use std::sync::Arc;
 
 /// Observes both ends of a saved item again. Fails with `Conflict` if an end is no longer as the plan saw it, and with
 /// another error if an end cannot be opened or asked, or if the image lacks signatures that the rule demands.
-pub async fn observe_again(
-    places: &Arc<Places>,
-    saved: &Copy,
-    require: &[Arc<Requirement>],
-) -> Result<PlannedCopy> {
+pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand]) -> Result<PlannedCopy> {
     let source = opened(places, &saved.source, false).await?;
     let destination = opened(places, &saved.destination, true).await?;
     let reference = saved.source.reference.as_deref();

@@ -1,7 +1,12 @@
 //! Binds a policy to its plugins, and checks everything that can be checked without a network.
 
 use super::template::{destination, names};
-use crate::{Error, Kind, Places, Result, contract::Filter, place::OpenReference, trust};
+use crate::{
+    Error, Kind, Places, Result,
+    contract::Filter,
+    place::OpenReference,
+    trust::{self, Demand},
+};
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
@@ -9,7 +14,6 @@ use dray_core::{
         suggestion,
     },
 };
-use dray_trust::Requirement;
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
@@ -28,7 +32,7 @@ pub struct BoundRule {
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
     /// The signatures that its images must have.
-    pub require: Vec<Arc<Requirement>>,
+    pub require: Vec<Demand>,
     /// What its copies may use.
     pub limits: RuleLimits,
 }
@@ -117,7 +121,10 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         }
         None => None,
     };
-    let require = rule.require.iter().filter_map(|call| bind_demand(call, places, problems)).collect();
+    let mut require = Vec::new();
+    for call in &rule.require {
+        require.extend(bind_demand(call, places, problems).await);
+    }
     let choice = match rule.platforms.is_empty() {
         true => ImageChoice::All,
         false => ImageChoice::Some(rule.platforms.clone(), rule.index),
@@ -223,16 +230,24 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
 }
 
 /// Binds a demand, and reads its keys, so that a wrong one is found before anything moves.
-fn bind_demand(call: &Call, places: &Places, problems: &mut Vec<Problem>) -> Option<Arc<Requirement>> {
-    let bound = match call.plugin.value.as_str() {
-        "signed" => trust::signed(&call.config, places.base()).map(Arc::new),
-        other => Err(unknown("demand", other, &["signed"])),
+async fn bind_demand(call: &Call, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Option<Demand> {
+    let bound = async {
+        let demand = match call.plugin.value.as_str() {
+            "signed" => trust::signed(&call.config, places.base())?.into(),
+            name => {
+                let verifier = places.plugins().verifier(name, &call.config).await;
+                // `signed` is no plugin, so it is named here.
+                let named = |error: Error| match error.kind {
+                    Kind::NotFound => error.help("there is `signed`, and what [plugin] names"),
+                    _ => error,
+                };
+                Demand::By(verifier.map_err(named)?)
+            }
+        };
+        trust::check_demands(std::slice::from_ref(&demand)).await?;
+        Ok::<_, Error>(demand)
     };
-    let checked = bound.and_then(|bound| {
-        trust::check_keys(std::slice::from_ref(&bound))?;
-        Ok(bound)
-    });
-    checked.map_err(|error| problems.push(in_call(error, call))).ok()
+    bound.await.map_err(|error| problems.push(in_call(error, call))).ok()
 }
 
 /// Attaches a plugin's error to the key that it names.

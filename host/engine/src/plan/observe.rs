@@ -15,15 +15,14 @@ use crate::{
     journal::{self, Conversion, SeenTag},
     limits::MANIFESTS,
     place::{OpenReference, Repository},
-    trust::Judge,
+    trust::{Demand, Judge},
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
     Missing, Naming, Observed, Seen, Wanted, decide, media_type,
     policy::{IndexMode, Referrers},
 };
-use dray_trust::Requirement;
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
 /// What a rule wants at a destination. A destination that cannot hold an index gets the image of the one platform.
 /// Fails if the destination cannot be written to.
@@ -53,7 +52,7 @@ pub(crate) struct Comparison<'a> {
     pub destination: &'a OpenReference,
     pub wanted: &'a Wanted,
     /// The signatures that the rule demands.
-    pub require: &'a [Arc<Requirement>],
+    pub require: &'a [Demand],
     /// Whether signatures are checked even if nothing needs to be copied, because the user named this one image.
     pub always: bool,
     pub before: &'a Before,

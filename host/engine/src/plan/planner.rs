@@ -11,6 +11,7 @@ use super::{
     tags::{Dropped, KnownTags, tags},
     template::{destination, names},
 };
+use crate::trust::Demand;
 use crate::{
     Error, Kind, Places, Result,
     http::reserve,
@@ -21,7 +22,6 @@ use crate::{
     },
 };
 use dray_core::{Action, Digest, ImageChoice, Names};
-use dray_trust::Requirement;
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -400,7 +400,7 @@ impl Planner {
         &self,
         candidate: Candidate,
         chosen: Option<Result<(Chosen, OpenReference)>>,
-        require: Vec<Arc<Requirement>>,
+        require: Vec<Demand>,
     ) -> Planned {
         let rule = &self.rules[candidate.rule];
         let Candidate { source, reference, destination, before, .. } = &candidate;

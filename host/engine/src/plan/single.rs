@@ -6,9 +6,9 @@ use super::{
     item::PlannedCopy,
     observe::{Comparison, wanted_at},
 };
+use crate::trust::Demand;
 use crate::{Error, Places, Result};
 use dray_core::{Digest, Reference, Wanted};
-use dray_trust::Requirement;
 use std::sync::Arc;
 
 /// A request to copy one image.
@@ -20,7 +20,7 @@ pub struct CopyRequest {
     /// The parts of the image to copy, and the form to write them in.
     pub wanted: Wanted,
     /// The signatures that the image must have, beside what the machine's policy demands.
-    pub require: Vec<Arc<Requirement>>,
+    pub require: Vec<Demand>,
 }
 
 /// Plans the copy of one image. Fails if the source or the destination cannot be read.

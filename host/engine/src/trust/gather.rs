@@ -3,7 +3,7 @@
 use super::lookaside::{self, COUNT};
 use crate::{
     Error, Kind, Repository, Result,
-    contract::Request,
+    contract::{Evidence, Request},
     place::{OpenReference, Place},
 };
 use bytes::Bytes;
@@ -59,6 +59,15 @@ impl<'a> Gathered<'a> {
     /// What has been found.
     pub fn found(&self) -> &[Signature] {
         &self.found
+    }
+
+    /// All of it as evidence for a verifier, with referrers of the types that it wants.
+    pub async fn evidence(&self, types: &[String]) -> Result<Vec<Evidence>> {
+        let mut all: Vec<Evidence> = self.found.iter().filter_map(evidence_of).collect();
+        if !types.is_empty() {
+            all.extend(referrers_of(&self.source.repository, self.digest, types).await?);
+        }
+        Ok(all)
     }
 
     /// Looks in the next place where signatures of these kinds may be. Returns false if there is none.
@@ -178,6 +187,49 @@ async fn by_referrers(repository: &Repository, digest: &Digest) -> Result<Vec<Si
         {
             found.push(Signature::Bundle(repository.small_blob(layer).await?));
         }
+    }
+    Ok(found)
+}
+
+/// A signature as evidence. `None` means that it is none.
+fn evidence_of(signature: &Signature) -> Option<Evidence> {
+    let (kind, content, annotations) = match signature {
+        Signature::Simple(message) => ("simple-signing", message.clone(), Vec::new()),
+        Signature::Sigstore(attached) => {
+            let annotations = attached.annotations.clone().into_iter().collect();
+            ("sigstore", attached.payload.clone(), annotations)
+        }
+        Signature::Bundle(json) => ("sigstore-bundle", json.clone(), Vec::new()),
+        Signature::Unknown(_) => return None,
+    };
+    Some(Evidence { kind: kind.into(), content, annotations })
+}
+
+/// The referrers of these artifact types, each with its first layer.
+async fn referrers_of(repository: &Repository, digest: &Digest, types: &[String]) -> Result<Vec<Evidence>> {
+    let listed = match repository.referrers(digest).await {
+        Err(error) if error.kind == Kind::Unsupported => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    let is_wanted = |referrer: &Descriptor| {
+        referrer.artifact_type.as_ref().is_some_and(|kind| types.iter().any(|wanted| wanted == kind))
+    };
+    let (mut found, mut size) = (Vec::new(), 0);
+    for referrer in listed.into_iter().filter(is_wanted).take(COUNT) {
+        let manifest = repository.manifest_of(&referrer).await?;
+        let Children::Image { layers, .. } = &manifest.children else { continue };
+        let Some(layer) = layers.first().filter(|_| manifest.subject.as_ref() == Some(digest)) else {
+            continue;
+        };
+        size += manifest.descriptor.size + layer.size;
+        if size > ALL {
+            break;
+        }
+        found.push(Evidence {
+            kind: referrer.artifact_type.unwrap_or_default(),
+            content: repository.small_blob(layer).await?,
+            annotations: layer.annotations.clone().into_iter().chain(referrer.annotations).collect(),
+        });
     }
     Ok(found)
 }

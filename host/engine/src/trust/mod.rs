@@ -7,26 +7,47 @@ mod gather;
 mod lookaside;
 mod verify;
 
-use crate::{Error, Kind, Result, error::Context, journal, place::OpenReference};
+use crate::{
+    Error, Kind, Result,
+    contract::{Judgement, Verifier},
+    error::Context,
+    journal,
+    place::OpenReference,
+};
 pub use attach::{attach, check_attachable};
 pub use demand::signed;
 use dray_core::{Descriptor, Digest, Manifest};
-use dray_trust::{Image, Name, Requirement, Subject, Trust, Verdict};
+use dray_trust::{Accepted, Image, Kinds, Name, Requirement, Subject, Trust, Verdict};
 use std::{
     fs,
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::Arc,
 };
 pub use verify::{FoundSignature, is_demanded, kept_signatures, manifests_of, signatures, verify};
 
 /// The largest key file in bytes.
 const KEY_FILE: u64 = 8 << 20;
 
-/// A demand, and who makes it.
-struct Demand<'a> {
-    requirement: &'a Arc<Requirement>,
+/// What a rule or a command demands of its images.
+#[derive(Clone)]
+pub enum Demand {
+    /// That they are signed.
+    Signed(Arc<Requirement>),
+    /// What a verifier judges.
+    By(Arc<dyn Verifier>),
+}
+
+impl From<Requirement> for Demand {
+    fn from(requirement: Requirement) -> Self {
+        Demand::Signed(Arc::new(requirement))
+    }
+}
+
+/// A demand that must be fulfilled, and who makes it.
+struct Due {
+    demand: Demand,
     by: String,
 }
 
@@ -38,9 +59,6 @@ pub struct Verified {
     /// By whom it is signed, one text for each demand.
     pub by: Vec<String>,
 }
-
-/// Rejects what nothing is demanded of, where everything must be signed.
-static NOTHING: OnceLock<Arc<Requirement>> = OnceLock::new();
 
 /// Reads a key file that a policy names.
 fn read_key(path: &Path) -> io::Result<Vec<u8>> {
@@ -58,13 +76,18 @@ fn read_key(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Fails if a key that requirements name cannot be read.
+/// Fails if a key that demands name cannot be read, or if a verifier does not take its configuration.
 ///
 /// # Errors
-/// The first thing that is wrong with a key.
-pub fn check_keys(requirements: &[Arc<Requirement>]) -> Result<()> {
-    for requirement in requirements {
-        requirement.check_keys(&read_key).map_err(|wrong| Error::invalid(format!("read a key: {wrong}")))?;
+/// The first thing that is wrong.
+pub async fn check_demands(demands: &[Demand]) -> Result<()> {
+    for demand in demands {
+        match demand {
+            Demand::Signed(requirement) => requirement
+                .check_keys(&read_key)
+                .map_err(|wrong| Error::invalid(format!("read a key: {wrong}")))?,
+            Demand::By(verifier) => drop(verifier.wants().await?),
+        }
     }
     Ok(())
 }
@@ -120,24 +143,22 @@ pub(crate) fn image_of(source: &OpenReference, reference: Option<&str>) -> Resul
 pub(crate) struct Judge<'a>(pub &'a Trust);
 
 impl Judge<'_> {
-    /// What must be fulfilled before an image may be copied.
-    fn demands<'a>(&'a self, image: &Image, (by, own): (&str, &'a [Arc<Requirement>])) -> Vec<Demand<'a>> {
-        let system = self.0.policy.iter().flat_map(|(policy, path)| {
-            policy
-                .requirements(image)
-                .iter()
-                .map(|requirement| Demand { requirement, by: path.display().to_string() })
-        });
-        let own = own.iter().map(|requirement| Demand { requirement, by: by.into() });
+    /// What must be fulfilled before an image may be copied. `own` are the demands of a rule or a command, and `by` is who
+    /// makes them.
+    fn demands(&self, image: &Image, (by, own): (&str, &[Demand])) -> Vec<Due> {
         let anything = Requirement::anything();
-        let mut all: Vec<Demand<'a>> =
-            system.chain(own).filter(|demand| **demand.requirement != anything).collect();
+        let system = self.0.policy.iter().flat_map(|(policy, path)| {
+            let demanded = policy.requirements(image).iter().filter(|requirement| ***requirement != anything);
+            demanded.map(|requirement| Due {
+                demand: Demand::Signed(requirement.clone()),
+                by: path.display().to_string(),
+            })
+        });
+        let own = own.iter().map(|demand| Due { demand: demand.clone(), by: by.into() });
+        let mut all: Vec<Due> = system.chain(own).collect();
         if self.0.always && all.is_empty() {
-            let requirement = NOTHING.get_or_init(|| Arc::new(Requirement::rejecting()));
-            all.push(Demand {
-                requirement,
-                by: "--require-signed, with a policy that demands no signature,".into(),
-            });
+            let by = "--require-signed, with a policy that demands no signature,";
+            all.push(Due { demand: Requirement::rejecting().into(), by: by.into() });
         }
         all
     }
@@ -151,7 +172,7 @@ impl Judge<'_> {
         reference: Option<&str>,
         (named, written, one): (&Digest, &Descriptor, bool),
         manifest: &mut Option<Manifest>,
-        own: (&str, &[Arc<Requirement>]),
+        own: (&str, &[Demand]),
     ) -> Result<Verified> {
         let image = image_of(source, reference)?;
         let demands = self.demands(&image, own);
@@ -199,7 +220,7 @@ impl Judge<'_> {
         source: &OpenReference,
         image: &Image,
         manifest: &Manifest,
-        demands: &[Demand<'_>],
+        demands: &[Due],
         shown: &str,
     ) -> Result<Vec<String>> {
         let doing = || format!("check the signatures of {shown}");
@@ -207,24 +228,38 @@ impl Judge<'_> {
         let now = u64::try_from(journal::now()).unwrap_or(0);
         let subject = Subject { image, manifest: &manifest.body, now };
         let mut by = Vec::new();
-        for demand in demands {
-            let mut verdict;
-            loop {
-                verdict = demand.requirement.judge(&subject, gathered.found(), &read_key);
-                let more =
-                    !verdict.accepted() && gathered.more(demand.requirement.kinds()).await.context(doing)?;
-                if !more {
-                    break;
+        for Due { demand, by: who } in demands {
+            let verdict = match demand {
+                Demand::Signed(requirement) => loop {
+                    let verdict = requirement.judge(&subject, gathered.found(), &read_key);
+                    let kinds = requirement.kinds();
+                    if verdict.accepted() || !gathered.more(kinds).await.context(doing)? {
+                        break verdict;
+                    }
+                },
+                Demand::By(verifier) => {
+                    let all = Kinds { simple: true, sigstore: true };
+                    while gathered.more(all).await.context(doing)? {}
+                    let wanted = verifier.wants().await.context(doing)?;
+                    let evidence = gathered.evidence(&wanted).await.context(doing)?;
+                    let name = image.name.as_ref().map(ToString::to_string);
+                    match verifier.verify(name.as_deref(), manifest, evidence).await.context(doing)? {
+                        Judgement::Accepted(by) => Verdict::Signed(Accepted { by, reference: None }),
+                        Judgement::Refused(why) if why.is_empty() => {
+                            Verdict::Refused(vec![format!("{} refuses it", verifier.name())])
+                        }
+                        Judgement::Refused(why) => Verdict::Refused(why),
+                    }
                 }
-            }
+            };
             match verdict {
                 Verdict::NotNeeded => {}
                 Verdict::Signed(accepted) => {
-                    tracing::info!("{shown} is signed by {}, as {} demands", accepted.by, demand.by);
+                    tracing::info!("{shown} is signed by {}, as {who} demands", accepted.by);
                     by.push(accepted.by);
                 }
                 Verdict::Refused(why) => {
-                    let text = format!("trust {shown}: {}", refusal(&demand.by, manifest, &why));
+                    let text = format!("trust {shown}: {}", refusal(who, manifest, &why));
                     return Err(Error::new(Kind::Denied, text)
                         .help("nothing of it was published; `dray verify` says what signatures it has"));
                 }

@@ -1,9 +1,9 @@
 //! Checks and lists the signatures of one image, without copying it.
 
-use super::{Judge, Verified, gather::Gathered, image_of};
+use super::{Demand, Judge, Verified, gather::Gathered, image_of};
 use crate::{Places, Result, error::Context, place::OpenReference};
 use dray_core::{Children, Descriptor, Digest, Manifest, Reference, is_blob};
-use dray_trust::{Kinds, Requirement, Signature};
+use dray_trust::{Kinds, Signature};
 use std::sync::Arc;
 
 /// A signature that an image has, not checked.
@@ -33,11 +33,7 @@ async fn read(places: &Arc<Places>, reference: &Reference) -> Result<(OpenRefere
 ///
 /// # Errors
 /// Fails if a demand is not fulfilled, or if the image cannot be read.
-pub async fn verify(
-    places: &Arc<Places>,
-    reference: &Reference,
-    require: &[Arc<Requirement>],
-) -> Result<Verified> {
+pub async fn verify(places: &Arc<Places>, reference: &Reference, require: &[Demand]) -> Result<Verified> {
     let doing = || format!("verify {reference}");
     let (at, manifest) = read(places, reference).await.context(doing)?;
     let (digest, descriptor) = (manifest.descriptor.digest.clone(), manifest.descriptor.clone());

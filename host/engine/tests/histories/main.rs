@@ -8,7 +8,7 @@ mod registry;
 
 use dray_engine::{
     DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
-    contract::{Credentials, Filter, Plugins, Transport},
+    contract::{Credentials, Filter, Plugins, Transport, Verifier},
     http::{Client, RegistrySettings, Settings},
     plan,
 };
@@ -39,6 +39,14 @@ impl Plugins for OneWay {
     }
 
     fn filter<'a>(&'a self, _: &'a str, _: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
+        Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
+    }
+
+    fn verifier<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Verifier>>> {
         Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
     }
 
