@@ -48,9 +48,14 @@ pub fn state_folder() -> Option<PathBuf> {
     state.map(|state| state.join("dray"))
 }
 
+/// The folder for temporary files.
+pub fn scratch() -> PathBuf {
+    set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
 /// Where things are kept.
 pub fn local() -> Local {
-    let scratch = set("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    let scratch = scratch();
     let journal = LazyJournal::new(state_folder().map(|state| state.join("journal.db")));
     let known = HashMap::from([("containers-storage".to_owned(), containers_storage())]);
     Local {

@@ -582,6 +582,94 @@ fn old_copies_of_keys_and_strange_messages_vouch_for_nothing() {
 }
 
 #[test]
+fn encrypted_layers_go_both_ways_with_skopeo() {
+    if !has("skopeo") || !has("openssl") {
+        return;
+    }
+    let world = World::new();
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(world.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "rsa.key"]);
+    openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "ec.key"]);
+    for name in ["rsa", "ec"] {
+        openssl(&["pkey", "-in", &format!("{name}.key"), "-pubout", "-out", &format!("{name}.pub")]);
+    }
+    let image = format!("{IMAGES}:1.2.0");
+    let run = |tool: &str, arguments: &[&str]| {
+        let arguments = [&["--insecure-policy", "copy"], arguments].concat();
+        match tool {
+            "skopeo" => Ran::of(world.hermetic("skopeo").args(arguments)),
+            _ => world.dray(&[&["skopeo"], &arguments[..]].concat()),
+        }
+    };
+    let raw = |reference: &str| world.tool("skopeo", &["inspect", "--raw", reference]);
+    run("skopeo", &["--all", &image, "oci:plain:1"]).ok();
+    for (from, to) in [("dray", "skopeo"), ("skopeo", "dray"), ("dray", "dray")] {
+        for key in ["rsa", "ec"] {
+            let [hidden, shown] = ["hidden", "shown"].map(|what| format!("oci:{what}-{key}-{from}-{to}:1"));
+            let public = format!("jwe:{key}.pub");
+            run(from, &["--all", "--encryption-key", &public, &image, &hidden]).ok();
+            run(to, &["--all", "--decryption-key", &format!("{key}.key"), &hidden, &shown]).ok();
+            let layers = |reference: &str| {
+                let index: serde_json::Value = serde_json::from_str(&raw(reference)).unwrap();
+                let images = index["manifests"].as_array().unwrap().clone();
+                let path = reference.trim_start_matches("oci:").trim_end_matches(":1");
+                images
+                    .iter()
+                    .map(|image| {
+                        let digest = image["digest"].as_str().unwrap().replace(':', "/");
+                        let text = fs::read_to_string(world.path(&format!("{path}/blobs/{digest}"))).unwrap();
+                        serde_json::from_str::<serde_json::Value>(&text).unwrap()["layers"].clone()
+                    })
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(layers(&shown), layers("oci:plain:1"), "{from} {to} {key}");
+            assert!(layers(&hidden)[0].to_string().contains("+encrypted"));
+            // The other key opens nothing, and nothing is written.
+            let other = if key == "rsa" { "ec.key" } else { "rsa.key" };
+            let refused = run("dray", &["--all", "--decryption-key", other, &hidden, "oci:never:1"]);
+            assert!(
+                refused.code == 1 && refused.err.contains("none of the keys opens it"),
+                "{}",
+                refused.err
+            );
+            assert!(!world.path("never").exists());
+        }
+    }
+    // One layer, for several recipients.
+    let several = [
+        "--encryption-key",
+        "jwe:rsa.pub",
+        "--encryption-key",
+        "jwe:ec.pub",
+        "--encrypt-layer",
+        "-1",
+        &image,
+        "oci:one:1",
+    ];
+    run("dray", &several).ok();
+    let manifest = raw("oci:one:1");
+    assert_eq!(manifest.matches("+encrypted").count(), 1, "{manifest}");
+    for key in ["rsa.key", "ec.key"] {
+        run("skopeo", &["--decryption-key", key, "oci:one:1", &format!("oci:opened-{key}:1")]).ok();
+    }
+    for (wrong, why) in [
+        (&["--encryption-key", "pgp:x"][..], "pgp:"),
+        (&["--encryption-key", "rsa.pub"], "no protocol"),
+        (&["--encryption-key", "jwe:rsa.key"], "no public key"),
+        (&["--encryption-key", "jwe:rsa.pub", "--encrypt-layer", "9"], "no layer 9"),
+        (&["--encrypt-layer", "0"], "needs --encryption-key"),
+        (&["--decryption-key", "rsa.pub"], "no private key"),
+    ] {
+        let ran = run("dray", &[wrong, &[&image, "oci:never:1"]].concat());
+        assert!(ran.code == 1 && ran.err.contains(why), "{wrong:?}: {}", ran.err);
+        assert!(!world.path("never").exists());
+    }
+}
+
+#[test]
 fn a_verifier_of_one_s_own_decides() {
     let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/plugins/attested/attested.wasm");
     if !wasm.is_file() {

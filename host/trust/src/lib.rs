@@ -19,6 +19,7 @@
 
 mod bundle;
 mod certificate;
+mod encryption;
 mod identity;
 mod image;
 mod json;
@@ -33,6 +34,7 @@ mod requirement;
 mod signature;
 mod signing;
 
+pub use encryption::{ENCRYPTED, Encrypted, Opener, Recipient, decrypt, encrypt, other_annotations};
 pub use identity::Identity;
 pub use image::{Image, Name, store_scopes};
 pub use keyfile::{PrivateKey, generate};

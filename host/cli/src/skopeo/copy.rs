@@ -1,6 +1,7 @@
 //! `skopeo copy` and `skopeo delete`
 
 use super::{
+    encrypt::{self, Change},
     flags::{self, End, Globals, ImageFlags, given, image, is_on, switch, text},
     retry::{self, Retry},
     session,
@@ -11,6 +12,7 @@ use crate::{
     DONE,
     copy::{planned, run_all},
     failure::Failure,
+    local,
     progress::Screen,
     signals::Stop,
 };
@@ -27,14 +29,7 @@ use dray_trust::{Format, Kinds, Signature};
 use std::{fs, sync::Arc};
 
 /// Flags that both `copy` and `sync` of skopeo have, and dray does not.
-pub const REFUSED: [&str; 6] = [
-    "decryption-key",
-    "dest-precompute-digests",
-    "encrypt-layer",
-    "encryption-key",
-    "sign-by-sq-fingerprint",
-    "image-parallel-copies",
-];
+pub const REFUSED: [&str; 3] = ["dest-precompute-digests", "sign-by-sq-fingerprint", "image-parallel-copies"];
 
 /// The command line of `copy`.
 pub fn command() -> Command {
@@ -68,7 +63,8 @@ pub fn command() -> Command {
                 .action(ArgAction::Append)
                 .help("Further name of the image in docker-archive:"),
         );
-    let command = sign::flags(retry::flags(image(image(command, End::Source), End::Destination)));
+    let command =
+        encrypt::flags(sign::flags(retry::flags(image(image(command, End::Source), End::Destination))));
     flags::refused(command, &REFUSED)
 }
 
@@ -173,6 +169,53 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     let signing = Signing::of(matches)?;
     signing.check(&places, &destination).await?;
     let more = additional(matches, &destination)?;
+    let change = Change::of(matches)?;
+    let scratch = match &change {
+        Some(_) => Some(
+            tempfile::tempdir_in(local::scratch())
+                .map_err(|error| Failure::usage(format!("make a temporary folder: {error}")))?,
+        ),
+        None => None,
+    };
+    let (places, source, wanted) = match (change, &scratch) {
+        (Some(change), Some(scratch)) => {
+            let layout = scratch.path().join("layout");
+            let between = encrypt::within(&layout)?;
+            let from = Copy {
+                places,
+                request: CopyRequest {
+                    source: source.clone(),
+                    destination: between.clone(),
+                    wanted: Wanted {
+                        form: Form { format: Some(dray_core::Format::Oci), ..wanted.form },
+                        ..wanted
+                    },
+                    require: Vec::new(),
+                },
+                command: command.clone(),
+                preserve: false,
+                drops_signatures: is_on(matches, "remove-signatures"),
+                more: Vec::new(),
+            };
+            let stop = Stop::listen(screen);
+            Retry::of(matches)?.until_done(|| from.carry_out(&stop, screen)).await?;
+            let whole = source.clone();
+            let changed = tokio::task::spawn_blocking(move || change.carry_out(&layout, &whole)).await;
+            changed.map_err(|_| Failure::usage("copy: dray itself failed"))??;
+            // What was demanded of the source has been checked, and nobody signed what is in the layout.
+            let ends = [(&between, &from_flags), (&destination, &to_flags)];
+            let wanted = Wanted {
+                choice: ImageChoice::All,
+                form: Form::default(),
+                referrers: Referrers::No,
+                include_foreign: false,
+                strict: false,
+                link: false,
+            };
+            (session::places_for_any(&ends, globals)?, between, wanted)
+        }
+        _ => (places, source, wanted),
+    };
     let request = CopyRequest { source, destination, wanted, require: Vec::new() };
     let copy = Copy {
         places,

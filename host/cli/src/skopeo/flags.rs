@@ -41,11 +41,8 @@ pub fn given(matches: &ArgMatches, name: &str) -> Option<String> {
 }
 
 /// Flags that dray knows and does not support, with whether they take a value.
-const REFUSED: [(&str, bool); 7] = [
-    ("decryption-key", true),
+const REFUSED: [(&str, bool); 4] = [
     ("dest-precompute-digests", false),
-    ("encrypt-layer", true),
-    ("encryption-key", true),
     ("sign-by-sq-fingerprint", true),
     ("compat-auth-file", true),
     ("image-parallel-copies", true),

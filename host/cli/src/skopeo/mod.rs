@@ -2,6 +2,7 @@
 //! binary), or as `dray skopeo …`. What it does not support is an error by name, and never ignored.
 
 mod copy;
+mod encrypt;
 mod flags;
 mod inspect;
 mod login;
