@@ -384,7 +384,7 @@ pub struct VerifyOptions {
     /// Certificates of Fulcio
     #[arg(long, value_name = "FILE", requires_all = ["issuer", "subject", "rekor"], conflicts_with = "pki_ca")]
     pub fulcio_ca: Option<PathBuf>,
-    /// Who must have identified the signer to Fulcio: https://github.com/login/oauth
+    /// Who must have identified the signer to Fulcio, as the issuer of a token
     #[arg(long, value_name = "URL", requires = "fulcio_ca")]
     pub issuer: Option<String>,
     /// The e-mail address or the URI of the signer
