@@ -111,6 +111,18 @@ fn every_policy_is_sound() {
                 world.certificates();
                 world.tool("cp", &["ca.pem", "company-ca.pem"]);
             }
+            if text.contains("cosign.pub") {
+                world.write("passphrase", "x\n");
+                let key = [
+                    "skopeo",
+                    "generate-sigstore-key",
+                    "--output-prefix",
+                    "cosign",
+                    "--passphrase-file",
+                    "passphrase",
+                ];
+                world.dray(&key).ok();
+            }
             // Secrets and files that the policy names are the reader's own.
             let mut command = world.command(&["check"]);
             for name in text.split("env:").skip(1) {
