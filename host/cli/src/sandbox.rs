@@ -70,7 +70,7 @@ fn confined(loaded: &Loaded) -> Confined {
         return Confined::No(format!("{helper} names a credential helper, which needs files of its own"));
     }
     let paths = paths(loaded);
-    tracing::info!(read = ?paths.read, write = ?paths.write, "confined");
+    tracing::debug!(read = ?paths.read, write = ?paths.write, "confined");
     apply(&paths).unwrap_or_else(|error| Confined::No(error.to_string()))
 }
 

@@ -87,7 +87,7 @@ pub fn with_registries(
     default: RegistrySettings,
     files: &SystemFiles,
 ) -> Result<Arc<Places>, Failure> {
-    let system = System::read(files)?;
+    let system = System::obey(files)?;
     for server in system.trust.lookasides.servers() {
         registries.insert(server.clone(), lookaside(&server, &default));
     }

@@ -36,6 +36,18 @@ pub fn passphrase(path: &Path) -> Result<String, Failure> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The passphrase of a key for which none was given: it must need none.
+pub fn without_passphrase(path: &Path) -> Result<String, Failure> {
+    match key_file(path)?.windows(9).any(|part| part == b"ENCRYPTED") {
+        true => {
+            let text = format!("use the key {}: it is encrypted, and no passphrase is given", path.display());
+            let help = "a file gives it (--passphrase-file, or --sign-passphrase-file of skopeo), COSIGN_PASSWORD, or a terminal";
+            Err(Failure::Usage(Error::new(Kind::Invalid, text).help(help)))
+        }
+        false => Ok(String::new()),
+    }
+}
+
 /// Reads a key file.
 pub fn key_file(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::usage(format!("read the key {}: {error}", path.display())))

@@ -10,8 +10,8 @@ use crate::{
 };
 use dray_core::Reference;
 use dray_engine::{
-    Demand, Error, FoundSignature, Kind, Places, attach, check_attachable, is_demanded, manifests_of,
-    signatures, signed, verify,
+    Demand, Error, FoundSignature, Kind, Places, attach, check_attachable, check_demands, is_demanded,
+    manifests_of, signatures, signed, verify,
 };
 use dray_trust::{Format, Name};
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ fn signer_of(options: &SignOptions) -> Result<Signer, Failure> {
                     crate::terminal::ask("passphrase of the key: ", false)
                         .map_err(|error| Failure::usage(format!("ask for the passphrase: {error}")))?
                 }
-                None => String::new(),
+                None => signer::without_passphrase(key)?,
             };
             Signer::sigstore(key, &passphrase, options.form == AttachForm::Referrer)
         }
@@ -128,10 +128,12 @@ pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
     if require.is_empty() && (options.identity.is_some() || !options.rekor.is_empty()) {
         return Err(Failure::usage("verify: --identity and --rekor need a key, such as --key or --pgp"));
     }
+    if let Err(error) = check_demands(&require).await {
+        return Err(Failure::Usage(error.context(format!("verify {reference}"))));
+    }
     if require.is_empty() && !is_demanded(&places, reference).await? {
         let (digest, found) = signatures(&places, reference).await?;
-        let error =
-            Error::new(Kind::Invalid, format!("verify {reference}: nothing says who must have signed it"));
+        let error = Error::new(Kind::Invalid, format!("verify {reference}: {}", says(&places)));
         let listed = match found.is_empty() {
             true => format!("{} has no signatures", digest.short()),
             false => format!("{} has {}", digest.short(), listed(&found)),
@@ -172,6 +174,14 @@ pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
             Err(Failure::Failed(error.help(help)))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Why nothing is demanded of an image.
+fn says(places: &Places) -> String {
+    match &places.trust().policy {
+        Some((_, path)) => format!("{} demands no signature of it, and no key is named", path.display()),
+        None => "no key is named, and there is no policy.json".into(),
     }
 }
 

@@ -724,7 +724,7 @@ fn whom_a_registry_leads_to_gets_no_credentials() {
     let path = world.write("p.toml", &policy);
     let ran = world.command(&["-v", "sync", path.to_str().unwrap()]).env("P", "hunter2").output().unwrap();
     let told = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert!(ran.status.success() && !told.contains("hunter2") && !told.contains("signature"), "{told}");
+    assert!(ran.status.success() && !told.contains("hunter2") && !told.contains("signature="), "{told}");
     let heads = elsewhere.heads();
     assert_eq!(heads.len(), 1);
     assert!(!heads[0].to_lowercase().contains("authorization"), "{heads:?}");

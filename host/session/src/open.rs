@@ -102,7 +102,7 @@ impl Session {
         }
         let usual = environment.usual();
         let files = environment.system.as_ref().filter(|_| !policy.ignores_system);
-        let system = files.map(System::read).transpose()?;
+        let system = files.map(System::obey).transpose()?;
         let mut local = environment.local;
         if let Some(system) = &system {
             local.trust = system.trust.clone();

@@ -40,8 +40,8 @@ impl Keyring {
         let mut keys = Vec::new();
         for file in files {
             let before = keys.len();
-            let (found, _) =
-                PublicOrSecret::from_reader_many(file).map_err(about("it holds no OpenPGP key"))?;
+            let (found, _) = PublicOrSecret::from_reader_many(file)
+                .map_err(|_| Wrong("it holds no OpenPGP key".into()))?;
             for key in found.take(KEYS) {
                 match key.map_err(about("a key of it cannot be read"))? {
                     PublicOrSecret::Public(key) => keys.push(key),
@@ -330,7 +330,8 @@ impl SecretKey {
     /// # Errors
     /// Fails if the file does not hold such a key, or holds several and none was named.
     pub fn parse(file: &[u8], wanted: Option<&str>) -> Result<Self> {
-        let (found, _) = PublicOrSecret::from_reader_many(file).map_err(about("it holds no OpenPGP key"))?;
+        let (found, _) =
+            PublicOrSecret::from_reader_many(file).map_err(|_| Wrong("it holds no OpenPGP key".into()))?;
         let mut keys = Vec::new();
         for key in found.take(KEYS) {
             if let PublicOrSecret::Secret(key) = key.map_err(about("a key of it cannot be read"))? {

@@ -15,8 +15,8 @@ fn failed(text: impl std::fmt::Display) -> Failure {
 }
 
 /// Compares both, and tells what only one of them copies. Returns whether they are the same.
-pub fn compare(policy: &str, options: &MigrateOptions) -> Result<bool, Failure> {
-    if options.kind.is_some_and(|kind| kind != MigrateKind::Skopeo) {
+pub fn compare(policy: &str, options: &MigrateOptions, kind: Option<MigrateKind>) -> Result<bool, Failure> {
+    if kind != Some(MigrateKind::Skopeo) {
         return Err(failed("only skopeo says what it would copy in a form that dray reads"));
     }
     let (Some(to), [file]) = (&options.to, &options.files[..]) else {

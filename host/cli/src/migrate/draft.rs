@@ -91,8 +91,13 @@ impl Draft {
             .chars()
             .map(|character| if character.is_ascii_alphanumeric() { character } else { '_' })
             .collect();
-        let variable = format!("{}_PASSWORD", name.to_uppercase());
-        self.registry(host, "auth", json!({ "username": user, "password": format!("env:{variable}") }));
+        let digit = name.starts_with(|first: char| first.is_ascii_digit());
+        let variable = format!("{}{}_PASSWORD", if digit { "REGISTRY_" } else { "" }, name.to_uppercase());
+        self.registry(
+            host,
+            "auth",
+            json!({ "username": from_environment(user), "password": format!("env:{variable}") }),
+        );
         self.leave(at, format!("the password for {host} is not written: set {variable}, or leave `auth` out and use `dray login`"));
     }
 
@@ -161,6 +166,24 @@ impl Rule {
     }
 }
 
+/// Begins a text that is written as it is, because its variable is meant.
+const VARIABLE: char = '\u{1}';
+
+/// A text in which other tools' ways to name a variable of the environment (`{{env "NAME"}}`, `${NAME}`) are dray's.
+fn from_environment(text: &str) -> String {
+    let inner = text.trim().strip_prefix("{{").and_then(|text| text.strip_suffix("}}"));
+    let named = inner
+        .and_then(|inner| inner.trim().strip_prefix("env"))
+        .map(|name| name.trim().trim_matches(['"', '`']));
+    let named = named.or_else(|| text.trim().strip_prefix("${").and_then(|text| text.strip_suffix('}')));
+    match named {
+        Some(name) if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') => {
+            format!("{VARIABLE}${{env:{name}}}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
 fn one_line(text: &str) -> String {
     dray_core::harmless(text, 2_000)
 }
@@ -177,6 +200,9 @@ fn comment(out: &mut String, line: &str) {
 /// A text as TOML writes it, in which variables are replaced. A text with backslashes is written in single quotes, as
 /// expressions are easier to read so.
 fn text(text: &str) -> String {
+    if let Some(variable) = text.strip_prefix(VARIABLE) {
+        return json!(variable).to_string();
+    }
     let text = text.replace("${", "$${");
     let plain = text.chars().all(|character| !character.is_control() && character != '\'');
     match text.contains('\\') && plain {

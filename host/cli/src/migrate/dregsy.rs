@@ -2,7 +2,7 @@
 
 use super::{
     Wrong,
-    draft::{Draft, Rule, parts},
+    draft::{Draft, Rule},
     others, text, texts,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -10,7 +10,7 @@ use dray_core::{Digest, Yaml};
 use serde_json::{Value, json};
 
 pub fn read(document: &Yaml, draft: &mut Draft) -> Result<(), Wrong> {
-    others(draft, document, &["relay", "tasks", "skopeo", "docker"], "the file");
+    others(draft, document, &["relay", "tasks"], "the file");
     for task in document.get("tasks").map(Yaml::items).unwrap_or_default() {
         let name = text(task, "name").unwrap_or("a task").to_owned();
         others(draft, task, &["name", "source", "target", "mappings", "verbose", "interval"], &name);
@@ -94,6 +94,12 @@ fn rule(mapping: &Yaml, source: &str, target: &str, task: &str, draft: &mut Draf
             literals.push(tag);
         }
     }
+    if text(mapping, "platform").is_none() {
+        draft.leave(
+            mapping,
+            format!("{from} has no platform: dregsy copies that of its machine, and this rule all"),
+        );
+    }
     let platform = text(mapping, "platform").filter(|platform| *platform != "all");
     let add = |tags: Value, draft: &mut Draft| {
         let mut rule = Rule::new(format!("docker://{source}/{from}"), format!("docker://{target}/{to}"));
@@ -104,11 +110,18 @@ fn rule(mapping: &Yaml, source: &str, target: &str, task: &str, draft: &mut Draf
         }
         draft.add(rule, mapping, &what);
     };
-    let (digests, names): (Vec<String>, Vec<String>) = literals
-        .into_iter()
-        .partition(|tag| parts(tag).0.parse::<Digest>().is_ok() || tag.parse::<Digest>().is_ok());
-    if let [one, ..] = &digests[..] {
-        draft.leave(mapping, format!("the digests of {from} ({one} …): write a rule for each, with from = \"docker://{source}/{from}@{one}\""));
+    let (digests, names): (Vec<String>, Vec<String>) = literals.into_iter().partition(|tag| {
+        let digest = tag.rsplit('@').next().unwrap_or(tag);
+        digest.parse::<Digest>().is_ok()
+    });
+    for digest in &digests {
+        let (name, digest) = match digest.rsplit_once('@') {
+            Some((tag, digest)) => (format!(":{tag}"), digest),
+            None => (String::new(), digest.as_str()),
+        };
+        let rule =
+            Rule::new(format!("docker://{source}/{from}@{digest}"), format!("docker://{target}/{to}{name}"));
+        draft.add(rule, mapping, &what);
     }
     if !names.is_empty() {
         add(json!(names), draft);

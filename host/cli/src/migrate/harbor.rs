@@ -3,10 +3,30 @@
 use super::{
     Asked, Wrong,
     draft::{Draft, Rule},
-    text, texts,
+    others, text, texts,
 };
 use dray_core::Yaml;
 use serde_json::{Value, json};
+
+/// Keys of a policy that are understood, or that say nothing about what is copied.
+const KNOWN: [&str; 16] = [
+    "id",
+    "name",
+    "description",
+    "src_registry",
+    "dest_registry",
+    "dest_namespace",
+    "dest_namespace_replace_count",
+    "trigger",
+    "filters",
+    "deletion",
+    "replicate_deletion",
+    "override",
+    "enabled",
+    "speed",
+    "creation_time",
+    "update_time",
+];
 
 pub fn read(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
     let policies = match document.items() {
@@ -19,12 +39,15 @@ pub fn read(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(),
     Ok(())
 }
 
+/// Whether an end is Harbor itself, whose address and settings within its own network are of no use here.
+fn is_local(registry: &Yaml) -> bool {
+    matches!(registry.get("id").and_then(Yaml::text), None | Some("0"))
+}
+
 /// The host of one end. The local Harbor has the ID 0, and its address is not in the policy.
 fn end(policy: &Yaml, key: &str, asked: &Asked<'_>) -> Result<String, Wrong> {
     let registry = policy.get(key);
-    let local = registry.is_none_or(|registry| {
-        registry.get("id").and_then(Yaml::text) == Some("0") || registry.entries().is_empty()
-    });
+    let local = registry.is_none_or(is_local);
     if let Some(url) = registry.and_then(|registry| text(registry, "url")).filter(|_| !local) {
         let kind = registry.and_then(|registry| text(registry, "type")).unwrap_or_default();
         if kind == "docker-hub" || url.contains("hub.docker.com") {
@@ -50,19 +73,32 @@ fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong>
     let name = text(policy, "name").unwrap_or("a policy").to_owned();
     let (source, target) = (end(policy, "src_registry", asked)?, end(policy, "dest_registry", asked)?);
     for key in ["src_registry", "dest_registry"] {
-        let Some(registry) = policy.get(key) else { continue };
+        let Some(registry) = policy.get(key).filter(|registry| !is_local(registry)) else { continue };
         let host = if key == "src_registry" { &source } else { &target };
         if let Some(login) = registry.get("credential").and_then(|credential| credential.get("access_key")) {
             draft.login(host, &login.to_string(), login);
         }
-        if registry.get("insecure").and_then(Yaml::bool) == Some(true) {
+        if text(registry, "url").is_some_and(|url| url.starts_with("http:")) {
+            draft.registry(host, "tls", json!("off"));
+        } else if registry.get("insecure").and_then(Yaml::bool) == Some(true) {
             draft.registry(host, "tls", json!({ "verify": false }));
         }
     }
+    if source.starts_with("api.") || target.starts_with("api.") {
+        draft.leave(
+            policy,
+            format!("the registry of {name} is named by the address of its API: write that of its images"),
+        );
+    }
+    others(draft, policy, &KNOWN, &name);
     let mut filters: Vec<Value> = Vec::new();
     let mut from = "**".to_owned();
     for filter in policy.get("filters").map(Yaml::items).unwrap_or_default() {
-        let value = filter.get("value");
+        // An empty value matches everything.
+        let value = filter.get("value").filter(|value| value.text() != Some(""));
+        if value.is_none() {
+            continue;
+        }
         let excludes = text(filter, "decoration") == Some("excludes");
         match (text(filter, "type"), value) {
             (Some("name"), Some(value)) => from = value.to_string(),

@@ -5,18 +5,27 @@ use super::{
     draft::{Draft, Rule, docker, parts},
     others, text, texts,
 };
-use dray_core::Yaml;
+use dray_core::{Yaml, policy};
 use serde_json::json;
 
 /// A list, or manifests: the policy names the file itself.
-pub fn images(asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
+pub fn images(text: &str, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
     let to = asked.destination()?;
+    match policy::images_in(&asked.file.to_string_lossy(), text) {
+        Ok(images) if !images.is_empty() => {}
+        Ok(_) => return Err(none("it names no image; --kind says of which tool it is".into())),
+        Err(why) => return Err(none(format!("{why}; --kind says of which tool it is"))),
+    }
     let file = std::fs::canonicalize(asked.file).unwrap_or_else(|_| asked.file.to_owned());
     let below = if asked.scoped { format!("{to}/{{registry}}/{{path}}") } else { format!("{to}/{{path}}") };
     let mut rule = Rule::of(vec![("images-from", json!(file)), ("to", json!(below))]);
     rule.comment(format!("{}: the images that it names", asked.file.display()));
     draft.rules.push(rule);
     Ok(())
+}
+
+fn none(text: String) -> Wrong {
+    Wrong { line: None, text }
 }
 
 /// `spec.images` of hauler.
@@ -29,6 +38,13 @@ pub fn hauler(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(
         return Ok(());
     }
     let to = asked.destination()?;
+    let annotations = document.get("metadata").and_then(|meta| meta.get("annotations"));
+    for (key, value) in annotations.map(Yaml::entries).unwrap_or_default() {
+        draft.leave(
+            value,
+            format!("the annotation `{key}: {value}` holds for all images: write it into each rule"),
+        );
+    }
     for image in document.get("spec").and_then(|spec| spec.get("images")).map(Yaml::items).unwrap_or_default()
     {
         let name = text(image, "name").ok_or_else(|| Wrong::at(image, "an image has no name"))?;
@@ -37,7 +53,10 @@ pub fn hauler(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(
             Some(path) => format!("{to}/{}", path.trim_matches('/')),
             None => format!("{to}/{{path}}"),
         };
-        let mut rule = Rule::new(docker(name, image)?, target);
+        let reference = docker(name, image)?;
+        let bare = parts(reference.trim_start_matches("docker://")).1.is_none() && !reference.contains('@');
+        let reference = if bare { format!("{reference}:latest") } else { reference };
+        let mut rule = Rule::new(reference, target);
         if let Some(platform) = text(image, "platform") {
             rule.set("platforms", json!([platform]));
             rule.set("index", json!("trim"));

@@ -47,6 +47,11 @@ pub struct Wrong {
 }
 
 impl Wrong {
+    /// What is wrong.
+    pub fn text(&self) -> String {
+        self.text.clone()
+    }
+
     /// A mistake at a value.
     pub fn at(value: &Yaml, text: impl Into<String>) -> Self {
         Wrong { line: Some(value.line), text: text.into() }
@@ -55,16 +60,20 @@ impl Wrong {
 
 pub fn run(options: &MigrateOptions) -> Result<u8, Failure> {
     let mut draft = Draft::default();
+    if let Some(to) = options.to.as_ref().filter(|to| to.parse::<dray_core::Reference>().is_err()) {
+        return Err(Failure::usage(format!("migrate to {to}: it names no transport; write docker://{to}")));
+    }
+    let mut kinds = Vec::new();
     let to = options.to.as_deref().map(|to| to.trim_end_matches('/'));
     for file in &options.files {
         let asked = Asked { to, scoped: options.scoped, file };
         let text = crate::policy::bounded(file)
             .map_err(|error| Failure::usage(format!("read {}: {error}", file.display())))?;
         let read = read(&text, options.kind, &asked, &mut draft);
-        read.map_err(|Wrong { line, text }| {
+        kinds.push(read.map_err(|Wrong { line, text }| {
             let at = line.map_or_else(String::new, |line| format!(":{line}"));
             Failure::usage(format!("migrate {}{at}: {text}", file.display()))
-        })?;
+        })?);
     }
     let text = draft.text();
     // What is written must be what dray reads. A mistake here is one of dray.
@@ -97,14 +106,19 @@ pub fn run(options: &MigrateOptions) -> Result<u8, Failure> {
     if !options.check {
         return Ok(DONE);
     }
-    match check::compare(&text, options)? {
+    match check::compare(&text, options, kinds.first().copied())? {
         true => Ok(DONE),
         false => Ok(FAILED),
     }
 }
 
-/// Adds what a file says to a draft.
-fn read(text: &str, kind: Option<MigrateKind>, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong> {
+/// Adds what a file says to a draft. Returns of which tool it is.
+fn read(
+    text: &str,
+    kind: Option<MigrateKind>,
+    asked: &Asked<'_>,
+    draft: &mut Draft,
+) -> Result<MigrateKind, Wrong> {
     let documents = match Yaml::documents(text) {
         Ok(documents) => documents,
         // A list with one image a line is no YAML where a tag follows a colon and a space, for instance.
@@ -114,7 +128,7 @@ fn read(text: &str, kind: Option<MigrateKind>, asked: &Asked<'_>, draft: &mut Dr
     let kind = kind.or_else(|| documents.iter().find_map(kind_of)).unwrap_or(MigrateKind::Images);
     draft.source(asked.file, kind);
     if kind == MigrateKind::Images {
-        return image_lists::images(asked, draft);
+        return image_lists::images(text, asked, draft).map(|()| kind);
     }
     if documents.is_empty() {
         return Err(Wrong { line: Some(1), text: "it is empty".into() });
@@ -132,7 +146,7 @@ fn read(text: &str, kind: Option<MigrateKind>, asked: &Asked<'_>, draft: &mut Dr
             MigrateKind::Images => {}
         }
     }
-    Ok(())
+    Ok(kind)
 }
 
 /// Of which tool a document is. `None` means that it is none of them.
@@ -148,11 +162,9 @@ fn kind_of(document: &Yaml) -> Option<MigrateKind> {
         Some("Images") => MigrateKind::Hauler,
         // Other kinds are manifests of Kubernetes.
         Some(_) => MigrateKind::Images,
-        None if has("sync") && (has("version") || has("creds") || has("defaults")) => MigrateKind::Regsync,
+        None if has("sync") => MigrateKind::Regsync,
         None if has("tasks") => MigrateKind::Dregsy,
-        None if document.get("extensions").is_some_and(|extensions| extensions.get("sync").is_some()) => {
-            MigrateKind::Zot
-        }
+        None if has("extensions") || has("http") && has("storage") => MigrateKind::Zot,
         None if first.get("src_registry").is_some() || first.get("dest_registry").is_some() => {
             MigrateKind::Harbor
         }
@@ -161,8 +173,9 @@ fn kind_of(document: &Yaml) -> Option<MigrateKind> {
             MigrateKind::ImageSyncer
         }
         None if entries.iter().any(|(key, value)| {
-            key.contains('/')
-                && (value.text().is_some_and(|to| to.contains('/')) || !value.items().is_empty())
+            let combined = matches!(key.as_str(), "auth" | "images") && !value.entries().is_empty();
+            let to = |to: &Yaml| to.text().is_some_and(|to| to.contains('/'));
+            combined || to(value) || (!value.items().is_empty() && value.items().iter().all(to))
         }) =>
         {
             MigrateKind::ImageSyncer

@@ -2,7 +2,7 @@
 
 use super::{
     Wrong,
-    draft::{Draft, Rule, docker, host_and_path},
+    draft::{Draft, Rule, docker, parts},
     others, text, texts,
 };
 use dray_core::Yaml;
@@ -142,7 +142,19 @@ fn rules(sync: &Yaml, defaults: &Yaml, draft: &mut Draft) -> Result<(), Wrong> {
             };
             (json!(from), format!("docker://{to}/{{path}}"))
         }
-        "repository" | "image" => (json!(place(source, sync)?), place(target, sync)?),
+        "repository" | "image" => {
+            let (from, to) = match (place(source, sync), place(target, sync)) {
+                (Ok(from), Ok(to)) => (from, to),
+                (Err(wrong), _) | (_, Err(wrong)) => {
+                    draft.leave(sync, wrong.text());
+                    return Ok(());
+                }
+            };
+            let bare = kind == "image"
+                && parts(from.trim_start_matches("docker://")).1.is_none()
+                && !from.contains('@');
+            (json!(if bare { format!("{from}:latest") } else { from }), to)
+        }
         other => {
             return Err(Wrong::at(
                 sync,
@@ -170,7 +182,12 @@ fn rules(sync: &Yaml, defaults: &Yaml, draft: &mut Draft) -> Result<(), Wrong> {
                 "platforms",
             )
         });
-        if !platforms.is_empty() {
+        if platforms.iter().any(|platform| platform == "local") {
+            draft.leave(
+                sync,
+                "`platform: local`: write the platform of the machine that regsync ran on in `platforms`",
+            );
+        } else if !platforms.is_empty() {
             rule.set("platforms", json!(platforms));
             rule.set("index", json!("trim"));
         }
@@ -192,7 +209,7 @@ fn place(name: &str, at: &Yaml) -> Result<String, Wrong> {
         None if name.contains("{{") => {
             Err(Wrong::at(at, format!("`{name}` is a template: write ${{env:NAME}} for it afterwards")))
         }
-        None => docker(name, at).and_then(|reference| host_and_path(name, at).map(|_| reference)),
+        None => docker(name, at),
     }
 }
 

@@ -35,6 +35,10 @@ pub fn read(document: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(),
         if let Some(folder) = registry.get("cert-dir") {
             draft.leave(folder, format!("`cert-dir` of {host}: name its files in `tls = {{ ca = …, cert = …, key = … }}`, or put it into certs.d"));
         }
+        draft.leave(
+            registry,
+            format!("the rules of {host} copy all platforms, as `skopeo sync --all` does; without --all it copies that of its machine: platforms = [\"amd64\"]"),
+        );
         let from = |repository: &str| format!("docker://{host}/{repository}");
         for (repository, tags) in registry.get("images").map(Yaml::entries).unwrap_or_default() {
             let (digests, names): (Vec<String>, Vec<String>) =

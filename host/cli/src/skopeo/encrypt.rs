@@ -100,7 +100,7 @@ fn recipient_of(text: &str) -> Result<Recipient, Failure> {
         return Err(usage(format!("--encryption-key {text} has no protocol: jwe:FILE")));
     };
     if kind != "jwe" {
-        return Err(unsupported(&format!("encrypting for {kind}: (jwe: is)")));
+        return Err(unsupported(&format!("a recipient of the kind `{kind}:`, as jwe: is,")));
     }
     let path = Path::new(path);
     Recipient::parse(&key_file(path)?)

@@ -86,10 +86,10 @@ pub fn globals(command: Command) -> Command {
         text("tmpdir").hide(true),
         text("user-agent-prefix").hide(true),
         text("tls-details").hide(true),
-        switch("tls-verify").hide(true),
     ];
-    // A flag of a command may have the same name as a global one, so these stand before the command.
-    all.into_iter().fold(command, Command::arg)
+    // Scripts write these before the command and after it. A command has a flag --tls-verify of its own.
+    let command = command.arg(switch("tls-verify").hide(true));
+    all.into_iter().map(|arg| arg.global(true)).fold(command, Command::arg)
 }
 
 /// What holds for every command.

@@ -14,7 +14,7 @@ mod sync_yaml;
 mod template;
 
 use crate::{FAILED, WRONG, failure::Failure, log, output, progress::Screen};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use dray_engine::{Error, Kind};
 use flags::Globals;
 use std::{ffi::OsString, path::Path, process::ExitCode};
@@ -48,7 +48,14 @@ fn command() -> Command {
     let command = Command::new("skopeo")
         .about("Copies, inspects and deletes container images, in the way of skopeo")
         .version(concat!("version 1.22.0 (dray ", env!("CARGO_PKG_VERSION"), ")"))
-        .disable_help_subcommand(true)
+        .disable_version_flag(true)
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Prints the version"),
+        )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([

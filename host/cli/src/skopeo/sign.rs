@@ -61,7 +61,11 @@ impl Signing {
             signers.push(by_parameters(Path::new(&path))?);
         }
         if let Some(path) = key {
-            signers.push(Signer::sigstore(Path::new(&path), &passphrase(file.as_deref())?, false)?);
+            signers.push(Signer::sigstore(
+                Path::new(&path),
+                &passphrase(file.as_deref(), Path::new(&path))?,
+                false,
+            )?);
         }
         let identity = given(matches, "sign-identity");
         if let Some(identity) = &identity {
@@ -111,12 +115,15 @@ impl Signing {
 }
 
 /// The passphrase of a key: from a file, or asked for.
-fn passphrase(file: Option<&Path>) -> Result<String, Failure> {
+fn passphrase(file: Option<&Path>, key: &Path) -> Result<String, Failure> {
     match file {
         Some(path) => signer::passphrase(path),
         None if std::io::stdin().is_terminal() => terminal::ask("passphrase of the key: ", false)
             .map_err(|error| usage(format!("ask for the passphrase: {error}"))),
-        None => Ok(std::env::var("COSIGN_PASSWORD").unwrap_or_default()),
+        None => match std::env::var("COSIGN_PASSWORD") {
+            Ok(passphrase) => Ok(passphrase),
+            Err(_) => signer::without_passphrase(key),
+        },
     }
 }
 
@@ -139,7 +146,7 @@ fn by_parameters(path: &Path) -> Result<Signer, Failure> {
         }
     }
     let key = key.ok_or_else(|| usage(format!("{shown} names no privateKeyFile")))?;
-    Signer::sigstore(&key, &passphrase(file.as_deref())?, false)
+    Signer::sigstore(&key, &passphrase(file.as_deref(), &key)?, false)
 }
 
 /// The command line of `standalone-sign`.

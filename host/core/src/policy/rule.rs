@@ -299,7 +299,16 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
                 .help("set format = \"oci\", or compression = \"gzip\""),
         );
     }
-    let require = entry.take("require").map(one_or_many).unwrap_or_default();
+    let require = entry.take("require");
+    if let Some(value) =
+        require.filter(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()))
+    {
+        problems.push(
+            Problem::new("`require` is empty, and would demand nothing", value.span())
+                .help("name a demand, or leave it out"),
+        );
+    }
+    let require = require.map(one_or_many).unwrap_or_default();
     let require = require.into_iter().filter_map(|value| demand(value, problems)).collect();
     let limits = rule_limits(entry, problems);
     Common {

@@ -19,14 +19,15 @@ impl Image {
     pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
         let opened = places.source(reference, false).await?;
         let tag = opened.reference.as_deref();
-        let manifest = match opened.repository.manifest(tag).await {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                let error = opened.repository.instead(tag, error).await;
-                return Err(error.context(format!("inspect {reference}")));
+        let mut last = Error::internal("no place was asked");
+        // Mirrors of registries.conf go first.
+        for at in places.reads(&opened, tag).await? {
+            match at.repository.manifest(tag).await {
+                Ok(manifest) => return Ok(Image { manifest, repository: at.repository }),
+                Err(error) => last = at.repository.instead(tag, error).await,
             }
-        };
-        Ok(Image { manifest, repository: opened.repository })
+        }
+        Err(last.context(format!("inspect {reference}")))
     }
 
     /// The image of a platform. If an index does not contain the platform, its first image.

@@ -468,7 +468,13 @@ impl Planner {
         rule: &BoundRule,
         source: &OpenReference,
     ) -> Result<Result<Vec<Option<String>>>, Unwanted> {
-        let listed = match tags(rule, source).await {
+        // Tags are listed where the name leads, and not at mirrors, which may have fewer.
+        let at = self.places.reads(source, None).await.map(|mut reads| reads.pop());
+        let listed = match at {
+            Ok(at) => tags(rule, at.as_ref().unwrap_or(source)).await,
+            Err(error) => Err(error),
+        };
+        let listed = match listed {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };

@@ -51,6 +51,8 @@ pub struct System {
     pub trust: Trust,
     /// Folders of certs.d.
     certs_d: Vec<PathBuf>,
+    /// The files that were read, without those of certs.d.
+    files: Vec<PathBuf>,
 }
 
 /// Whether a file or folder does not exist for this user: one in a folder that may not be entered does not, as for
@@ -80,7 +82,6 @@ fn read(path: &Path) -> Result<Option<String>, Error> {
 fn first(paths: &[PathBuf]) -> Result<Option<(&PathBuf, String)>, Error> {
     for path in paths {
         if let Some(text) = read(path)? {
-            tracing::debug!("{} is read", path.display());
             return Ok(Some((path, text)));
         }
     }
@@ -120,6 +121,18 @@ impl SystemFiles {
 }
 
 impl System {
+    /// Reads the files, and says in the log which there are: what a machine demands is not to surprise its users.
+    ///
+    /// # Errors
+    /// Fails as [`System::read`] does.
+    pub fn obey(files: &SystemFiles) -> Result<Self, Error> {
+        let system = System::read(files)?;
+        for path in &system.files {
+            tracing::info!("{} is obeyed", path.display());
+        }
+        Ok(system)
+    }
+
     /// Reads the files.
     ///
     /// # Errors
@@ -129,10 +142,13 @@ impl System {
         let wrong = |path: &Path, why: &dyn std::fmt::Display| {
             Error::new(Kind::Invalid, format!("read {}: {why}", path.display()))
         };
-        let mut registries = RegistriesConf::default();
+        let (mut registries, mut read_files) = (RegistriesConf::default(), Vec::new());
         let mut add = |path: &Path, text: &str| registries.add(text).map_err(|why| wrong(path, &why));
         match first(&files.registries)? {
-            Some((path, text)) => add(path, &text)?,
+            Some((path, text)) => {
+                add(path, &text)?;
+                read_files.push(path.clone());
+            }
             None if files.registries_required => {
                 let named = files.registries.first().map_or(Path::new("registries.conf"), PathBuf::as_path);
                 return Err(wrong(named, &"it does not exist"));
@@ -142,8 +158,8 @@ impl System {
         for folder in &files.registries_more {
             for path in files_in(folder, "conf")? {
                 if let Some(text) = read(&path)? {
-                    tracing::debug!("{} is read", path.display());
                     add(&path, &text)?;
+                    read_files.push(path);
                 }
             }
         }
@@ -163,12 +179,16 @@ impl System {
             }
             None => None,
         };
-        let mut lookasides = registries_d::read(files.registries_d.iter().find(|folder| folder.is_dir()))?;
+        read_files.extend(policy.iter().map(|(_, path)| path.clone()));
+        let folder = files.registries_d.iter().find(|folder| folder.is_dir());
+        let (mut lookasides, of_lookasides) = registries_d::read(folder)?;
+        read_files.extend(of_lookasides);
         lookasides.usual.clone_from(&files.lookaside);
         Ok(System {
             registries,
             trust: Trust { policy, lookasides, always: files.always_signed },
             certs_d: files.certs_d.clone(),
+            files: read_files,
         })
     }
 

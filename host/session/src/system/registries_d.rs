@@ -3,15 +3,15 @@
 use dray_core::Yaml;
 use dray_engine::{Error, Kind};
 use dray_trust::{Lookaside, Lookasides};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// Reads all files of a folder. `None` means that there is none.
+/// Reads all files of a folder, and tells which they are. `None` means that there is no folder.
 ///
 /// # Errors
 /// Fails with the file and the line if a file is not understood, or if two of them say something about the same images.
-pub fn read(folder: Option<&PathBuf>) -> Result<Lookasides, Error> {
-    let mut all = Lookasides::default();
-    let Some(folder) = folder else { return Ok(all) };
+pub fn read(folder: Option<&PathBuf>) -> Result<(Lookasides, Vec<PathBuf>), Error> {
+    let (mut all, mut files) = (Lookasides::default(), Vec::new());
+    let Some(folder) = folder else { return Ok((all, files)) };
     let mut default = None;
     for path in super::files_in(folder, "yaml")? {
         let Some(text) = super::read(&path)? else { continue };
@@ -19,19 +19,15 @@ pub fn read(folder: Option<&PathBuf>) -> Result<Lookasides, Error> {
             Error::new(Kind::Invalid, format!("read {}: {why}", path.display()))
         };
         for document in Yaml::documents(&text).map_err(|error| wrong(&error))? {
-            add(&mut all, &mut default, &document, &path).map_err(|why| wrong(&why))?;
+            add(&mut all, &mut default, &document).map_err(|why| wrong(&why))?;
         }
+        files.push(path);
     }
     all.default = default.unwrap_or_default();
-    Ok(all)
+    Ok((all, files))
 }
 
-fn add(
-    all: &mut Lookasides,
-    default: &mut Option<Lookaside>,
-    document: &Yaml,
-    path: &Path,
-) -> Result<(), String> {
+fn add(all: &mut Lookasides, default: &mut Option<Lookaside>, document: &Yaml) -> Result<(), String> {
     for (key, value) in document.entries() {
         let line = value.line;
         match key.as_str() {
@@ -53,7 +49,6 @@ fn add(
             }
         }
     }
-    tracing::debug!("{} is read", path.display());
     Ok(())
 }
 
