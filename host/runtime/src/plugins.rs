@@ -153,6 +153,19 @@ impl Runtime {
         Ok(plugin)
     }
 
+    /// The plugin of a role with this name, which takes this configuration.
+    async fn configured(
+        &self,
+        what: &str,
+        role: Role,
+        name: &str,
+        config: &serde_json::Value,
+    ) -> Result<Arc<Loaded>> {
+        let plugin = self.named(what, role, name).await?;
+        schema::check(name, &plugin.info().await?.schema, config)?;
+        Ok(plugin)
+    }
+
     /// All plugins that can be used.
     ///
     /// # Errors
@@ -246,8 +259,7 @@ impl Plugins for Runtime {
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
         Box::pin(async move {
-            let plugin = self.named("filter", Role::Filter, name).await?;
-            schema::check(name, &plugin.info().await?.schema, config)?;
+            let plugin = self.configured("filter", Role::Filter, name, config).await?;
             Ok(Arc::new(WasmFilter::new(plugin)?) as Arc<dyn Filter>)
         })
     }
@@ -258,8 +270,7 @@ impl Plugins for Runtime {
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Verifier>>> {
         Box::pin(async move {
-            let plugin = self.named("verifier", Role::Verifier, name).await?;
-            schema::check(name, &plugin.info().await?.schema, config)?;
+            let plugin = self.configured("verifier", Role::Verifier, name, config).await?;
             let secrets = self.settings.secrets.clone();
             Ok(Arc::new(WasmVerifier::new(plugin, config, secrets)?) as Arc<dyn Verifier>)
         })
@@ -271,8 +282,7 @@ impl Plugins for Runtime {
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Credentials>>> {
         Box::pin(async move {
-            let plugin = self.named("auth provider", Role::Auth, name).await?;
-            schema::check(name, &plugin.info().await?.schema, config)?;
+            let plugin = self.configured("auth provider", Role::Auth, name, config).await?;
             Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone())?)
                 as Arc<dyn Credentials>)
         })

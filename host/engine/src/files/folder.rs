@@ -3,14 +3,11 @@
 use super::{
     Entry, Located,
     atomic::AtomicFile,
-    failed,
+    failed, regular,
     writer::{Target, Writer},
 };
 use crate::{Error, Result};
-use cap_std::{
-    ambient_authority,
-    fs::{Dir, OpenOptionsExt},
-};
+use cap_std::{ambient_authority, fs::Dir};
 use std::{
     io::{ErrorKind, Read},
     os::unix::fs::DirBuilderExt,
@@ -18,22 +15,10 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// Opens a regular file. Opening a FIFO would block until somebody writes to it, so the file is opened with
-/// `O_NONBLOCK`.
-pub(super) fn regular(dir: &Dir, path: &str) -> std::io::Result<std::fs::File> {
-    let mut options = cap_std::fs::OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-    let file = dir.open_with(path, &options)?.into_std();
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file")),
-    }
-}
-
 /// Content of a file of at most [`crate::DOCUMENT_LIMIT`] bytes.
 pub(super) fn content(dir: &Dir, path: &str) -> std::io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    regular(dir, path)?.take(crate::DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut content)?;
+    regular::beneath(dir, path)?.take(crate::DOCUMENT_LIMIT as u64 + 1).read_to_end(&mut content)?;
     match content.len() > crate::DOCUMENT_LIMIT {
         true => Err(std::io::Error::new(ErrorKind::InvalidData, "it is too long for a document")),
         false => Ok(content),
@@ -134,7 +119,7 @@ impl Folder {
 
     pub fn locate(&self, path: &str) -> Result<Located> {
         let open = || {
-            let file = regular(&*self.dir()?, path)?;
+            let file = regular::beneath(&*self.dir()?, path)?;
             Ok(Located::Stretch { size: file.metadata()?.len(), file: Arc::new(file), offset: 0 })
         };
         open().map_err(|error| self.failed("read", path, &error))
@@ -191,7 +176,7 @@ impl Folder {
     pub fn opened(&self, path: &str, folder: bool) -> Result<std::fs::File> {
         let open = |dir: Arc<Dir>| match folder {
             true => dir.open_dir(path).map(Dir::into_std_file),
-            false => regular(&dir, path),
+            false => regular::beneath(&dir, path),
         };
         self.dir().and_then(open).map_err(|error| self.failed("read", path, &error))
     }
@@ -199,7 +184,7 @@ impl Folder {
     /// A new file with the content of a file of another folder (see [`super::Root::take`]).
     pub fn take(&self, path: &str, from: &Folder, file: &str, link: bool) -> Option<AtomicFile> {
         let (dir, source) = (self.made().ok()?, from.dir().ok()?);
-        let opened = regular(&source, file).ok()?;
+        let opened = regular::beneath(&source, file).ok()?;
         let fresh = AtomicFile::create(dir.clone(), Path::new(path)).ok()?;
         if rustix::fs::ioctl_ficlone(fresh.file(), &opened).is_ok() {
             return Some(fresh);

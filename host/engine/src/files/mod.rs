@@ -7,6 +7,7 @@ mod folder;
 mod hint;
 mod partial;
 mod read;
+pub(crate) mod regular;
 mod writer;
 
 use crate::{

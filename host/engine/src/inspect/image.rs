@@ -1,6 +1,6 @@
 //! Inspects one image.
 
-use crate::{Error, Kind, Places, Repository, Result};
+use crate::{Error, Kind, Places, Repository, Result, error::Context};
 use dray_core::{Children, Manifest, NESTING, Platform, Reference, is_blob, select};
 use std::sync::Arc;
 
@@ -18,16 +18,8 @@ impl Image {
     /// Fails if the manifest does not exist or cannot be read.
     pub async fn open(places: &Arc<Places>, reference: &Reference) -> Result<Self> {
         let opened = places.source(reference, false).await?;
-        let tag = opened.reference.as_deref();
-        let mut last = Error::internal("no place was asked");
-        // Mirrors of registries.conf go first.
-        for at in places.reads(&opened, tag).await? {
-            match at.repository.manifest(tag).await {
-                Ok(manifest) => return Ok(Image { manifest, repository: at.repository }),
-                Err(error) => last = at.repository.instead(tag, error).await,
-            }
-        }
-        Err(last.context(format!("inspect {reference}")))
+        let (at, manifest) = places.manifest(&opened).await.context(|| format!("inspect {reference}"))?;
+        Ok(Image { manifest, repository: at.repository })
     }
 
     /// The image of a platform. If an index does not contain the platform, its first image.

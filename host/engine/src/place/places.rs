@@ -10,7 +10,7 @@ use crate::{
     lock,
     schedule::fair_share::FairShare,
 };
-use dray_core::{PullFrom, Reference, RegistriesConf};
+use dray_core::{Manifest, PullFrom, Reference, RegistriesConf};
 use dray_trust::Trust;
 use std::{
     collections::HashMap,
@@ -186,6 +186,20 @@ impl Places {
             });
         }
         Ok(found)
+    }
+
+    /// Reads the manifest of an opened reference at the first of its mirrors that has it. Also returns where it was read. Fails
+    /// with the error of the last place that was asked.
+    pub(crate) async fn manifest(&self, opened: &OpenReference) -> Result<(OpenReference, Manifest)> {
+        let tag = opened.reference.as_deref();
+        let mut last = Error::internal("no place was asked");
+        for at in self.reads(opened, tag).await? {
+            match at.repository.manifest(tag).await {
+                Ok(manifest) => return Ok((at, manifest)),
+                Err(error) => last = at.repository.instead(tag, error).await,
+            }
+        }
+        Err(last)
     }
 
     /// Parses a reference and opens its place for writing. Fails if the reference cannot be parsed or the place cannot

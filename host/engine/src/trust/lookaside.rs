@@ -1,7 +1,7 @@
 //! Where signatures of registries are kept beside the registry (containers-registries.d(5), signature-protocols.md of
 //! containers/image): in a folder, or on a web server.
 
-use crate::{Error, Kind, Result, blocking, contract::Request, http::PlaceHttp};
+use crate::{Error, Kind, Result, blocking, contract::Request, files::regular, http::PlaceHttp};
 use bytes::Bytes;
 use dray_core::{Address, Digest};
 use dray_trust::Image;
@@ -70,20 +70,18 @@ fn read_files(folder: &Path) -> Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     loop {
         let path = folder.join(format!("signature-{}", found.len() + 1));
-        // Opening a FIFO would wait for somebody who writes to it.
-        let mut options = fs::OpenOptions::new();
-        options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32);
-        let file = match options.open(&path) {
+        let no_signature = || Error::invalid(format!("read {}: it is no signature", path.display()));
+        let file = match regular::open(&path) {
             Ok(file) => file,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(found);
             }
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => return Err(no_signature()),
             Err(error) => return Err(Error::io(format!("read {}", path.display()), error)),
         };
-        let regular = file.metadata().is_ok_and(|meta| meta.is_file());
         let size: usize = found.iter().map(Vec::len).sum();
-        if !regular || size > ALL {
-            return Err(Error::invalid(format!("read {}: it is no signature", path.display())));
+        if size > ALL {
+            return Err(no_signature());
         }
         let mut bytes = Vec::new();
         let read = file.take(SIZE + 1).read_to_end(&mut bytes);

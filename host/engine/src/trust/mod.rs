@@ -11,6 +11,7 @@ use crate::{
     Error, Kind, Result,
     contract::{Judgement, Verifier},
     error::Context,
+    files::regular,
     journal,
     place::OpenReference,
 };
@@ -21,7 +22,6 @@ use dray_trust::{Accepted, Image, Kinds, Name, Requirement, Subject, Trust, Verd
 use std::{
     fs,
     io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::Path,
     sync::Arc,
 };
@@ -62,14 +62,8 @@ pub struct Verified {
 
 /// Reads a key file that a policy names.
 fn read_key(path: &Path) -> io::Result<Vec<u8>> {
-    // Opening a FIFO would wait for somebody who writes to it.
-    let mut options = fs::OpenOptions::new();
-    let file = options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-    }
     let mut bytes = Vec::new();
-    file.take(KEY_FILE + 1).read_to_end(&mut bytes)?;
+    regular::open(path)?.take(KEY_FILE + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > KEY_FILE {
         true => Err(io::Error::new(io::ErrorKind::InvalidData, "it is too long for a key")),
         false => Ok(bytes),

@@ -15,18 +15,9 @@ pub struct FoundSignature {
     pub shown: String,
 }
 
-/// Reads the manifest of a reference, at the first mirror that has it.
 async fn read(places: &Arc<Places>, reference: &Reference) -> Result<(OpenReference, Manifest)> {
     let opened = places.source(reference, false).await?;
-    let tag = opened.reference.clone();
-    let mut last = None;
-    for at in places.reads(&opened, tag.as_deref()).await? {
-        match at.repository.manifest(tag.as_deref()).await {
-            Ok(manifest) => return Ok((at, manifest)),
-            Err(error) => last = Some(at.repository.instead(tag.as_deref(), error).await),
-        }
-    }
-    Err(last.unwrap_or_else(|| crate::Error::internal("no place was asked")))
+    places.manifest(&opened).await
 }
 
 /// Checks what this machine's policy and `require` demand of an image.

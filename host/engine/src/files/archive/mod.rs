@@ -6,7 +6,7 @@ mod append;
 mod opened;
 mod staged;
 
-use super::{CHUNK, Entry, Located, atomic::AtomicFile, failed, partial};
+use super::{CHUNK, Entry, Located, atomic::AtomicFile, failed, partial, regular};
 use crate::{
     DOCUMENT_LIMIT, Error, Result, lock,
     tar::{self, BLOCK, END, header, link, malformed, padding},
@@ -67,12 +67,9 @@ impl Archive {
         if let Some(before) = &*before {
             return Ok(before.clone());
         }
-        let opened = match File::open(path) {
+        let opened = match regular::open(path) {
             Ok(file) => {
                 let metadata = file.metadata()?;
-                if !metadata.is_file() {
-                    return Err(std::io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
-                }
                 Some(Arc::new(Opened::read(Arc::new(file), 0, metadata.len(), &self.scratch)?))
             }
             Err(error) if error.kind() == ErrorKind::NotFound => None,
@@ -297,7 +294,7 @@ impl Archive {
             // Every dray process that writes to this folder holds this lock while it compares and renames.
             let folder = File::open(parent(path))?;
             folder.lock()?;
-            let now = match File::open(path) {
+            let now = match regular::open(path) {
                 Ok(file) => Some(identity(&file)?),
                 Err(error) if error.kind() == ErrorKind::NotFound => None,
                 Err(error) => return Err(error),
