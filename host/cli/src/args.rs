@@ -382,7 +382,7 @@ pub struct VerifyOptions {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["fulcio_ca", "pki_ca", "rekor"])]
     pub pgp: Vec<PathBuf>,
     /// Certificates of Fulcio
-    #[arg(long, value_name = "FILE", requires_all = ["issuer", "subject", "rekor"], conflicts_with = "pki_ca")]
+    #[arg(long, value_name = "FILE", requires_all = ["issuer", "subject"], conflicts_with = "pki_ca")]
     pub fulcio_ca: Option<PathBuf>,
     /// Who must have identified the signer to Fulcio, as the issuer of a token
     #[arg(long, value_name = "URL", requires = "fulcio_ca")]
@@ -402,6 +402,9 @@ pub struct VerifyOptions {
     /// Public key of Rekor, which must have the signature in its log
     #[arg(long, value_name = "FILE")]
     pub rekor: Vec<PathBuf>,
+    /// Certificates of an authority that must have signed the time of the signature (RFC 3161)
+    #[arg(long, value_name = "FILE", conflicts_with = "pgp")]
+    pub timestamp: Vec<PathBuf>,
     /// For which image a signature must be: exact, repository, any, or a name
     #[arg(long, value_name = "WHAT")]
     pub identity: Option<String>,
@@ -504,7 +507,7 @@ pub struct CopyOptions {
     /// Write manifests with these media types: oci or docker
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<Format>,
-    /// Write layers in this compression: gzip, zstd or none
+    /// Write layers in this compression: gzip, zstd, zstd:chunked or none
     #[arg(long, value_name = "COMPRESSION")]
     pub compression: Option<Compression>,
     /// Folder that holds the blobs of the source, a layout that shares them with others

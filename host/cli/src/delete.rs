@@ -7,13 +7,16 @@ use crate::{
     output::{print_json, say},
     setup,
 };
-use dray_engine::{RemoveOptions, remove};
+use dray_engine::{RemoveOptions, forget_signatures, remove};
 use serde_json::json;
 
 pub async fn run(options: DeleteOptions) -> Result<u8, Failure> {
     let places = setup::places(&options.access)?;
     let DeleteOptions { reference, all_tags, dry_run, output, .. } = options;
     let removed = remove(&places, &reference, RemoveOptions { all_tags, dry_run }).await?;
+    if removed.manifest && !dry_run {
+        forget_signatures(&places, &reference, &removed.digest).await?;
+    }
     if output == Output::Json {
         print_json(&json!({
             "reference": reference,

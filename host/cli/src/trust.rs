@@ -105,6 +105,7 @@ fn demand(options: &VerifyOptions) -> Option<Value> {
     }
     let mut add = |key: &str, value: Option<Value>| table.extend(value.map(|value| (key.to_owned(), value)));
     add("rekor", files(&options.rekor));
+    add("timestamp", files(&options.timestamp));
     add(
         "identity",
         options.identity.as_ref().map(|identity| match identity.as_str() {
@@ -125,8 +126,11 @@ pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
         Some(config) => vec![signed(&config, &setup::working_folder()?).map_err(Failure::Usage)?.into()],
         None => Vec::new(),
     };
-    if require.is_empty() && (options.identity.is_some() || !options.rekor.is_empty()) {
-        return Err(Failure::usage("verify: --identity and --rekor need a key, such as --key or --pgp"));
+    let witnessed = !options.rekor.is_empty() || !options.timestamp.is_empty();
+    if require.is_empty() && (options.identity.is_some() || witnessed) {
+        return Err(Failure::usage(
+            "verify: --identity, --rekor and --timestamp need a key, such as --key or --pgp",
+        ));
     }
     if let Err(error) = check_demands(&require).await {
         return Err(Failure::Usage(error.context(format!("verify {reference}"))));

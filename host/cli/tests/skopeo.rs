@@ -357,7 +357,11 @@ const LOCAL: &[(&str, Compare)] = &[
     ("inspect --format= IMAGES:1.2.0", Json),
     ("inspect --raw --config --format {{.}} IMAGES:1.2.0", Code),
     ("--override-variant v8 --override-arch arm64 inspect IMAGES:1.2.0", Code),
-    ("--override-arch nonsense inspect IMAGES:1.2.0", Differs(0, "dray shows the first image, skopeo fails")),
+    (
+        "--insecure-policy copy --dest-compress --dest-compress-format gzip IMAGES:1.2.0 oci:compressed:1",
+        Code,
+    ),
+    ("--override-arch nonsense inspect IMAGES:1.2.0", Code),
     ("--override-arch nonsense --insecure-policy copy IMAGES:1.2.0 dir:out", Code),
     ("--command-timeout 1m inspect --raw IMAGES:1.2.0", Bytes),
     ("--command-timeout nonsense inspect --raw IMAGES:1.2.0", Code),
@@ -442,6 +446,15 @@ fn commands_on_registries_are_as_skopeos() {
             "--insecure-policy copy --dest-username user --dest-tls-verify=false IMAGES:2.0.0 docker://HOST/app:2",
             Code,
         ),
+        (
+            "--insecure-policy copy --screds user:right --src-tls-verify=false docker://HOST/app:1 dir:old",
+            Files,
+        ),
+        (
+            "--insecure-policy copy --dcreds user:right --dest-tls-verify=false IMAGES:1.2.0 docker://HOST/old:1",
+            Code,
+        ),
+        ("sync --src dir --dest docker --dest-creds user:right --dest-tls-verify=false old HOST", Code),
         ("inspect --tls-verify=false docker://HOST/app:1", Code),
         ("inspect --tls-verify=false --creds user:right docker://HOST/app:1", Json),
         ("inspect --tls-verify=false --creds user:right -n docker://HOST/app:1", Json),

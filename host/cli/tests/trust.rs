@@ -267,6 +267,32 @@ fn a_lookaside_is_read_and_written() {
         &format!("{name}:2"),
     ]);
     assert!(refused.code == 1 && refused.err.contains("it is for"), "{}", refused.err);
+    // An image that is read at a mirror has its signatures beneath the name of the mirror.
+    let mirrored = format!("{}/origin", registry.host);
+    let conf = format!(
+        "[[registry]]\nlocation = \"{mirrored}\"\ninsecure = true\n[[registry.mirror]]\nlocation = \"{name}\"\ninsecure = true\n"
+    );
+    world.write("mirrors.conf", &conf);
+    let as_origin = ["--sign-identity", &format!("{mirrored}:4")];
+    let by_skopeo: Vec<&str> = by_skopeo[..by_skopeo.len() - 2].to_vec();
+    let four = format!("docker://{name}:4");
+    keys.skopeo(&[&by_skopeo[..], &as_origin, &[one.as_str(), four.as_str()]].concat()).ok();
+    let strict = keys.policy(json!({ "docker": { &mirrored: [
+        { "type": "signedBy", "keyType": "GPGKeys", "keyPath": keys.path("alice.gpg") },
+    ] } }));
+    let origin = format!("docker://{mirrored}:4");
+    let read = ["--policy", &strict, "--registries.d", "d", "--registries-conf", "mirrors.conf", "copy"];
+    let read = [&read[..], &["--remove-signatures", &origin, "dir:mirrored"]].concat();
+    keys.as_skopeo(&read).ok();
+    // What is deleted leaves no signatures behind.
+    let count = || fs::read_dir(&lookaside).map_or(0, |entries| entries.count());
+    let before = fs::read_dir(lookaside.join("")).unwrap().count();
+    let raw = world.tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &two]);
+    let kept = lookaside.join(format!("app@sha256={}", sha256(raw.as_bytes())));
+    assert!(kept.join("signature-1").exists());
+    let delete = ["--registries.d", "d", "delete", "--tls-verify=false", &two];
+    keys.as_skopeo(&delete).ok();
+    assert!(!kept.exists() && count() < before, "{}", kept.display());
     // Whoever hides the lookaside hides the signatures.
     fs::remove_dir_all(&lookaside).unwrap();
     let hidden = world.dray(&["verify", "--pgp", "alice.gpg", &one]);
@@ -653,8 +679,63 @@ fn encrypted_layers_go_both_ways_with_skopeo() {
     for key in ["rsa.key", "ec.key"] {
         run("skopeo", &["--decryption-key", key, "oci:one:1", &format!("oci:opened-{key}:1")]).ok();
     }
+    // PKCS #7: skopeo writes it, and OpenSSL reads what dray writes.
+    openssl(&["req", "-x509", "-key", "rsa.key", "-subj", "/CN=rsa", "-days", "2", "-out", "rsa.pem"]);
+    openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "two.key"]);
+    openssl(&["req", "-x509", "-key", "two.key", "-subj", "/CN=two", "-days", "2", "-out", "two.pem"]);
+    for from in ["skopeo", "dray"] {
+        let hidden = format!("oci:pkcs7-{from}:1");
+        let recipients = ["--encryption-key", "pkcs7:rsa.pem", "--encryption-key", "pkcs7:two.pem"];
+        run(from, &[&recipients[..], &[&image, &hidden]].concat()).ok();
+        for key in ["rsa.key", "two.key"] {
+            let shown = format!("oci:pkcs7-{from}-{key}:1");
+            run("dray", &["--decryption-key", key, &hidden, &shown]).ok();
+            let layer = |text: &str| {
+                let manifest: serde_json::Value = serde_json::from_str(text).unwrap();
+                manifest["layers"].clone()
+            };
+            run("skopeo", &[&image, "oci:single:1"]).ok();
+            assert_eq!(layer(&raw(&shown)), layer(&raw("oci:single:1")), "{from} {key}");
+        }
+        let refused = run("dray", &["--decryption-key", "ec.key", &hidden, "oci:never:1"]);
+        assert!(refused.err.contains("none of the keys opens it"), "{}", refused.err);
+    }
+    let manifest: serde_json::Value = serde_json::from_str(&raw("oci:pkcs7-dray:1")).unwrap();
+    let wrapped = manifest["layers"][0]["annotations"]["org.opencontainers.image.enc.keys.pkcs7"].as_str();
+    fs::write(world.path("wrapped.der"), STANDARD.decode(wrapped.unwrap()).unwrap()).unwrap();
+    let cms = ["cms", "-decrypt", "-inform", "DER", "-in", "wrapped.der", "-inkey", "two.key", "-out"];
+    openssl(&[&cms[..], &["opened.json", "-recip", "two.pem"]].concat());
+    assert!(fs::read_to_string(world.path("opened.json")).unwrap().contains("symkey"));
+    // Keys in DER are taken, too.
+    openssl(&["pkey", "-in", "ec.key", "-pubout", "-outform", "DER", "-out", "ec.pub.der"]);
+    openssl(&["pkey", "-in", "ec.key", "-outform", "DER", "-out", "ec.key.der"]);
+    openssl(&["x509", "-in", "rsa.pem", "-outform", "DER", "-out", "rsa.der"]);
+    let der = ["--encryption-key", "jwe:ec.pub.der", "--encryption-key", "pkcs7:rsa.der"];
+    run("dray", &[&der[..], &[&image, "oci:der:1"]].concat()).ok();
+    run("skopeo", &["--decryption-key", "ec.key.der", "oci:der:1", "oci:der-shown:1"]).ok();
+    run("dray", &["--decryption-key", "ec.key.der", "oci:der:1", "oci:der-shown-too:1"]).ok();
+    // A key with a passphrase.
+    openssl(&["pkey", "-in", "rsa.key", "-aes256", "-passout", "pass:hidden", "-out", "locked.key"]);
+    openssl(&["rsa", "-in", "rsa.key", "-aes256", "-traditional", "-passout", "pass:x", "-out", "old.key"]);
+    world.write("passphrase", "hidden\n");
+    for (number, spec) in ["pass=hidden", "file=passphrase", "hidden"].iter().enumerate() {
+        let (key, shown) = (format!("locked.key:{spec}"), format!("oci:unlocked-{number}:1"));
+        let ran = run("dray", &["--decryption-key", &key, "oci:pkcs7-dray:1", &shown]).ok();
+        assert_eq!(ran.err.contains("can read the passphrase"), !spec.starts_with("file="), "{}", ran.err);
+    }
+    for (key, why) in [
+        ("locked.key", "it needs a passphrase"),
+        ("locked.key:pass=other", "the passphrase does not open it"),
+        ("locked.key:file=nowhere", "No such file"),
+        ("locked.key:fd=x", "no number"),
+        ("old.key:pass=x", "openssl pkcs8 -topk8"),
+    ] {
+        let ran = run("dray", &["--decryption-key", key, "oci:pkcs7-dray:1", "oci:never:1"]);
+        assert!(ran.code == 1 && ran.err.contains(why), "{key}: {}", ran.err);
+    }
     for (wrong, why) in [
-        (&["--encryption-key", "pgp:x"][..], "pgp:"),
+        (&["--encryption-key", "pkcs7:rsa.pub"][..], "no certificate"),
+        (&["--encryption-key", "pgp:x"], "pgp:"),
         (&["--encryption-key", "rsa.pub"], "no protocol"),
         (&["--encryption-key", "jwe:rsa.key"], "no public key"),
         (&["--encryption-key", "jwe:rsa.pub", "--encrypt-layer", "9"], "no layer 9"),
@@ -727,6 +808,164 @@ fn a_verifier_of_one_s_own_decides() {
     ] {
         let ran = sync(require);
         assert!(ran.code == 2 && ran.err.contains(why), "{require}: {}", ran.err);
+    }
+}
+
+#[test]
+fn bundles_are_proven_by_logs_and_dated_by_authorities() {
+    let Some(keys) = Keys::new() else { return };
+    let world = &keys.world;
+    certificates(world);
+    let run = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).current_dir(world.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    // A log with a key of Ed25519, as Rekor 2 has.
+    run(&["genpkey", "-algorithm", "ED25519", "-out", "log.key"]);
+    run(&["pkey", "-in", "log.key", "-pubout", "-out", "log.pub"]);
+    let log_key = run(&["pkey", "-in", "log.key", "-pubout", "-outform", "DER"]);
+    // Two authorities that sign times, of which one is trusted.
+    for name in ["tsa", "other-tsa"] {
+        let root = format!("{name}-root");
+        let ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+        let (key, pem) = (format!("{root}.key"), format!("{root}.pem"));
+        let request = ["req", "-x509", "-subj", "/CN=root", "-days", "2", "-keyout", &key, "-out", &pem];
+        run(&[&request[..], &ec].concat());
+        world
+            .write("tsa.ext", "extendedKeyUsage=critical,timeStamping\nkeyUsage=critical,digitalSignature\n");
+        let (own, csr, certificate) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
+        run(&[&["req", "-new", "-subj", "/CN=tsa", "-keyout", &own, "-out", &csr][..], &ec].concat());
+        let sign =
+            ["x509", "-req", "-in", &csr, "-CA", &pem, "-CAkey", &key, "-CAcreateserial", "-days", "2"];
+        run(&[&sign[..], &["-extfile", "tsa.ext", "-out", &certificate]].concat());
+    }
+    world.write(
+        "tsa.cnf",
+        "[tsa]\ndefault_tsa=one\n[one]\nserial=serial\ndefault_policy=1.2.3.4.1\ndigests=sha256\nsigner_digest=sha256\n",
+    );
+    world.write("serial", "01\n");
+    let stamp = |name: &str, signature: &[u8]| {
+        fs::write(world.path("stamped"), signature).unwrap();
+        run(&["ts", "-query", "-data", "stamped", "-sha256", "-cert", "-out", "query"]);
+        let (key, signer) = (format!("{name}.key"), format!("{name}.pem"));
+        let reply = ["ts", "-reply", "-config", "tsa.cnf", "-queryfile", "query", "-inkey", &key, "-signer"];
+        run(&[&reply[..], &[&signer, "-out", "answer"]].concat());
+        STANDARD.encode(fs::read(world.path("answer")).unwrap())
+    };
+
+    let registry = Memory::start();
+    let host = registry.host().to_owned();
+    let digest = registry.image("app", "1", b"layer");
+    let manifest = registry.held.lock().unwrap().manifests[&("app".into(), digest.clone())].1.clone();
+    let signature = signed_with(world, "leaf.key", &manifest);
+    let der = run(&["x509", "-in", "leaf.pem", "-outform", "DER"]);
+    let base = |bytes: &[u8]| STANDARD.encode(bytes);
+    let hash = |parts: &[&[u8]]| dray_core::Digest::of(&parts.concat()).hex().to_owned();
+    let raw = |hex: &str| -> Vec<u8> {
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    };
+    let body = json!({ "apiVersion": "0.0.2", "kind": "hashedrekord", "spec": { "hashedRekordV002": {
+        "data": { "algorithm": "SHA2_256", "digest": base(&raw(&sha256(&manifest))) },
+        "signature": { "content": signature, "verifier": {
+            "keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": { "rawBytes": base(&der) } } } } } })
+    .to_string();
+    // The entry is the second of two.
+    let leaf = raw(&hash(&[&[0], body.as_bytes()]));
+    let first = raw(&hash(&[&[0], b"first"]));
+    let root = base(&raw(&hash(&[&[1], &first, &leaf])));
+    let note = |text: &str| {
+        fs::write(world.path("note"), text).unwrap();
+        let signed = run(&["pkeyutl", "-sign", "-inkey", "log.key", "-rawin", "-in", "note"]);
+        let hint = raw(&hash(&[b"log.example.com\n\x01", &log_key[12..]]));
+        format!("{text}\n\u{2014} log.example.com {}\n", base(&[&hint[..4], &signed].concat()))
+    };
+    let checkpoint = note(&format!("log.example.com\n2\n{root}\n"));
+    let good = json!({
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {
+            "certificate": { "rawBytes": base(&der) },
+            "tlogEntries": [{
+                "logIndex": "1", "logId": { "keyId": base(b"log") },
+                "kindVersion": { "kind": "hashedrekord", "version": "0.0.2" },
+                "inclusionProof": { "logIndex": "1", "rootHash": root, "treeSize": "2",
+                    "hashes": [base(&first)], "checkpoint": { "envelope": checkpoint } },
+                "canonicalizedBody": base(body.as_bytes()),
+            }],
+            "timestampVerificationData": { "rfc3161Timestamps": [
+                { "signedTimestamp": stamp("tsa", &STANDARD.decode(&signature).unwrap()) }] },
+        },
+        "messageSignature": { "signature": signature,
+            "messageDigest": { "algorithm": "SHA2_256", "digest": base(&raw(&sha256(&manifest))) } },
+    });
+    let publish = |bundle: &serde_json::Value| {
+        let (image, kind) =
+            ("application/vnd.oci.image.manifest.v1+json", "application/vnd.dev.sigstore.bundle.v0.3+json");
+        let text = bundle.to_string();
+        let layer = registry.blob("app", text.as_bytes());
+        let config = registry.blob("app", b"{}");
+        let body = json!({ "schemaVersion": 2, "mediaType": image, "artifactType": kind,
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2 },
+            "layers": [{ "mediaType": kind, "digest": layer, "size": text.len() }],
+            "subject": { "mediaType": image, "digest": digest, "size": manifest.len() } })
+        .to_string();
+        let own = format!("sha256:{}", sha256(body.as_bytes()));
+        registry.put("app", &own, image, body.as_bytes());
+        let index = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [
+            { "mediaType": image, "digest": own, "size": body.len(), "artifactType": kind }] })
+        .to_string();
+        let tag = digest.replace(':', "-");
+        registry.put("app", &tag, "application/vnd.oci.image.index.v1+json", index.as_bytes());
+    };
+    let image = format!("docker://{host}/app:1");
+    let who =
+        ["--issuer", "https://issuer.example.com", "--subject", "alice@example.com", "--identity", "any"];
+    let verify = |witnesses: &[&str]| {
+        world.dray(&[&["verify", "--fulcio-ca", "root.pem"], &who[..], witnesses, &[image.as_str()]].concat())
+    };
+    let both = ["--rekor", "log.pub", "--timestamp", "tsa-root.pem"];
+    publish(&good);
+    let right = verify(&both).ok();
+    assert!(right.out.contains("alice@example.com"), "{}", right.out);
+    for (witnesses, why) in [
+        (&["--rekor", "log.pub"][..], "nothing that is trusted says when it was made"),
+        (
+            &["--rekor", "log.pub", "--timestamp", "other-tsa-root.pem"],
+            "no trusted certificate vouches for it",
+        ),
+        (&["--rekor", "rekor.pub", "--timestamp", "tsa-root.pem"], "none of the trusted logs signed"),
+        (&[], "needs `rekor` or `timestamp`"),
+    ] {
+        let refused = verify(witnesses);
+        assert!(refused.code != 0 && refused.err.contains(why), "{why}: {}", refused.err);
+    }
+    verify(&["--timestamp", "tsa-root.pem"]).ok();
+    let other = STANDARD.decode(signed_with(world, "leaf.key", b"other")).unwrap();
+    let entry = "/verificationMaterial/tlogEntries/0";
+    let time = "/verificationMaterial/timestampVerificationData/rfc3161Timestamps/0/signedTimestamp";
+    let untrue = note(&format!("log.example.com\n3\n{root}\n"));
+    for (at, value, why) in [
+        (time.to_owned(), json!(stamp("tsa", &other)), "its signed time is for another signature"),
+        (time.to_owned(), json!(stamp("other-tsa", &other)), "its signed time is for another signature"),
+        (time.to_owned(), json!("AAAA"), "its signed time cannot be read"),
+        (format!("{entry}/inclusionProof"), json!(null), "gives no proof"),
+        (format!("{entry}/inclusionProof/hashes/0"), json!(base(&leaf)), "does not lead to the state"),
+        (format!("{entry}/inclusionProof/logIndex"), json!("0"), "does not lead to the state"),
+        (format!("{entry}/inclusionProof/checkpoint/envelope"), json!(untrue), "does not lead to the state"),
+        (
+            format!("{entry}/inclusionProof/checkpoint/envelope"),
+            json!(checkpoint.replace("\n2\n", "\n3\n")),
+            "none of the trusted logs signed",
+        ),
+        (format!("{entry}/canonicalizedBody"), json!(base(b"{}")), "does not lead to the state"),
+        ("/messageSignature/messageDigest/digest".into(), json!(base(&[7; 32])), "for another manifest"),
+        ("/messageSignature/signature".into(), json!(base(&other)), "another signature"),
+    ] {
+        let mut bundle = good.clone();
+        *bundle.pointer_mut(&at).unwrap() = value;
+        publish(&bundle);
+        let refused = verify(&both);
+        assert!(refused.code == 1 && refused.err.contains(why), "{at} {why}: {}", refused.err);
     }
 }
 

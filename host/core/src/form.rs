@@ -16,6 +16,10 @@ pub enum Compression {
     Gzip,
     /// Zstandard (RFC 8878).
     Zstd,
+    /// Zstandard with a frame for each file and a table of contents (zstd:chunked of containers/storage). Its media type
+    /// is that of Zstandard; annotations of the layer tell them apart.
+    #[serde(rename = "zstd:chunked")]
+    ZstdChunked,
 }
 
 /// The specification that defines the media types of an image.
@@ -55,7 +59,8 @@ impl FromStr for Compression {
             "none" => Ok(Compression::None),
             "gzip" => Ok(Compression::Gzip),
             "zstd" => Ok(Compression::Zstd),
-            _ => Err(ParseFormError(text.into(), "none, gzip, zstd")),
+            "zstd:chunked" => Ok(Compression::ZstdChunked),
+            _ => Err(ParseFormError(text.into(), "none, gzip, zstd, zstd:chunked")),
         }
     }
 }
@@ -82,6 +87,7 @@ impl fmt::Display for Form {
             Compression::None => "layers uncompressed",
             Compression::Gzip => "layers gzip",
             Compression::Zstd => "layers zstd",
+            Compression::ZstdChunked => "layers zstd:chunked",
         });
         let parts: Vec<&str> = format.into_iter().chain(compression).collect();
         f.write_str(&parts.join(", "))
@@ -140,10 +146,12 @@ impl Format {
         Some(match (self, compression) {
             (Format::Oci, Compression::None) => OCI_LAYER,
             (Format::Oci, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
-            (Format::Oci, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            (Format::Oci, Compression::Zstd | Compression::ZstdChunked) => {
+                "application/vnd.oci.image.layer.v1.tar+zstd"
+            }
             (Format::Docker, Compression::None) => DOCKER_LAYER,
             (Format::Docker, Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
-            (Format::Docker, Compression::Zstd) => return None,
+            (Format::Docker, Compression::Zstd | Compression::ZstdChunked) => return None,
         })
     }
 }
@@ -189,6 +197,20 @@ pub fn layer_compression(media_type: &str) -> Option<Compression> {
         "+gzip" | ".gzip" | "+gz" | ".gz" => Some(Compression::Gzip),
         "+zstd" | ".zstd" | "+zst" | ".zst" => Some(Compression::Zstd),
         _ => None,
+    }
+}
+
+/// What the annotations of a layer in zstd:chunked begin with (`pkg/chunked` of containers/storage).
+const CHUNKED: &str = "io.github.containers.zstd-chunked.";
+
+/// Whether a layer, which is compressed as `now` says, need not be compressed anew to be as `wanted` says.
+pub fn is_compressed_as(layer: &Descriptor, now: Compression, wanted: Compression) -> bool {
+    match wanted {
+        Compression::ZstdChunked => {
+            let has_table = layer.annotations.contains_key(&format!("{CHUNKED}manifest-checksum"));
+            has_table && now == Compression::Zstd
+        }
+        Compression::None | Compression::Gzip | Compression::Zstd => now == wanted,
     }
 }
 
@@ -282,26 +304,30 @@ fn write(media_type: &str, value: &Value) -> Result<Manifest, ManifestError> {
 }
 
 fn named(descriptor: &Descriptor) -> Value {
-    json!({
-        "mediaType": descriptor.media_type,
-        "digest": descriptor.digest.to_string(),
-        "size": descriptor.size,
-    })
+    let mut entry = json!({});
+    name(&mut entry, descriptor);
+    entry
+}
+
+/// The annotations of a layer that belong to one compression of it (zstd:chunked, eStargz).
+fn is_of_compression(annotation: &str) -> bool {
+    annotation.starts_with(CHUNKED) || annotation.starts_with("containerd.io/snapshot/stargz/")
 }
 
 /// Makes a descriptor inside a manifest name other content.
 fn name(entry: &mut Value, descriptor: &Descriptor) {
+    let digest = descriptor.digest.to_string();
+    let is_other = entry["digest"].as_str() != Some(&digest);
     entry["mediaType"] = descriptor.media_type.clone().into();
-    entry["digest"] = descriptor.digest.to_string().into();
+    entry["digest"] = digest.into();
     entry["size"] = descriptor.size.into();
-    if let Some(entry) = entry.as_object_mut() {
+    if let Some(entry) = entry.as_object_mut().filter(|_| is_other) {
         entry.remove("data");
-        // These annotations belong to one compression of the layer (zstd:chunked, eStargz).
-        if let Some(Value::Object(annotations)) = entry.get_mut("annotations") {
-            annotations.retain(|key, _| {
-                !key.starts_with("io.github.containers.zstd-chunked.")
-                    && !key.starts_with("containerd.io/snapshot/stargz/")
-            });
+        let annotations = entry.entry("annotations").or_insert_with(|| json!({}));
+        if let Value::Object(annotations) = annotations {
+            annotations.retain(|key, _| !is_of_compression(key));
+            let new = descriptor.annotations.iter().filter(|(key, _)| is_of_compression(key));
+            annotations.extend(new.map(|(key, value)| (key.clone(), value.as_str().into())));
             if annotations.is_empty() {
                 entry.remove("annotations");
             }

@@ -46,8 +46,8 @@ mod yaml;
 pub use config::ImageConfig;
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
 pub use form::{
-    Compression, Form, Format, ParseFormError, convert_image, convert_index, is_blob, is_image_config,
-    layer_compression, new_image,
+    Compression, Form, Format, ParseFormError, convert_image, convert_index, is_blob, is_compressed_as,
+    is_image_config, layer_compression, new_image,
 };
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, NESTING, media_type};
 pub use names::{CHOICES, FillError, Names, expand_braces, matches};

@@ -77,7 +77,7 @@ fn open<'a>(compression: Compression, inner: impl BufRead + Send + 'a) -> Result
     Ok(match compression {
         Compression::None => Box::new(inner),
         Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(inner)),
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(inner)?),
+        Compression::Zstd | Compression::ZstdChunked => Box::new(zstd::Decoder::with_buffer(inner)?),
     })
 }
 

@@ -75,13 +75,19 @@ pub use remove::{RemoveOptions, Removed, remove};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 pub use trust::{
-    Demand, FoundSignature, Verified, attach, check_attachable, check_demands, is_demanded, kept_signatures,
-    manifests_of, signatures, signed, verify,
+    Demand, FoundSignature, Verified, attach, check_attachable, check_demands, forget_signatures,
+    is_demanded, kept_signatures, manifests_of, signatures, signed, verify,
 };
 
 /// Locks a mutex, even if a thread panicked while it held the lock: what it protects is never left half changed.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Does blocking work on a thread of its own. `doing` names the work in the error that is returned if it panics.

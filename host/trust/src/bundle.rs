@@ -4,8 +4,10 @@ use crate::{
     Result, Wrong, about,
     certificate::Leaf,
     from_base64,
-    publickey::{PublicKey, to_pem},
+    inclusion::Proof,
+    publickey::PublicKey,
     rekor::{self, Entry},
+    timestamp::Authorities,
 };
 use dray_core::Digest;
 use rustls_pki_types::CertificateDer;
@@ -35,6 +37,21 @@ struct Material {
     x509_certificate_chain: Option<Chain>,
     #[serde(default)]
     tlog_entries: Vec<LogEntry>,
+    #[serde(default)]
+    timestamp_verification_data: Option<Timestamps>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Timestamps {
+    #[serde(default)]
+    rfc3161_timestamps: Vec<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Timestamp {
+    signed_timestamp: String,
 }
 
 #[derive(Deserialize)]
@@ -56,9 +73,27 @@ struct Chain {
 struct LogEntry {
     log_index: Value,
     log_id: LogId,
+    #[serde(default)]
     integrated_time: Value,
     inclusion_promise: Option<Promise>,
+    inclusion_proof: Option<InclusionProof>,
     canonicalized_body: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct InclusionProof {
+    log_index: Value,
+    root_hash: String,
+    tree_size: Value,
+    #[serde(default)]
+    hashes: Vec<String>,
+    checkpoint: Option<Checkpoint>,
+}
+
+#[derive(Deserialize)]
+struct Checkpoint {
+    envelope: String,
 }
 
 #[derive(Deserialize)]
@@ -76,7 +111,14 @@ struct Promise {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct MessageSignature {
+    message_digest: Option<MessageDigest>,
     signature: String,
+}
+
+#[derive(Deserialize)]
+struct MessageDigest {
+    algorithm: String,
+    digest: String,
 }
 
 #[derive(Deserialize)]
@@ -118,6 +160,9 @@ pub struct Read {
     /// The names in the statement. It is empty if it gives only digests.
     names: Vec<String>,
     entries: Vec<LogEntry>,
+    timestamps: Vec<Timestamp>,
+    /// Whether each entry of a log must come with a proof.
+    needs_proof: bool,
     /// The certificate. `None` means that the bundle is by a key.
     pub leaf: Option<Leaf>,
     /// Certificates above it.
@@ -149,16 +194,31 @@ impl Read {
         let leaf = chain.first().map(|der| Leaf::from_der(der)).transpose()?;
         let between = chain.into_iter().skip(1).map(CertificateDer::from).collect();
         let entries = material.tlog_entries;
+        let timestamps = material.timestamp_verification_data.map(|data| data.rfc3161_timestamps);
+        let timestamps = timestamps.unwrap_or_default();
+        // Bundles of version 0.1 were made before logs gave proofs.
+        let needs_proof = !bundle.media_type.ends_with("version=0.1");
         match (bundle.message_signature, bundle.dsse_envelope) {
-            (Some(message), None) => Ok(Read {
-                signed: manifest.to_vec(),
-                signature: decoded(&message.signature)?,
-                payload: None,
-                names: Vec::new(),
-                entries,
-                leaf,
-                between,
-            }),
+            (Some(message), None) => {
+                // The digest proves nothing, but a bundle that contradicts itself is not to be trusted.
+                let told = message.message_digest.filter(|told| told.algorithm == "SHA2_256");
+                if told.is_some_and(|told| {
+                    decoded(&told.digest).ok().as_deref() != Some(&*Sha256::digest(manifest))
+                }) {
+                    return Err(Wrong("it is for another manifest".into()));
+                }
+                Ok(Read {
+                    signed: manifest.to_vec(),
+                    signature: decoded(&message.signature)?,
+                    payload: None,
+                    names: Vec::new(),
+                    entries,
+                    timestamps,
+                    needs_proof,
+                    leaf,
+                    between,
+                })
+            }
             (None, Some(envelope)) => {
                 let [signature] = envelope.signatures.as_slice() else {
                     return Err(Wrong("the bundle has not exactly one signature".into()));
@@ -171,6 +231,8 @@ impl Read {
                     payload: Some(hex::encode(Sha256::digest(&payload))),
                     names,
                     entries,
+                    timestamps,
+                    needs_proof,
                     leaf,
                     between,
                 })
@@ -189,44 +251,84 @@ impl Read {
         &self.names
     }
 
-    /// When a trusted log promised to hold the signature, in seconds since 1970. `key` is what made it: a public key or
-    /// a certificate, in PEM.
-    pub fn logged(&self, keys: &[PublicKey], pem: &str) -> Result<u64> {
+    /// Checks that a trusted log holds the signature. `key` is what made it: a public key or a certificate in DER. Returns
+    /// the times that logs signed, in seconds since 1970; there is none if a log gives only a proof.
+    pub fn logged(&self, logs: &[PublicKey], key: &[u8]) -> Result<Vec<u64>> {
         let mut why = Wrong("no log has promised to hold it".into());
         for entry in &self.entries {
-            match self.logged_by(entry, keys, pem) {
-                Ok(time) => return Ok(time),
+            match self.logged_by(entry, logs, key) {
+                Ok(time) => return Ok(time.into_iter().collect()),
                 Err(error) => why = error,
             }
         }
         Err(why)
     }
 
-    fn logged_by(&self, entry: &LogEntry, keys: &[PublicKey], pem: &str) -> Result<u64> {
-        let promise = entry.inclusion_promise.as_ref();
-        let promise = promise.ok_or_else(|| {
-            Wrong("its log gives a proof without a signed time, which cannot be checked offline".into())
-        })?;
-        let number = |value: &Value| {
-            let number = value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
-            number.ok_or_else(|| Wrong("its log gives a number that is none".into()))
+    fn logged_by(&self, entry: &LogEntry, logs: &[PublicKey], key: &[u8]) -> Result<Option<u64>> {
+        let body = decoded(&entry.canonicalized_body)?;
+        if entry.inclusion_proof.is_none() && (self.needs_proof || entry.inclusion_promise.is_none()) {
+            return Err(Wrong("its log gives no proof that it holds it".into()));
+        }
+        if let Some(proof) = &entry.inclusion_proof {
+            let checkpoint = proof.checkpoint.as_ref();
+            let checkpoint = checkpoint.ok_or_else(|| Wrong("its log signed no state of itself".into()))?;
+            let proof = Proof {
+                index: number(&proof.log_index)?,
+                size: number(&proof.tree_size)?,
+                hashes: proof.hashes.iter().map(|hash| decoded(hash)).collect::<Result<_>>()?,
+                root: decoded(&proof.root_hash)?,
+                checkpoint: &checkpoint.envelope,
+            };
+            proof.check(&body, logs)?;
+        }
+        let time = match &entry.inclusion_promise {
+            None => None,
+            Some(promise) => {
+                let whole = |value: &Value| {
+                    let number = number(value)?;
+                    i64::try_from(number).map_err(|_| Wrong("its log gives too large a number".into()))
+                };
+                let signed = Entry {
+                    body: entry.canonicalized_body.clone(),
+                    time: whole(&entry.integrated_time)?,
+                    log: hex::encode(decoded(&entry.log_id.key_id)?),
+                    index: whole(&entry.log_index)?,
+                };
+                let promise = decoded(&promise.signed_entry_timestamp)?;
+                Some(rekor::check_promise(&signed, &promise, logs)?.1)
+            }
         };
-        let signed = Entry {
-            body: entry.canonicalized_body.clone(),
-            time: number(&entry.integrated_time)?,
-            log: hex::encode(decoded(&entry.log_id.key_id)?),
-            index: number(&entry.log_index)?,
-        };
-        let (body, time) = rekor::check_promise(&signed, &decoded(&promise.signed_entry_timestamp)?, keys)?;
         match &self.payload {
-            Some(payload) => rekor::check_dsse(&body, pem, &self.signature, payload)?,
-            None => {
+            // Rekor 2 keeps the hash of what is signed, whether that is an envelope or not.
+            Some(payload) if !rekor::is_hashedrekord(&body) => {
+                rekor::check_dsse(&body, key, &self.signature, payload)?
+            }
+            _ => {
                 let digest = hex::encode(Sha256::digest(&self.signed));
-                rekor::check_hashedrekord(&body, pem, &self.signature, &digest)?;
+                rekor::check_hashedrekord(&body, key, &self.signature, &digest)?;
             }
         }
         Ok(time)
     }
+
+    /// The times that trusted authorities signed, in seconds since 1970.
+    pub fn stamped(&self, authorities: &Authorities) -> Result<Vec<u64>> {
+        let mut times = Vec::new();
+        let mut why = Wrong("no authority signed its time".into());
+        for timestamp in &self.timestamps {
+            match authorities.time_of(&self.signature, &decoded(&timestamp.signed_timestamp)?) {
+                Ok(time) => times.push(time),
+                Err(wrong) => why = wrong,
+            }
+        }
+        if times.is_empty() { Err(why) } else { Ok(times) }
+    }
+}
+
+/// A number, which the JSON of protocol buffers may write as a text.
+fn number(value: &Value) -> Result<u64> {
+    let number = value.as_u64().or_else(|| value.as_str().and_then(|text| text.parse().ok()));
+    number.ok_or_else(|| Wrong("its log gives a number that is none".into()))
 }
 
 /// Reads the statement of an envelope, which must be about this manifest. Returns the names that it gives to it.
@@ -265,11 +367,6 @@ pub fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
     bytes.extend(payload);
     bytes
-}
-
-/// A certificate in PEM, as logs keep it.
-pub fn certificate_pem(der: &[u8]) -> String {
-    to_pem("CERTIFICATE", der)
 }
 
 /// A statement that somebody signed a manifest.

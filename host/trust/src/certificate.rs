@@ -46,6 +46,38 @@ impl Trusted {
         }
         Ok(Trusted(all))
     }
+
+    /// Checks that they vouch for a certificate at a time, in seconds since 1970, and that it is for a use.
+    pub fn vouch_for(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'static>],
+        time: u64,
+        usage: &'static [u8],
+    ) -> Result<()> {
+        self.vouch(certificate, between, time, KeyUsage::required(usage))
+    }
+
+    fn vouch(
+        &self,
+        certificate: &CertificateDer<'_>,
+        between: &[CertificateDer<'static>],
+        time: u64,
+        usage: KeyUsage,
+    ) -> Result<()> {
+        let anchors: Vec<TrustAnchor<'_>> = self
+            .0
+            .iter()
+            .filter(|certificate| is_authority(certificate, time))
+            .map(|certificate| anchor_from_trusted_cert(certificate))
+            .collect::<std::result::Result<_, _>>()
+            .map_err(about("a trusted certificate cannot be read"))?;
+        let leaf = EndEntityCert::try_from(certificate).map_err(about("its certificate cannot be read"))?;
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(time));
+        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, between, time, usage, None, None)
+            .map(|_| ())
+            .map_err(|error| Wrong(format!("its certificate does not hold: {}", told(&error))))
+    }
 }
 
 /// Whether a trusted certificate is one of an authority that holds at a time, in seconds since 1970. webpki asks nothing of
@@ -74,7 +106,7 @@ fn told(error: &ChainError) -> String {
         ChainError::UnknownIssuer => "no trusted certificate vouches for it".into(),
         ChainError::CertExpired { .. } => "it had expired at the time of the signature".into(),
         ChainError::CertNotValidYet { .. } => "it did not hold yet at the time of the signature".into(),
-        ChainError::RequiredEkuNotFoundContext(_) => "it is not for signing code".into(),
+        ChainError::RequiredEkuNotFoundContext(_) => "it is not for this use".into(),
         other => format!("{other:?}"),
     }
 }
@@ -112,22 +144,11 @@ impl Leaf {
         time: u64,
         silent: bool,
     ) -> Result<()> {
-        let anchors: Vec<TrustAnchor<'_>> = trusted
-            .0
-            .iter()
-            .filter(|certificate| is_authority(certificate, time))
-            .map(|certificate| anchor_from_trusted_cert(certificate))
-            .collect::<std::result::Result<_, _>>()
-            .map_err(about("a trusted certificate cannot be read"))?;
-        let leaf = EndEntityCert::try_from(&self.der).map_err(about("its certificate cannot be read"))?;
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(time));
         let usage = match silent {
             true => KeyUsage::required_if_present(CODE_SIGNING),
             false => KeyUsage::required(CODE_SIGNING),
         };
-        leaf.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &anchors, between, time, usage, None, None)
-            .map(|_| ())
-            .map_err(|error| Wrong(format!("its certificate does not hold: {}", told(&error))))
+        trusted.vouch(&self.der, between, time, usage)
     }
 
     /// The names for which the certificate stands (its subjectAltName).

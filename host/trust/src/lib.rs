@@ -22,6 +22,7 @@ mod certificate;
 mod encryption;
 mod identity;
 mod image;
+mod inclusion;
 mod json;
 mod keyfile;
 mod lookaside;
@@ -33,6 +34,8 @@ mod rekor;
 mod requirement;
 mod signature;
 mod signing;
+mod sigstore;
+mod timestamp;
 
 pub use encryption::{ENCRYPTED, Encrypted, Opener, Recipient, decrypt, encrypt, other_annotations};
 pub use identity::Identity;
@@ -42,7 +45,7 @@ pub use lookaside::{Lookaside, Lookasides, origin};
 pub use openpgp::{Keyring, SecretKey, Signed};
 pub use payload::Payload;
 pub use policy::Policy;
-pub use requirement::{Accepted, Kinds, ReadFile, Requirement, Subject, Verdict};
+pub use requirement::{Accepted, Kinds, ReadFile, Requirement, Subject, Verdict, Witnesses};
 pub use signature::{Attached, BUNDLE, Format, SIGNATURE_ANNOTATION, SIMPLE_SIGNING, Signature};
 pub use signing::{bundle_of, payload_to_sign, sign_attached};
 

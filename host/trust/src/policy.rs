@@ -251,7 +251,7 @@ fn sigstore_signed(raw: SigstoreSigned) -> Result<Demand> {
         return Err(Wrong("`pki` cannot be had together with a key of Rekor".into()));
     }
     let identity = identity(raw.signed_identity.as_deref())?;
-    Ok(Demand::Sigstore { by, rekor: rekor.unwrap_or_default(), identity })
+    Ok(Demand::Sigstore { by, rekor: rekor.unwrap_or_default(), timestamp: Vec::new(), identity })
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,8 @@ use x509_cert::spki::SubjectPublicKeyInfoOwned;
 const EC: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+/// The name of keys of the curve Ed25519.
+const ED: &str = "Ed25519";
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const P384: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.132.0.34");
 
@@ -61,7 +63,7 @@ impl PublicKey {
                 _ => return Err(Wrong("its curve is neither P-256 nor P-384".into())),
             },
             RSA => (&signature::RSA_PKCS1_2048_8192_SHA256, "RSA"),
-            ED25519 => (&signature::ED25519, "Ed25519"),
+            ED25519 => (&signature::ED25519, ED),
             other => return Err(Wrong(format!("its algorithm {other} is not supported"))),
         };
         Ok(PublicKey { der: der.to_vec(), key, algorithm, kind })
@@ -72,9 +74,22 @@ impl PublicKey {
         UnparsedPublicKey::new(self.algorithm, &self.key).verify(bytes, signature).is_ok()
     }
 
+    /// Whether it is of a kind that logs have.
+    pub fn is_of_log(&self) -> bool {
+        self.is_ecdsa() || self.kind == ED
+    }
+
     /// Whether it is an ECDSA key.
     pub fn is_ecdsa(&self) -> bool {
         self.kind.starts_with("ECDSA")
+    }
+
+    /// The four bytes that hint at this key in a signature of a note by this name: those of Rekor, and those of C2SP's
+    /// signed-note for Ed25519.
+    pub fn hints(&self, name: &str) -> [[u8; 4]; 2] {
+        let note =
+            Sha256::new().chain_update(name).chain_update(b"\n\x01").chain_update(&self.key).finalize();
+        [self.id(), note.into()].map(|hash: [u8; 32]| [hash[0], hash[1], hash[2], hash[3]])
     }
 
     /// The SubjectPublicKeyInfo.

@@ -1,13 +1,11 @@
 //! What a policy demands of an image, and whether its signatures fulfil it.
 
 use crate::{
-    Identity, Image, Keyring, Payload, Result, Signature, Wrong, about,
-    bundle::{self, certificate_pem},
-    certificate::{Leaf, Trusted, all_from_pem},
-    from_base64,
+    Attached, Identity, Image, Keyring, Payload, Result, Signature, Wrong, about,
+    certificate::{Trusted, all_from_pem},
     publickey::PublicKey,
-    rekor,
-    signature::{Attached, CERTIFICATE, CHAIN, LOG, SIGNATURE_ANNOTATION, SIMPLE_SIGNING},
+    sigstore::{Anchors, Sigstore},
+    timestamp::Authorities,
 };
 use dray_core::{Algorithm, Digest, Manifest};
 use sha2::{Digest as _, Sha256};
@@ -66,6 +64,8 @@ pub(crate) enum Demand {
     Sigstore {
         by: By,
         rekor: Vec<Source>,
+        /// Certificates of authorities that sign times.
+        timestamp: Vec<Source>,
         identity: Identity,
     },
 }
@@ -79,13 +79,16 @@ pub struct Requirement {
 /// The keys and certificates of a requirement, read once.
 enum Keys {
     OpenPgp(Keyring),
-    Sigstore { trusted: Anchors, logs: Vec<PublicKey> },
+    Sigstore(Box<Sigstore>),
 }
 
-enum Anchors {
-    Keys(Vec<PublicKey>),
-    Fulcio(Trusted),
-    Pki(Trusted, Vec<rustls_pki_types::CertificateDer<'static>>),
+/// Files with what must vouch for a signature beside its key.
+#[derive(Clone, Debug, Default)]
+pub struct Witnesses {
+    /// Public keys of logs in PEM, of which one must hold the signature.
+    pub rekor: Vec<PathBuf>,
+    /// Certificates in PEM of authorities, of which one must have signed the time of the signature (RFC 3161).
+    pub timestamp: Vec<PathBuf>,
 }
 
 /// Which signatures may fulfil a requirement.
@@ -159,8 +162,8 @@ impl Requirement {
     }
 
     /// A sigstore signature by one of these public keys. With `rekor`, a log with one of these keys must have it.
-    pub fn sigstore_key(keys: Vec<PathBuf>, rekor: Vec<PathBuf>, identity: Identity) -> Self {
-        Demand::Sigstore { by: By::Keys(paths(keys)), rekor: paths(rekor), identity }.into()
+    pub fn sigstore_key(keys: Vec<PathBuf>, witnesses: Witnesses, identity: Identity) -> Self {
+        Self::sigstore(By::Keys(paths(keys)), witnesses, identity)
     }
 
     /// A sigstore signature with a certificate of Fulcio, for this e-mail address, or for this URI if it contains `://`.
@@ -168,12 +171,11 @@ impl Requirement {
         ca: Vec<PathBuf>,
         issuer: String,
         subject: String,
-        rekor: Vec<PathBuf>,
+        witnesses: Witnesses,
         identity: Identity,
     ) -> Self {
         let subject = if subject.contains("://") { Named::Uri(subject) } else { Named::Email(subject) };
-        let by = By::Fulcio { ca: paths(ca), issuer, subject };
-        Demand::Sigstore { by, rekor: paths(rekor), identity }.into()
+        Self::sigstore(By::Fulcio { ca: paths(ca), issuer, subject }, witnesses, identity)
     }
 
     /// A sigstore signature with a certificate of one's own, for an e-mail address, a host name, or both.
@@ -184,7 +186,12 @@ impl Requirement {
         identity: Identity,
     ) -> Self {
         let by = By::Pki { roots: paths(roots), between: paths(between), email, hostname };
-        Demand::Sigstore { by, rekor: Vec::new(), identity }.into()
+        Self::sigstore(by, Witnesses::default(), identity)
+    }
+
+    fn sigstore(by: By, witnesses: Witnesses, identity: Identity) -> Self {
+        let (rekor, timestamp) = (paths(witnesses.rekor), paths(witnesses.timestamp));
+        Demand::Sigstore { by, rekor, timestamp, identity }.into()
     }
 
     /// The signatures that could fulfil it. None of them means that no signature is needed, or that none helps.
@@ -215,12 +222,10 @@ impl Requirement {
                 (Keys::OpenPgp(keyring), Signature::Simple(message)) => {
                     self.simple(subject, message, keyring)
                 }
-                (Keys::Sigstore { trusted, logs }, Signature::Sigstore(attached)) => {
-                    self.attached(subject, attached, trusted, logs)
+                (Keys::Sigstore(keys), Signature::Sigstore(attached)) => {
+                    self.attached(subject, attached, keys)
                 }
-                (Keys::Sigstore { trusted, logs }, Signature::Bundle(json)) => {
-                    self.bundle(subject, json, trusted, logs)
-                }
+                (Keys::Sigstore(keys), Signature::Bundle(json)) => self.bundle(subject, json, keys),
                 (_, Signature::Unknown(kind)) => {
                     Err(Wrong(format!("`{}` is an unknown kind", kind.escape_debug())))
                 }
@@ -242,13 +247,13 @@ impl Requirement {
     pub fn files(&self) -> Vec<&Path> {
         let sources: Vec<&Source> = match &self.demand {
             Demand::SignedBy { keys, .. } => keys.iter().collect(),
-            Demand::Sigstore { by, rekor, .. } => {
+            Demand::Sigstore { by, rekor, timestamp, .. } => {
                 let by = match by {
                     By::Keys(keys) => keys.iter().chain(&[]),
                     By::Fulcio { ca, .. } => ca.iter().chain(&[]),
                     By::Pki { roots, between, .. } => roots.iter().chain(between.as_slice()),
                 };
-                by.chain(rekor).collect()
+                by.chain(rekor).chain(timestamp).collect()
             }
             Demand::Anything | Demand::Reject | Demand::Never(_) => Vec::new(),
         };
@@ -302,12 +307,20 @@ impl Requirement {
                 let keyring = Keyring::parse(files.iter().map(|(_, bytes)| bytes.as_slice()));
                 Ok(Keys::OpenPgp(keyring.map_err(about(name))?))
             }
-            Demand::Sigstore { by, rekor, .. } => {
+            Demand::Sigstore { by, rekor, timestamp, .. } => {
                 let logs = public_keys(rekor)?;
-                if logs.iter().any(|key| !key.is_ecdsa()) {
-                    return Err(Wrong("the key of a log is of another kind than ECDSA".into()));
+                if logs.iter().any(|key| !key.is_of_log()) {
+                    return Err(Wrong("the key of a log is neither of ECDSA nor of Ed25519".into()));
                 }
-                let trusted = match by {
+                let files: Vec<_> = timestamp.iter().map(bytes).collect::<Result<_>>()?;
+                let authorities = match files.first() {
+                    None => None,
+                    Some((name, _)) => {
+                        let files: Vec<&[u8]> = files.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+                        Some(Authorities::parse(files).map_err(about(name))?)
+                    }
+                };
+                let anchors = match by {
                     By::Keys(keys) => Anchors::Keys(public_keys(keys)?),
                     By::Fulcio { ca, .. } => Anchors::Fulcio(trusted(ca)?),
                     By::Pki { roots, between, .. } => {
@@ -319,7 +332,7 @@ impl Requirement {
                         Anchors::Pki(trusted(roots)?, certificates)
                     }
                 };
-                Ok(Keys::Sigstore { trusted, logs })
+                Ok(Keys::Sigstore(Box::new(Sigstore { anchors, logs, authorities })))
             }
             Demand::Anything | Demand::Reject | Demand::Never(_) => Err(Wrong("it has no keys".into())),
         }
@@ -352,155 +365,40 @@ impl Requirement {
         Ok(Accepted { by, reference: Some(payload.reference) })
     }
 
-    fn attached(
-        &self,
-        subject: &Subject<'_>,
-        attached: &Attached,
-        trusted: &Anchors,
-        logs: &[PublicKey],
-    ) -> Result<Accepted> {
-        if attached.media_type != SIMPLE_SIGNING {
-            return Err(Wrong(format!("it is of the unknown type `{}`", attached.media_type.escape_debug())));
-        }
-        let annotation = |name: &str| attached.annotations.get(name);
-        let signature = annotation(SIGNATURE_ANNOTATION)
-            .ok_or_else(|| Wrong("it has a payload and no signature of it".into()))?;
-        let signature = from_base64(signature).map_err(about("its signature is not in base64"))?;
-        let sha256 = hex::encode(Sha256::digest(&attached.payload));
-        let logged = |pem: &str| {
-            let log = annotation(LOG).ok_or_else(|| Wrong("no log has promised to hold it".into()))?;
-            let (body, time) = rekor::promised(log, logs)?;
-            rekor::check_hashedrekord(&body, pem, &signature, &sha256)?;
-            Ok::<u64, Wrong>(time)
-        };
-        let by = match trusted {
-            Anchors::Keys(keys) => {
-                let key = keys.iter().find(|key| key.made(&attached.payload, &signature));
-                let key = key.ok_or_else(|| Wrong("none of the trusted keys made it".into()))?;
-                if !logs.is_empty() {
-                    logged(&crate::publickey::to_pem("PUBLIC KEY", key.der()))?;
-                }
-                key.shown()
-            }
-            Anchors::Fulcio(_) | Anchors::Pki(..) => {
-                let pem = annotation(CERTIFICATE).ok_or_else(|| Wrong("it has no certificate".into()))?;
-                let leaf = Leaf::from_pem(pem.as_bytes())?;
-                let mut between = match annotation(CHAIN) {
-                    Some(chain) => all_from_pem(chain.as_bytes())?,
-                    None => Vec::new(),
-                };
-                // The last one is the root, which only a policy can trust.
-                between.pop();
-                let by = self.certified(subject.now, &leaf, between, trusted, || logged(pem))?;
-                if !leaf.key.made(&attached.payload, &signature) {
-                    return Err(Wrong("the key of its certificate did not make it".into()));
-                }
-                by
-            }
-        };
-        let payload = Payload::cosign(&attached.payload)?;
+    fn attached(&self, subject: &Subject<'_>, attached: &Attached, keys: &Sigstore) -> Result<Accepted> {
+        let (by, payload) = keys.attached(self.sigstore_by()?, subject.now, attached)?;
         self.is_about(subject, &payload)?;
         Ok(Accepted { by, reference: Some(payload.reference) })
     }
 
-    /// Checks the certificate of a signature. Returns for whom it is.
-    fn certified(
-        &self,
-        now: u64,
-        leaf: &Leaf,
-        mut between: Vec<rustls_pki_types::CertificateDer<'static>>,
-        trusted: &Anchors,
-        logged: impl Fn() -> Result<u64>,
-    ) -> Result<String> {
-        let Demand::Sigstore { by, .. } = &self.demand else {
-            return Err(Wrong("it has no certificate".into()));
-        };
-        match (by, trusted) {
-            (By::Fulcio { issuer, subject, .. }, Anchors::Fulcio(trusted)) => {
-                // The certificate lives for minutes only, so it must hold at the time that the log vouches for.
-                leaf.check(trusted, &between, logged()?, false)?;
-                let is = leaf.issuer()?;
-                if is != *issuer {
-                    return Err(Wrong(format!("its signer was identified by `{}`", is.escape_debug())));
-                }
-                let (names, wanted) = match subject {
-                    Named::Email(email) => (leaf.emails(), email),
-                    Named::Uri(uri) => (leaf.uris(), uri),
-                };
-                match names.contains(wanted) {
-                    true => Ok(format!("{wanted}, as {issuer} says")),
-                    false => Err(Wrong(format!("it is by {}", list(&names)))),
-                }
-            }
-            (By::Pki { email, hostname, .. }, Anchors::Pki(trusted, more)) => {
-                between.extend(more.iter().cloned());
-                leaf.check(trusted, &between, now, true)?;
-                for (wanted, names) in [(email, leaf.emails()), (hostname, leaf.hostnames())] {
-                    if let Some(wanted) = wanted.as_ref().filter(|wanted| !names.contains(wanted)) {
-                        return Err(Wrong(format!("it is by {}, and not by {wanted}", list(&names))));
-                    }
-                }
-                let names = [email, hostname].into_iter().flatten().cloned().collect::<Vec<_>>();
-                Ok(format!("{}, as its certificate says", names.join(" and ")))
-            }
-            _ => Err(Wrong("it has a certificate, and a key is needed".into())),
-        }
-    }
-
-    fn bundle(
-        &self,
-        subject: &Subject<'_>,
-        json: &[u8],
-        trusted: &Anchors,
-        logs: &[PublicKey],
-    ) -> Result<Accepted> {
+    fn bundle(&self, subject: &Subject<'_>, json: &[u8], keys: &Sigstore) -> Result<Accepted> {
         let digest = sha256_of(subject)?;
-        let read = bundle::Read::parse(json, subject.manifest, &digest)?;
-        let by = match (trusted, &read.leaf) {
-            (Anchors::Keys(keys), _) => {
-                let key = keys.iter().find(|key| read.made_by(key));
-                let key = key.ok_or_else(|| Wrong("none of the trusted keys made it".into()))?;
-                if !logs.is_empty() {
-                    read.logged(logs, &crate::publickey::to_pem("PUBLIC KEY", key.der()))?;
-                }
-                key.shown()
-            }
-            (_, Some(leaf)) => {
-                let pem = certificate_pem(&leaf.der);
-                let by = self.certified(subject.now, leaf, read.between.clone(), trusted, || {
-                    read.logged(logs, &pem)
-                })?;
-                if !read.made_by(&leaf.key) {
-                    return Err(Wrong("the key of its certificate did not make it".into()));
-                }
-                by
-            }
-            (_, None) => return Err(Wrong("it has no certificate".into())),
-        };
+        let manifest = (subject.manifest, &digest);
+        let (by, names) = keys.bundle(self.sigstore_by()?, subject.now, manifest, json)?;
         let identity = self.identity();
         if identity.takes_unnamed() {
-            return Ok(Accepted { by, reference: read.names().first().cloned() });
+            return Ok(Accepted { by, reference: names.first().cloned() });
         }
         let mut why = Wrong("it gives a digest and names no image (`identity = \"any\"` takes that)".into());
-        for name in read.names() {
-            match identity.check(subject.image, name) {
-                Ok(()) => return Ok(Accepted { by, reference: Some(name.clone()) }),
+        for name in names {
+            match identity.check(subject.image, &name) {
+                Ok(()) => return Ok(Accepted { by, reference: Some(name) }),
                 Err(wrong) => why = wrong,
             }
         }
         Err(why)
     }
+
+    fn sigstore_by(&self) -> Result<&By> {
+        match &self.demand {
+            Demand::Sigstore { by, .. } => Ok(by),
+            _ => Err(Wrong("it is no signature of OpenPGP".into())),
+        }
+    }
 }
 
 fn paths(paths: Vec<PathBuf>) -> Vec<Source> {
     paths.into_iter().map(Source::Path).collect()
-}
-
-fn list(names: &[String]) -> String {
-    match names {
-        [] => "somebody whom its certificate does not name in this way".into(),
-        names => names.join(", "),
-    }
 }
 
 /// The digest of the manifest in the algorithm of another one.

@@ -15,6 +15,8 @@ pub(crate) const CERTIFICATE: &str = "dev.sigstore.cosign/certificate";
 pub(crate) const CHAIN: &str = "dev.sigstore.cosign/chain";
 /// The annotation with what the log says.
 pub(crate) const LOG: &str = "dev.sigstore.cosign/bundle";
+/// A time that an authority signed.
+pub(crate) const TIMESTAMP: &str = "dev.sigstore.cosign/rfc3161timestamp";
 /// Artifact type of a bundle that is a referrer (cosign's BUNDLE_SPEC). Older ones give the version in another way.
 pub const BUNDLE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";
 

@@ -13,6 +13,7 @@ use crate::{
     copy::{planned, run_all},
     failure::Failure,
     local,
+    output::say,
     progress::Screen,
     signals::Stop,
 };
@@ -22,8 +23,8 @@ use dray_core::{
     policy::{IndexMode, Referrers},
 };
 use dray_engine::{
-    CopyRequest, Error, Kind, Places, PlannedCopy, RemoveOptions, attach, check_attachable, kept_signatures,
-    remove,
+    CopyRequest, Error, Kind, Places, PlannedCopy, RemoveOptions, attach, check_attachable,
+    forget_signatures, kept_signatures, remove,
 };
 use dray_trust::{Format, Kinds, Signature};
 use std::{fs, sync::Arc};
@@ -52,7 +53,7 @@ pub fn command() -> Command {
         .arg(switch("dest-compress").help("Compresses layers for dir:"))
         .arg(switch("dest-decompress").help("Decompresses layers for dir:"))
         .arg(switch("dest-oci-accept-uncompressed-layers").help("Leaves layers for oci: uncompressed"))
-        .arg(text("dest-compress-format").help("gzip or zstd"))
+        .arg(text("dest-compress-format").help("gzip, zstd or zstd:chunked"))
         .arg(text("dest-compress-level").help("How hard layers are compressed: 1 to 9, of zstd to 22"))
         .arg(
             switch("dest-force-compress-format")
@@ -71,7 +72,8 @@ pub fn command() -> Command {
 /// The level of compression, which must be one of the algorithm.
 fn level(matches: &ArgMatches, compression: Option<Compression>) -> Result<Option<u8>, Failure> {
     let Some(text) = given(matches, "dest-compress-level") else { return Ok(None) };
-    let most = if compression == Some(Compression::Zstd) { 22 } else { 9 };
+    let is_zstd = matches!(compression, Some(Compression::Zstd | Compression::ZstdChunked));
+    let most = if is_zstd { 22 } else { 9 };
     match text.parse::<u8>() {
         Ok(level) if (1..=most).contains(&level) => Ok(Some(level)),
         _ => Err(Failure::usage(format!("read the flag --dest-compress-level: `{text}` is not 1 to {most}"))),
@@ -113,15 +115,22 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
         None => None,
         Some("gzip") => Some(Compression::Gzip),
         Some("zstd") => Some(Compression::Zstd),
+        Some("zstd:chunked") => Some(Compression::ZstdChunked),
         Some(other) => return Err(unsupported(&format!("--dest-compress-format {other}"))),
     };
     if is_on(matches, "dest-force-compress-format") && given(matches, "dest-compress-format").is_none() {
         return Err(Failure::usage("copy: --dest-force-compress-format needs --dest-compress-format"));
     }
     let (compress, decompress) = (is_on(matches, "dest-compress"), is_on(matches, "dest-decompress"));
-    if (compress || decompress) && destination.scheme != "dir" {
-        return Err(Failure::usage("copy: --dest-compress and --dest-decompress are for dir: alone"));
-    }
+    let (compress, decompress) = match destination.scheme == "dir" {
+        true => (compress, decompress),
+        false => {
+            if compress || decompress {
+                tracing::warn!("--dest-compress and --dest-decompress change nothing but dir:");
+            }
+            (false, false)
+        }
+    };
     // Places that hold layers uncompressed give them to registries and layouts compressed.
     let plain = matches!(
         source.scheme.as_str(),
@@ -226,11 +235,18 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         more,
     };
     let stop = Stop::listen(screen);
+    let is_quiet = is_on(matches, "quiet");
+    if !is_quiet {
+        say!("Getting image source signatures");
+    }
     let copied = Retry::of(matches)?.until_done(|| copy.carry_out(&stop, screen)).await;
     if let Some(code) = stop.code() {
         return Ok(code);
     }
     let digest = copied?;
+    if !is_quiet {
+        say!("Writing manifest to image destination");
+    }
     signing.sign(&copy.places, &copy.request.destination, &digest).await?;
     if let Some(path) = given(matches, "digestfile") {
         fs::write(&path, &digest)
@@ -380,6 +396,7 @@ pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failu
     let places = session::places_for_any(&[(&reference, &flags)], globals)?;
     let options = RemoveOptions { all_tags: true, dry_run: false };
     let attempt = || async { remove(&places, &reference, options).await.map_err(Failure::from) };
-    Retry::of(matches)?.until_done(attempt).await?;
+    let removed = Retry::of(matches)?.until_done(attempt).await?;
+    forget_signatures(&places, &reference, &removed.digest).await?;
     Ok(DONE)
 }

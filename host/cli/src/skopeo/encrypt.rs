@@ -14,9 +14,10 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufReader, BufWriter, Write},
+    io::{BufReader, BufWriter, Read, Write},
     path::{Path, PathBuf},
 };
+use zeroize::Zeroizing;
 
 /// The tag of the image in the layout.
 const TAG: &str = "image";
@@ -33,9 +34,12 @@ pub fn flags(command: Command) -> Command {
         .arg(
             many("encryption-key")
                 .conflicts_with("decryption-key")
-                .help("Encrypts layers for jwe:PUBLIC-KEY-FILE"),
+                .help("Encrypts layers for jwe:PUBLIC-KEY-FILE or pkcs7:CERTIFICATE-FILE"),
         )
-        .arg(many("decryption-key").help("Decrypts layers with this private key"))
+        .arg(
+            many("decryption-key")
+                .help("Decrypts layers with a private key: FILE, or FILE:pass=TEXT, :file=PATH, :fd=N"),
+        )
         .arg(
             Arg::new("encrypt-layer")
                 .long("encrypt-layer")
@@ -99,23 +103,49 @@ fn recipient_of(text: &str) -> Result<Recipient, Failure> {
     let Some((kind, path)) = text.split_once(':') else {
         return Err(usage(format!("--encryption-key {text} has no protocol: jwe:FILE")));
     };
-    if kind != "jwe" {
-        return Err(unsupported(&format!("a recipient of the kind `{kind}:`, as jwe: is,")));
-    }
+    let parse = match kind {
+        "jwe" => Recipient::parse,
+        "pkcs7" => Recipient::parse_certificate,
+        _ => return Err(unsupported(&format!("a recipient of the kind `{kind}:`, as jwe: and pkcs7: are,"))),
+    };
     let path = Path::new(path);
-    Recipient::parse(&key_file(path)?)
-        .map_err(|wrong| usage(format!("use the key {}: {wrong}", path.display())))
+    parse(&key_file(path)?).map_err(|wrong| usage(format!("use the key {}: {wrong}", path.display())))
 }
 
 fn opener_of(text: &str) -> Result<Opener, Failure> {
-    let (path, password) = match text.split_once(':') {
-        Some((path, password)) => (path, Some(password)),
+    let (path, passphrase) = match text.split_once(':') {
+        Some((path, spec)) => (path, Some(passphrase_of(spec)?)),
         None => (text, None),
     };
-    if password.is_some() {
-        return Err(unsupported("a passphrase behind --decryption-key"));
+    Opener::parse(&key_file(Path::new(path))?, passphrase.as_deref().map(String::as_str))
+        .map_err(|wrong| usage(format!("use the key {path}: {wrong}")))
+}
+
+/// The passphrase of a key, which ocicrypt takes as `pass=TEXT`, `file=PATH`, `fd=NUMBER` or the bare text.
+fn passphrase_of(spec: &str) -> Result<Zeroizing<String>, Failure> {
+    let from = |mut file: File| {
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text)?;
+        // Editors end a file with a newline, and no passphrase ends so.
+        let length = text.trim_end_matches(['\n', '\r']).len();
+        text.truncate(length);
+        Ok(text)
+    };
+    let wrong = |error: std::io::Error| usage(format!("read the passphrase of --decryption-key: {error}"));
+    if let Some(path) = spec.strip_prefix("file=") {
+        return File::open(path).and_then(from).map_err(wrong);
     }
-    Opener::parse(&key_file(Path::new(path))?).map_err(|wrong| usage(format!("use the key {path}: {wrong}")))
+    if let Some(number) = spec.strip_prefix("fd=") {
+        let number: u32 = number.parse().map_err(|_| {
+            usage(format!("read the passphrase of --decryption-key: fd={number} is no number"))
+        })?;
+        return File::open(format!("/proc/self/fd/{number}")).and_then(from).map_err(wrong);
+    }
+    let text = spec.strip_prefix("pass=").unwrap_or(spec);
+    tracing::warn!(
+        "others on this machine can read the passphrase of --decryption-key: file= and fd= hide it"
+    );
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn read_json(path: &Path) -> Result<Value, String> {

@@ -245,12 +245,21 @@ impl End {
     }
 }
 
+/// `--screds` and `--dcreds` are the old names.
+fn creds(end: End, flag: Arg) -> Arg {
+    match end {
+        End::Only => flag,
+        End::Source => flag.alias("screds"),
+        End::Destination => flag.alias("dcreds"),
+    }
+}
+
 /// Adds the flags of an image.
 pub fn image(command: Command, end: End) -> Command {
     let names = end.names();
     command
         .arg(text(names.authfile).help("File of logins"))
-        .arg(text(names.creds).help("USER[:PASSWORD]").conflicts_with(names.no_creds))
+        .arg(creds(end, text(names.creds)).help("USER[:PASSWORD]").conflicts_with(names.no_creds))
         .arg(text(names.username).requires(names.password).conflicts_with_all([names.creds, names.no_creds]))
         .arg(text(names.password).requires(names.username))
         .arg(switch(names.no_creds).help("Send no login"))

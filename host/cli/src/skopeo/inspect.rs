@@ -93,7 +93,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failure>
     if raw && !config {
         return output::bytes_out(&image.manifest.body).map(|()| DONE);
     }
-    let chosen = image.platform(&globals.platform).await?;
+    let chosen = image.only_platform(&globals.platform).await?;
     let bytes = chosen.config().await?;
     if raw {
         return output::bytes_out(&bytes).map(|()| DONE);

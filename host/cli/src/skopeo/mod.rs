@@ -154,11 +154,20 @@ async fn run(name: &str, matches: &ArgMatches, globals: &Globals, screen: Screen
     }
 }
 
-/// An error with what to do about it, on one line.
+/// An error with what to do about it, on one line, with the words of skopeo for which scripts look.
 fn told(error: &Error) -> String {
+    let theirs = match error.kind {
+        Kind::NotFound => "manifest unknown: ",
+        // What was published nowhere because of its signatures.
+        _ if error.text.contains("trust ") && error.text.contains("demands a signature") => {
+            "Source image rejected: "
+        }
+        _ if error.text.contains(" rejects it") => "Source image rejected: ",
+        _ => "",
+    };
     match &error.help {
-        Some(help) => format!("failed to {error} ({help})"),
-        None => format!("failed to {error}"),
+        Some(help) => format!("{theirs}failed to {error} ({help})"),
+        None => format!("{theirs}failed to {error}"),
     }
 }
 

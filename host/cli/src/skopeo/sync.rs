@@ -102,7 +102,9 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
         Transport::Docker | Transport::Dir => Vec::new(),
     };
     let hosts: Vec<Reference> = listed.iter().map(Listed::reference).collect::<Result<_, _>>()?;
-    let mut reached = vec![(&whole, &from_flags), (&target, &to_flags)];
+    // `localhost:5000` is a registry here, and would otherwise be an image of Docker Hub.
+    let below = named(to, &format!("{}/image", destination.trim_end_matches('/')))?;
+    let mut reached = vec![(&whole, &from_flags), (&below, &to_flags)];
     reached.extend(hosts.iter().zip(&listed).map(|(host, listed)| (host, &listed.flags)));
     let places = session::places(&reached, globals)?;
     let sources = match from {
@@ -122,8 +124,9 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
     collisions(&pairs)?;
     if is_on(matches, "dry-run") {
         for Pair { source, destination } in &pairs {
-            tell!("would copy {source} to {destination}");
+            tell!("Would have copied image from={:?} to={:?}", source.to_string(), destination.to_string());
         }
+        tell!("Would have synced {} images from {} sources", pairs.len(), listed.len().max(1));
         return Ok(DONE);
     }
     let signing = Signing::of(matches)?;

@@ -286,14 +286,19 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let on_change = [("copy", OnChange::Copy), ("refuse", OnChange::Refuse)];
     let on_change = word(entry.take("on-change"), &on_change, problems).unwrap_or_default();
     let formats = [("oci", Format::Oci), ("docker", Format::Docker)];
-    let compressions =
-        [("gzip", Compression::Gzip), ("zstd", Compression::Zstd), ("none", Compression::None)];
+    let compressions = [
+        ("gzip", Compression::Gzip),
+        ("zstd", Compression::Zstd),
+        ("zstd:chunked", Compression::ZstdChunked),
+        ("none", Compression::None),
+    ];
     let form = Form {
         format: word(entry.take("format"), &formats, problems),
         compression: word(entry.take("compression"), &compressions, problems),
         level: None,
     };
-    if form.format == Some(Format::Docker) && form.compression == Some(Compression::Zstd) {
+    let is_zstd = matches!(form.compression, Some(Compression::Zstd | Compression::ZstdChunked));
+    if form.format == Some(Format::Docker) && is_zstd {
         problems.push(
             Problem::new("Docker's format knows no layers in zstd", entry.span.clone())
                 .help("set format = \"oci\", or compression = \"gzip\""),

@@ -2,11 +2,16 @@
 
 use super::{reader::through, shown::ShownBlob, transfer::Payload};
 use crate::{
-    Error, Kind, Observer, Repository, Result, decode::Plain, error::Context, schedule::queue::Load,
+    Error, Kind, Observer, Repository, Result,
+    decode::Plain,
+    error::Context,
+    layer::{Chunked, write_chunked},
+    schedule::queue::Load,
     schedule::rate::RateLimiter,
 };
 use dray_core::{Algorithm, Compression, Descriptor, Digest, Hasher};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read, Write},
     sync::{Arc, Mutex},
@@ -20,6 +25,8 @@ pub(crate) struct Recompressed {
     pub digest: Digest,
     /// Size of the compressed bytes.
     pub size: u64,
+    /// What its compression adds to the annotations of the layer.
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// Recompresses a layer. The result is written to the destination's folder, where it gets its name later, or to a
@@ -56,10 +63,15 @@ pub(crate) async fn recompress(
             Ok((Payload::Local(Arc::new(file)), facts))
         },
     );
-    let (payload, (plain, digest, size)) =
+    let (payload, written) =
         written.await.context(|| format!("convert the layer {}", layer.digest.short()))?;
-    check_diff_id(layer, diff_id, &plain)?;
-    Ok(Recompressed { payload, digest, size })
+    check_diff_id(layer, diff_id, &written.plain)?;
+    if let Some(why) = &written.no_table {
+        let digest = layer.digest.short();
+        tracing::warn!("the layer {digest} is written in plain zstd, and not as zstd:chunked: {why}");
+    }
+    let Written { digest, size, annotations, .. } = written;
+    Ok(Recompressed { payload, digest, size, annotations })
 }
 
 /// Finds out the size, the compression and the diff ID of a layer of which only the digest is known.
@@ -134,13 +146,23 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// Recompresses a stream into a file. Returns the digest of the uncompressed bytes, and the digest and the size of the
-/// written bytes.
+/// What a recompressed layer is.
+struct Written {
+    /// Digest of the uncompressed bytes.
+    plain: Digest,
+    digest: Digest,
+    size: u64,
+    annotations: BTreeMap<String, String>,
+    /// Why it has no table of contents, if it was to have one.
+    no_table: Option<String>,
+}
+
+/// Recompresses a stream into a file.
 fn compress(
     bytes: &mut (dyn Read + Send),
     file: &File,
     (wanted, level): (Compression, Option<u8>),
-) -> std::io::Result<(Digest, Digest, u64)> {
+) -> std::io::Result<Written> {
     let mut plain = Plain::new(bytes)?;
     let mut out = Hashing::new(std::io::BufWriter::with_capacity(1 << 20, file));
     let mut hasher = Hasher::new(Algorithm::Sha256);
@@ -155,6 +177,7 @@ fn compress(
             to.write_all(&buffer[..read])?;
         }
     };
+    let mut chunked = None;
     match wanted {
         Compression::None => copy(&mut out)?,
         Compression::Gzip => {
@@ -173,7 +196,13 @@ fn compress(
             copy(&mut encoder)?;
             encoder.finish()?;
         }
+        Compression::ZstdChunked => chunked = Some(write_chunked(plain, &mut out, level)?),
     }
     out.flush()?;
-    Ok((hasher.finish(), out.hasher.finish(), out.size))
+    let (plain, annotations, no_table) = match chunked {
+        None => (hasher.finish(), BTreeMap::new(), None),
+        Some(Chunked { plain, table: Ok(table) }) => (plain, table, None),
+        Some(Chunked { plain, table: Err(why) }) => (plain, BTreeMap::new(), Some(why)),
+    };
+    Ok(Written { plain, digest: out.hasher.finish(), size: out.size, annotations, no_table })
 }

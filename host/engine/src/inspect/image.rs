@@ -27,6 +27,18 @@ impl Image {
     /// # Errors
     /// Fails if the image cannot be read.
     pub async fn platform(&self, platform: &Platform) -> Result<Image> {
+        self.chosen(platform, false).await
+    }
+
+    /// The image of a platform, and of no other.
+    ///
+    /// # Errors
+    /// Fails if an index does not contain the platform, or if the image cannot be read.
+    pub async fn only_platform(&self, platform: &Platform) -> Result<Image> {
+        self.chosen(platform, true).await
+    }
+
+    async fn chosen(&self, platform: &Platform, only: bool) -> Result<Image> {
         let mut manifest = self.manifest.clone();
         for _ in 0..NESTING {
             let Children::Index(children) = &manifest.children else { break };
@@ -35,9 +47,14 @@ impl Image {
                 .and_then(|selection| selection.kept.into_iter().next());
             // The children of an index of a BuildKit cache are layers, and not images.
             let first = || children.iter().find(|child| !is_blob(&child.media_type)).cloned();
-            let Some(child) = chosen.filter(|child| !is_blob(&child.media_type)).or_else(first) else {
-                break;
-            };
+            let chosen = chosen.filter(|child| !is_blob(&child.media_type));
+            if only && chosen.is_none() {
+                let digest = manifest.descriptor.digest.short();
+                return Err(Error::invalid(format!(
+                    "choose an image: the index {digest} has none for {platform}"
+                )));
+            }
+            let Some(child) = chosen.or_else(first) else { break };
             manifest = self.repository.manifest_of(&child).await?;
         }
         Ok(Image { manifest, repository: self.repository.clone() })

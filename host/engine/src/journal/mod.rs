@@ -6,7 +6,7 @@ mod runs;
 mod tags;
 mod write;
 
-use crate::{Error, Kind, Result, lock};
+use crate::{Error, Kind, Result, lock, now};
 use dray_core::{Digest, Form, Platform};
 use process_lock::ProcessLock;
 pub use runs::{RunRecord, Trimmed, Usage};
@@ -19,7 +19,7 @@ use std::{
         Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 pub(crate) use tags::SeenTag;
 use write::{Write, Writer};
@@ -191,11 +191,6 @@ fn failed(doing: &str, path: &Path, error: &rusqlite::Error) -> Error {
         _ => "move it away, and it is made anew",
     };
     Error::invalid(format!("{doing} the journal {}: {error}", path.display())).help(help)
-}
-
-/// Seconds since 1970.
-pub(crate) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// How long to wait for another process that has locked the journal, and the pause between two attempts if SQLite does

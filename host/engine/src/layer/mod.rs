@@ -1,13 +1,15 @@
 //! Unpacked layers, as a container store keeps them for overlayfs: the files in a folder, and beside it a tar-split
 //! file (github.com/vbatts/tar-split), from which the same tar is rebuilt byte for byte.
 
+mod chunked;
 mod tar_split;
 mod tree;
 
 use crate::{
     decode::Plain,
-    tar::{Kind, Reader, Source, malformed},
+    tar::{Kind, Reader, malformed},
 };
+pub(crate) use chunked::{Chunked, write as write_chunked};
 use dray_core::{Algorithm, Digest, Hasher};
 use rustix::fd::OwnedFd;
 use std::{
@@ -118,12 +120,12 @@ pub(crate) fn unpack(above: File, name: &Path, bytes: &mut (dyn Read + Send)) ->
         reader.source().entry(&entry.name, entry.size)?;
     }
     (staged.layer.uids, staged.layer.gids) = tree.finish()?;
-    let recorder = reader.into_source();
-    (staged.layer.digest, staged.layer.size) = recorder.finish(&mut buffer)?;
+    let recorded = reader.into_source().finish(&mut buffer)?;
+    let file = recorded.tar_split.finish()?.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all()?;
+    (staged.layer.digest, staged.layer.size) = (recorded.digest, recorded.size);
     Ok(staged)
 }
-
-impl Source for Recorder<Plain<'_>> {}
 
 /// Reads the tar of an unpacked layer.
 pub(crate) struct Rebuilt {

@@ -41,20 +41,30 @@ fn is_zero(size: &u64) -> bool {
 }
 
 /// A tar-split file that is being written.
-pub(super) struct TarSplit {
-    out: GzEncoder<BufWriter<File>>,
+pub(super) struct TarSplit<W> {
+    out: W,
     lines: u64,
+    /// Bytes that were written.
+    size: u64,
     /// Bytes of the tar that were not written yet.
     pending: Vec<u8>,
 }
 
-impl TarSplit {
+/// The tar-split file of a store.
+pub(super) type Stored = GzEncoder<BufWriter<File>>;
+
+impl TarSplit<Stored> {
     pub fn create(path: &Path) -> Result<Self> {
         let mut options = File::options();
         std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
         let file = BufWriter::new(options.open(path)?);
-        let out = GzEncoder::new(file, flate2::Compression::default());
-        Ok(TarSplit { out, lines: 0, pending: Vec::new() })
+        Ok(TarSplit::to(GzEncoder::new(file, flate2::Compression::default())))
+    }
+}
+
+impl<W: Write> TarSplit<W> {
+    pub fn to(out: W) -> Self {
+        TarSplit { out, lines: 0, size: 0, pending: Vec::new() }
     }
 
     fn line(&mut self, kind: u8, name: Option<&[u8]>, size: u64, payload: Option<&[u8]>) -> Result<()> {
@@ -70,8 +80,10 @@ impl TarSplit {
             position: self.lines,
         };
         self.lines += 1;
-        serde_json::to_writer(&mut self.out, &line)?;
-        self.out.write_all(b"\n")
+        let mut text = serde_json::to_vec(&line)?;
+        text.push(b'\n');
+        self.size += text.len() as u64;
+        self.out.write_all(&text)
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
@@ -89,18 +101,36 @@ impl TarSplit {
 }
 
 /// Passes a tar on, and records everything except the content of files.
-pub(super) struct Recorder<R> {
+pub(super) struct Recorder<R, W> {
     inner: R,
-    tar_split: TarSplit,
+    tar_split: TarSplit<W>,
     hasher: Hasher,
     size: u64,
     /// Checksum of the file that is passing. `None` means that other bytes are passing.
     checksum: Option<Checksum<'static, u64, Table<16>>>,
 }
 
-impl<R: Read> Recorder<R> {
-    pub fn new(inner: R, tar_split: TarSplit) -> Self {
+/// What is known when all of a tar has passed.
+pub(super) struct Recorded<R, W> {
+    pub inner: R,
+    /// To where the tar-split was written.
+    pub tar_split: W,
+    /// Bytes that were written there.
+    pub tar_split_size: u64,
+    /// Digest of the whole tar.
+    pub digest: Digest,
+    /// Size of the whole tar in bytes.
+    pub size: u64,
+}
+
+impl<R: Read, W: Write> Recorder<R, W> {
+    pub fn new(inner: R, tar_split: TarSplit<W>) -> Self {
         Recorder { inner, tar_split, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
+    }
+
+    /// What it reads from.
+    pub fn inner(&mut self) -> &mut R {
+        &mut self.inner
     }
 
     /// Declares that the next bytes are the content of a file.
@@ -115,17 +145,25 @@ impl<R: Read> Recorder<R> {
         self.tar_split.line(1, Some(name), size, checksum.as_ref().map(|bytes| &bytes[..]))
     }
 
-    /// Reads what follows the end of the archive. Returns the digest and the size in bytes of the whole tar.
-    pub fn finish(mut self, buffer: &mut [u8]) -> Result<(Digest, u64)> {
+    /// Reads what follows the end of the archive.
+    pub fn finish(mut self, buffer: &mut [u8]) -> Result<Recorded<R, W>> {
+        // The content of a file in the middle of which a reader gave up is no longer of interest.
+        self.checksum = None;
         while self.read(buffer)? > 0 {}
         self.tar_split.flush()?;
-        let file = self.tar_split.out.finish()?.into_inner().map_err(|error| error.into_error())?;
-        file.sync_all()?;
-        Ok((self.hasher.finish(), self.size))
+        Ok(Recorded {
+            inner: self.inner,
+            tar_split: self.tar_split.out,
+            tar_split_size: self.tar_split.size,
+            digest: self.hasher.finish(),
+            size: self.size,
+        })
     }
 }
 
-impl<R: Read> Read for Recorder<R> {
+impl<R: Read, W: Write> crate::tar::Source for Recorder<R, W> {}
+
+impl<R: Read, W: Write> Read for Recorder<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let read = self.inner.read(buffer)?;
         let bytes = &buffer[..read];

@@ -140,3 +140,84 @@ fn later_entries_replace_earlier_ones() {
     assert_eq!(std::fs::read(diff.join("a")).unwrap(), b"a file now");
     assert!(std::fs::symlink_metadata(diff.join("c")).unwrap().file_type().is_char_device());
 }
+
+#[test]
+fn a_chunked_layer_is_found_file_by_file() {
+    let large: Vec<u8> = (0..300_000u32).flat_map(u32::to_le_bytes).collect();
+    let tar = archive(&[
+        ("a/", b'5', "", b""),
+        ("a/large", b'0', "", &large),
+        ("a/empty", b'0', "", b""),
+        ("a/small", b'0', "", b"small"),
+        ("hard", b'1', "a/small", b""),
+        ("soft", b'2', "a/large", b""),
+    ]);
+    let mut layer = Vec::new();
+    let written = write_chunked(&tar[..], &mut layer, None).unwrap();
+    let table = written.table.unwrap();
+    assert_eq!(written.plain, Digest::of(&tar));
+    // To others it is a layer in Zstandard.
+    assert_eq!(zstd::decode_all(&layer[..]).unwrap(), tar);
+    let numbers = |key: &str| -> Vec<usize> {
+        let text = &table[&format!("io.github.containers.zstd-chunked.{key}")];
+        text.split(':').map(|number| number.parse().unwrap()).collect()
+    };
+    let (toc, split) = (numbers("manifest-position"), numbers("tarsplit-position"));
+    let packed = &layer[toc[0]..toc[0] + toc[1]];
+    assert_eq!(table["io.github.containers.zstd-chunked.manifest-checksum"], Digest::of(packed).to_string());
+    let plain = zstd::decode_all(packed).unwrap();
+    assert_eq!((plain.len(), toc[3]), (toc[2], 1));
+    let toc: serde_json::Value = serde_json::from_slice(&plain).unwrap();
+    let packed = &layer[split[0]..split[0] + split[1]];
+    assert_eq!(toc["tarSplitDigest"], Digest::of(packed).to_string());
+    let plain = zstd::decode_all(packed).unwrap();
+    assert_eq!(plain.len(), split[2]);
+    let footer = &layer[layer.len() - 64..];
+    assert_eq!(&footer[56..], b"GNUlInUx");
+    // The content of each file is a frame of its own, and with the tar-split all of them make up the tar again.
+    let mut contents = std::collections::HashMap::new();
+    for entry in toc["entries"].as_array().unwrap() {
+        let (at, end) = (entry["offset"].as_u64().unwrap(), entry["endOffset"].as_u64().unwrap());
+        let name = entry["name"].as_str().unwrap().to_owned();
+        if entry["size"].as_u64() == Some(0) {
+            assert_eq!((at, end, entry.get("digest")), (0, 0, None), "{name}");
+            continue;
+        }
+        let content = zstd::decode_all(&layer[at as usize..end as usize]).unwrap();
+        assert_eq!(entry["digest"], Digest::of(&content).to_string(), "{name}");
+        contents.insert(name, content);
+    }
+    let mut again = Vec::new();
+    for piece in tar_split::plain_pieces(&plain[..]) {
+        match piece.unwrap() {
+            Piece::Bytes(bytes) => again.extend(bytes),
+            Piece::File(_, 0) => {}
+            Piece::File(name, _) => again.extend(&contents[std::str::from_utf8(&name).unwrap()]),
+        }
+    }
+    assert_eq!(again, tar);
+    let kinds: Vec<_> =
+        toc["entries"].as_array().unwrap().iter().map(|entry| entry["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["dir", "reg", "reg", "reg", "hardlink", "symlink"]);
+}
+
+#[test]
+fn a_tar_that_no_table_describes_is_still_compressed() {
+    let twice = archive(&[("./a", b'0', "", b"1"), ("a", b'0', "", b"2"), ("b", b'0', "", b"3")]);
+    let global = archive(&[("pax", b'g', "", b"9 a=bcdef"), ("a", b'0', "", b"1")]);
+    for (tar, why) in [
+        (twice, "two entries of one name"),
+        (global, "extended header"),
+        (archive(&[("a", b'V', "", b"")]), "unknown type"),
+        (b"this is no tar".repeat(100), "malformed number"),
+        (b"short".to_vec(), "middle of a header"),
+    ] {
+        let mut layer = Vec::new();
+        let written = write_chunked(&tar[..], &mut layer, Some(3)).unwrap();
+        assert!(written.table.unwrap_err().contains(why), "{why}");
+        assert_eq!(written.plain, Digest::of(&tar));
+        assert_eq!(zstd::decode_all(&layer[..]).unwrap(), tar);
+    }
+    let mut layer = Vec::new();
+    assert!(write_chunked(&b""[..], &mut layer, None).unwrap().table.is_ok());
+}

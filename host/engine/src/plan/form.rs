@@ -5,7 +5,8 @@ use crate::{
     schedule::queue::Load,
 };
 use dray_core::{
-    Children, Compression, Descriptor, Form, Format, Manifest, is_image_config, layer_compression, media_type,
+    Children, Compression, Descriptor, Form, Format, Manifest, is_compressed_as, is_image_config,
+    layer_compression, media_type,
 };
 
 /// The form in which an image must be written. An unchanged form means that it is copied without conversion. Fails if
@@ -22,7 +23,7 @@ pub(crate) fn needed(
             // Registries no longer accept schema 1, and layouts never did.
             form.format = asked.format.or(Some(Format::Oci));
         }
-        if asked.compression == Some(Compression::Zstd) {
+        if matches!(asked.compression, Some(Compression::Zstd | Compression::ZstdChunked)) {
             // Docker's format has no media type for zstd layers.
             form.format = asked.format.or(Some(Format::Oci));
         }
@@ -74,7 +75,7 @@ pub(crate) fn is_in(manifest: &Manifest, form: Form, unpacked: bool) -> bool {
             let Some(now) = layer_compression(&layer.media_type) else { return true };
             // A manifest of one format may use the other format's media types for its layers.
             let named = form.format.is_none_or(|format| format.layer(now) == Some(&layer.media_type));
-            named && form.compression.is_none_or(|wanted| now == wanted)
+            named && form.compression.is_none_or(|wanted| is_compressed_as(layer, now, wanted))
         }),
     };
     format && layers

@@ -12,8 +12,9 @@ use crate::{
     Error, Kind, Result,
     contract::Capabilities,
     error::Context,
-    journal::{self, Conversion, SeenTag},
+    journal::{Conversion, SeenTag},
     limits::MANIFESTS,
+    now,
     place::{OpenReference, Repository},
     trust::{Demand, Judge},
 };
@@ -83,7 +84,7 @@ impl Comparison<'_> {
         self.check_position(&capabilities)?;
         let (form, mut manifest) = self.form(&capabilities, &descriptor, manifest).await?;
         let name = self.name(&capabilities, &descriptor, form);
-        let asked_at = journal::now();
+        let asked_at = now();
         let likely = self.remembered(&descriptor).filter(|seen| name.tag().is_some() && seen.is_fresh());
         let assumed = self.is_assumed(&descriptor, form, &name);
         let (destination, kept) = match assumed {

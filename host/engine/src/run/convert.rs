@@ -11,7 +11,8 @@ use crate::{
 };
 use dray_core::{
     Children, Compression, Descriptor, Digest, Form, Format, ImageConfig, Manifest, NESTING, Naming, Schema1,
-    convert_image, convert_index, is_image_config, layer_compression, media_type, new_image, select,
+    convert_image, convert_index, is_compressed_as, is_image_config, layer_compression, media_type,
+    new_image, select,
 };
 use futures_util::future::{BoxFuture, try_join, try_join_all};
 use std::sync::{Arc, atomic::Ordering};
@@ -225,7 +226,7 @@ impl Job {
             Error::new(Kind::Unsupported, "write zstd layers in Docker's format: it knows none")
                 .help("choose format = \"oci\", or another compression")
         })?;
-        if wanted == now {
+        if is_compressed_as(layer, now, wanted) {
             let same = Descriptor { media_type: media_type.into(), ..layer.clone() };
             self.clone().blob(same.clone()).await?;
             return Ok(same);
@@ -238,9 +239,7 @@ impl Job {
             diff_id.clone(),
             wanted,
         ));
-        let (digest, size) =
-            once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone();
-        Ok(Descriptor::new(media_type, digest, size))
+        Ok(once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone())
     }
 
     /// The descriptor of a layer that its place holds unpacked. `None` means that the layer is read as the manifest
@@ -269,14 +268,14 @@ impl Job {
         diff_id: &Digest,
         wanted: Compression,
         media_type: &str,
-    ) -> Result<(Digest, u64)> {
+    ) -> Result<Descriptor> {
         let (source, destination) = (&self.source, &self.destination);
         let (observer, rates, ending) = (self.shared.observer.as_ref(), self.rates(), &self.ending);
         let direct = wanted == Compression::None && destination.place.files.is_some();
         // The permit is held until the temporary file is removed, so that few of them exist at once.
         let _permit = if direct { None } else { Some(disk_permit(&source.place, &destination.place).await) };
-        let (payload, digest, size) = match direct {
-            true => (Payload::Plain(layer), diff_id.clone(), 0),
+        let (payload, blob) = match direct {
+            true => (Payload::Plain(layer), Descriptor::new(media_type, diff_id.clone(), 0)),
             false => {
                 let made = recompress(
                     source,
@@ -287,12 +286,21 @@ impl Job {
                     (observer, &self.shown),
                 )
                 .await?;
-                (made.payload, made.digest, made.size)
+                let blob = Descriptor {
+                    annotations: made.annotations,
+                    ..Descriptor::new(media_type, made.digest, made.size)
+                };
+                (made.payload, blob)
             }
         };
-        let blob = Descriptor::new(media_type, digest.clone(), size);
-        let incoming =
-            Incoming { blob, siblings: Vec::new(), sized: !direct, absent: self.fresh, piece: None };
+        let size = blob.size;
+        let incoming = Incoming {
+            blob: blob.clone(),
+            siblings: Vec::new(),
+            sized: !direct,
+            absent: self.fresh,
+            piece: None,
+        };
         let transfer = Transfer {
             image: &self.shown,
             source,
@@ -314,6 +322,6 @@ impl Job {
             Arrival::Mounted | Arrival::Present if !direct => observer.event(Event::Spared(size)),
             Arrival::Mounted | Arrival::Present => {}
         }
-        Ok((digest, stored.size))
+        Ok(Descriptor { size: stored.size, ..blob })
     }
 }

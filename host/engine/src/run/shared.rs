@@ -2,7 +2,7 @@
 
 use super::{claims::Claims, finish::Finish};
 use crate::{Observer, blob::Ending, lock};
-use dray_core::{Compression, Digest};
+use dray_core::{Compression, Descriptor, Digest};
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, atomic::AtomicBool},
@@ -20,7 +20,7 @@ type Subject = (String, String, Digest);
 type Recompressed = (String, String, Digest, Digest, Compression);
 
 /// Digest and size of a layer that is brought once; others that need it wait.
-type Brought = Arc<OnceCell<(Digest, u64)>>;
+type Brought = Arc<OnceCell<Descriptor>>;
 
 /// Size, compression and diff ID of a layer, for manifests that tell none of them.
 type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
@@ -63,7 +63,7 @@ impl Shared {
         }
     }
 
-    /// The cell for digest and size of a recompressed layer.
+    /// The cell for a recompressed layer.
     pub fn layer(&self, key: Recompressed) -> Brought {
         lock(&self.layers).entry(key).or_default().clone()
     }

@@ -48,7 +48,7 @@ pub struct Entry {
     pub size: u64,
     /// Bytes from the beginning of the archive to its content.
     pub offset: u64,
-    /// Permission bits.
+    /// Permission bits, and what some programs write beside them.
     pub mode: u32,
     /// User ID of its owner.
     pub uid: u32,
@@ -56,6 +56,8 @@ pub struct Entry {
     pub gid: u32,
     /// Modification time: seconds and nanoseconds since 1970.
     pub mtime: (i64, u32),
+    /// Times of the last access and of the last change of metadata, where the archive gives them.
+    pub other_times: [Option<(i64, u32)>; 2],
     /// Target of a link.
     pub link: Vec<u8>,
     /// Major and minor number of a device.
@@ -74,17 +76,23 @@ pub struct Reader<S> {
     /// Bytes of the content of the current entry that have not been read, and bytes of the padding after it.
     content: u64,
     padding: u64,
+    has_global: bool,
 }
 
 impl<S: Source> Reader<S> {
     /// Starts at the beginning of an archive.
     pub fn new(source: S) -> Self {
-        Reader { source, position: 0, content: 0, padding: 0 }
+        Reader { source, position: 0, content: 0, padding: 0, has_global: false }
     }
 
     /// The source that it reads from.
     pub fn source(&mut self) -> &mut S {
         &mut self.source
+    }
+
+    /// Whether an extended header for all entries has been read.
+    pub fn has_global(&self) -> bool {
+        self.has_global
     }
 
     /// Returns the source that it reads from.
@@ -155,6 +163,7 @@ impl<S: Source> Reader<S> {
                 b'x' => extended = pax::records(&self.extension(size)?)?,
                 // A global extended header applies to every entry. Nothing in it matters here.
                 b'g' => {
+                    self.has_global = true;
                     self.extension(size)?;
                 }
                 b'S' => return Err(malformed("it has a sparse file, which no image may have")),
@@ -192,10 +201,11 @@ impl<S: Source> Reader<S> {
             kind,
             size,
             offset: 0,
-            mode: small(100..108)? & 0o7777,
+            mode: small(100..108)?,
             uid: small(108..116)?,
             gid: small(116..124)?,
             mtime: (i64::try_from(number(&block[136..148])?).unwrap_or(0), 0),
+            other_times: gnu_times(block),
             link: link.unwrap_or_else(|| text(&block[157..257])),
             device: (small(329..337).unwrap_or(0), small(337..345).unwrap_or(0)),
             xattrs: Vec::new(),
@@ -248,6 +258,8 @@ impl Entry {
             "size" => self.size = number().ok_or_else(shown)?,
             "uid" => self.uid = number().and_then(|id| u32::try_from(id).ok()).ok_or_else(shown)?,
             "gid" => self.gid = number().and_then(|id| u32::try_from(id).ok()).ok_or_else(shown)?,
+            "atime" => self.other_times[0] = Some(time(&value).ok_or_else(shown)?),
+            "ctime" => self.other_times[1] = Some(time(&value).ok_or_else(shown)?),
             "mtime" => self.mtime = time(&value).ok_or_else(shown)?,
             _ if key.starts_with("GNU.sparse.") => {
                 return Err(malformed("it has a sparse file, which no image may have"));
@@ -293,6 +305,16 @@ fn full_name(block: &[u8; BLOCK as usize]) -> Vec<u8> {
     // GNU headers end their magic with spaces, and use the bytes of the prefix for something else.
     let prefix = if &block[257..263] == b"ustar\0" { text(&block[345..500]) } else { Vec::new() };
     if prefix.is_empty() { name } else { [prefix, name].join(&b'/') }
+}
+
+/// The times of access and change in a header of GNU tar.
+fn gnu_times(block: &[u8; BLOCK as usize]) -> [Option<(i64, u32)>; 2] {
+    let is_gnu = &block[257..265] == b"ustar  \0";
+    [345..357, 357..369].map(|range| {
+        let field = &block[range];
+        let number = (is_gnu && field[0] != 0).then(|| number(field).ok()).flatten();
+        number.and_then(|number| i64::try_from(number).ok()).map(|seconds| (seconds, 0))
+    })
 }
 
 /// Parses octal digits, or a big-endian number after 0x80 (GNU).

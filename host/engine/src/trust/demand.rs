@@ -1,7 +1,7 @@
 //! What a rule demands of its images, from its configuration: `{ signed = { key = "cosign.pub" } }`.
 
 use crate::{Error, Result};
-use dray_trust::{Identity, Name, Requirement};
+use dray_trust::{Identity, Name, Requirement, Witnesses};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ struct Signed {
     fulcio: Option<Fulcio>,
     pki: Option<Pki>,
     rekor: Option<Files>,
+    timestamp: Option<Files>,
     identity: Option<Named>,
 }
 
@@ -85,26 +86,30 @@ pub fn signed(config: &serde_json::Value, base: &Path) -> Result<Requirement> {
         None => Identity::RepoDigestOrExact,
         Some(named) => identity(named)?,
     };
-    let rekor = files("rekor", signed.rekor)?;
+    let witnesses =
+        Witnesses { rekor: files("rekor", signed.rekor)?, timestamp: files("timestamp", signed.timestamp)? };
+    let alone = witnesses.rekor.is_empty() && witnesses.timestamp.is_empty();
     match (signed.pgp, signed.key, signed.fulcio, signed.pki) {
-        (Some(pgp), None, None, None) if rekor.is_empty() => {
+        (Some(pgp), None, None, None) if alone => {
             Ok(Requirement::openpgp(files("pgp", Some(pgp))?, identity))
         }
-        (Some(_), None, None, None) => Err(wrong("rekor: signatures of OpenPGP are in no such log".into())),
+        (Some(_), None, None, None) => Err(wrong(
+            "pgp: cannot be had together with `rekor` and `timestamp`, which are of sigstore".into(),
+        )),
         (None, Some(key), None, None) => {
-            Ok(Requirement::sigstore_key(files("key", Some(key))?, rekor, identity))
+            Ok(Requirement::sigstore_key(files("key", Some(key))?, witnesses, identity))
         }
         (None, None, Some(fulcio), None) => {
-            if rekor.is_empty() {
-                let text = "fulcio: needs `rekor`, the key of the log that vouches for the time";
+            if alone {
+                let text = "fulcio: needs `rekor` or `timestamp`, the log or the authority that vouches for the time";
                 return Err(wrong(text.into()));
             }
             let ca = files("fulcio", Some(fulcio.ca))?;
-            Ok(Requirement::fulcio(ca, fulcio.issuer, fulcio.subject, rekor, identity))
+            Ok(Requirement::fulcio(ca, fulcio.issuer, fulcio.subject, witnesses, identity))
         }
         (None, None, None, Some(pki)) => {
-            if !rekor.is_empty() {
-                return Err(wrong("rekor: cannot be had together with `pki`".into()));
+            if !alone {
+                return Err(wrong("pki: cannot be had together with `rekor` and `timestamp`".into()));
             }
             if pki.email.is_none() && pki.hostname.is_none() {
                 return Err(wrong("pki: names nobody; add `email` or `hostname`".into()));
@@ -164,7 +169,9 @@ mod tests {
             (json!({ "pgp": "k", "identity": { "reference": "a/b" } }), false),
             (json!({ "pgp": "k", "identity": "tag" }), false),
             (json!({ "fulcio": fulcio, "rekor": "r" }), true),
+            (json!({ "fulcio": fulcio, "timestamp": "t" }), true),
             (json!({ "fulcio": fulcio }), false),
+            (json!({ "pgp": "k", "timestamp": "t" }), false),
             (json!({ "pki": { "ca": "c", "email": "e" } }), true),
             (json!({ "pki": { "ca": "c" } }), false),
             (json!({ "key": [] }), false),

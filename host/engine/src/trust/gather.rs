@@ -1,6 +1,9 @@
 //! Finds the signatures of a manifest, the cheapest places first, and no more than are needed.
 
-use super::lookaside::{self, COUNT};
+use super::{
+    image_read,
+    lookaside::{self, COUNT},
+};
 use crate::{
     Error, Kind, Repository, Result,
     contract::{Evidence, Request},
@@ -8,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use dray_core::{Address, Children, Descriptor, Digest, Manifest};
-use dray_trust::{Attached, Image, Kinds, Lookaside, SIMPLE_SIGNING, Signature};
+use dray_trust::{Attached, Image, Kinds, Lookaside, Lookasides, SIMPLE_SIGNING, Signature};
 use serde::Deserialize;
 use std::collections::VecDeque;
 
@@ -31,8 +34,9 @@ enum Where {
 /// The signatures that have been found so far.
 pub(super) struct Gathered<'a> {
     source: &'a OpenReference,
+    /// The image where it is read from, and where its signatures are kept beside it.
+    image: Image,
     lookaside: Lookaside,
-    image: &'a Image,
     digest: &'a Digest,
     found: Vec<Signature>,
     left: VecDeque<Where>,
@@ -40,12 +44,9 @@ pub(super) struct Gathered<'a> {
 
 impl<'a> Gathered<'a> {
     /// Begins with the signatures that came with the manifest.
-    pub fn new(
-        source: &'a OpenReference,
-        lookaside: Lookaside,
-        image: &'a Image,
-        manifest: &'a Manifest,
-    ) -> Self {
+    pub fn new(source: &'a OpenReference, lookasides: &Lookasides, manifest: &'a Manifest) -> Result<Self> {
+        let image = image_read(source)?;
+        let lookaside = lookasides.of(&image);
         let digest = &manifest.descriptor.digest;
         let mut left = VecDeque::new();
         if image.transport == "docker" {
@@ -53,7 +54,7 @@ impl<'a> Gathered<'a> {
         }
         left.extend([Where::Tag, Where::Referrers]);
         let found = manifest.signatures.iter().map(|bytes| read(bytes)).collect();
-        Gathered { source, lookaside, image, digest, found, left }
+        Ok(Gathered { source, image, lookaside, digest, found, left })
     }
 
     /// What has been found.
@@ -101,7 +102,7 @@ impl<'a> Gathered<'a> {
         let Some(base) = &self.lookaside.read else { return Ok(Vec::new()) };
         let client = place.http.as_ref().map(|http| http.client());
         let Some(client) = client else { return Ok(Vec::new()) };
-        let found = lookaside::read(base, self.image, self.digest, client).await?;
+        let found = lookaside::read(base, &self.image, self.digest, client).await?;
         Ok(found.iter().map(|bytes| read(bytes)).collect())
     }
 }

@@ -136,3 +136,29 @@ fn write_file(folder: &Path, signature: &[u8]) -> Result<()> {
         }
     }
 }
+
+/// Removes the signatures of a manifest beneath a URL, if that is a folder. Nothing else in it is touched.
+pub(super) async fn remove(base: &str, image: &Image, digest: &Digest) -> Result<()> {
+    let (Some(path), Some(folder)) = (base.strip_prefix("file://"), folder(image, digest)) else {
+        return Ok(());
+    };
+    let folder = Path::new(path).join(folder);
+    blocking("remove signatures", move || {
+        for number in 1..=COUNT {
+            let path = folder.join(format!("signature-{number}"));
+            match fs::remove_file(&path) {
+                Ok(()) => {}
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+                {
+                    break;
+                }
+                Err(error) => return Err(Error::io(format!("remove {}", path.display()), error)),
+            }
+        }
+        // A folder with anything else in it stays.
+        let _ = fs::remove_dir(&folder);
+        Ok(())
+    })
+    .await?
+}

@@ -12,8 +12,8 @@ use crate::{
     contract::{Judgement, Verifier},
     error::Context,
     files::regular,
-    journal,
-    place::OpenReference,
+    now,
+    place::{OpenReference, Repository},
 };
 pub use attach::{attach, check_attachable};
 pub use demand::signed;
@@ -25,7 +25,9 @@ use std::{
     path::Path,
     sync::Arc,
 };
-pub use verify::{FoundSignature, is_demanded, kept_signatures, manifests_of, signatures, verify};
+pub use verify::{
+    FoundSignature, forget_signatures, is_demanded, kept_signatures, manifests_of, signatures, verify,
+};
 
 /// The largest key file in bytes.
 const KEY_FILE: u64 = 8 << 20;
@@ -88,7 +90,16 @@ pub async fn check_demands(demands: &[Demand]) -> Result<()> {
 
 /// An image as signature policies see it. Its name is the one that the user wrote, whatever mirror it is read from.
 pub(crate) fn image_of(source: &OpenReference, reference: Option<&str>) -> Result<Image> {
-    let named = source.named();
+    image_in(source.named(), source, reference)
+}
+
+/// The image where it is read from, which may be a mirror. Its signatures are kept beneath this name, as containers/image
+/// has it.
+fn image_read(source: &OpenReference) -> Result<Image> {
+    image_in(&source.repository, source, None)
+}
+
+fn image_in(named: &Repository, source: &OpenReference, reference: Option<&str>) -> Result<Image> {
     let (place, repository) = (&named.place, &named.name);
     let scheme = place.scheme();
     let sign = |reference: &str| if reference.contains(':') { '@' } else { ':' };
@@ -222,8 +233,8 @@ impl Judge<'_> {
         shown: &str,
     ) -> Result<Vec<String>> {
         let doing = || format!("check the signatures of {shown}");
-        let mut gathered = gather::Gathered::new(source, self.0.lookasides.of(image), image, manifest);
-        let now = u64::try_from(journal::now()).unwrap_or(0);
+        let mut gathered = gather::Gathered::new(source, &self.0.lookasides, manifest)?;
+        let now = u64::try_from(now()).unwrap_or(0);
         let subject = Subject { image, manifest: &manifest.body, now };
         let mut by = Vec::new();
         for Due { demand, by: who } in demands {

@@ -1,6 +1,6 @@
 //! Checks and lists the signatures of one image, without copying it.
 
-use super::{Demand, Judge, Verified, gather::Gathered, image_of};
+use super::{Demand, Judge, Verified, gather::Gathered, image_of, lookaside};
 use crate::{Places, Result, error::Context, place::OpenReference};
 use dray_core::{Children, Descriptor, Digest, Manifest, Reference, is_blob};
 use dray_trust::{Kinds, Signature};
@@ -56,9 +56,7 @@ pub async fn signatures(
 ) -> Result<(Digest, Vec<FoundSignature>)> {
     let doing = || format!("list the signatures of {reference}");
     let (at, manifest) = read(places, reference).await.context(doing)?;
-    let image = image_of(&at, at.reference.as_deref())?;
-    let lookaside = places.trust().lookasides.of(&image);
-    let mut gathered = Gathered::new(&at, lookaside, &image, &manifest);
+    let mut gathered = Gathered::new(&at, &places.trust().lookasides, &manifest)?;
     let all = Kinds { simple: true, sigstore: true };
     while gathered.more(all).await.context(doing)? {}
     let found = gathered
@@ -87,9 +85,26 @@ pub async fn kept_signatures(
         true => whole,
         false => opened.repository.manifest(Some(&digest.to_string())).await.context(doing)?,
     };
-    let mut gathered = Gathered::new(&opened, lookaside, &image, &manifest);
+    let mut gathered = Gathered::new(&opened, &places.trust().lookasides, &manifest)?;
     while gathered.more(kinds).await.context(doing)? {}
     Ok(gathered.found().to_vec())
+}
+
+/// Removes the signatures that this machine keeps of an image beside its registry, in a folder. Signatures on a web server
+/// stay.
+///
+/// # Errors
+/// Fails if a file cannot be removed.
+pub async fn forget_signatures(places: &Arc<Places>, reference: &Reference, digest: &Digest) -> Result<()> {
+    let opened = places.source(reference, false).await?;
+    if opened.place().scheme() != "docker" {
+        return Ok(());
+    }
+    let image = image_of(&opened, None)?;
+    match places.trust().lookasides.of(&image).write {
+        Some(base) => lookaside::remove(&base, &image, digest).await,
+        None => Ok(()),
+    }
 }
 
 /// The digests to sign of an image: its own, and with `recursive` those of all images in it. `digest` is that of the image,
