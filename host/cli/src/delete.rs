@@ -15,7 +15,10 @@ pub async fn run(options: DeleteOptions) -> Result<u8, Failure> {
     let DeleteOptions { reference, all_tags, dry_run, output, .. } = options;
     let removed = remove(&places, &reference, RemoveOptions { all_tags, dry_run }).await?;
     if removed.manifest && !dry_run {
-        forget_signatures(&places, &reference, &removed.digest).await?;
+        // The image is gone, so what cannot be removed of it is no failure.
+        if let Err(error) = forget_signatures(&places, &reference, &removed.digest).await {
+            tracing::warn!("signatures of {reference} are left: failed to {error}");
+        }
     }
     if output == Output::Json {
         print_json(&json!({

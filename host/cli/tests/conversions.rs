@@ -10,6 +10,34 @@ use support::{
     images::{diff_ids, layered, raw, seed},
 };
 
+/// An index of two images with one layer, one in OCI's format and one in Docker's.
+fn mixed_formats(world: &World) -> String {
+    world.dray(&["copy", "--format", "oci", "oci:seed:single", "oci:mixed:oci"]).ok();
+    world.dray(&["copy", "--format", "docker", "oci:seed:single", "dir:mixed-docker"]).ok();
+    world.dray(&["copy", "dir:mixed-docker", "oci:mixed:docker"]).ok();
+    let text = fs::read_to_string(world.path("mixed/index.json")).unwrap();
+    let layout: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let find = |name: &str| {
+        let entries = layout["manifests"].as_array().unwrap();
+        let entry =
+            entries.iter().find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == name);
+        let entry = entry.unwrap();
+        let platform = serde_json::json!({ "os": "linux", "architecture": if name == "oci" { "amd64" } else { "arm64" } });
+        serde_json::json!({ "mediaType": entry["mediaType"], "digest": entry["digest"], "size": entry["size"], "platform": platform })
+    };
+    let index =
+        serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [find("oci"), find("docker")] })
+        .to_string();
+    let digest = dray_core::Digest::of(index.as_bytes());
+    fs::write(world.path(&format!("mixed/blobs/sha256/{}", digest.hex())), &index).unwrap();
+    let mut layout = layout.clone();
+    layout["manifests"] = serde_json::json!([{ "mediaType": "application/vnd.oci.image.index.v1+json",
+        "digest": digest.to_string(), "size": index.len(), "annotations": { "org.opencontainers.image.ref.name": "both" } }]);
+    fs::write(world.path("mixed/index.json"), layout.to_string()).unwrap();
+    "oci:mixed:both".into()
+}
+
 #[test]
 fn layers_change_their_compression_and_images_their_format() {
     if !has("skopeo") {
@@ -72,6 +100,21 @@ fn layers_change_their_compression_and_images_their_format() {
     world.dray(&["copy", "--all", "--compression", "gzip", "oci:chunked:1", "oci:unchunked:1"]).ok();
     assert_eq!(tables("oci:unchunked:1"), (layers, 0));
     assert_eq!(diff_ids(&world, "oci:unchunked:1"), diff_ids(&world, "oci:seed:multi"));
+    // Manifests of both formats in one index keep their own names for the layer that they share.
+    let mixed = mixed_formats(&world);
+    world.dray(&["copy", "--all", "--compression", "none", &mixed, "oci:mixed-out:1"]).ok();
+    let index: serde_json::Value = serde_json::from_str(&raw(&world, "oci:mixed-out:1")).unwrap();
+    for (child, layer) in index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(["application/vnd.oci.image.layer.v1.tar", "application/vnd.docker.image.rootfs.diff.tar"])
+    {
+        let digest = child["digest"].as_str().unwrap().replace(':', "/");
+        let image = fs::read_to_string(world.path(&format!("mixed-out/blobs/{digest}"))).unwrap();
+        let image: serde_json::Value = serde_json::from_str(&image).unwrap();
+        assert_eq!(image["layers"][0]["mediaType"], layer);
+    }
     // An attestation stays what it is, about the image that its image became.
     world.dray(&["copy", "--all", "--compression", "zstd", "oci:seed:attested", "oci:attested:1"]).ok();
     let index = world.dray(&["inspect", "--raw", "oci:attested:1"]).ok().json();

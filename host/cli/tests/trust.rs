@@ -959,7 +959,7 @@ fn bundles_are_proven_by_logs_and_dated_by_authorities() {
         ),
         (format!("{entry}/canonicalizedBody"), json!(base(b"{}")), "does not lead to the state"),
         ("/messageSignature/messageDigest/digest".into(), json!(base(&[7; 32])), "for another manifest"),
-        ("/messageSignature/signature".into(), json!(base(&other)), "another signature"),
+        ("/messageSignature/signature".into(), json!(base(&other)), "did not make it"),
     ] {
         let mut bundle = good.clone();
         *bundle.pointer_mut(&at).unwrap() = value;
@@ -1140,9 +1140,9 @@ fn certificates_and_logs_vouch_for_signatures() {
             "none of the trusted logs",
         ),
         (changed("dev.sigstore.cosign/bundle", "{}"), "what its log says cannot be read"),
-        (changed("dev.sigstore.cosign/certificate", &read("server.pem")), "another signature"),
+        (changed("dev.sigstore.cosign/certificate", &read("server.pem")), "did not make it"),
         (changed("dev.sigstore.cosign/certificate", "text"), "no PEM"),
-        (changed("dev.cosignproject.cosign/signature", &other), "another signature"),
+        (changed("dev.cosignproject.cosign/signature", &other), "did not make it"),
         (
             json!({ "dev.cosignproject.cosign/signature": good["dev.cosignproject.cosign/signature"] }),
             "no certificate",

@@ -317,7 +317,11 @@ fn is_of_compression(annotation: &str) -> bool {
 /// Makes a descriptor inside a manifest name other content.
 fn name(entry: &mut Value, descriptor: &Descriptor) {
     let digest = descriptor.digest.to_string();
-    let is_other = entry["digest"].as_str() != Some(&digest);
+    // Annotations that somebody stripped are missing although the bytes are the same.
+    let lacks = |(key, value): (&String, &String)| {
+        is_of_compression(key) && entry["annotations"][key].as_str() != Some(value)
+    };
+    let is_other = entry["digest"].as_str() != Some(&digest) || descriptor.annotations.iter().any(lacks);
     entry["mediaType"] = descriptor.media_type.clone().into();
     entry["digest"] = digest.into();
     entry["size"] = descriptor.size.into();

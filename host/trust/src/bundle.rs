@@ -15,6 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+/// The most entries of logs, and the most signed times, of one bundle. Each costs several checks.
+const WITNESSES: usize = 8;
 /// The type of an in-toto statement in an envelope.
 const IN_TOTO: &str = "application/vnd.in-toto+json";
 /// The predicate by which cosign says that somebody signed an image. Others (SBOMs, provenance) say other things.
@@ -196,6 +198,11 @@ impl Read {
         let entries = material.tlog_entries;
         let timestamps = material.timestamp_verification_data.map(|data| data.rfc3161_timestamps);
         let timestamps = timestamps.unwrap_or_default();
+        if entries.len() > WITNESSES || timestamps.len() > WITNESSES {
+            return Err(Wrong(format!(
+                "the bundle has more than {WITNESSES} entries of logs or signed times"
+            )));
+        }
         // Bundles of version 0.1 were made before logs gave proofs.
         let needs_proof = !bundle.media_type.ends_with("version=0.1");
         match (bundle.message_signature, bundle.dsse_envelope) {

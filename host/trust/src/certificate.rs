@@ -103,7 +103,10 @@ fn is_authority(der: &CertificateDer<'_>, time: u64) -> bool {
 /// Why a chain does not hold, in words.
 fn told(error: &ChainError) -> String {
     match error {
-        ChainError::UnknownIssuer => "no trusted certificate vouches for it".into(),
+        // Another authority may have the same name.
+        ChainError::UnknownIssuer | ChainError::InvalidSignatureForPublicKey => {
+            "no trusted certificate vouches for it".into()
+        }
         ChainError::CertExpired { .. } => "it had expired at the time of the signature".into(),
         ChainError::CertNotValidYet { .. } => "it did not hold yet at the time of the signature".into(),
         ChainError::RequiredEkuNotFoundContext(_) => "it is not for this use".into(),

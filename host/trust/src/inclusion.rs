@@ -6,6 +6,9 @@ use sha2::{Digest, Sha256};
 
 type Hash = [u8; 32];
 
+/// The most signatures of a state: that of the log, and those of its witnesses.
+const SIGNATURES: usize = 16;
+
 /// A proof, as a bundle holds it.
 pub struct Proof<'a> {
     /// The number of the entry in the tree.
@@ -89,6 +92,9 @@ impl<'a> Checkpoint<'a> {
         let root = lines.next().and_then(|root| from_base64(root).ok()).ok_or_else(wrong)?;
         if root.len() != 32 {
             return Err(wrong());
+        }
+        if signatures.lines().count() > SIGNATURES {
+            return Err(Wrong("the state that its log signed has too many signatures".into()));
         }
         let signatures = signatures.lines().map(|line| {
             let (name, signature) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;

@@ -31,6 +31,22 @@ pub struct Signed {
     pub fingerprint: String,
 }
 
+/// Reads a signed message, and what it signs. Nothing of it is checked.
+pub(crate) fn opened(message: &[u8]) -> Result<(Message<'_>, Vec<u8>)> {
+    let unread = about("it is no OpenPGP signed message");
+    check_packets(message, 0)?;
+    let mut message = Message::from_bytes(message).map_err(&unread)?.decompress().map_err(&unread)?;
+    if !message.is_signed() {
+        return Err(Wrong("it is an OpenPGP message without a signature".into()));
+    }
+    let mut payload = Vec::new();
+    message.by_ref().take(PAYLOAD + 1).read_to_end(&mut payload).map_err(about("it cannot be read"))?;
+    match payload.len() as u64 > PAYLOAD {
+        true => Err(Wrong("what it signs has more than 4 MiB".into())),
+        false => Ok((message, payload)),
+    }
+}
+
 impl Keyring {
     /// Reads keys, armored or binary, from one or more files.
     ///
@@ -67,17 +83,7 @@ impl Keyring {
     /// Fails if it is no signed message with exactly one signature, if no key of the keyring made the signature, or if
     /// the key may not sign.
     pub fn check(&self, message: &[u8], now: u64) -> Result<Signed> {
-        let unread = about("it is no OpenPGP signed message");
-        check_packets(message, 0)?;
-        let mut message = Message::from_bytes(message).map_err(&unread)?.decompress().map_err(&unread)?;
-        if !message.is_signed() {
-            return Err(Wrong("it is an OpenPGP message without a signature".into()));
-        }
-        let mut payload = Vec::new();
-        message.by_ref().take(PAYLOAD + 1).read_to_end(&mut payload).map_err(about("it cannot be read"))?;
-        if payload.len() as u64 > PAYLOAD {
-            return Err(Wrong("what it signs has more than 4 MiB".into()));
-        }
+        let (message, payload) = opened(message)?;
         let Message::Signed { reader, .. } = &message else {
             return Err(Wrong("it has no signature".into()));
         };

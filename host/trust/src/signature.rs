@@ -119,6 +119,16 @@ impl Signature {
         }
     }
 
+    /// The image for which it says it is. Nothing of it is checked. `None` means that it does not say so.
+    pub fn claimed_name(&self) -> Option<crate::Name> {
+        let payload = match self {
+            Signature::Simple(message) => crate::Payload::simple(&crate::openpgp::opened(message).ok()?.1),
+            Signature::Sigstore(attached) => crate::Payload::cosign(&attached.payload),
+            Signature::Bundle(_) | Signature::Unknown(_) => return None,
+        };
+        crate::Name::parse(&payload.ok()?.reference).ok()
+    }
+
     /// Which kind it is. `None` means that it is unknown.
     pub fn format(&self) -> Option<Format> {
         match self {

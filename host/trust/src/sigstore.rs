@@ -80,12 +80,11 @@ impl Sigstore {
                 };
                 // The last one is the root, which only a policy can trust.
                 between.pop();
-                let times = self.times(&leaf.der, logged, stamped)?;
-                let by = self.certified(by, now, &leaf, between, &times)?;
                 if !leaf.key.made(&attached.payload, &signature) {
                     return Err(Wrong("the key of its certificate did not make it".into()));
                 }
-                by
+                let times = self.times(&leaf.der, logged, stamped)?;
+                self.certified(by, now, &leaf, between, &times)?
             }
         };
         Ok((by, Payload::cosign(&attached.payload)?))
@@ -111,12 +110,11 @@ impl Sigstore {
                 key.shown()
             }
             (_, Some(leaf)) => {
-                let times = self.times(&leaf.der, logged, stamped)?;
-                let by = self.certified(by, now, leaf, read.between.clone(), &times)?;
                 if !read.made_by(&leaf.key) {
                     return Err(Wrong("the key of its certificate did not make it".into()));
                 }
-                by
+                let times = self.times(&leaf.der, logged, stamped)?;
+                self.certified(by, now, leaf, read.between.clone(), &times)?
             }
             (_, None) => return Err(Wrong("it has no certificate".into())),
         };

@@ -7,7 +7,7 @@ use crate::{
 use cms::{
     cert::CertificateChoices,
     content_info::ContentInfo,
-    signed_data::{SignedData, SignerInfo},
+    signed_data::{SignedData, SignerIdentifier, SignerInfo},
 };
 use der::{
     Any, Decode, Encode, Tag, Tagged,
@@ -20,8 +20,11 @@ use der::{
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use webpki::{EndEntityCert, ring};
+use x509_cert::{Certificate, ext::pkix::SubjectKeyIdentifier};
 use x509_tsp::TstInfo;
 
+/// The most certificates that an answer may bring.
+const EMBEDDED: usize = 16;
 /// The extended key usage `timeStamping` (RFC 5280, 4.2.1.12), as the bytes of its OID.
 const TIME_STAMPING: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 8];
 /// The type of what an authority signs (RFC 3161, 2.4.2).
@@ -63,23 +66,41 @@ impl Authorities {
             return Err(Wrong("its signed time has not exactly one signature".into()));
         };
         let time = info.gen_time.to_unix_duration().as_secs();
-        let embedded = signed.certificates.iter().flat_map(|set| set.0.iter()).filter_map(|choice| {
-            let CertificateChoices::Certificate(certificate) = choice else { return None };
-            certificate.to_der().ok().map(CertificateDer::from)
-        });
-        let between: Vec<_> = embedded.chain(self.all.iter().cloned()).collect();
-        let mut why = Wrong("no certificate is that of the authority that signed its time".into());
-        for certificate in &between {
-            match made_by(certificate, signer, content.as_bytes()) {
-                Ok(true) => {}
-                Ok(false) | Err(_) => continue,
-            }
-            match self.trusted.vouch_for(certificate, &between, time, TIME_STAMPING) {
-                Ok(()) => return Ok(time),
-                Err(wrong) => why = Wrong(format!("its signed time: {wrong}")),
-            }
+        let embedded = signed.certificates.iter().flat_map(|set| set.0.iter());
+        let embedded: Vec<_> = embedded
+            .filter_map(|choice| {
+                let CertificateChoices::Certificate(certificate) = choice else { return None };
+                certificate.to_der().ok().map(CertificateDer::from)
+            })
+            .collect();
+        if embedded.len() > EMBEDDED {
+            return Err(Wrong(format!("its signed time comes with {} certificates", embedded.len())));
         }
-        Err(why)
+        let between = [embedded, self.all.clone()].concat();
+        // Each try to build a chain is costly, so only the certificate that the signature names is tried.
+        let signers = between.iter().find(|certificate| is_of(certificate, &signer.sid));
+        let certificate = signers
+            .ok_or_else(|| Wrong("no certificate is that of the authority that signed its time".into()))?;
+        if !made_by(certificate, signer, content.as_bytes())? {
+            return Err(Wrong("its signed time has a signature that does not hold".into()));
+        }
+        let vouched = self.trusted.vouch_for(certificate, &between, time, TIME_STAMPING);
+        vouched.map(|()| time).map_err(|wrong| Wrong(format!("its signed time: {wrong}")))
+    }
+}
+
+/// Whether a certificate is the one that a signature names (RFC 5652, 5.3).
+fn is_of(certificate: &CertificateDer<'_>, signer: &SignerIdentifier) -> bool {
+    let Ok(certificate) = Certificate::from_der(certificate) else { return false };
+    let certificate = &certificate.tbs_certificate;
+    match signer {
+        SignerIdentifier::IssuerAndSerialNumber(named) => {
+            certificate.issuer == named.issuer && certificate.serial_number == named.serial_number
+        }
+        SignerIdentifier::SubjectKeyIdentifier(named) => {
+            let own = certificate.get::<SubjectKeyIdentifier>();
+            own.is_ok_and(|own| own.is_some_and(|(_, own)| own == *named))
+        }
     }
 }
 

@@ -397,6 +397,10 @@ pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failu
     let options = RemoveOptions { all_tags: true, dry_run: false };
     let attempt = || async { remove(&places, &reference, options).await.map_err(Failure::from) };
     let removed = Retry::of(matches)?.until_done(attempt).await?;
-    forget_signatures(&places, &reference, &removed.digest).await?;
+    if removed.manifest
+        && let Err(error) = forget_signatures(&places, &reference, &removed.digest).await
+    {
+        tracing::warn!("signatures of {reference} are left: failed to {error}");
+    }
     Ok(DONE)
 }

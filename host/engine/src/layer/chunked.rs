@@ -12,6 +12,7 @@ use dray_core::{Algorithm, Digest, Hasher};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashSet},
+    hash::{BuildHasher, RandomState},
     io::{Error, ErrorKind, Read, Result, Write},
     os::unix::ffi::OsStrExt,
     path::{Component, Path, PathBuf},
@@ -21,12 +22,18 @@ use zstd::stream::{
     zio,
 };
 
+/// The first second of the year 0, from 1970.
+const FIRST: i64 = -62_167_219_200;
 /// The level that containers/storage uses for such layers.
 const LEVEL: i32 = 10;
 /// What a frame begins with that decoders skip (RFC 8878, 3.1.2).
 const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
 /// Bytes before the content of such a frame.
 const SKIPPABLE_HEADER: u64 = 8;
+/// The most entries of a table, and the longest name in bytes. What is beyond is written without a table, so that memory is
+/// bounded: an entry takes about 50 bytes of it.
+const ENTRIES: usize = 2_000_000;
+const NAME: usize = 4096;
 /// What the footer ends with.
 const MAGIC: &[u8; 8] = b"GNUlInUx";
 /// The only type of a table of contents.
@@ -56,6 +63,9 @@ pub(crate) fn write(tar: impl Read, out: impl Write, level: Option<u8>) -> Resul
         Err(error) if error.kind() == ErrorKind::InvalidData => Err(error.to_string()),
         Err(error) => return Err(error),
     };
+    if table.is_err() {
+        reader.source().give_up();
+    }
     let recorded = reader.into_source().finish(&mut vec![0; CHUNK])?;
     let mut frames = recorded.inner;
     let (mut out, _) = frames.close()?;
@@ -73,13 +83,19 @@ fn table<R: Read, W: Write, T: Write>(
     level: i32,
 ) -> Result<Table> {
     let mut table = Table::new(level)?;
+    // Names are known by two keyed hashes, because all of them together may be large.
+    let marks = &[RandomState::new(), RandomState::new()];
+    let marks = marks.each_ref();
     let mut names = HashSet::new();
     let mut buffer = vec![0; CHUNK];
     while let Some(entry) = reader.advance()? {
         if reader.has_global() {
             return Err(malformed("it has an extended header for all entries"));
         }
-        if !names.insert(cleaned(&entry.name)) {
+        if names.len() == ENTRIES || entry.name.len().max(entry.link.len()) > NAME {
+            return Err(malformed("it has too many entries, or too long names"));
+        }
+        if !names.insert(marks.map(|mark| mark.hash_one(cleaned(&entry.name)))) {
             return Err(malformed("it has two entries of one name"));
         }
         let mut line = Line::of(&entry)?;
@@ -276,8 +292,10 @@ impl Line {
             String::from_utf8(bytes.to_vec()).map_err(|_| malformed("it has a name that is not in UTF-8"))
         };
         let time = |(seconds, nanoseconds): (i64, u32)| {
-            let time = jiff::Timestamp::new(seconds, nanoseconds as i32);
-            time.map(|time| time.to_string()).map_err(|_| malformed("it has a time that no calendar has"))
+            // Years of more or fewer than four digits are none in RFC 3339.
+            let time = jiff::Timestamp::new(seconds, nanoseconds as i32).ok().filter(|_| seconds >= FIRST);
+            time.map(|time| time.to_string())
+                .ok_or_else(|| malformed("it has a time that RFC 3339 cannot write"))
         };
         let [accessed, changed] = entry.other_times.map(|other| other.map(time).transpose());
         let xattrs = entry.xattrs.iter().map(|(key, value)| (key.clone(), STANDARD.encode(value)));

@@ -48,6 +48,8 @@ pub(super) struct TarSplit<W> {
     size: u64,
     /// Bytes of the tar that were not written yet.
     pending: Vec<u8>,
+    /// Whether nothing is written any more.
+    is_given_up: bool,
 }
 
 /// The tar-split file of a store.
@@ -64,7 +66,7 @@ impl TarSplit<Stored> {
 
 impl<W: Write> TarSplit<W> {
     pub fn to(out: W) -> Self {
-        TarSplit { out, lines: 0, size: 0, pending: Vec::new() }
+        TarSplit { out, lines: 0, size: 0, pending: Vec::new(), is_given_up: false }
     }
 
     fn line(&mut self, kind: u8, name: Option<&[u8]>, size: u64, payload: Option<&[u8]>) -> Result<()> {
@@ -87,6 +89,9 @@ impl<W: Write> TarSplit<W> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.is_given_up {
+            return Ok(());
+        }
         self.pending.extend_from_slice(bytes);
         if self.pending.len() >= FULL { self.flush() } else { Ok(()) }
     }
@@ -126,6 +131,13 @@ pub(super) struct Recorded<R, W> {
 impl<R: Read, W: Write> Recorder<R, W> {
     pub fn new(inner: R, tar_split: TarSplit<W>) -> Self {
         Recorder { inner, tar_split, hasher: Hasher::new(Algorithm::Sha256), size: 0, checksum: None }
+    }
+
+    /// Records nothing more, because nobody needs it.
+    pub fn give_up(&mut self) {
+        self.tar_split.pending = Vec::new();
+        self.tar_split.is_given_up = true;
+        self.checksum = None;
     }
 
     /// What it reads from.

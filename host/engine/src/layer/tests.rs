@@ -203,12 +203,17 @@ fn a_chunked_layer_is_found_file_by_file() {
 
 #[test]
 fn a_tar_that_no_table_describes_is_still_compressed() {
+    let name = "n".repeat(5000);
+    let record = format!(" path={name}\n");
+    let long = format!("{}{record}", record.len() + 4);
     let twice = archive(&[("./a", b'0', "", b"1"), ("a", b'0', "", b"2"), ("b", b'0', "", b"3")]);
     let global = archive(&[("pax", b'g', "", b"9 a=bcdef"), ("a", b'0', "", b"1")]);
     for (tar, why) in [
         (twice, "two entries of one name"),
         (global, "extended header"),
         (archive(&[("a", b'V', "", b"")]), "unknown type"),
+        (archive(&[("l", b'x', "", long.as_bytes()), ("a", b'0', "", b"1")]), "too long names"),
+        (archive(&[("t", b'x', "", b"22 mtime=-70000000000\n"), ("a", b'0', "", b"1")]), "RFC 3339"),
         (b"this is no tar".repeat(100), "malformed number"),
         (b"short".to_vec(), "middle of a header"),
     ] {

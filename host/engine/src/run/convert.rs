@@ -239,7 +239,9 @@ impl Job {
             diff_id.clone(),
             wanted,
         ));
-        Ok(once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?.clone())
+        let made = once.get_or_try_init(|| self.recompress(layer, diff_id, wanted, media_type)).await?;
+        // Another manifest of the run may have another format, and so another name for the same bytes.
+        Ok(Descriptor { media_type: media_type.into(), ..made.clone() })
     }
 
     /// The descriptor of a layer that its place holds unpacked. `None` means that the layer is read as the manifest

@@ -204,7 +204,7 @@ impl<S: Source> Reader<S> {
             mode: small(100..108)?,
             uid: small(108..116)?,
             gid: small(116..124)?,
-            mtime: (i64::try_from(number(&block[136..148])?).unwrap_or(0), 0),
+            mtime: (signed(&block[136..148])?, 0),
             other_times: gnu_times(block),
             link: link.unwrap_or_else(|| text(&block[157..257])),
             device: (small(329..337).unwrap_or(0), small(337..345).unwrap_or(0)),
@@ -312,15 +312,28 @@ fn gnu_times(block: &[u8; BLOCK as usize]) -> [Option<(i64, u32)>; 2] {
     let is_gnu = &block[257..265] == b"ustar  \0";
     [345..357, 357..369].map(|range| {
         let field = &block[range];
-        let number = (is_gnu && field[0] != 0).then(|| number(field).ok()).flatten();
-        number.and_then(|number| i64::try_from(number).ok()).map(|seconds| (seconds, 0))
+        let seconds = (is_gnu && field[0] != 0).then(|| signed(field).ok()).flatten();
+        seconds.map(|seconds| (seconds, 0))
     })
+}
+
+/// A number that may be negative: after 0xff it is a big-endian number in two's complement (GNU).
+fn signed(field: &[u8]) -> Result<i64> {
+    if field[0] != 0xff {
+        return Ok(i64::try_from(number(field)?).unwrap_or(0));
+    }
+    let (filling, low) = field.split_at(field.len() - 8);
+    let low = low.iter().fold(0u64, |number, byte| number << 8 | u64::from(*byte)) as i64;
+    match filling.iter().all(|byte| *byte == 0xff) && low < 0 {
+        true => Ok(low),
+        false => Err(malformed("a header has a number that is too small")),
+    }
 }
 
 /// Parses octal digits, or a big-endian number after 0x80 (GNU).
 fn number(field: &[u8]) -> Result<u64> {
     if field[0] & 0x80 != 0 {
-        // 0xff begins a negative number. Of the fields that are read here, only the time can be negative.
+        // 0xff begins a negative number, which only a time can be.
         if field[0] == 0xff {
             return Ok(0);
         }

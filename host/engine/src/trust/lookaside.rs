@@ -4,7 +4,7 @@
 use crate::{Error, Kind, Result, blocking, contract::Request, files::regular, http::PlaceHttp};
 use bytes::Bytes;
 use dray_core::{Address, Digest};
-use dray_trust::Image;
+use dray_trust::{Image, Signature};
 use std::{
     fs,
     io::{self, Read, Write},
@@ -137,24 +137,35 @@ fn write_file(folder: &Path, signature: &[u8]) -> Result<()> {
     }
 }
 
-/// Removes the signatures of a manifest beneath a URL, if that is a folder. Nothing else in it is touched.
+/// Removes the signatures of a manifest beneath a URL, if that is a folder. Registries that share a folder share the path of
+/// an image of the same name and content, so only signatures that name this repository go; the others move up.
 pub(super) async fn remove(base: &str, image: &Image, digest: &Digest) -> Result<()> {
     let (Some(path), Some(folder)) = (base.strip_prefix("file://"), folder(image, digest)) else {
         return Ok(());
     };
     let folder = Path::new(path).join(folder);
+    let repository = image.name.as_ref().map(|name| (name.domain.clone(), name.path.clone()));
     blocking("remove signatures", move || {
-        for number in 1..=COUNT {
-            let path = folder.join(format!("signature-{number}"));
-            match fs::remove_file(&path) {
-                Ok(()) => {}
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
-                {
-                    break;
-                }
-                Err(error) => return Err(Error::io(format!("remove {}", path.display()), error)),
+        let there = read_files(&folder)?;
+        let is_own = |signature: &Vec<u8>| {
+            let named = Signature::from_file(signature).ok().and_then(|signature| signature.claimed_name());
+            named.is_some_and(|named| Some((named.domain, named.path)) == repository)
+        };
+        let own: Vec<usize> = (0..there.len()).filter(|at| is_own(&there[*at])).map(|at| at + 1).collect();
+        let path = |number: usize| folder.join(format!("signature-{number}"));
+        let failed = |path: &Path| {
+            let doing = format!("remove {}", path.display());
+            move |error| Error::io(doing, error)
+        };
+        // From the last one: the file behind it takes its place, so that no number is missing at any moment.
+        let mut count = there.len();
+        for number in own.into_iter().rev() {
+            if number < count {
+                fs::rename(path(count), path(number)).map_err(failed(&path(number)))?;
+            } else {
+                fs::remove_file(path(number)).map_err(failed(&path(number)))?;
             }
+            count -= 1;
         }
         // A folder with anything else in it stays.
         let _ = fs::remove_dir(&folder);

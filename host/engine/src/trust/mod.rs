@@ -96,7 +96,7 @@ pub(crate) fn image_of(source: &OpenReference, reference: Option<&str>) -> Resul
 /// The image where it is read from, which may be a mirror. Its signatures are kept beneath this name, as containers/image
 /// has it.
 fn image_read(source: &OpenReference) -> Result<Image> {
-    image_in(&source.repository, source, None)
+    image_in(&source.repository, source, source.reference.as_deref())
 }
 
 fn image_in(named: &Repository, source: &OpenReference, reference: Option<&str>) -> Result<Image> {

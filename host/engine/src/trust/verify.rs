@@ -100,7 +100,7 @@ pub async fn forget_signatures(places: &Arc<Places>, reference: &Reference, dige
     if opened.place().scheme() != "docker" {
         return Ok(());
     }
-    let image = image_of(&opened, None)?;
+    let image = image_of(&opened, opened.reference.as_deref())?;
     match places.trust().lookasides.of(&image).write {
         Some(base) => lookaside::remove(&base, &image, digest).await,
         None => Ok(()),

@@ -116,6 +116,9 @@ pub fn unsealed(jwe: &Value, keys: &[Opener]) -> Result<Zeroizing<Vec<u8>>> {
     }
     let one = [jwe.clone()];
     let recipients = jwe["recipients"].as_array().map_or(&one[..], Vec::as_slice);
+    if recipients.len() > super::RECIPIENTS {
+        return Err(Wrong(format!("the key of a layer is for more than {} recipients", super::RECIPIENTS)));
+    }
     let (iv, mut sealed, tag) = (decode(&jwe["iv"])?, decode(&jwe["ciphertext"])?, decode(&jwe["tag"])?);
     let aad = match jwe["aad"].as_str() {
         Some(aad) => format!("{protected_text}.{aad}"),

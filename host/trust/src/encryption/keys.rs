@@ -40,7 +40,8 @@ impl Recipient {
     /// # Errors
     /// Fails if it is neither, or of a kind that is not supported.
     pub fn parse(file: &[u8]) -> Result<Self> {
-        for (label, der) in blocks(file, "PUBLIC KEY")? {
+        let label = if Certificate::from_der(file).is_ok() { "CERTIFICATE" } else { "PUBLIC KEY" };
+        for (label, der) in blocks(file, label)? {
             let der = match label.as_str() {
                 "CERTIFICATE" => {
                     let certificate = Certificate::from_der(&der).map_err(about("it is no certificate"))?;
@@ -104,7 +105,11 @@ impl Opener {
             let text = "it is encrypted in the old way of PEM: `openssl pkcs8 -topk8` writes it anew";
             return Err(Wrong(text.into()));
         }
-        for (label, der) in blocks(file, "PRIVATE KEY")? {
+        let label = match EncryptedPrivateKeyInfo::from_der(file) {
+            Ok(_) => "ENCRYPTED PRIVATE KEY",
+            Err(_) => "PRIVATE KEY",
+        };
+        for (label, der) in blocks(file, label)? {
             match label.as_str() {
                 "RSA PRIVATE KEY" => {
                     let key = RsaPrivateKey::from_pkcs1_der(&der).map_err(about("it is no RSA key"))?;

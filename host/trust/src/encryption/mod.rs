@@ -26,6 +26,9 @@ const CIPHER: &str = "AES_256_CTR_HMAC_SHA256";
 const PUBLIC: &str = "org.opencontainers.image.enc.pubopts";
 const JWE: &str = "org.opencontainers.image.enc.keys.jwe";
 const PKCS7: &str = "org.opencontainers.image.enc.keys.pkcs7";
+/// The most recipients of one wrapped key, and the largest wrapped key in bytes: each recipient is tried with each key.
+const RECIPIENTS: usize = 64;
+const WRAPPED: usize = 256 << 10;
 /// What all annotations of encryption begin with.
 const ALL: &str = "org.opencontainers.image.enc.";
 
@@ -123,7 +126,7 @@ pub fn decrypt(
     // Several wrapped keys of one kind stand behind each other, with commas.
     let wrapped = |key: &str| {
         let texts = annotations.get(key).map(String::as_str).unwrap_or_default();
-        let all = texts.split(',').filter(|text| !text.is_empty());
+        let all = texts.split(',').filter(|text| !text.is_empty() && text.len() <= WRAPPED).take(RECIPIENTS);
         all.filter_map(|text| from_base64(text).ok()).collect::<Vec<_>>()
     };
     let (jwe, pkcs7) = (wrapped(JWE), wrapped(PKCS7));

@@ -124,14 +124,19 @@ impl<'a> Enveloped<'a> {
 /// Opens a text with one of these keys. Which recipient a key is cannot be told without its certificate, so all are tried.
 pub fn unsealed(der: &[u8], keys: &[Opener]) -> Result<Zeroizing<Vec<u8>>> {
     let enveloped = Enveloped::parse(der).ok_or_else(|| Wrong("the key of a layer cannot be read".into()))?;
+    if enveloped.recipients.len() > super::RECIPIENTS {
+        return Err(Wrong(format!("the key of a layer is for more than {} recipients", super::RECIPIENTS)));
+    }
     for recipient in &enveloped.recipients {
         // Those of other types are for other keys.
         let Ok(recipient) = KeyTransRecipientInfo::from_der(recipient.whole) else { continue };
         for key in keys {
             let Opener::Rsa(key) = key else { continue };
             let Ok(key) = key.decrypt(Pkcs1v15Encrypt, recipient.enc_key.as_bytes()) else { continue };
-            if let Some(plain) = decrypted(&enveloped, &Zeroizing::new(key))? {
-                return Ok(Zeroizing::new(plain));
+            let plain = decrypted(&enveloped, &Zeroizing::new(key))?.map(Zeroizing::new);
+            // A wrong key may give bytes that happen to end as padding does; the right one gives JSON.
+            if let Some(plain) = plain.filter(|plain| plain.starts_with(b"{")) {
+                return Ok(plain);
             }
         }
     }
