@@ -35,7 +35,9 @@ impl Manifest {
 /// The digest of everything from which components are built: the contract, the manifests, and the code.
 pub fn digest(top: &Path) -> Result<Digest> {
     let mut files = vec![top.join("plugins/Cargo.toml"), top.join("plugins/Cargo.lock")];
-    for folder in ["wit", "plugins/sdk", "plugins/transport", "plugins/auth", "plugins/filter"] {
+    for folder in
+        ["wit", "plugins/sdk", "plugins/transport", "plugins/auth", "plugins/filter", "plugins/dialect"]
+    {
         walk(&top.join(folder), &mut files)?;
     }
     files.sort();

@@ -163,7 +163,7 @@ fn strings(line: &str) -> Vec<(usize, usize)> {
 }
 
 /// Keys of a registry whose values are shown.
-const SHOWN: [&str; 12] = [
+const SHOWN: [&str; 13] = [
     "bandwidth",
     "least-rate",
     "tls",
@@ -175,6 +175,7 @@ const SHOWN: [&str; 12] = [
     "username",
     "concurrency",
     "assume-unchanged",
+    "kind",
     "verify",
 ];
 

@@ -43,6 +43,7 @@ fn role(role: Role) -> &'static str {
         Role::Auth => "auth",
         Role::Filter => "filter",
         Role::Verifier => "verifier",
+        Role::Dialect => "dialect",
     }
 }
 
@@ -56,6 +57,7 @@ fn granted(plugin: &Listed) -> String {
         Role::Auth => vec!["secrets named in its table".into()],
         Role::Filter => vec!["facts about images".into()],
         Role::Verifier => vec!["manifests with their signatures".into()],
+        Role::Dialect => vec!["the registries of its kind".into()],
     };
     parts.extend(plugin.grant.hosts.iter().map(|host| format!("host {host}")));
     parts.extend(plugin.grant.files.iter().map(|path| format!("files {}", path.display())));

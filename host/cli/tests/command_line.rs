@@ -254,7 +254,12 @@ fn plugins_can_be_looked_at() {
             "regex",
             "semver",
             "latest",
-            "age"
+            "age",
+            "harbor",
+            "quay",
+            "zot",
+            "acr",
+            "gitlab"
         ]
     );
     assert!(

@@ -135,7 +135,7 @@ const CASES: &[Case] = &[
         policy: &[
             "from = \"docker://mirror.example/m/library/*\"\nto = \"docker://s.example/mirror/{name}\"",
             "exclude = true",
-            "on-change = \"refuse\"",
+            "on-change = \"keep\"",
         ],
         told: &["the labels [a]", "`deletion`", "0 0 2 * * *", "the password for s.example"],
     },

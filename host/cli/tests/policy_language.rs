@@ -128,6 +128,14 @@ fn nothing_and_something_else_are_told() {
     let refused = world.dray(&["sync", "keep.toml"]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("the rule does not let tags change"), "{}", refused.err);
+    // One that is left alone is no failure, and the plan says so.
+    world.write("keep.toml", &policy("tags = [\"nightly\", \"1.0.0\"]\non-change = \"keep\""));
+    let kept = world.dray(&["sync", "keep.toml"]).ok();
+    assert!(kept.out.contains("1 image copied, 1 unchanged"), "{}", kept.out);
+    let plan = world.dray(&["plan", "--output", "json", "keep.toml"]).ok().json();
+    let why = plan.to_string();
+    assert!(why.contains("kept: the destination has"), "{why}");
+    assert!(world.dray(&["inspect", "oci:mirror:nightly"]).ok().out.len() > 10);
     // Many tags do not fit into one.
     world.write("fixed.toml", &policy("tags = \"1.*\"").replace("oci:mirror", "oci:mirror:latest"));
     let fixed = world.dray(&["check", "fixed.toml"]);

@@ -171,6 +171,10 @@ fn what_is_there_costs_one_question_a_tag_and_a_list_where_nothing_is_remembered
     let source: &[(&str, usize)] = &[("GET tags 200", 3), ("HEAD tag 304", 12)];
     assert!(sync("").contains("12 unchanged"));
     expect(&both.source, source);
+    // One list is tried, to find out whether it says what the tags name. That is remembered.
+    expect(&both.destination, &[("GET tags 200", 1), ("HEAD tag 304", 12)]);
+    assert!(sync("").contains("12 unchanged"));
+    expect(&both.source, source);
     expect(&both.destination, &[("HEAD tag 304", 12)]);
     let assumed = format!("[registry.\"{}\"]\nassume-unchanged = true\n", both.destination.host);
     assert!(sync(&assumed).contains("12 unchanged"));

@@ -10,7 +10,10 @@ use crate::{
 use dray_core::Digest;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    path::Path,
+};
 
 /// A page of the sorted names: `n` of them after `last`. The second value is the `last` of the next page, if there is
 /// one.
@@ -50,10 +53,33 @@ pub async fn tags(storage: &Storage, name: &str, query: &Query) -> Result<Answer
         let mut tags = storage.names(&storage.tags(&name))?;
         tags.retain(|tag| storage.is_file(&storage.tag(&name, tag).join("current/link")));
         let (tags, next) = page(tags, &query)?;
-        let answer = answer::json(&json!({ "name": name, "tags": tags }));
+        let answer =
+            answer::json(&json!({ "name": name, "tags": tags, "manifest": named(storage, &name, &tags)? }));
         Ok(with_next(answer, &format!("/v2/{name}/tags/list"), &query, next))
     })
     .await
+}
+
+/// What tags name: a map from digests to media types and tags, as Google's registries add it to their lists. Others skip
+/// what they do not know.
+fn named(storage: &Storage, name: &str, tags: &[String]) -> Result<BTreeMap<String, Value>, Fault> {
+    let mut manifests: BTreeMap<String, (String, Vec<&str>)> = BTreeMap::new();
+    for tag in tags {
+        let Some(digest) = storage.current(name, tag)? else { continue };
+        let entry = match manifests.entry(digest.to_string()) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            // A tag whose manifest is gone names nothing.
+            Entry::Vacant(entry) => match manifests::media_type_of(storage, name, &digest)? {
+                Some(media_type) => entry.insert((media_type, Vec::new())),
+                None => continue,
+            },
+        };
+        entry.1.push(tag);
+    }
+    let shown = manifests
+        .into_iter()
+        .map(|(digest, (media_type, tags))| (digest, json!({ "mediaType": media_type, "tag": tags })));
+    Ok(shown.collect())
 }
 
 pub async fn catalog(storage: &Storage, query: &Query) -> Result<Answer, Fault> {

@@ -39,6 +39,18 @@ fn media_type(body: &[u8]) -> String {
     }
 }
 
+/// The media type of a manifest of a repository. `None` means that it is not there.
+pub fn media_type_of(storage: &Storage, name: &str, digest: &Digest) -> Result<Option<String>, Fault> {
+    if !storage.is_file(&storage.revision_link(name, digest)) {
+        return Ok(None);
+    }
+    match storage.read(&storage.blob(digest), LIMIT) {
+        Ok(body) => Ok(Some(media_type(&body))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
 fn find(storage: &Storage, name: &str, reference: &Reference) -> Result<Digest, Fault> {
     let found = match reference {
         Reference::Tag(tag) => storage.current(name, tag)?,

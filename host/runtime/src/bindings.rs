@@ -17,10 +17,12 @@ wasmtime::component::bindgen!({
             export dray:plugin/meta@0.2.0;
             export dray:plugin/references@0.2.0;
             export dray:plugin/catalog@0.2.0;
+            export dray:plugin/listing@0.2.0;
             export dray:plugin/source@0.2.0;
             export dray:plugin/sink@0.2.0;
             export dray:plugin/credentials@0.2.0;
             export dray:plugin/tag-filter@0.2.0;
+            export dray:plugin/registry-dialect@0.2.0;
             export dray:plugin/verification@0.2.0;
         }
     ",

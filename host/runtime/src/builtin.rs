@@ -20,7 +20,7 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 14] = [
+pub(crate) static BUILTINS: [Builtin; 19] = [
     builtin!("docker", Role::Transport, &["docker"]),
     builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
@@ -35,4 +35,9 @@ pub(crate) static BUILTINS: [Builtin; 14] = [
     builtin!("semver", Role::Filter, &[]),
     builtin!("latest", Role::Filter, &[]),
     builtin!("age", Role::Filter, &[]),
+    builtin!("harbor", Role::Dialect, &[]),
+    builtin!("quay", Role::Dialect, &[]),
+    builtin!("zot", Role::Dialect, &[]),
+    builtin!("acr", Role::Dialect, &[]),
+    builtin!("gitlab", Role::Dialect, &[]),
 ];

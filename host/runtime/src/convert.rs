@@ -70,6 +70,22 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
     }
 }
 
+/// A page of tags. A digest that is none counts as not told, because what a list says is only a hint.
+pub(crate) fn tag_page(page: types::TagPage) -> contract::TagPage {
+    let entry = |entry: types::TagEntry| contract::Listed {
+        name: entry.name,
+        digest: entry.digest.and_then(|digest| digest.parse().ok()),
+        media_type: entry.media_type,
+        size: entry.size,
+        updated: entry.updated,
+    };
+    contract::TagPage {
+        items: page.entries.into_iter().map(entry).collect(),
+        next: page.next,
+        behind: page.behind.map(Duration::from_millis),
+    }
+}
+
 pub(crate) fn request(request: types::Request) -> contract::Request {
     let access = request
         .access

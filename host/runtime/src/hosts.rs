@@ -1,6 +1,6 @@
 //! The functions of the host that guests can call.
 
-use crate::{bindings::host, convert, state::State};
+use crate::{Role, bindings::host, convert, state::State};
 use dray_core::policy::SecretRef;
 use dray_engine::{Error, Kind, contract::Context, files::Root};
 use host::types;
@@ -61,9 +61,27 @@ impl host::http::Host for State {
     ) -> Result<types::Response, types::Error> {
         self.called()?;
         let place = self.place("send a request")?;
-        if !self.plugin.writes && !matches!(request.method.as_str(), "GET" | "HEAD") {
-            let text = format!("send a {}: the plugin exports no sink, so it can only read", request.method);
-            return Err(types::Error::Denied(text));
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            // A dialect may change what the run may change.
+            let why = match self.plugin.role {
+                Role::Dialect if place.is_destination() => None,
+                Role::Dialect => Some("the place is only read"),
+                _ if self.plugin.writes => None,
+                _ => Some("the plugin exports no sink, so it can only read"),
+            };
+            if let Some(why) = why {
+                return Err(types::Error::Denied(format!("send a {}: {why}", request.method)));
+            }
+        }
+        if self.plugin.role == Role::Dialect && !self.plugin.builtin {
+            // The place is that of a transport of dray, which may go further than somebody's dialect.
+            let host =
+                request.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
+            let host = host.unwrap_or_default();
+            if host != place.location() && !self.plugin.grant.hosts.iter().any(|granted| granted == host) {
+                let text = format!("send a request to {host}: the dialect is for {}", place.location());
+                return Err(types::Error::Denied(text));
+            }
         }
         let request = convert::request(request);
         let sending = place.send(&request, body.into());

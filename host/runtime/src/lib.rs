@@ -39,6 +39,7 @@ mod bindings;
 mod builtin;
 mod cache;
 mod convert;
+mod dialect;
 mod filter;
 mod hosts;
 mod load;

@@ -33,6 +33,8 @@ pub enum Role {
     Filter,
     /// It judges whether an image may be copied.
     Verifier,
+    /// It knows one kind of registry.
+    Dialect,
 }
 
 /// What a plugin says about itself.
@@ -157,6 +159,7 @@ fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
         ("credentials", Role::Auth),
         ("tag-filter", Role::Filter),
         ("verification", Role::Verifier),
+        ("registry-dialect", Role::Dialect),
     ];
     let filled: Vec<Role> = roles.into_iter().filter(|(name, _)| has(name)).map(|(_, role)| role).collect();
     match filled[..] {
@@ -179,6 +182,7 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
             host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::files::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
+        Role::Dialect => host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
         Role::Auth => {
             host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
@@ -281,6 +285,7 @@ impl Loaded {
             Role::Auth => "auth provider",
             Role::Filter => "filter",
             Role::Verifier => "verifier",
+            Role::Dialect => "dialect",
         };
         Error::new(Kind::Plugin, format!("call {call} of the {role} {}: {why}", self.name))
     }

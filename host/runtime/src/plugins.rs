@@ -4,6 +4,7 @@ use crate::{
     Info, Role, Secrets,
     auth::WasmAuth,
     builtin::BUILTINS,
+    dialect::{KINDS, WasmDialect, is_known},
     filter::WasmFilter,
     load::{self, Budgets, Loaded, Terms},
     schema,
@@ -13,7 +14,7 @@ use crate::{
 use dray_core::policy::{Grant, Limits, Plugin};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Credentials, Filter, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
     unknown,
 };
 use futures_core::future::BoxFuture;
@@ -83,7 +84,7 @@ impl Runtime {
         })
     }
 
-    async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
+    pub(crate) async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
         // The lock is held while the plugin is compiled, so that two callers do not compile it twice.
         let mut loaded = self.loaded.lock().await;
         if let Some(plugin) = loaded.get(name) {
@@ -208,6 +209,28 @@ impl Runtime {
         })
     }
 
+    /// The operator's plugins go first, so that one of them can replace what is built in.
+    async fn dialect_of(&self, by: KnownBy<'_>) -> Result<Option<Arc<dyn Dialect>>> {
+        if let KnownBy::Kind(name) = by {
+            let plugin = self.named("dialect", Role::Dialect, name).await?;
+            return Ok(Some(Arc::new(WasmDialect::new(plugin).await?)));
+        }
+        for name in self.settings.plugins.keys() {
+            let plugin = self.load(name).await?;
+            if plugin.role == Role::Dialect {
+                let dialect = WasmDialect::new(plugin).await?;
+                if dialect.is(by) {
+                    return Ok(Some(Arc::new(dialect)));
+                }
+            }
+        }
+        let known = KINDS.iter().find(|(name, hosts, services)| is_known(by, name, hosts, services));
+        match known {
+            Some((name, ..)) => Ok(Some(Arc::new(WasmDialect::new(self.load(name).await?).await?))),
+            None => Ok(None),
+        }
+    }
+
     async fn transport_of(&self, scheme: &str) -> Result<Arc<dyn Transport>> {
         if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
             return Ok(Arc::new(WasmTransport::new(scheme, self.load(builtin.name).await?)?));
@@ -274,6 +297,10 @@ impl Plugins for Runtime {
             let secrets = self.settings.secrets.clone();
             Ok(Arc::new(WasmVerifier::new(plugin, config, secrets)?) as Arc<dyn Verifier>)
         })
+    }
+
+    fn dialect<'a>(&'a self, by: KnownBy<'a>) -> BoxFuture<'a, Result<Option<Arc<dyn Dialect>>>> {
+        Box::pin(self.dialect_of(by))
     }
 
     fn auth<'a>(

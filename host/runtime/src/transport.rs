@@ -10,8 +10,8 @@ use dray_core::{Descriptor, Digest, Manifest, Naming};
 use dray_engine::{
     Error, Kind, Result,
     contract::{
-        Capabilities, Context, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest, Segment,
-        Transport,
+        Capabilities, Context, Found, Incoming, Listed, NextStep, Outcome, Page, Parsed, RawManifest,
+        Segment, TagPage, Transport,
     },
 };
 use futures_core::future::BoxFuture;
@@ -27,6 +27,8 @@ pub(crate) struct WasmTransport {
     plugin: Arc<Loaded>,
     references: guest::references::GuestIndices,
     catalog: guest::catalog::GuestIndices,
+    /// `None` means that its lists have only names.
+    listing: Option<guest::listing::GuestIndices>,
     /// `None` means that the transport cannot be read.
     source: Option<guest::source::GuestIndices>,
     /// `None` means that the transport cannot be written to.
@@ -69,6 +71,7 @@ impl WasmTransport {
             scheme: scheme.into(),
             references: guest::references::GuestIndices::new(&plugin.pre).map_err(failed)?,
             catalog: guest::catalog::GuestIndices::new(&plugin.pre).map_err(failed)?,
+            listing: guest::listing::GuestIndices::new(&plugin.pre).ok(),
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
             sink: guest::sink::GuestIndices::new(&plugin.pre).ok(),
             plugin,
@@ -145,6 +148,10 @@ impl Transport for WasmTransport {
         &self.plugin.grant.files
     }
 
+    fn has_dialects(&self) -> bool {
+        self.plugin.builtin && self.scheme == "docker"
+    }
+
     fn parse<'a>(
         &'a self,
         rest: &'a str,
@@ -203,8 +210,20 @@ impl Transport for WasmTransport {
         context: Context,
         repository: &'a str,
         next: Option<String>,
-    ) -> BoxFuture<'a, Result<Page<String>>> {
+    ) -> BoxFuture<'a, Result<TagPage>> {
         Box::pin(async move {
+            if let Some(listing) = &self.listing {
+                let page = asking!(
+                    self,
+                    listing,
+                    at(&context),
+                    call_tags,
+                    context.location(),
+                    repository,
+                    next.as_deref()
+                )?;
+                return Ok(convert::tag_page(page));
+            }
             let page = asking!(
                 self,
                 &self.catalog,
@@ -214,7 +233,11 @@ impl Transport for WasmTransport {
                 repository,
                 next.as_deref()
             )?;
-            Ok(Page { items: page.names, next: page.next })
+            Ok(TagPage {
+                items: page.names.into_iter().map(Listed::name).collect(),
+                next: page.next,
+                behind: None,
+            })
         })
     }
 

@@ -295,6 +295,7 @@ fn registry_settings(registry: &Registry, base: &Path, usual: &RegistrySettings)
         }),
         bandwidth: registry.bandwidth,
         assume_unchanged: registry.assume_unchanged,
+        kind: registry.kind.as_ref().map(|kind| kind.value.clone()),
         tls,
         auth_named: registry.auth.is_some(),
         proxy: registry.proxy.clone(),

@@ -145,7 +145,7 @@ fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong>
     }
     rule.set("referrers", json!(true));
     if policy.get("override").and_then(Yaml::bool) == Some(false) {
-        rule.set("on-change", json!("refuse"));
+        rule.set("on-change", json!("keep"));
     }
     if let Some(speed) = policy
         .get("speed")

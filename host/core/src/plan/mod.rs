@@ -245,6 +245,11 @@ pub enum Reason {
     Untold(String),
     /// The destination has the image in another form than the one that is asked for.
     Form,
+    /// The destination's tag names something else, and the rule leaves it.
+    Kept {
+        /// What it names, for people.
+        there: String,
+    },
     /// The destination has the same content.
     Same,
     /// The destination has what an earlier run made of the content when it converted it.
@@ -266,6 +271,9 @@ impl fmt::Display for Reason {
             Reason::Moved { from } => write!(f, "the destination has {}", from.short()),
             Reason::Untold(why) => write!(f, "the destination does not tell what it has ({why})"),
             Reason::Form => f.write_str("the destination has it in another form"),
+            Reason::Kept { there } => {
+                write!(f, "kept: the destination has {there}, and the rule lets no tag change")
+            }
             Reason::Same => f.write_str("same digest at both ends"),
             Reason::Converted => f.write_str("the destination has what was made of it"),
             Reason::Incomplete(count) => {

@@ -221,6 +221,7 @@ fn registry(mut entry: Table, problems: &mut Vec<Problem>) -> Registry {
     if let Some(assume) = entry.take("assume-unchanged").and_then(|value| boolean(value, problems)) {
         registry.assume_unchanged = assume;
     }
+    registry.kind = entry.take("kind").and_then(|value| string(value, problems));
     if let Some(text) = entry.take("proxy").and_then(|value| string(value, problems)) {
         let known = ["http://", "https://"].iter().any(|scheme| text.value.starts_with(scheme));
         if !known && text.value != "none" {

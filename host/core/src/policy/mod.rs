@@ -73,6 +73,8 @@ pub struct Registry {
     pub proxy: Option<String>,
     /// Nobody else writes to it: tags that the journal knows are not asked for.
     pub assume_unchanged: bool,
+    /// Its kind, by which its dialect is chosen; `none`: it has no dialect. `None` means that it is recognised.
+    pub kind: Option<Spanned<String>>,
     /// How the connection is secured.
     pub tls: Tls,
     /// Where credentials come from. `None` means the docker-config provider.
@@ -288,6 +290,8 @@ pub enum OnChange {
     /// Write over it.
     #[default]
     Copy,
+    /// Leave it as it is, and go on.
+    Keep,
     /// Fail, and leave it as it is.
     Refuse,
 }

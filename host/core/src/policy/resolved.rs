@@ -89,6 +89,7 @@ fn registry(entry: &Registry) -> Vec<(&'static str, Value)> {
     add("least-rate", rate(entry.least_rate));
     // It may hold a password.
     add("proxy", entry.proxy.as_ref().map(|proxy| json!(crate::shown_proxy(proxy))));
+    add("kind", entry.kind.as_ref().map(|kind| json!(kind.value)));
     add("assume-unchanged", entry.assume_unchanged.then_some(json!(true)));
     add(
         "tls",
@@ -166,7 +167,14 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
     add("on-empty", (rule.on_empty == OnEmpty::Error).then(|| json!("error")));
     let demand = |demand: &Call| json!({ demand.plugin.value.clone(): demand.config });
     add("require", (!rule.require.is_empty()).then(|| rule.require.iter().map(demand).collect()));
-    add("on-change", (rule.on_change == OnChange::Refuse).then(|| json!("refuse")));
+    add(
+        "on-change",
+        match rule.on_change {
+            OnChange::Copy => None,
+            OnChange::Keep => Some(json!("keep")),
+            OnChange::Refuse => Some(json!("refuse")),
+        },
+    );
     keys
 }
 

@@ -283,7 +283,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let on_empty = [("warn", OnEmpty::Warn), ("error", OnEmpty::Error)];
     let on_empty = word(entry.take("on-empty"), &on_empty, problems).unwrap_or_default();
-    let on_change = [("copy", OnChange::Copy), ("refuse", OnChange::Refuse)];
+    let on_change = [("copy", OnChange::Copy), ("keep", OnChange::Keep), ("refuse", OnChange::Refuse)];
     let on_change = word(entry.take("on-change"), &on_change, problems).unwrap_or_default();
     let formats = [("oci", Format::Oci), ("docker", Format::Docker)];
     let compressions = [

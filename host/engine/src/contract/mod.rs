@@ -1,6 +1,7 @@
 //! The contract between the engine and its plugins: the vocabulary of `wit/` as types and traits.
 
 mod credentials;
+mod dialect;
 mod filter;
 mod transport;
 mod verifier;
@@ -8,14 +9,15 @@ mod vocabulary;
 
 use crate::Result;
 pub use credentials::{Credential, Credentials, Key};
+pub use dialect::{Dialect, KnownBy, Offers};
 pub use filter::{Facts, Filter, Images, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};
 pub use verifier::{Evidence, Judgement, Verifier};
 pub use vocabulary::{
-    Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, NextStep, Outcome, Page, Parsed,
-    RawManifest, Request, Response, Segment, Step,
+    Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, Listed, NextStep, Outcome, Page, Parsed,
+    RawManifest, Request, Response, Segment, Step, TagPage,
 };
 
 /// Loads plugins by the scheme or the name by which they are used.
@@ -34,6 +36,9 @@ pub trait Plugins: Send + Sync {
         name: &'a str,
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Verifier>>>;
+    /// The dialect of a registry. `None` means that the registry is of no known kind. Fails if the operator names a kind
+    /// that does not exist.
+    fn dialect<'a>(&'a self, by: KnownBy<'a>) -> BoxFuture<'a, Result<Option<Arc<dyn Dialect>>>>;
     /// The auth provider of a name. Its configuration is checked against its schema.
     fn auth<'a>(
         &'a self,

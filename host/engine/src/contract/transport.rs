@@ -2,6 +2,7 @@
 
 use super::vocabulary::{
     Capabilities, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest, Request, Response, Segment,
+    TagPage,
 };
 use crate::{Result, files::Root};
 use bytes::Bytes;
@@ -41,6 +42,10 @@ pub trait Transport: Send + Sync {
     fn granted_files(&self) -> &[std::path::PathBuf] {
         &[]
     }
+    /// Whether its places are registries of the distribution specification, which may speak a dialect.
+    fn has_dialects(&self) -> bool {
+        false
+    }
     /// Reads the part of a reference after `scheme:`. With `pattern`, the repository may contain glob characters.
     fn parse<'a>(
         &'a self,
@@ -54,13 +59,13 @@ pub trait Transport: Send + Sync {
         context: Context,
         next: Option<String>,
     ) -> BoxFuture<'a, Result<Page<String>>>;
-    /// Lists the tags of a repository.
+    /// Lists the tags of a repository, with what they name as far as the place says that in a list.
     fn tags<'a>(
         &'a self,
         context: Context,
         repository: &'a str,
         next: Option<String>,
-    ) -> BoxFuture<'a, Result<Page<String>>>;
+    ) -> BoxFuture<'a, Result<TagPage>>;
     /// Finds out what a tag or digest names now. `known` is the digest that it probably names.
     fn resolve<'a>(
         &'a self,

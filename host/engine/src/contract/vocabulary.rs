@@ -3,6 +3,7 @@
 use crate::{Result, Unpacked};
 use bytes::Bytes;
 use dray_core::{Address, Descriptor, Digest, Manifest};
+use std::time::Duration;
 
 /// An HTTP request that the host makes for a plugin.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +142,39 @@ pub struct Page<T> {
     pub items: Vec<T>,
     /// The token that gets the next page. `None` means that this is the last one.
     pub next: Option<String>,
+}
+
+/// A tag in a list, with what the list says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The tag.
+    pub name: String,
+    /// The digest of the manifest that it names.
+    pub digest: Option<Digest>,
+    /// The media type of that manifest.
+    pub media_type: Option<String>,
+    /// The size of that manifest in bytes.
+    pub size: Option<u64>,
+    /// When the tag was last set, in milliseconds since 1970.
+    pub updated: Option<u64>,
+}
+
+impl Listed {
+    /// A tag of which nothing else is known.
+    pub fn name(name: impl Into<String>) -> Self {
+        Listed { name: name.into(), digest: None, media_type: None, size: None, updated: None }
+    }
+}
+
+/// A page of the tags of a repository.
+#[derive(Clone, Debug)]
+pub struct TagPage {
+    /// The tags.
+    pub items: Vec<Listed>,
+    /// As in [`Page`].
+    pub next: Option<String>,
+    /// For how long a change may be missing in the list. `None` means that it is current.
+    pub behind: Option<Duration>,
 }
 
 /// What a place can do as a destination.

@@ -115,6 +115,12 @@ impl Challenges {
     }
 }
 
+/// Whether a request needs the user name and the password themselves, because it is none of the distribution
+/// specification.
+fn wants_login(access: &[Access]) -> bool {
+    access.iter().any(|access| access.actions.iter().any(|action| action == "login"))
+}
+
 fn first(access: &[Access]) -> &str {
     access.first().map_or("", |access| access.repository.as_str())
 }
@@ -247,6 +253,14 @@ impl Host {
             return auth::header("Bearer", origin.token.expose()).map(Some);
         }
         let repository = first(access);
+        if wants_login(access) {
+            let credential = self.credential(repository).await?;
+            return match credential.as_ref().map(|credential| &credential.key) {
+                Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
+                Some(Key::Bearer(token)) => auth::header("Bearer", token.expose()).map(Some),
+                Some(Key::IdentityToken(_)) | None => Ok(None),
+            };
+        }
         let Some(asked) = lock(&self.challenges).of(repository) else { return Ok(None) };
         let credential = self.credential(repository).await?;
         match (&asked.challenge, credential.as_ref().map(|credential| &credential.key)) {
@@ -289,6 +303,14 @@ impl Host {
         }
     }
 
+    /// The service that the host named when it asked for a token.
+    pub fn service(&self) -> Option<String> {
+        match lock(&self.challenges).usual.as_ref().map(|asked| &asked.challenge) {
+            Some(Challenge::Bearer { service, .. }) => service.clone(),
+            Some(Challenge::Basic) | None => None,
+        }
+    }
+
     /// Learns the challenge of a 401. Returns whether another attempt may succeed.
     pub fn challenged(
         &self,
@@ -296,6 +318,10 @@ impl Host {
         access: &[Access],
         anonymous: bool,
     ) -> Result<bool> {
+        if wants_login(access) {
+            // What an API beside the distribution specification asks for says nothing of that specification.
+            return Ok(false);
+        }
         let Some(challenge) = auth::challenge(response)? else {
             *lock(&self.unknown_schemes) = auth::unknown_schemes(response);
             return Ok(false);

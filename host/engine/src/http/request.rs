@@ -131,6 +131,16 @@ impl PlaceHttp {
         self.host.settings.assume_unchanged
     }
 
+    /// The kind of the registry, if the operator says it.
+    pub(crate) fn kind(&self) -> Option<&str> {
+        self.host.settings.kind.as_deref()
+    }
+
+    /// The service that the host named when it asked for a token. `None` means that it has not done so yet.
+    pub(crate) fn service(&self) -> Option<String> {
+        self.host.service()
+    }
+
     /// The `host[:port]` of the host.
     pub(crate) fn address(&self) -> &str {
         &self.host.address

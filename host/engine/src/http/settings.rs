@@ -27,6 +27,8 @@ pub struct RegistrySettings {
     pub bandwidth: Option<u64>,
     /// Nobody else writes to this registry, so tags that are in the journal are not requested again.
     pub assume_unchanged: bool,
+    /// The kind of the registry. `None` means that it is recognised, and `none` that it has no dialect.
+    pub kind: Option<String>,
     /// TLS settings of the connection.
     pub tls: TlsSettings,
     /// Sources of credentials, in the order in which they are asked.
@@ -54,6 +56,7 @@ impl Default for RegistrySettings {
             concurrency: CONCURRENCY,
             bandwidth: None,
             assume_unchanged: false,
+            kind: None,
             tls: TlsSettings::default(),
             auth: Vec::new(),
             auth_named: false,

@@ -163,11 +163,22 @@ impl Conversion {
 
     /// States whether a place takes an index of which some children are missing.
     fn sparse(place: &str) -> Self {
-        Conversion {
-            source: String::new(),
-            form: "an index with missing children".into(),
-            place: place.into(),
-        }
+        Self::habit("an index with missing children", place)
+    }
+
+    /// States whether a place says in its lists of tags what they name.
+    fn listing(place: &str) -> Self {
+        Self::habit("a list of tags with digests", place)
+    }
+
+    /// States of which kind a registry is.
+    fn kind(place: &str) -> Self {
+        Self::habit("the kind of registry", place)
+    }
+
+    /// States how a place behaves.
+    fn habit(what: &str, place: &str) -> Self {
+        Conversion { source: String::new(), form: what.into(), place: place.into() }
     }
 }
 
@@ -368,18 +379,45 @@ impl Journal {
     /// Whether a place took an index of which some children were missing, when it was last tried. `None` means that
     /// nobody has tried for a week.
     pub(crate) fn takes_sparse(&self, place: &str) -> Option<bool> {
-        let of = Conversion::sparse(place);
+        self.has_habit(Conversion::sparse(place))
+    }
+
+    /// Whether the lists of a place said what its tags name, when one was last read. `None` means that nobody has read one
+    /// for a week.
+    pub(crate) fn lists_digests(&self, place: &str) -> Option<bool> {
+        self.has_habit(Conversion::listing(place))
+    }
+
+    /// Of which kind a registry is, by the name of its dialect. `None` means that nobody has recognised it for a week.
+    pub(crate) fn kind(&self, place: &str) -> Option<String> {
+        self.habit(Conversion::kind(place))
+    }
+
+    /// Records of which kind a registry is.
+    pub(crate) fn saw_kind(&self, place: &str, kind: &str) {
+        self.convert(Conversion::kind(place), kind.to_owned());
+    }
+
+    fn has_habit(&self, of: Conversion) -> Option<bool> {
+        self.habit(of).map(|result| result == TAKEN)
+    }
+
+    fn habit(&self, of: Conversion) -> Option<String> {
         self.one(
             "select result from conversion where source = ?1 and form = ?2 and place = ?3 and at > ?4",
             params![of.source, of.form, of.place, now() - SPARSE],
-            |row| row.get::<_, String>(0),
+            |row| row.get(0),
         )
-        .map(|result| result == TAKEN)
     }
 
     /// Records whether a place takes an index of which some children are missing.
     pub(crate) fn saw_sparse(&self, place: &str, takes: bool) {
         self.convert(Conversion::sparse(place), if takes { TAKEN } else { REFUSED }.to_owned());
+    }
+
+    /// Records whether the lists of a place say what its tags name.
+    pub(crate) fn saw_list(&self, place: &str, digests: bool) {
+        self.convert(Conversion::listing(place), if digests { TAKEN } else { REFUSED }.to_owned());
     }
 
     /// A repository of a place that holds content: this one if it does, or else another one.

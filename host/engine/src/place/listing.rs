@@ -1,6 +1,9 @@
 //! Reads lists that come in pages. Places may be malicious, so cycles and endless lists are detected.
 
-use crate::{Error, Result, contract::Page};
+use crate::{
+    Error, Result,
+    contract::{Listed, Page},
+};
 use dray_core::{Descriptor, misleads};
 use futures_util::future::BoxFuture;
 use std::collections::HashSet;
@@ -28,6 +31,30 @@ impl Weight for Descriptor {
     fn weight(&self) -> usize {
         let notes: usize = self.annotations.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.media_type.len() + self.artifact_type.as_ref().map_or(0, String::len) + notes + size_of::<Self>()
+    }
+}
+
+impl Weight for Listed {
+    fn weight(&self) -> usize {
+        let digest = self.digest.as_ref().map_or(0, |digest| digest.hex().len());
+        self.name.len() + digest + self.media_type.as_ref().map_or(0, String::len) + size_of::<Self>()
+    }
+}
+
+/// An entry with a name.
+pub(super) trait Named: Weight {
+    fn name(&self) -> &str;
+}
+
+impl Named for String {
+    fn name(&self) -> &str {
+        self
+    }
+}
+
+impl Named for Listed {
+    fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -63,20 +90,21 @@ pub(super) async fn pages<'a, T: Weight>(
 
 /// Reads a list of names. Duplicates are removed; invalid names are left out with a warning. `nameless` allows an empty
 /// name, which stands for images without a name.
-pub(super) async fn names<'a>(
+pub(super) async fn names<'a, T: Named>(
     what: &str,
     nameless: bool,
-    page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<String>>>,
-) -> Result<Vec<String>> {
+    page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<Page<T>>>,
+) -> Result<Vec<T>> {
     let mut listed = pages(page).await?;
     let (mut known, mut odd) = (HashSet::new(), None);
-    listed.retain(|name| {
+    listed.retain(|entry| {
+        let name = entry.name();
         // The transport decides what a name looks like; here it only has to be safe to print in one line.
         let good = (nameless || !name.is_empty()) && name.len() <= 1024 && !name.chars().any(misleads);
         if !good {
-            odd.get_or_insert_with(|| name.clone());
+            odd.get_or_insert_with(|| name.to_owned());
         }
-        good && known.insert(name.clone())
+        good && known.insert(name.to_owned())
     });
     if let Some(odd) = odd {
         tracing::warn!("{what} lists what is no name, such as {odd:.80?}: it is left out");

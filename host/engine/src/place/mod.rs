@@ -2,6 +2,7 @@
 
 mod archive;
 mod grants;
+mod kind;
 mod listing;
 pub(crate) mod mounts;
 mod places;
@@ -9,13 +10,14 @@ mod repository;
 
 use crate::{
     Error, Journal, Kind, Result, blocking,
-    contract::{Capabilities, Context, Request, Response, Transport, TransportContext},
+    contract::{Capabilities, Context, Listed, Plugins, Request, Response, Transport, TransportContext},
     files::Root,
     http::PlaceHttp,
     schedule::{fair_share::FairShare, rate::RateLimiter, route::Route},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use kind::Speech;
 use mounts::Mounts;
 pub use places::{DISK_WRITES, Local, Places};
 pub use repository::Repository;
@@ -23,11 +25,14 @@ pub(crate) use repository::{OpenReference, Resolved};
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::OnceCell;
+
+/// So many tags are worth one request to find out whether a list says what they name.
+const SEVERAL: usize = 4;
 
 /// How many requests a place without a host handles at once.
 const FILES: usize = 16;
@@ -60,6 +65,13 @@ pub struct Place {
     pub(crate) mounts: Mounts,
     /// Whether the place has accepted an index with missing children.
     pub(crate) sparse_seen: AtomicBool,
+    /// Whether its lists of tags say what they name, once one has been read.
+    lists_digests: OnceLock<bool>,
+    /// Whether a list is being read to find that out.
+    list_tried: AtomicBool,
+    /// The plugins, among which its dialect is.
+    plugins: Arc<dyn Plugins>,
+    speech: Speech,
     /// Whether the registry keeps signatures itself, once it has been asked.
     pub(crate) signatures_seen: OnceCell<bool>,
 }
@@ -123,6 +135,31 @@ impl Place {
         if let Some(journal) = self.memory() {
             journal.saw_sparse(&self.key(), takes);
         }
+    }
+
+    /// Records whether the place says in a list what its tags name. An empty list tells nothing.
+    pub(crate) fn saw_list(&self, tags: &[Listed]) {
+        if tags.is_empty() {
+            return;
+        }
+        let digests = tags.iter().any(|listed| listed.digest.is_some());
+        if self.lists_digests.set(digests).is_ok()
+            && let Some(journal) = self.memory()
+        {
+            journal.saw_list(&self.key(), digests);
+        }
+    }
+
+    /// Whether a list spares the questions about so many tags, because it says what they name. Of a place of which that is
+    /// not known, one list is tried where it can spare several. A place without a host is asked just as fast for each tag.
+    pub(crate) async fn lists_digests(&self, tags: usize) -> bool {
+        if self.http.is_none() || self.assumed() || tags < 2 {
+            return false;
+        }
+        let remembered = || self.memory()?.lists_digests(&self.key());
+        let known = self.lists_digests.get().copied().or_else(remembered);
+        let tried = || tags >= SEVERAL && !self.list_tried.swap(true, Ordering::Relaxed);
+        self.lists_in_bulk().await || known.unwrap_or_else(tried)
     }
 
     /// The error for a place that refuses an index with missing platforms.

@@ -1,6 +1,6 @@
 //! The places of a session. Each is opened once.
 
-use super::{OpenReference, Place, Repository, grants, mounts::Mounts};
+use super::{OpenReference, Place, Repository, grants, kind::Speech, mounts::Mounts};
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
     contract::{Files, Parsed, Plugins, Transport},
@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -288,6 +288,10 @@ impl Places {
             destination: AtomicBool::new(false),
             mounts: Mounts::default(),
             sparse_seen: false.into(),
+            lists_digests: OnceLock::new(),
+            list_tried: AtomicBool::new(false),
+            plugins: self.plugins.clone(),
+            speech: Speech::default(),
             signatures_seen: OnceCell::new(),
         });
         Ok(lock(&self.open).entry(key).or_insert(place).clone())

@@ -4,12 +4,18 @@
 use super::{Place, listing};
 use crate::{
     Error, Kind, Result,
-    contract::{Found, Incoming, NextStep, Outcome, Page, RawManifest, Segment},
+    contract::{Found, Incoming, Listed, NextStep, Outcome, Page, RawManifest, Segment, TagPage},
     error::Context,
     journal::{Journal, RepositoryKey},
+    lock,
 };
 use dray_core::{Descriptor, Digest, Endpoint, Manifest, Naming, Reference, media_type, policy::suggestion};
-use std::{collections::HashSet, sync::Arc};
+use futures_util::future::BoxFuture;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// A repository of an opened place.
 #[derive(Clone)]
@@ -20,6 +26,13 @@ pub struct Repository {
 
 /// Maximum number of existing tags that are suggested if a tag is missing.
 const NEAR: usize = 5;
+
+/// The tags of a repository.
+pub(crate) struct TagList {
+    pub tags: Vec<Listed>,
+    /// For how long a change may be missing in the list. `None` means that it is current.
+    pub behind: Option<Duration>,
+}
 
 /// The result of resolving a tag or digest.
 pub(crate) struct Resolved {
@@ -54,14 +67,48 @@ impl Repository {
     /// Its tags. `shown` is its name for people. Fails with `NotFound` if the repository does not exist, and with
     /// another error if it cannot be listed or its list does not end.
     pub(crate) async fn tags(&self, shown: &str) -> Result<Vec<String>> {
-        let page = |next| self.place.transport.tags(self.place.context(), &self.name, next);
-        listing::names(shown, false, page).await
+        Ok(self.listed(shown).await?.tags.into_iter().map(|listed| listed.name).collect())
+    }
+
+    /// Its tags, with what they name as far as the list says it. Fails like [`Repository::tags`].
+    pub(crate) async fn listed(&self, shown: &str) -> Result<TagList> {
+        self.listed_after(shown, None).await
+    }
+
+    /// Its tags, of which the first page has been read already.
+    pub(crate) async fn listed_after(&self, shown: &str, mut first: Option<TagPage>) -> Result<TagList> {
+        let mut behind = None;
+        let tags = {
+            let behind = Mutex::new(&mut behind);
+            let page = |next| -> BoxFuture<'_, Result<Page<Listed>>> {
+                let (behind, first) = (&behind, first.take());
+                Box::pin(async move {
+                    let page = match first {
+                        Some(page) => page,
+                        None => self.page(next).await?,
+                    };
+                    let mut behind = lock(behind);
+                    **behind = page.behind.max(**behind);
+                    Ok(Page { items: page.items, next: page.next })
+                })
+            };
+            listing::names(shown, false, page).await?
+        };
+        let list = TagList { tags, behind };
+        self.place.saw_list(&list.tags);
+        Ok(list)
     }
 
     /// The first page of its tags, unfiltered. This is for callers that want all tags in one request, or none. Fails
     /// like [`Repository::tags`].
-    pub(crate) async fn first_tags(&self) -> Result<Page<String>> {
-        self.place.transport.tags(self.place.context(), &self.name, None).await
+    pub(crate) async fn first_tags(&self) -> Result<TagPage> {
+        let page = self.page(None).await?;
+        self.place.saw_list(&page.items);
+        Ok(page)
+    }
+
+    async fn page(&self, next: Option<String>) -> Result<TagPage> {
+        self.place.tag_page(&self.name, next).await
     }
 
     /// Adds help to an error about a missing image: a similar tag, or that even the repository does not exist. This
@@ -77,8 +124,9 @@ impl Repository {
             return error.help("it may have been deleted there: ask for a tag, and see what it names now");
         }
         match self.first_tags().await {
-            Ok(Page { items, .. }) if items.is_empty() => error.help("the repository has no tags"),
-            Ok(Page { items, next }) => {
+            Ok(TagPage { items, .. }) if items.is_empty() => error.help("the repository has no tags"),
+            Ok(TagPage { items, next, .. }) => {
+                let items: Vec<String> = items.into_iter().map(|listed| listed.name).collect();
                 let help = suggestion(tag, items.iter().map(String::as_str)).unwrap_or_else(|| {
                     let some = items.iter().rev().take(NEAR).cloned().collect::<Vec<_>>().join(", ");
                     let more = if next.is_some() { "more than " } else { "" };
@@ -273,12 +321,16 @@ impl Repository {
         state: Option<Vec<u8>>,
         last: Option<Outcome>,
     ) -> Result<NextStep> {
+        if last.is_none() {
+            self.place.prepare(&self.name).await?;
+        }
         self.place.transport.store(self.place.context(), &self.name, incoming, state, last).await
     }
 
     /// Publishes a manifest. All of its parts must exist. Fails with `Missing` if the place does not have some of them,
     /// and with another error if it refuses the manifest.
     pub(crate) async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
+        self.place.prepare(&self.name).await?;
         self.place.transport.publish(self.place.context(), &self.name, manifest, naming).await
     }
 }

@@ -18,8 +18,8 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand
     let destination = opened(places, &saved.destination, true).await?;
     let reference = saved.source.reference.as_deref();
     // The journal is not used, because somebody may have changed the destination since it was written.
-    let before = Before { absent: Absent::Unknown, tag: None };
-    let (chosen, source) = choose_at(places, &source, reference, &saved.wanted, &before).await?;
+    let before = Before { absent: Absent::Unknown, tag: None, listed: None };
+    let (chosen, source) = choose_at(places, &source, reference, &saved.wanted, (&before, None)).await?;
     if chosen.named != saved.seen.source || chosen.descriptor.digest != saved.descriptor.digest {
         let (now, then) = (chosen.named.short(), saved.seen.source.short());
         return Err(changed(format!(

@@ -1,7 +1,7 @@
 //! The knowledge about a destination's tag before any request.
 
 use crate::{journal::SeenTag, place::OpenReference};
-use dray_core::{Descriptor, media_type};
+use dray_core::{Descriptor, Digest, media_type};
 
 /// What is known to be absent at a destination, before it is asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(crate) struct Before {
     pub absent: Absent,
     /// What the tag named when dray last saw it.
     pub tag: Option<SeenTag>,
+    /// What a list of the destination says that the tag names now.
+    pub listed: Option<Digest>,
 }
 
 impl Before {
@@ -28,8 +30,17 @@ impl Before {
         let known = tag.zip(destination.repository.memory());
         Before {
             absent: Absent::Unknown,
+            listed: None,
             tag: known.and_then(|(tag, (journal, key))| journal.tag(&key, tag)),
         }
+    }
+
+    /// What a list of the source says that the tag names, with a media type, if it is known.
+    pub fn of_list(&self, listed: &Descriptor) -> Option<Descriptor> {
+        if media_type::is_manifest(&listed.media_type) {
+            return Some(listed.clone());
+        }
+        self.known().filter(|known| known.digest == listed.digest).cloned()
     }
 
     /// The manifest that the source is likely to name: the one that the destination tag last named.

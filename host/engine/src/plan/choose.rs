@@ -28,33 +28,39 @@ pub(crate) async fn choose_at(
     source: &OpenReference,
     reference: Option<&str>,
     wanted: &Wanted,
-    before: &Before,
+    (before, listed): (&Before, Option<&Descriptor>),
 ) -> Result<(Chosen, OpenReference)> {
     let mut reads = places.reads(source, reference).await?;
     let last = reads.pop().unwrap_or_else(|| source.clone());
+    // What is listed at one place says nothing of its mirrors.
+    let listed = listed.filter(|_| reads.is_empty());
     for at in reads {
-        match choose(&at, reference, wanted, before).await {
+        match choose(&at, reference, wanted, (before, None)).await {
             Ok(chosen) => return Ok((chosen, at)),
             Err(error) => tracing::info!("the mirror {} is left out: failed to {error}", at.place().location),
         }
     }
-    let chosen = choose(&last, reference, wanted, before).await?;
+    let chosen = choose(&last, reference, wanted, (before, listed)).await?;
     Ok((chosen, last))
 }
 
 /// Determines what is to be written for a tag of the source. If the tag is known to be absent at the destination, the
-/// manifest will be needed, so it is read at once. Fails if the source does not have the image, or cannot be read.
+/// manifest will be needed, so it is read at once. `listed` is what a list of the source says, which spares the question.
+/// Fails if the source does not have the image, or cannot be read.
 async fn choose(
     source: &OpenReference,
     reference: Option<&str>,
     wanted: &Wanted,
-    before: &Before,
+    (before, listed): (&Before, Option<&Descriptor>),
 ) -> Result<Chosen> {
     let shown = source.endpoint(reference).display;
     if before.absent != Absent::Unknown && source.place().http.is_some() {
         let read = source.repository.manifest(reference).await;
         let manifest = read.context(|| format!("resolve {shown}"))?;
         return part(source, reference, &shown, wanted, manifest.into()).await;
+    }
+    if let Some(descriptor) = listed.and_then(|listed| before.of_list(listed)) {
+        return part(source, reference, &shown, wanted, Resolved { descriptor, manifest: None }).await;
     }
     let found = source.repository.resolve(reference, before.known()).await;
     let found =

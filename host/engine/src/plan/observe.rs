@@ -89,7 +89,7 @@ impl Comparison<'_> {
         let assumed = self.is_assumed(&descriptor, form, &name);
         let (destination, kept) = match assumed {
             true => (DestinationState::Named(descriptor.digest.clone()), Vec::new()),
-            false => self.destination(&capabilities, form, &name, likely).await?,
+            false => self.destination(&capabilities, form, &name, (&descriptor.digest, likely)).await?,
         };
         let same = !assumed && destination == DestinationState::Named(descriptor.digest.clone());
         let missing = match same {
@@ -245,12 +245,18 @@ impl Comparison<'_> {
         capabilities: &Capabilities,
         form: Form,
         name: &Name,
-        likely: Option<&SeenTag>,
+        (content, likely): (&Digest, Option<&SeenTag>),
     ) -> Result<(DestinationState, Vec<Vec<u8>>)> {
         match self.before.absent {
             Absent::Repository => return Ok((DestinationState::NoRepository, Vec::new())),
             Absent::Tag => return Ok((DestinationState::Absent, Vec::new())),
             Absent::Unknown => {}
+        }
+        // A list that names the content that would be written spares the question. What is about to be written over is
+        // asked for itself, and so is a place that keeps signatures, which no list tells.
+        let plain = form.is_unchanged() && capabilities.holds.is_none() && !capabilities.signatures;
+        if let Some(listed) = self.before.listed.as_ref().filter(|listed| plain && **listed == *content) {
+            return Ok((DestinationState::Named(listed.clone()), Vec::new()));
         }
         if !form.is_unchanged() && name.reference.is_none() && name.many {
             return Ok((DestinationState::Unasked, Vec::new()));

@@ -21,7 +21,7 @@ use crate::{
         route::{PlanLimits, REPOSITORIES, Routes, TAGS},
     },
 };
-use dray_core::{Action, Digest, ImageChoice, Names};
+use dray_core::{Action, Descriptor, Digest, ImageChoice, Names};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -36,6 +36,9 @@ struct Planner {
     out: mpsc::Sender<Planned>,
 }
 
+/// The tags that a rule wants, and what a list says that they name.
+type Wanted = (Vec<Option<String>>, HashMap<String, Descriptor>);
+
 /// The receiver of the plan is gone.
 struct Unwanted;
 
@@ -48,12 +51,19 @@ struct Candidate {
     pin: Option<String>,
     destination: OpenReference,
     before: Before,
+    /// What the list of the source says that the tag names.
+    listed: Option<Descriptor>,
 }
 
 impl Candidate {
     /// The tag or digest that is read at the source.
     fn read(&self) -> Option<&str> {
         self.pin.as_deref().or(self.reference.as_deref())
+    }
+
+    /// What is known of it before it is read.
+    fn known(&self) -> (&Before, Option<&Descriptor>) {
+        (&self.before, self.listed.as_ref().filter(|_| self.pin.is_none()))
     }
 }
 
@@ -213,7 +223,7 @@ impl Planner {
         destination: OpenReference,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let tags = match self.wanted_tags(rule, &source).await? {
+        let (tags, mut named) = match self.wanted_tags(rule, &source).await? {
             Ok(tags) => tags,
             Err(error) => {
                 return self
@@ -224,24 +234,27 @@ impl Planner {
         let memory = destination.repository.memory();
         let mut seen = memory.map(|(journal, key)| journal.tags(&key)).unwrap_or_default();
         // If the journal knows at least half of the tags, most exist at the destination, and a list would spare few
-        // requests.
-        let mostly = seen.len() * 2 >= tags.len();
+        // requests, unless it says what they name.
+        let mostly = seen.len() * 2 >= tags.len() && !destination.place().lists_digests(tags.len()).await;
         let known =
             if mostly && !seen.is_empty() { KnownTags::Unknown } else { KnownTags::of(&destination).await };
+        let mut known = known;
         let candidates = tags.into_iter().map(|reference| {
             let tag = destination.reference.as_deref().or(reference.as_deref());
-            let absent = match (&known, tag) {
-                (KnownTags::Nothing, _) => Absent::Repository,
-                (KnownTags::Tags(known), Some(tag)) if !tag.contains(':') && !known.contains(tag) => {
-                    Absent::Tag
-                }
-                _ => Absent::Unknown,
+            let (absent, listed) = match (&mut known, tag) {
+                (KnownTags::Nothing, _) => (Absent::Repository, None),
+                (KnownTags::Tags(known), Some(tag)) if !tag.contains(':') => match known.remove(tag) {
+                    None => (Absent::Tag, None),
+                    Some(listed) => (Absent::Unknown, listed),
+                },
+                _ => (Absent::Unknown, None),
             };
-            let before = Before { absent, tag: tag.and_then(|tag| seen.remove(tag)) };
+            let before = Before { absent, tag: tag.and_then(|tag| seen.remove(tag)), listed };
             Candidate {
                 rule: index,
                 source: source.clone(),
                 pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
+                listed: reference.as_ref().and_then(|tag| named.remove(tag)),
                 reference,
                 destination: destination.clone(),
                 before,
@@ -279,7 +292,7 @@ impl Planner {
         let mut candidates = Vec::new();
         for Pair { rule: index, source, to } in pairs {
             let rule = &self.rules[index];
-            let tags = match self.wanted_tags(rule, &source).await? {
+            let (tags, mut named) = match self.wanted_tags(rule, &source).await? {
                 Ok(tags) => tags,
                 Err(error) => {
                     self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?;
@@ -301,6 +314,7 @@ impl Planner {
                         rule: index,
                         source: source.clone(),
                         pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
+                        listed: reference.as_ref().and_then(|tag| named.remove(tag)),
                         reference,
                         destination,
                     }),
@@ -314,8 +328,8 @@ impl Planner {
             let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
             let chosen = match wanted {
                 Ok(wanted) => {
-                    choose_at(&self.places, &candidate.source, candidate.read(), &wanted, &candidate.before)
-                        .await
+                    let (source, known) = (&candidate.source, candidate.known());
+                    choose_at(&self.places, source, candidate.read(), &wanted, known).await
                 }
                 Err(error) => Err(error),
             };
@@ -409,7 +423,7 @@ impl Planner {
             let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
             let (chosen, source) = match chosen {
                 Some(chosen) => chosen?,
-                None => choose_at(&self.places, source, candidate.read(), wanted, before).await?,
+                None => choose_at(&self.places, source, candidate.read(), wanted, candidate.known()).await?,
             };
             let source = &source;
             let name = &rule.name;
@@ -467,7 +481,7 @@ impl Planner {
         &self,
         rule: &BoundRule,
         source: &OpenReference,
-    ) -> Result<Result<Vec<Option<String>>>, Unwanted> {
+    ) -> Result<Result<Wanted>, Unwanted> {
         // Tags are listed where the name leads, and not at mirrors, which may have fewer.
         let at = self.places.reads(source, None).await.map(|mut reads| reads.pop());
         let listed = match at {
@@ -495,6 +509,6 @@ impl Planner {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by, why }).await?;
         }
-        Ok(empty.map(|()| listed.kept))
+        Ok(empty.map(|()| (listed.kept, listed.named)))
     }
 }

@@ -3,7 +3,7 @@
 use super::{bind::BoundRule, item::PlannedCopy};
 use crate::{Error, Kind, Result, place::OpenReference};
 use dray_core::{
-    Action, Copy, DestinationState, Digest, Naming,
+    Action, Copy, DestinationState, Digest, Naming, Reason,
     policy::{OnChange, OnEmpty},
 };
 
@@ -19,8 +19,8 @@ impl BoundRule {
         named || source.reference.is_some()
     }
 
-    /// Refuses to overwrite a tag that names something else, if the rule says so (`on-change = "refuse"`).
-    pub(crate) fn allowed(&self, planned: PlannedCopy) -> Result<PlannedCopy> {
+    /// Leaves a tag that names something else, or refuses to overwrite it, if the rule says so (`on-change`).
+    pub(crate) fn allowed(&self, mut planned: PlannedCopy) -> Result<PlannedCopy> {
         let Copy { destination, descriptor, naming, seen, action, .. } = &planned.copy;
         let keeps = match &seen.destination {
             DestinationState::NoRepository | DestinationState::Absent => true,
@@ -30,13 +30,21 @@ impl BoundRule {
         };
         let overwrites = *action == Action::Copy && matches!(naming, Naming::Tag(_)) && !keeps;
         match self.on_change {
+            OnChange::Keep if overwrites => {
+                let there = seen.destination.to_string();
+                tracing::info!("{destination} is kept: it has {there}");
+                planned.copy.action = Action::Unchanged;
+                planned.copy.reason = Reason::Kept { there };
+                Ok(planned)
+            }
             OnChange::Refuse if overwrites => {
                 let text = format!(
                     "copy to {destination}: it has {}, the source has {}, and the rule does not let tags change",
                     seen.destination,
                     descriptor.digest.short()
                 );
-                let help = "delete the destination's tag if it may change, or set on-change = \"copy\"";
+                let help =
+                    "delete the destination's tag if it may change, or set on-change to \"copy\" or \"keep\"";
                 Err(Error::new(Kind::Conflict, text).help(help))
             }
             _ => Ok(planned),

@@ -30,7 +30,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
     let wanted = &wanted_at(&request.wanted, &destination).await?;
     let reference = source.reference.as_deref();
     let before = &Before::of(&destination, reference);
-    let (chosen, source) = match choose_at(places, &source, reference, wanted, before).await {
+    let (chosen, source) = match choose_at(places, &source, reference, wanted, (before, None)).await {
         Ok(chosen) => chosen,
         Err(error) => return Err(source.repository.instead(reference, error).await),
     };

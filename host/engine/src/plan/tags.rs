@@ -1,7 +1,14 @@
 //! Determines which tags of a repository a rule wants, and which tags a destination has.
 
 use super::bind::{BoundFilter, BoundRule};
-use crate::{Kind, Result, contract::Page, error::Context, inspect::RepositoryImages, place::OpenReference};
+use crate::{
+    Kind, Result,
+    contract::{Listed, TagPage},
+    error::Context,
+    inspect::RepositoryImages,
+    place::OpenReference,
+};
+use dray_core::{Descriptor, Digest};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -26,6 +33,8 @@ pub(crate) struct Tags {
     pub dropped: Vec<Dropped>,
     /// Number of dropped tags that hold signatures of cosign.
     pub signatures: usize,
+    /// What the list of the source says that its tags name.
+    pub named: HashMap<String, Descriptor>,
 }
 
 /// A tag that a filter dropped.
@@ -50,9 +59,9 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         Some(tags) => (tags.literals.as_slice(), tags.filters.as_slice()),
         None => (&[][..], &[][..]),
     };
-    let listed = source.repository.tags(&source.written.to_string()).await;
-    let mut tags = match listed.context(|| format!("list the tags of {}", source.written)) {
-        Ok(tags) => tags,
+    let listed = source.repository.listed(&source.written.to_string()).await;
+    let listed = match listed.context(|| format!("list the tags of {}", source.written)) {
+        Ok(list) => list.tags,
         // A place that does not support tags holds one image.
         Err(error) if error.kind == Kind::Unsupported => return only(vec![None]),
         // A catalog may contain repositories that are not accessible or have no tags any more.
@@ -65,6 +74,17 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         }
         Err(error) => return Err(error),
     };
+    let mut named = HashMap::new();
+    let mut tags = Vec::with_capacity(listed.len());
+    for listed in listed {
+        if let Some(digest) = listed.digest {
+            // Of an empty media type nothing is decided before the journal or the registry tells it.
+            let media_type = listed.media_type.unwrap_or_default();
+            let descriptor = Descriptor::new(media_type, digest, listed.size.unwrap_or(0));
+            named.insert(listed.name.clone(), descriptor);
+        }
+        tags.push(listed.name);
+    }
     // Lists of referrers are not images. With `referrers` they are merged; otherwise they are ignored.
     tags.retain(|tag| !is_fallback(tag));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
@@ -88,7 +108,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let left = before - signatures(&tags).min(before);
     let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
     tags.extend(more);
-    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left })
+    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left, named })
 }
 
 /// The knowledge about a destination's tags.
@@ -96,15 +116,29 @@ pub(crate) enum KnownTags {
     Unknown,
     /// The repository does not exist.
     Nothing,
-    Tags(HashSet<String>),
+    /// What each of them names, as far as the list says it.
+    Tags(HashMap<String, Option<Digest>>),
 }
 
 impl KnownTags {
-    /// Asks the destination for its tags. They are known only if one request returns all of them.
+    /// Asks the destination for its tags. They are known only if one request returns all of them, or if the list spares a
+    /// request for each of them because it says what they name. A list that may be behind tells nothing of a place that is
+    /// written to.
     pub async fn of(destination: &OpenReference) -> KnownTags {
-        match destination.repository.first_tags().await {
-            Ok(Page { items, next: None }) => KnownTags::Tags(items.into_iter().collect()),
-            Ok(Page { next: Some(_), .. }) => KnownTags::Unknown,
+        let known = |tags: Vec<Listed>| {
+            KnownTags::Tags(tags.into_iter().map(|listed| (listed.name, listed.digest)).collect())
+        };
+        let repository = &destination.repository;
+        match repository.first_tags().await {
+            Ok(TagPage { behind: Some(_), .. }) => KnownTags::Unknown,
+            Ok(TagPage { items, next: None, .. }) => known(items),
+            Ok(page) if page.items.iter().any(|listed| listed.digest.is_some()) => {
+                match repository.listed_after(&destination.written.to_string(), Some(page)).await {
+                    Ok(list) if list.behind.is_none() => known(list.tags),
+                    Ok(_) | Err(_) => KnownTags::Unknown,
+                }
+            }
+            Ok(_) => KnownTags::Unknown,
             Err(error) if error.kind == Kind::NotFound => KnownTags::Nothing,
             // Listing may be forbidden even if reading is allowed.
             Err(_) => KnownTags::Unknown,

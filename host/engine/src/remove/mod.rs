@@ -164,6 +164,9 @@ impl Removal<'_> {
 
     async fn take(&self, name: &str) -> Result<()> {
         let (place, repository) = (self.opened.place(), self.repository());
+        if name.parse::<Digest>().is_err() && place.remove_tag(&repository.name, name).await? {
+            return Ok(());
+        }
         place.transport.remove(place.clone(), &repository.name, name).await
     }
 

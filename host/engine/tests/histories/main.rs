@@ -8,7 +8,7 @@ mod registry;
 
 use dray_engine::{
     DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
-    contract::{Credentials, Filter, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
     http::{Client, RegistrySettings, Settings},
     plan,
 };
@@ -33,6 +33,10 @@ use tokio::{
 struct OneWay(Arc<Way>);
 
 impl Plugins for OneWay {
+    fn dialect<'a>(&'a self, _: KnownBy<'a>) -> BoxFuture<'a, Result<Option<Arc<dyn Dialect>>>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn transport<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Arc<dyn Transport>>> {
         let way: Arc<dyn Transport> = self.0.clone();
         Box::pin(async { Ok(way) })

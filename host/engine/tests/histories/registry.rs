@@ -4,8 +4,8 @@ use dray_core::{Descriptor, Digest, Manifest, Naming};
 use dray_engine::{
     Error, Kind, Result,
     contract::{
-        Arrival, Capabilities, Context, Files, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest,
-        Segment, Step, Transport,
+        Arrival, Capabilities, Context, Files, Found, Incoming, Listed, NextStep, Outcome, Page, Parsed,
+        RawManifest, Segment, Step, TagPage, Transport,
     },
 };
 use futures_util::future::BoxFuture;
@@ -397,7 +397,7 @@ impl Transport for Way {
         place: Context,
         repository: &'a str,
         _: Option<String>,
-    ) -> BoxFuture<'a, Result<Page<String>>> {
+    ) -> BoxFuture<'a, Result<TagPage>> {
         Box::pin(async move {
             let answer = self.fate().await?;
             let tags: Vec<_> = {
@@ -406,7 +406,15 @@ impl Transport for Way {
                 there.into_iter().flat_map(|there| there.tags.keys().cloned()).collect()
             };
             match tags.is_empty() {
-                false => answer.of(Page { items: tags, next: None }).await,
+                false => {
+                    answer
+                        .of(TagPage {
+                            items: tags.into_iter().map(Listed::name).collect(),
+                            next: None,
+                            behind: None,
+                        })
+                        .await
+                }
                 true => Err(Error::new(Kind::NotFound, "list its tags: there is no such repository")),
             }
         })

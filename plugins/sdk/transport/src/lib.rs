@@ -10,7 +10,7 @@ pub use dray_plugin::{serde, serde_json};
 
 use dray::plugin::{
     files,
-    types::{Descriptor, FileRange, Manifest},
+    types::{Descriptor, FileRange, Manifest, TagEntry},
 };
 use exports::dray::plugin::{
     references::{Parsed, Root},
@@ -26,6 +26,30 @@ pub fn info(name: &str, version: &str, summary: &str, schemes: &[&str]) -> Info 
         schemes: schemes.iter().map(ToString::to_string).collect(),
         config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
     }
+}
+
+/// An entry of a list of which only the name is known.
+pub fn only_name(name: String) -> TagEntry {
+    TagEntry { name, digest: None, media_type: None, size: None, updated: None }
+}
+
+/// Implements `listing` for a transport whose lists have only names, by its `catalog`.
+#[macro_export]
+macro_rules! lists_names {
+    ($transport:ident) => {
+        impl $crate::exports::dray::plugin::listing::Guest for $transport {
+            fn tags(
+                location: String,
+                repository: String,
+                next: Option<String>,
+            ) -> Result<$crate::dray::plugin::types::TagPage, $crate::Error> {
+                use $crate::{dray::plugin::types::TagPage, exports::dray::plugin::catalog::Guest};
+                let page = <$transport as Guest>::tags(location, repository, next)?;
+                let entries = page.names.into_iter().map($crate::only_name).collect();
+                Ok(TagPage { entries, next: page.next, behind: None })
+            }
+        }
+    };
 }
 
 /// The last component of a path.

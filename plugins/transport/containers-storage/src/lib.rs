@@ -82,6 +82,8 @@ impl catalog::Guest for ContainersStorage {
     }
 }
 
+dray_plugin_transport::lists_names!(ContainersStorage);
+
 impl source::Guest for ContainersStorage {
     fn fetch(_location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
         match find(&repository, reference.as_deref())? {

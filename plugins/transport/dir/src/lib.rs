@@ -108,6 +108,8 @@ impl catalog::Guest for Dir {
     }
 }
 
+dray_plugin_transport::lists_names!(Dir);
+
 impl source::Guest for Dir {
     fn fetch(location: String, _repository: String, reference: Option<String>) -> Result<Manifest, Error> {
         // The top manifest may also be requested by its digest. The host verifies it.

@@ -147,6 +147,8 @@ fn by_digest(location: &str, saved: &Saved, digest: &str) -> Result<Option<Manif
     Ok(None)
 }
 
+dray_plugin_transport::lists_names!(DockerArchive);
+
 impl source::Guest for DockerArchive {
     fn fetch(location: String, repository: String, reference: Option<String>) -> Result<Manifest, Error> {
         let missing = || {

@@ -2,6 +2,7 @@
 //!
 //! Section numbers in this crate are those of the distribution specification.
 
+mod listing;
 mod name;
 mod referrers;
 mod remove;
@@ -44,11 +45,6 @@ impl references::Guest for Docker {
 }
 
 #[derive(Deserialize)]
-struct Tags {
-    tags: Option<Vec<Option<String>>>,
-}
-
-#[derive(Deserialize)]
 struct Repositories {
     repositories: Option<Vec<Option<String>>>,
 }
@@ -76,12 +72,8 @@ impl catalog::Guest for Docker {
     }
 
     fn tags(location: String, repository: String, next: Option<String>) -> Result<Page, Error> {
-        let path = to(&location, &format!("{repository}/tags/list"));
-        let response = page(&path, next, &[wire::pull(&repository)])?;
-        let listed: Tags = wire::json(&response)?;
-        // The host reports names that are not valid, and leaves them out.
-        let names = listed.tags.into_iter().flatten().map(Option::unwrap_or_default).collect();
-        Ok(Page { names, next: next_page(&response)? })
+        let listed = listing::tags(&location, &repository, next)?;
+        Ok(Page { names: listed.entries.into_iter().map(|entry| entry.name).collect(), next: listed.next })
     }
 
     fn resolve(

@@ -3,6 +3,7 @@
 use super::*;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -100,6 +101,19 @@ impl Index {
             None => None,
         };
         self.entries.iter().filter_map(tag).collect()
+    }
+
+    /// The descriptors of the tags of a repository. Of a tag that stands twice, the first entry counts, as in `find`.
+    pub fn named(&self, own: &str, repository: &str) -> BTreeMap<String, Descriptor> {
+        let mut found = BTreeMap::new();
+        for entry in &self.entries {
+            let Some((name, descriptor)) = name(entry).zip(descriptor(entry)) else { continue };
+            let (of, tag) = split(own, name);
+            if of == repository {
+                found.entry(tag.unwrap_or(name).to_owned()).or_insert(descriptor);
+            }
+        }
+        found
     }
 
     /// The descriptors of all entries.

@@ -7,16 +7,17 @@ use dray_plugin_transport::{
     Error, Info, Meta, at_path,
     dray::plugin::{
         files,
-        types::{Descriptor, Manifest, Segment},
+        types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
     },
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
+        listing,
         references::{self, Parsed, Root},
         sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
-    info, is_digest, last, named, read, split_tag, store_file, unsigned, whole,
+    info, is_digest, last, named, only_name, read, split_tag, store_file, unsigned, whole,
 };
 use index::{DOCKER_LIST, DOCKER_MANIFEST, Index, OCI_INDEX, OCI_MANIFEST, entry};
 use std::collections::BTreeSet;
@@ -163,6 +164,30 @@ impl catalog::Guest for Oci {
             }
             _ => Found::Absent,
         })
+    }
+}
+
+impl listing::Guest for Oci {
+    fn tags(location: String, repository: String, _next: Option<String>) -> Result<TagPage, Error> {
+        let (index, _) = read_index(&location)?.ok_or_else(|| no_layout(&location))?;
+        let named = index.named(last(&location), &repository);
+        let page = <Oci as catalog::Guest>::tags(location, repository, None)?;
+        let entry = |name: String| {
+            // If the manifest of a tag was lost, the tag names nothing, and can be written again.
+            let descriptor = match named.get(&name) {
+                Some(descriptor) if files::stat(&blob_file(&descriptor.digest)?)?.is_some() => descriptor,
+                _ => return Ok(only_name(name)),
+            };
+            Ok(TagEntry {
+                name,
+                digest: Some(descriptor.digest.clone()),
+                media_type: Some(descriptor.media_type.clone()),
+                size: Some(descriptor.size),
+                updated: None,
+            })
+        };
+        let entries = page.names.into_iter().map(entry).collect::<Result<_, Error>>()?;
+        Ok(TagPage { entries, next: page.next, behind: None })
     }
 }
 

@@ -5,16 +5,17 @@ use dray_plugin_transport::{
     Error, Info, Meta, digest,
     dray::plugin::{
         files,
-        types::{Descriptor, Manifest, Segment},
+        types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
     },
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
+        listing,
         references::{self, Parsed, Root},
         sink::{self, Arrival, Capabilities, Incoming, Naming, NextStep, Outcome, Step},
         source::{self, ReferrersPage},
     },
-    info, is_digest, last, read, serde_json, split_tag, store_file, unsigned, whole,
+    info, is_digest, last, only_name, read, serde_json, split_tag, store_file, unsigned, whole,
 };
 
 const TOP: &str = "docker/registry/v2";
@@ -189,6 +190,22 @@ impl catalog::Guest for RegistryStorage {
             Some(body) => Found::Manifest(unsigned("", body)),
             None => Found::Absent,
         })
+    }
+}
+
+impl listing::Guest for RegistryStorage {
+    fn tags(location: String, repository: String, next: Option<String>) -> Result<TagPage, Error> {
+        let page = <RegistryStorage as catalog::Guest>::tags(location.clone(), repository.clone(), next)?;
+        let entry = |name: String| {
+            let digest = match named(&location, &repository, Some(&name))? {
+                // If the manifest of a tag was lost, the tag names nothing, and can be written again.
+                Some(digest) if files::stat(&blob(&location, &digest)?)?.is_some() => Some(digest),
+                _ => None,
+            };
+            Ok(TagEntry { digest, ..only_name(name) })
+        };
+        let entries = page.names.into_iter().map(entry).collect::<Result<_, Error>>()?;
+        Ok(TagPage { entries, next: None, behind: None })
     }
 }
 

@@ -130,6 +130,8 @@ impl catalog::Guest for Tarball {
     }
 }
 
+dray_plugin_transport::lists_names!(Tarball);
+
 impl source::Guest for Tarball {
     fn fetch(location: String, _repository: String, _reference: Option<String>) -> Result<Manifest, Error> {
         Ok(image(&location)?.1)

@@ -1,0 +1,416 @@
+//! Kinds of registries: what they list in bulk, what must be made before a push, and how single tags are deleted. The fakes
+//! answer as the published descriptions of the services say, and refuse requests that these do not know.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, OnceLock},
+};
+use support::{
+    World,
+    memory::{Asked, Held, Memory, Reply, reply},
+};
+
+fn with_json(status: &'static str, body: &serde_json::Value) -> Option<Reply> {
+    Some((status, "Content-Type: application/json\r\n".into(), body.to_string().into_bytes()))
+}
+
+fn header<'a>(asked: &'a Asked, name: &str) -> Option<&'a str> {
+    asked.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
+}
+
+/// The tags of a repository by their digests, with media types.
+fn tags_of(held: &Held, repository: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let mut found: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    for ((of, tag), (media_type, body)) in &held.manifests {
+        if of == repository && !tag.contains(':') {
+            let digest = dray_core::Digest::of(body).to_string();
+            found.entry(digest).or_insert((media_type.clone(), Vec::new())).1.push(tag.clone());
+        }
+    }
+    found
+}
+
+/// Harbor in the small: projects, its API of version 2.0 and its token server (`api/v2.0/swagger.yaml`).
+struct Harbor {
+    registry: Memory,
+    projects: Arc<Mutex<BTreeSet<String>>>,
+}
+
+const LOGIN: &str = "robot$dray:secret";
+
+impl Harbor {
+    fn start() -> Self {
+        let projects = Arc::new(Mutex::new(BTreeSet::new()));
+        let (own, known): (Arc<OnceLock<String>>, _) = (Arc::default(), projects.clone());
+        let host = own.clone();
+        let registry = Memory::odd(move |asked, held| {
+            let is_login =
+                header(asked, "authorization") == Some(&format!("Basic {}", STANDARD.encode(LOGIN)));
+            if asked.path.starts_with("/service/token") {
+                return if is_login {
+                    with_json("200 OK", &json!({ "token": "t" }))
+                } else {
+                    reply("401 Unauthorized")
+                };
+            }
+            if asked.path.starts_with("/api/v2.0/") {
+                return if is_login { api(asked, held, &known) } else { reply("401 Unauthorized") };
+            }
+            if header(asked, "authorization") != Some("Bearer t") {
+                let realm = format!("http://{}/service/token", host.get().unwrap());
+                let challenge =
+                    format!("Www-Authenticate: Bearer realm=\"{realm}\",service=\"harbor-registry\"\r\n");
+                return Some(("401 Unauthorized", challenge, Vec::new()));
+            }
+            let project = asked.path.strip_prefix("/v2/")?.split('/').next()?;
+            let writes = !matches!(asked.method, "GET" | "HEAD");
+            if writes && !known.lock().unwrap().contains(project) {
+                let body = json!({ "errors": [{ "code": "NOT_FOUND", "message": format!("project {project} not found") }] });
+                return with_json("404 Not Found", &body);
+            }
+            // `DELETE /v2/…/manifests/TAG` is UNSUPPORTED.
+            (asked.method == "DELETE").then(|| reply("400 Bad Request")).flatten()
+        });
+        own.set(registry.host().to_owned()).unwrap();
+        Harbor { registry, projects }
+    }
+
+    fn auth(&self) -> String {
+        format!("[registry.\"{}\"]\nauth = {{ credentials = \"env:HARBOR\" }}\n", self.registry.host())
+    }
+}
+
+fn decoded(text: &str) -> String {
+    text.replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
+}
+
+/// Answers of the API. What the description does not know is 422, as Harbor answers.
+fn api(asked: &Asked, held: &Mutex<Held>, projects: &Mutex<BTreeSet<String>>) -> Option<Reply> {
+    let path = asked.path.strip_prefix("/api/v2.0/").unwrap();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let query: BTreeMap<&str, String> = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key, decoded(value)))
+        .collect();
+    let parts: Vec<&str> = path.split('/').collect();
+    match (asked.method, parts.as_slice()) {
+        ("HEAD", ["projects"]) => {
+            let there = projects.lock().unwrap().contains(query.get("project_name")?);
+            reply(if there { "200 OK" } else { "404 Not Found" })
+        }
+        ("POST", ["projects"]) => {
+            let body: serde_json::Value = serde_json::from_slice(asked.body).unwrap();
+            let name = body["project_name"].as_str().unwrap().to_owned();
+            assert_eq!(body["metadata"]["public"], "false");
+            let new = projects.lock().unwrap().insert(name);
+            reply(if new { "201 Created" } else { "409 Conflict" })
+        }
+        ("GET", ["projects", project, "repositories", name, "artifacts"]) => {
+            let known = ["with_tag", "with_label", "q", "page", "page_size"];
+            let size: usize = query.get("page_size").map_or(Ok(10), |size| size.parse()).unwrap();
+            if query.keys().any(|key| !known.contains(key)) || size > 100 {
+                return reply("422 Unprocessable Entity");
+            }
+            // A name with a slash is encoded twice; once it would be another path.
+            let repository = format!("{project}/{}", decoded(&decoded(name)));
+            let page: usize = query.get("page").map_or(Ok(1), |page| page.parse()).unwrap();
+            let artifacts = tags_of(&held.lock().unwrap(), &repository);
+            let artifacts: Vec<_> = artifacts
+                .into_iter()
+                .map(|(digest, (media_type, tags))| {
+                    let tags: Vec<_> = tags
+                        .iter()
+                        .map(|tag| json!({ "name": tag, "push_time": "2026-01-31T12:00:00.000Z" }))
+                        .collect();
+                    json!({ "digest": digest, "manifest_media_type": media_type, "size": 1, "tags": tags })
+                })
+                .skip((page - 1) * size)
+                .take(size)
+                .collect();
+            with_json("200 OK", &json!(artifacts))
+        }
+        ("DELETE", ["projects", project, "repositories", name, "artifacts", _, "tags", tag]) => {
+            let repository = format!("{project}/{}", decoded(&decoded(name)));
+            let gone = held.lock().unwrap().manifests.remove(&(repository, (*tag).to_owned()));
+            reply(if gone.is_some() { "200 OK" } else { "404 Not Found" })
+        }
+        _ => reply("404 Not Found"),
+    }
+}
+
+fn sync(world: &World, harbors: &[&Harbor], more: &str, rule: &str) -> support::Ran {
+    let auth: String = harbors.iter().map(|harbor| harbor.auth()).collect();
+    world.write("dray.toml", &format!("version = 1\n{auth}{more}[[rule]]\n{rule}"));
+    let mut command = world.command(&["sync"]);
+    support::Ran::of(command.env("HARBOR", LOGIN))
+}
+
+/// What was asked beside tokens, and how often.
+fn kinds(registry: &Memory, from: usize) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    for asked in registry.asked().into_iter().skip(from) {
+        let kind = match asked.split_once(' ').unwrap() {
+            (_, path) if path.starts_with("/service/") => continue,
+            (_, path) if path.contains("/artifacts?") => "list",
+            (_, path) if path.contains("/tags/list") => "tags",
+            ("HEAD", path) if path.contains("/projects?") => "project?",
+            ("POST", path) if path.ends_with("/projects") => "project!",
+            (_, path) if path.contains("/manifests/") => "manifest",
+            _ => "other",
+        };
+        *kinds.entry(kind).or_default() += 1;
+    }
+    kinds
+}
+
+#[test]
+fn harbors_list_in_bulk_and_get_their_projects() {
+    let world = World::new();
+    let (source, destination) = (Harbor::start(), Harbor::start());
+    // More artifacts than one page of the API has.
+    for number in 0..120 {
+        source.registry.image("team/deep/app", &format!("1.{number}"), format!("layer {number}").as_bytes());
+    }
+    let both = [&source, &destination];
+    let (from, to) = (source.registry.host(), destination.registry.host());
+    let rule = format!("from = \"docker://{from}/team/deep/app\"\nto = \"docker://{to}/mirror/deep/app\"\n");
+    let first = sync(&world, &both, "", &rule).ok();
+    assert!(first.out.contains("120 images copied"), "{}", first.out);
+    // The project was made once, though the images were written at the same time.
+    let asked = kinds(&destination.registry, 0);
+    assert_eq!((asked["project?"], asked["project!"]), (1, 1), "{asked:?}");
+    assert!(destination.projects.lock().unwrap().contains("mirror"));
+    // From now on two pages at each end answer for 120 tags.
+    let before = [&source, &destination].map(|harbor| harbor.registry.asked().len());
+    let again = sync(&world, &both, "", &rule).ok();
+    assert!(again.out.contains("0 images copied, 120 unchanged"), "{}", again.out);
+    for (harbor, before) in both.iter().zip(before) {
+        assert_eq!(kinds(&harbor.registry, before), BTreeMap::from([("list", 2)]));
+    }
+    // What moved is seen in the list, and asked for itself before it is written over.
+    source.registry.image("team/deep/app", "1.7", b"another layer");
+    let before = destination.registry.asked().len();
+    let moved = sync(&world, &both, "", &rule).ok();
+    assert!(moved.out.contains("1 image copied, 119 unchanged"), "{}", moved.out);
+    let heads = destination.registry.asked().into_iter().skip(before);
+    let heads: BTreeSet<String> =
+        heads.filter(|asked| asked.starts_with("HEAD") && asked.contains("/manifests/1.")).collect();
+    assert_eq!(heads, BTreeSet::from(["HEAD /v2/mirror/deep/app/manifests/1.7".to_owned()]));
+}
+
+#[test]
+fn a_kind_can_be_said_and_a_refused_api_costs_no_image() {
+    let world = World::new();
+    let (source, destination) = (Harbor::start(), Harbor::start());
+    source.registry.image("team/app", "1", b"one");
+    source.registry.image("team/app", "2", b"two");
+    destination.projects.lock().unwrap().insert("team".into());
+    let (from, to) = (source.registry.host(), destination.registry.host());
+    let rule = format!("from = \"docker://{from}/team/app\"\nto = \"docker://{to}/team/app\"\n");
+    // With a kind, the first list is one of the API already; `none` asks for none.
+    let kind = |kind: &str| format!("kind = \"{kind}\"\n");
+    let said = format!("{}{}", source.auth(), kind("harbor"));
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n{said}{}{}[[rule]]\n{rule}", destination.auth(), kind("none")),
+    );
+    let ran = support::Ran::of(world.command(&["sync"]).env("HARBOR", LOGIN)).ok();
+    assert!(ran.out.contains("2 images copied"), "{}", ran.out);
+    assert_eq!(kinds(&source.registry, 0).get("list"), Some(&1));
+    let asked = kinds(&destination.registry, 0);
+    assert!(!asked.contains_key("list") && !asked.contains_key("project?"), "{asked:?}");
+    // A kind that does not exist is an error that names those that do.
+    world.write("dray.toml", &format!("version = 1\n{}{}[[rule]]\n{rule}", source.auth(), kind("habor")));
+    let wrong = support::Ran::of(world.command(&["sync"]).env("HARBOR", LOGIN));
+    assert!(wrong.code != 0 && wrong.err.contains("harbor"), "{}", wrong.err);
+    // An API that refuses this user costs nothing but the requests.
+    let closed =
+        Memory::odd(|asked, _| asked.path.starts_with("/api/").then(|| reply("403 Forbidden")).flatten());
+    closed.image("team/app", "1", b"one");
+    let auth = format!("[registry.\"{}\"]\nkind = \"harbor\"\n", closed.host());
+    let rule = format!("from = \"docker://{}/team/app\"\nto = \"oci:out\"\n", closed.host());
+    world.write("dray.toml", &format!("version = 1\n{auth}[[rule]]\n{rule}"));
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+}
+
+#[test]
+fn harbor_loses_one_tag_and_keeps_its_siblings() {
+    let world = World::new();
+    let harbor = Harbor::start();
+    harbor.projects.lock().unwrap().insert("team".into());
+    for tag in ["1", "latest"] {
+        harbor.registry.image("team/app", tag, b"same");
+    }
+    let host = harbor.registry.host();
+    let login = json!({ "auths": { host: { "auth": STANDARD.encode(LOGIN) } } });
+    world.write("auth.json", &login.to_string());
+    let mut delete = world.command(&["delete", &format!("docker://{host}/team/app:1")]);
+    let ran = support::Ran::of(delete.env("REGISTRY_AUTH_FILE", world.path("auth.json"))).ok();
+    assert!(ran.out.contains("deleted the tag 1"), "{}", ran.out);
+    assert!(!harbor.registry.has("team/app", "1") && harbor.registry.has("team/app", "latest"));
+    let deleted: Vec<_> =
+        harbor.registry.asked().into_iter().filter(|asked| asked.starts_with("DELETE")).collect();
+    assert_eq!(deleted, ["DELETE /api/v2.0/projects/team/repositories/app/artifacts/1/tags/1"]);
+}
+
+#[test]
+fn lists_with_digests_spare_the_questions() {
+    let world = World::new();
+    // As Google's registries answer (go-containerregistry, pkg/v1/google/list.go), and the one of dray.
+    let google = || {
+        Memory::odd(|asked, held| {
+            let path = asked.path.split('?').next()?;
+            let repository = path.strip_prefix("/v2/")?.strip_suffix("/tags/list")?;
+            let tags = tags_of(&held.lock().unwrap(), repository);
+            let names: Vec<&String> = tags.values().flat_map(|(_, tags)| tags).collect();
+            let manifest: serde_json::Map<_, _> = tags
+                .iter()
+                .map(|(digest, (media_type, tags))| {
+                    (
+                        digest.clone(),
+                        json!({ "mediaType": media_type, "tag": tags, "timeUploadedMs": "1769860800500" }),
+                    )
+                })
+                .collect();
+            with_json(
+                "200 OK",
+                &json!({ "name": repository, "child": [], "tags": names, "manifest": manifest }),
+            )
+        })
+    };
+    let (source, destination) = (google(), google());
+    for number in 0..30 {
+        source.image("p/app", &format!("v{number}"), format!("{number}").as_bytes());
+    }
+    let (from, to) = (source.host(), destination.host());
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"docker://{from}/p/app\"\nto = \"docker://{to}/p/app\"\n"),
+    );
+    assert!(world.dray(&["sync"]).ok().out.contains("30 images copied"));
+    let before = [&source, &destination].map(|registry| registry.asked().len());
+    assert!(world.dray(&["sync"]).ok().out.contains("0 images copied, 30 unchanged"));
+    for (registry, before) in [&source, &destination].into_iter().zip(before) {
+        assert_eq!(kinds(registry, before), BTreeMap::from([("tags", 1)]));
+    }
+    // A tag that was deleted at the destination, and one that somebody moved there, are seen.
+    destination.held.lock().unwrap().manifests.remove(&("p/app".into(), "v3".into()));
+    destination.image("p/app", "v4", b"another");
+    assert!(world.dray(&["sync"]).ok().out.contains("2 images copied, 28 unchanged"));
+}
+
+/// Syncs ten tags of a registry to a layout twice, and once more after one of them moved. Returns what was asked the second
+/// time.
+fn lists_of(world: &World, registry: &Memory, kind: &str) -> Vec<String> {
+    for number in 0..10 {
+        registry.image("team/app", &format!("v{number}"), format!("{number}").as_bytes());
+    }
+    let host = registry.host();
+    let to = Memory::start();
+    let policy = format!(
+        "version = 1\n[registry.\"{host}\"]\nkind = \"{kind}\"\n[[rule]]\nfrom = \"docker://{host}/team/app\"\nto = \"docker://{}/app\"\n",
+        to.host()
+    );
+    world.write("dray.toml", &policy);
+    assert!(world.dray(&["sync"]).ok().out.contains("10 images copied"), "{kind}");
+    let before = registry.asked().len();
+    assert!(world.dray(&["sync"]).ok().out.contains("10 unchanged"), "{kind}");
+    let asked = registry.asked().into_iter().skip(before).collect();
+    registry.image("team/app", "v3", b"another");
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied, 9 unchanged"), "{kind}");
+    asked
+}
+
+#[test]
+fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
+    // Azure: pages by `last`, with a relative link; lists want the scope `metadata_read`.
+    let azure = Memory::odd(|asked, held| {
+        let rest = asked.path.strip_prefix("/acr/v1/team/app/_tags?")?;
+        let after = rest.split('&').find_map(|pair| pair.strip_prefix("last="));
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let mut tags: Vec<_> = tags
+            .into_iter()
+            .flat_map(|(digest, (_, tags))| tags.into_iter().map(move |tag| (tag, digest.clone())))
+            .collect();
+        tags.sort();
+        let page: Vec<_> =
+            tags.iter().filter(|(tag, _)| after.is_none_or(|after| tag.as_str() > after)).take(6).collect();
+        let list: Vec<_> = page
+            .iter()
+            .map(|(tag, digest)| json!({ "name": tag, "digest": digest, "lastUpdateTime": "2026-01-31T12:00:00.1234567Z" }))
+            .collect();
+        let (status, mut headers, body) =
+            with_json("200 OK", &json!({ "registry": "r", "imageName": "team/app", "tags": list }))?;
+        if page.len() == 6 {
+            headers += &format!("Link: </acr/v1/team/app/_tags?last={}&n=100>; rel=\"next\"\r\n", page[5].0);
+        }
+        Some((status, headers, body))
+    });
+    let asked = lists_of(&World::new(), &azure, "acr");
+    assert_eq!(asked, ["GET /acr/v1/team/app/_tags?n=100", "GET /acr/v1/team/app/_tags?last=v5&n=100"]);
+
+    let gitlab = Memory::odd(|asked, held| {
+        let rest = asked.path.strip_prefix("/gitlab/v1/repositories/team/app/tags/list/")?;
+        assert_eq!(rest, "?n=1000");
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let list: Vec<_> = tags
+            .iter()
+            .flat_map(|(digest, (media_type, tags))| {
+                tags.iter().map(move |tag| {
+                    json!({ "name": tag, "digest": digest, "media_type": media_type, "size_bytes": 9,
+                        "created_at": "2026-01-31T12:00:00.123Z", "updated_at": null })
+                })
+            })
+            .collect();
+        with_json("200 OK", &json!(list))
+    });
+    let asked = lists_of(&World::new(), &gitlab, "gitlab");
+    assert_eq!(asked, ["GET /gitlab/v1/repositories/team/app/tags/list/?n=1000"]);
+
+    let zot = Memory::odd(|asked, held| {
+        let query = asked.path.strip_prefix("/v2/_zot/ext/search?query=")?;
+        assert!(query.starts_with(
+            "%7BImageList%28repo%3A%22team%2Fapp%22%2CrequestedPage%3A%7Blimit%3A1000%2Coffset%3A0"
+        ));
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let results: Vec<_> = tags
+            .iter()
+            .flat_map(|(digest, (media_type, tags))| {
+                tags.iter().map(move |tag| json!({ "Tag": tag, "Digest": digest, "MediaType": media_type }))
+            })
+            .collect();
+        with_json("200 OK", &json!({ "data": { "ImageList": { "Results": results } } }))
+    });
+    assert_eq!(lists_of(&World::new(), &zot, "zot").len(), 1);
+
+    let quay = Memory::odd(|asked, held| {
+        let rest = asked.path.strip_prefix("/api/v1/repository/team/app/tag/?")?;
+        assert!(rest.starts_with("onlyActiveTags=true&limit=100&page="), "{rest}");
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let list: Vec<_> = tags
+            .iter()
+            .flat_map(|(digest, (_, tags))| {
+                tags.iter().map(move |tag| {
+                    json!({ "name": tag, "reversion": false, "start_ts": 1_769_860_800, "manifest_digest": digest,
+                        "is_manifest_list": false, "size": 9, "last_modified": "Sat, 31 Jan 2026 12:00:00 -0000" })
+                })
+            })
+            .collect();
+        with_json("200 OK", &json!({ "tags": list, "page": 1, "has_additional": false }))
+    });
+    assert_eq!(lists_of(&World::new(), &quay, "quay").len(), 1);
+
+    // What is no answer of the kind is no list, and every tag is asked for.
+    let odd = Memory::odd(|asked, _| {
+        asked.path.starts_with("/api/v1/").then(|| with_json("200 OK", &json!({ "error": "no" }))).flatten()
+    });
+    assert!(
+        lists_of(&World::new(), &odd, "quay").iter().any(|asked| asked.contains("/v2/team/app/manifests/"))
+    );
+}

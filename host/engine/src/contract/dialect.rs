@@ -1,0 +1,52 @@
+//! Dialects: what one kind of registry does in another way than the distribution specification, or better.
+
+use super::{transport::Context, vocabulary::TagPage};
+use crate::Result;
+use futures_util::future::BoxFuture;
+
+/// By what a kind of registry is known.
+#[derive(Clone, Copy, Debug)]
+pub enum KnownBy<'a> {
+    /// The operator says its kind.
+    Kind(&'a str),
+    /// The `host[:port]` of the registry.
+    Host(&'a str),
+    /// The service that the registry names in its challenge.
+    Service(&'a str),
+}
+
+/// What a dialect offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// It lists tags with what they name.
+    pub lists: bool,
+    /// Something must exist before a repository can be written to.
+    pub prepares: bool,
+    /// It removes a tag alone.
+    pub removes: bool,
+}
+
+/// One kind of registry. What fails is done as the specification says.
+pub trait Dialect: Send + Sync {
+    /// The name of the kind.
+    fn name(&self) -> &str;
+    /// What it offers.
+    fn offers(&self) -> Offers;
+    /// Lists the tags of a repository with what they name.
+    fn tags<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<TagPage>>;
+    /// Makes what must exist before a repository can be written to. Returns the prefix of all repositories for which it
+    /// exists now.
+    fn prepare<'a>(&'a self, context: Context, repository: &'a str) -> BoxFuture<'a, Result<String>>;
+    /// Takes a tag away, and nothing else that names the same manifest.
+    fn remove_tag<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<()>>;
+}

@@ -1,0 +1,140 @@
+//! Adapts dialects to the engine.
+
+use crate::{adapt::calling, bindings::guest, convert, load::Loaded, state::Scope};
+use dray_engine::{
+    Error, Kind, Result,
+    contract::{Context, Dialect, KnownBy, Offers, TagPage},
+};
+use futures_core::future::BoxFuture;
+use std::sync::Arc;
+
+/// How the dialects that are built in are recognised, so that none is loaded in vain: name, globs of hosts, services. A test
+/// compares it with what they say themselves.
+pub(crate) const KINDS: [(&str, &[&str], &[&str]); 5] = [
+    ("harbor", &[], &["harbor-registry"]),
+    ("quay", &["quay.io"], &[]),
+    ("zot", &[], &["zot"]),
+    ("acr", &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"], &[]),
+    ("gitlab", &["registry.gitlab.com"], &["container_registry"]),
+];
+
+/// Whether a kind with these hosts and services is the one that is looked for.
+pub(crate) fn is_known<S: AsRef<str>>(by: KnownBy<'_>, name: &str, hosts: &[S], services: &[S]) -> bool {
+    let matches = |glob: &S, host: &str| dray_core::matches(glob.as_ref(), host);
+    match by {
+        KnownBy::Kind(kind) => kind == name,
+        KnownBy::Host(host) => hosts.iter().any(|glob| matches(glob, host)),
+        KnownBy::Service(service) => services.iter().any(|known| known.as_ref() == service),
+    }
+}
+
+pub(crate) struct WasmDialect {
+    plugin: Arc<Loaded>,
+    indices: guest::registry_dialect::GuestIndices,
+    kind: guest::registry_dialect::Kind,
+}
+
+impl WasmDialect {
+    pub async fn new(plugin: Arc<Loaded>) -> Result<Self> {
+        let failed = |error: wasmtime::Error| {
+            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
+        };
+        let indices = guest::registry_dialect::GuestIndices::new(&plugin.pre).map_err(failed)?;
+        let (mut store, instance) = plugin.instance(Scope::default()).await?;
+        let described = async { indices.load(&mut store, &instance)?.call_describe_kind(&mut store).await };
+        let kind = described.await.map_err(|error| plugin.trapped("describe-kind", error))?;
+        Ok(WasmDialect { plugin, indices, kind })
+    }
+
+    /// Whether it is the one that is looked for.
+    pub fn is(&self, by: KnownBy<'_>) -> bool {
+        is_known(by, &self.plugin.name, &self.kind.hosts, &self.kind.services)
+    }
+}
+
+fn at(context: &Context) -> Scope {
+    Scope { context: Some(context.clone()), ..Scope::default() }
+}
+
+impl Dialect for WasmDialect {
+    fn name(&self) -> &str {
+        &self.plugin.name
+    }
+
+    fn offers(&self) -> Offers {
+        let kind = &self.kind;
+        Offers { lists: kind.lists, prepares: kind.prepares, removes: kind.removes }
+    }
+
+    fn tags<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<TagPage>> {
+        Box::pin(async move {
+            let page =
+                calling!(self, &self.indices, at(&context), call_tags, context.location(), repository, next)?;
+            Ok(convert::tag_page(page))
+        })
+    }
+
+    fn prepare<'a>(&'a self, context: Context, repository: &'a str) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            calling!(self, &self.indices, at(&context), call_prepare, context.location(), repository)
+        })
+    }
+
+    fn remove_tag<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        tag: &'a str,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            calling!(self, &self.indices, at(&context), call_remove_tag, context.location(), repository, tag)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Runtime, Secrets, Settings, builtin::BUILTINS, load::Role};
+    use dray_core::policy::SecretRef;
+    use std::collections::BTreeMap;
+
+    struct NoSecrets;
+
+    impl Secrets for NoSecrets {
+        fn get(&self, _: &SecretRef) -> Result<dray_engine::Secret> {
+            Err(Error::new(Kind::NotFound, "find a secret"))
+        }
+
+        fn auth_files(&self) -> Result<Vec<(String, dray_engine::Secret)>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_kind_is_what_it_says_itself() {
+        let runtime =
+            Runtime::new(Settings { cache: None, plugins: BTreeMap::new(), secrets: Arc::new(NoSecrets) });
+        let dialects = BUILTINS.iter().filter(|builtin| builtin.role == Role::Dialect);
+        assert_eq!(dialects.count(), KINDS.len());
+        for (name, hosts, services) in KINDS {
+            let dialect = WasmDialect::new(runtime.load(name).await.unwrap()).await.unwrap();
+            assert_eq!(dialect.kind.hosts, hosts, "{name}");
+            assert_eq!(dialect.kind.services, services, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_kind_is_known_by_its_name_its_host_or_its_service() {
+        let (hosts, services) = (["*.azurecr.io"], ["harbor-registry"]);
+        let known = |by| is_known(by, "name", &hosts, &services);
+        assert!(known(KnownBy::Kind("name")) && !known(KnownBy::Kind("other")));
+        assert!(known(KnownBy::Host("team.azurecr.io")) && !known(KnownBy::Host("azurecr.io.evil.example")));
+        assert!(known(KnownBy::Service("harbor-registry")) && !known(KnownBy::Service("token-service")));
+    }
+}

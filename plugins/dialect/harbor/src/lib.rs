@@ -1,0 +1,121 @@
+//! Harbor (goharbor/harbor, `api/v2.0/swagger.yaml`): lists artifacts with their tags, makes projects, and removes single
+//! tags, which its `/v2/` refuses.
+
+use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, ask, encoded, export, json, post, time};
+use serde::Deserialize;
+use serde_json::json;
+
+/// The most artifacts that Harbor gives at once.
+const PAGE: usize = 100;
+
+struct Harbor;
+
+#[derive(Deserialize)]
+struct Artifact {
+    digest: String,
+    manifest_media_type: Option<String>,
+    /// `null` means that it has none.
+    tags: Option<Vec<Tag>>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+    push_time: Option<String>,
+}
+
+/// The project of a repository, and the rest of its name.
+fn project(repository: &str) -> Result<(&str, &str), Error> {
+    repository.split_once('/').ok_or_else(|| {
+        Error::Invalid(format!(
+            "Harbor's repositories are in projects, and `{repository}` names none: PROJECT/{repository}"
+        ))
+    })
+}
+
+/// The path of a repository. A slash in its name is encoded twice.
+fn path(repository: &str) -> Result<String, Error> {
+    let (project, name) = project(repository)?;
+    Ok(format!("/api/v2.0/projects/{}/repositories/{}", encoded(project), encoded(&encoded(name))))
+}
+
+impl Dialect for Harbor {
+    const NAME: &str = "harbor";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Harbor 2: lists tags in bulk, makes projects, removes single tags";
+
+    fn kind() -> Kind {
+        Kind {
+            hosts: Vec::new(),
+            services: vec!["harbor-registry".into()],
+            lists: true,
+            prepares: true,
+            removes: true,
+        }
+    }
+
+    fn tags(registry: &str, repository: &str, next: Option<&str>) -> Result<Page, Error> {
+        let page: usize = next.and_then(|next| next.parse().ok()).unwrap_or(1);
+        let query = format!("with_tag=true&with_label=false&q=tags%3D*&page_size={PAGE}&page={page}");
+        let path = format!("{}/artifacts?{query}", path(repository)?);
+        let response = ask("GET", registry, &path, As::Login, &[200])?;
+        let artifacts: Vec<Artifact> = json(&response)?;
+        let next = (artifacts.len() == PAGE).then(|| (page + 1).to_string());
+        let mut entries = Vec::new();
+        for artifact in artifacts {
+            for tag in artifact.tags.unwrap_or_default() {
+                entries.push(Entry {
+                    name: tag.name,
+                    digest: Some(artifact.digest.clone()),
+                    media_type: artifact.manifest_media_type.clone(),
+                    // What Harbor calls the size is that of the whole image.
+                    size: None,
+                    updated: tag.push_time.as_deref().and_then(time),
+                });
+            }
+        }
+        Ok(Page { entries, next, behind: None })
+    }
+
+    fn prepare(registry: &str, repository: &str) -> Result<String, Error> {
+        let (project, _) = project(repository)?;
+        let head = format!("/api/v2.0/projects?project_name={}", encoded(project));
+        if ask("HEAD", registry, &head, As::Login, &[200, 404])?.status == 200 {
+            return Ok(project.into());
+        }
+        let body = json!({ "project_name": project, "metadata": { "public": "false" } });
+        match post(registry, "/api/v2.0/projects", As::Login, &body, &[201, 409]) {
+            Ok(_) => Ok(project.into()),
+            Err(Error::Denied(why)) | Err(Error::Unauthorized(why)) => {
+                Err(Error::Denied(format!("make the project {project}, which this user may not: {why}")))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
+        let tag = encoded(tag);
+        let path = format!("{}/artifacts/{tag}/tags/{tag}", path(repository)?);
+        match ask("DELETE", registry, &path, As::Login, &[200, 404, 412])?.status {
+            200 => Ok(()),
+            404 => Err(Error::NotFound(format!("there is no tag {tag} in {repository}"))),
+            _ => Err(Error::Denied(format!(
+                "a rule of the project makes the tag {tag} of {repository} immutable"
+            ))),
+        }
+    }
+}
+
+export!(Harbor with_types_in dray_plugin_dialect);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slash_in_a_name_is_encoded_twice() {
+        assert_eq!(path("library/nginx").unwrap(), "/api/v2.0/projects/library/repositories/nginx");
+        assert_eq!(path("team/a/b").unwrap(), "/api/v2.0/projects/team/repositories/a%252Fb");
+        assert!(path("nginx").is_err());
+    }
+}

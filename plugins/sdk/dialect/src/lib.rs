@@ -1,0 +1,208 @@
+//! Write dialects for dray: what one kind of registry does in another way than the distribution specification, or better.
+//!
+//! A dialect is a type that implements [`Dialect`] and is handed to [`export!`]. A function that it does not write is not
+//! offered, and dray does as the specification says.
+#![allow(missing_docs)]
+
+dray_plugin::role!("dialect", "dray_plugin_dialect");
+
+pub use dray::plugin::types::{Access, Request, Response, TagEntry as Entry, TagPage as Page};
+pub use dray_plugin::{serde, serde_json};
+pub use exports::dray::plugin::registry_dialect::{Guest, Kind};
+
+use dray::plugin::http;
+
+/// One kind of registry. Every type that implements it can be exported with [`export!`].
+pub trait Dialect {
+    /// The name that a policy writes in `kind`.
+    const NAME: &str;
+    /// The version of the plugin.
+    const VERSION: &str;
+    /// One line for `dray plugin list`.
+    const SUMMARY: &str;
+
+    /// How it is recognised, and what it offers.
+    fn kind() -> Kind;
+
+    /// Lists tags with what they name.
+    fn tags(_registry: &str, _repository: &str, _next: Option<&str>) -> Result<Page, Error> {
+        Err(Error::Unsupported("it lists tags as the specification says".into()))
+    }
+
+    /// Makes what must exist before a repository can be written to. Returns the prefix for which it exists now.
+    fn prepare(_registry: &str, repository: &str) -> Result<String, Error> {
+        Ok(repository.into())
+    }
+
+    /// Takes a tag away alone.
+    fn remove_tag(_registry: &str, _repository: &str, _tag: &str) -> Result<(), Error> {
+        Err(Error::Unsupported("it removes tags as the specification says".into()))
+    }
+}
+
+impl<T: Dialect> Meta for T {
+    fn describe() -> Info {
+        Info {
+            name: T::NAME.into(),
+            version: T::VERSION.into(),
+            summary: T::SUMMARY.into(),
+            schemes: Vec::new(),
+            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+        }
+    }
+}
+
+impl<T: Dialect> Guest for T {
+    fn describe_kind() -> Kind {
+        T::kind()
+    }
+
+    fn tags(registry: String, repository: String, next: Option<String>) -> Result<Page, Error> {
+        <T as Dialect>::tags(&registry, &repository, next.as_deref())
+    }
+
+    fn prepare(registry: String, repository: String) -> Result<String, Error> {
+        <T as Dialect>::prepare(&registry, &repository)
+    }
+
+    fn remove_tag(registry: String, repository: String, tag: String) -> Result<(), Error> {
+        <T as Dialect>::remove_tag(&registry, &repository, &tag)
+    }
+}
+
+/// How a request authenticates itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum As<'a> {
+    /// With a token for these actions on a repository, as requests of the specification do.
+    Token(&'a str, &'a str),
+    /// With the user name and the password.
+    Login,
+    /// Not at all, unless the registry asks.
+    Anybody,
+}
+
+/// Sends a request to `https://{registry}{path}`. `expect` are the statuses that are answers.
+pub fn ask(method: &str, registry: &str, path: &str, by: As<'_>, expect: &[u16]) -> Result<Response, Error> {
+    send(method, registry, path, by, expect, &[], &[])
+}
+
+/// Sends a request with a body in JSON.
+pub fn post(
+    registry: &str,
+    path: &str,
+    by: As<'_>,
+    body: &serde_json::Value,
+    expect: &[u16],
+) -> Result<Response, Error> {
+    let headers = [("content-type".to_owned(), "application/json".to_owned())];
+    send("POST", registry, path, by, expect, &headers, body.to_string().as_bytes())
+}
+
+fn send(
+    method: &str,
+    registry: &str,
+    path: &str,
+    by: As<'_>,
+    expect: &[u16],
+    headers: &[(String, String)],
+    body: &[u8],
+) -> Result<Response, Error> {
+    let access = match by {
+        As::Token(repository, action) => {
+            vec![Access { repository: repository.into(), actions: vec![action.into()] }]
+        }
+        As::Login => vec![Access { repository: String::new(), actions: vec!["login".into()] }],
+        As::Anybody => Vec::new(),
+    };
+    let request = Request {
+        method: method.into(),
+        url: format!("https://{registry}{path}"),
+        headers: [&[("accept".to_owned(), "application/json".to_owned())][..], headers].concat(),
+        expect: expect.into(),
+        access,
+    };
+    http::send(&request, body)
+}
+
+/// Reads an answer in JSON.
+pub fn json<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Error> {
+    serde_json::from_slice(&response.body).map_err(|error| {
+        Error::Invalid(format!("the answer of {} is not what its description says: {error}", response.url))
+    })
+}
+
+/// The path and the query of the next page in a `Link` header (RFC 8288).
+pub fn next_link(response: &Response) -> Option<String> {
+    let (_, link) = response.headers.iter().find(|(name, _)| name == "link")?;
+    let next = link.split(',').find(|link| link.contains("rel=\"next\"") || link.contains("rel=next"))?;
+    let target = next.split_once('<')?.1.split_once('>')?.0;
+    let path = match target.split_once("://") {
+        Some((_, rest)) => &rest[rest.find('/')?..],
+        None => target,
+    };
+    path.starts_with('/').then(|| path.to_owned())
+}
+
+/// A text as a component of a path or a value of a query (RFC 3986, 2.1): all but unreserved characters is encoded.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+/// Milliseconds since 1970 of a time of RFC 3339 in UTC (`2026-01-31T12:00:00.123Z`). `None` means that it is none.
+pub fn time(text: &str) -> Option<u64> {
+    let (date, rest) = text.split_once('T')?;
+    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+    let clock = rest.strip_suffix('Z').or_else(|| rest.strip_suffix("+00:00"))?;
+    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+    let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
+    let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
+    // Days since 1970 in the proleptic Gregorian calendar, with years that begin in March.
+    let years = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (years.div_euclid(400), years.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
+    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    u64::try_from(seconds * 1_000 + digits.parse::<i64>().ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_milliseconds() {
+        assert_eq!(time("1970-01-01T00:00:00Z"), Some(0));
+        assert_eq!(time("2026-01-31T12:00:00.5Z"), Some(1_769_860_800_500));
+        assert_eq!(time("2024-02-29T23:59:59.123456789Z"), Some(1_709_251_199_123));
+        for wrong in ["", "2026-01-31", "x-1-1T0:0:0Z", "2026-01-31T12:00:00", "2026-01-31T12:00:00+02:00"] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn links_and_names_are_those_of_the_rfcs() {
+        let response = |link: &str| Response {
+            status: 200,
+            headers: vec![("link".into(), link.into())],
+            body: Vec::new(),
+            url: String::new(),
+        };
+        assert_eq!(
+            next_link(&response("</a?b=c>; rel=\"next\" , </d>; rel=\"prev\"")),
+            Some("/a?b=c".into())
+        );
+        assert_eq!(next_link(&response("<https://h/a>; rel=\"next\"")), Some("/a".into()));
+        assert_eq!(next_link(&response("</a>; rel=\"prev\"")), None);
+        assert_eq!(next_link(&response("<evil.example/a>; rel=\"next\"")), None);
+        assert_eq!(encoded("a/b c~%"), "a%2Fb%20c~%25");
+    }
+}
