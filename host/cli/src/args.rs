@@ -680,6 +680,25 @@ pub struct PluginInspectOptions {
 pub enum RegistryCommand {
     /// Serve a folder as a registry, in the storage layout of distribution
     Serve(ServeOptions),
+    /// Tell of which kind a registry is, and what dray does with that
+    Info(RegistryInfoOptions),
+}
+
+#[derive(Args)]
+#[command(after_help = "One request is made: GET /v2/. What each kind can is in docs/registries.md.
+
+Examples:
+  dray registry info quay.io
+  dray registry info registry.example.com:5000 --output json")]
+pub struct RegistryInfoOptions {
+    /// The registry
+    #[arg(value_name = "HOST[:PORT]")]
+    pub host: String,
+    /// How the result is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+    #[command(flatten)]
+    pub access: Access,
 }
 
 #[derive(Args)]

@@ -31,6 +31,7 @@ mod policy;
 mod progress;
 mod progress_events;
 mod progress_view;
+mod registry_info;
 mod running;
 mod runs;
 mod sandbox;
@@ -187,6 +188,9 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Cache(options) => Box::pin(async move { cache::run(&options) }),
         Command::Plugin { command: PluginCommand::List(options) } => Box::pin(plugin::list(options)),
         Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),
+        Command::Registry { command: RegistryCommand::Info(options) } => {
+            Box::pin(registry_info::run(options))
+        }
         Command::Registry { command: RegistryCommand::Serve(options) } => {
             Box::pin(serve::run(options, screen))
         }

@@ -260,6 +260,37 @@ fn harbor_loses_one_tag_and_keeps_its_siblings() {
 }
 
 #[test]
+fn a_registry_is_told_by_one_request() {
+    let world = World::new();
+    let harbor = Harbor::start();
+    let host = harbor.registry.host();
+    let login = json!({ "auths": { host: { "auth": STANDARD.encode(LOGIN) } } });
+    world.write("auth.json", &login.to_string());
+    let told = |more: &[&str]| {
+        let mut command = world.command(&[&["registry", "info", host], more].concat());
+        support::Ran::of(command.env("REGISTRY_AUTH_FILE", world.path("auth.json"))).ok()
+    };
+    let text = told(&[]).out;
+    assert!(text.contains("kind           harbor") && text.contains("login          taken"), "{text}");
+    assert!(
+        harbor
+            .registry
+            .asked()
+            .iter()
+            .all(|asked| asked.starts_with("GET /v2/") || asked.contains("/service/"))
+    );
+    let json = told(&["--output", "json"]).json();
+    assert_eq!(
+        (&json["kind"], &json["lists_digests"], &json["service"]),
+        (&json!("harbor"), &json!(true), &json!("harbor-registry"))
+    );
+    let plain = Memory::start();
+    let other = world.dray(&["registry", "info", plain.host()]).ok().out;
+    assert!(other.contains("none that dray knows") && other.contains("not asked for"), "{other}");
+    assert_eq!(world.dray(&["registry", "info", "localhost:1"]).code, 1);
+}
+
+#[test]
 fn lists_with_digests_spare_the_questions() {
     let world = World::new();
     // As Google's registries answer (go-containerregistry, pkg/v1/google/list.go), and the one of dray.

@@ -144,6 +144,50 @@ fn nothing_and_something_else_are_told() {
 }
 
 #[test]
+fn repositories_of_a_glob_are_chosen_and_lose_components() {
+    let world = World::new();
+    for name in ["team/app", "team/old-app", "team/deep/app", "other/x"] {
+        world.dray(&["copy", "--all", &format!("{IMAGES}:1.0.0"), &format!("oci:many:{name}:1")]).ok();
+    }
+    let policy =
+        |to: &str, more: &str| format!("version = 1\n[[rule]]\nfrom = \"oci:many\"\nto = \"{to}\"\n{more}\n");
+    let chosen = "repositories = { include = [\"team/**\"], exclude = [\"team/old-*\"] }";
+    world.write("dray.toml", &policy("oci:out/{path|strip:1}", chosen));
+    assert!(world.dray(&["sync"]).ok().out.contains("2 images copied"));
+    assert!(world.path("out/app/index.json").exists() && world.path("out/deep/app/index.json").exists());
+    assert!(!world.path("out/old-app").exists() && !world.path("out/x").exists());
+    let shown = world.dray(&["check", "--resolved"]).ok().out;
+    assert!(shown.contains("include") && shown.contains("team/old-*"), "{shown}");
+    // A list is what is included.
+    world.write("dray.toml", &policy("oci:two/{path}", "repositories = [\"other/*\"]"));
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+    // What would become one name collides before anything is copied.
+    let both = "repositories = [\"team/app\", \"team/deep/app\"]";
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.1.0"), "oci:many:team/deep/app:1"]).ok();
+    world.write("dray.toml", &policy("oci:three/{name}", both));
+    let collide = world.dray(&["sync"]);
+    assert!(collide.code == 1 && collide.err.contains("different content"), "{}", collide.err);
+    assert!(!world.path("three").exists());
+    // Too few components fail that repository, with the remedy; no glob and nothing chosen are found by check.
+    world.write("dray.toml", &policy("oci:four/{path|strip:2}", chosen));
+    let short = world.dray(&["sync"]);
+    assert!(short.code == 1 && short.err.contains("takes away all of `team/app`"), "{}", short.err);
+    for (text, why) in [
+        (
+            policy("oci:x", "repositories = [\"a\"]").replace("oci:many", "oci:many:team/app:1"),
+            "`from` has none",
+        ),
+        (policy("oci:x", "repositories = {}"), "chooses nothing"),
+        (policy("oci:x", "repositories = { exlude = [\"a\"] }"), "exlude"),
+        (policy("oci:x/{path|strip:x}", ""), "stands for nothing"),
+    ] {
+        world.write("dray.toml", &text);
+        let checked = world.dray(&["check"]);
+        assert!(checked.code == 2 && checked.err.contains(why), "{why}: {}", checked.err);
+    }
+}
+
+#[test]
 fn images_are_taken_from_lists_and_manifests() {
     let world = World::new();
     let digest = format!("sha256:{}", "a".repeat(64));

@@ -6,7 +6,8 @@
 pub struct Names<'a> {
     /// `{registry}`: the place of the source.
     pub registry: &'a str,
-    /// `{path}`: the whole repository of the source. Its last component is `{name}`.
+    /// `{path}`: the whole repository of the source. Its last component is `{name}`, and `{path|strip:N}` is what is left of
+    /// it without its first N components.
     pub repository: &'a str,
     /// `{tag}`. `None` means that the tag is not known yet, so the placeholder stays in the text.
     pub tag: Option<&'a str>,
@@ -18,6 +19,14 @@ pub enum FillError {
     /// A placeholder that does not exist, or a brace that is never closed.
     #[error("`{0}` stands for nothing")]
     Unknown(String),
+    /// A repository that has too few components to take some away.
+    #[error("{placeholder} takes away all of `{repository}`")]
+    Short {
+        /// The placeholder, for example `{path|strip:2}`.
+        placeholder: String,
+        /// The repository of the source, with control characters escaped.
+        repository: String,
+    },
     /// The value of a placeholder comes from the source and would lead out of the destination.
     #[error("{placeholder} stands for `{value}`, which {why}")]
     Unsafe {
@@ -31,6 +40,21 @@ pub enum FillError {
 }
 
 impl Names<'_> {
+    /// The value of `{path|strip:N}`.
+    fn stripped(&self, placeholder: &str) -> Result<&str, FillError> {
+        let number = placeholder.strip_prefix("{path|strip:").and_then(|rest| rest.strip_suffix('}'));
+        let number = number.and_then(|number| number.parse::<u8>().ok());
+        let number = number.ok_or_else(|| FillError::Unknown(placeholder.into()))?;
+        let mut rest = self.repository;
+        for _ in 0..number {
+            rest = rest.split_once('/').map(|(_, rest)| rest).ok_or_else(|| FillError::Short {
+                placeholder: placeholder.into(),
+                repository: crate::harmless(self.repository, 200),
+            })?;
+        }
+        Ok(rest)
+    }
+
     /// Replaces the placeholders in a template with their values.
     ///
     /// # Errors
@@ -49,7 +73,7 @@ impl Names<'_> {
                 "{path}" => Some(self.repository),
                 "{registry}" => Some(self.registry),
                 "{tag}" => self.tag,
-                other => return Err(FillError::Unknown(other.into())),
+                other => Some(self.stripped(other)?),
             };
             out.push_str(&rest[..open]);
             match value {
@@ -173,6 +197,14 @@ mod tests {
         assert_eq!(names.fill("docker://{registry}/b/{path}").unwrap(), "docker://r.example:5000/b/a/b");
         assert_eq!(names.fill("x{nmae}"), Err(FillError::Unknown("{nmae}".into())));
         assert_eq!(names.fill("x{name"), Err(FillError::Unknown("{name".into())));
+        let deep = Names { registry: "r", repository: "a/b/c", tag: None };
+        for (number, left) in [(0, "a/b/c"), (1, "b/c"), (2, "c")] {
+            assert_eq!(deep.fill(&format!("{{path|strip:{number}}}")).unwrap(), left);
+        }
+        assert!(matches!(deep.fill("{path|strip:3}"), Err(FillError::Short { .. })));
+        for unknown in ["{path|strip:}", "{path|strip:x}", "{path|drop:1}", "{name|strip:1}"] {
+            assert_eq!(deep.fill(unknown), Err(FillError::Unknown(unknown.into())));
+        }
         assert_eq!(Names { tag: Some("1.0"), ..names }.fill("{name}:{tag}").unwrap(), "b:1.0");
     }
 

@@ -60,7 +60,7 @@ mod trust;
 pub use blob::STOP_GRACE;
 pub use error::{Error, Kind, Result};
 pub use events::{BlobProgress, Event, Observer};
-pub use inspect::{Image, list_repositories, list_tags, tag_digests};
+pub use inspect::{Image, RegistryInfo, list_repositories, list_tags, registry_info, tag_digests};
 pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
 pub use layer::Unpacked;
 #[cfg(fuzzing)]

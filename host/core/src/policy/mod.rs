@@ -192,6 +192,8 @@ pub struct Rule {
     pub form: crate::Form,
     /// Its sources are exactly these repositories, though their references may name whole places: they are of a lock.
     pub exact: bool,
+    /// Which repositories of its globs are wanted.
+    pub repositories: Repositories,
     /// Files that name further sources (`images-from`), until they are read.
     pub images_from: Vec<Spanned<String>>,
     /// What to do if nothing matches.
@@ -202,6 +204,30 @@ pub struct Rule {
     pub require: Vec<Call>,
     /// What its copies may use.
     pub limits: RuleLimits,
+}
+
+/// Which of the repositories that match a glob in `from` are wanted. These are globs, too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Repositories {
+    /// One of them must match. If there are none, every repository does.
+    pub include: Vec<String>,
+    /// None of them may match.
+    pub exclude: Vec<String>,
+}
+
+impl Repositories {
+    /// Whether a repository is wanted.
+    ///
+    /// ```
+    /// use dray_core::policy::Repositories;
+    ///
+    /// let wanted = Repositories { include: vec!["team/*".into()], exclude: vec!["team/old-*".into()] };
+    /// assert!(wanted.wants("team/app") && !wanted.wants("team/old-app") && !wanted.wants("other/app"));
+    /// ```
+    pub fn wants(&self, repository: &str) -> bool {
+        let any = |globs: &[String]| globs.iter().any(|glob| crate::matches(glob, repository));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
 }
 
 /// What the copies of one rule may use, together or each.
@@ -232,6 +258,7 @@ impl Rule {
             link: false,
             form: crate::Form::default(),
             exact: false,
+            repositories: Repositories::default(),
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),

@@ -153,6 +153,12 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
             Referrers::Required => Some(json!("required")),
         },
     );
+    let wanted = &rule.repositories;
+    let globs = |globs: &Vec<String>| (!globs.is_empty()).then(|| json!(globs));
+    let parts = [("include", globs(&wanted.include)), ("exclude", globs(&wanted.exclude))];
+    let parts: serde_json::Map<String, Value> =
+        parts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    add("repositories", (!parts.is_empty()).then(|| parts.into()));
     add("include-foreign", rule.include_foreign.then_some(json!(true)));
     add("from-blobs", blobs.map(path));
     add("to-blobs", rule.to.value.blobs.as_deref().map(path));

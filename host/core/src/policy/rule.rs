@@ -4,8 +4,10 @@ use super::call::demand;
 use super::limits::rule_limits;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
-use super::{Call, IndexMode, OnChange, OnEmpty, Problem, Referrers, Rule, RuleLimits, Spanned, Tags};
-use crate::{Compression, Form, Format, Names, Platform, Reference, expand_braces};
+use super::{
+    Call, IndexMode, OnChange, OnEmpty, Problem, Referrers, Repositories, Rule, RuleLimits, Spanned, Tags,
+};
+use crate::{Compression, FillError, Form, Format, Names, Platform, Reference, expand_braces};
 use std::{collections::HashSet, path::PathBuf};
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
@@ -92,6 +94,7 @@ impl Common {
             limits: self.limits.clone(),
             exact: false,
             images_from: Vec::new(),
+            repositories: Repositories::default(),
             name: String::new().into(),
             from,
             to,
@@ -108,6 +111,7 @@ fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> 
     let (from_blobs, to_blobs) =
         (path(&mut entry, "from-blobs", problems), path(&mut entry, "to-blobs", problems));
     let common = common(&mut entry, problems);
+    let repositories = repositories(&mut entry, problems);
     let span = entry.span.clone();
     entry.end(problems);
     let to = to?;
@@ -126,7 +130,7 @@ fn rule(mut entry: Table<'_>, problems: &mut Vec<Problem>) -> Option<Vec<Rule>> 
         }
         None => {
             let from = sources.into_iter().filter_map(|text| reference(text, problems)).collect();
-            vec![Rule { images_from, ..common.rule(from, template(to, problems)?) }]
+            vec![Rule { images_from, repositories, ..common.rule(from, template(to, problems)?) }]
         }
     };
     for rule in &mut rules {
@@ -174,11 +178,13 @@ fn sources(entry: &mut Table<'_>, required: bool, problems: &mut Vec<Problem>) -
 /// Reads a destination's template.
 fn template(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
     let names = Names { registry: "registry", repository: "path", tag: None };
-    if let Err(error) = names.fill(&text.value) {
-        problems.push(
+    match names.fill(&text.value) {
+        // How many components a repository has is known only later.
+        Ok(_) | Err(FillError::Short { .. }) => {}
+        Err(error) => problems.push(
             Problem::new(error.to_string(), text.span.clone())
-                .help("`to` knows {name}, {path}, {registry} and {tag}"),
-        );
+                .help("`to` knows {name}, {path}, {path|strip:1}, {registry} and {tag}"),
+        ),
     }
     reference(text, problems)
 }
@@ -329,6 +335,30 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         require,
         limits,
     }
+}
+
+/// Reads which repositories of a glob are wanted: a list of globs, or `include` and `exclude`.
+fn repositories(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Repositories {
+    let Some(value) = entry.take("repositories") else { return Repositories::default() };
+    let globs = |value: &Value<'_>, problems: &mut Vec<Problem>| {
+        strings(value, problems).into_iter().map(|text| text.value).collect::<Vec<_>>()
+    };
+    if value.get_ref().as_table().is_none() {
+        return Repositories { include: globs(value, problems), exclude: Vec::new() };
+    }
+    let Some(mut inner) = table("repositories", value, problems) else { return Repositories::default() };
+    let mut list = |key, problems: &mut Vec<Problem>| {
+        inner.take(key).map(|value| globs(value, problems)).unwrap_or_default()
+    };
+    let found = Repositories { include: list("include", problems), exclude: list("exclude", problems) };
+    inner.end(problems);
+    if found == Repositories::default() {
+        problems.push(
+            Problem::new("`repositories` chooses nothing", value.span())
+                .help("write repositories = { exclude = [\"team/internal-*\"] }"),
+        );
+    }
+    found
 }
 
 fn platforms(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Vec<Platform> {

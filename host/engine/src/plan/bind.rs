@@ -10,8 +10,8 @@ use crate::{
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
-        Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Rule, RuleLimits, Spanned,
-        suggestion,
+        Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Repositories, Rule, RuleLimits,
+        Spanned, suggestion,
     },
 };
 use std::{
@@ -26,6 +26,8 @@ pub struct BoundRule {
     /// The name of the rule.
     pub name: String,
     pub(crate) from: Vec<Source>,
+    /// Which repositories of its globs are wanted.
+    pub(crate) repositories: Repositories,
     pub(crate) to: Reference,
     pub(crate) tags: Option<BoundTags>,
     pub(crate) wanted: Wanted,
@@ -89,7 +91,12 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     }
     let to = &rule.to;
     for source in &from {
-        let name = if source.pattern { "name" } else { &source.at.repository.name };
+        let name = match source.pattern {
+            false => source.at.repository.name.as_str(),
+            // A template that takes components away needs some.
+            true if to.value.rest.contains("|strip:") => "a/b/c/d/e/f/g/h/i/j/k/l/name",
+            true => "name",
+        };
         // The path of a folder is no registry name, so a sample is checked here; real names are checked when filled in.
         let registry =
             if source.at.place().files.is_some() { "registry" } else { &source.at.place().location };
@@ -109,6 +116,13 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
                 break;
             }
         }
+    }
+    if rule.repositories != Repositories::default() && !from.iter().any(|source| source.pattern) {
+        let span = rule.from.first().map_or(rule.to.span.clone(), |from| from.span.clone());
+        problems.push(
+            Problem::new("`repositories` chooses among those of a glob, and `from` has none", span)
+                .help("write a glob in `from`, such as docker://registry.example.com/**, or leave it out"),
+        );
     }
     let tags = match &rule.tags {
         Some(tags) => {
@@ -141,6 +155,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     (problems.len() == before).then(|| BoundRule {
         name: rule.name.value.clone(),
         from,
+        repositories: rule.repositories.clone(),
         to: to.value.clone(),
         tags,
         wanted,

@@ -5,7 +5,7 @@ use super::{
     template::{destination, names},
 };
 use crate::{Error, Kind, Places, Repository, Result, error::Context, place::OpenReference};
-use dray_core::matches;
+use dray_core::{matches, policy::Repositories};
 use std::sync::Arc;
 
 /// A source repository and the destination of its tags.
@@ -24,14 +24,15 @@ pub(crate) enum Target {
 }
 
 /// The repositories of a rule's source: the named one, or all that match its glob.
-pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
+pub(crate) async fn sources(source: &Source, wanted: &Repositories) -> Result<Vec<OpenReference>> {
     let mut found = Vec::new();
     if source.pattern {
         let place = source.at.place();
         let glob = &source.at.repository.name;
         let listed = place.repositories().await;
         let listed = listed.context(|| format!("list the repositories of {}", place.location))?;
-        for repository in listed.into_iter().filter(|repository| matches(glob, repository)) {
+        let matching = |repository: &String| matches(glob, repository) && wanted.wants(repository);
+        for repository in listed.into_iter().filter(matching) {
             if let Err(error) = place.check_blocked(&repository) {
                 tracing::warn!("{repository} is left out: failed to {error}");
                 continue;
@@ -53,10 +54,12 @@ pub(crate) async fn sources(source: &Source) -> Result<Vec<OpenReference>> {
             found.push(at);
         }
         if found.is_empty() {
-            return Err(Error::new(
-                Kind::NotFound,
-                format!("find repositories: none of {} matches `{glob}`", place.location),
-            ));
+            let text = format!("find repositories: none of {} matches `{glob}`", place.location);
+            let error = Error::new(Kind::NotFound, text);
+            return Err(match *wanted == Repositories::default() {
+                true => error,
+                false => error.help("`repositories` of the rule leaves some out, perhaps all"),
+            });
         }
     } else {
         found.push(source.at.clone());
@@ -71,7 +74,7 @@ pub(crate) async fn pairs(
     source: &Source,
     places: &Arc<Places>,
 ) -> Result<Vec<Pair>> {
-    let found = sources(source).await?;
+    let found = sources(source, &rule.repositories).await?;
     let mut pairs = Vec::new();
     for source in found {
         let to = match rule.to.rest.contains("{tag}") {

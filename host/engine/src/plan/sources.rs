@@ -23,7 +23,7 @@ pub struct SourceTags {
 pub async fn source_tags(rule: &BoundRule) -> Vec<Result<SourceTags>> {
     let mut found = Vec::new();
     for source in &rule.from {
-        match sources(source).await {
+        match sources(source, &rule.repositories).await {
             Ok(repositories) => {
                 for repository in repositories {
                     found.push(resolved(rule, &repository).await);

@@ -27,6 +27,9 @@ pub(crate) async fn destination(
             FillError::Unsafe { .. } => refused.help(
                 "the source gives that name; narrow the rule's `from` or `tags`, or write the destination out",
             ),
+            FillError::Short { .. } => refused.help(
+                "take fewer components away, or narrow the rule by `from` or `repositories`",
+            ),
             FillError::Unknown(_) => refused,
         }
     })?;
