@@ -685,11 +685,7 @@ pub enum RegistryCommand {
 }
 
 #[derive(Args)]
-#[command(after_help = "One request is made: GET /v2/. What each kind can is in docs/registries.md.
-
-Examples:
-  dray registry info quay.io
-  dray registry info registry.example.com:5000 --output json")]
+#[command(after_help = "One request is made: GET /v2/. What each kind can is in docs/registries.md.")]
 pub struct RegistryInfoOptions {
     /// The registry
     #[arg(value_name = "HOST[:PORT]")]

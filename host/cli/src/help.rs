@@ -88,6 +88,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("plugin list", "dray plugin list --policy dray.toml"),
     ("plugin inspect", "dray plugin inspect semver"),
     ("registry serve", "dray registry serve --root mirror --addr 127.0.0.1:5000"),
+    (
+        "registry info",
+        "dray registry info quay.io\n\
+         dray registry info registry.example.com:5000 --output json",
+    ),
     ("completions", "dray completions bash > /etc/bash_completion.d/dray"),
     ("man", "dray man --out /usr/local/share/man/man1"),
     ("schema", "dray schema > dray.schema.json"),

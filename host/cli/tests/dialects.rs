@@ -8,6 +8,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fs,
     sync::{Arc, Mutex, OnceLock},
 };
 use support::{
@@ -120,7 +121,9 @@ fn api(asked: &Asked, held: &Mutex<Held>, projects: &Mutex<BTreeSet<String>>) ->
             // A name with a slash is encoded twice; once it would be another path.
             let repository = format!("{project}/{}", decoded(&decoded(name)));
             let page: usize = query.get("page").map_or(Ok(1), |page| page.parse()).unwrap();
-            let artifacts = tags_of(&held.lock().unwrap(), &repository);
+            // Accessories, such as signatures, are no artifacts of their own.
+            let mut artifacts = tags_of(&held.lock().unwrap(), &repository);
+            artifacts.retain(|_, (_, tags)| !tags.iter().any(|tag| tag.ends_with(".sig")));
             let artifacts: Vec<_> = artifacts
                 .into_iter()
                 .map(|(digest, (media_type, tags))| {
@@ -186,13 +189,13 @@ fn harbors_list_in_bulk_and_get_their_projects() {
     let asked = kinds(&destination.registry, 0);
     assert_eq!((asked["project?"], asked["project!"]), (1, 1), "{asked:?}");
     assert!(destination.projects.lock().unwrap().contains("mirror"));
-    // From now on two pages at each end answer for 120 tags.
+    // From now on two pages of the API at each end answer for 120 tags.
     let before = [&source, &destination].map(|harbor| harbor.registry.asked().len());
     let again = sync(&world, &both, "", &rule).ok();
     assert!(again.out.contains("0 images copied, 120 unchanged"), "{}", again.out);
-    for (harbor, before) in both.iter().zip(before) {
-        assert_eq!(kinds(&harbor.registry, before), BTreeMap::from([("list", 2)]));
-    }
+    // Harbor's API hides tags, so the names are those of the specification's list, which is refused until there is a token.
+    assert_eq!(kinds(&source.registry, before[0]), BTreeMap::from([("list", 2), ("tags", 2)]));
+    assert_eq!(kinds(&destination.registry, before[1]), BTreeMap::from([("list", 2)]));
     // What moved is seen in the list, and asked for itself before it is written over.
     source.registry.image("team/deep/app", "1.7", b"another layer");
     let before = destination.registry.asked().len();
@@ -257,6 +260,31 @@ fn harbor_loses_one_tag_and_keeps_its_siblings() {
     let deleted: Vec<_> =
         harbor.registry.asked().into_iter().filter(|asked| asked.starts_with("DELETE")).collect();
     assert_eq!(deleted, ["DELETE /api/v2.0/projects/team/repositories/app/artifacts/1/tags/1"]);
+}
+
+#[test]
+fn what_an_api_hides_is_asked_for_before_it_is_written_over() {
+    let world = World::new();
+    let (source, destination) = (Memory::start(), Harbor::start());
+    destination.projects.lock().unwrap().insert("team".into());
+    let hidden = "sha256-0000000000000000000000000000000000000000000000000000000000000000.sig";
+    for tag in ["1", "2", "3", "4"] {
+        source.image("team/app", tag, tag.as_bytes());
+        destination.registry.image("team/app", tag, tag.as_bytes());
+    }
+    source.image("team/app", hidden, b"of the source");
+    let theirs = destination.registry.image("team/app", hidden, b"of the destination");
+    let (from, to) = (source.host(), destination.registry.host());
+    let rule = format!(
+        "from = \"docker://{from}/team/app\"\nto = \"docker://{to}/team/app\"\non-change = \"refuse\"\n"
+    );
+    for _ in 0..2 {
+        let refused = sync(&world, &[&destination], "", &rule);
+        assert!(refused.code == 1 && refused.err.contains("does not let tags change"), "{}", refused.err);
+    }
+    let held = destination.registry.held.lock().unwrap();
+    let (_, body) = &held.manifests[&("team/app".to_owned(), hidden.to_owned())];
+    assert_eq!(dray_core::Digest::of(body).to_string(), theirs);
 }
 
 #[test]
@@ -330,6 +358,23 @@ fn lists_with_digests_spare_the_questions() {
     for (registry, before) in [&source, &destination].into_iter().zip(before) {
         assert_eq!(kinds(registry, before), BTreeMap::from([("tags", 1)]));
     }
+    // Lists say no size of a manifest. Indexes of which a part is wanted are looked into all the same, every time.
+    let images = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../examples/images");
+    for tag in ["1.2.0", "1.1.0", "1.0.0", "2.0.0"] {
+        world
+            .dray(&["copy", "--all", &format!("{images}:{tag}"), &format!("docker://{from}/multi:{tag}")])
+            .ok();
+    }
+    let multi = format!(
+        "version = 1\n[[rule]]\nfrom = \"docker://{from}/multi\"\nto = \"docker://{to}/multi\"\nplatforms = [\"amd64\"]\nindex = \"keep\"\n"
+    );
+    world.write("multi.toml", &multi);
+    for expected in ["4 images copied", "4 unchanged", "4 unchanged"] {
+        let ran = world.dray(&["sync", "multi.toml"]).ok();
+        assert!(ran.out.contains(expected), "{expected}: {}", ran.out);
+    }
+    fs::remove_dir_all(world.path("home/.local/state/dray")).unwrap();
+    assert!(world.dray(&["sync", "multi.toml"]).ok().out.contains("4 unchanged"));
     // A tag that was deleted at the destination, and one that somebody moved there, are seen.
     destination.held.lock().unwrap().manifests.remove(&("p/app".into(), "v3".into()));
     destination.image("p/app", "v4", b"another");
@@ -418,7 +463,8 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
             .collect();
         with_json("200 OK", &json!({ "data": { "ImageList": { "Results": results } } }))
     });
-    assert_eq!(lists_of(&World::new(), &zot, "zot").len(), 1);
+    // zot hides signatures, so the names are those of the specification's list.
+    assert_eq!(lists_of(&World::new(), &zot, "zot").len(), 2);
 
     let quay = Memory::odd(|asked, held| {
         let rest = asked.path.strip_prefix("/api/v1/repository/team/app/tag/?")?;
@@ -437,6 +483,39 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
     });
     assert_eq!(lists_of(&World::new(), &quay, "quay").len(), 1);
 
+    // A replica that is behind takes nothing back that was copied from the registry itself.
+    let (old, stale) = (Memory::start().image("team/app", "v1", b"old"), Arc::new(OnceLock::<String>::new()));
+    let lagging = {
+        let stale = stale.clone();
+        Memory::odd(move |asked, _| {
+            asked.path.strip_prefix("/gitlab/v1/")?;
+            let listed: Vec<_> = stale
+                .get()
+                .map(|digest| json!({ "name": "v1", "digest": digest, "media_type": support::memory::MANIFEST }))
+                .into_iter()
+                .chain([json!({ "name": "v2", "digest": null })])
+                .collect();
+            with_json("200 OK", &json!(listed))
+        })
+    };
+    lagging.image("team/app", "v1", b"new");
+    lagging.image("team/app", "v2", b"two");
+    let (world, to) = (World::new(), Memory::start());
+    let rule =
+        format!("from = \"docker://{}/team/app\"\nto = \"docker://{}/app\"\n", lagging.host(), to.host());
+    let policy =
+        format!("version = 1\n[registry.\"{}\"]\nkind = \"gitlab\"\n[[rule]]\n{rule}", lagging.host());
+    world.write("dray.toml", &policy);
+    world
+        .dray(&[
+            "copy",
+            &format!("docker://{}/team/app:v1", lagging.host()),
+            &format!("docker://{}/app:v1", to.host()),
+        ])
+        .ok();
+    stale.set(old).unwrap();
+    let again = world.dray(&["sync"]).ok();
+    assert!(again.out.contains("1 image copied, 1 unchanged"), "{}", again.out);
     // What is no answer of the kind is no list, and every tag is asked for.
     let odd = Memory::odd(|asked, _| {
         asked.path.starts_with("/api/v1/").then(|| with_json("200 OK", &json!({ "error": "no" }))).flatten()

@@ -133,7 +133,7 @@ const CASES: &[Case] = &[
                \"deletion\": true, \"override\": false, \"enabled\": true,\n\"trigger\": {\"type\": \"scheduled\", \"trigger_settings\": {\"cron\": \"0 0 2 * * *\"}}}]\n",
         more: TO,
         policy: &[
-            "from = \"docker://mirror.example/m/library/*\"\nto = \"docker://s.example/mirror/{name}\"",
+            "from = \"docker://mirror.example/m/library/*\"\nto = \"docker://s.example/mirror/{path|strip:1}\"",
             "exclude = true",
             "on-change = \"keep\"",
         ],

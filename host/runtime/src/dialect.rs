@@ -63,7 +63,7 @@ impl Dialect for WasmDialect {
 
     fn offers(&self) -> Offers {
         let kind = &self.kind;
-        Offers { lists: kind.lists, prepares: kind.prepares, removes: kind.removes }
+        Offers { lists: kind.lists, whole: kind.whole, prepares: kind.prepares, removes: kind.removes }
     }
 
     fn tags<'a>(

@@ -127,16 +127,13 @@ fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong>
         (None, _) => "{path}".to_owned(),
         (Some(namespace), -1) => format!("{namespace}/{{name}}"),
         (Some(namespace), 0) => format!("{namespace}/{{path}}"),
+        (Some(namespace), count) if count > 0 => format!("{namespace}/{{path|strip:{count}}}"),
         (Some(namespace), count) => {
-            // Names with exactly one more part lose all but that one.
-            let depth = from.split('/').count() as i32;
-            if from.contains("**") || depth != count + 1 {
-                draft.leave(
-                    policy,
-                    format!("`dest_namespace_replace_count: {count}` of {name}: {{name}} drops all parts but the last one"),
-                );
-            }
-            format!("{namespace}/{{name}}")
+            draft.leave(
+                policy,
+                format!("`dest_namespace_replace_count: {count}` of {name} is not understood"),
+            );
+            format!("{namespace}/{{path}}")
         }
     };
     let mut rule = Rule::new(format!("docker://{source}/{from}"), format!("docker://{target}/{to}"));

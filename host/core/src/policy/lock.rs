@@ -1,6 +1,6 @@
 //! Lock files: the digests that the tags of a policy named when they were locked.
 
-use super::{Policy, Problem, Rule, Spanned, Tags};
+use super::{Policy, Problem, Repositories, Rule, Spanned, Tags};
 use crate::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -219,6 +219,8 @@ fn narrowed(rule: &Rule, from: &str, tags: &BTreeMap<String, Digest>) -> Result<
         from: vec![Spanned { value: Reference { blobs, ..reference }, span: span.clone() }],
         tags: Some(Tags { literals, pins, ..Tags::default() }),
         exact: true,
+        // What the glob stood for is written out, and the lock is only of this text of the rule.
+        repositories: Repositories::default(),
         ..rule.clone()
     })
 }

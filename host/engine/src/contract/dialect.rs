@@ -20,6 +20,8 @@ pub enum KnownBy<'a> {
 pub struct Offers {
     /// It lists tags with what they name.
     pub lists: bool,
+    /// Its lists have every tag that the specification's list has.
+    pub whole: bool,
     /// Something must exist before a repository can be written to.
     pub prepares: bool,
     /// It removes a tag alone.

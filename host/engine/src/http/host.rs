@@ -115,10 +115,10 @@ impl Challenges {
     }
 }
 
-/// Whether a request needs the user name and the password themselves, because it is none of the distribution
-/// specification.
-fn wants_login(access: &[Access]) -> bool {
-    access.iter().any(|access| access.actions.iter().any(|action| action == "login"))
+/// Whether an action is among those of a request. `login` and `none` are those of requests that are none of the
+/// distribution specification: they need the user name and the password themselves, or nothing.
+fn acts(access: &[Access], wanted: &str) -> bool {
+    access.iter().any(|access| access.actions.iter().any(|action| action == wanted))
 }
 
 fn first(access: &[Access]) -> &str {
@@ -253,7 +253,15 @@ impl Host {
             return auth::header("Bearer", origin.token.expose()).map(Some);
         }
         let repository = first(access);
-        if wants_login(access) {
+        if acts(access, "none") {
+            return Ok(None);
+        }
+        if acts(access, "login") {
+            // A password goes only where nobody can listen, unless the registry itself asks for it in that way.
+            let asks = self.wants_password(repository);
+            if self.scheme().await? != "https" && !guard::is_loopback(&self.address) && !asks {
+                return Ok(None);
+            }
             let credential = self.credential(repository).await?;
             return match credential.as_ref().map(|credential| &credential.key) {
                 Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
@@ -318,7 +326,7 @@ impl Host {
         access: &[Access],
         anonymous: bool,
     ) -> Result<bool> {
-        if wants_login(access) {
+        if acts(access, "login") || acts(access, "none") {
             // What an API beside the distribution specification asks for says nothing of that specification.
             return Ok(false);
         }

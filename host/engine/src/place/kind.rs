@@ -3,16 +3,13 @@
 use super::Place;
 use crate::{
     Error, Kind, Result,
-    contract::{Dialect, KnownBy, TagPage},
+    contract::{Dialect, KnownBy},
 };
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 use tokio::sync::{Mutex, OnceCell};
-
-/// What begins the token of a page that a dialect gave. Tokens of the specification are addresses.
-const PAGE: &str = "dialect ";
 
 /// What is known about the dialect of a place.
 #[derive(Default)]
@@ -62,52 +59,31 @@ impl Place {
         self.plugins.dialect(KnownBy::Kind(&kind)).await.ok().flatten().ok_or(())
     }
 
-    /// A page of the tags of a repository, as the dialect lists them or else as the specification says.
-    pub(super) async fn tag_page(
-        self: &Arc<Self>,
-        repository: &str,
-        next: Option<String>,
-    ) -> Result<TagPage> {
-        let of_dialect = next.as_deref().and_then(|next| next.strip_prefix(PAGE));
-        let dialect = match of_dialect.is_some() || next.is_none() {
-            true => self.dialect().await?.filter(|dialect| dialect.offers().lists),
-            false => None,
-        };
-        let silent = self.speech.is_silent.load(Ordering::Relaxed) && of_dialect.is_none();
-        if let Some(dialect) = dialect.filter(|_| !silent) {
-            match dialect.tags(self.context(), repository, of_dialect).await {
-                Ok(page) => {
-                    let next = page.next.map(|next| format!("{PAGE}{next}"));
-                    return Ok(TagPage { next, ..page });
-                }
-                Err(error) if of_dialect.is_some() || is_passing(&error) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(
-                        %error,
-                        "{} lists no tags as {} does, so they are listed as the specification says",
-                        self.location,
-                        dialect.name()
-                    );
-                    // A repository that does not exist tells nothing of others.
-                    if error.kind != Kind::NotFound {
-                        self.speech.is_silent.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
+    /// The dialect, if it lists tags, and has not failed to do so. Fails if the operator names a kind that does not exist.
+    pub(super) async fn listing_dialect(&self) -> Result<Option<Arc<dyn Dialect>>> {
+        if self.speech.is_silent.load(Ordering::Relaxed) {
+            return Ok(None);
         }
-        let page = self.transport.tags(self.context(), repository, next).await?;
-        // The answer may have come with a challenge, by which the registry is recognised the next time.
-        if let Err(error) = self.dialect().await {
-            tracing::debug!(%error, "the kind of {} is not known", self.location);
+        Ok(self.dialect().await?.filter(|dialect| dialect.offers().lists))
+    }
+
+    /// Remembers that the lists of a dialect fail, so that nothing is asked of it in vain. A repository that does not exist
+    /// tells nothing of others.
+    pub(super) fn cannot_list(&self, dialect: &dyn Dialect, error: &Error) {
+        tracing::debug!(
+            %error,
+            "{} lists no tags as {} does, so they are listed as the specification says",
+            self.location,
+            dialect.name()
+        );
+        if error.kind != Kind::NotFound {
+            self.speech.is_silent.store(true, Ordering::Relaxed);
         }
-        Ok(page)
     }
 
     /// Whether the dialect lists tags with what they name.
     pub(super) async fn lists_in_bulk(&self) -> bool {
-        let offers = |dialect: Arc<dyn Dialect>| dialect.offers().lists;
-        !self.speech.is_silent.load(Ordering::Relaxed)
-            && self.dialect().await.ok().flatten().is_some_and(offers)
+        self.listing_dialect().await.is_ok_and(|dialect| dialect.is_some())
     }
 
     /// Makes what must exist before a repository is written to, once.
@@ -126,7 +102,8 @@ impl Place {
         match dialect.prepare(self.context(), repository).await {
             Ok(prefix) => {
                 tracing::debug!("{} has {prefix}", self.location);
-                prepared.push(prefix);
+                // A prefix of other repositories says nothing of this one.
+                prepared.push(if covers(&prefix) { prefix } else { repository.to_owned() });
                 Ok(())
             }
             Err(error) if is_passing(&error) => Err(error),
@@ -140,11 +117,18 @@ impl Place {
         }
     }
 
-    /// Takes a tag away alone, if the dialect can. Returns false if it cannot.
+    /// Takes a tag away alone, if the dialect can. Returns false if it cannot, or if its API takes no such login.
     pub(crate) async fn remove_tag(self: &Arc<Self>, repository: &str, tag: &str) -> Result<bool> {
-        match self.dialect().await?.filter(|dialect| dialect.offers().removes) {
-            Some(dialect) => dialect.remove_tag(self.context(), repository, tag).await.map(|()| true),
-            None => Ok(false),
+        let Some(dialect) = self.dialect().await?.filter(|dialect| dialect.offers().removes) else {
+            return Ok(false);
+        };
+        match dialect.remove_tag(self.context(), repository, tag).await {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.kind, Kind::Unauthorized | Kind::Unsupported) => {
+                tracing::debug!(%error, "the tag is removed as the specification says");
+                Ok(false)
+            }
+            Err(error) => Err(error),
         }
     }
 }

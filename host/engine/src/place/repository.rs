@@ -12,7 +12,7 @@ use crate::{
 use dray_core::{Descriptor, Digest, Endpoint, Manifest, Naming, Reference, media_type, policy::suggestion};
 use futures_util::future::BoxFuture;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -64,19 +64,66 @@ impl Repository {
         Some((self.place.memory()?, self.key()))
     }
 
-    /// Its tags. `shown` is its name for people. Fails with `NotFound` if the repository does not exist, and with
-    /// another error if it cannot be listed or its list does not end.
+    /// The names of its tags, as the specification lists them. `shown` is its name for people. Fails with `NotFound` if the
+    /// repository does not exist, and with another error if it cannot be listed or its list does not end.
     pub(crate) async fn tags(&self, shown: &str) -> Result<Vec<String>> {
-        Ok(self.listed(shown).await?.tags.into_iter().map(|listed| listed.name).collect())
+        let list = self.plain(shown, None).await?;
+        Ok(list.tags.into_iter().map(|listed| listed.name).collect())
     }
 
-    /// Its tags, with what they name as far as the list says it. Fails like [`Repository::tags`].
+    /// Its tags, with what they name as far as a list says it. A dialect adds that to the names; if its lists have every
+    /// tag, they are enough. Fails like [`Repository::tags`].
     pub(crate) async fn listed(&self, shown: &str) -> Result<TagList> {
-        self.listed_after(shown, None).await
+        let dialect = self.place.listing_dialect().await?;
+        if dialect.is_some_and(|dialect| dialect.offers().whole)
+            && let Some(list) = self.by_dialect(shown).await
+        {
+            return Ok(list);
+        }
+        let mut list = self.plain(shown, None).await?;
+        // For a single tag, one question is as good.
+        let alone = list.tags.len() < 2 || list.tags.iter().any(|listed| listed.digest.is_some());
+        if !alone && let Some(told) = self.by_dialect(shown).await {
+            let mut told: HashMap<String, Listed> =
+                told.tags.into_iter().map(|listed| (listed.name.clone(), listed)).collect();
+            for listed in &mut list.tags {
+                if let Some(known) = told.remove(&listed.name) {
+                    *listed = known;
+                }
+            }
+        }
+        Ok(list)
     }
 
-    /// Its tags, of which the first page has been read already.
-    pub(crate) async fn listed_after(&self, shown: &str, mut first: Option<TagPage>) -> Result<TagList> {
+    /// Its tags as the dialect of the place lists them. `None` means that there is no such list: none is offered, it failed,
+    /// or it is empty, which may also mean that the repository does not exist.
+    pub(crate) async fn by_dialect(&self, shown: &str) -> Option<TagList> {
+        let dialect = self.place.listing_dialect().await.ok().flatten()?;
+        let mut behind = None;
+        let listed = {
+            let behind = Mutex::new(&mut behind);
+            let page = |next: Option<String>| -> BoxFuture<'_, Result<Page<Listed>>> {
+                let (behind, dialect) = (&behind, &dialect);
+                Box::pin(async move {
+                    let page = dialect.tags(self.place.context(), &self.name, next.as_deref()).await?;
+                    let mut behind = lock(behind);
+                    **behind = page.behind.max(**behind);
+                    Ok(Page { items: page.items, next: page.next })
+                })
+            };
+            listing::names(shown, false, page).await
+        };
+        match listed {
+            Ok(tags) => Some(TagList { tags, behind }).filter(|list| !list.tags.is_empty()),
+            Err(error) => {
+                self.place.cannot_list(dialect.as_ref(), &error);
+                None
+            }
+        }
+    }
+
+    /// Its tags as the specification lists them. The first page may have been read already.
+    pub(crate) async fn plain(&self, shown: &str, mut first: Option<TagPage>) -> Result<TagList> {
         let mut behind = None;
         let tags = {
             let behind = Mutex::new(&mut behind);
@@ -108,7 +155,12 @@ impl Repository {
     }
 
     async fn page(&self, next: Option<String>) -> Result<TagPage> {
-        self.place.tag_page(&self.name, next).await
+        let page = self.place.transport.tags(self.place.context(), &self.name, next).await?;
+        // The answer may have come with a challenge, by which the registry is recognised the next time.
+        if let Err(error) = self.place.dialect().await {
+            tracing::debug!(%error, "the kind of {} is not known", self.place.location);
+        }
+        Ok(page)
     }
 
     /// Adds help to an error about a missing image: a similar tag, or that even the repository does not exist. This

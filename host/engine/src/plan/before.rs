@@ -35,12 +35,12 @@ impl Before {
         }
     }
 
-    /// What a list of the source says that the tag names, with a media type, if it is known.
+    /// What a list of the source says that the tag names, with a media type, if it is known. A size of 0 means that the list
+    /// does not say it.
     pub fn of_list(&self, listed: &Descriptor) -> Option<Descriptor> {
-        if media_type::is_manifest(&listed.media_type) {
-            return Some(listed.clone());
-        }
-        self.known().filter(|known| known.digest == listed.digest).cloned()
+        // The journal knows the size, too.
+        let known = self.known().filter(|known| known.digest == listed.digest).cloned();
+        known.or_else(|| media_type::is_manifest(&listed.media_type).then(|| listed.clone()))
     }
 
     /// The manifest that the source is likely to name: the one that the destination tag last named.

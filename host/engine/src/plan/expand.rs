@@ -73,15 +73,19 @@ pub(crate) async fn pairs(
     rule: &BoundRule,
     source: &Source,
     places: &Arc<Places>,
-) -> Result<Vec<Pair>> {
+) -> Result<Vec<Result<Pair, (OpenReference, Error)>>> {
     let found = sources(source, &rule.repositories).await?;
     let mut pairs = Vec::new();
     for source in found {
         let to = match rule.to.rest.contains("{tag}") {
-            true => Target::ByTag,
-            false => Target::Repository(destination(&names(&source), &rule.to, places).await?),
+            true => Ok(Target::ByTag),
+            false => destination(&names(&source), &rule.to, places).await.map(Target::Repository),
         };
-        pairs.push(Pair { rule: index, source, to });
+        // A repository whose name does not fit fails alone: others of the glob are not its maker's to stop.
+        pairs.push(match to {
+            Ok(to) => Ok(Pair { rule: index, source, to }),
+            Err(error) => Err((source, error)),
+        });
     }
     Ok(pairs)
 }

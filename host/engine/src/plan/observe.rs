@@ -371,7 +371,10 @@ impl Comparison<'_> {
         }
         let read = match manifest.take() {
             Some(manifest) => manifest,
-            // Both ends have the index, and reading it from the destination may need no network.
+            // Both ends have the index, and reading it from the destination may need no network. A list may not say its size.
+            None if descriptor.size == 0 => {
+                self.destination.repository.manifest_now(None, descriptor).await?
+            }
             None => self.destination.repository.manifest_of(descriptor).await?,
         };
         let children = match &read.children {
@@ -392,7 +395,8 @@ impl Comparison<'_> {
             return;
         };
         let parts = self.wanted.parts();
-        if self.before.tag.as_ref().is_none_or(|seen| seen.is_news(descriptor, &parts)) {
+        let is_whole = descriptor.size > 0;
+        if is_whole && self.before.tag.as_ref().is_none_or(|seen| seen.is_news(descriptor, &parts)) {
             journal.saw_tag(&key, tag, SeenTag::at(seen_at, descriptor, &parts), self.before.tag.as_ref());
         }
     }

@@ -130,7 +130,19 @@ impl Planner {
         let mut all = Vec::new();
         for (rule, source, found) in join_all(found).await {
             match found {
-                Ok(found) => all.extend(found),
+                Ok(found) => {
+                    for pair in found {
+                        match pair {
+                            Ok(pair) => all.push(pair),
+                            Err((at, error)) => {
+                                let (from, to) = (at.written.to_string(), rule.to.to_string());
+                                if self.failed(rule, from, to, error).await.is_err() {
+                                    return;
+                                }
+                            }
+                        }
+                    }
+                }
                 Err(error) => {
                     let source = source.at.written.to_string();
                     if self.failed(rule, source, rule.to.to_string(), error).await.is_err() {
@@ -243,10 +255,11 @@ impl Planner {
             let tag = destination.reference.as_deref().or(reference.as_deref());
             let (absent, listed) = match (&mut known, tag) {
                 (KnownTags::Nothing, _) => (Absent::Repository, None),
-                (KnownTags::Tags(known), Some(tag)) if !tag.contains(':') => match known.remove(tag) {
+                (KnownTags::All(known), Some(tag)) if !tag.contains(':') => match known.remove(tag) {
                     None => (Absent::Tag, None),
                     Some(listed) => (Absent::Unknown, listed),
                 },
+                (KnownTags::Some(known), Some(tag)) => (Absent::Unknown, known.remove(tag).flatten()),
                 _ => (Absent::Unknown, None),
             };
             let before = Before { absent, tag: tag.and_then(|tag| seen.remove(tag)), listed };
@@ -421,25 +434,33 @@ impl Planner {
         let compared = async {
             let wanted = &wanted_at(&rule.wanted, destination).await?;
             let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
-            let (chosen, source) = match chosen {
+            let choose = |known| choose_at(&self.places, source, candidate.read(), wanted, known);
+            let compare = async |(chosen, at): (Chosen, OpenReference)| {
+                let comparison = Comparison {
+                    rule: &rule.name,
+                    source: &at,
+                    reference,
+                    pin,
+                    tag: None,
+                    destination,
+                    wanted,
+                    require: &require,
+                    always: false,
+                    before,
+                };
+                comparison.planned(chosen).await
+            };
+            let chosen = match chosen {
                 Some(chosen) => chosen?,
-                None => choose_at(&self.places, source, candidate.read(), wanted, candidate.known()).await?,
+                None => choose(candidate.known()).await?,
             };
-            let source = &source;
-            let name = &rule.name;
-            let comparison = Comparison {
-                rule: name,
-                source,
-                reference,
-                pin,
-                tag: None,
-                destination,
-                wanted,
-                require: &require,
-                always: false,
-                before,
-            };
-            rule.allowed(comparison.planned(chosen).await?)
+            let mut planned = compare(chosen).await?;
+            // A list is enough to see that nothing has changed. What is to be copied is asked for itself, because a list may
+            // be older than what the tag names now.
+            if planned.copy.action == Action::Copy && candidate.known().1.is_some() {
+                planned = compare(choose((before, None)).await?).await?;
+            }
+            rule.allowed(planned)
         };
         match compared.await {
             Ok(planned) => Planned::Copy(Box::new(planned)),

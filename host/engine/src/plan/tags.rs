@@ -116,25 +116,32 @@ pub(crate) enum KnownTags {
     Unknown,
     /// The repository does not exist.
     Nothing,
-    /// What each of them names, as far as the list says it.
-    Tags(HashMap<String, Option<Digest>>),
+    /// All of its tags, and what each of them names, as far as the list says it.
+    All(HashMap<String, Option<Digest>>),
+    /// Some of its tags. One that is missing here may exist.
+    Some(HashMap<String, Option<Digest>>),
 }
 
 impl KnownTags {
-    /// Asks the destination for its tags. They are known only if one request returns all of them, or if the list spares a
-    /// request for each of them because it says what they name. A list that may be behind tells nothing of a place that is
+    /// Asks the destination for its tags. All are known only if one request returns all of them, or if the list spares a
+    /// request for each of them because it says what they name. A dialect may leave some out, and tags may move between two
+    /// of its pages, so what it does not list is asked for. A list that may be behind tells nothing of a place that is
     /// written to.
     pub async fn of(destination: &OpenReference) -> KnownTags {
-        let known = |tags: Vec<Listed>| {
-            KnownTags::Tags(tags.into_iter().map(|listed| (listed.name, listed.digest)).collect())
-        };
-        let repository = &destination.repository;
+        let named = |tags: Vec<Listed>| tags.into_iter().map(|listed| (listed.name, listed.digest)).collect();
+        let (repository, shown) = (&destination.repository, destination.written.to_string());
+        if let Some(list) = repository.by_dialect(&shown).await {
+            return match list.behind {
+                None => KnownTags::Some(named(list.tags)),
+                Some(_) => KnownTags::Unknown,
+            };
+        }
         match repository.first_tags().await {
             Ok(TagPage { behind: Some(_), .. }) => KnownTags::Unknown,
-            Ok(TagPage { items, next: None, .. }) => known(items),
+            Ok(TagPage { items, next: None, .. }) => KnownTags::All(named(items)),
             Ok(page) if page.items.iter().any(|listed| listed.digest.is_some()) => {
-                match repository.listed_after(&destination.written.to_string(), Some(page)).await {
-                    Ok(list) if list.behind.is_none() => known(list.tags),
+                match repository.plain(&shown, Some(page)).await {
+                    Ok(list) if list.behind.is_none() => KnownTags::All(named(list.tags)),
                     Ok(_) | Err(_) => KnownTags::Unknown,
                 }
             }

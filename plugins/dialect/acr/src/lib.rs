@@ -31,6 +31,7 @@ impl Dialect for Acr {
             hosts: vec!["*.azurecr.io".into(), "*.azurecr.cn".into(), "*.azurecr.us".into()],
             services: Vec::new(),
             lists: true,
+            whole: true,
             prepares: false,
             removes: true,
         }

@@ -28,6 +28,7 @@ impl Dialect for GitLab {
             hosts: vec!["registry.gitlab.com".into()],
             services: vec!["container_registry".into()],
             lists: true,
+            whole: true,
             prepares: false,
             removes: false,
         }

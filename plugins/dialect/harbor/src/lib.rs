@@ -49,6 +49,8 @@ impl Dialect for Harbor {
             hosts: Vec::new(),
             services: vec!["harbor-registry".into()],
             lists: true,
+            // Signatures are hidden, and a proxy project lists only what it has fetched.
+            whole: false,
             prepares: true,
             removes: true,
         }
@@ -58,7 +60,7 @@ impl Dialect for Harbor {
         let page: usize = next.and_then(|next| next.parse().ok()).unwrap_or(1);
         let query = format!("with_tag=true&with_label=false&q=tags%3D*&page_size={PAGE}&page={page}");
         let path = format!("{}/artifacts?{query}", path(repository)?);
-        let response = ask("GET", registry, &path, As::Login, &[200])?;
+        let response = ask("GET", registry, &path, As::Login(repository), &[200])?;
         let artifacts: Vec<Artifact> = json(&response)?;
         let next = (artifacts.len() == PAGE).then(|| (page + 1).to_string());
         let mut entries = Vec::new();
@@ -80,11 +82,11 @@ impl Dialect for Harbor {
     fn prepare(registry: &str, repository: &str) -> Result<String, Error> {
         let (project, _) = project(repository)?;
         let head = format!("/api/v2.0/projects?project_name={}", encoded(project));
-        if ask("HEAD", registry, &head, As::Login, &[200, 404])?.status == 200 {
+        if ask("HEAD", registry, &head, As::Login(repository), &[200, 404])?.status == 200 {
             return Ok(project.into());
         }
         let body = json!({ "project_name": project, "metadata": { "public": "false" } });
-        match post(registry, "/api/v2.0/projects", As::Login, &body, &[201, 409]) {
+        match post(registry, "/api/v2.0/projects", As::Login(repository), &body, &[201, 409]) {
             Ok(_) => Ok(project.into()),
             Err(Error::Denied(why)) | Err(Error::Unauthorized(why)) => {
                 Err(Error::Denied(format!("make the project {project}, which this user may not: {why}")))
@@ -96,7 +98,7 @@ impl Dialect for Harbor {
     fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
         let tag = encoded(tag);
         let path = format!("{}/artifacts/{tag}/tags/{tag}", path(repository)?);
-        match ask("DELETE", registry, &path, As::Login, &[200, 404, 412])?.status {
+        match ask("DELETE", registry, &path, As::Login(repository), &[200, 404, 412])?.status {
             200 => Ok(()),
             404 => Err(Error::NotFound(format!("there is no tag {tag} in {repository}"))),
             _ => Err(Error::Denied(format!(

@@ -32,6 +32,7 @@ impl Dialect for Quay {
             hosts: vec!["quay.io".into()],
             services: Vec::new(),
             lists: true,
+            whole: true,
             prepares: false,
             removes: false,
         }

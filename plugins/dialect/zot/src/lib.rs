@@ -40,7 +40,15 @@ impl Dialect for Zot {
     const SUMMARY: &str = "zot with its search extension: lists tags in bulk";
 
     fn kind() -> Kind {
-        Kind { hosts: Vec::new(), services: vec!["zot".into()], lists: true, prepares: false, removes: false }
+        Kind {
+            hosts: Vec::new(),
+            services: vec!["zot".into()],
+            lists: true,
+            // Signatures are hidden.
+            whole: false,
+            prepares: false,
+            removes: false,
+        }
     }
 
     fn tags(registry: &str, repository: &str, next: Option<&str>) -> Result<Page, Error> {

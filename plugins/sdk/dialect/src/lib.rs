@@ -75,9 +75,9 @@ impl<T: Dialect> Guest for T {
 pub enum As<'a> {
     /// With a token for these actions on a repository, as requests of the specification do.
     Token(&'a str, &'a str),
-    /// With the user name and the password.
-    Login,
-    /// Not at all, unless the registry asks.
+    /// With the user name and the password for a repository.
+    Login(&'a str),
+    /// Not at all.
     Anybody,
 }
 
@@ -107,13 +107,12 @@ fn send(
     headers: &[(String, String)],
     body: &[u8],
 ) -> Result<Response, Error> {
-    let access = match by {
-        As::Token(repository, action) => {
-            vec![Access { repository: repository.into(), actions: vec![action.into()] }]
-        }
-        As::Login => vec![Access { repository: String::new(), actions: vec!["login".into()] }],
-        As::Anybody => Vec::new(),
+    let (repository, action) = match by {
+        As::Token(repository, action) => (repository, action),
+        As::Login(repository) => (repository, "login"),
+        As::Anybody => ("", "none"),
     };
+    let access = vec![Access { repository: repository.into(), actions: vec![action.into()] }];
     let request = Request {
         method: method.into(),
         url: format!("https://{registry}{path}"),
