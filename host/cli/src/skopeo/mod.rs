@@ -157,13 +157,8 @@ async fn run(name: &str, matches: &ArgMatches, globals: &Globals, screen: Screen
 /// An error with what to do about it, on one line, with the words of skopeo for which scripts look.
 fn told(error: &Error) -> String {
     let theirs = match error.kind {
-        Kind::NotFound => "manifest unknown: ",
-        // What was published nowhere because of its signatures.
-        _ if error.text.contains("trust ") && error.text.contains("demands a signature") => {
-            "Source image rejected: "
-        }
-        _ if error.text.contains(" rejects it") => "Source image rejected: ",
-        _ => "",
+        Kind::NotFound => "manifest unknown: ".to_owned(),
+        _ => rejected(&error.text).unwrap_or_default(),
     };
     match &error.help {
         Some(help) => format!("{theirs}failed to {error} ({help})"),
@@ -171,9 +166,63 @@ fn told(error: &Error) -> String {
     }
 }
 
+/// skopeo's words for an image that was published nowhere because of its signatures. `None` means that the error is another
+/// one.
+fn rejected(text: &str) -> Option<String> {
+    let (image, why) = text[text.find("trust ")? + 6..].split_once(": ")?;
+    if why.contains(" rejects it") {
+        return Some(format!("Source image rejected: Running image {image} is rejected by policy. "));
+    }
+    if !why.contains(" demands a signature") {
+        return None;
+    }
+    let after = |words: &str| why.find(words).map(|at| &why[at + words.len()..]);
+    let theirs = match after("it is for ").and_then(|name| name.split([',', ';', ' ']).next()) {
+        Some(name) => format!("Signature for identity {name} is not accepted "),
+        None if after("no key of the keyring made it").is_some() => "Invalid GPG signature ".into(),
+        None if after("it has no signature").is_some() => {
+            "A signature was required, but no signature exists ".into()
+        }
+        None => String::new(),
+    };
+    Some(format!("Source image rejected: {theirs}"))
+}
+
 /// Writes a fatal message as skopeo's logger does.
 fn fatal(text: &str) {
     let now = jiff::Timestamp::now();
     let text = serde_json::to_string(text).unwrap_or_default();
     output::print_aside(&format!("time=\"{now:.0}\" level=fatal msg={}\n", output::exact(&text)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_find_the_words_of_skopeo() {
+        for (text, theirs) in [
+            (
+                "copy x: trust docker://h/a:1: p.json rejects it",
+                "Running image docker://h/a:1 is rejected by policy.",
+            ),
+            (
+                "trust docker://h/a:1: p.json demands a signature of sha256:1: it is for h/b:2, and not for h/a:1",
+                "Signature for identity h/b:2 is not accepted",
+            ),
+            (
+                "trust docker://h/a:1: p.json demands a signature of sha256:1: no key of the keyring made it (X)",
+                "Invalid GPG signature",
+            ),
+            (
+                "trust docker://h/a:1: p.json demands a signature of sha256:1: it has no signature of the kind",
+                "A signature was required, but no signature exists",
+            ),
+        ] {
+            let told = rejected(text).unwrap();
+            assert!(told.starts_with(&format!("Source image rejected: {theirs}")), "{told}");
+        }
+        assert_eq!(rejected("copy x: read the manifest 1"), None);
+        assert_eq!(rejected("log in to trust me: it failed"), None);
+    }
 }
