@@ -2,7 +2,7 @@
 #![no_main]
 
 use dray_trust::{
-    Attached, Identity, Image, Keyring, Payload, Requirement, SIMPLE_SIGNING, Signature, Subject,
+    Attached, Identity, Image, Keyring, Payload, Requirement, SIMPLE_SIGNING, Signature, Subject, Witnesses,
 };
 use libfuzzer_sys::fuzz_target;
 use std::{path::Path, sync::LazyLock};
@@ -24,6 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
             "dev.sigstore.cosign/certificate",
             "dev.sigstore.cosign/chain",
             "dev.sigstore.cosign/bundle",
+            "dev.sigstore.cosign/rfc3161timestamp",
         ];
         names.iter().map(|name| ((*name).to_owned(), text.to_owned())).collect()
     };
@@ -46,8 +47,8 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let key = || vec!["key".into()];
     for requirement in [
-        Requirement::sigstore_key(key(), Vec::new(), Identity::Any),
-        Requirement::sigstore_key(key(), key(), Identity::Any),
+        Requirement::sigstore_key(key(), Witnesses::default(), Identity::Any),
+        Requirement::sigstore_key(key(), Witnesses { rekor: key(), timestamp: Vec::new() }, Identity::Any),
         Requirement::openpgp(key(), Identity::Any),
     ] {
         assert!(!requirement.judge(&subject, &all, &read).accepted());
