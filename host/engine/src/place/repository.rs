@@ -34,6 +34,29 @@ pub(crate) struct TagList {
     pub behind: Option<Duration>,
 }
 
+impl TagList {
+    /// Reads a whole list of tags, page by page. `shown` is the name of the repository for people. Fails if a page cannot
+    /// be read, or if the list does not end.
+    async fn read<'a>(
+        shown: &str,
+        mut page: impl FnMut(Option<String>) -> BoxFuture<'a, Result<TagPage>>,
+    ) -> Result<TagList> {
+        let longest = Mutex::new(None);
+        let tags = listing::names(shown, false, |next| {
+            let (asked, longest) = (page(next), &longest);
+            Box::pin(async move {
+                let TagPage { items, next, behind } = asked.await?;
+                let mut longest = lock(longest);
+                *longest = behind.max(*longest);
+                Ok(Page { items, next })
+            })
+        })
+        .await?;
+        let behind = *lock(&longest);
+        Ok(TagList { tags, behind })
+    }
+}
+
 /// The result of resolving a tag or digest.
 pub(crate) struct Resolved {
     /// The descriptor of the manifest.
@@ -75,15 +98,14 @@ impl Repository {
     /// tag, they are enough. Fails like [`Repository::tags`].
     pub(crate) async fn listed(&self, shown: &str) -> Result<TagList> {
         let dialect = self.place.listing_dialect().await?;
-        if dialect.is_some_and(|dialect| dialect.offers().whole)
-            && let Some(list) = self.by_dialect(shown).await
-        {
+        let whole = dialect.is_some_and(|dialect| dialect.offers().whole);
+        if whole && let Some(list) = self.by_dialect(shown).await {
             return Ok(list);
         }
         let mut list = self.plain(shown, None).await?;
-        // For a single tag, one question is as good.
-        let alone = list.tags.len() < 2 || list.tags.iter().any(|listed| listed.digest.is_some());
-        if !alone && let Some(told) = self.by_dialect(shown).await {
+        // A list that was empty or failed above is not asked for again. For a single tag, one question is as good.
+        let enough = whole || list.tags.len() < 2 || list.tags.iter().any(|listed| listed.digest.is_some());
+        if !enough && let Some(told) = self.by_dialect(shown).await {
             let mut told: HashMap<String, Listed> =
                 told.tags.into_iter().map(|listed| (listed.name.clone(), listed)).collect();
             for listed in &mut list.tags {
@@ -99,22 +121,12 @@ impl Repository {
     /// or it is empty, which may also mean that the repository does not exist.
     pub(crate) async fn by_dialect(&self, shown: &str) -> Option<TagList> {
         let dialect = self.place.listing_dialect().await.ok().flatten()?;
-        let mut behind = None;
-        let listed = {
-            let behind = Mutex::new(&mut behind);
-            let page = |next: Option<String>| -> BoxFuture<'_, Result<Page<Listed>>> {
-                let (behind, dialect) = (&behind, &dialect);
-                Box::pin(async move {
-                    let page = dialect.tags(self.place.context(), &self.name, next.as_deref()).await?;
-                    let mut behind = lock(behind);
-                    **behind = page.behind.max(**behind);
-                    Ok(Page { items: page.items, next: page.next })
-                })
-            };
-            listing::names(shown, false, page).await
+        let page = |next: Option<String>| -> BoxFuture<'_, Result<TagPage>> {
+            let dialect = &dialect;
+            Box::pin(async move { dialect.tags(self.place.context(), &self.name, next.as_deref()).await })
         };
-        match listed {
-            Ok(tags) => Some(TagList { tags, behind }).filter(|list| !list.tags.is_empty()),
+        match TagList::read(shown, page).await {
+            Ok(list) => Some(list).filter(|list| !list.tags.is_empty()),
             Err(error) => {
                 self.place.cannot_list(dialect.as_ref(), &error);
                 None
@@ -124,24 +136,16 @@ impl Repository {
 
     /// Its tags as the specification lists them. The first page may have been read already.
     pub(crate) async fn plain(&self, shown: &str, mut first: Option<TagPage>) -> Result<TagList> {
-        let mut behind = None;
-        let tags = {
-            let behind = Mutex::new(&mut behind);
-            let page = |next| -> BoxFuture<'_, Result<Page<Listed>>> {
-                let (behind, first) = (&behind, first.take());
-                Box::pin(async move {
-                    let page = match first {
-                        Some(page) => page,
-                        None => self.page(next).await?,
-                    };
-                    let mut behind = lock(behind);
-                    **behind = page.behind.max(**behind);
-                    Ok(Page { items: page.items, next: page.next })
-                })
-            };
-            listing::names(shown, false, page).await?
+        let page = |next| -> BoxFuture<'_, Result<TagPage>> {
+            let first = first.take();
+            Box::pin(async move {
+                match first {
+                    Some(page) => Ok(page),
+                    None => self.page(next).await,
+                }
+            })
         };
-        let list = TagList { tags, behind };
+        let list = TagList::read(shown, page).await?;
         self.place.saw_list(&list.tags);
         Ok(list)
     }
