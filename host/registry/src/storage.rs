@@ -50,6 +50,8 @@ impl Drop for Turn {
 
 /// How long a client may take to accept the next bytes of a blob, or to send those of a body.
 pub const IDLE: Duration = Duration::from_secs(60);
+/// How long a request waits for the request that writes to the same upload.
+const WAIT: Duration = Duration::from_secs(5);
 /// Size limit of a link file in bytes. It holds a digest.
 const LINK: usize = 1024;
 /// Bytes that are read from the disk at once.
@@ -158,6 +160,19 @@ impl Storage {
     pub fn turn(&self, id: &str) -> Option<Turn> {
         let mut busy = self.busy.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         busy.insert(id.to_owned()).then(|| Turn { storage: self.clone(), id: id.to_owned() })
+    }
+
+    /// Waits for the right to write to an upload. A client that goes on where another one broke off may come before the
+    /// server has noticed the break and written what it received. `None` means that another request keeps the right.
+    pub async fn wait_for_turn(&self, id: &str) -> Option<Turn> {
+        let deadline = tokio::time::Instant::now() + WAIT;
+        loop {
+            let turn = self.turn(id);
+            if turn.is_some() || tokio::time::Instant::now() >= deadline {
+                return turn;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn repositories(&self) -> PathBuf {

@@ -258,11 +258,14 @@ pub async fn start(
 }
 
 pub async fn status(storage: &Storage, name: &str, id: &str) -> Result<Answer, Fault> {
-    Upload::find(storage, name, id)?.answer(storage, StatusCode::NO_CONTENT)
+    let upload = Upload::find(storage, name, id)?;
+    // A request that is being written would make the answer wrong at once.
+    let _turn = storage.wait_for_turn(id).await;
+    upload.answer(storage, StatusCode::NO_CONTENT)
 }
 
 pub async fn cancel(storage: &Storage, name: &str, id: &str) -> Result<Answer, Fault> {
-    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
+    let _turn = storage.wait_for_turn(id).await.ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     storage.remove_dir_all(&upload.folder)?;
     Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -295,7 +298,7 @@ pub async fn append(
     id: &str,
     request: Request<Incoming>,
 ) -> Result<Answer, Fault> {
-    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
+    let _turn = storage.wait_for_turn(id).await.ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     in_order(storage, &upload, &request)?;
     upload.take(storage, request.into_body(), None).await?;
@@ -310,7 +313,7 @@ pub async fn close(
     query: &Query,
     request: Request<Incoming>,
 ) -> Result<Answer, Fault> {
-    let _turn = storage.turn(id).ok_or_else(Fault::upload_busy)?;
+    let _turn = storage.wait_for_turn(id).await.ok_or_else(Fault::upload_busy)?;
     let upload = Upload::find(storage, name, id)?;
     let digest = query.get("digest").ok_or_else(|| Fault::digest_invalid("the query names no digest"))?;
     let digest = route::digest(digest)?;

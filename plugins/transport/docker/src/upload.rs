@@ -48,7 +48,14 @@ struct Piece {
     length: u64,
     /// The least length in bytes of all chunks but the last one, as the registry wants it.
     least: Option<u64>,
+    /// How often in a row the registry was asked how much has arrived before this chunk was sent.
+    #[serde(default)]
+    asked: u8,
 }
+
+/// How often in a row a registry is asked how much has arrived, while its answers do not agree: the request of a client
+/// that has died may still be writing what it received.
+const ASKED: u8 = 3;
 
 impl Piece {
     fn end(&self) -> u64 {
@@ -131,7 +138,13 @@ pub fn advance(
             // what was sent.
             let stands = arrived(response).filter(|stands| (piece.offset + 1..piece.end()).contains(stands));
             let (stands, least) = (stands.unwrap_or(piece.end()), least(response).or(piece.least));
-            upload.send(after(response, piece.to)?, stands, least)
+            upload.send(after(response, piece.to)?, stands, least, 0)
+        }
+        // More has arrived since the registry was asked, or it still writes what a broken request brought.
+        (Some(State::Chunk(piece) | State::Last(piece)), 409 | 416, _)
+            if (1..=ASKED).contains(&piece.asked) =>
+        {
+            upload.status(piece)
         }
         // The registry takes the chunk for the whole blob, so it does not know chunks.
         (Some(State::Chunk(_)), 201, _) => upload.start(How::Whole),
@@ -141,7 +154,9 @@ pub fn advance(
         (Some(State::Chunk(piece) | State::Last(piece)), 0 | 500, _) => upload.status(piece),
         (Some(State::Status(piece)), 200 | 202 | 204, Some(response)) => {
             match arrived(response).filter(|stands| *stands <= piece.end()) {
-                Some(stands) => upload.send(after(response, piece.to)?, stands, piece.least),
+                Some(stands) => {
+                    upload.send(after(response, piece.to)?, stands, piece.least, piece.asked.saturating_add(1))
+                },
                 None => upload.look(How::Whole),
             }
         }
@@ -215,8 +230,8 @@ impl Upload<'_> {
         };
         let to = wire::absolute(&answer.url, location)?;
         Ok(match how {
-            How::Usual => self.send(to, 0, least(answer)),
-            How::Whole => Upload { chunk: None, ..*self }.send(to, 0, None),
+            How::Usual => self.send(to, 0, least(answer), 0),
+            How::Whole => Upload { chunk: None, ..*self }.send(to, 0, None, 0),
             How::Patch => {
                 let mut patch = self.sending("PATCH", to.clone());
                 patch.expect.extend([200, 202, 204]);
@@ -255,7 +270,7 @@ impl Upload<'_> {
     }
 
     /// Sends the whole blob, a chunk, or what is left of it.
-    fn send(&self, to: String, offset: u64, least: Option<u64>) -> NextStep {
+    fn send(&self, to: String, offset: u64, least: Option<u64>, asked: u8) -> NextStep {
         let chunk = self.chunk.map(|chunk| chunk.max(least.unwrap_or(0)));
         let left = self.size.saturating_sub(offset);
         // What follows a chunk is a chunk, even if it is all that is left.
@@ -275,7 +290,7 @@ impl Upload<'_> {
                 }
                 let range = format!("{offset}-{}", (offset + length).saturating_sub(1));
                 sent.headers.push(("content-range".into(), range));
-                let piece = Piece { to, offset, length, least };
+                let piece = Piece { to, offset, length, least, asked };
                 if last { State::Last(piece) } else { State::Chunk(piece) }
             }
         };
@@ -420,8 +435,20 @@ mod tests {
         let interrupted = Some(Outcome::Interrupted(String::new()));
         let (Step::Ask(status), asked) = step(&incoming, state.clone(), interrupted) else { panic!() };
         assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
-        let (Step::Send(on), _) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
+        let (Step::Send(on), sent) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
         assert_eq!(on.offset, 100_000_000);
+        // The request of the dead process still brought something, or still holds the upload. The registry is asked
+        // again, but not for ever.
+        let mut sent = sent;
+        for refused in [416, 409, 416] {
+            let (Step::Ask(status), asked) = step(&incoming, sent, answer(refused, "")) else { panic!() };
+            assert_eq!(status.method, "GET");
+            let (Step::Send(on), again) = step(&incoming, asked, answer(204, "0-109999999")) else { panic!() };
+            assert_eq!(on.offset, 110_000_000);
+            sent = again;
+        }
+        let (Step::Ask(post), _) = step(&incoming, sent, answer(416, "")) else { panic!() };
+        assert_eq!(post.method, "POST");
         // A position after everything that was sent is not accepted: the blob is looked for, and sent as a
         // whole.
         let (Step::Ask(look), _) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
@@ -429,7 +456,7 @@ mod tests {
         };
         assert_eq!(look.method, "HEAD");
         let piece =
-            Piece { to: "https://r/u?_state=1".into(), offset: 256 << 20, length: 64 << 20, least: None };
+            Piece { to: "https://r/u?_state=1".into(), offset: 256 << 20, length: 64 << 20, least: None, asked: 0 };
         let status = State::Status(piece);
         let status = Some(serde_json::to_vec(&status).unwrap());
         let (Step::Send(last), ended) = step(&incoming, status, answer(204, "0-335544319")) else { panic!() };
