@@ -1,6 +1,7 @@
 //! Blobs that are transferred: they are read in segments, hashed, and stored step by step.
 
 mod ending;
+mod ranges;
 mod reader;
 mod recompress;
 mod resume;

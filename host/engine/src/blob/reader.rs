@@ -1,5 +1,6 @@
 //! Reads a blob: its segments in order, counted and hashed. An interrupted segment is resumed.
 
+use super::ranges::{Gauge, LARGE, Ranges, may_pay};
 use crate::{
     DOCUMENT_LIMIT, Error, Event, Kind, Observer, Repository, Result,
     contract::Segment,
@@ -52,6 +53,8 @@ pub(crate) struct BlobReader {
     local: Option<Arc<File>>,
     /// Whether a host at the destination waits for the bytes.
     hurried: bool,
+    /// Measures the connection over which the blob is read. `None` means that it is not read over several.
+    gauge: Option<Gauge>,
 }
 
 /// The result of an attempt to read.
@@ -66,6 +69,7 @@ enum Stream {
     Inline(Option<Bytes>),
     File(mpsc::Receiver<Result<Bytes>>),
     Http(Download),
+    Ranges(Box<Ranges>),
 }
 
 impl Stream {
@@ -74,6 +78,7 @@ impl Stream {
             Stream::Inline(bytes) => Ok(bytes.take()),
             Stream::File(chunks) => chunks.recv().await.transpose(),
             Stream::Http(download) => download.next().await,
+            Stream::Ranges(ranges) => ranges.next().await,
         }
     }
 }
@@ -168,6 +173,7 @@ impl BlobReader {
             came: 0,
             failing: None,
             hurried: false,
+            gauge: (blob.size > LARGE).then(Gauge::default),
         }
     }
 
@@ -220,7 +226,11 @@ impl BlobReader {
         if self.segments.len() == 1
             && self
                 .current
-                .take_if(|stream| matches!(stream, Stream::Http(download) if download.ranged()))
+                .take_if(|stream| match stream {
+                    Stream::Http(download) => download.ranged(),
+                    Stream::Ranges(_) => true,
+                    Stream::Inline(_) | Stream::File(_) => false,
+                })
                 .is_some()
         {
             self.passed -= std::mem::take(&mut self.rest).len() as u64;
@@ -328,6 +338,7 @@ impl BlobReader {
                 let text = format!("read {}: {} asks for patience", self.blob.digest, self.place.location);
                 return Ok(Came::Failed(wait, Error::new(Kind::RateLimited(Some(wait)), text)));
             }
+            let begun = Instant::now();
             let read = async {
                 if self.current.is_none() {
                     self.current = Some(match &self.local {
@@ -344,6 +355,7 @@ impl BlobReader {
                 Ok(Some(chunk)) => {
                     self.passed += chunk.len() as u64;
                     self.came += chunk.len() as u64;
+                    self.over_several(chunk.len(), begun.elapsed());
                     // Without this limit, a source that sends a few bytes at each attempt would never be given up.
                     if self.came >= MEANT.min(self.blob.size / 64) {
                         self.backoff.progress();
@@ -369,6 +381,11 @@ impl BlobReader {
                     self.passed = 0;
                     continue;
                 }
+                Err(error) if matches!(self.current, Some(Stream::Ranges(_))) => {
+                    tracing::debug!(%error, "{} is read over one connection again", self.blob.digest);
+                    (self.current, self.gauge) = (None, None);
+                    continue;
+                }
                 Err(error) => error,
             };
             self.current = None;
@@ -378,6 +395,30 @@ impl BlobReader {
             tracing::debug!(%error, ?wait, "taking the blob up again");
             return Ok(Came::Failed(wait, error));
         }
+    }
+}
+
+impl BlobReader {
+    /// Records a chunk for which reading waited, and goes on over several connections if one is what limits it.
+    fn over_several(&mut self, bytes: usize, waited: Duration) {
+        let (Some(gauge), Some(Stream::Http(download)), [Segment::Http(request)], Some(http)) =
+            (&mut self.gauge, &self.current, self.segments.make_contiguous(), &self.place.http)
+        else {
+            return;
+        };
+        let known = http.known_lines();
+        if !self.sized || !download.ranged() || known == Some(1) {
+            return;
+        }
+        let Some(brought) = gauge.takes(bytes, waited) else { return };
+        if !may_pay(brought, self.blob.size.saturating_sub(self.passed)) {
+            return;
+        }
+        let Some(Stream::Http(download)) = self.current.take() else { return };
+        let bounds = (self.passed, self.blob.size);
+        let ranges = Ranges::new(&self.place, request, download, bounds, brought);
+        tracing::debug!("{} is read over several connections", self.blob.digest);
+        self.current = Some(Stream::Ranges(Box::new(ranges)));
     }
 }
 
@@ -396,7 +437,7 @@ async fn open(place: &Arc<Place>, segment: &Segment, from: u64) -> Result<Stream
             let http = place.http.as_ref().ok_or_else(|| {
                 Error::invalid(format!("read {}: {} has no host", request.url.shown(), place.location))
             })?;
-            Download::open(http, request, from, Reader::Host).await.map(Stream::Http)
+            Download::open(http, request, from, None, Reader::Host).await.map(Stream::Http)
         }
         Segment::Unpacked { folder, tar_split, .. } => {
             let files = place

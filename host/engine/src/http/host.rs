@@ -6,6 +6,7 @@ use super::{
     connect::Clients,
     explain::{self, Broken, Meaning},
     guard::{self, redacted},
+    lines::KnownLines,
     pace::Pace,
     rate_limit::Allowance,
     retry::{self, IDLE},
@@ -48,6 +49,8 @@ pub(super) struct Host {
     pub rate: Option<RateLimiter>,
     /// How fast blobs are sent to the host.
     pub pace: Pace,
+    /// Over how many connections at once a blob is read from the host.
+    pub lines: KnownLines,
     scheme: OnceCell<&'static str>,
     challenges: Mutex<Challenges>,
     /// What the host asks for, if dray supports none of it.
@@ -172,6 +175,7 @@ impl Host {
             windows,
             rate: settings.bandwidth.map(RateLimiter::new),
             pace: Pace::default(),
+            lines: KnownLines::default(),
             settings,
             clients,
             scheme: OnceCell::new(),

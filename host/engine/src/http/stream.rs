@@ -45,12 +45,23 @@ pub(crate) struct Download {
 }
 
 impl Download {
-    /// Requests the bytes from `offset` on.
-    pub async fn open(http: &PlaceHttp, request: &Request, offset: u64, reader: Reader) -> Result<Self> {
+    /// Requests the bytes from `offset` to `end`, or to the end of the content. If `end` is given, an answer with all of the
+    /// content is an error.
+    pub async fn open(
+        http: &PlaceHttp,
+        request: &Request,
+        offset: u64,
+        end: Option<u64>,
+        reader: Reader,
+    ) -> Result<Self> {
         // The permits waited for the host before the first attempt; this wait is for a download that is resumed.
         http.patience().await;
         let begun = Instant::now();
-        let range = (offset > 0).then(|| ("range", format!("bytes={offset}-")));
+        // The last byte of a range belongs to it (RFC 9110, 14.1.2).
+        let range = match end {
+            Some(end) => Some(("range", format!("bytes={offset}-{}", end.saturating_sub(1)))),
+            None => (offset > 0).then(|| ("range", format!("bytes={offset}-"))),
+        };
         if !matches!(request.method.as_str(), "GET" | "POST") {
             return Err(Error::new(Kind::Plugin, format!("download with the method {}", request.method)));
         }
@@ -67,6 +78,10 @@ impl Download {
             let said = explanation(response).await;
             let error = http.refusal(request, &url, status, &headers, &said);
             return Err(http.explain(error, request, Action::Download, begun).await);
+        }
+        if end.is_some() && status != 206 {
+            let text = format!("GET {}: asked for a part, and got all of it", redacted(&url));
+            return Err(Error::new(Kind::Unsupported, text));
         }
         let start = match status.as_u16() {
             206 => started(&response).ok_or_else(|| {

@@ -31,7 +31,7 @@ impl Place {
         let mut file = tokio::fs::File::from_std(files.unnamed()?);
         // Every image of the place waits for this archive, so it gets the largest weight in the transfer queue.
         let _permits = permits(Some(http), None, Load::of(u64::MAX)).await;
-        let mut download = Download::open(http, request, 0, Reader::Plugin).await?;
+        let mut download = Download::open(http, request, 0, None, Reader::Plugin).await?;
         while let Some(chunk) = download.next().await? {
             file.write_all(&chunk).await?;
         }
