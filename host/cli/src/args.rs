@@ -2,7 +2,7 @@
 
 use crate::completions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dray_core::{Compression, Format, Platform, Reference};
+use dray_core::{Compression, Format, Platform, Reference, policy::PruneLimit};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -195,7 +195,24 @@ pub struct SyncOptions {
     #[arg(long = "rule", value_name = "NAME", add = completions::rules())]
     pub rules: Vec<String>,
     #[command(flatten)]
+    pub prune: PruneFlags,
+    #[command(flatten)]
     pub run: RunFlags,
+}
+
+/// What is deleted at the destinations.
+#[derive(Args)]
+pub struct PruneFlags {
+    /// Delete tags at the destinations that dray copied there and the sources no longer have, as `prune = true` in each rule
+    #[arg(long)]
+    pub prune: bool,
+    /// How many tags of a repository may be deleted at once: a number, or `all`. Without it, a fifth of them
+    #[arg(long, value_name = "N|all", value_parser = prune_limit)]
+    pub prune_limit: Option<PruneLimit>,
+}
+
+fn prune_limit(text: &str) -> Result<PruneLimit, String> {
+    PruneLimit::read(text).ok_or_else(|| "write a number of tags, or `all`".to_owned())
 }
 
 /// How a run is carried out that a policy rules.
@@ -244,6 +261,8 @@ pub struct PlanOptions {
     /// Save the plan in a file, for `dray apply`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub prune: PruneFlags,
 }
 
 #[derive(Args)]
@@ -635,6 +654,19 @@ pub enum RunsCommand {
     Show {
         /// Its number in the list
         number: i64,
+    },
+    /// Put tags back that a run made name something else, or deleted
+    #[command(
+        after_help = "A tag is put back only if it still is as the run left it, and if the image that it named before is still there: `backup` in a rule keeps such images. Tags that were new stay. An undo is a run of its own, which can be undone."
+    )]
+    Undo {
+        /// Its number in the list
+        number: i64,
+        /// Only say what would be put back
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        access: Access,
     },
 }
 

@@ -45,6 +45,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
             include_foreign: options.include_foreign,
             strict: true,
             link: options.link,
+            skip_immutable: false,
         },
         require: Vec::new(),
     };
@@ -142,6 +143,7 @@ pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
             include_foreign: false,
             strict: true,
             link: false,
+            skip_immutable: false,
         },
         require: Vec::new(),
     };

@@ -38,6 +38,7 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     // A plan is of its whole policy, whichever rules are chosen.
     let header = options.out.is_some().then(|| header(&loaded)).transpose()?;
     loaded.choose(&options.rules)?;
+    loaded.prune(&options.prune);
     if options.locked {
         lock::narrow(&mut loaded)?;
     }
@@ -85,9 +86,13 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
             );
         }
         let (path, copies) = (path.display(), counted_y(end.copies, "cop"));
-        tell!("{path} holds {copies}; `dray apply {path}` carries out exactly that");
+        let deletions = match end.deletions {
+            0 => String::new(),
+            count => format!(" and {}", counted(count, "deletion")),
+        };
+        tell!("{path} holds {copies}{deletions}; `dray apply {path}` carries out exactly that");
     }
-    Ok(match (totals.failed, totals.copy) {
+    Ok(match (totals.failed, totals.copy + totals.delete) {
         (1.., _) => FAILED,
         (0, 1..) if options.detailed_exitcode => DUE,
         _ => DONE,
@@ -207,6 +212,7 @@ fn describe(planned: &Planned) -> CopyReport {
             }
             entry
         }
+        Planned::Delete(planned) => CopyReport::deleted(&planned.deletion),
         Planned::Dropped { rule, source, by, why } => {
             CopyReport::dropped(rule, &source.display, by, why.as_deref())
         }

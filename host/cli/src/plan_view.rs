@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Totals {
     pub copy: u64,
+    pub delete: u64,
     pub unchanged: u64,
     pub dropped: u64,
     pub failed: u64,
@@ -31,6 +32,7 @@ impl Totals {
                 self.overwritten += u64::from(matches!(planned.copy.reason, Reason::Moved { .. }));
             }
             Planned::Copy(_) => self.unchanged += 1,
+            Planned::Delete(_) => self.delete += 1,
             Planned::Dropped { .. } => self.dropped += 1,
             Planned::Failed { .. } => self.failed += 1,
         }
@@ -43,6 +45,7 @@ enum Mark {
     New,
     Changed,
     Unchanged,
+    Deleted,
     Dropped,
     Failed,
 }
@@ -54,6 +57,7 @@ impl Mark {
             Mark::New => ('+', "32"),
             Mark::Changed => ('~', "33"),
             Mark::Unchanged => ('=', "2"),
+            Mark::Deleted => ('x', "31"),
             Mark::Dropped => ('-', "2"),
             Mark::Failed => ('!', "31"),
         }
@@ -152,7 +156,8 @@ impl View {
                     true => String::new(),
                     false => copy.form.to_string(),
                 };
-                let why = [size.map(bytes).unwrap_or_default(), why, form]
+                let kept = copy.backup.as_ref().map(|backup| format!("kept as {backup}")).unwrap_or_default();
+                let why = [size.map(bytes).unwrap_or_default(), why, form, kept]
                     .into_iter()
                     .filter(|part| !part.is_empty())
                     .collect::<Vec<_>>()
@@ -163,6 +168,19 @@ impl View {
                     destination,
                     Entry { mark, tag, destination: copy.destination.display.clone(), why, help: None },
                 );
+            }
+            Planned::Delete(planned) => {
+                let deletion = &planned.deletion;
+                let ((source, _), (destination, tag)) = (part(&deletion.source), part(&deletion.destination));
+                let kept = deletion.backup.as_ref().map(|backup| format!("; kept as {backup}"));
+                let why = format!(
+                    "delete {}: the source no longer has it{}",
+                    deletion.digest.short(),
+                    kept.unwrap_or_default()
+                );
+                let shown = deletion.destination.display.clone();
+                let entry = Entry { mark: Mark::Deleted, tag, destination: shown, why, help: None };
+                self.entry(&deletion.rule, source, destination, entry);
             }
             Planned::Dropped { rule, source, by, why } => {
                 let (repository, tag) = part(source);
@@ -226,14 +244,18 @@ impl View {
     }
 
     fn summary(&self) -> String {
-        let Totals { copy, unchanged, dropped, failed, overwritten, size } = self.totals;
+        let Totals { copy, delete, unchanged, dropped, failed, overwritten, size } = self.totals;
         let size = size.map(|size| format!(", at most {}", bytes(size))).unwrap_or_default();
         let kinds = match overwritten {
             0 => String::new(),
             _ => format!(" ({} new, {overwritten} overwritten)", copy - overwritten),
         };
+        let deletions = match delete {
+            0 => String::new(),
+            count => format!(", {} to delete", counted(count, "tag")),
+        };
         format!(
-            "{} to copy{kinds}{size}, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
+            "{} to copy{kinds}{size}{deletions}, {unchanged} unchanged, {dropped} dropped by filters, {failed} failed",
             counted(copy, "image")
         )
     }

@@ -1,13 +1,14 @@
 //! Reading policies.
 
 use crate::{
+    args::PruneFlags,
     failure::{self, Failure},
     secrets::UserSecrets,
     setup,
 };
 use dray_core::{
     PolicyId,
-    policy::{Policy, PolicyError, Problem, suggestion},
+    policy::{Policy, PolicyError, Problem, Prune, suggestion},
 };
 use dray_runtime::Secrets;
 use dray_session::{OpenError, PolicyTexts, ReadPolicyError, Session, read_policy};
@@ -131,9 +132,21 @@ impl Loaded {
             }
         }
         if !names.is_empty() {
-            self.policy.rules.retain(|rule| names.contains(&rule.name.value));
+            self.policy.keep_rules(names);
         }
         Ok(())
+    }
+
+    /// Sets what is deleted at the destinations, if flags say it. A rule that says it itself keeps what it says.
+    pub fn prune(&mut self, flags: &PruneFlags) {
+        for rule in &mut self.policy.rules {
+            if flags.prune && rule.order.prune == Prune::No {
+                rule.order.prune = Prune::Own;
+            }
+            if let Some(limit) = flags.prune_limit {
+                rule.order.limit = limit;
+            }
+        }
     }
 
     /// What tells this policy from others: its path, and the digest of what it says. To be asked for before rules are

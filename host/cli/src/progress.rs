@@ -350,11 +350,15 @@ impl Progress {
             (Action::Copy, Mode::Log) => {
                 tracing::info!(target: PROGRESS, rule, source, destination, digest, bytes = sent, "copied");
             }
+            (Action::Delete, Mode::Log) => {
+                tracing::info!(target: PROGRESS, rule, source, destination, digest, "deleted");
+            }
             (Action::Fail, Mode::Log) => {
                 let (help, error) = (&copy.help, error.as_deref().unwrap_or_default());
                 tracing::error!(target: PROGRESS, rule, source, destination, digest, help, "{error}");
             }
             (Action::Copy, _) => self.line(&format!("copied {source} to {destination} ({})", bytes(*sent))),
+            (Action::Delete, _) => self.line(&format!("deleted {destination}")),
             // Why is told at the end, once for all that failed for the same reason.
             (Action::Fail, _) => {
                 self.line(&format!("failed {}", if source.is_empty() { rule } else { source }))

@@ -6,22 +6,28 @@ use crate::{
     failure::Failure,
     local,
     output::{bytes, counted, print_json, say},
+    undo,
 };
 use dray_core::CopyReport;
 use dray_engine::{Journal, RunRecord};
 use jiff::Timestamp;
 
-pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
+pub async fn run(options: RunsOptions) -> Result<u8, Failure> {
+    match options.command {
+        Some(RunsCommand::Undo { number, dry_run, access }) => {
+            undo::run(number, dry_run, &access, options.output).await
+        }
+        _ => look(&options),
+    }
+}
+
+fn look(options: &RunsOptions) -> Result<u8, Failure> {
     let local = local::local();
     let journal = local.opened()?;
     match &options.command {
-        None => list(&chosen(journal, options)?, options.output),
+        None | Some(RunsCommand::Undo { .. }) => list(&chosen(journal, options)?, options.output),
         Some(RunsCommand::Show { number }) => {
-            let record = journal.run(*number)?.ok_or_else(|| {
-                Failure::usage(format!(
-                    "show the run {number}: there is none of this number; `dray runs` lists them"
-                ))
-            })?;
+            let record = found(journal, *number)?;
             match options.output {
                 Output::Json => {
                     let mut copies = Vec::new();
@@ -43,6 +49,13 @@ pub fn run(options: &RunsOptions) -> Result<u8, Failure> {
         }
     }
     Ok(DONE)
+}
+
+/// The run with this number.
+pub fn found(journal: &Journal, number: i64) -> Result<RunRecord, Failure> {
+    journal.run(number)?.ok_or_else(|| {
+        Failure::usage(format!("find the run {number}: there is none of this number; `dray runs` lists them"))
+    })
 }
 
 /// Whether a copy of a run is asked for.
@@ -83,8 +96,12 @@ fn state(record: &RunRecord) -> String {
         let how = if record.under_way { "under way" } else { "broken off" };
         return format!("{how}; {} copied so far, {} failed", counted(record.copied, "image"), record.failed);
     };
+    let deleted = match summary.deleted {
+        0 => String::new(),
+        count => format!("{} deleted, ", counted(count, "tag")),
+    };
     format!(
-        "{}{} copied, {} unchanged, {} failed; {} in {:.1} s",
+        "{}{} copied, {deleted}{} unchanged, {} failed; {} in {:.1} s",
         if record.stopped { "stopped; " } else { "" },
         counted(summary.copied, "image"),
         summary.unchanged,

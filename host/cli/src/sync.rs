@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policies)?;
     loaded.choose(&options.rules)?;
+    loaded.prune(&options.prune);
     if options.locked {
         lock::narrow(&mut loaded)?;
     }
@@ -109,12 +110,16 @@ fn summarise(report: &Report, unfinished: bool) {
             );
         }
     }
+    let deleted = match summary.deleted {
+        0 => String::new(),
+        count => format!("{} deleted, ", counted(count, "tag")),
+    };
     let mounted = match summary.mounted_bytes {
         0 => String::new(),
         count => format!(", {} spared by mounts", bytes(count)),
     };
     say!(
-        "{} copied, {} unchanged, {} failed; {} sent{mounted} in {:.1} s",
+        "{} copied, {deleted}{} unchanged, {} failed; {} sent{mounted} in {:.1} s",
         counted(summary.copied, "image"),
         summary.unchanged,
         summary.failed,

@@ -82,7 +82,7 @@ const FLOORS: [&[&str]; 11] = [
 ];
 
 /// Names that the top of the crate hands on, and the rooms where they are made.
-const HANDED_ON: [(&str, &str); 28] = [
+const HANDED_ON: [(&str, &str); 30] = [
     ("Error", "error"),
     ("Kind", "error"),
     ("Result", "error"),
@@ -105,7 +105,9 @@ const HANDED_ON: [(&str, &str); 28] = [
     ("CopyRequest", "plan"),
     ("Planned", "plan"),
     ("PlannedCopy", "plan"),
+    ("PlannedDeletion", "plan"),
     ("plan", "plan"),
+    ("TagChanged", "journal"),
     ("Run", "run"),
     ("RunOptions", "run"),
     // Of the top itself.
@@ -173,5 +175,5 @@ fn the_rooms_of_the_engine_know_only_those_below() {
             between.entry((room.to_owned(), other.to_owned())).or_insert(inside.to_owned());
         }
     }
-    assert!(between.len() <= 70, "{} imports between rooms", between.len());
+    assert!(between.len() <= 72, "{} imports between rooms", between.len());
 }

@@ -59,7 +59,7 @@ fn a_plan_changes_nothing_and_says_what_is_due() {
     let plan = plan.json();
     assert_eq!(
         plan["summary"],
-        serde_json::json!({ "copy": 3, "unchanged": 0, "dropped": 6, "failed": 0, "overwritten": 0 })
+        serde_json::json!({ "copy": 3, "delete": 0, "unchanged": 0, "dropped": 6, "failed": 0, "overwritten": 0 })
     );
     let drops: Vec<(&str, &str)> = plan["copies"]
         .as_array()

@@ -136,8 +136,9 @@ const CASES: &[Case] = &[
             "from = \"docker://mirror.example/m/library/*\"\nto = \"docker://s.example/mirror/{path|strip:1}\"",
             "exclude = true",
             "on-change = \"keep\"",
+            "prune = true",
         ],
-        told: &["the labels [a]", "`deletion`", "0 0 2 * * *", "the password for s.example"],
+        told: &["the labels [a]", "0 0 2 * * *", "the password for s.example"],
     },
     Case {
         name: "list.txt",

@@ -165,7 +165,7 @@ fn basic_auth_increments_and_podman() {
     assert_eq!(plan.code, 3);
     assert_eq!(
         plan.json()["summary"],
-        serde_json::json!({ "copy": 2, "unchanged": 1, "dropped": 1, "failed": 0, "overwritten": 1 })
+        serde_json::json!({ "copy": 2, "delete": 0, "unchanged": 1, "dropped": 1, "failed": 0, "overwritten": 1 })
     );
     let report = world.dray(&["sync", "policy.toml", "--output", "json"]).ok().json();
     assert_eq!(summary(&report), (2, 1, 0));

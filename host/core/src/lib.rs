@@ -52,8 +52,9 @@ pub use form::{
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, NESTING, media_type};
 pub use names::{CHOICES, FillError, Names, expand_braces, matches};
 pub use plan::{
-    Action, Copy, DestinationState, Endpoint, ImageChoice, MAX_LINE, Missing, Naming, Observed, PLAN_VERSION,
-    PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError, Reason, Seen, Wanted, decide,
+    Action, Copy, Deletion, DestinationState, Endpoint, Gone, ImageChoice, MAX_LINE, Missing, Naming,
+    Observed, PLAN_VERSION, PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError, Reason, Seen, Spared,
+    Wanted, decide, may_prune,
 };
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference, without_tag};

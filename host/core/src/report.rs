@@ -1,6 +1,6 @@
 //! The result of a run, for people and machines.
 
-use crate::{Action, Copy};
+use crate::{Action, Copy, Deletion};
 use serde::{Deserialize, Serialize};
 
 /// The result of one copy.
@@ -50,6 +50,23 @@ impl CopyReport {
             bytes: 0,
             error: None,
             help: None,
+        }
+    }
+
+    /// The report of a tag that was deleted at the destination.
+    pub fn deleted(deletion: &Deletion) -> Self {
+        CopyReport {
+            digest: Some(deletion.digest.to_string()),
+            place: deletion.destination.place.clone(),
+            action: Action::Delete,
+            reason: "the source no longer has it".into(),
+            ..CopyReport::failed(
+                &deletion.rule,
+                &deletion.source.display,
+                &deletion.destination.display,
+                "it failed",
+                None,
+            )
         }
     }
 
@@ -107,6 +124,9 @@ pub struct Summary {
     pub unchanged: u64,
     /// Number of images that could not be copied, and of rules that could not be planned.
     pub failed: u64,
+    /// Number of tags that were deleted at the destination.
+    #[serde(default)]
+    pub deleted: u64,
     /// Bytes of blobs that were sent.
     pub bytes: u64,
     /// Bytes of blobs that were mounted from another repository instead of being sent.
@@ -132,6 +152,7 @@ impl Report {
     pub fn add(&mut self, copy: CopyReport) {
         match copy.action {
             Action::Copy => self.summary.copied += 1,
+            Action::Delete => self.summary.deleted += 1,
             Action::Unchanged => self.summary.unchanged += 1,
             Action::Fail => self.summary.failed += 1,
             Action::Drop => return,

@@ -61,17 +61,17 @@ pub use blob::STOP_GRACE;
 pub use error::{Error, Kind, Result};
 pub use events::{BlobProgress, Event, Observer};
 pub use inspect::{Image, RegistryInfo, list_repositories, list_tags, registry_info, tag_digests};
-pub use journal::{Journal, LazyJournal, RunRecord, Trimmed, Usage};
+pub use journal::{Journal, LazyJournal, RunRecord, TagChanged, Trimmed, Usage};
 pub use layer::Unpacked;
 #[cfg(fuzzing)]
 pub use layer::fuzzing;
 pub use limits::DOCUMENT_LIMIT;
 pub use place::{DISK_WRITES, Local, Places, Repository};
 pub use plan::{
-    BoundRule, CopyRequest, Planned, PlannedCopy, SourceTags, SparseIndex, bind, in_call, observe_again,
-    plan, plan_copy, source_tags, unknown,
+    BoundRule, CopyRequest, Planned, PlannedCopy, PlannedDeletion, SourceTags, SparseIndex, bind,
+    delete_again, in_call, observe_again, plan, plan_copy, source_tags, unknown,
 };
-pub use remove::{RemoveOptions, Removed, remove};
+pub use remove::{PutBack, RemoveOptions, Removed, put_back, remove};
 pub use run::{Run, RunOptions};
 pub use secret::Secret;
 pub use trust::{

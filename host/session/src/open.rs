@@ -7,12 +7,13 @@ use crate::{
     system::System,
 };
 use dray_core::{
-    Copy, Report,
+    Endpoint, PlanLine, Report,
     policy::{Call, Policy, PolicyError, Problem, Registry, Spanned, Tls, plugin_config},
 };
 use dray_engine::{
     BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
     contract::{Credentials, Plugins},
+    delete_again,
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan,
 };
@@ -209,7 +210,7 @@ impl Session {
 async fn again(
     places: &Arc<Places>,
     rules: &HashMap<String, Vec<Demand>>,
-    item: Result<Copy, Error>,
+    item: Result<PlanLine, Error>,
 ) -> Planned {
     let failed = |rule: &str, source: &str, destination: &str, error: Error| Planned::Failed {
         rule: rule.into(),
@@ -218,20 +219,36 @@ async fn again(
         error,
     };
     let copy = match item {
-        Ok(copy) => copy,
+        Ok(PlanLine::Copy(copy)) => copy,
+        Ok(PlanLine::Delete(deletion)) => {
+            let looked = match rules.contains_key(&deletion.rule) {
+                true => delete_again(places, &deletion).await,
+                false => Err(unknown_rule(&deletion.destination, &deletion.rule)),
+            };
+            return match looked {
+                Ok(planned) => Planned::Delete(Box::new(planned)),
+                Err(error) => {
+                    failed(&deletion.rule, &deletion.source.display, &deletion.destination.display, error)
+                }
+            };
+        }
+        Ok(PlanLine::Plan(_) | PlanLine::End(_)) => {
+            return failed("", "", "", Error::new(Kind::Internal, "carry out the plan: a line is no item"));
+        }
         Err(error) => return failed("", "", "", error),
     };
     let looked = match rules.get(&copy.rule) {
         Some(require) => observe_again(places, &copy, require).await,
-        None => {
-            let text = format!("copy {}: the policy has no rule `{}`", copy.source, copy.rule);
-            Err(Error::new(Kind::Invalid, text))
-        }
+        None => Err(unknown_rule(&copy.source, &copy.rule)),
     };
     match looked {
         Ok(planned) => Planned::Copy(Box::new(planned)),
         Err(error) => failed(&copy.rule, &copy.source.display, &copy.destination.display, error),
     }
+}
+
+fn unknown_rule(end: &Endpoint, rule: &str) -> Error {
+    Error::new(Kind::Invalid, format!("carry out {end}: the policy has no rule `{rule}`"))
 }
 
 /// A plan of some rules that grows in the background.

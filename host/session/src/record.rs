@@ -44,7 +44,7 @@ pub async fn run(
     places: &Arc<Places>,
     plan: mpsc::Receiver<Planned>,
     observer: Arc<dyn Observer>,
-    options: RunOptions,
+    mut options: RunOptions,
     record: Record<'_>,
     stop: watch::Receiver<bool>,
 ) -> Report {
@@ -56,6 +56,7 @@ pub async fn run(
             })
             .ok()
     });
+    options.run = number;
     let recorded = Arc::new(Recorded { places: places.clone(), number, observer });
     let report = Run::new(recorded.clone(), options).carry_out(plan, stop.clone()).await;
     if let Some((journal, number)) = recorded.journal()

@@ -1,6 +1,6 @@
 //! Plans in files: written as a whole or not at all, and read to their end before anything of them is carried out.
 
-use dray_core::{Action, Copy, MAX_LINE, PlanEnd, PlanHeader, PlanLine};
+use dray_core::{Action, MAX_LINE, PlanEnd, PlanHeader, PlanLine};
 use dray_engine::{Error, Kind, Planned};
 use std::{
     fs::File,
@@ -44,7 +44,7 @@ impl PlanFile {
         writeln!(self.file, "{text}").map_err(|error| failed("write", &self.path, &error))
     }
 
-    /// Takes in something that a plan holds: copies are written, all else is counted.
+    /// Takes in something that a plan holds: copies and deletions are written, all else is counted.
     ///
     /// # Errors
     /// Fails if it cannot be written.
@@ -55,6 +55,10 @@ impl PlanFile {
                 self.line(&PlanLine::Copy(Box::new(item.copy.clone())))?;
             }
             Planned::Copy(_) => self.end.unchanged += 1,
+            Planned::Delete(item) => {
+                self.end.deletions += 1;
+                self.line(&PlanLine::Delete(Box::new(item.deletion.clone())))?;
+            }
             Planned::Dropped { .. } => self.end.dropped += 1,
             Planned::Failed { .. } => self.end.failed += 1,
         }
@@ -98,16 +102,17 @@ impl SavedPlan {
             Some(PlanLine::Plan(header)) => header,
             _ => return Err(wrong(path, 1, "it does not begin as a plan does")),
         };
-        let (mut copies, mut end) = (0, None);
+        let (mut copies, mut deletions, mut end) = (0, 0, None);
         while let Some(line) = lines.next(path)? {
             match (line, end) {
                 (PlanLine::Copy(_), None) => copies += 1,
+                (PlanLine::Delete(_), None) => deletions += 1,
                 (PlanLine::End(counts), None) => end = Some(counts),
                 _ => return Err(wrong(path, lines.number, "it goes on behind its end, or begins again")),
             }
         }
         let end = match end {
-            Some(end) if end.copies == copies => end,
+            Some(end) if (end.copies, end.deletions) == (copies, deletions) => end,
             _ => return Err(wrong(path, lines.number, "it is cut off")),
         };
         let mut file = lines.file;
@@ -117,12 +122,12 @@ impl SavedPlan {
 }
 
 impl Iterator for SavedPlan {
-    type Item = Result<Copy, Error>;
+    type Item = Result<PlanLine, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             match self.lines.next(&self.path) {
-                Ok(Some(PlanLine::Copy(copy))) => return Some(Ok(*copy)),
+                Ok(Some(item @ (PlanLine::Copy(_) | PlanLine::Delete(_)))) => return Some(Ok(item)),
                 Ok(Some(PlanLine::Plan(_))) => {}
                 Ok(Some(PlanLine::End(_)) | None) => return None,
                 Err(error) => return Some(Err(error)),

@@ -153,8 +153,9 @@ fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong>
     if policy.get("enabled").and_then(Yaml::bool) == Some(false) {
         draft.leave(policy, format!("{name} is switched off in Harbor, and a rule here"));
     }
-    if let Some(deletion) = policy.get("deletion").filter(|deletion| deletion.bool() == Some(true)) {
-        draft.leave(deletion, format!("`deletion` of {name}: a sync deletes nothing; `dray delete` does"));
+    let deletes = |key| policy.get(key).and_then(Yaml::bool) == Some(true);
+    if deletes("deletion") || deletes("replicate_deletion") {
+        rule.set("prune", json!(true));
     }
     if let Some(trigger) =
         policy.get("trigger").filter(|trigger| text(trigger, "type").is_some_and(|kind| kind != "manual"))

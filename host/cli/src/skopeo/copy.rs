@@ -159,6 +159,7 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
         include_foreign: false,
         strict: false,
         link: false,
+        skip_immutable: false,
     })
 }
 
@@ -220,6 +221,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
                 include_foreign: false,
                 strict: false,
                 link: false,
+                skip_immutable: false,
             };
             (session::places_for_any(&ends, globals)?, between, wanted)
         }

@@ -2,6 +2,7 @@
 //! carry it out, and what was observed when it was decided, so a plan can be saved, read and applied later.
 
 mod decide;
+mod prune;
 mod saved;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     select,
 };
 pub use decide::{Missing, Observed, decide};
+pub use prune::{Gone, Spared, may_prune};
 pub use saved::{MAX_LINE, PLAN_VERSION, PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -92,6 +94,9 @@ pub struct Wanted {
     pub strict: bool,
     /// Whether files at the destination may be hard links to those at the source.
     pub link: bool,
+    /// Whether a tag that the destination lets never change is left as it is. Otherwise the copy fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_immutable: bool,
 }
 
 impl Wanted {
@@ -202,6 +207,27 @@ pub struct Copy {
     pub action: Action,
     /// Why this is to be done.
     pub reason: Reason,
+    /// The template of the tag under which the image is kept that the copy replaces (`{tag}-before-{date}`). `None` means
+    /// that it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+}
+
+/// An item of a plan: a tag that is to be deleted at a destination, because the source no longer has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deletion {
+    /// The name of the rule that asks for it.
+    pub rule: String,
+    /// The tag at the source, which is not there.
+    pub source: Endpoint,
+    /// The tag that goes.
+    pub destination: Endpoint,
+    /// What the tag names. If it names anything else by then, it stays.
+    pub digest: Digest,
+    /// The template of the tag under which its image is kept. `None` means that it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
 }
 
 /// What is to be done with a tag.
@@ -212,6 +238,8 @@ pub enum Action {
     Copy,
     /// Nothing is done, because the destination has the image.
     Unchanged,
+    /// The tag is deleted at the destination, because the source no longer has it.
+    Delete,
     /// Nothing is done, because a filter dropped the tag.
     Drop,
     /// It failed, or it cannot be done.
@@ -224,6 +252,7 @@ impl Action {
         match self {
             Action::Copy => "copy",
             Action::Unchanged => "unchanged",
+            Action::Delete => "delete",
             Action::Drop => "drop",
             Action::Fail => "fail",
         }
@@ -250,6 +279,8 @@ pub enum Reason {
         /// What it names, for people.
         there: String,
     },
+    /// The destination lets the tag never change, and the rule leaves it.
+    Immutable,
     /// The destination has the same content.
     Same,
     /// The destination has what an earlier run made of the content when it converted it.
@@ -274,6 +305,7 @@ impl fmt::Display for Reason {
             Reason::Kept { there } => {
                 write!(f, "kept: the destination has {there}, and the rule lets no tag change")
             }
+            Reason::Immutable => f.write_str("kept: the destination lets the tag never change"),
             Reason::Same => f.write_str("same digest at both ends"),
             Reason::Converted => f.write_str("the destination has what was made of it"),
             Reason::Incomplete(count) => {

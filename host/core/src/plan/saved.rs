@@ -3,7 +3,7 @@
 //! is missing, the file was cut off. `docs/plan.schema.json` describes the lines. Endpoints name places and hold no
 //! credentials.
 
-use super::{Action, Copy};
+use super::{Action, Copy, Deletion};
 use serde::{Deserialize, Serialize};
 
 /// Version of the format. A plan of any other version is refused.
@@ -40,14 +40,22 @@ pub struct PlanHeader {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanEnd {
-    /// Number of items in the file.
+    /// Number of copies in the file.
     pub copies: u64,
+    /// Number of deletions in the file.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub deletions: u64,
     /// Number of tags for which nothing has to be done. The file does not list them.
     pub unchanged: u64,
     /// Number of tags that filters dropped. The file does not list them.
     pub dropped: u64,
     /// Number of failures while planning. The file does not list them.
     pub failed: u64,
+}
+
+/// Leaves a count of none out, so that plans without deletions are as they always were.
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// A line of a saved plan.
@@ -58,6 +66,8 @@ pub enum PlanLine {
     Plan(PlanHeader),
     /// An item.
     Copy(Box<Copy>),
+    /// A deletion.
+    Delete(Box<Deletion>),
     /// The last line.
     End(PlanEnd),
 }
@@ -162,6 +172,7 @@ mod tests {
                 include_foreign: false,
                 strict: false,
                 link: false,
+                skip_immutable: false,
             },
             naming: Naming::Tag("v1".into()),
             descriptor: Descriptor::new(crate::media_type::OCI_INDEX, Digest::of(b"x"), 1),
@@ -169,12 +180,18 @@ mod tests {
             seen: Seen { source: Digest::of(b"y"), destination: DestinationState::Absent },
             action: Action::Copy,
             reason: Reason::New,
+            backup: None,
         }
     }
 
     #[test]
     fn a_line_is_read_as_it_was_written() {
         let line = PlanLine::Copy(Box::new(copy()));
+        assert_eq!(PlanLine::parse(&line.written()).unwrap(), line);
+        let Copy { rule, source, destination, .. } = copy();
+        let digest = Digest::of(b"old");
+        let deletion = Deletion { rule, source, destination, digest, backup: Some("{tag}-old".into()) };
+        let line = PlanLine::Delete(Box::new(deletion));
         assert_eq!(PlanLine::parse(&line.written()).unwrap(), line);
         let end = PlanLine::End(PlanEnd { copies: 1, ..PlanEnd::default() });
         assert_eq!(PlanLine::parse(&end.written()).unwrap(), end);

@@ -6,6 +6,7 @@ mod document;
 mod limits;
 mod listed;
 mod lock;
+mod order;
 mod problem;
 mod raw;
 mod resolved;
@@ -200,10 +201,37 @@ pub struct Rule {
     pub on_empty: OnEmpty,
     /// What to do about a tag that names something else at the destination.
     pub on_change: OnChange,
+    /// What is deleted at the destination, and what is kept of an image that is replaced.
+    pub order: Order,
+    /// Rules of its policy that are not carried out with it, and where they may write.
+    pub rivals: Vec<Rival>,
     /// What its images must fulfil before they are copied, each with the kind of the demand as its plugin.
     pub require: Vec<Call>,
     /// What its copies may use.
     pub limits: RuleLimits,
+}
+
+/// A rule that is not carried out, and where it may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rival {
+    /// The name of the rule.
+    pub rule: String,
+    /// A glob of references, such as `docker://registry.example.com/**`.
+    pub to: String,
+}
+
+impl Policy {
+    /// Keeps only the rules with these names. What is kept knows where the others may write, because nothing may be deleted
+    /// there.
+    pub fn keep_rules(&mut self, names: &[String]) {
+        let (kept, others): (Vec<Rule>, Vec<Rule>) =
+            std::mem::take(&mut self.rules).into_iter().partition(|rule| names.contains(&rule.name.value));
+        let rivals: Vec<Rival> = others.iter().map(Rule::as_rival).collect();
+        self.rules = kept;
+        for rule in &mut self.rules {
+            rule.rivals = rivals.clone();
+        }
+    }
 }
 
 /// Which of the repositories that match a glob in `from` are wanted. These are globs, too.
@@ -244,6 +272,19 @@ pub struct RuleLimits {
 }
 
 impl Rule {
+    /// Where it may write: anything may stand for the names in its template.
+    fn as_rival(&self) -> Rival {
+        let text = self.to.value.to_string();
+        let (mut to, mut rest) = (String::new(), text.as_str());
+        while let Some((before, after)) = rest.split_once('{') {
+            to.push_str(before);
+            to.push_str("**");
+            rest = after.split_once('}').map_or("", |(_, rest)| rest);
+        }
+        to.push_str(rest);
+        Rival { rule: self.name.value.clone(), to }
+    }
+
     /// A rule that copies all of an image, in the form in which it is, for policies that are built in code.
     pub fn new(name: impl Into<String>, from: Reference, to: Reference) -> Self {
         Rule {
@@ -262,6 +303,8 @@ impl Rule {
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),
+            order: Order::default(),
+            rivals: Vec::new(),
             require: Vec::new(),
             limits: RuleLimits::default(),
         }
@@ -321,6 +364,59 @@ pub enum OnChange {
     Keep,
     /// Fail, and leave it as it is.
     Refuse,
+}
+
+/// Order at a rule's destination.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Order {
+    /// Which tags are deleted that the source no longer has.
+    pub prune: Prune,
+    /// How many tags of a repository may go at once.
+    pub limit: PruneLimit,
+    /// Globs of tags that are never deleted.
+    pub protect: Vec<String>,
+    /// Under which tag an image is kept that is replaced or deleted. `None` means that it is not.
+    pub backup: Option<Backup>,
+    /// What to do if the destination lets a tag never change.
+    pub immutable: OnImmutable,
+}
+
+/// Which tags of a destination are deleted if the source no longer has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prune {
+    /// None is.
+    #[default]
+    No,
+    /// Those that this rule wrote, as long as they name what it wrote.
+    Own,
+    /// All that the rule would have written.
+    All,
+}
+
+/// How many tags of a repository may be deleted at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PruneLimit {
+    /// A fifth of them.
+    #[default]
+    Fifth,
+    /// This many, but not the last one.
+    Tags(usize),
+    /// All of them.
+    All,
+}
+
+/// A template of tags under which images are kept: `{tag}-before-{date}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup(String);
+
+/// What to do about a tag that must change, and that the destination lets never change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnImmutable {
+    /// Fail.
+    #[default]
+    Fail,
+    /// Leave it as it is, and go on.
+    Skip,
 }
 
 /// What becomes of an index when platforms are chosen.

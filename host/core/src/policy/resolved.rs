@@ -1,6 +1,9 @@
 //! A policy as it was understood: variables, defaults, included files and `images` are resolved.
 
-use super::{Call, IndexMode, OnChange, OnEmpty, Policy, Referrers, Registry, Rule, Tags, Tls};
+use super::{
+    Call, IndexMode, OnChange, OnEmpty, OnImmutable, Order, Policy, Prune, PruneLimit, Referrers, Registry,
+    Rule, Tags, Tls,
+};
 use crate::Digest;
 use serde_json::{Value, json};
 use std::{collections::HashSet, path::Path};
@@ -181,7 +184,29 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
             OnChange::Refuse => Some(json!("refuse")),
         },
     );
+    keys.extend(order(&rule.order));
     keys
+}
+
+fn order(order: &Order) -> Vec<(&'static str, Value)> {
+    let prune = match order.prune {
+        Prune::No => None,
+        Prune::Own => Some(json!(true)),
+        Prune::All => Some(json!("all")),
+    };
+    let limit = match order.limit {
+        PruneLimit::Fifth => None,
+        PruneLimit::Tags(number) => Some(json!(number)),
+        PruneLimit::All => Some(json!("all")),
+    };
+    let keys = [
+        ("prune", prune),
+        ("prune-limit", limit),
+        ("protect", (!order.protect.is_empty()).then(|| json!(order.protect))),
+        ("backup", order.backup.as_ref().map(|backup| json!(backup.to_string()))),
+        ("immutable", (order.immutable == OnImmutable::Skip).then(|| json!("skip"))),
+    ];
+    keys.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
 }
 
 /// A text as TOML writes it, in which variables are replaced. JSON's strings are basic strings of TOML (TOML 1.0,

@@ -2,10 +2,12 @@
 
 use super::call::demand;
 use super::limits::rule_limits;
+use super::order::order;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
 use super::{
-    Call, IndexMode, OnChange, OnEmpty, Problem, Referrers, Repositories, Rule, RuleLimits, Spanned, Tags,
+    Call, IndexMode, OnChange, OnEmpty, Order, Problem, Referrers, Repositories, Rule, RuleLimits, Spanned,
+    Tags,
 };
 use crate::{Compression, FillError, Form, Format, Names, Platform, Reference, expand_braces};
 use std::{collections::HashSet, path::PathBuf};
@@ -74,6 +76,7 @@ struct Common {
     form: Form,
     on_empty: OnEmpty,
     on_change: OnChange,
+    order: Order,
     require: Vec<Call>,
     limits: RuleLimits,
 }
@@ -90,6 +93,8 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            order: self.order.clone(),
+            rivals: Vec::new(),
             require: self.require.clone(),
             limits: self.limits.clone(),
             exact: false,
@@ -291,6 +296,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let on_empty = word(entry.take("on-empty"), &on_empty, problems).unwrap_or_default();
     let on_change = [("copy", OnChange::Copy), ("keep", OnChange::Keep), ("refuse", OnChange::Refuse)];
     let on_change = word(entry.take("on-change"), &on_change, problems).unwrap_or_default();
+    let order = order(entry, problems);
     let formats = [("oci", Format::Oci), ("docker", Format::Docker)];
     let compressions = [
         ("gzip", Compression::Gzip),
@@ -332,6 +338,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         form,
         on_empty,
         on_change,
+        order,
         require,
         limits,
     }
@@ -477,7 +484,11 @@ fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> Referrers {
 }
 
 /// A value of which few words are known.
-fn word<T: Copy>(value: Option<&Value<'_>>, known: &[(&str, T)], problems: &mut Vec<Problem>) -> Option<T> {
+pub(super) fn word<T: Copy>(
+    value: Option<&Value<'_>>,
+    known: &[(&str, T)],
+    problems: &mut Vec<Problem>,
+) -> Option<T> {
     let text = string(value?, problems)?;
     let found = known.iter().find(|(word, _)| *word == text.value);
     if found.is_none() {

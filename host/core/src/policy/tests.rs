@@ -84,7 +84,8 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
         include_str!("rule.rs"),
         include_str!("call.rs"),
         include_str!("tags.rs"),
-        include_str!("limits.rs")
+        include_str!("limits.rs"),
+        include_str!("order.rs")
     );
     let asked = [
         "take(\"",

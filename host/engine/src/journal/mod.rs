@@ -1,6 +1,7 @@
 //! The journal: a SQLite database in the user's state folder with facts that later runs can use. A run works without
 //! it. What it says about a destination is only used to ask the destination less.
 
+mod ownership;
 mod process_lock;
 mod runs;
 mod tags;
@@ -8,6 +9,7 @@ mod write;
 
 use crate::{Error, Kind, Result, lock, now};
 use dray_core::{Digest, Form, Platform};
+pub use ownership::TagChanged;
 use process_lock::ProcessLock;
 pub use runs::{RunRecord, Trimmed, Usage};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, params};
@@ -25,7 +27,7 @@ pub(crate) use tags::SeenTag;
 use write::{Write, Writer};
 
 /// Version of the tables. A journal of a later version is not opened.
-const VERSION: i64 = 7;
+const VERSION: i64 = 8;
 
 /// The statements that lead from each version of the tables to the next. Times are seconds since 1970.
 const MIGRATIONS: [&str; VERSION as usize] = [
@@ -74,6 +76,15 @@ const MIGRATIONS: [&str; VERSION as usize] = [
     "alter table run rename column born to life;
      alter table upload drop column process;
      alter table upload rename column born to life;",
+    // `source` is the repository from which dray copied a tag (0: it did not), and `listed` how many tags a repository
+    // listed when it was last decided what to delete by its list.
+    "alter table tag add column source integer not null default 0;
+     alter table repository add column listed integer;
+     create table change (
+       id integer primary key, run integer not null, reference text not null, before text not null, after text,
+       at integer not null
+     );
+     create index change_of_run on change (run);",
 ];
 
 /// A database of facts that later runs can use.

@@ -241,9 +241,11 @@ impl Journal {
         let mut runs = 0;
         for run in all {
             if run.ended.unwrap_or(run.begun) <= before && !run.under_way {
-                connection
-                    .execute("delete from copy where run = ?1", [run.id])
-                    .map_err(|error| self.failed(&error))?;
+                for table in ["copy", "change"] {
+                    connection
+                        .execute(&format!("delete from {table} where run = ?1"), [run.id])
+                        .map_err(|error| self.failed(&error))?;
+                }
                 runs += connection
                     .execute("delete from run where id = ?1", [run.id])
                     .map_err(|error| self.failed(&error))? as u64;
@@ -252,7 +254,8 @@ impl Journal {
         connection
             .execute_batch(
                 "delete from repository where id not in
-                   (select repository from tag union select repository from blob union select repository from upload);
+                   (select repository from tag union select source from tag union select repository from blob
+                    union select repository from upload) and listed is null;
                  vacuum;
                  pragma wal_checkpoint(truncate);",
             )

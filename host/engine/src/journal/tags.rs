@@ -70,8 +70,8 @@ pub(super) enum TagChange {
     Saw(SeenTag, Option<(Digest, i64)>),
     /// The tag is about to be written. The channel gets a message when this is on the disk.
     Writes(Writing, oneshot::Sender<()>),
-    /// The tag was written.
-    Wrote(Writing, SeenTag),
+    /// The tag was written, with an image from this repository.
+    Wrote(Writing, SeenTag, RepositoryKey),
 }
 
 impl Journal {
@@ -125,20 +125,28 @@ impl Journal {
         Ok(writing)
     }
 
-    /// Records that a tag was written. If another process wrote the tag in the meantime, nobody can say which write
+    /// Records that a tag was written, with an image of the repository `source`. If another process wrote the tag in the meantime, nobody can say which write
     /// came last, so the row is emptied instead.
-    pub(crate) fn wrote_tag(&self, at: &RepositoryKey, tag: &str, seen: SeenTag, writing: Writing) {
-        let change = TagChange::Wrote(writing, seen);
+    pub(crate) fn wrote_tag(
+        &self,
+        at: &RepositoryKey,
+        tag: &str,
+        seen: SeenTag,
+        writing: Writing,
+        source: RepositoryKey,
+    ) {
+        let change = TagChange::Wrote(writing, seen, source);
         self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
     }
 }
 
-/// Changes the row of a tag. Returns whether a known record was forgotten.
+/// Changes the row of a tag. `source` is the number of the repository from which it was copied. Returns whether a known record was forgotten.
 pub(super) fn change(
     transaction: &Transaction<'_>,
     repository: i64,
     tag: &str,
     change: &TagChange,
+    source: i64,
 ) -> rusqlite::Result<bool> {
     let size = |named: &Descriptor| i64::try_from(named.size).unwrap_or_default();
     match change {
@@ -150,7 +158,8 @@ pub(super) fn change(
                     "insert into tag (repository, name, digest, media_type, size, parts, at)
                      values (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                      on conflict do update set digest = excluded.digest, media_type = excluded.media_type,
-                       size = excluded.size, parts = excluded.parts, at = excluded.at, writer = 0
+                       size = excluded.size, parts = excluded.parts, at = excluded.at, writer = 0,
+                       source = case when tag.digest = excluded.digest then tag.source else 0 end
                      where tag.writer = 0 and tag.digest = ?8 and tag.at = ?9 or tag.writer <> 0 and tag.at <= ?10",
                 )?
                 .execute(params![
@@ -180,10 +189,10 @@ pub(super) fn change(
                 .execute(params![repository, tag, now(), writer, now() - FRESH])?;
             Ok(known)
         }
-        TagChange::Wrote(Writing(writer), SeenTag { named, parts, at }) => {
+        TagChange::Wrote(Writing(writer), SeenTag { named, parts, at }, _) => {
             let ours = transaction
                 .prepare_cached(
-                    "update tag set digest = ?4, media_type = ?5, size = ?6, parts = ?7, at = ?8, writer = 0
+                    "update tag set digest = ?4, media_type = ?5, size = ?6, parts = ?7, at = ?8, writer = 0, source = ?9
                      where repository = ?1 and name = ?2 and writer = ?3",
                 )?
                 .execute(params![
@@ -194,7 +203,8 @@ pub(super) fn change(
                     named.media_type,
                     size(named),
                     parts,
-                    at
+                    at,
+                    source
                 ])?;
             if ours == 0 {
                 // This write may have come after the one that another process recorded, so what the tag names is not

@@ -1,5 +1,6 @@
 use super::{tags::FRESH, *};
 use dray_core::{Descriptor, Summary};
+use std::collections::HashMap;
 
 fn at(repository: &str) -> RepositoryKey {
     RepositoryKey { place: "docker:r".into(), repository: repository.into() }
@@ -118,7 +119,7 @@ async fn a_tag_that_is_being_written_is_not_known() {
     let (one, two) = (SeenTag::now(&image(b"1"), ""), SeenTag::now(&image(b"2"), ""));
     let journal = Journal::open(&path).unwrap();
     let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
-    journal.wrote_tag(&at("a"), "1", one.clone(), writing);
+    journal.wrote_tag(&at("a"), "1", one.clone(), writing, at("source"));
     journal.flush();
     assert_eq!(journal.tag(&at("a"), "1"), Some(one.clone()));
     // A process that dies during a write leaves no record that could be trusted.
@@ -147,10 +148,10 @@ async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
     for both_end in [true, false] {
         let writings =
             (first.writes_tag(&at("a"), "1").await.unwrap(), second.writes_tag(&at("a"), "1").await.unwrap());
-        second.wrote_tag(&at("a"), "1", two.clone(), writings.1);
+        second.wrote_tag(&at("a"), "1", two.clone(), writings.1, at("source"));
         second.flush();
         if both_end {
-            first.wrote_tag(&at("a"), "1", one.clone(), writings.0);
+            first.wrote_tag(&at("a"), "1", one.clone(), writings.0, at("source"));
             first.flush();
         }
         assert_eq!(first.tag(&at("a"), "1"), None);
@@ -159,7 +160,7 @@ async fn two_that_write_a_tag_at_once_do_not_know_whose_write_was_the_last() {
     first.saw_tag(&at("a"), "2", one.clone(), None);
     first.flush();
     let writing = second.writes_tag(&at("a"), "2").await.unwrap();
-    second.wrote_tag(&at("a"), "2", two.clone(), writing);
+    second.wrote_tag(&at("a"), "2", two.clone(), writing, at("source"));
     second.flush();
     first.saw_tag(&at("a"), "2", one.clone(), Some(&one));
     first.flush();
@@ -180,13 +181,13 @@ async fn a_write_that_outlasts_its_hour_leaves_nothing_that_could_be_wrong() {
         match written {
             true => {
                 let writing = journal.writes_tag(&at("a"), "1").await.unwrap();
-                journal.wrote_tag(&at("a"), "1", one.clone(), writing);
+                journal.wrote_tag(&at("a"), "1", one.clone(), writing, at("source"));
             }
             false => journal.saw_tag(&at("a"), "1", one.clone(), None),
         }
         journal.flush();
         assert_eq!(journal.tag(&at("a"), "1"), Some(one.clone()));
-        slow.wrote_tag(&at("a"), "1", two.clone(), writing);
+        slow.wrote_tag(&at("a"), "1", two.clone(), writing, at("source"));
         slow.flush();
         assert_eq!(journal.tag(&at("a"), "1"), None);
         other.execute("delete from tag", []).unwrap();
@@ -208,7 +209,7 @@ async fn trimming_beside_a_run_leaves_no_room_for_what_it_saw_before() {
     let run = running.begin("sync", None).unwrap();
     let saw = SeenTag::now(&image(b"1"), "");
     let writing = other.writes_tag(&at("a"), "1").await.unwrap();
-    other.wrote_tag(&at("a"), "1", SeenTag::now(&image(b"2"), ""), writing);
+    other.wrote_tag(&at("a"), "1", SeenTag::now(&image(b"2"), ""), writing, at("source"));
     other.flush();
     assert_eq!(other.trim(Duration::ZERO).unwrap().facts, 1);
     running.saw_tag(&at("a"), "1", saw.clone(), None);
@@ -236,7 +237,7 @@ async fn trimming_beside_a_run_mixes_no_repositories_up() {
     trimming.saw_tag(&at("b"), "1", seen.clone(), None);
     trimming.flush();
     running.saw_tag(&at("a"), "2", seen.clone(), None);
-    running.wrote_tag(&at("c"), "1", seen.clone(), writing);
+    running.wrote_tag(&at("c"), "1", seen.clone(), writing, at("source"));
     running.flush();
     let tags = |name: &str| running.tags(&at(name)).into_keys().collect::<Vec<_>>();
     assert_eq!((tags("a"), tags("b"), tags("c")), (vec!["2".into()], vec!["1".into()], vec!["1".into()]));
@@ -301,4 +302,54 @@ fn nobody_else_reads_the_journal() {
     for (name, mode) in modes.filter(|(name, _)| name.to_string_lossy().starts_with("journal")) {
         assert_eq!(mode, 0, "{name:?}");
     }
+}
+
+#[tokio::test]
+async fn what_dray_wrote_is_known_by_its_source_until_somebody_else_writes_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = Journal::open(&folder.path().join("journal.db")).unwrap();
+    let (one, two) = (SeenTag::now(&image(b"1"), ""), SeenTag::now(&image(b"2"), ""));
+    for (tag, source) in [("1", "here"), ("2", "here"), ("3", "there")] {
+        let writing = journal.writes_tag(&at("a"), tag).await.unwrap();
+        journal.wrote_tag(&at("a"), tag, one.clone(), writing, at(source));
+    }
+    // A tag that was only seen was not written.
+    journal.saw_tag(&at("a"), "4", one.clone(), None);
+    // Seeing it again changes nothing, and seeing something else means that somebody else wrote it.
+    journal.flush();
+    let before = journal.tag(&at("a"), "1");
+    journal.saw_tag(&at("a"), "1", one.clone(), before.as_ref());
+    let before = journal.tag(&at("a"), "2");
+    journal.saw_tag(&at("a"), "2", two, before.as_ref());
+    journal.flush();
+    let copied = |from| journal.copied_from(&at("a"), &at(from));
+    assert_eq!(copied("here"), HashMap::from([("1".to_owned(), one.named.digest.clone())]));
+    assert_eq!(copied("there").into_keys().collect::<Vec<_>>(), ["3"]);
+    assert_eq!(copied("elsewhere"), HashMap::new());
+    let mut sources = journal.copied_repositories(&at("a").place);
+    sources.sort();
+    assert_eq!(sources, ["here", "there"]);
+    // A tag that is being written may name anything.
+    journal.writes_tag(&at("a"), "1").await.unwrap();
+    assert_eq!(copied("here"), HashMap::new());
+
+    assert_eq!(journal.listed(&at("here")), None);
+    journal.saw_listed(at("here"), 12);
+    let change = |reference: &str, after| TagChanged {
+        reference: reference.into(),
+        before: one.named.digest.clone(),
+        after,
+    };
+    let run = journal.begin("sync", None).unwrap();
+    journal.changes_tag(run, change("docker://r/a:1", Some(image(b"2").digest)));
+    journal.changes_tag(run, change("docker://r/a:2", None));
+    journal.flush();
+    assert_eq!(journal.listed(&at("here")), Some(12));
+    let changes = journal.changes(run).unwrap();
+    assert_eq!(changes, [change("docker://r/a:2", None), change("docker://r/a:1", Some(image(b"2").digest))]);
+    assert_eq!(journal.changes(run + 1).unwrap(), []);
+    // What is still of use stays when old facts are removed.
+    journal.end(run, &Summary::default(), false).unwrap();
+    journal.trim(Duration::ZERO).unwrap();
+    assert_eq!((journal.listed(&at("here")), journal.changes(run).unwrap()), (Some(12), Vec::new()));
 }

@@ -1,6 +1,6 @@
 //! Writes to the journal on a thread of its own, with many changes in one transaction.
 
-use super::{Conversion, RepositoryKey, failed, is_busy, now, tags, tags::TagChange};
+use super::{Conversion, RepositoryKey, TagChanged, failed, is_busy, now, ownership, tags, tags::TagChange};
 use crate::{Error, Result};
 use dray_core::CopyReport;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
@@ -29,6 +29,10 @@ pub(super) enum Write {
     Upload(RepositoryKey, String, i64, Option<Vec<u8>>),
     /// The result of a copy of a run.
     Copied(i64, Box<CopyReport>),
+    /// How many tags a repository lists.
+    Listed(RepositoryKey, usize),
+    /// A tag that a run makes name something else, or deletes.
+    Changed(i64, TagChanged),
     /// Asks for a message when everything before it is written.
     Flush(mpsc::Sender<()>),
 }
@@ -164,8 +168,19 @@ fn write(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<bool>
             }
             Write::Tag(at, tag, change) => {
                 let repository = number(&transaction, &mut repositories, at)?;
-                forgot |= tags::change(&transaction, repository, tag, change)?;
+                let source = match &**change {
+                    TagChange::Wrote(_, _, source) => number(&transaction, &mut repositories, source)?,
+                    TagChange::Saw(..) | TagChange::Writes(..) => 0,
+                };
+                forgot |= tags::change(&transaction, repository, tag, change, source)?;
             }
+            Write::Listed(at, tags) => {
+                let repository = number(&transaction, &mut repositories, at)?;
+                transaction
+                    .prepare_cached("update repository set listed = ?2 where id = ?1")?
+                    .execute(params![repository, i64::try_from(*tags).unwrap_or(i64::MAX)])?;
+            }
+            Write::Changed(run, changed) => ownership::record(&transaction, *run, changed)?,
             Write::Copied(run, copy) => {
                 // The report consists of strings and numbers, so it always serialises.
                 let report = serde_json::to_string(copy).unwrap_or_default();

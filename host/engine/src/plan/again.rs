@@ -3,12 +3,12 @@
 use super::{
     before::{Absent, Before},
     choose::choose_at,
-    item::PlannedCopy,
+    item::{PlannedCopy, PlannedDeletion},
     observe::Comparison,
 };
 use crate::trust::Demand;
 use crate::{Error, Kind, Places, Result, place::OpenReference};
-use dray_core::{Action, Copy, Endpoint, Reference};
+use dray_core::{Action, Copy, Deletion, Endpoint, Reference};
 use std::sync::Arc;
 
 /// Observes both ends of a saved item again. Fails with `Conflict` if an end is no longer as the plan saw it, and with
@@ -57,8 +57,25 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand
     }
     let PlannedCopy { copy, manifest, source, destination, checked, lead } = now;
     // Less of the image may be missing than before, but nothing is written that the plan did not name.
-    let copy = if done { copy } else { Copy { reason: saved.reason.clone(), ..copy } };
+    let copy = match done {
+        true => copy,
+        false => Copy { reason: saved.reason.clone(), backup: saved.backup.clone(), ..copy },
+    };
     Ok(PlannedCopy { copy, manifest, source, destination, checked, lead })
+}
+
+/// Opens the repository of a saved deletion again. What its tag names is looked at when it is deleted.
+///
+/// # Errors
+/// Fails if the repository cannot be opened, or is not the one of the plan.
+pub async fn delete_again(places: &Arc<Places>, saved: &Deletion) -> Result<PlannedDeletion> {
+    let mut destination = opened(places, &saved.destination, true).await?;
+    if let Some(tag) = destination.reference.take() {
+        // The deletion names the tag itself.
+        let written = &mut destination.written.rest;
+        *written = written.strip_suffix(&format!(":{tag}")).unwrap_or(written).to_owned();
+    }
+    Ok(PlannedDeletion { deletion: saved.clone(), destination })
 }
 
 fn changed(text: String) -> Error {

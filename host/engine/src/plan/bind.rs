@@ -10,8 +10,8 @@ use crate::{
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
-        Call, IndexMode, OnChange, OnEmpty, Policy, PolicyError, Problem, Repositories, Rule, RuleLimits,
-        Spanned, suggestion,
+        Call, IndexMode, OnChange, OnEmpty, OnImmutable, Order, Policy, PolicyError, Problem, Prune,
+        Repositories, Rival, Rule, RuleLimits, Spanned, suggestion,
     },
 };
 use std::{
@@ -33,6 +33,9 @@ pub struct BoundRule {
     pub(crate) wanted: Wanted,
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
+    pub(crate) order: Order,
+    /// Rules of the policy that are not planned, and where they may write.
+    pub(crate) rivals: Vec<Rival>,
     /// The signatures that its images must have.
     pub require: Vec<Demand>,
     /// What its copies may use.
@@ -107,6 +110,9 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
                     .push(Problem::new("a destination is named by a tag, not by a digest", to.span.clone()));
             }
             Ok(spot) => {
+                if rule.order.prune != Prune::No {
+                    check_prune(rule, &spot, problems);
+                }
                 if let Some(fixed) = spot.reference.as_deref().filter(|_| !to.value.rest.contains("{tag}")) {
                     check_fixed_tag(rule, source, fixed, problems);
                 }
@@ -151,6 +157,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         strict: false,
         link: rule.link,
         form: rule.form,
+        skip_immutable: rule.order.immutable == OnImmutable::Skip,
     };
     (problems.len() == before).then(|| BoundRule {
         name: rule.name.value.clone(),
@@ -161,9 +168,26 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         wanted,
         on_empty: rule.on_empty,
         on_change: rule.on_change,
+        order: rule.order.clone(),
+        rivals: rule.rivals.clone(),
         require,
         limits: rule.limits.clone(),
     })
+}
+
+/// Reports a rule that deletes at a destination of which it cannot be known what is gone.
+fn check_prune(rule: &Rule, spot: &OpenReference, problems: &mut Vec<Problem>) {
+    let to = &rule.to;
+    let mut report = |text: &str, help: &str| problems.push(Problem::new(text, to.span.clone()).help(help));
+    if to.value.rest.contains("{tag}") {
+        let text = "`prune` needs tags that are named as at the source, and `to` has {tag}";
+        report(text, "leave `prune` out, or let each tag keep its name");
+    } else if spot.reference.is_some() {
+        report("`prune` needs a `to` without a tag of its own", "leave the tag out of `to`, or `prune`");
+    } else if rule.order.prune == Prune::Own && spot.place().http.is_none() {
+        let text = "`prune = true` deletes what dray wrote, and no journal tells that of this place";
+        report(text, "prune = \"all\" deletes every tag that the rule would have written");
+    }
 }
 
 /// Filters that usually keep many tags. How many tags other filters keep is known only after they have run.

@@ -13,6 +13,8 @@ pub(crate) struct Pair {
     pub rule: usize,
     pub source: OpenReference,
     pub to: Target,
+    /// Whether the catalog of the source no longer lists the repository, so that nothing is copied.
+    pub gone: bool,
 }
 
 /// The destination of a repository's tags.
@@ -21,6 +23,28 @@ pub(crate) enum Target {
     Repository(OpenReference),
     /// The destination depends on the tag (`{tag}`).
     ByTag,
+}
+
+impl Source {
+    /// A repository that the glob of the source matches.
+    pub(super) fn matched(&self, repository: String) -> OpenReference {
+        let (place, glob) = (self.at.place(), &self.at.repository.name);
+        let mut at = self.at.clone();
+        let written = &mut at.written.rest;
+        if written.contains(glob) {
+            *written = written.replace(glob, &repository);
+        } else if written == "*" {
+            written.clone_from(&repository);
+        } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
+            // The reference names the place as a whole.
+            *written = match written.ends_with(']') {
+                true => format!("{written}{repository}"),
+                false => format!("{written}:{repository}"),
+            };
+        }
+        at.repository = Repository::new(place.clone(), repository);
+        at
+    }
 }
 
 /// The repositories of a rule's source: the named one, or all that match its glob.
@@ -37,21 +61,7 @@ pub(crate) async fn sources(source: &Source, wanted: &Repositories) -> Result<Ve
                 tracing::warn!("{repository} is left out: failed to {error}");
                 continue;
             }
-            let mut at = source.at.clone();
-            let written = &mut at.written.rest;
-            if written.contains(glob) {
-                *written = written.replace(glob, &repository);
-            } else if written == "*" {
-                written.clone_from(&repository);
-            } else if !repository.is_empty() && place.location.rsplit('/').next() != Some(&repository) {
-                // The reference names the place as a whole.
-                *written = match written.ends_with(']') {
-                    true => format!("{written}{repository}"),
-                    false => format!("{written}:{repository}"),
-                };
-            }
-            at.repository = Repository::new(place.clone(), repository);
-            found.push(at);
+            found.push(source.matched(repository));
         }
         if found.is_empty() {
             let text = format!("find repositories: none of {} matches `{glob}`", place.location);
@@ -83,7 +93,7 @@ pub(crate) async fn pairs(
         };
         // A repository whose name does not fit fails alone: others of the glob are not its maker's to stop.
         pairs.push(match to {
-            Ok(to) => Ok(Pair { rule: index, source, to }),
+            Ok(to) => Ok(Pair { rule: index, source, to, gone: false }),
             Err(error) => Err((source, error)),
         });
     }

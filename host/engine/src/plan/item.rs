@@ -1,13 +1,15 @@
 //! The items of a plan, as the planner passes them to the run.
 
-use crate::{Error, Repository};
-use dray_core::{Copy, DestinationState, Endpoint, Manifest};
+use crate::{Error, Repository, place::OpenReference};
+use dray_core::{Copy, Deletion, DestinationState, Endpoint, Manifest};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An item of a plan.
 pub enum Planned {
     /// A copy, or a tag that needs no copy.
     Copy(Box<PlannedCopy>),
+    /// A tag that is to be deleted at the destination, after all copies.
+    Delete(Box<PlannedDeletion>),
     /// A tag that a filter dropped.
     Dropped {
         /// The rule with the filter.
@@ -44,6 +46,14 @@ pub struct PlannedCopy {
     pub(crate) checked: bool,
     /// A permit that limits how far the plan runs ahead. `None` means that the copy is not counted.
     pub(crate) lead: Option<OwnedSemaphorePermit>,
+}
+
+/// A deletion of a plan, with what this process needs for executing it.
+pub struct PlannedDeletion {
+    /// The deletion.
+    pub deletion: Deletion,
+    /// The repository of the tag.
+    pub(crate) destination: OpenReference,
 }
 
 impl PlannedCopy {

@@ -157,6 +157,7 @@ impl Comparison<'_> {
                 seen: Seen { source: named, destination: observed.destination },
                 action,
                 reason,
+                backup: None,
             },
             source: self.source.repository.clone(),
             destination: self.destination.repository.clone(),

@@ -8,6 +8,7 @@ use super::{
     item::Planned,
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
+    prune::{Pruning, vanished},
     tags::{Dropped, KnownTags, tags},
     template::{destination, names},
 };
@@ -21,7 +22,7 @@ use crate::{
         route::{PlanLimits, REPOSITORIES, Routes, TAGS},
     },
 };
-use dray_core::{Action, Descriptor, Digest, ImageChoice, Names};
+use dray_core::{Action, Descriptor, Digest, ImageChoice, Names, policy::Prune};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -36,8 +37,14 @@ struct Planner {
     out: mpsc::Sender<Planned>,
 }
 
-/// The tags that a rule wants, and what a list says that they name.
-type Wanted = (Vec<Option<String>>, HashMap<String, Descriptor>);
+/// The tags that a rule wants of a repository.
+struct Wanted {
+    tags: Vec<Option<String>>,
+    /// What a list says that they name.
+    named: HashMap<String, Descriptor>,
+    /// All tags that the source lists, if the rule deletes what is gone.
+    listed: Option<Vec<String>>,
+}
 
 /// The receiver of the plan is gone.
 struct Unwanted;
@@ -125,16 +132,19 @@ impl Planner {
     /// catalogs of these sources must be read first.
     async fn part(self: &Arc<Self>, part: Vec<Member<'_>>, expected: Vec<Reservation>) {
         let found = part.into_iter().map(async |Member { index, rule, source, .. }| {
-            (rule, source, pairs(index, rule, source, &self.places).await)
+            (index, rule, source, pairs(index, rule, source, &self.places).await)
         });
-        let mut all = Vec::new();
-        for (rule, source, found) in join_all(found).await {
+        // If one of them could not be listed, nobody knows what it wants at a destination.
+        let (mut all, mut whole) = (Vec::new(), true);
+        for (index, rule, source, found) in join_all(found).await {
             match found {
                 Ok(found) => {
+                    let mut here = Vec::new();
                     for pair in found {
                         match pair {
-                            Ok(pair) => all.push(pair),
+                            Ok(pair) => here.push(pair),
                             Err((at, error)) => {
+                                whole = false;
                                 let (from, to) = (at.written.to_string(), rule.to.to_string());
                                 if self.failed(rule, from, to, error).await.is_err() {
                                     return;
@@ -142,8 +152,19 @@ impl Planner {
                             }
                         }
                     }
+                    match vanished(index, rule, source, &here, &self.places).await {
+                        Ok(gone) => here.extend(gone),
+                        Err(error) => {
+                            let (from, to) = (source.at.written.to_string(), rule.to.to_string());
+                            if self.failed(rule, from, to, error).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    all.extend(here);
                 }
                 Err(error) => {
+                    whole = false;
                     let source = source.at.written.to_string();
                     if self.failed(rule, source, rule.to.to_string(), error).await.is_err() {
                         return;
@@ -171,7 +192,7 @@ impl Planner {
                     Some(limits) => limits.repositories.acquire().await.ok(),
                     None => None,
                 };
-                self.group(group).await;
+                self.group(group, whole).await;
             };
             stream::iter(groups).for_each_concurrent(REPOSITORIES, planned).await;
         });
@@ -209,15 +230,15 @@ impl Planner {
         self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
     }
 
-    async fn group(self: &Arc<Self>, group: Vec<Pair>) {
+    async fn group(self: &Arc<Self>, group: Vec<Pair>, whole: bool) {
         // If the receiver is gone, planning ends and there is nothing to report.
         let _ = match &group[..] {
-            [Pair { rule, source, to: Target::Repository(destination) }]
+            [Pair { rule, source, to: Target::Repository(destination), gone: false }]
                 if self.keeps_tags(destination).await =>
             {
-                self.alone(*rule, source.clone(), destination.clone()).await
+                self.alone(*rule, source.clone(), destination.clone(), whole).await
             }
-            _ => self.together(group).await,
+            _ => self.together(group, whole).await,
         };
     }
 
@@ -233,9 +254,10 @@ impl Planner {
         index: usize,
         source: OpenReference,
         destination: OpenReference,
+        whole: bool,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let (tags, mut named) = match self.wanted_tags(rule, &source).await? {
+        let Wanted { tags, mut named, listed } = match self.wanted_tags(rule, &source).await? {
             Ok(tags) => tags,
             Err(error) => {
                 return self
@@ -243,6 +265,14 @@ impl Planner {
                     .await;
             }
         };
+        if rule.order.prune != Prune::No {
+            let wanted = tags.iter().flatten().cloned().collect();
+            self.prune(
+                Pruning { rule, source: &source, destination: &destination, listed, wanted: &wanted },
+                whole,
+            )
+            .await?;
+        }
         let memory = destination.repository.memory();
         let mut seen = memory.map(|(journal, key)| journal.tags(&key)).unwrap_or_default();
         // If the journal knows at least half of the tags, most exist at the destination, and a list would spare few
@@ -301,17 +331,27 @@ impl Planner {
     }
 
     /// Plans repositories that several sources write to: all tags are resolved before any item is sent.
-    async fn together(&self, pairs: Vec<Pair>) -> Result<(), Unwanted> {
-        let mut candidates = Vec::new();
-        for Pair { rule: index, source, to } in pairs {
+    async fn together(&self, pairs: Vec<Pair>, mut whole: bool) -> Result<(), Unwanted> {
+        let (mut candidates, mut prunes) = (Vec::new(), Vec::new());
+        for Pair { rule: index, source, to, gone } in pairs {
             let rule = &self.rules[index];
-            let (tags, mut named) = match self.wanted_tags(rule, &source).await? {
+            if gone {
+                prunes.push((index, source, to, None));
+                continue;
+            }
+            let Wanted { tags, mut named, listed } = match self.wanted_tags(rule, &source).await? {
                 Ok(tags) => tags,
                 Err(error) => {
+                    whole = false;
                     self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?;
                     continue;
                 }
             };
+            if rule.order.prune != Prune::No
+                && let Target::Repository(at) = &to
+            {
+                prunes.push((index, source.clone(), Target::Repository(at.clone()), listed));
+            }
             for reference in tags {
                 let destination = match &to {
                     Target::Repository(spot) => Ok(spot.clone()),
@@ -332,11 +372,13 @@ impl Planner {
                         destination,
                     }),
                     Err(error) => {
+                        whole = false;
                         self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?
                     }
                 }
             }
         }
+        self.prune_together(prunes, &candidates, whole).await?;
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
             let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
             let chosen = match wanted {
@@ -369,6 +411,55 @@ impl Planner {
             }
         }
         Ok(())
+    }
+
+    /// Plans what is to be deleted in repositories that several sources write to.
+    async fn prune_together(
+        &self,
+        prunes: Vec<(usize, OpenReference, Target, Option<Vec<String>>)>,
+        candidates: &[Candidate],
+        whole: bool,
+    ) -> Result<(), Unwanted> {
+        for (index, source, to, listed) in prunes {
+            let (rule, Target::Repository(to)) = (&self.rules[index], to) else { continue };
+            let same = |candidate: &&Candidate| {
+                let other = &candidate.destination;
+                other.place().key() == to.place().key() && other.repository.name == to.repository.name
+            };
+            let tag = |candidate: &Candidate| {
+                candidate.destination.reference.clone().or_else(|| candidate.reference.clone())
+            };
+            let wanted = candidates.iter().filter(same).filter_map(tag).collect();
+            let pruning = Pruning { rule, source: &source, destination: &to, listed, wanted: &wanted };
+            self.prune(pruning, whole).await?;
+        }
+        Ok(())
+    }
+
+    /// Plans what is to be deleted in one repository. `whole` says whether all is known that it gets; otherwise nothing is
+    /// deleted.
+    async fn prune(&self, pruning: Pruning<'_>, whole: bool) -> Result<(), Unwanted> {
+        let Pruning { rule, source, destination, .. } = pruning;
+        let due = match whole {
+            true => pruning.due(&self.places).await,
+            false => {
+                let to = &destination.written;
+                let text = format!("delete what is gone from {to}: not all that it gets is known");
+                Err(Error::new(Kind::Conflict, text).help("mend what else failed, and run it again"))
+            }
+        };
+        match due {
+            Ok(due) => {
+                for deletion in due {
+                    self.send(Planned::Delete(Box::new(deletion))).await?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let (from, to) = (source.written.to_string(), destination.written.to_string());
+                self.failed(rule, from, to, error).await
+            }
+        }
     }
 
     /// Decides between the candidates for one tag: they have the same content, or they collide.
@@ -530,6 +621,7 @@ impl Planner {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by, why }).await?;
         }
-        Ok(empty.map(|()| (listed.kept, listed.named)))
+        let wanted = Wanted { tags: listed.kept, named: listed.named, listed: listed.listed };
+        Ok(empty.map(|()| wanted))
     }
 }

@@ -4,7 +4,7 @@ use super::{bind::BoundRule, item::PlannedCopy};
 use crate::{Error, Kind, Result, place::OpenReference};
 use dray_core::{
     Action, Copy, DestinationState, Digest, Naming, Reason,
-    policy::{OnChange, OnEmpty},
+    policy::{Backup, OnChange, OnEmpty},
 };
 
 impl BoundRule {
@@ -47,7 +47,12 @@ impl BoundRule {
                     "delete the destination's tag if it may change, or set on-change to \"copy\" or \"keep\"";
                 Err(Error::new(Kind::Conflict, text).help(help))
             }
-            _ => Ok(planned),
+            _ => {
+                if overwrites {
+                    planned.copy.backup = self.order.backup.as_ref().map(Backup::to_string);
+                }
+                Ok(planned)
+            }
         }
     }
 

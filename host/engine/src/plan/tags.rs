@@ -8,14 +8,14 @@ use crate::{
     inspect::RepositoryImages,
     place::OpenReference,
 };
-use dray_core::{Descriptor, Digest};
+use dray_core::{Descriptor, Digest, policy::Prune};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
 /// Whether a tag is a list of referrers (distribution specification, "Referrers Tag Schema").
-fn is_fallback(tag: &str) -> bool {
+pub(super) fn is_fallback(tag: &str) -> bool {
     let hash = tag.strip_prefix("sha256-").or(tag.strip_prefix("sha512-"));
     hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
@@ -35,6 +35,8 @@ pub(crate) struct Tags {
     pub signatures: usize,
     /// What the list of the source says that its tags name.
     pub named: HashMap<String, Descriptor>,
+    /// All tags that the source lists, if the rule deletes what is gone. `None` means that it was not asked.
+    pub listed: Option<Vec<String>>,
 }
 
 /// A tag that a filter dropped.
@@ -70,7 +72,8 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
                 && rule.from.iter().any(|from| from.pattern) =>
         {
             tracing::warn!("{} is left out: failed to {error}", source.written);
-            return Ok(Tags::default());
+            let is_gone = error.kind == Kind::NotFound;
+            return Ok(Tags { listed: is_gone.then(Vec::new), ..Tags::default() });
         }
         Err(error) => return Err(error),
     };
@@ -85,6 +88,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         }
         tags.push(listed.name);
     }
+    let all = (rule.order.prune != Prune::No).then(|| tags.clone());
     // Lists of referrers are not images. With `referrers` they are merged; otherwise they are ignored.
     tags.retain(|tag| !is_fallback(tag));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
@@ -108,7 +112,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let left = before - signatures(&tags).min(before);
     let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
     tags.extend(more);
-    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left, named })
+    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left, named, listed: all })
 }
 
 /// The knowledge about a destination's tags.

@@ -1,19 +1,20 @@
 //! Removes a tag or an image: observes which tags name it, decides what may go, and removes it.
 
 mod decide;
+mod survey;
+mod undo;
 
 use crate::{
     Error, Kind, Places, Repository, Result,
     error::Context,
+    now,
     place::{OpenReference, Resolved},
 };
 use decide::{Decision, Found, decide};
-use dray_core::{Children, Digest, Manifest, Naming, Reference, media_type};
-use futures_util::{StreamExt, stream};
+use dray_core::{Digest, Manifest, Naming, Reference, media_type};
 use std::sync::Arc;
-
-/// Number of tags that are resolved at once.
-const AT_ONCE: usize = 16;
+use survey::Survey;
+pub use undo::{PutBack, put_back};
 
 /// What to remove.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,9 +47,11 @@ pub async fn remove(places: &Arc<Places>, reference: &Reference, options: Remove
         false => places.destination(reference).await?,
     };
     let doing = || format!("delete {reference}");
-    let removal = Removal { opened: &opened, name: named(&opened, reference)? };
-    let found = removal.observe().await.context(doing)?;
-    let decision = decide(&removal.name, &found, options.all_tags).context(doing)?;
+    let name = named(&opened, reference)?;
+    let digest = digest_of(&opened, &name).await.context(doing)?;
+    let mut removal = Removal::new(&opened).await.context(doing)?;
+    let found = removal.survey.found(&name, &digest);
+    let decision = decide(&name, &found, options.all_tags).context(doing)?;
     if options.dry_run {
         return Ok(Removed { digest: found.digest, tags: decision.removes(), manifest: decision.is_whole() });
     }
@@ -65,68 +68,107 @@ fn named(opened: &OpenReference, reference: &Reference) -> Result<String> {
     })
 }
 
-struct Removal<'a> {
-    opened: &'a OpenReference,
-    /// The tag or digest.
-    name: String,
+/// What a tag or digest names.
+async fn digest_of(opened: &OpenReference, name: &str) -> Result<Digest> {
+    let repository = &opened.repository;
+    match repository.resolve(Some(name), None).await? {
+        Some(Resolved { descriptor, .. }) => Ok(descriptor.digest),
+        None => {
+            let error = Error::new(Kind::NotFound, "there is no such image");
+            Err(repository.instead(Some(name), error).await)
+        }
+    }
 }
 
-impl Removal<'_> {
+/// An index without images. Its annotation tells whoever finds it what it is, and makes its digest one of its own.
+fn placeholder(place: &str, repository: &str, tag: &str) -> Result<Manifest> {
+    let index = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media_type::OCI_INDEX,
+        "manifests": [],
+        "annotations": {
+            "dev.dray.placeholder": format!("{place}/{repository}:{tag} is being deleted ({})", now()),
+        },
+    });
+    Manifest::parse(media_type::OCI_INDEX, index.to_string().into_bytes(), None)
+        .map_err(|error| Error::internal(format!("make a placeholder: {error}")))
+}
+
+/// Removes images of one repository, of which it knows all tags.
+pub(crate) struct Removal<'a> {
+    opened: &'a OpenReference,
+    survey: Survey,
+    /// Whether the place was seen to delete images by their digests.
+    deletes: bool,
+}
+
+impl<'a> Removal<'a> {
+    /// Looks at the tags of a repository. Fails if one of them cannot be resolved.
+    pub async fn new(opened: &'a OpenReference) -> Result<Self> {
+        Ok(Removal { opened, survey: Survey::of(opened).await?, deletes: false })
+    }
+
+    /// Takes in that a tag was written.
+    pub fn learn(&mut self, tag: &str, digest: &Digest) {
+        self.survey.learn(tag, digest);
+    }
+
+    /// Removes a tag that names the image with this digest. If the place removes no tags alone, the image goes with it; and
+    /// if others need the image, the tag first gets a placeholder, which can go. Fails without removing anything if that is
+    /// not possible either.
+    pub async fn tag_alone(&mut self, tag: &str, digest: &Digest) -> Result<()> {
+        let found = self.survey.found(tag, digest);
+        let needed = !found.siblings.is_empty() || !found.indexes.is_empty();
+        let decision = Decision::Tag { tag: tag.to_owned(), keep: found.siblings.clone() };
+        match self.carry_out(found, decision).await {
+            Err(error) if error.kind == Kind::Conflict && needed => {
+                tracing::info!("{}: {error}; so its tag is replaced first", self.opened.endpoint(Some(tag)));
+                self.by_placeholder(tag, digest).await?;
+            }
+            removed => _ = removed?,
+        }
+        self.survey.forget(&[tag.to_owned()]);
+        Ok(())
+    }
+
+    /// Gives a tag an image that nobody needs, and removes that by its digest, which takes no other tag along. The tag is
+    /// only touched at a place that was seen to delete, and gets its image back if it does not go then.
+    async fn by_placeholder(&mut self, tag: &str, digest: &Digest) -> Result<()> {
+        let repository = self.repository();
+        let before = repository.manifest(Some(&digest.to_string())).await?;
+        let place = &self.opened.place().location;
+        let placeholder = placeholder(place, &repository.name, tag)?;
+        let named = placeholder.descriptor.digest.to_string();
+        if !self.deletes {
+            repository.publish(&placeholder, &Naming::Root).await?;
+            self.take(&named).await?;
+        }
+        let naming = Naming::Tag(tag.to_owned());
+        repository.publish(&placeholder, &naming).await?;
+        match self.take(&named).await {
+            Ok(()) => {
+                self.deletes = true;
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!("{place} does not remove {tag}, so it gets its image back: failed to {error}");
+                repository.publish(&before, &naming).await?;
+                Err(error)
+            }
+        }
+    }
+
     fn repository(&self) -> &Repository {
         &self.opened.repository
     }
 
-    /// Finds out what the reference names, and what else depends on it.
-    async fn observe(&self) -> Result<Found> {
-        let repository = self.repository();
-        let Some(Resolved { descriptor, .. }) = repository.resolve(Some(&self.name), None).await? else {
-            let error = Error::new(Kind::NotFound, "there is no such image");
-            return Err(repository.instead(Some(&self.name), error).await);
-        };
-        let digest = descriptor.digest;
-        let tags = match repository.tags(&self.opened.written.to_string()).await {
-            Ok(tags) => tags,
-            // A place without a list of its tags may hold other names for the image.
-            Err(error) if error.kind == Kind::NotFound => Vec::new(),
-            Err(error) => return Err(error.context("find out which other tags name it")),
-        };
-        let others = tags.into_iter().filter(|tag| *tag != self.name && tag.parse::<Digest>().is_err());
-        let looked = stream::iter(others).map(|tag| self.look(tag, &digest)).buffered(AT_ONCE);
-        let looked: Vec<Result<Option<Dependant>>> = looked.collect().await;
-        let mut found = Found { digest: digest.clone(), siblings: Vec::new(), indexes: Vec::new() };
-        for dependant in looked {
-            match dependant? {
-                Some(Dependant::Sibling(tag)) => found.siblings.push(tag),
-                Some(Dependant::Index(tag)) => found.indexes.push(tag),
-                None => {}
-            }
-        }
-        found.siblings.sort();
-        Ok(found)
+    async fn carry_out(&mut self, found: Found, decision: Decision) -> Result<Removed> {
+        let removed = self.removed(found, decision).await?;
+        self.survey.forget(&removed.tags);
+        Ok(removed)
     }
 
-    /// Looks whether a tag names the same image, or an index that needs it.
-    async fn look(&self, tag: String, digest: &Digest) -> Result<Option<Dependant>> {
-        let repository = self.repository();
-        let Some(Resolved { descriptor, manifest }) = repository.resolve(Some(&tag), None).await? else {
-            return Ok(None);
-        };
-        if descriptor.digest == *digest {
-            return Ok(Some(Dependant::Sibling(tag)));
-        }
-        if !media_type::is_index(&descriptor.media_type) {
-            return Ok(None);
-        }
-        let index = match manifest {
-            Some(index) => index,
-            None => repository.manifest_of(&descriptor).await?,
-        };
-        let Children::Index(children) = &index.children else { return Ok(None) };
-        let needs = children.iter().any(|child| child.digest == *digest);
-        Ok(needs.then_some(Dependant::Index(tag)))
-    }
-
-    async fn carry_out(&self, found: Found, decision: Decision) -> Result<Removed> {
+    async fn removed(&self, found: Found, decision: Decision) -> Result<Removed> {
         let digest = found.digest.clone();
         match decision {
             Decision::Tag { tag, keep } => {
@@ -195,12 +237,4 @@ impl Removal<'_> {
         }
         Ok(())
     }
-}
-
-/// What another tag has to do with the image.
-enum Dependant {
-    /// It names the same image.
-    Sibling(String),
-    /// It names an index that has the image as a child.
-    Index(String),
 }

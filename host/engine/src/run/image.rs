@@ -11,14 +11,15 @@ use crate::{
     blob::{Ending, Payload, Transfer, stopped},
     contract::{Arrival, Capabilities, Incoming},
     error::Context,
-    journal::Conversion,
+    journal::{Conversion, RepositoryKey},
     limits::{MANIFEST_BYTES, MANIFESTS},
     lock,
     plan::tag_of,
     schedule::rate::RateLimiter,
 };
 use dray_core::{
-    Children, Descriptor, Digest, Form, ImageChoice, Manifest, NESTING, Naming, Wanted, is_blob, media_type,
+    Children, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest, NESTING, Naming, Wanted,
+    is_blob, media_type,
 };
 use futures_util::future::BoxFuture;
 use std::{
@@ -28,7 +29,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
-use tokio::task::JoinSet;
+use tokio::{sync::OnceCell, task::JoinSet};
 
 /// Maximum number of children of one index, or referrers of one manifest, that are copied at once.
 pub(super) const CHILDREN: usize = 16;
@@ -61,6 +62,12 @@ pub(super) struct Job {
     claimed: Mutex<HashSet<Digest>>,
     /// The image at the destination, for people.
     pub shown: String,
+    /// The repository that the user named as the source.
+    pub named: RepositoryKey,
+    /// The image that the tag named when the plan was made, and the template of the tag under which it is kept.
+    pub replaced: Option<(Digest, Option<String>)>,
+    /// Set when the image that is replaced has been kept and recorded.
+    pub is_kept: OnceCell<()>,
     /// What the copies of the rule may use together.
     allowance: Arc<Allowance>,
     /// Says whether this attempt is to end.
@@ -121,6 +128,15 @@ impl Job {
             behind: Mutex::default(),
             claimed: Mutex::default(),
             shown: copy.destination.display.clone(),
+            named: RepositoryKey {
+                place: copy.source.place.clone(),
+                repository: copy.source.repository.clone(),
+            },
+            replaced: match copy.seen.destination {
+                DestinationState::Named(digest) => Some((digest, copy.backup)),
+                _ => None,
+            },
+            is_kept: OnceCell::new(),
             allowance,
             ending,
         };

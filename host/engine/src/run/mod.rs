@@ -3,8 +3,10 @@
 mod allowance;
 mod claims;
 mod convert;
+mod deletions;
 mod finish;
 mod image;
+mod keep;
 mod publish;
 mod referrers;
 mod shared;
@@ -15,7 +17,7 @@ use crate::{
     schedule::route::Routes,
 };
 use allowance::Allowance;
-use dray_core::{Action, Copy, CopyReport, Descriptor, Report, Trouble, policy::RuleLimits};
+use dray_core::{Action, Copy, CopyReport, Descriptor, Reason, Report, Trouble, policy::RuleLimits};
 use image::Job;
 use shared::Shared;
 use std::{
@@ -43,11 +45,13 @@ pub struct RunOptions {
     pub unchanged: bool,
     /// What the copies of each rule may use, by its name.
     pub rules: HashMap<String, RuleLimits>,
+    /// The number of the run in the journal, which then knows how to undo it. `None` means that it is not recorded.
+    pub run: Option<i64>,
 }
 
 impl Default for RunOptions {
     fn default() -> Self {
-        RunOptions { images: IMAGES, keep_going: false, unchanged: false, rules: HashMap::new() }
+        RunOptions { images: IMAGES, keep_going: false, unchanged: false, rules: HashMap::new(), run: None }
     }
 }
 
@@ -78,7 +82,7 @@ impl Run {
     /// Creates a run that has not started.
     pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
         let sent = Arc::new(Counting(AtomicU64::new(0), observer));
-        let shared = Shared::new(sent.clone());
+        let shared = Shared::new(sent.clone(), options.run);
         Run { shared: Arc::new(shared), allowances: Allowance::of_rules(&options.rules), options, sent }
     }
 
@@ -91,7 +95,7 @@ impl Run {
     ) -> Report {
         let begun = Instant::now();
         let mut report = Report::default();
-        let mut copies = JoinSet::new();
+        let (mut copies, mut deletions) = (JoinSet::new(), Vec::new());
         // Each route has its own limit, so that a slow registry does not delay other routes.
         let images = self.options.images;
         let routes = Routes::new(move || Semaphore::new(images));
@@ -114,6 +118,7 @@ impl Run {
                 planned = plan.recv(), if planning => match planned {
                     None => planning = false,
                     Some(Planned::Dropped { .. }) => {}
+                    Some(Planned::Delete(deletion)) => deletions.push(*deletion),
                     Some(Planned::Failed { rule, source, destination, error }) => {
                         let failed = failed(&rule, &source, &destination, &error);
                         self.finished(&mut report, failed, 0);
@@ -150,6 +155,9 @@ impl Run {
             report.summary.bytes = self.sent.0.load(Ordering::Relaxed);
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
+        if !given_up {
+            self.delete(deletions, &mut report).await;
+        }
         self.shared.finish.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
         report
@@ -184,6 +192,11 @@ impl Run {
                 let written = written.map(|written| written.digest.to_string());
                 CopyReport { written, ..CopyReport::of(&copy) }
             }
+            Err(error) if copy.wanted.skip_immutable && is_immutable(&error) => {
+                tracing::info!("{} is kept: failed to {error}", copy.destination);
+                let reason = Reason::Immutable.to_string();
+                CopyReport { action: Action::Unchanged, reason, ..CopyReport::of(&copy) }
+            }
             Err(error) => {
                 let error = of_copy(&copy, error);
                 let digest = Some(copy.descriptor.digest.to_string());
@@ -211,6 +224,13 @@ impl Run {
 fn failed(rule: &str, source: &str, destination: &str, error: &Error) -> CopyReport {
     let trouble = Trouble { text: &error.text, help: error.help.as_deref() };
     CopyReport::failed(rule, source, destination, "it failed", Some(trouble))
+}
+
+/// Whether a place refused to change a tag because tags never change there. Registries have no common code for this, and
+/// all say it in these words: Harbor ("configured as immutable"), Amazon's ("the repository is immutable"), Google's ("tag
+/// immutability"), Quay ("is immutable"), Docker Hub ("immutable tag").
+fn is_immutable(error: &Error) -> bool {
+    error.text.to_ascii_lowercase().contains("immutab")
 }
 
 /// The error of a copy, with what was to be copied.

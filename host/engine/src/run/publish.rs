@@ -1,8 +1,8 @@
 //! Publishes a manifest after all of its parts have been brought.
 
-use super::image::Job;
-use crate::{Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock};
-use dray_core::{Children, Format, Manifest, Naming};
+use super::{image::Job, keep::keep};
+use crate::{Error, Event, Kind, Result, TagChanged, error::Context, http::Backoff, journal::SeenTag, lock};
+use dray_core::{Children, Digest, Format, Manifest, Naming};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// The waits before publishing again after the destination reported missing parts, about half a minute in all. Some
@@ -69,6 +69,25 @@ impl Job {
         matches!(manifest.children, Children::Index(_)) && self.wanted.choice.is_partial()
     }
 
+    /// Keeps the image that a tag names before the tag names another one, and records that it did, once.
+    async fn before_replacing(&self, tag: &str, digest: &Digest) -> Result<()> {
+        let Some((before, template)) = self.replaced.as_ref().filter(|(before, _)| before != digest) else {
+            return Ok(());
+        };
+        let kept = self.is_kept.get_or_try_init(async || {
+            if let Some(template) = template {
+                let kept = keep(&self.destination, tag, before, template).await?;
+                tracing::info!("what {} named is kept as {kept}", self.shown);
+            }
+            if let (Some(run), Some((journal, _))) = (self.shared.run, self.destination.memory()) {
+                let (reference, before, after) = (self.shown.clone(), before.clone(), Some(digest.clone()));
+                journal.changes_tag(run, TagChanged { reference, before, after });
+            }
+            Ok::<_, Error>(())
+        });
+        kept.await.copied()
+    }
+
     pub(super) async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         let place = &self.destination.place;
         let alone = manifest.subject.as_ref().map(|subject| {
@@ -87,6 +106,9 @@ impl Job {
         if left > 0 && !self.capabilities.signatures {
             let (digest, place) = (digest.short(), place.key());
             tracing::warn!("{left} signatures of {digest} stay behind: {place} keeps none");
+        }
+        if let Naming::Tag(tag) = naming {
+            self.before_replacing(tag, digest).await?;
         }
         let writing = match (self.destination.memory(), naming) {
             (Some((journal, at)), Naming::Tag(tag)) => match journal.writes_tag(&at, tag).await {
@@ -121,7 +143,7 @@ impl Job {
         if let Some((journal, at)) = self.destination.memory() {
             if let (Naming::Tag(tag), Some(writing)) = (naming, writing) {
                 let seen = SeenTag::now(&manifest.descriptor, &self.wanted.parts());
-                journal.wrote_tag(&at, tag, seen, writing);
+                journal.wrote_tag(&at, tag, seen, writing, self.named.clone());
             }
             journal.holds(at, digest);
         }

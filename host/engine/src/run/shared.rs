@@ -28,6 +28,8 @@ type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
 /// State that the images of a run share, so that shared content is brought once.
 pub(super) struct Shared {
     pub observer: Arc<dyn Observer>,
+    /// The number of the run in the journal.
+    pub run: Option<i64>,
     /// Tells transfers that the run is to end.
     pub ending: Arc<Ending>,
     /// Whether the user was warned that the journal does not record the writes to a place.
@@ -48,9 +50,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(observer: Arc<dyn Observer>) -> Self {
+    pub fn new(observer: Arc<dyn Observer>, run: Option<i64>) -> Self {
         Shared {
             observer,
+            run,
             ending: Arc::default(),
             unremembered: AtomicBool::default(),
             layers: Mutex::default(),

@@ -1,0 +1,381 @@
+//! Order at the destination: `prune` with its guards, `backup`, `immutable`, and `dray runs undo`.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::{net::TcpStream, sync::Mutex};
+use support::{
+    IMAGES, Killed, Registry, World, checked_lines, free_port, has,
+    memory::{Asked, Held, Memory, Reply},
+    until,
+};
+
+/// Ten tags of an image each or of the same: `t0` to `t4` are 1.0.0, and `t5` to `t9` are 2.0.0.
+fn source(world: &World) -> &'static str {
+    for number in 0..10 {
+        let from = if number < 5 { "1.0.0" } else { "2.0.0" };
+        world.dray(&["copy", "--all", &format!("{IMAGES}:{from}"), &format!("oci:source:t{number}")]).ok();
+    }
+    "oci:source"
+}
+
+/// dray's own registry, which removes tags alone.
+fn embedded(world: &World) -> (Killed, String) {
+    let address = format!("127.0.0.1:{}", free_port());
+    let serve = ["registry", "serve", "--root", "mirror", "--addr", &address, "--allow-delete"];
+    let registry = Killed::start(world.command(&serve));
+    until("the registry", || TcpStream::connect(&address).is_ok());
+    (registry, address)
+}
+
+fn policy(world: &World, from: &str, to: &str, more: &str) {
+    let text = format!("version = 1\n[[rule]]\nname = \"all\"\nfrom = \"{from}\"\nto = \"{to}\"\n{more}\n");
+    world.write("dray.toml", &text);
+}
+
+/// The tags of a repository, as skopeo lists them.
+fn tags(world: &World, repository: &str) -> Vec<String> {
+    let listed = world.tool("skopeo", &["list-tags", "--tls-verify=false", repository]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let tags = listed["Tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap().to_owned());
+    let mut tags: Vec<String> = tags.collect();
+    tags.sort();
+    tags
+}
+
+fn last_run(world: &World) -> String {
+    world.dray(&["runs", "--output", "json"]).ok().json()[0]["id"].to_string()
+}
+
+/// What a plan would delete.
+fn due(world: &World, more: &[&str]) -> Vec<String> {
+    let plan = world.dray(&[&["plan", "--output", "json"], more].concat()).json();
+    let copies = plan["copies"].as_array().unwrap().iter();
+    let deleted = copies.filter(|copy| copy["action"] == "delete");
+    deleted.map(|copy| copy["destination"].as_str().unwrap().to_owned()).collect()
+}
+
+fn prunes_and_undoes(world: &World, repository: &str) {
+    let from = source(world);
+    policy(world, from, repository, "prune = true");
+    assert!(world.dray(&["sync"]).ok().out.contains("10 images copied, 0 unchanged, 0 failed"));
+    // Of these, dray wrote none: one is new, and one was written over.
+    let other = format!("{IMAGES}:nightly");
+    for tag in ["mine", "t9"] {
+        world.tool(
+            "skopeo",
+            &["copy", "--all", "--dest-tls-verify=false", &other, &format!("{repository}:{tag}")],
+        );
+    }
+    let before = world.digest(&format!("{repository}:t0"), &[]);
+    for tag in ["t0", "t9"] {
+        world.dray(&["delete", &format!("{from}:{tag}")]).ok();
+    }
+    assert_eq!(due(world, &[]), [format!("{repository}:t0")]);
+    let plan = world.dray(&["plan"]).ok().out;
+    assert!(plan.contains("  x t0  delete sha256:") && plan.contains(", 1 tag to delete, "), "{plan}");
+    let report = world.dray(&["sync", "--output", "json"]).ok().json();
+    assert_eq!((&report["summary"]["deleted"], &report["summary"]["failed"]), (&json!(1), &json!(0)));
+    let left = ["mine", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
+    assert_eq!(tags(world, repository), left);
+    // Tags that name the same image still do, and can be pulled whole.
+    assert_eq!(world.digest(&format!("{repository}:t1"), &[]), before);
+    world.tool(
+        "skopeo",
+        &["copy", "--all", "--src-tls-verify=false", &format!("{repository}:t1"), "oci:pulled:1"],
+    );
+    // A second run has nothing to do.
+    assert!(world.dray(&["sync"]).ok().out.contains("0 images copied, 8 unchanged, 0 failed"));
+
+    // The run is known by what it deleted, and is undone; and the undoing, too.
+    let runs = world.dray(&["runs", "--output", "json"]).ok().json();
+    let deleting = runs.as_array().unwrap().iter().find(|run| run["summary"]["deleted"] == 1).unwrap();
+    let number = deleting["id"].to_string();
+    let dry = world.dray(&["runs", "undo", "--dry-run", &number]).ok();
+    assert!(dry.out.contains("1 tag would be put back"), "{}", dry.out);
+    assert_eq!(tags(world, repository), left);
+    let undone = world.dray(&["runs", "undo", &number]).ok();
+    assert!(undone.out.contains("1 tag put back, 0 as it was, 0 failed"), "{}", undone.out);
+    assert_eq!(world.digest(&format!("{repository}:t0"), &[]), before);
+    assert!(world.dray(&["runs", "undo", &number]).ok().out.contains("0 tags put back, 1 as it was"));
+    // What was put back was not copied from the source, so it is not deleted again.
+    assert_eq!(due(world, &[]), [""; 0]);
+}
+
+#[test]
+fn what_the_source_no_longer_has_goes_where_only_images_can_be_deleted() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    prunes_and_undoes(&world, &format!("docker://{}/team/app", registry.host));
+}
+
+#[test]
+fn what_the_source_no_longer_has_goes_where_tags_can_be_deleted() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let (_registry, address) = embedded(&world);
+    prunes_and_undoes(&world, &format!("docker://{address}/team/app"));
+}
+
+#[test]
+fn the_guards_of_prune_hold() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let (_registry, address) = embedded(&world);
+    let repository = format!("docker://{address}/app");
+    let from = source(&world);
+    policy(&world, from, &repository, "prune = true\nprotect = [\"t1\"]");
+    world.dray(&["sync"]).ok();
+    for tag in ["t0", "t1", "t2", "t3"] {
+        world.dray(&["delete", &format!("{from}:{tag}")]).ok();
+    }
+    // Three of ten are more than a fifth; `t1` is protected.
+    let refused = world.dray(&["sync"]);
+    assert_eq!(refused.code, 1, "{}", refused.out);
+    for part in ["no longer has 3 of its 10 tags", "--prune-limit 3"] {
+        assert!(refused.err.contains(part), "{part}\n{}", refused.err);
+    }
+    assert_eq!(tags(&world, &repository).len(), 10);
+    assert_eq!(due(&world, &["--prune-limit", "2"]).len(), 0);
+    assert_eq!(due(&world, &["--prune-limit", "3"]).len(), 3);
+    // A plan that was reviewed is carried out as it is.
+    world.dray(&["plan", "--prune-limit", "3", "--out", "plan.jsonl"]).ok();
+    checked_lines("plan.schema.json", std::fs::read_to_string(world.path("plan.jsonl")).unwrap().lines());
+    let applied = world.dray(&["apply", "plan.jsonl"]).ok();
+    assert!(applied.out.contains("3 tags deleted"), "{}", applied.out);
+    assert_eq!(tags(&world, &repository), ["t1", "t4", "t5", "t6", "t7", "t8", "t9"]);
+    // Again: it is gone already.
+    assert!(world.dray(&["apply", "plan.jsonl"]).ok().out.contains("3 unchanged, 0 failed"));
+
+    // A list that is shorter by half may be wrong, whatever the limit is.
+    for tag in ["t4", "t5", "t6", "t7", "t8"] {
+        world.dray(&["delete", &format!("{from}:{tag}")]).ok();
+    }
+    let shrunk = world.dray(&["sync", "--prune-limit", "9"]);
+    assert!(shrunk.code == 1 && shrunk.err.contains("lists 1 tag where it listed 6"), "{}", shrunk.err);
+    // And once more, because what was refused is not remembered as usual.
+    assert_eq!(world.dray(&["sync", "--prune-limit", "9"]).code, 1);
+    // Nothing is deleted for a rule of which something failed.
+    policy(
+        &world,
+        from,
+        &repository,
+        "prune = true\nprune-limit = \"all\"\n[[rule]]\nname = \"all-2\"\nfrom = \"oci:nothing\"\nto = \"oci:other\"",
+    );
+    let other = world.dray(&["sync"]);
+    assert!(other.code == 1 && other.out.contains("6 tags deleted"), "{}\n{}", other.out, other.err);
+    assert_eq!(tags(&world, &repository), ["t9"]);
+    // Everything goes only by an express word.
+    world.dray(&["delete", &format!("{from}:t9")]).ok();
+    policy(&world, from, &repository, "prune = true\nprune-limit = 5");
+    assert_eq!(world.dray(&["sync"]).code, 1);
+    assert_eq!(tags(&world, &repository), ["t9"]);
+}
+
+#[test]
+fn a_tag_that_another_rule_writes_stays() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let (_registry, address) = embedded(&world);
+    let repository = format!("docker://{address}/app");
+    let from = source(&world);
+    let rules = |more: &str| {
+        format!(
+            "version = 1\n[[rule]]\nname = \"many\"\nfrom = \"{from}\"\nto = \"{repository}\"\nprune = \"all\"\nprune-limit = \"all\"\n\
+             [[rule]]\nname = \"one\"\nfrom = \"{IMAGES}\"\nto = \"{repository}\"\ntags = [\"nightly\"]\n{more}"
+        )
+    };
+    world.write("dray.toml", &rules(""));
+    world.dray(&["sync"]).ok();
+    assert!(tags(&world, &repository).contains(&"nightly".to_owned()));
+    world.dray(&["delete", &format!("{from}:t3")]).ok();
+    assert_eq!(due(&world, &[]), [format!("{repository}:t3")]);
+    // Alone, the first rule does not know what the second one writes.
+    let alone = world.dray(&["sync", "--rule", "many"]);
+    assert!(alone.code == 1 && alone.err.contains("the rule `one` may write there, too"), "{}", alone.err);
+    // Where one of them cannot be listed, nothing is deleted.
+    let unlisted = format!("[[rule]]\nname = \"gone\"\nfrom = \"oci:nowhere\"\nto = \"{repository}\"\n");
+    world.write("dray.toml", &rules(&unlisted));
+    let failed = world.dray(&["sync"]);
+    assert!(failed.code == 1 && failed.err.contains("not all that it gets is known"), "{}", failed.err);
+    assert!(tags(&world, &repository).contains(&"t3".to_owned()));
+    world.write("dray.toml", &rules(""));
+    assert!(world.dray(&["sync"]).ok().out.contains("1 tag deleted"));
+    // With "all", a tag that somebody else wrote goes, too, if the rule would have chosen it.
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.1.0"), &format!("{repository}:stray")]).ok();
+    assert_eq!(due(&world, &[]), [format!("{repository}:stray")]);
+}
+
+#[test]
+fn a_repository_that_is_gone_as_a_whole_is_only_emptied_by_an_express_word() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let (_registry, address) = embedded(&world);
+    for name in ["a", "b", "c"] {
+        for tag in ["1.0.0", "2.0.0"] {
+            world
+                .dray(&[
+                    "copy",
+                    "--all",
+                    &format!("{IMAGES}:{tag}"),
+                    &format!("registry-storage:[src]{name}:{tag}"),
+                ])
+                .ok();
+        }
+    }
+    let to = format!("docker://{address}/copy/{{path}}");
+    policy(&world, "registry-storage:[src]**", &to, "prune = true");
+    world.dray(&["sync"]).ok();
+    std::fs::remove_dir_all(world.path("src/docker/registry/v2/repositories/b")).unwrap();
+    let b = format!("docker://{address}/copy/b");
+    let refused = world.dray(&["sync"]);
+    assert!(refused.code == 1 && refused.err.contains("any of its 2 tags"), "{}", refused.err);
+    assert_eq!(tags(&world, &b).len(), 2);
+    let report = world.dray(&["sync", "--prune-limit", "all", "--output", "json"]).ok().json();
+    assert_eq!(report["summary"]["deleted"], 2);
+    assert_eq!(tags(&world, &format!("docker://{address}/copy/a")).len(), 2);
+    // A catalog that has lost most of them may be wrong.
+    std::fs::remove_dir_all(world.path("src/docker/registry/v2/repositories/a")).unwrap();
+    std::fs::remove_dir_all(world.path("src/docker/registry/v2/repositories/c")).unwrap();
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.0.0"), "registry-storage:[src]new:1"]).ok();
+    let wrong = world.dray(&["sync", "--prune-limit", "all"]);
+    assert!(wrong.code == 1 && wrong.err.contains("the catalog no longer lists 2 of 2"), "{}", wrong.err);
+    assert_eq!(tags(&world, &format!("docker://{address}/copy/a")).len(), 2);
+}
+
+#[test]
+fn what_is_replaced_is_kept_under_another_tag() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    let repository = format!("docker://{}/app", registry.host);
+    let set = |tag: &str, from: &str| {
+        world.dray(&["copy", "--all", &format!("{IMAGES}:{from}"), &format!("oci:source:{tag}")]).ok();
+    };
+    for tag in ["latest", "a", "b", "c", "d", "e"] {
+        set(tag, "1.0.0");
+    }
+    policy(&world, "oci:source", &repository, "prune = true\nbackup = \"{tag}-before-{date}\"");
+    world.dray(&["sync"]).ok();
+    let first = world.digest(&format!("{repository}:latest"), &[]);
+    set("latest", "1.1.0");
+    let plan = world.dray(&["plan"]).ok().out;
+    assert!(plan.contains("kept as {tag}-before-{date}"), "{plan}");
+    world.dray(&["sync"]).ok();
+    let second = world.digest(&format!("{repository}:latest"), &[]);
+    // Twice on one day: the first backup stays what it is.
+    set("latest", "2.0.0");
+    world.dray(&["sync"]).ok();
+    let run = last_run(&world);
+    world.dray(&["delete", "oci:source:a"]).ok();
+    world.dray(&["sync", "--prune-limit", "1"]).ok();
+    let there = tags(&world, &repository);
+    let kept = |start: &str| -> Vec<&String> { there.iter().filter(|tag| tag.starts_with(start)).collect() };
+    let [older, newer] = kept("latest-before-2")[..] else { panic!("{there:?}") };
+    assert_eq!(world.digest(&format!("{repository}:{older}"), &[]), first);
+    assert_eq!(world.digest(&format!("{repository}:{newer}"), &[]), second);
+    assert!(newer.ends_with("-2"), "{newer}");
+    let [deleted] = kept("a-before-")[..] else { panic!("{there:?}") };
+    assert_eq!(world.digest(&format!("{repository}:{deleted}"), &[]), first);
+    assert!(!there.contains(&"a".to_owned()), "{there:?}");
+    // Backups are nobody's at the source, and stay.
+    assert_eq!(due(&world, &[]), [""; 0]);
+    let undone = world.dray(&["runs", "undo", "--output", "json", &run]).ok().json();
+    assert_eq!(undone["tags"][0]["action"], "put-back", "{undone}");
+    assert_eq!(world.digest(&format!("{repository}:latest"), &[]), second);
+    // Somebody else's change is not undone.
+    world.dray(&["sync"]).ok();
+    world.dray(&["copy", "--all", &format!("{IMAGES}:nightly"), &format!("{repository}:latest")]).ok();
+    let late = world.dray(&["runs", "undo", &run]);
+    assert!(late.code == 1 && late.err.contains("somebody else has changed it since"), "{}", late.err);
+}
+
+/// Harbor's answer to a push of a tag that a rule of the project makes immutable (its `src/server/middleware/immutable`).
+fn immutable(asked: &Asked, _: &Mutex<Held>) -> Option<Reply> {
+    let is_push = asked.method == "PUT" && asked.path.ends_with("/manifests/fixed");
+    is_push.then(|| {
+        let text = "Failed to process request due to 'app:fixed' configured as immutable.";
+        let errors = json!({ "errors": [{ "code": "PRECONDITION", "message": text }] });
+        ("412 Precondition Failed", String::new(), errors.to_string().into_bytes())
+    })
+}
+
+#[test]
+fn a_tag_that_never_changes_fails_or_is_left() {
+    let world = World::new();
+    let memory = Memory::odd(immutable);
+    let repository = format!("docker://{}/app", memory.host());
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.0.0"), "oci:source:fixed"]).ok();
+    world.dray(&["copy", "--all", &format!("{IMAGES}:1.0.0"), "oci:source:free"]).ok();
+    policy(&world, "oci:source", &repository, "");
+    let failed = world.dray(&["sync"]);
+    assert!(failed.code == 1 && failed.err.contains("configured as immutable"), "{}", failed.err);
+    policy(&world, "oci:source", &repository, "immutable = \"skip\"");
+    let report = world.dray(&["sync", "--output", "json"]).ok().json();
+    let copies = report["copies"].as_array().unwrap();
+    let fixed = copies.iter().find(|copy| copy["destination"].as_str().unwrap().ends_with(":fixed")).unwrap();
+    assert_eq!(
+        (&fixed["action"], &fixed["reason"]),
+        (&json!("unchanged"), &json!("kept: the destination lets the tag never change"))
+    );
+}
+
+#[test]
+fn what_prune_cannot_know_is_said_before_anything_moves() {
+    let world = World::new();
+    for (from, to, more, part) in [
+        ("docker://r.example/a", "docker://m.example/a:{tag}-x", "prune = true", "`to` has {tag}"),
+        ("docker://r.example/a:1", "docker://m.example/a:1", "prune = true", "without a tag of its own"),
+        (
+            "docker://r.example/a",
+            "docker://m.example/a",
+            "prune = \"own\"",
+            "`prune` is true, false or \"all\"",
+        ),
+        (
+            "docker://r.example/a",
+            "docker://m.example/a",
+            "prune-limit = -1",
+            "`prune-limit` is a number of tags",
+        ),
+        ("docker://r.example/a", "docker://m.example/a", "backup = \"old\"", "`backup` needs {tag}"),
+        ("docker://r.example/a", "docker://m.example/a", "backup = \"{tag}\"", "names the tag itself"),
+        ("docker://r.example/a", "docker://m.example/a", "backup = \"{tag}/x\"", "which is no tag"),
+        (
+            "docker://r.example/a",
+            "docker://m.example/a",
+            "backup = \"{tag}-{day}\"",
+            "{date}, {time} and {digest}",
+        ),
+        ("docker://r.example/a", "docker://m.example/a", "immutable = \"leave\"", "\"fail\" and \"skip\""),
+    ] {
+        policy(&world, from, to, more);
+        let checked = world.dray(&["check"]);
+        assert!(checked.code != 0 && checked.err.contains(part), "{part}\n{}", checked.err);
+    }
+    // No journal tells who wrote to a layout.
+    source(&world);
+    policy(&world, "oci:source", "oci:mirror", "prune = true");
+    let unknown = world.dray(&["sync"]);
+    assert!(unknown.code != 0 && unknown.err.contains("no journal tells"), "{}", unknown.err);
+    policy(&world, "oci:source", "oci:mirror", "prune = \"all\"");
+    world.dray(&["sync"]).ok();
+    world.dray(&["delete", "oci:source:t0"]).ok();
+    assert!(world.dray(&["sync"]).ok().out.contains("1 tag deleted"));
+    let left = world.dray(&["list-tags", "oci:mirror"]).ok().out;
+    assert!(!left.contains("t0") && left.contains("t1"), "{left}");
+}

@@ -1,0 +1,137 @@
+//! Order at a rule's destination: what is deleted there, and what is kept of an image that is replaced.
+
+use super::raw::{Table, boolean, integer, one_or_many, string};
+use super::{Backup, OnImmutable, Order, Problem, Prune, PruneLimit, Spanned};
+use toml::{Spanned as TomlSpanned, de::DeValue};
+
+type Value<'a> = TomlSpanned<DeValue<'a>>;
+
+impl PruneLimit {
+    /// Reads a limit as people write it: a number of tags, or `all`. `None` means that it is neither.
+    ///
+    /// ```
+    /// use dray_core::policy::PruneLimit;
+    ///
+    /// assert_eq!(PruneLimit::read("12"), Some(PruneLimit::Tags(12)));
+    /// assert_eq!(PruneLimit::read("all"), Some(PruneLimit::All));
+    /// assert_eq!(PruneLimit::read("-1"), None);
+    /// ```
+    pub fn read(text: &str) -> Option<Self> {
+        match text {
+            "all" => Some(PruneLimit::All),
+            number => number.parse().ok().map(PruneLimit::Tags),
+        }
+    }
+}
+
+impl Backup {
+    /// Reads a template. Fails with a sentence for people if it cannot name a tag of its own for each image.
+    ///
+    /// # Errors
+    /// Fails if the template lacks `{tag}` or anything beside it, or does not make a tag.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let backup = Backup(text.to_owned());
+        let sample = backup.fill("tag", 0, "0123456789ab");
+        if !text.contains("{tag}") {
+            return Err("`backup` needs {tag}: backups of different tags would replace each other".into());
+        }
+        if sample == "tag" {
+            return Err("`backup` names the tag itself, which is about to be replaced".into());
+        }
+        if sample.contains(['{', '}']) {
+            return Err("`backup` knows {tag}, {date}, {time} and {digest}".into());
+        }
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        let begins = sample.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if !begins || !sample.bytes().all(fits) || sample.len() > 128 {
+            return Err(format!("`backup` makes `{sample}`, which is no tag"));
+        }
+        Ok(backup)
+    }
+
+    /// The tag under which an image is kept. `seconds` is the time since 1970-01-01T00:00:00Z, and `digest` the beginning
+    /// of the digest that is kept. A tag that would be longer than 128 characters is shortened at the place of `{tag}`.
+    ///
+    /// ```
+    /// let backup = dray_core::policy::Backup::read("{tag}-before-{date}").unwrap();
+    /// assert_eq!(backup.fill("1.0", 86_400, "0123456789ab"), "1.0-before-1970-01-02");
+    /// assert_eq!(backup.fill(&"x".repeat(128), 86_400, "0123456789ab").len(), 128);
+    /// ```
+    pub fn fill(&self, tag: &str, seconds: i64, digest: &str) -> String {
+        let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+        let rest = self
+            .0
+            .replace("{date}", &time.strftime("%Y-%m-%d").to_string())
+            .replace("{time}", &time.strftime("%H%M%S").to_string())
+            .replace("{digest}", digest);
+        // 128 is the most that a tag may have (distribution specification, "Pulling manifests").
+        let room = 128usize.saturating_sub(rest.replace("{tag}", "").len());
+        let most = room / rest.matches("{tag}").count().max(1);
+        rest.replace("{tag}", tag.get(..most).unwrap_or(tag))
+    }
+
+    /// A glob that every tag of this template matches.
+    pub fn glob(&self) -> String {
+        let mut glob = self.0.clone();
+        for name in ["{tag}", "{date}", "{time}", "{digest}"] {
+            glob = glob.replace(name, "*");
+        }
+        // A second backup of one name gets a number behind it.
+        format!("{glob}*")
+    }
+}
+
+impl std::fmt::Display for Backup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads the keys of a rule.
+pub(super) fn order(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Order {
+    let prune = entry.take("prune").map(|value| prune(value, problems)).unwrap_or_default();
+    let limit = entry.take("prune-limit");
+    let limit = limit.map(|value| prune_limit(value, problems)).unwrap_or_default();
+    let protect = entry.take("protect").map(one_or_many).unwrap_or_default();
+    let protect: Vec<String> =
+        protect.into_iter().filter_map(|value| Some(string(value, problems)?.value)).collect();
+    let backup = entry.take("backup").and_then(|value| string(value, problems));
+    let backup = backup.and_then(|text: Spanned<String>| match Backup::read(&text.value) {
+        Ok(backup) => Some(backup),
+        Err(why) => {
+            let help = "write backup = \"{tag}-before-{date}\"";
+            problems.push(Problem::new(why, text.span).help(help));
+            None
+        }
+    });
+    let words = [("fail", OnImmutable::Fail), ("skip", OnImmutable::Skip)];
+    let immutable = super::rule::word(entry.take("immutable"), &words, problems).unwrap_or_default();
+    Order { prune, limit, protect, backup, immutable }
+}
+
+fn prune(value: &Value<'_>, problems: &mut Vec<Problem>) -> Prune {
+    match value.get_ref().as_str() {
+        Some("all") => Prune::All,
+        Some(other) => {
+            let text = format!("`prune` is true, false or \"all\", and not {other:?}");
+            problems.push(Problem::new(text, value.span()));
+            Prune::No
+        }
+        None => match boolean(value, problems) {
+            Some(true) => Prune::Own,
+            _ => Prune::No,
+        },
+    }
+}
+
+fn prune_limit(value: &Value<'_>, problems: &mut Vec<Problem>) -> PruneLimit {
+    let found = match value.get_ref().as_str() {
+        Some(text) => PruneLimit::read(text),
+        None => integer(value, problems).and_then(|number| PruneLimit::read(&number.value.to_string())),
+    };
+    found.unwrap_or_else(|| {
+        let help = "write how many tags of a repository may go at once, or \"all\"";
+        problems.push(Problem::new("`prune-limit` is a number of tags, or \"all\"", value.span()).help(help));
+        PruneLimit::default()
+    })
+}

@@ -1,0 +1,128 @@
+//! Carries out the deletions of a plan, after its copies.
+
+use super::{Run, failed, keep::keep};
+use crate::{Error, Kind, PlannedDeletion, Result, TagChanged, place::OpenReference, remove::Removal};
+use dray_core::{Action, CopyReport, Deletion, Report};
+use futures_util::{StreamExt, stream};
+use std::collections::{HashMap, HashSet};
+
+/// Number of repositories in which tags are deleted at once.
+const AT_ONCE: usize = 8;
+
+/// What came of a deletion: whether the tag was still there.
+type Deleted = Result<bool>;
+
+impl Run {
+    /// Deletes tags. Nothing is deleted for a rule of which something failed, because what is gone may be what the failed
+    /// copies were to replace.
+    pub(super) async fn delete(&self, deletions: Vec<PlannedDeletion>, report: &mut Report) {
+        let broken: HashSet<String> = report
+            .copies
+            .iter()
+            .filter(|copy| copy.action == Action::Fail)
+            .map(|copy| copy.rule.clone())
+            .collect();
+        let mut repositories: HashMap<(String, String), Vec<PlannedDeletion>> = HashMap::new();
+        for planned in deletions {
+            let Deletion { rule, destination, .. } = &planned.deletion;
+            if broken.contains(rule) {
+                let text =
+                    format!("delete {destination}: the rule `{rule}` failed in part, and deletes nothing");
+                let error = Error::new(Kind::Conflict, text).help("run it again when what failed is mended");
+                self.told(report, &planned.deletion, Err(error));
+                continue;
+            }
+            let key = (destination.place.clone(), destination.repository.clone());
+            repositories.entry(key).or_default().push(planned);
+        }
+        let each = repositories.into_values().map(|deletions| {
+            let run = self.options.run;
+            async move { in_one_repository(run, deletions).await }
+        });
+        let mut done = std::pin::pin!(stream::iter(each).buffer_unordered(AT_ONCE));
+        while let Some(done) = done.next().await {
+            for (deletion, deleted) in done {
+                self.told(report, &deletion, deleted);
+            }
+        }
+    }
+
+    fn told(&self, report: &mut Report, deletion: &Deletion, deleted: Deleted) {
+        let done = match deleted {
+            Ok(true) => CopyReport::deleted(deletion),
+            Ok(false) => CopyReport {
+                action: Action::Unchanged,
+                reason: "it is gone already".into(),
+                ..CopyReport::deleted(deletion)
+            },
+            Err(error) => CopyReport {
+                digest: Some(deletion.digest.to_string()),
+                ..failed(&deletion.rule, &deletion.source.display, &deletion.destination.display, &error)
+            },
+        };
+        self.finished(report, done, 0);
+    }
+}
+
+/// Deletes tags of one repository, one after the other.
+async fn in_one_repository(run: Option<i64>, deletions: Vec<PlannedDeletion>) -> Vec<(Deletion, Deleted)> {
+    let Some(first) = deletions.first() else { return Vec::new() };
+    let opened = first.destination.clone();
+    let mut out = Vec::new();
+    let doing = |deletion: &Deletion| format!("delete {}", deletion.destination);
+    let mut removal = match Removal::new(&opened).await {
+        Ok(removal) => removal,
+        Err(error) => {
+            let failed = |planned: PlannedDeletion| {
+                let error = error.clone().context(doing(&planned.deletion));
+                (planned.deletion, Err(error))
+            };
+            return deletions.into_iter().map(failed).collect();
+        }
+    };
+    let mut changed = false;
+    for PlannedDeletion { deletion, .. } in deletions {
+        let deleted = one(run, &opened, &mut removal, &deletion).await;
+        changed |= matches!(deleted, Ok(true));
+        out.push((deletion.clone(), deleted.map_err(|error| error.context(doing(&deletion)))));
+    }
+    if changed && let Err(error) = opened.place().complete().await {
+        tracing::warn!("failed to {}", error.context(format!("tidy up {}", opened.place().location)));
+    }
+    out
+}
+
+/// Deletes one tag, if it still names what the plan saw. Returns whether it was there.
+async fn one(
+    run: Option<i64>,
+    opened: &OpenReference,
+    removal: &mut Removal<'_>,
+    deletion: &Deletion,
+) -> Deleted {
+    let (repository, digest) = (&opened.repository, &deletion.digest);
+    let Some(tag) = deletion.destination.reference.as_deref() else {
+        return Err(Error::internal("delete an image that has no tag"));
+    };
+    let Some(there) = repository.resolve(Some(tag), None).await? else { return Ok(false) };
+    if there.descriptor.digest != *digest {
+        let text = format!(
+            "the plan saw {} there, and now it is {}",
+            digest.short(),
+            there.descriptor.digest.short()
+        );
+        return Err(
+            Error::new(Kind::Conflict, text).help("somebody else writes to it: look at it, and plan again")
+        );
+    }
+    if let Some(template) = &deletion.backup {
+        let kept = keep(repository, tag, digest, template).await?;
+        removal.learn(&kept, digest);
+        tracing::info!("{} is kept as {kept}", deletion.destination);
+    }
+    if let (Some(run), Some((journal, _))) = (run, repository.memory()) {
+        let reference = deletion.destination.display.clone();
+        journal.changes_tag(run, TagChanged { reference, before: digest.clone(), after: None });
+    }
+    removal.tag_alone(tag, digest).await?;
+    Ok(true)
+}
