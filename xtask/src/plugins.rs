@@ -127,7 +127,7 @@ pub struct Plugin {
 /// The plugins that are built into dray, sorted by name.
 pub fn all(top: &Path) -> Result<Vec<Plugin>> {
     let mut plugins = Vec::new();
-    for kind in ["transport", "auth", "filter", "dialect"] {
+    for kind in ["transport", "auth", "filter", "dialect", "verifier"] {
         for entry in fs::read_dir(top.join("plugins").join(kind))? {
             let name = entry?.file_name().to_string_lossy().into_owned();
             plugins.push(Plugin { package: format!("dray-{kind}-{name}"), name });

@@ -18,13 +18,14 @@ pub struct Ready {
 pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
     let saved = SavedPlan::open(&options.plan).map_err(Failure::Usage)?;
     let made_from = &saved.header.policy;
-    let loaded = policy::load(&[PathBuf::from(&made_from.path)])?;
+    let mut loaded = policy::load(&[PathBuf::from(&made_from.path)])?;
     if loaded.id().as_ref() != Some(made_from) {
         let (plan, policy) = (options.plan.display(), &made_from.path);
         let text = format!("carry out {plan}: its policy {policy} has changed since the plan was made");
         let error = dray_engine::Error::new(dray_engine::Kind::Conflict, text);
         return Err(Failure::Usage(error.help(format!("`dray plan {policy} --out {plan}` makes a new one"))));
     }
+    loaded.with_reports(&options.reports)?;
     if !options.run.no_sandbox {
         confine(&loaded);
     }

@@ -197,7 +197,18 @@ pub struct SyncOptions {
     #[command(flatten)]
     pub prune: PruneFlags,
     #[command(flatten)]
+    pub reports: ReportFlags,
+    #[command(flatten)]
     pub run: RunFlags,
+}
+
+/// Where reports of scanners are.
+#[derive(Args)]
+pub struct ReportFlags {
+    /// A folder with reports of a vulnerability scanner for `require = [{ scan = … }]`: files named `sha256-….json` by the
+    /// digest of their image
+    #[arg(long, value_name = "DIR")]
+    pub scan_report: Option<PathBuf>,
 }
 
 /// What is deleted at the destinations.
@@ -263,12 +274,16 @@ pub struct PlanOptions {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub prune: PruneFlags,
+    #[command(flatten)]
+    pub reports: ReportFlags,
 }
 
 #[derive(Args)]
 pub struct ApplyOptions {
     /// Path of the plan. Its policy must be as it was when the plan was made
     pub plan: PathBuf,
+    #[command(flatten)]
+    pub reports: ReportFlags,
     #[command(flatten)]
     pub run: RunFlags,
 }

@@ -65,6 +65,7 @@ pub fn local() -> Local {
         disk_writes: disk_writes(),
         trust: Trust::default(),
         registries: RegistriesConf::default(),
+        scan_reports: None,
     }
 }
 

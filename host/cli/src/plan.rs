@@ -39,6 +39,7 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let header = options.out.is_some().then(|| header(&loaded)).transpose()?;
     loaded.choose(&options.rules)?;
     loaded.prune(&options.prune);
+    loaded.with_reports(&options.reports)?;
     if options.locked {
         lock::narrow(&mut loaded)?;
     }

@@ -1,7 +1,7 @@
 //! Reading policies.
 
 use crate::{
-    args::PruneFlags,
+    args::{PruneFlags, ReportFlags},
     failure::{self, Failure},
     secrets::UserSecrets,
     setup,
@@ -28,6 +28,8 @@ pub struct Loaded {
     /// Those that were named beside it.
     more: Vec<PathBuf>,
     pub texts: PolicyTexts,
+    /// The folder with reports of scanners.
+    pub scan_reports: Option<PathBuf>,
 }
 
 /// Reads a policy from a file or from standard input, and others that are read as one with it. Relative paths are relative
@@ -57,7 +59,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
             let name = name.collect::<Vec<_>>().join(" and ");
             let more =
                 more.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
-            Ok(Loaded { policy, base, name, path, more, texts })
+            Ok(Loaded { policy, base, name, path, more, texts, scan_reports: None })
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
@@ -149,6 +151,17 @@ impl Loaded {
         }
     }
 
+    /// Sets the folder with reports of scanners.
+    pub fn with_reports(&mut self, flags: &ReportFlags) -> Result<(), Failure> {
+        if let Some(folder) = flags.scan_report.as_ref().filter(|folder| !folder.is_dir()) {
+            return Err(Failure::usage(format!("read reports: {} is no folder", folder.display())));
+        }
+        let absolute = flags.scan_report.as_ref().map(std::path::absolute).transpose();
+        self.scan_reports =
+            absolute.map_err(|error| Failure::usage(format!("find the folder of reports: {error}")))?;
+        Ok(())
+    }
+
     /// What tells this policy from others: its path, and the digest of what it says. To be asked for before rules are
     /// chosen or narrowed. `None` means that it came from standard input or from several files, and cannot be read again by its path.
     pub fn id(&self) -> Option<PolicyId> {
@@ -173,7 +186,8 @@ impl Loaded {
         if !missing.is_empty() {
             return Err(self.wrong(PolicyError(missing)));
         }
-        let environment = setup::environment(&self.base)?;
+        let mut environment = setup::environment(&self.base)?;
+        environment.local.scan_reports.clone_from(&self.scan_reports);
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
     }

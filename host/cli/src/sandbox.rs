@@ -149,6 +149,7 @@ fn paths(loaded: &Loaded) -> Paths {
             paths.read.extend(call.secrets().filter_map(|(_, secret)| file(&secret)));
         }
     }
+    paths.read.extend(loaded.scan_reports.iter().cloned());
     if !policy.ignores_system {
         paths.read.extend(setup::system_files().paths());
     }

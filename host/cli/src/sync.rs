@@ -23,6 +23,7 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policies)?;
     loaded.choose(&options.rules)?;
     loaded.prune(&options.prune);
+    loaded.with_reports(&options.reports)?;
     if options.locked {
         lock::narrow(&mut loaded)?;
     }

@@ -160,7 +160,7 @@ pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
             }
             Ok(DONE)
         }
-        Err(error) if error.kind == Kind::Denied => {
+        Err(error) if error.kind == Kind::Refused => {
             let found = match signatures(&places, reference).await {
                 Ok((_, found)) => found,
                 Err(_) => return Err(error.into()),

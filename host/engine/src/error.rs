@@ -28,6 +28,8 @@ pub enum Kind {
     Unauthorized,
     /// Access is forbidden.
     Denied,
+    /// An image does not fulfil what a rule or this machine demands of it.
+    Refused,
     /// There were too many requests. The time to wait is `None` if the other side did not say it.
     RateLimited(Option<Duration>),
     /// Another attempt may succeed later.

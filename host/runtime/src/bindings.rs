@@ -14,6 +14,7 @@ wasmtime::component::bindgen!({
             import dray:plugin/secrets@0.2.0;
             import dray:plugin/helpers@0.2.0;
             import dray:plugin/images@0.2.0;
+            import dray:plugin/knowledge@0.2.0;
             export dray:plugin/meta@0.2.0;
             export dray:plugin/references@0.2.0;
             export dray:plugin/catalog@0.2.0;
@@ -23,6 +24,7 @@ wasmtime::component::bindgen!({
             export dray:plugin/credentials@0.2.0;
             export dray:plugin/tag-filter@0.2.0;
             export dray:plugin/registry-dialect@0.2.0;
+            export dray:plugin/registry-knowledge@0.2.0;
             export dray:plugin/verification@0.2.0;
         }
     ",

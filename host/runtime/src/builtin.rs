@@ -20,7 +20,7 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 19] = [
+pub(crate) static BUILTINS: [Builtin; 25] = [
     builtin!("docker", Role::Transport, &["docker"]),
     builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
@@ -35,6 +35,12 @@ pub(crate) static BUILTINS: [Builtin; 19] = [
     builtin!("semver", Role::Filter, &[]),
     builtin!("latest", Role::Filter, &[]),
     builtin!("age", Role::Filter, &[]),
+    builtin!("label", Role::Filter, &[]),
+    builtin!("pushed", Role::Filter, &[]),
+    builtin!("signed", Role::Filter, &[]),
+    builtin!("scanned", Role::Filter, &[]),
+    builtin!("scan", Role::Verifier, &[]),
+    builtin!("min-age", Role::Verifier, &[]),
     builtin!("harbor", Role::Dialect, &[]),
     builtin!("quay", Role::Dialect, &[]),
     builtin!("zot", Role::Dialect, &[]),

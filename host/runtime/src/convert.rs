@@ -55,7 +55,7 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
         Kind::NotFound => types::Error::NotFound(text),
         Kind::Missing(digests) => types::Error::Missing(digests),
         Kind::Unauthorized => types::Error::Unauthorized(text),
-        Kind::Denied => types::Error::Denied(text),
+        Kind::Denied | Kind::Refused => types::Error::Denied(text),
         Kind::RateLimited(wait) => types::Error::RateLimited(wait.map(|wait| wait.as_millis() as u64)),
         Kind::Transient => types::Error::Transient(text),
         Kind::Invalid

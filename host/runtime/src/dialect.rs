@@ -1,9 +1,10 @@
 //! Adapts dialects to the engine.
 
 use crate::{adapt::calling, bindings::guest, convert, load::Loaded, state::Scope};
+use dray_core::Digest;
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Context, Dialect, KnownBy, Offers, TagPage},
+    contract::{Context, Dialect, Known, KnownBy, KnownTag, Offers, Page, ScanReport, TagPage},
 };
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(crate) fn is_known<S: AsRef<str>>(by: KnownBy<'_>, name: &str, hosts: &[S], 
 pub(crate) struct WasmDialect {
     plugin: Arc<Loaded>,
     indices: guest::registry_dialect::GuestIndices,
+    /// `None` means that it tells nothing of images.
+    knowledge: Option<guest::registry_knowledge::GuestIndices>,
     kind: guest::registry_dialect::Kind,
 }
 
@@ -43,7 +46,14 @@ impl WasmDialect {
         let (mut store, instance) = plugin.instance(Scope::default()).await?;
         let described = async { indices.load(&mut store, &instance)?.call_describe_kind(&mut store).await };
         let kind = described.await.map_err(|error| plugin.trapped("describe-kind", error))?;
-        Ok(WasmDialect { plugin, indices, kind })
+        let knowledge = guest::registry_knowledge::GuestIndices::new(&plugin.pre).ok();
+        Ok(WasmDialect { plugin, indices, knowledge, kind })
+    }
+
+    /// What it tells of images, or the error for a dialect that tells nothing.
+    fn knowing(&self) -> Result<&guest::registry_knowledge::GuestIndices> {
+        let nothing = || Error::new(Kind::Unsupported, format!("know images: {} does not", self.plugin.name));
+        self.knowledge.as_ref().ok_or_else(nothing)
     }
 
     /// Whether it is the one that is looked for.
@@ -93,6 +103,44 @@ impl Dialect for WasmDialect {
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
             calling!(self, &self.indices, at(&context), call_remove_tag, context.location(), repository, tag)
+        })
+    }
+
+    fn know<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<KnownTag>>> {
+        Box::pin(async move {
+            let knowing = self.knowing()?;
+            let page =
+                calling!(self, knowing, at(&context), call_know, context.location(), repository, next)?;
+            let known = |entry: guest::registry_knowledge::KnownTag| KnownTag {
+                name: entry.name,
+                digest: entry.digest.parse().ok(),
+                known: Known {
+                    pushed: entry.pushed,
+                    labels: entry.labels,
+                    signed: entry.signed,
+                    severity: entry.severity,
+                },
+            };
+            Ok(Page { items: page.entries.into_iter().map(known).collect(), next: page.next })
+        })
+    }
+
+    fn scan<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Option<ScanReport>>> {
+        Box::pin(async move {
+            let (knowing, digest) = (self.knowing()?, digest.to_string());
+            let report =
+                calling!(self, knowing, at(&context), call_scan, context.location(), repository, &digest)?;
+            Ok(report.map(|report| ScanReport { media_type: report.media_type, content: report.content }))
         })
     }
 }

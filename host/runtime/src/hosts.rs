@@ -333,3 +333,20 @@ impl host::images::Host for State {
         Ok(facts.into_iter().map(convert).collect())
     }
 }
+
+impl host::knowledge::Host for State {
+    async fn look_up(&mut self, tags: Vec<String>) -> Result<Vec<host::knowledge::Known>, types::Error> {
+        self.called()?;
+        let Some(images) = self.scope.images.clone() else {
+            return Err(types::Error::Denied("look images up: there are none".into()));
+        };
+        let known = images.look_up(tags).await.map_err(convert::to_guest)?;
+        let convert = |known: dray_engine::contract::Known| host::knowledge::Known {
+            pushed: known.pushed,
+            labels: known.labels,
+            signed: known.signed,
+            severity: known.severity,
+        };
+        Ok(known.into_iter().map(convert).collect())
+    }
+}

@@ -187,7 +187,10 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
             host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
-        Role::Filter => host::images::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
+        Role::Filter => {
+            host::images::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::knowledge::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        }
         Role::Verifier => host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
     }
     Ok(linker)

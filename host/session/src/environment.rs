@@ -54,6 +54,7 @@ impl Environment {
                 disk_writes: DISK_WRITES,
                 trust: Trust::default(),
                 registries: RegistriesConf::default(),
+                scan_reports: None,
             },
             proxies: Proxies::default(),
             system: None,

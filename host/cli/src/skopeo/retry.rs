@@ -59,6 +59,7 @@ fn may_pass(error: &Error) -> bool {
         Kind::NotFound
             | Kind::Unauthorized
             | Kind::Denied
+            | Kind::Refused
             | Kind::Unsupported
             | Kind::Invalid
             | Kind::Cancelled

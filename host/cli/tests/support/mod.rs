@@ -1,6 +1,7 @@
 //! A hermetic folder, dray in it, and real registries on loopback.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod harbor;
 pub mod images;
 pub mod memory;
 

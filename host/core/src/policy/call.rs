@@ -45,8 +45,23 @@ pub(super) fn demand(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<C
         );
         return None;
     };
+    if name == "age" {
+        return age(inner, problems);
+    }
     let plugin = Spanned { value: name.to_owned(), span: inner.span() };
     Some(configured(plugin, table("a demand", inner, problems)?))
+}
+
+/// `{ age = "24h" }`, which is short for the verifier `min-age`.
+fn age(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Call> {
+    let least = string(value, problems)?;
+    Some(Call {
+        plugin: Spanned { value: "min-age".into(), span: value.span() },
+        config: serde_json::json!({ "least": least.value }),
+        keys: BTreeMap::from([("least".to_owned(), value.span())]),
+        written: Some(("least".into(), "age".into())),
+        span: value.span(),
+    })
 }
 
 /// A plugin that is configured by all keys of a table that were not taken yet.

@@ -201,6 +201,8 @@ pub struct Rule {
     pub on_empty: OnEmpty,
     /// What to do about a tag that names something else at the destination.
     pub on_change: OnChange,
+    /// What to do about an image that does not fulfil `require`.
+    pub on_refusal: OnRefusal,
     /// What is deleted at the destination, and what is kept of an image that is replaced.
     pub order: Order,
     /// Rules of its policy that are not carried out with it, and where they may write.
@@ -303,6 +305,7 @@ impl Rule {
             images_from: Vec::new(),
             on_empty: OnEmpty::default(),
             on_change: OnChange::default(),
+            on_refusal: OnRefusal::default(),
             order: Order::default(),
             rivals: Vec::new(),
             require: Vec::new(),
@@ -364,6 +367,16 @@ pub enum OnChange {
     Keep,
     /// Fail, and leave it as it is.
     Refuse,
+}
+
+/// What to do about an image that does not fulfil what a rule demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRefusal {
+    /// Fail.
+    #[default]
+    Fail,
+    /// Leave it out, and go on.
+    Skip,
 }
 
 /// Order at a rule's destination.

@@ -1,8 +1,8 @@
 //! A policy as it was understood: variables, defaults, included files and `images` are resolved.
 
 use super::{
-    Call, IndexMode, OnChange, OnEmpty, OnImmutable, Order, Policy, Prune, PruneLimit, Referrers, Registry,
-    Rule, Tags, Tls,
+    Call, IndexMode, OnChange, OnEmpty, OnImmutable, OnRefusal, Order, Policy, Prune, PruneLimit, Referrers,
+    Registry, Rule, Tags, Tls,
 };
 use crate::Digest;
 use serde_json::{Value, json};
@@ -184,6 +184,7 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
             OnChange::Refuse => Some(json!("refuse")),
         },
     );
+    keys.extend((rule.on_refusal == OnRefusal::Skip).then(|| ("on-refusal", json!("skip"))));
     keys.extend(order(&rule.order));
     keys
 }

@@ -6,8 +6,8 @@ use super::order::order;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::tags::tags;
 use super::{
-    Call, IndexMode, OnChange, OnEmpty, Order, Problem, Referrers, Repositories, Rule, RuleLimits, Spanned,
-    Tags,
+    Call, IndexMode, OnChange, OnEmpty, OnRefusal, Order, Problem, Referrers, Repositories, Rule, RuleLimits,
+    Spanned, Tags,
 };
 use crate::{Compression, FillError, Form, Format, Names, Platform, Reference, expand_braces};
 use std::{collections::HashSet, path::PathBuf};
@@ -76,6 +76,7 @@ struct Common {
     form: Form,
     on_empty: OnEmpty,
     on_change: OnChange,
+    on_refusal: OnRefusal,
     order: Order,
     require: Vec<Call>,
     limits: RuleLimits,
@@ -93,6 +94,7 @@ impl Common {
             form: self.form,
             on_empty: self.on_empty,
             on_change: self.on_change,
+            on_refusal: self.on_refusal,
             order: self.order.clone(),
             rivals: Vec::new(),
             require: self.require.clone(),
@@ -296,6 +298,8 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let on_empty = word(entry.take("on-empty"), &on_empty, problems).unwrap_or_default();
     let on_change = [("copy", OnChange::Copy), ("keep", OnChange::Keep), ("refuse", OnChange::Refuse)];
     let on_change = word(entry.take("on-change"), &on_change, problems).unwrap_or_default();
+    let on_refusal = [("fail", OnRefusal::Fail), ("skip", OnRefusal::Skip)];
+    let on_refusal = word(entry.take("on-refusal"), &on_refusal, problems).unwrap_or_default();
     let order = order(entry, problems);
     let formats = [("oci", Format::Oci), ("docker", Format::Docker)];
     let compressions = [
@@ -338,6 +342,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         form,
         on_empty,
         on_change,
+        on_refusal,
         order,
         require,
         limits,

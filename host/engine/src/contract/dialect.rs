@@ -1,7 +1,12 @@
 //! Dialects: what one kind of registry does in another way than the distribution specification, or better.
 
-use super::{transport::Context, vocabulary::TagPage};
+use super::{
+    filter::Known,
+    transport::Context,
+    vocabulary::{Page, TagPage},
+};
 use crate::Result;
+use dray_core::Digest;
 use futures_util::future::BoxFuture;
 
 /// By what a kind of registry is known.
@@ -28,6 +33,26 @@ pub struct Offers {
     pub removes: bool,
 }
 
+/// What a registry knows of one of its tags.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownTag {
+    /// The name of the tag.
+    pub name: String,
+    /// What the tag named when this was known. `None` means that the registry does not say.
+    pub digest: Option<Digest>,
+    /// What is known of the image.
+    pub known: Known,
+}
+
+/// A report of a vulnerability scanner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanReport {
+    /// The media type of its content.
+    pub media_type: String,
+    /// The report.
+    pub content: Vec<u8>,
+}
+
 /// One kind of registry. What fails is done as the specification says.
 pub trait Dialect: Send + Sync {
     /// The name of the kind.
@@ -44,6 +69,21 @@ pub trait Dialect: Send + Sync {
     /// Makes what must exist before a repository can be written to. Returns the prefix of all repositories for which it
     /// exists now.
     fn prepare<'a>(&'a self, context: Context, repository: &'a str) -> BoxFuture<'a, Result<String>>;
+    /// Tells what the registry knows of the images of a repository. Fails with `Unsupported` if it knows nothing.
+    fn know<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<KnownTag>>>;
+    /// The latest report of a scanner on an image. `None` means that it was not scanned. Fails with `Unsupported` if the
+    /// registry does not scan.
+    fn scan<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<Option<ScanReport>>>;
     /// Takes a tag away, and nothing else that names the same manifest.
     fn remove_tag<'a>(
         &'a self,

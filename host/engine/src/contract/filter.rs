@@ -17,10 +17,27 @@ pub struct Facts {
     pub platforms: Vec<String>,
 }
 
+/// What a registry knows of an image without anybody reading it, for filters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// When the tag was last pushed, in milliseconds since 1970.
+    pub pushed: Option<u64>,
+    /// Labels that people gave the image at the registry. `None` means that the registry has no labels.
+    pub labels: Option<Vec<String>>,
+    /// Whether signatures of the image are there, unchecked.
+    pub signed: Option<bool>,
+    /// The worst vulnerability that a scanner found, as `wit/plugin.wit` words it. `None` means that nobody has scanned it.
+    pub severity: Option<String>,
+}
+
 /// The source of facts about images for a filter.
 pub trait Images: Send + Sync {
     /// Returns one entry for each tag, in the order of the tags.
     fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>>;
+    /// Returns what is known of each tag, in the order of the tags. Without a registry, nothing is.
+    fn look_up(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Known>>> {
+        Box::pin(async move { Ok(vec![Known::default(); tags.len()]) })
+    }
 }
 
 /// What a filter chose.

@@ -9,8 +9,8 @@ mod vocabulary;
 
 use crate::Result;
 pub use credentials::{Credential, Credentials, Key};
-pub use dialect::{Dialect, KnownBy, Offers};
-pub use filter::{Facts, Filter, Images, Selection};
+pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport};
+pub use filter::{Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};

@@ -2,13 +2,21 @@
 
 use crate::{
     Kind, Repository, Result,
-    contract::{Facts, Images},
+    contract::{Facts, Images, Known, KnownTag},
 };
-use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform};
+use dray_core::{Children, Descriptor, ImageConfig, Manifest, NESTING, Platform};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use std::collections::HashMap;
+use tokio::sync::OnceCell;
 
 /// Answers the questions of filters about the images of one repository.
-pub(crate) struct RepositoryImages(pub Repository);
+pub(crate) struct RepositoryImages {
+    repository: Repository,
+    /// When each tag was pushed, as far as its list said it.
+    pushed: HashMap<String, u64>,
+    /// What the registry's dialect told, which is asked once. `None` means that it tells nothing.
+    told: OnceCell<Option<HashMap<String, Known>>>,
+}
 
 /// Number of images that are read at once for one question of a filter.
 const AT_ONCE: usize = 16;
@@ -18,16 +26,79 @@ impl Images for RepositoryImages {
         let facts = stream::iter(tags).map(|tag| self.facts_if_there(tag)).buffered(AT_ONCE);
         facts.try_collect().boxed()
     }
+
+    fn look_up(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Known>>> {
+        async move {
+            let told = self.told.get_or_try_init(|| self.ask()).await?;
+            let known = stream::iter(tags).map(|tag| self.known(told.as_ref(), tag)).buffered(AT_ONCE);
+            known.try_collect().await
+        }
+        .boxed()
+    }
 }
 
+/// Artifact types of what cosign attaches as a signature. The beginning is enough, because versions differ behind it.
+const SIGNATURES: [&str; 3] = [
+    "application/vnd.dev.cosign.artifact.sig",
+    "application/vnd.dev.sigstore.bundle",
+    "application/vnd.cncf.notary.signature",
+];
+
 impl RepositoryImages {
+    /// The images of a repository whose list of tags said when some were pushed.
+    pub fn new(repository: Repository, pushed: HashMap<String, u64>) -> Self {
+        RepositoryImages { repository, pushed, told: OnceCell::new() }
+    }
+
+    /// What the registry knows of all tags.
+    async fn ask(&self) -> Result<Option<HashMap<String, Known>>> {
+        let told = self.repository.known().await?;
+        Ok(told.map(|told| told.into_iter().map(|KnownTag { name, known, .. }| (name, known)).collect()))
+    }
+
+    /// What is known of one tag. The registry's word counts, and what it does not tell is looked for.
+    async fn known(&self, told: Option<&HashMap<String, Known>>, tag: String) -> Result<Known> {
+        let mut known = told.and_then(|told| told.get(&tag)).cloned().unwrap_or_default();
+        known.pushed = known.pushed.or_else(|| self.pushed.get(&tag).copied());
+        if known.signed.is_none() {
+            known.signed = self.is_signed(&tag).await?;
+        }
+        Ok(known)
+    }
+
+    /// Whether signatures of an image are there: beneath cosign's tag, or among its referrers. `None` means that the image
+    /// is not there any more.
+    async fn is_signed(&self, tag: &str) -> Result<Option<bool>> {
+        let Some(image) = self.repository.resolve(Some(tag), None).await? else { return Ok(None) };
+        let digest = image.descriptor.digest;
+        if image.manifest.is_some_and(|manifest| !manifest.signatures.is_empty()) {
+            return Ok(Some(true));
+        }
+        let beneath = format!("{}-{}.sig", digest.algorithm_name(), digest.hex());
+        match self.repository.resolve(Some(&beneath), None).await {
+            Ok(Some(_)) => return Ok(Some(true)),
+            Ok(None) => {}
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported | Kind::Invalid) => {}
+            Err(error) => return Err(error),
+        }
+        let referrers = match self.repository.referrers(&digest).await {
+            Err(error) if error.kind == Kind::Unsupported => Vec::new(),
+            referrers => referrers?,
+        };
+        let is_signature = |referrer: &Descriptor| {
+            let kind = referrer.artifact_type.as_deref().unwrap_or_default();
+            SIGNATURES.iter().any(|beginning| kind.starts_with(beginning))
+        };
+        Ok(Some(referrers.iter().any(is_signature)))
+    }
+
     /// A tag may be removed after it was listed, or name something that is not an image. Its facts are empty then.
     async fn facts_if_there(&self, tag: String) -> Result<Facts> {
         match self.facts(tag.clone()).await {
             Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported | Kind::Corrupt) => {
                 tracing::warn!(
                     "nothing is known of {}:{tag}, which is listed: failed to {error}",
-                    self.0.name
+                    self.repository.name
                 );
                 Ok(Facts { digest: String::new(), created: None, labels: Vec::new(), platforms: Vec::new() })
             }
@@ -36,7 +107,11 @@ impl RepositoryImages {
     }
 
     async fn facts(&self, tag: String) -> Result<Facts> {
-        let top = self.0.manifest(Some(&tag)).await?;
+        self.facts_of(self.repository.manifest(Some(&tag)).await?).await
+    }
+
+    /// The facts about an image whose manifest is known.
+    pub async fn facts_of(&self, top: Manifest) -> Result<Facts> {
         let digest = top.descriptor.digest.to_string();
         let mut platforms = Vec::new();
         let mut image = top;
@@ -54,11 +129,11 @@ impl RepositoryImages {
                 );
             }
             let Some(child) = children.iter().find(real) else { break };
-            image = self.0.manifest_of(child).await?;
+            image = self.repository.manifest_of(child).await?;
         }
         let config = match &image.children {
             Children::Image { config, .. } => {
-                let bytes = self.0.small_blob(config).await?;
+                let bytes = self.repository.small_blob(config).await?;
                 // The config of an artifact may have any format. If it cannot be parsed, it gives no facts.
                 serde_json::from_slice::<ImageConfig>(&bytes).unwrap_or_default()
             }

@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    contract::{Listed, Page},
+    contract::{KnownTag, Listed, Page},
 };
 use dray_core::{Descriptor, misleads};
 use futures_util::future::BoxFuture;
@@ -38,6 +38,13 @@ impl Weight for Listed {
     fn weight(&self) -> usize {
         let digest = self.digest.as_ref().map_or(0, |digest| digest.hex().len());
         self.name.len() + digest + self.media_type.as_ref().map_or(0, String::len) + size_of::<Self>()
+    }
+}
+
+impl Weight for KnownTag {
+    fn weight(&self) -> usize {
+        let labels = self.known.labels.iter().flatten().map(String::len).sum::<usize>();
+        self.name.len() + labels + size_of::<Self>()
     }
 }
 

@@ -10,7 +10,9 @@ mod repository;
 
 use crate::{
     Error, Journal, Kind, Result, blocking,
-    contract::{Capabilities, Context, Listed, Plugins, Request, Response, Transport, TransportContext},
+    contract::{
+        Capabilities, Context, KnownTag, Listed, Plugins, Request, Response, Transport, TransportContext,
+    },
     files::Root,
     http::PlaceHttp,
     schedule::{fair_share::FairShare, rate::RateLimiter, route::Route},
@@ -23,13 +25,17 @@ pub use places::{DISK_WRITES, Local, Places};
 pub use repository::Repository;
 pub(crate) use repository::{OpenReference, Resolved};
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
 use tokio::sync::OnceCell;
+
+/// What the registry knows of the tags of one repository, by their names.
+type KnownTags = Arc<OnceCell<HashMap<String, KnownTag>>>;
 
 /// So many tags are worth one request to find out whether a list says what they name.
 const SEVERAL: usize = 4;
@@ -72,6 +78,8 @@ pub struct Place {
     /// The plugins, among which its dialect is.
     plugins: Arc<dyn Plugins>,
     speech: Speech,
+    /// What the registry knows of the tags of its repositories, where that was asked for.
+    known: Mutex<HashMap<String, KnownTags>>,
     /// Whether the registry keeps signatures itself, once it has been asked.
     pub(crate) signatures_seen: OnceCell<bool>,
 }

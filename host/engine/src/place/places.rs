@@ -39,6 +39,8 @@ pub struct Local {
     pub trust: Trust,
     /// What registries.conf says.
     pub registries: RegistriesConf,
+    /// A folder with reports of scanners, each named by the digest of its image (`sha256-….json`).
+    pub scan_reports: Option<PathBuf>,
 }
 
 /// Default number of blobs that are written to disks at once, if the process may open enough files.
@@ -292,6 +294,7 @@ impl Places {
             list_tried: AtomicBool::new(false),
             plugins: self.plugins.clone(),
             speech: Speech::default(),
+            known: Mutex::default(),
             signatures_seen: OnceCell::new(),
         });
         Ok(lock(&self.open).entry(key).or_insert(place).clone())

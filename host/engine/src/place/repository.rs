@@ -4,7 +4,9 @@
 use super::{Place, listing};
 use crate::{
     Error, Kind, Result,
-    contract::{Found, Incoming, Listed, NextStep, Outcome, Page, RawManifest, Segment, TagPage},
+    contract::{
+        Found, Incoming, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment, TagPage,
+    },
     error::Context,
     journal::{Journal, RepositoryKey},
     lock,
@@ -131,6 +133,44 @@ impl Repository {
                 self.place.cannot_list(dialect.as_ref(), &error);
                 None
             }
+        }
+    }
+
+    /// What the registry knows of its tags, if its dialect tells. `None` means that it does not. Fails if the list does not
+    /// end, or if the registry cannot be asked.
+    pub(crate) async fn known(&self) -> Result<Option<Vec<KnownTag>>> {
+        let Some(dialect) = self.place.dialect().await? else { return Ok(None) };
+        let page = |next: Option<String>| -> BoxFuture<'_, Result<Page<KnownTag>>> {
+            let dialect = &dialect;
+            Box::pin(async move { dialect.know(self.place.context(), &self.name, next.as_deref()).await })
+        };
+        match listing::pages(page).await {
+            Ok(known) => Ok(Some(known)),
+            Err(error) if error.kind == Kind::Unsupported => Ok(None),
+            Err(error) => {
+                let doing = format!("ask {} what it knows of {}", self.place.location, self.name);
+                Err(error.context(doing))
+            }
+        }
+    }
+
+    /// What the registry knows of one of its tags. `None` means that it knows nothing. It is asked once for all tags of the
+    /// repository.
+    pub(crate) async fn known_of(&self, tag: &str) -> Result<Option<KnownTag>> {
+        let cell = lock(&self.place.known).entry(self.name.clone()).or_default().clone();
+        let known = cell.get_or_try_init(async || {
+            let known = self.known().await?.unwrap_or_default();
+            Ok::<_, Error>(known.into_iter().map(|known| (known.name.clone(), known)).collect())
+        });
+        Ok(known.await?.get(tag).cloned())
+    }
+
+    /// The report of the registry's scanner on an image. `None` means that there is none.
+    pub(crate) async fn scan_report(&self, digest: &Digest) -> Result<Option<ScanReport>> {
+        let Some(dialect) = self.place.dialect().await? else { return Ok(None) };
+        match dialect.scan(self.place.context(), &self.name, digest).await {
+            Err(error) if error.kind == Kind::Unsupported => Ok(None),
+            scanned => scanned,
         }
     }
 

@@ -10,8 +10,8 @@ use crate::{
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
-        Call, IndexMode, OnChange, OnEmpty, OnImmutable, Order, Policy, PolicyError, Problem, Prune,
-        Repositories, Rival, Rule, RuleLimits, Spanned, suggestion,
+        Call, IndexMode, OnChange, OnEmpty, OnImmutable, OnRefusal, Order, Policy, PolicyError, Problem,
+        Prune, Repositories, Rival, Rule, RuleLimits, Spanned, suggestion,
     },
 };
 use std::{
@@ -33,6 +33,7 @@ pub struct BoundRule {
     pub(crate) wanted: Wanted,
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
+    pub(crate) on_refusal: OnRefusal,
     pub(crate) order: Order,
     /// Rules of the policy that are not planned, and where they may write.
     pub(crate) rivals: Vec<Rival>,
@@ -168,6 +169,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         wanted,
         on_empty: rule.on_empty,
         on_change: rule.on_change,
+        on_refusal: rule.on_refusal,
         order: rule.order.clone(),
         rivals: rule.rivals.clone(),
         require,
@@ -277,7 +279,9 @@ async fn bind_demand(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
                 let verifier = places.plugins().verifier(name, &call.config).await;
                 // `signed` is no plugin, so it is named here.
                 let named = |error: Error| match error.kind {
-                    Kind::NotFound => error.help("there is `signed`, and what [plugin] names"),
+                    Kind::NotFound => {
+                        error.help("there are `signed`, `scan`, `age`, and what [plugin] names")
+                    }
                     _ => error,
                 };
                 Demand::By(verifier.map_err(named)?)

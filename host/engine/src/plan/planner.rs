@@ -22,7 +22,10 @@ use crate::{
         route::{PlanLimits, REPOSITORIES, Routes, TAGS},
     },
 };
-use dray_core::{Action, Descriptor, Digest, ImageChoice, Names, policy::Prune};
+use dray_core::{
+    Action, Descriptor, Digest, ImageChoice, Names,
+    policy::{OnRefusal, Prune},
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -565,6 +568,12 @@ impl Planner {
                     by: "the registry, after it was listed".into(),
                     why: None,
                 }
+            }
+            Err(error) if error.kind == Kind::Refused && rule.on_refusal == OnRefusal::Skip => {
+                let from = candidate.source.endpoint(candidate.reference.as_deref());
+                tracing::info!("{} is left out: failed to {error}", from.display);
+                let (rule, by) = (rule.name.clone(), "require".into());
+                Planned::Dropped { rule, source: from, by, why: Some(error.text) }
             }
             Err(error) => self.failure(&candidate, error),
         }

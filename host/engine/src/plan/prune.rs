@@ -16,7 +16,10 @@ use dray_core::{
     policy::{Backup, Prune},
 };
 use futures_util::{StreamExt, stream};
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// Number of tags that are resolved at once.
 const AT_ONCE: usize = 16;
@@ -150,7 +153,7 @@ impl Pruning<'_> {
         let only: HashSet<&String> = gone.iter().collect();
         let mut left: Vec<String> = listed.iter().chain(&gone).cloned().collect();
         left.sort();
-        let images = Arc::new(RepositoryImages(self.destination.repository.clone()));
+        let images = Arc::new(RepositoryImages::new(self.destination.repository.clone(), HashMap::new()));
         for BoundFilter { filter, config, label } in &tags.filters {
             let name = &self.source.repository.name;
             let selection = filter.select(name, &left, config, images.clone()).await;

@@ -78,8 +78,12 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         Err(error) => return Err(error),
     };
     let mut named = HashMap::new();
-    let mut tags = Vec::with_capacity(listed.len());
+    let (mut tags, mut pushed) = (Vec::with_capacity(listed.len()), HashMap::new());
+    let asks = !filters.is_empty();
     for listed in listed {
+        if let Some(updated) = listed.updated.filter(|_| asks) {
+            pushed.insert(listed.name.clone(), updated);
+        }
         if let Some(digest) = listed.digest {
             // Of an empty media type nothing is decided before the journal or the registry tells it.
             let media_type = listed.media_type.unwrap_or_default();
@@ -93,7 +97,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     tags.retain(|tag| !is_fallback(tag));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
     let (before, mut dropped) = (signatures(&tags), Vec::new());
-    let images = Arc::new(RepositoryImages(source.repository.clone()));
+    let images = Arc::new(RepositoryImages::new(source.repository.clone(), pushed));
     for BoundFilter { filter, config, label } in filters {
         let selection = filter.select(&source.repository.name, &tags, config, images.clone()).await;
         let selection =

@@ -207,7 +207,11 @@ fn evidence_of(signature: &Signature) -> Option<Evidence> {
 }
 
 /// The referrers of these artifact types, each with its first layer.
-async fn referrers_of(repository: &Repository, digest: &Digest, types: &[String]) -> Result<Vec<Evidence>> {
+pub(super) async fn referrers_of(
+    repository: &Repository,
+    digest: &Digest,
+    types: &[String],
+) -> Result<Vec<Evidence>> {
     let listed = match repository.referrers(digest).await {
         Err(error) if error.kind == Kind::Unsupported => return Ok(Vec::new()),
         listed => listed?,

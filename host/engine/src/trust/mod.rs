@@ -3,6 +3,7 @@
 
 mod attach;
 mod demand;
+mod gates;
 mod gather;
 mod lookaside;
 mod verify;
@@ -204,7 +205,7 @@ impl Judge<'_> {
                 .await
                 .context(|| format!("check the signatures of {shown}"))?,
         };
-        let first = self.judged(source, &image, &top, &demands, &shown).await;
+        let first = self.judged((source, reference), &image, &top, &demands, &shown).await;
         let error = match first {
             Ok(by) => return Ok(Verified { digest: Some(named.clone()), by }),
             Err(error) => error,
@@ -217,7 +218,7 @@ impl Judge<'_> {
             Some(read) => read.clone(),
             None => manifest.insert(source.repository.manifest_of(written).await?).clone(),
         };
-        match self.judged(source, &image, &chosen, &demands, &shown).await {
+        match self.judged((source, reference), &image, &chosen, &demands, &shown).await {
             Ok(by) => Ok(Verified { digest: Some(written.digest.clone()), by }),
             Err(_) => Err(error),
         }
@@ -226,7 +227,7 @@ impl Judge<'_> {
     /// Judges one manifest. Returns by whom it is signed.
     async fn judged(
         &self,
-        source: &OpenReference,
+        (source, reference): (&OpenReference, Option<&str>),
         image: &Image,
         manifest: &Manifest,
         demands: &[Due],
@@ -247,10 +248,15 @@ impl Judge<'_> {
                     }
                 },
                 Demand::By(verifier) => {
-                    let all = Kinds { simple: true, sigstore: true };
-                    while gathered.more(all).await.context(doing)? {}
                     let wanted = verifier.wants().await.context(doing)?;
-                    let evidence = gathered.evidence(&wanted).await.context(doing)?;
+                    let evidence = match gates::are_wanted(&wanted) {
+                        true => gates::evidence(source, reference, manifest, &wanted).await.context(doing)?,
+                        false => {
+                            let all = Kinds { simple: true, sigstore: true };
+                            while gathered.more(all).await.context(doing)? {}
+                            gathered.evidence(&wanted).await.context(doing)?
+                        }
+                    };
                     let name = image.name.as_ref().map(ToString::to_string);
                     match verifier.verify(name.as_deref(), manifest, evidence).await.context(doing)? {
                         Judgement::Accepted(by) => Verdict::Signed(Accepted { by, reference: None }),
@@ -268,9 +274,15 @@ impl Judge<'_> {
                     by.push(accepted.by);
                 }
                 Verdict::Refused(why) => {
-                    let text = format!("trust {shown}: {}", refusal(who, manifest, &why));
-                    return Err(Error::new(Kind::Denied, text)
-                        .help("nothing of it was published; `dray verify` says what signatures it has"));
+                    let (what, help) = match demand {
+                        Demand::Signed(_) => (
+                            "a signature",
+                            "nothing of it was published; `dray verify` says what signatures it has",
+                        ),
+                        Demand::By(verifier) => (verifier.name(), "nothing of it was published"),
+                    };
+                    let text = format!("trust {shown}: {}", refusal(who, what, manifest, &why));
+                    return Err(Error::new(Kind::Refused, text).help(help));
                 }
             }
         }
@@ -279,13 +291,14 @@ impl Judge<'_> {
 }
 
 /// Why an image is not copied, in words.
-fn refusal(by: &str, manifest: &Manifest, why: &[String]) -> String {
+fn refusal(by: &str, what: &str, manifest: &Manifest, why: &[String]) -> String {
     let digest = manifest.descriptor.digest.short();
     match why {
         [one] if one == "the policy rejects it" => format!("{by} rejects it"),
-        [one] => format!("{by} demands a signature of {digest}: {one}"),
-        many => {
+        [one] => format!("{by} demands {what} of {digest}: {one}"),
+        many if what == "a signature" => {
             format!("{by} demands a signature of {digest}, and of its {}: {}", many.len(), many.join("; "))
         }
+        many => format!("{by} demands {what} of {digest}: {}", many.join("; ")),
     }
 }

@@ -159,7 +159,15 @@ fn happens(client: &Client, base: &Path, lives: Vec<Life>, policy: usize) {
         let journal = LazyJournal::new(Some(journal.into()));
         let (scratch, known) = (folder.path().into(), Default::default());
         let (trust, registries) = Default::default();
-        let local = Local { scratch, known, journal, disk_writes: DISK_WRITES, trust, registries };
+        let local = Local {
+            scratch,
+            known,
+            journal,
+            disk_writes: DISK_WRITES,
+            trust,
+            registries,
+            scan_reports: None,
+        };
         let plugins = Arc::new(OneWay(Arc::new(Way { fake: fake.clone(), first })));
         Places::new(plugins, client.clone(), folder.path(), local)
     };

@@ -1,9 +1,13 @@
 //! Harbor (goharbor/harbor, `api/v2.0/swagger.yaml`): lists artifacts with their tags, makes projects, and removes single
 //! tags, which its `/v2/` refuses.
 
-use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, ask, encoded, export, json, post, time};
+use dray_plugin_dialect::{
+    As, Dialect, Entry, Error, Kind, KnownPage, KnownTag, Page, ScanReport, ask, ask_with, encoded, export,
+    json, post, time,
+};
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// The most artifacts that Harbor gives at once.
 const PAGE: usize = 100;
@@ -16,6 +20,43 @@ struct Artifact {
     manifest_media_type: Option<String>,
     /// `null` means that it has none.
     tags: Option<Vec<Tag>>,
+    labels: Option<Vec<Label>>,
+    accessories: Option<Vec<Accessory>>,
+    /// By the media type of the report.
+    scan_overview: Option<BTreeMap<String, Overview>>,
+}
+
+/// A label that people gave an artifact.
+#[derive(Deserialize)]
+struct Label {
+    name: String,
+}
+
+/// What is attached to an artifact.
+#[derive(Deserialize)]
+struct Accessory {
+    r#type: String,
+}
+
+#[derive(Deserialize)]
+struct Overview {
+    severity: Option<String>,
+    scan_status: Option<String>,
+}
+
+/// The media types of reports that Harbor gives, the better one first (`X-Accept-Vulnerabilities` of its API).
+const REPORTS: &str = "application/vnd.security.vulnerability.report; version=1.1, \
+                       application/vnd.scanner.adapter.vuln.report.harbor+json; version=1.0";
+
+/// The worst severity that a finished scan found, in the words of the contract.
+fn severity(overview: &BTreeMap<String, Overview>) -> Option<String> {
+    let done = overview.values().find(|one| one.scan_status.as_deref() == Some("Success"))?;
+    Some(done.severity.as_deref().unwrap_or("Unknown").to_ascii_lowercase())
+}
+
+/// The header that names the wanted media types of reports.
+fn accept() -> [(String, String); 1] {
+    [("x-accept-vulnerabilities".into(), REPORTS.into())]
 }
 
 #[derive(Deserialize)]
@@ -93,6 +134,46 @@ impl Dialect for Harbor {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn know(registry: &str, repository: &str, next: Option<&str>) -> Result<KnownPage, Error> {
+        let page: usize = next.and_then(|next| next.parse().ok()).unwrap_or(1);
+        let query = format!(
+            "with_tag=true&with_label=true&with_accessory=true&with_scan_overview=true&q=tags%3D*&page_size={PAGE}&page={page}"
+        );
+        let path = format!("{}/artifacts?{query}", path(repository)?);
+        let response = ask_with("GET", registry, &path, As::Login(repository), &[200], &accept())?;
+        let artifacts: Vec<Artifact> = json(&response)?;
+        let next = (artifacts.len() == PAGE).then(|| (page + 1).to_string());
+        let mut entries = Vec::new();
+        for artifact in artifacts {
+            let labels: Vec<String> =
+                artifact.labels.unwrap_or_default().into_iter().map(|label| label.name).collect();
+            let accessories = artifact.accessories.unwrap_or_default();
+            let signed = accessories.iter().any(|accessory| accessory.r#type.starts_with("signature."));
+            let severity = artifact.scan_overview.as_ref().and_then(severity);
+            for tag in artifact.tags.unwrap_or_default() {
+                entries.push(KnownTag {
+                    name: tag.name,
+                    digest: artifact.digest.clone(),
+                    pushed: tag.push_time.as_deref().and_then(time),
+                    labels: Some(labels.clone()),
+                    signed: Some(signed),
+                    severity: severity.clone(),
+                });
+            }
+        }
+        Ok(KnownPage { entries, next })
+    }
+
+    fn scan(registry: &str, repository: &str, digest: &str) -> Result<Option<ScanReport>, Error> {
+        let path = format!("{}/artifacts/{}/additions/vulnerabilities", path(repository)?, encoded(digest));
+        let response = ask_with("GET", registry, &path, As::Login(repository), &[200, 404], &accept())?;
+        let nothing = response.status == 404 || response.body.trim_ascii() == b"{}";
+        Ok((!nothing).then(|| ScanReport {
+            media_type: "application/vnd.security.vulnerability.report; version=1.1".into(),
+            content: response.body,
+        }))
     }
 
     fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {

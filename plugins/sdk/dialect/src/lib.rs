@@ -8,7 +8,10 @@ dray_plugin::role!("dialect", "dray_plugin_dialect");
 
 pub use dray::plugin::types::{Access, Request, Response, TagEntry as Entry, TagPage as Page};
 pub use dray_plugin::{serde, serde_json};
-pub use exports::dray::plugin::registry_dialect::{Guest, Kind};
+pub use exports::dray::plugin::{
+    registry_dialect::{Guest, Kind},
+    registry_knowledge::{Guest as KnowledgeGuest, KnownPage, KnownTag, ScanReport},
+};
 
 use dray::plugin::http;
 
@@ -32,6 +35,16 @@ pub trait Dialect {
     /// Makes what must exist before a repository can be written to. Returns the prefix for which it exists now.
     fn prepare(_registry: &str, repository: &str) -> Result<String, Error> {
         Ok(repository.into())
+    }
+
+    /// Tells what the registry knows of the images of a repository.
+    fn know(_registry: &str, _repository: &str, _next: Option<&str>) -> Result<KnownPage, Error> {
+        Err(Error::Unsupported("it knows nothing of its images".into()))
+    }
+
+    /// The latest report of a scanner on an image.
+    fn scan(_registry: &str, _repository: &str, _digest: &str) -> Result<Option<ScanReport>, Error> {
+        Err(Error::Unsupported("it does not scan images".into()))
     }
 
     /// Takes a tag away alone.
@@ -70,6 +83,16 @@ impl<T: Dialect> Guest for T {
     }
 }
 
+impl<T: Dialect> KnowledgeGuest for T {
+    fn know(registry: String, repository: String, next: Option<String>) -> Result<KnownPage, Error> {
+        <T as Dialect>::know(&registry, &repository, next.as_deref())
+    }
+
+    fn scan(registry: String, repository: String, digest: String) -> Result<Option<ScanReport>, Error> {
+        <T as Dialect>::scan(&registry, &repository, &digest)
+    }
+}
+
 /// How a request authenticates itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum As<'a> {
@@ -84,6 +107,18 @@ pub enum As<'a> {
 /// Sends a request to `https://{registry}{path}`. `expect` are the statuses that are answers.
 pub fn ask(method: &str, registry: &str, path: &str, by: As<'_>, expect: &[u16]) -> Result<Response, Error> {
     send(method, registry, path, by, expect, &[], &[])
+}
+
+/// As [`ask`], with further headers.
+pub fn ask_with(
+    method: &str,
+    registry: &str,
+    path: &str,
+    by: As<'_>,
+    expect: &[u16],
+    headers: &[(String, String)],
+) -> Result<Response, Error> {
+    send(method, registry, path, by, expect, headers, &[])
 }
 
 /// Sends a request with a body in JSON.

@@ -154,9 +154,12 @@ pub fn advance(
         (Some(State::Chunk(piece) | State::Last(piece)), 0 | 500, _) => upload.status(piece),
         (Some(State::Status(piece)), 200 | 202 | 204, Some(response)) => {
             match arrived(response).filter(|stands| *stands <= piece.end()) {
-                Some(stands) => {
-                    upload.send(after(response, piece.to)?, stands, piece.least, piece.asked.saturating_add(1))
-                },
+                Some(stands) => upload.send(
+                    after(response, piece.to)?,
+                    stands,
+                    piece.least,
+                    piece.asked.saturating_add(1),
+                ),
                 None => upload.look(How::Whole),
             }
         }
@@ -435,7 +438,9 @@ mod tests {
         let interrupted = Some(Outcome::Interrupted(String::new()));
         let (Step::Ask(status), asked) = step(&incoming, state.clone(), interrupted) else { panic!() };
         assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
-        let (Step::Send(on), sent) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else { panic!() };
+        let (Step::Send(on), sent) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else {
+            panic!()
+        };
         assert_eq!(on.offset, 100_000_000);
         // The request of the dead process still brought something, or still holds the upload. The registry is asked
         // again, but not for ever.
@@ -443,7 +448,9 @@ mod tests {
         for refused in [416, 409, 416] {
             let (Step::Ask(status), asked) = step(&incoming, sent, answer(refused, "")) else { panic!() };
             assert_eq!(status.method, "GET");
-            let (Step::Send(on), again) = step(&incoming, asked, answer(204, "0-109999999")) else { panic!() };
+            let (Step::Send(on), again) = step(&incoming, asked, answer(204, "0-109999999")) else {
+                panic!()
+            };
             assert_eq!(on.offset, 110_000_000);
             sent = again;
         }
@@ -455,8 +462,13 @@ mod tests {
             panic!()
         };
         assert_eq!(look.method, "HEAD");
-        let piece =
-            Piece { to: "https://r/u?_state=1".into(), offset: 256 << 20, length: 64 << 20, least: None, asked: 0 };
+        let piece = Piece {
+            to: "https://r/u?_state=1".into(),
+            offset: 256 << 20,
+            length: 64 << 20,
+            least: None,
+            asked: 0,
+        };
         let status = State::Status(piece);
         let status = Some(serde_json::to_vec(&status).unwrap());
         let (Step::Send(last), ended) = step(&incoming, status, answer(204, "0-335544319")) else { panic!() };

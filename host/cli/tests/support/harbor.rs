@@ -1,0 +1,198 @@
+//! Harbor in the small, as `api/v2.0/swagger.yaml` of goharbor/harbor describes it. It refuses requests that the
+//! description does not know.
+
+use super::memory::{Asked, Held, Memory, Reply, reply};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, OnceLock},
+};
+
+pub fn with_json(status: &'static str, body: &serde_json::Value) -> Option<Reply> {
+    Some((status, "Content-Type: application/json\r\n".into(), body.to_string().into_bytes()))
+}
+
+pub fn header<'a>(asked: &'a Asked, name: &str) -> Option<&'a str> {
+    asked.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
+}
+
+/// The tags of a repository by their digests, with media types.
+pub fn tags_of(held: &Held, repository: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let mut found: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
+    for ((of, tag), (media_type, body)) in &held.manifests {
+        if of == repository && !tag.contains(':') {
+            let digest = dray_core::Digest::of(body).to_string();
+            found.entry(digest).or_insert((media_type.clone(), Vec::new())).1.push(tag.clone());
+        }
+    }
+    found
+}
+
+/// Harbor in the small: projects, its API of version 2.0 and its token server (`api/v2.0/swagger.yaml`).
+pub struct Harbor {
+    pub registry: Memory,
+    pub projects: Arc<Mutex<BTreeSet<String>>>,
+    /// What it knows of images, by their digests.
+    pub known: Arc<Mutex<BTreeMap<String, Known>>>,
+}
+
+/// What Harbor knows of an image.
+#[derive(Clone, Default)]
+pub struct Known {
+    pub labels: Vec<&'static str>,
+    pub pushed: Option<&'static str>,
+    pub signed: bool,
+    /// The vulnerabilities that its scanner found, with their severities. `None` means that it was not scanned.
+    pub found: Option<Vec<(&'static str, &'static str)>>,
+}
+
+/// Severities as Harbor orders them.
+const SEVERITIES: [&str; 7] = ["None", "Unknown", "Negligible", "Low", "Medium", "High", "Critical"];
+/// The media type of its reports.
+const REPORT: &str = "application/vnd.security.vulnerability.report; version=1.1";
+
+pub const LOGIN: &str = "robot$dray:secret";
+
+impl Harbor {
+    pub fn start() -> Self {
+        let projects = Arc::new(Mutex::new(BTreeSet::new()));
+        let (own, known): (Arc<OnceLock<String>>, _) = (Arc::default(), projects.clone());
+        let images: Arc<Mutex<BTreeMap<String, Known>>> = Arc::default();
+        let of_images = images.clone();
+        let host = own.clone();
+        let registry = Memory::odd(move |asked, held| {
+            let is_login =
+                header(asked, "authorization") == Some(&format!("Basic {}", STANDARD.encode(LOGIN)));
+            if asked.path.starts_with("/service/token") {
+                return if is_login {
+                    with_json("200 OK", &json!({ "token": "t" }))
+                } else {
+                    reply("401 Unauthorized")
+                };
+            }
+            if asked.path.starts_with("/api/v2.0/") {
+                return if is_login {
+                    api(asked, held, &known, &of_images.lock().unwrap())
+                } else {
+                    reply("401 Unauthorized")
+                };
+            }
+            if header(asked, "authorization") != Some("Bearer t") {
+                let realm = format!("http://{}/service/token", host.get().unwrap());
+                let challenge =
+                    format!("Www-Authenticate: Bearer realm=\"{realm}\",service=\"harbor-registry\"\r\n");
+                return Some(("401 Unauthorized", challenge, Vec::new()));
+            }
+            let project = asked.path.strip_prefix("/v2/")?.split('/').next()?;
+            let writes = !matches!(asked.method, "GET" | "HEAD");
+            if writes && !known.lock().unwrap().contains(project) {
+                let body = json!({ "errors": [{ "code": "NOT_FOUND", "message": format!("project {project} not found") }] });
+                return with_json("404 Not Found", &body);
+            }
+            // `DELETE /v2/…/manifests/TAG` is UNSUPPORTED.
+            (asked.method == "DELETE").then(|| reply("400 Bad Request")).flatten()
+        });
+        own.set(registry.host().to_owned()).unwrap();
+        Harbor { registry, projects, known: images }
+    }
+
+    pub fn auth(&self) -> String {
+        format!("[registry.\"{}\"]\nauth = {{ credentials = \"env:HARBOR\" }}\n", self.registry.host())
+    }
+}
+
+pub fn decoded(text: &str) -> String {
+    text.replace("%3A", ":").replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
+}
+
+/// Answers of the API. What the description does not know is 422, as Harbor answers.
+fn api(
+    asked: &Asked,
+    held: &Mutex<Held>,
+    projects: &Mutex<BTreeSet<String>>,
+    images: &BTreeMap<String, Known>,
+) -> Option<Reply> {
+    let path = asked.path.strip_prefix("/api/v2.0/").unwrap();
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let query: BTreeMap<&str, String> = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(key, value)| (key, decoded(value)))
+        .collect();
+    let parts: Vec<&str> = path.split('/').collect();
+    match (asked.method, parts.as_slice()) {
+        ("HEAD", ["projects"]) => {
+            let there = projects.lock().unwrap().contains(query.get("project_name")?);
+            reply(if there { "200 OK" } else { "404 Not Found" })
+        }
+        ("POST", ["projects"]) => {
+            let body: serde_json::Value = serde_json::from_slice(asked.body).unwrap();
+            let name = body["project_name"].as_str().unwrap().to_owned();
+            assert_eq!(body["metadata"]["public"], "false");
+            let new = projects.lock().unwrap().insert(name);
+            reply(if new { "201 Created" } else { "409 Conflict" })
+        }
+        ("GET", ["projects", project, "repositories", name, "artifacts"]) => {
+            let known =
+                ["with_tag", "with_label", "with_accessory", "with_scan_overview", "q", "page", "page_size"];
+            let size: usize = query.get("page_size").map_or(Ok(10), |size| size.parse()).unwrap();
+            if query.keys().any(|key| !known.contains(key)) || size > 100 {
+                return reply("422 Unprocessable Entity");
+            }
+            // A name with a slash is encoded twice; once it would be another path.
+            let repository = format!("{project}/{}", decoded(&decoded(name)));
+            let page: usize = query.get("page").map_or(Ok(1), |page| page.parse()).unwrap();
+            // Accessories, such as signatures, are no artifacts of their own.
+            let mut artifacts = tags_of(&held.lock().unwrap(), &repository);
+            artifacts.retain(|_, (_, tags)| !tags.iter().any(|tag| tag.ends_with(".sig")));
+            let artifacts: Vec<_> = artifacts
+                .into_iter()
+                .map(|(digest, (media_type, tags))| {
+                    let image = images.get(&digest).cloned().unwrap_or_default();
+                    let pushed = image.pushed.unwrap_or("2026-01-31T12:00:00.000Z");
+                    let tags: Vec<_> =
+                        tags.iter().map(|tag| json!({ "name": tag, "push_time": pushed })).collect();
+                    let mut artifact = json!({
+                        "digest": digest, "manifest_media_type": media_type, "size": 1, "tags": tags,
+                    });
+                    let with = |what: &str| query.get(what).is_some_and(|value| value == "true");
+                    if with("with_label") {
+                        let labels = image.labels.iter().map(|label| json!({ "id": 1, "name": label }));
+                        artifact["labels"] = labels.collect();
+                    }
+                    if with("with_accessory") && image.signed {
+                        artifact["accessories"] = json!([{ "id": 1, "type": "signature.cosign" }]);
+                    }
+                    if let (true, Some(found)) = (with("with_scan_overview"), &image.found) {
+                        // Without the header, Harbor tells of no report.
+                        assert!(header(asked, "x-accept-vulnerabilities").unwrap().contains(REPORT));
+                        let of = |severity: &str| SEVERITIES.iter().position(|known| *known == severity);
+                        let worst = found.iter().filter_map(|(_, severity)| of(severity)).max().unwrap_or(0);
+                        let overview = json!({ "scan_status": "Success", "severity": SEVERITIES[worst] });
+                        artifact["scan_overview"] = json!({ REPORT: overview });
+                    }
+                    artifact
+                })
+                .skip((page - 1) * size)
+                .take(size)
+                .collect();
+            with_json("200 OK", &json!(artifacts))
+        }
+        ("GET", ["projects", _, "repositories", _, "artifacts", digest, "additions", "vulnerabilities"]) => {
+            assert!(header(asked, "x-accept-vulnerabilities").unwrap().contains(REPORT));
+            let found = images.get(&decoded(digest)).and_then(|image| image.found.clone());
+            let Some(found) = found else { return with_json("200 OK", &json!({})) };
+            let one =
+                |(id, severity): (&str, &str)| json!({ "id": id, "package": "p", "severity": severity });
+            let all: Vec<_> = found.into_iter().map(one).collect();
+            with_json("200 OK", &json!({ REPORT: { "severity": "High", "vulnerabilities": all } }))
+        }
+        ("DELETE", ["projects", project, "repositories", name, "artifacts", _, "tags", tag]) => {
+            let repository = format!("{project}/{}", decoded(&decoded(name)));
+            let gone = held.lock().unwrap().manifests.remove(&(repository, (*tag).to_owned()));
+            reply(if gone.is_some() { "200 OK" } else { "404 Not Found" })
+        }
+        _ => reply("404 Not Found"),
+    }
+}
