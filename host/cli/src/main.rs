@@ -185,7 +185,7 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Ls(options) => Box::pin(inspect::ls(options)),
         Command::Inspect(options) => Box::pin(inspect::run(options)),
         Command::ListTags(options) => Box::pin(inspect::list_tags(options)),
-        Command::Runs(options) => Box::pin(runs::run(options)),
+        Command::Runs(options) => Box::pin(runs::run(options, screen)),
         Command::Cache(options) => Box::pin(async move { cache::run(&options) }),
         Command::Plugin { command: PluginCommand::List(options) } => Box::pin(plugin::list(options)),
         Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),

@@ -139,10 +139,11 @@ impl Loaded {
         Ok(())
     }
 
-    /// Sets what is deleted at the destinations, if flags say it. A rule that says it itself keeps what it says.
+    /// Sets what is deleted at the destinations, if flags say it. A rule that has `prune` itself keeps it; a limit of the
+    /// command line holds for this run instead of that of the policy.
     pub fn prune(&mut self, flags: &PruneFlags) {
         for rule in &mut self.policy.rules {
-            if flags.prune && rule.order.prune == Prune::No {
+            if flags.prune && !rule.order.is_said {
                 rule.order.prune = Prune::Own;
             }
             if let Some(limit) = flags.prune_limit {

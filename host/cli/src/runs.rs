@@ -6,16 +6,17 @@ use crate::{
     failure::Failure,
     local,
     output::{bytes, counted, print_json, say},
+    progress::Screen,
     undo,
 };
 use dray_core::CopyReport;
 use dray_engine::{Journal, RunRecord};
 use jiff::Timestamp;
 
-pub async fn run(options: RunsOptions) -> Result<u8, Failure> {
+pub async fn run(options: RunsOptions, screen: Screen) -> Result<u8, Failure> {
     match options.command {
         Some(RunsCommand::Undo { number, dry_run, access }) => {
-            undo::run(number, dry_run, &access, options.output).await
+            undo::run(number, dry_run, &access, options.output, &screen).await
         }
         _ => look(&options),
     }

@@ -6,14 +6,24 @@ use crate::{
     failure::Failure,
     local,
     output::{counted, print_json, say, tell},
-    policy, runs, setup,
+    policy,
+    progress::Screen,
+    running, runs, setup,
+    signals::Stop,
 };
 use dray_core::Summary;
-use dray_engine::{Places, PutBack, RunRecord, TagChanged, put_back};
+use dray_engine::{Places, PutBack, TagChanged, put_back};
 use serde_json::json;
 use std::{path::PathBuf, sync::Arc, time::Instant};
 
-pub async fn run(number: i64, dry_run: bool, access: &Access, output: Output) -> Result<u8, Failure> {
+pub async fn run(
+    number: i64,
+    dry_run: bool,
+    access: &Access,
+    output: Output,
+    screen: &Screen,
+) -> Result<u8, Failure> {
+    let stop = Stop::listen(screen);
     let (record, changes) = {
         let local = local::local();
         let journal = local.opened()?;
@@ -22,7 +32,10 @@ pub async fn run(number: i64, dry_run: bool, access: &Access, output: Output) ->
     if changes.is_empty() {
         return told_nothing(number, output);
     }
-    let places = places(&record, access).await?;
+    let path = record.policy.as_ref().map(PathBuf::from).filter(|path| path.is_file());
+    // A run of the policy would write to the same tags.
+    let _running = running::take(path.as_slice(), &[], false, &stop).await?;
+    let places = places(path, access).await?;
     let begun = Instant::now();
     let journal = places.journal().filter(|_| !dry_run);
     let this = match journal {
@@ -31,6 +44,9 @@ pub async fn run(number: i64, dry_run: bool, access: &Access, output: Output) ->
     };
     let (mut summary, mut entries) = (Summary::default(), Vec::new());
     for changed in &changes {
+        if stop.code().is_some() {
+            break;
+        }
         let done = put_back(&places, changed, this, dry_run).await;
         match &done {
             Ok(PutBack::Done) => summary.copied += 1,
@@ -56,7 +72,11 @@ pub async fn run(number: i64, dry_run: bool, access: &Access, output: Output) ->
             summary.failed
         ),
     }
-    Ok(if summary.failed > 0 { FAILED } else { DONE })
+    Ok(match stop.code() {
+        Some(code) => code,
+        None if summary.failed > 0 => FAILED,
+        None => DONE,
+    })
 }
 
 fn told_nothing(number: i64, output: Output) -> Result<u8, Failure> {
@@ -68,8 +88,7 @@ fn told_nothing(number: i64, output: Output) -> Result<u8, Failure> {
 }
 
 /// The places of the run: those of its policy if that is still there, and otherwise those that need no policy.
-async fn places(record: &RunRecord, access: &Access) -> Result<Arc<Places>, Failure> {
-    let path = record.policy.as_ref().map(PathBuf::from).filter(|path| path.is_file());
+async fn places(path: Option<PathBuf>, access: &Access) -> Result<Arc<Places>, Failure> {
     match path {
         Some(path) => Ok(policy::load(&[path])?.open().await?.places().clone()),
         None => setup::places(access),

@@ -9,12 +9,12 @@ use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
 };
 use support::{
     World,
-    harbor::{Harbor, LOGIN, decoded, header, tags_of, with_json},
-    memory::{Asked, Held, Memory, Reply, reply},
+    harbor::{Harbor, LOGIN, header, tags_of, with_json},
+    memory::{Memory, reply},
 };
 
 fn sync(world: &World, harbors: &[&Harbor], more: &str, rule: &str) -> support::Ran {
@@ -318,6 +318,30 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
     });
     let asked = lists_of(&World::new(), &gitlab, "gitlab");
     assert_eq!(asked, ["GET /gitlab/v1/repositories/team/app/tags/list/?n=1000"]);
+
+    let hub = Memory::odd(|asked, held| {
+        let query =
+            asked.path.strip_prefix("/v2/namespaces/team/repositories/app/tags?page_size=100&page=")?;
+        assert!(header(asked, "authorization").is_none());
+        let page: usize = query.parse().unwrap();
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let list: Vec<_> = tags
+            .into_iter()
+            .flat_map(|(digest, (media_type, tags))| {
+                tags.into_iter().map(move |tag| {
+                    json!({ "name": tag, "digest": digest, "media_type": media_type, "full_size": 9,
+                        "tag_last_pushed": "2026-01-31T12:00:00.123456Z", "images": [] })
+                })
+            })
+            .skip((page - 1) * 6)
+            .take(6)
+            .collect();
+        let next = (list.len() == 6).then(|| format!("https://hub.docker.com/x?page={}", page + 1));
+        with_json("200 OK", &json!({ "count": 9, "next": next, "previous": null, "results": list }))
+    });
+    let asked = lists_of(&World::new(), &hub, "docker-hub");
+    let path = "GET /v2/namespaces/team/repositories/app/tags?page_size=100&page=";
+    assert_eq!(asked, [format!("{path}1"), format!("{path}2")]);
 
     let zot = Memory::odd(|asked, held| {
         let query = asked.path.strip_prefix("/v2/_zot/ext/search?query=")?;

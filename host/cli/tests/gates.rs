@@ -10,6 +10,7 @@ use support::{
     IMAGES, Ran, Registry, World,
     harbor::{Harbor, Known, LOGIN},
     has,
+    memory::Memory,
 };
 
 fn ran(world: &World, arguments: &[&str]) -> Ran {
@@ -188,4 +189,45 @@ fn a_report_is_attached_or_lies_in_a_folder() {
     fs::remove_dir_all(world.path("copy")).unwrap();
     let odd = world.dray(&["sync", "--scan-report", "reports"]);
     assert!(odd.code == 1 && odd.err.contains("a report of a scanner cannot be read"), "{}", odd.err);
+}
+
+#[test]
+fn what_cosign_keeps_beneath_tags_arrives_before_its_image() {
+    let world = World::new();
+    let (source, destination) = (Memory::start(), Memory::start());
+    let digest = source.image("app", "1.0", b"layer");
+    let beneath = |kind: &str| format!("{}.{kind}", digest.replace(':', "-"));
+    source.image("app", &beneath("sig"), b"signature");
+    source.image("app", &beneath("att"), b"attestation");
+    // One of an image that nobody wants.
+    source.image("app", &format!("sha256-{}.sig", "0".repeat(64)), b"stray");
+    let rule = format!(
+        "version = 1\n[[rule]]\nfrom = \"docker://{}/app\"\nto = \"docker://{}/app\"\ntags = \"1.*\"\ncosign-tags = true\n",
+        source.host(),
+        destination.host()
+    );
+    world.write("dray.toml", &rule);
+    let synced = world.dray(&["sync"]).ok();
+    assert!(
+        synced.out.contains("1 image copied") && !synced.err.contains("signatures of cosign"),
+        "{}",
+        synced.err
+    );
+    let puts: Vec<String> = destination
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.starts_with("PUT ") && asked.contains("/manifests/"))
+        .collect();
+    let at = |tag: &str| puts.iter().position(|put| put.ends_with(&format!("/{tag}")));
+    let image = at("1.0").unwrap();
+    for kind in ["sig", "att"] {
+        assert!(at(&beneath(kind)).unwrap() < image, "{kind} {puts:?}");
+    }
+    assert_eq!(puts.iter().filter(|put| put.contains("0000")).count(), 0);
+    assert!(world.dray(&["sync"]).ok().out.contains("0 images copied, 1 unchanged"));
+    // A further signature lies beneath the same tag.
+    let more = source.image("app", &beneath("sig"), b"two signatures");
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+    assert!(destination.has("app", &more));
+    assert!(world.dray(&["sync"]).ok().out.contains("0 images copied, 1 unchanged"));
 }

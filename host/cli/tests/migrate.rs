@@ -137,8 +137,9 @@ const CASES: &[Case] = &[
             "exclude = true",
             "on-change = \"keep\"",
             "prune = true",
+            "filter = \"label\", label = [\"a\"]",
         ],
-        told: &["the labels [a]", "0 0 2 * * *", "the password for s.example"],
+        told: &["0 0 2 * * *", "the password for s.example"],
     },
     Case {
         name: "list.txt",

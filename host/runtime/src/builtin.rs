@@ -20,7 +20,7 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 25] = [
+pub(crate) static BUILTINS: [Builtin; 26] = [
     builtin!("docker", Role::Transport, &["docker"]),
     builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
@@ -43,6 +43,7 @@ pub(crate) static BUILTINS: [Builtin; 25] = [
     builtin!("min-age", Role::Verifier, &[]),
     builtin!("harbor", Role::Dialect, &[]),
     builtin!("quay", Role::Dialect, &[]),
+    builtin!("docker-hub", Role::Dialect, &[]),
     builtin!("zot", Role::Dialect, &[]),
     builtin!("acr", Role::Dialect, &[]),
     builtin!("gitlab", Role::Dialect, &[]),

@@ -11,9 +11,10 @@ use std::sync::Arc;
 
 /// How the dialects that are built in are recognised, so that none is loaded in vain: name, globs of hosts, services. A test
 /// compares it with what they say themselves.
-pub(crate) const KINDS: [(&str, &[&str], &[&str]); 5] = [
+pub(crate) const KINDS: [(&str, &[&str], &[&str]); 6] = [
     ("harbor", &[], &["harbor-registry"]),
     ("quay", &["quay.io"], &[]),
+    ("docker-hub", &["docker.io", "index.docker.io", "registry-1.docker.io"], &[]),
     ("zot", &[], &["zot"]),
     ("acr", &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"], &[]),
     ("gitlab", &["registry.gitlab.com"], &["container_registry"]),

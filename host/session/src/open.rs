@@ -177,10 +177,11 @@ impl Session {
         let rules: HashMap<String, Vec<Demand>> =
             self.rules.iter().map(|rule| (rule.name.clone(), rule.require.clone())).collect();
         let (rules, places) = (Arc::new(rules), self.places.clone());
+        let failed = Arc::new(saved.end.failed_rules.clone());
         guarded(sender.clone(), async move {
             let looked = stream::iter(saved).map(|item| {
-                let (rules, places) = (rules.clone(), places.clone());
-                async move { again(&places, &rules, item).await }
+                let (rules, places, failed) = (rules.clone(), places.clone(), failed.clone());
+                async move { again(&places, (&rules, &failed), item).await }
             });
             let mut looked = std::pin::pin!(looked.buffered(AGAIN));
             while let Some(planned) = looked.next().await {
@@ -209,7 +210,7 @@ impl Session {
 
 async fn again(
     places: &Arc<Places>,
-    rules: &HashMap<String, Vec<Demand>>,
+    (rules, failed_rules): (&HashMap<String, Vec<Demand>>, &[String]),
     item: Result<PlanLine, Error>,
 ) -> Planned {
     let failed = |rule: &str, source: &str, destination: &str, error: Error| Planned::Failed {
@@ -222,6 +223,12 @@ async fn again(
         Ok(PlanLine::Copy(copy)) => copy,
         Ok(PlanLine::Delete(deletion)) => {
             let looked = match rules.contains_key(&deletion.rule) {
+                true if failed_rules.contains(&deletion.rule) => {
+                    let (to, rule) = (&deletion.destination, &deletion.rule);
+                    let text =
+                        format!("delete {to}: when the plan was made, the rule `{rule}` failed in part");
+                    Err(Error::new(Kind::Conflict, text).help("plan again when what failed is mended"))
+                }
                 true => delete_again(places, &deletion).await,
                 false => Err(unknown_rule(&deletion.destination, &deletion.rule)),
             };

@@ -60,7 +60,12 @@ impl PlanFile {
                 self.line(&PlanLine::Delete(Box::new(item.deletion.clone())))?;
             }
             Planned::Dropped { .. } => self.end.dropped += 1,
-            Planned::Failed { .. } => self.end.failed += 1,
+            Planned::Failed { rule, .. } => {
+                self.end.failed += 1;
+                if let Err(at) = self.end.failed_rules.binary_search(rule) {
+                    self.end.failed_rules.insert(at, rule.clone());
+                }
+            }
         }
         Ok(())
     }
@@ -70,8 +75,8 @@ impl PlanFile {
     /// # Errors
     /// Fails if it cannot be written.
     pub fn keep(mut self) -> Result<PlanEnd, Error> {
-        let end = self.end;
-        self.line(&PlanLine::End(end))?;
+        let end = self.end.clone();
+        self.line(&PlanLine::End(end.clone()))?;
         let path = self.path;
         let file = self.file.into_inner().map_err(|error| failed("write", &path, error.error()))?;
         file.as_file().sync_all().map_err(|error| failed("write", &path, &error))?;
@@ -102,9 +107,9 @@ impl SavedPlan {
             Some(PlanLine::Plan(header)) => header,
             _ => return Err(wrong(path, 1, "it does not begin as a plan does")),
         };
-        let (mut copies, mut deletions, mut end) = (0, 0, None);
+        let (mut copies, mut deletions, mut end) = (0, 0, None::<PlanEnd>);
         while let Some(line) = lines.next(path)? {
-            match (line, end) {
+            match (line, &end) {
                 (PlanLine::Copy(_), None) => copies += 1,
                 (PlanLine::Delete(_), None) => deletions += 1,
                 (PlanLine::End(counts), None) => end = Some(counts),
@@ -179,7 +184,7 @@ mod tests {
         assert!(!path.exists());
         plan.keep().unwrap();
         let mut read = SavedPlan::open(&path).unwrap();
-        assert_eq!((read.header.clone(), read.end), (header(), PlanEnd::default()));
+        assert_eq!((read.header.clone(), read.end.clone()), (header(), PlanEnd::default()));
         assert!(read.next().is_none());
         let whole = std::fs::read_to_string(&path).unwrap();
         let first = whole.lines().next().unwrap();

@@ -106,11 +106,12 @@ fn one(policy: &Yaml, asked: &Asked<'_>, draft: &mut Draft) -> Result<(), Wrong>
                 true => json!({ "filter": "glob", "pattern": value.to_string(), "exclude": true }),
                 false => json!({ "filter": "glob", "pattern": value.to_string() }),
             }),
-            (Some("label"), Some(value)) => {
-                draft.leave(
-                    value,
-                    format!("the filter by the labels {value} of {name}: dray knows no labels of Harbor"),
-                );
+            (Some("label"), Some(_)) => {
+                let labels = texts(filter, "value");
+                filters.push(match excludes {
+                    true => json!({ "filter": "label", "label": labels, "exclude": true }),
+                    false => json!({ "filter": "label", "label": labels }),
+                });
             }
             (Some("resource"), Some(value)) => {
                 draft.leave(

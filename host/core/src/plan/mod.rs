@@ -87,6 +87,9 @@ pub struct Wanted {
     pub form: Form,
     /// Whether the referrers of an image are copied with it.
     pub referrers: Referrers,
+    /// Whether what cosign keeps beneath tags of the image's digests is copied with it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cosign_tags: bool,
     /// Whether foreign layers are copied, too. Their makers do not let others distribute them.
     pub include_foreign: bool,
     /// Whether it is an error if the image cannot be converted. A command that copies one image sets this, because its
@@ -107,6 +110,7 @@ impl Wanted {
         parts.sort();
         parts.extend((self.choice == ImageChoice::Index).then(|| "index".to_owned()));
         parts.extend(self.referrers.are_wanted().then(|| "referrers".to_owned()));
+        parts.extend(self.cosign_tags.then(|| "cosign".to_owned()));
         parts.extend(self.include_foreign.then(|| "foreign".to_owned()));
         parts.join(",")
     }

@@ -37,7 +37,7 @@ pub struct PlanHeader {
 }
 
 /// The last line of a saved plan: how many tags of each kind there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlanEnd {
     /// Number of copies in the file.
@@ -51,6 +51,9 @@ pub struct PlanEnd {
     pub dropped: u64,
     /// Number of failures while planning. The file does not list them.
     pub failed: u64,
+    /// The rules of which something failed, sorted. Nothing is deleted for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_rules: Vec<String>,
 }
 
 /// Leaves a count of none out, so that plans without deletions are as they always were.
@@ -169,6 +172,7 @@ mod tests {
                 choice: ImageChoice::Some(vec!["linux/amd64".parse().unwrap()], IndexMode::Trim),
                 form: Form::default(),
                 referrers: Referrers::Wanted,
+                cosign_tags: false,
                 include_foreign: false,
                 strict: false,
                 link: false,

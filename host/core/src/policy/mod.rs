@@ -185,6 +185,8 @@ pub struct Rule {
     pub index: IndexMode,
     /// Copy signatures, SBOMs and the like with their subject.
     pub referrers: Referrers,
+    /// Copy what cosign keeps beneath tags of an image's digests, with the image.
+    pub cosign_tags: bool,
     /// Copy layers that their makers do not let others distribute.
     pub include_foreign: bool,
     /// Files of the destination may be further names of the source's.
@@ -274,10 +276,23 @@ pub struct RuleLimits {
 }
 
 impl Rule {
-    /// Where it may write: anything may stand for the names in its template.
+    /// Where it may write: anything may stand for the names in its template, and a tag of its own is one of a repository.
     fn as_rival(&self) -> Rival {
         let text = self.to.value.to_string();
-        let (mut to, mut rest) = (String::new(), text.as_str());
+        let start = text.find("://").map_or(0, |at| at + 3);
+        let host = text[start..].split('/').next().unwrap_or_default();
+        if host.contains(['{', '[']) {
+            // What is not understood may be anywhere.
+            return Rival { rule: self.name.value.clone(), to: "**".into() };
+        }
+        let last = text.rfind('/').map_or(start, |at| at + 1).max(start + host.len());
+        let mut depth = 0;
+        let tag = text[last..].char_indices().find(|(_, character)| {
+            depth += i32::from(*character == '{') - i32::from(*character == '}');
+            *character == ':' && depth == 0
+        });
+        let text = &text[..tag.map_or(text.len(), |(at, _)| last + at)];
+        let (mut to, mut rest) = (String::new(), text);
         while let Some((before, after)) = rest.split_once('{') {
             to.push_str(before);
             to.push_str("**");
@@ -297,6 +312,7 @@ impl Rule {
             platforms: Vec::new(),
             index: IndexMode::Keep,
             referrers: Referrers::No,
+            cosign_tags: false,
             include_foreign: false,
             link: false,
             form: crate::Form::default(),
@@ -384,6 +400,8 @@ pub enum OnRefusal {
 pub struct Order {
     /// Which tags are deleted that the source no longer has.
     pub prune: Prune,
+    /// Whether the policy says that, even if it says that none is.
+    pub is_said: bool,
     /// How many tags of a repository may go at once.
     pub limit: PruneLimit,
     /// Globs of tags that are never deleted.

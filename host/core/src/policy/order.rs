@@ -70,15 +70,43 @@ impl Backup {
         rest.replace("{tag}", tag.get(..most).unwrap_or(tag))
     }
 
-    /// A glob that every tag of this template matches.
-    pub fn glob(&self) -> String {
-        let mut glob = self.0.clone();
-        for name in ["{tag}", "{date}", "{time}", "{digest}"] {
-            glob = glob.replace(name, "*");
-        }
-        // A second backup of one name gets a number behind it.
-        format!("{glob}*")
+    /// Whether a tag may be a backup that this template made: a date, a time and a digest have their shapes, and a second
+    /// backup of one name has a number behind it.
+    ///
+    /// ```
+    /// let backup = dray_core::policy::Backup::read("{tag}-{date}").unwrap();
+    /// assert!(backup.made("1.0-2026-01-31") && backup.made("1.0-2026-01-31-2"));
+    /// assert!(!backup.made("1.0-alpine"));
+    /// ```
+    pub fn made(&self, tag: &str) -> bool {
+        let numbered = tag.rsplit_once('-').filter(|(_, number)| {
+            (1..=2).contains(&number.len()) && number.bytes().all(|digit| digit.is_ascii_digit())
+        });
+        has_shape(&self.0, tag) || numbered.is_some_and(|(name, _)| has_shape(&self.0, name))
     }
+}
+
+/// Whether a text has the shape of a template.
+fn has_shape(template: &str, text: &str) -> bool {
+    let Some(first) = template.chars().next() else { return text.is_empty() };
+    if let Some(rest) = template.strip_prefix("{tag}") {
+        // A tag has at least one character, and what follows decides how many.
+        return (1..=text.len()).any(|end| text.is_char_boundary(end) && has_shape(rest, &text[end..]));
+    }
+    let digits = |text: &str| text.bytes().all(|digit| digit.is_ascii_digit());
+    let date = |text: &str| text.split('-').map(str::len).eq([4, 2, 2]) && digits(&text.replace('-', ""));
+    let hex = |text: &str| text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    for (name, length) in [("{date}", 10), ("{time}", 6), ("{digest}", 12)] {
+        let Some(rest) = template.strip_prefix(name) else { continue };
+        let Some(part) = text.get(..length) else { return false };
+        let fits = match name {
+            "{date}" => date(part),
+            "{time}" => digits(part),
+            _ => hex(part),
+        };
+        return fits && has_shape(rest, &text[length..]);
+    }
+    text.strip_prefix(first).is_some_and(|text| has_shape(&template[first.len_utf8()..], text))
 }
 
 impl std::fmt::Display for Backup {
@@ -89,7 +117,7 @@ impl std::fmt::Display for Backup {
 
 /// Reads the keys of a rule.
 pub(super) fn order(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Order {
-    let prune = entry.take("prune").map(|value| prune(value, problems)).unwrap_or_default();
+    let prune = entry.take("prune").map(|value| prune(value, problems));
     let limit = entry.take("prune-limit");
     let limit = limit.map(|value| prune_limit(value, problems)).unwrap_or_default();
     let protect = entry.take("protect").map(one_or_many).unwrap_or_default();
@@ -106,7 +134,8 @@ pub(super) fn order(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Order
     });
     let words = [("fail", OnImmutable::Fail), ("skip", OnImmutable::Skip)];
     let immutable = super::rule::word(entry.take("immutable"), &words, problems).unwrap_or_default();
-    Order { prune, limit, protect, backup, immutable }
+    let (is_said, prune) = (prune.is_some(), prune.unwrap_or_default());
+    Order { prune, is_said, limit, protect, backup, immutable }
 }
 
 fn prune(value: &Value<'_>, problems: &mut Vec<Problem>) -> Prune {
@@ -134,4 +163,30 @@ fn prune_limit(value: &Value<'_>, problems: &mut Vec<Problem>) -> PruneLimit {
         problems.push(Problem::new("`prune-limit` is a number of tags, or \"all\"", value.span()).help(help));
         PruneLimit::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_is_known_by_its_shape() {
+        for (template, tag, made) in [
+            ("{tag}-before-{date}", "latest-before-2026-11-27", true),
+            ("{tag}-before-{date}", "a-b-before-2026-11-27-12", true),
+            ("{tag}-before-{date}", "latest-before-yesterday", false),
+            ("{tag}-before-{date}", "-before-2026-11-27", false),
+            ("{tag}-{date}", "1.2-alpine", false),
+            ("{tag}-{date}", "1.2-2026-1-27", false),
+            ("{tag}.{digest}", "1.2", false),
+            ("{tag}.{digest}", "1.2.0123456789ab", true),
+            ("old-{time}-{tag}", "old-235959-1.0", true),
+            ("old-{time}-{tag}", "old-new-1.0", false),
+            ("{tag}-{tag}.bak", "a-b.bak", true),
+        ] {
+            assert_eq!(Backup::read(template).unwrap().made(tag), made, "{template} {tag}");
+        }
+        let backup = Backup::read("{tag}-before-{date}").unwrap();
+        assert!(backup.made(&backup.fill("1.0", 1_800_000_000, "0123456789ab")));
+    }
 }

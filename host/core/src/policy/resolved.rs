@@ -156,6 +156,7 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
             Referrers::Required => Some(json!("required")),
         },
     );
+    add("cosign-tags", rule.cosign_tags.then_some(json!(true)));
     let wanted = &rule.repositories;
     let globs = |globs: &Vec<String>| (!globs.is_empty()).then(|| json!(globs));
     let parts = [("include", globs(&wanted.include)), ("exclude", globs(&wanted.exclude))];

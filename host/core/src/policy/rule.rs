@@ -71,6 +71,7 @@ struct Common {
     platforms: Vec<Platform>,
     index: IndexMode,
     referrers: Referrers,
+    cosign_tags: bool,
     include_foreign: bool,
     link: bool,
     form: Form,
@@ -89,6 +90,7 @@ impl Common {
             platforms: self.platforms.clone(),
             index: self.index,
             referrers: self.referrers,
+            cosign_tags: self.cosign_tags,
             include_foreign: self.include_foreign,
             link: self.link,
             form: self.form,
@@ -291,6 +293,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let chooses = !platforms.is_empty() || problems.len() > before;
     let index = index(entry, chooses, problems);
     let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
+    let cosign_tags = entry.take("cosign-tags").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
@@ -337,6 +340,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         platforms,
         index,
         referrers,
+        cosign_tags,
         include_foreign,
         link,
         form,

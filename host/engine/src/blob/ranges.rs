@@ -3,10 +3,10 @@
 use crate::{
     Error, Kind, Result,
     contract::Request,
-    http::{Brought, Climb, Download, MEASURED, Next, PlaceHttp, Reader, SETTLING},
+    http::{Brought, Climb, Download, Line, MEASURED, Next, PlaceHttp, Reader, SETTLING},
     place::Place,
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::{
     collections::VecDeque,
     sync::{
@@ -28,6 +28,13 @@ const SOON: f64 = 2.0;
 /// How often the rest of a piece is requested again after it broke off, and the pause before.
 const TIMES: usize = 3;
 const PAUSE: Duration = Duration::from_millis(200);
+/// So many bytes count as progress. An answer with fewer of them counts as a failure.
+const MEANT: u64 = 64 << 10;
+/// So many bytes are given on at once.
+const GATHERED: usize = 64 << 10;
+/// After so long, the rest of the first piece is requested again if all others have come meanwhile, and how often.
+const SLOW: Duration = Duration::from_secs(3);
+const HURRIED: u32 = 2;
 
 /// Measures one connection, to find out whether more would bring more.
 #[derive(Default)]
@@ -84,6 +91,8 @@ pub(super) struct Ranges {
     /// Bytes that arrived in all pieces. Those of a later piece wait for those before them, so what is read does not tell how
     /// fast they come.
     arrived: Arc<AtomicU64>,
+    /// Since when the first piece is the first one.
+    first_since: Instant,
     /// The rest of the segment over one connection, because more of them are not worth it.
     tail: Option<Download>,
 }
@@ -93,6 +102,9 @@ struct Piece {
     chunks: mpsc::UnboundedReceiver<Result<Bytes>>,
     task: JoinHandle<()>,
     left: u64,
+    size: u64,
+    /// How often its rest was requested again because it was slow.
+    hurried: u32,
 }
 
 impl Drop for Piece {
@@ -125,6 +137,7 @@ impl Ranges {
             before: 0,
             is_settling: true,
             arrived: Arc::default(),
+            first_since: Instant::now(),
             tail: None,
         };
         ranges.begin(Some(download));
@@ -149,9 +162,16 @@ impl Ranges {
                     Some(Download::open(self.http()?, &self.request, self.next, None, Reader::Host).await?);
                 continue;
             };
-            match piece.chunks.recv().await.transpose()? {
+            let Ok(received) = tokio::time::timeout(SLOW, piece.chunks.recv()).await else {
+                self.hurry();
+                continue;
+            };
+            match received.transpose()? {
                 Some(chunk) => {
                     piece.left = piece.left.saturating_sub(chunk.len() as u64);
+                    if piece.chunks.is_empty() && self.first_since.elapsed() > SLOW {
+                        self.hurry();
+                    }
                     break chunk;
                 }
                 None if piece.left > 0 => {
@@ -160,7 +180,10 @@ impl Ranges {
                         self.request.url.shown()
                     )));
                 }
-                None => _ = self.pieces.pop_front(),
+                None => {
+                    self.pieces.pop_front();
+                    self.first_since = Instant::now();
+                }
             }
             self.fill();
         };
@@ -202,6 +225,29 @@ impl Ranges {
         (self.since, self.is_settling) = (Instant::now(), true);
     }
 
+    /// Requests the rest of the first piece again, if all others have come and wait for it: one slow connection must not
+    /// hold up a blob.
+    fn hurry(&mut self) {
+        let others = self.pieces.iter().skip(1);
+        let are_there = self.pieces.len() > 1 && others.clone().all(|piece| piece.task.is_finished());
+        let full = self.next >= self.end || self.pieces.len() >= self.lines + AHEAD;
+        let Some(first) = self.pieces.front() else { return };
+        if !are_there || !full || first.hurried >= HURRIED || first.left == 0 || first.task.is_finished() {
+            return;
+        }
+        let after: u64 = self.pieces.iter().skip(1).map(|piece| piece.size).sum();
+        let to = self.next - after;
+        let (from, hurried) = (to - first.left, first.hurried + 1);
+        tracing::debug!(
+            "{}: one connection is slow, so its piece is requested again",
+            self.request.url.shown()
+        );
+        let mut again = self.piece(None, None, (from, to));
+        (again.hurried, again.size) = (hurried, first.size);
+        self.pieces[0] = again;
+        self.first_since = Instant::now();
+    }
+
     /// Begins pieces, as many as there are lines.
     fn fill(&mut self) {
         while self.lines > 1 && self.next < self.end && self.pieces.len() < self.lines + AHEAD {
@@ -226,6 +272,14 @@ impl Ranges {
         };
         let size = (MEMORY / (self.lines + AHEAD) as u64).min(self.end - self.next);
         let (from, to) = (self.next, self.next + size);
+        let piece = self.piece(line, download, (from, to));
+        self.pieces.push_back(piece);
+        self.next = to;
+        true
+    }
+
+    /// A piece that is being brought.
+    fn piece(&self, line: Option<Line>, download: Option<Download>, (from, to): (u64, u64)) -> Piece {
         let (sender, chunks) = mpsc::unbounded_channel();
         let (place, request, arrived) = (self.place.clone(), self.request.clone(), self.arrived.clone());
         let task = tokio::spawn(async move {
@@ -235,9 +289,7 @@ impl Ranges {
                 let _ = sender.send(Err(error));
             }
         });
-        self.pieces.push_back(Piece { chunks, task, left: size });
-        self.next = to;
-        true
+        Piece { chunks, task, left: to - from, size: to - from, hurried: 0 }
     }
 }
 
@@ -253,6 +305,8 @@ async fn bring(
     let mut times = 0;
     while at < to {
         let begun = at;
+        // A server may send few bytes at a time, and each chunk that waits costs more memory than its bytes.
+        let mut gathered = BytesMut::new();
         let part = async {
             let mut open = match download.take() {
                 Some(download) => download,
@@ -263,18 +317,28 @@ async fn bring(
                 chunk.truncate((to - at).min(chunk.len() as u64) as usize);
                 at += chunk.len() as u64;
                 arrived.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-                if sender.send(Ok(chunk)).is_err() {
-                    at = to;
+                if gathered.is_empty() && chunk.len() >= GATHERED {
+                    // Who reads the blob may not want it any more, and ends this task then.
+                    let _ = sender.send(Ok(chunk));
+                    continue;
+                }
+                gathered.extend_from_slice(&chunk);
+                if gathered.len() >= GATHERED {
+                    let _ = sender.send(Ok(gathered.split().freeze()));
                 }
             }
             Ok::<_, Error>(())
         };
-        let error = match part.await {
+        let part = part.await;
+        if !gathered.is_empty() {
+            let _ = sender.send(Ok(gathered.freeze()));
+        }
+        let error = match part {
             Ok(()) if at >= to => return Ok(()),
             Ok(()) => Error::transient(format!("GET {}: a piece ended too early", request.url.shown())),
             Err(error) => error,
         };
-        times = if at > begun { 0 } else { times + 1 };
+        times = if at - begun >= MEANT { 0 } else { times + 1 };
         if times >= TIMES || !error.is_transient() {
             // The blob is read over one connection then, and so are others of this host.
             http.learn_lines(1);

@@ -17,7 +17,10 @@ use std::{
     fs::File,
     io::Read,
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::mpsc;
@@ -55,6 +58,8 @@ pub(crate) struct BlobReader {
     hurried: bool,
     /// Measures the connection over which the blob is read. `None` means that it is not read over several.
     gauge: Option<Gauge>,
+    /// Set when some of the blob came in ranges, which a cache may answer wrongly.
+    pub ranged: Arc<AtomicBool>,
 }
 
 /// The result of an attempt to read.
@@ -174,6 +179,7 @@ impl BlobReader {
             failing: None,
             hurried: false,
             gauge: (blob.size > LARGE).then(Gauge::default),
+            ranged: Arc::default(),
         }
     }
 
@@ -418,6 +424,7 @@ impl BlobReader {
         let bounds = (self.passed, self.blob.size);
         let ranges = Ranges::new(&self.place, request, download, bounds, brought);
         tracing::debug!("{} is read over several connections", self.blob.digest);
+        self.ranged.store(true, Ordering::Relaxed);
         self.current = Some(Stream::Ranges(Box::new(ranges)));
     }
 }

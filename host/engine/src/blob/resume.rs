@@ -9,6 +9,7 @@ use crate::{
     contract::{Arrival, NextStep, Step},
 };
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
 
 /// Size in bytes above which the progress of a blob is recorded in any case, so that a later process can resume it. A
 /// transport sends such a blob in pieces if its place accepts pieces.
@@ -29,7 +30,18 @@ impl Moving<'_> {
     /// or what is left of it is refused before anything was sent.
     pub(super) fn is_of_an_earlier_attempt(&self, error: &Error) -> bool {
         let refused = self.sent == 0 && !error.is_transient() && error.kind != Kind::Cancelled;
-        self.taken_up && (error.kind == Kind::Corrupt || refused)
+        let ranged = self.ranged.load(Ordering::Relaxed) && error.kind == Kind::Corrupt;
+        ranged || self.taken_up && (error.kind == Kind::Corrupt || refused)
+    }
+
+    /// Reads blobs of the source over one connection from now on, if some of this one came in ranges. Returns whether it
+    /// did.
+    pub(super) fn without_ranges(&self) -> bool {
+        let ranged = self.ranged.swap(false, Ordering::Relaxed);
+        if let (true, Some(http)) = (ranged, &self.transfer.source.place.http) {
+            http.learn_lines(1);
+        }
+        ranged
     }
 
     /// Remembers that the host loses pieces, if the blob was stored only after it was sent whole.

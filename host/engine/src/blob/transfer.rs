@@ -15,7 +15,10 @@ use bytes::Bytes;
 use dray_core::{Descriptor, Hasher};
 use std::{
     fs::File,
-    sync::{Arc, Mutex, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Instant,
 };
 
@@ -100,6 +103,7 @@ impl Transfer<'_> {
             size: blob.size,
             saved: None,
             taken_up: false,
+            ranged: Arc::default(),
             travelled: 0,
             said: None,
             cut: false,
@@ -135,6 +139,8 @@ pub(super) struct Moving<'a> {
     pub(super) saved: Option<Progress>,
     /// Whether what an earlier process or attempt left was used. It may be wrong, so a corrupt blob is then sent anew.
     pub taken_up: bool,
+    /// Set when some of the blob was read in ranges.
+    pub(super) ranged: Arc<AtomicBool>,
     /// Bytes of all requests that were to send a part of the blob.
     travelled: u64,
     /// Why the last request failed.
@@ -206,9 +212,11 @@ impl<'a> Moving<'a> {
                 Ok(outcome) => outcome,
                 Err(error) if self.is_of_an_earlier_attempt(&error) => {
                     self.taken_up = false;
-                    tracing::warn!(
-                        "{error}; what was left of an earlier attempt may be wrong, so it begins anew"
-                    );
+                    let why = match self.without_ranges() {
+                        true => "some of it was read in parts, so it is read again as a whole",
+                        false => "what was left of an earlier attempt may be wrong, so it begins anew",
+                    };
+                    tracing::warn!("{error}; {why}");
                     self.begin_anew(memory);
                     (state, last) = (None, None);
                     self.stands_at(0);
@@ -345,7 +353,8 @@ impl<'a> Moving<'a> {
             Payload::Local(file) => BlobReader::local(&source.place, self.blob, file.clone()),
             Payload::Written(_) => return Err(Error::new(Kind::Plugin, "read what is to become a file")),
             Payload::Blob(blob) | Payload::Plain(blob) => {
-                let reader = source.blob(blob).await?;
+                let mut reader = source.blob(blob).await?;
+                reader.ranged = self.ranged.clone();
                 if self.is_resumable() { reader.resumable() } else { reader }
             }
         })

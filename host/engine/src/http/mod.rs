@@ -26,7 +26,7 @@ mod trickle;
 pub use auth::challenges_of;
 pub(crate) use body::told;
 pub use client::Client;
-pub(crate) use lines::{Brought, Climb, MEASURED, Next, SETTLING};
+pub(crate) use lines::{Brought, Climb, Line, MEASURED, Next, SETTLING};
 pub(crate) use pace::SHORT;
 pub(crate) use permits::{Permits, permits, reserve};
 pub use request::{HostAccess, PlaceHttp};

@@ -70,7 +70,43 @@ impl PlaceHttp {
     }
 }
 
+/// The hosts that belong to a registry beside its own, and that its dialect asks.
+pub(super) fn of_its_own(registry: &str) -> Vec<String> {
+    match registry {
+        "docker.io" | "index.docker.io" | "registry-1.docker.io" => vec!["hub.docker.com".into()],
+        _ => Vec::new(),
+    }
+}
+
 /// Whether the scheme is allowed for a granted host: HTTPS always, HTTP only on the loopback interface.
 fn is_granted_so(url: &Url) -> bool {
     url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{Client, HostAccess};
+    use dray_core::Address;
+
+    #[test]
+    fn docker_s_api_is_at_a_host_of_its_own() {
+        let request = |url: &str| Request {
+            method: "GET".into(),
+            url: Address::new(url.to_owned()),
+            headers: Vec::new(),
+            expect: vec![200],
+            access: Vec::new(),
+        };
+        let client = Client::new(Default::default());
+        let place = |host: &str, registry: &str| {
+            PlaceHttp::new(&client, host, HostAccess::Trusted { registry: registry.into() }).unwrap()
+        };
+        let api = request("https://hub.docker.com/v2/namespaces/library/repositories/nginx/tags");
+        let docker = place("registry-1.docker.io", "docker.io").target(&api).unwrap();
+        assert_eq!(docker.host_str(), Some("hub.docker.com"));
+        // What looks like an address of the registry itself is asked of the registry.
+        let other = place("registry.example.com", "registry.example.com").target(&api).unwrap();
+        assert_eq!(other.host_str(), Some("registry.example.com"));
+    }
 }

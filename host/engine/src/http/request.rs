@@ -5,7 +5,7 @@ use super::{
     client::Client,
     guard::{self, redacted},
     host::Host,
-    remedy,
+    reach, remedy,
     retry::{self, Backoff, IDLE, TROUBLE},
     settings::Standing,
 };
@@ -89,7 +89,10 @@ impl PlaceHttp {
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
         let (registry, granted, standing, stranger) = match access {
-            HostAccess::Trusted { registry } => (registry, Vec::new(), Standing::Own, false),
+            HostAccess::Trusted { registry } => {
+                let granted = reach::of_its_own(&registry);
+                (registry, granted, Standing::Own, false)
+            }
             HostAccess::Stranger { granted, named } => {
                 let standing = if named { Standing::Own } else { Standing::Chosen };
                 (host.to_owned(), granted, standing, true)

@@ -4,7 +4,7 @@ use crate::{
     Kind, Repository, Result,
     contract::{Facts, Images, Known, KnownTag},
 };
-use dray_core::{Children, Descriptor, ImageConfig, Manifest, NESTING, Platform};
+use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use std::collections::HashMap;
 use tokio::sync::OnceCell;
@@ -107,11 +107,7 @@ impl RepositoryImages {
     }
 
     async fn facts(&self, tag: String) -> Result<Facts> {
-        self.facts_of(self.repository.manifest(Some(&tag)).await?).await
-    }
-
-    /// The facts about an image whose manifest is known.
-    pub async fn facts_of(&self, top: Manifest) -> Result<Facts> {
+        let top = self.repository.manifest(Some(&tag)).await?;
         let digest = top.descriptor.digest.to_string();
         let mut platforms = Vec::new();
         let mut image = top;

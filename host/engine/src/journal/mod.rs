@@ -23,7 +23,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-pub(crate) use tags::SeenTag;
+pub(crate) use tags::{SeenTag, Writing};
 use write::{Write, Writer};
 
 /// Version of the tables. A journal of a later version is not opened.

@@ -4,7 +4,7 @@ use super::{Journal, RepositoryKey, now, write::Write};
 use crate::{Result, lock};
 use dray_core::Digest;
 use rusqlite::params;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// A change of a tag that replaced or deleted an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,22 @@ impl Journal {
         };
         let rows = self.told(read()).unwrap_or_default();
         rows.into_iter().filter_map(|(name, digest)| Some((name, digest.parse().ok()?))).collect()
+    }
+
+    /// The tags of a repository that dray copied from other repositories than `source`.
+    pub(crate) fn copied_elsewhere(&self, at: &RepositoryKey, source: &RepositoryKey) -> HashSet<String> {
+        let connection = lock(&self.reader);
+        let read = || {
+            let mut ask = connection.prepare_cached(
+                "select name from tag where source <> 0 and repository =
+                   (select id from repository where place = ?1 and name = ?2) and source <>
+                   coalesce((select id from repository where place = ?3 and name = ?4), 0)",
+            )?;
+            let asked = params![at.place, at.repository, source.place, source.repository];
+            let rows = ask.query_map(asked, |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<HashSet<String>>>()
+        };
+        self.told(read()).unwrap_or_default()
     }
 
     /// The repositories of a place from which dray copied tags that may still be where it wrote them.

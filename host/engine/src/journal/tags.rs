@@ -70,8 +70,10 @@ pub(super) enum TagChange {
     Saw(SeenTag, Option<(Digest, i64)>),
     /// The tag is about to be written. The channel gets a message when this is on the disk.
     Writes(Writing, oneshot::Sender<()>),
-    /// The tag was written, with an image from this repository.
-    Wrote(Writing, SeenTag, RepositoryKey),
+    /// The tag was deleted.
+    Gone(Writing),
+    /// The tag was written, with the image that has the same tag in this repository.
+    Wrote(Writing, SeenTag, Option<RepositoryKey>),
 }
 
 impl Journal {
@@ -125,7 +127,12 @@ impl Journal {
         Ok(writing)
     }
 
-    /// Records that a tag was written, with an image of the repository `source`. If another process wrote the tag in the meantime, nobody can say which write
+    /// Records that a tag was deleted. If another process wrote the tag in the meantime, nothing changes.
+    pub(crate) fn tag_gone(&self, at: &RepositoryKey, tag: &str, writing: Writing) {
+        self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(TagChange::Gone(writing))));
+    }
+
+    /// Records that a tag was written, with the image that has the same tag in the repository `source`. If another process wrote the tag in the meantime, nobody can say which write
     /// came last, so the row is emptied instead.
     pub(crate) fn wrote_tag(
         &self,
@@ -133,9 +140,9 @@ impl Journal {
         tag: &str,
         seen: SeenTag,
         writing: Writing,
-        source: RepositoryKey,
+        source: impl Into<Option<RepositoryKey>>,
     ) {
-        let change = TagChange::Wrote(writing, seen, source);
+        let change = TagChange::Wrote(writing, seen, source.into());
         self.writer.send(Write::Tag(at.clone(), tag.into(), Box::new(change)));
     }
 }
@@ -188,6 +195,12 @@ pub(super) fn change(
                 )?
                 .execute(params![repository, tag, now(), writer, now() - FRESH])?;
             Ok(known)
+        }
+        TagChange::Gone(Writing(writer)) => {
+            transaction
+                .prepare_cached("delete from tag where repository = ?1 and name = ?2 and writer = ?3")?
+                .execute(params![repository, tag, writer])?;
+            Ok(false)
         }
         TagChange::Wrote(Writing(writer), SeenTag { named, parts, at }, _) => {
             let ours = transaction

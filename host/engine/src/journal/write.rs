@@ -169,8 +169,8 @@ fn write(connection: &mut Connection, batch: &[Write]) -> rusqlite::Result<bool>
             Write::Tag(at, tag, change) => {
                 let repository = number(&transaction, &mut repositories, at)?;
                 let source = match &**change {
-                    TagChange::Wrote(_, _, source) => number(&transaction, &mut repositories, source)?,
-                    TagChange::Saw(..) | TagChange::Writes(..) => 0,
+                    TagChange::Wrote(_, _, Some(source)) => number(&transaction, &mut repositories, source)?,
+                    _ => 0,
                 };
                 forgot |= tags::change(&transaction, repository, tag, change, source)?;
             }

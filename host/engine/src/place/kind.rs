@@ -117,6 +117,11 @@ impl Place {
         }
     }
 
+    /// Whether the dialect takes a tag away alone.
+    pub(crate) async fn removes_tags(&self) -> bool {
+        self.dialect().await.is_ok_and(|dialect| dialect.is_some_and(|dialect| dialect.offers().removes))
+    }
+
     /// Takes a tag away alone, if the dialect can. Returns false if it cannot, or if its API takes no such login.
     pub(crate) async fn remove_tag(self: &Arc<Self>, repository: &str, tag: &str) -> Result<bool> {
         let Some(dialect) = self.dialect().await?.filter(|dialect| dialect.offers().removes) else {

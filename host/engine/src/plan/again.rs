@@ -7,7 +7,7 @@ use super::{
     observe::Comparison,
 };
 use crate::trust::Demand;
-use crate::{Error, Kind, Places, Result, place::OpenReference};
+use crate::{Error, Kind, Places, Result, error::Context, place::OpenReference};
 use dray_core::{Action, Copy, Deletion, Endpoint, Reference};
 use std::sync::Arc;
 
@@ -40,6 +40,7 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand
         require,
         always: false,
         before,
+        beneath: None,
     }
     .planned(chosen)
     .await?;
@@ -67,7 +68,8 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand
 /// Opens the repository of a saved deletion again. What its tag names is looked at when it is deleted.
 ///
 /// # Errors
-/// Fails if the repository cannot be opened, or is not the one of the plan.
+/// Fails if a repository cannot be opened or is not the one of the plan, and with `Conflict` if the source has the tag again
+/// or does not tell.
 pub async fn delete_again(places: &Arc<Places>, saved: &Deletion) -> Result<PlannedDeletion> {
     let mut destination = opened(places, &saved.destination, true).await?;
     if let Some(tag) = destination.reference.take() {
@@ -75,7 +77,15 @@ pub async fn delete_again(places: &Arc<Places>, saved: &Deletion) -> Result<Plan
         let written = &mut destination.written.rest;
         *written = written.strip_suffix(&format!(":{tag}")).unwrap_or(written).to_owned();
     }
-    Ok(PlannedDeletion { deletion: saved.clone(), destination })
+    let source = opened(places, &saved.source, false).await?;
+    let again = match source.repository.resolve(saved.source.reference.as_deref(), None).await {
+        Err(error) if error.kind == Kind::NotFound => None,
+        again => again.context(|| format!("see whether {} is still gone", saved.source))?,
+    };
+    if again.is_some() {
+        return Err(changed(format!("delete {}: {} is there again", saved.destination, saved.source)));
+    }
+    Ok(PlannedDeletion { deletion: saved.clone(), destination, listed: None })
 }
 
 fn changed(text: String) -> Error {

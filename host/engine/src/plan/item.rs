@@ -54,6 +54,8 @@ pub struct PlannedDeletion {
     pub deletion: Deletion,
     /// The repository of the tag.
     pub(crate) destination: OpenReference,
+    /// How many tags the source listed when this was planned. `None` means that it is not to be remembered.
+    pub(crate) listed: Option<usize>,
 }
 
 impl PlannedCopy {

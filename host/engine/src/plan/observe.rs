@@ -13,7 +13,7 @@ use crate::{
     contract::Capabilities,
     error::Context,
     journal::{Conversion, SeenTag},
-    limits::MANIFESTS,
+    limits::{MANIFESTS, beneath},
     now,
     place::{OpenReference, Repository},
     trust::{Demand, Judge},
@@ -57,6 +57,8 @@ pub(crate) struct Comparison<'a> {
     /// Whether signatures are checked even if nothing needs to be copied, because the user named this one image.
     pub always: bool,
     pub before: &'a Before,
+    /// The tags of the source beneath which cosign keeps something. `None` means that it is to be asked.
+    pub beneath: Option<&'a HashSet<String>>,
 }
 
 /// The name of an image at its destination.
@@ -236,7 +238,7 @@ impl Comparison<'_> {
     fn is_assumed(&self, descriptor: &Descriptor, form: Form, name: &Name) -> bool {
         let known = self.remembered(descriptor).is_some_and(|seen| seen.parts == self.wanted.parts());
         // An image may have got new referrers at the source although it is unchanged itself.
-        let alone = !self.wanted.referrers.are_wanted();
+        let alone = !self.wanted.referrers.are_wanted() && !self.wanted.cosign_tags;
         known && alone && name.tag().is_some() && form.is_unchanged() && self.destination.place().assumed()
     }
 
@@ -338,7 +340,8 @@ impl Comparison<'_> {
         let chosen = sparse || other || matches!(&self.wanted.choice, ImageChoice::Some(_, IndexMode::Keep));
         let (look_for_children, look_for_referrers) =
             (is_index && chosen, self.wanted.referrers.are_wanted() && capabilities.many);
-        if !look_for_children && !look_for_referrers {
+        let look_beneath = self.wanted.cosign_tags && capabilities.many;
+        if !look_for_children && !look_for_referrers && !look_beneath {
             return Ok(missing);
         }
         let children = match self.children(descriptor, manifest).await {
@@ -357,6 +360,12 @@ impl Comparison<'_> {
         if look_for_referrers && missing.parts == 0 {
             let subjects = std::iter::once(descriptor).chain(&children);
             missing.referrers = unlisted(source, destination, subjects).await?;
+        }
+        if look_beneath && missing.parts == 0 && missing.referrers == 0 {
+            let subjects = std::iter::once(descriptor).chain(&children);
+            let tags = subjects.flat_map(|subject| beneath(&subject.digest));
+            let tags = tags.filter(|tag| self.beneath.is_none_or(|known| known.contains(tag)));
+            missing.referrers = unlike(source, destination, tags).await?;
         }
         Ok(missing)
     }
@@ -409,6 +418,24 @@ async fn absent(repository: &Repository, manifests: &[Descriptor]) -> Result<usi
     for manifest in manifests {
         let there = repository.resolve(Some(&manifest.digest.to_string()), None).await?;
         missing += usize::from(there.is_none());
+    }
+    Ok(missing)
+}
+
+/// The number of tags that the source has and that name something else at the destination, or nothing.
+async fn unlike(
+    source: &Repository,
+    destination: &Repository,
+    tags: impl Iterator<Item = String>,
+) -> Result<usize> {
+    let digest = async |repository: &Repository, tag: &str| {
+        let there = repository.resolve(Some(tag), None).await?;
+        Ok::<_, Error>(there.map(|there| there.descriptor.digest))
+    };
+    let mut missing = 0;
+    for tag in tags {
+        let wanted = digest(source, &tag).await?;
+        missing += usize::from(wanted.is_some() && wanted != digest(destination, &tag).await?);
     }
     Ok(missing)
 }

@@ -8,8 +8,8 @@ use super::{
     item::Planned,
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
-    prune::{Pruning, vanished},
-    tags::{Dropped, KnownTags, tags},
+    prune::{Kept, Pruning, due, vanished},
+    tags::{Dropped, KnownTags, Tags, tags},
     template::{destination, names},
 };
 use crate::trust::Demand;
@@ -24,11 +24,11 @@ use crate::{
 };
 use dray_core::{
     Action, Descriptor, Digest, ImageChoice, Names,
-    policy::{OnRefusal, Prune},
+    policy::{OnRefusal, Order, Prune},
 };
 use futures_util::{StreamExt, future::join_all, stream};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 use tokio::{sync::mpsc, task::JoinSet};
@@ -47,6 +47,10 @@ struct Wanted {
     named: HashMap<String, Descriptor>,
     /// All tags that the source lists, if the rule deletes what is gone.
     listed: Option<Vec<String>>,
+    /// Whether the source could not be listed, and was left out.
+    left_out: bool,
+    /// The tags of the source beneath which cosign keeps something.
+    beneath: Option<Arc<HashSet<String>>>,
 }
 
 /// The receiver of the plan is gone.
@@ -63,6 +67,8 @@ struct Candidate {
     before: Before,
     /// What the list of the source says that the tag names.
     listed: Option<Descriptor>,
+    /// The tags of the source beneath which cosign keeps something. `None` means that it is to be asked.
+    beneath: Option<Arc<HashSet<String>>>,
 }
 
 impl Candidate {
@@ -158,6 +164,7 @@ impl Planner {
                     match vanished(index, rule, source, &here, &self.places).await {
                         Ok(gone) => here.extend(gone),
                         Err(error) => {
+                            whole = false;
                             let (from, to) = (source.at.written.to_string(), rule.to.to_string());
                             if self.failed(rule, from, to, error).await.is_err() {
                                 return;
@@ -260,7 +267,7 @@ impl Planner {
         whole: bool,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let Wanted { tags, mut named, listed } = match self.wanted_tags(rule, &source).await? {
+        let Wanted { tags, mut named, listed, beneath, .. } = match self.wanted_tags(rule, &source).await? {
             Ok(tags) => tags,
             Err(error) => {
                 return self
@@ -269,12 +276,9 @@ impl Planner {
             }
         };
         if rule.order.prune != Prune::No {
-            let wanted = tags.iter().flatten().cloned().collect();
-            self.prune(
-                Pruning { rule, source: &source, destination: &destination, listed, wanted: &wanted },
-                whole,
-            )
-            .await?;
+            let kept = Kept { wanted: tags.iter().flatten().cloned().collect(), orders: vec![&rule.order] };
+            let pruning = Pruning { rule, source: &source, destination: &destination, listed };
+            self.prune(vec![pruning], &kept, whole).await?;
         }
         let memory = destination.repository.memory();
         let mut seen = memory.map(|(journal, key)| journal.tags(&key)).unwrap_or_default();
@@ -301,6 +305,7 @@ impl Planner {
                 source: source.clone(),
                 pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                 listed: reference.as_ref().and_then(|tag| named.remove(tag)),
+                beneath: beneath.clone(),
                 reference,
                 destination: destination.clone(),
                 before,
@@ -336,13 +341,15 @@ impl Planner {
     /// Plans repositories that several sources write to: all tags are resolved before any item is sent.
     async fn together(&self, pairs: Vec<Pair>, mut whole: bool) -> Result<(), Unwanted> {
         let (mut candidates, mut prunes) = (Vec::new(), Vec::new());
+        let orders = pairs.iter().map(|pair| &self.rules[pair.rule].order).collect();
         for Pair { rule: index, source, to, gone } in pairs {
             let rule = &self.rules[index];
             if gone {
                 prunes.push((index, source, to, None));
                 continue;
             }
-            let Wanted { tags, mut named, listed } = match self.wanted_tags(rule, &source).await? {
+            let wanted = self.wanted_tags(rule, &source).await?;
+            let Wanted { tags, mut named, listed, left_out, beneath } = match wanted {
                 Ok(tags) => tags,
                 Err(error) => {
                     whole = false;
@@ -350,6 +357,7 @@ impl Planner {
                     continue;
                 }
             };
+            whole &= !left_out;
             if rule.order.prune != Prune::No
                 && let Target::Repository(at) = &to
             {
@@ -371,6 +379,7 @@ impl Planner {
                         source: source.clone(),
                         pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                         listed: reference.as_ref().and_then(|tag| named.remove(tag)),
+                        beneath: beneath.clone(),
                         reference,
                         destination,
                     }),
@@ -381,7 +390,7 @@ impl Planner {
                 }
             }
         }
-        self.prune_together(prunes, &candidates, whole).await?;
+        self.prune_together(prunes, &candidates, orders, whole).await?;
         let resolved = stream::iter(candidates).map(async |candidate: Candidate| {
             let wanted = wanted_at(&self.rules[candidate.rule].wanted, &candidate.destination).await;
             let chosen = match wanted {
@@ -421,34 +430,50 @@ impl Planner {
         &self,
         prunes: Vec<(usize, OpenReference, Target, Option<Vec<String>>)>,
         candidates: &[Candidate],
+        orders: Vec<&Order>,
         whole: bool,
     ) -> Result<(), Unwanted> {
+        let mut by_destination: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (index, source, to, listed) in prunes {
-            let (rule, Target::Repository(to)) = (&self.rules[index], to) else { continue };
-            let same = |candidate: &&Candidate| {
-                let other = &candidate.destination;
-                other.place().key() == to.place().key() && other.repository.name == to.repository.name
+            if let Target::Repository(to) = to {
+                let key = (to.place().key(), to.repository.name.clone());
+                by_destination.entry(key).or_default().push((&self.rules[index], source, to, listed));
+            }
+        }
+        for ((place, repository), prunes) in by_destination {
+            let is_here = |candidate: &&Candidate| {
+                let to = &candidate.destination;
+                to.place().key() == place && to.repository.name == repository
             };
             let tag = |candidate: &Candidate| {
                 candidate.destination.reference.clone().or_else(|| candidate.reference.clone())
             };
-            let wanted = candidates.iter().filter(same).filter_map(tag).collect();
-            let pruning = Pruning { rule, source: &source, destination: &to, listed, wanted: &wanted };
-            self.prune(pruning, whole).await?;
+            let wanted = candidates.iter().filter(is_here).filter_map(tag).collect();
+            let kept = Kept { wanted, orders: orders.clone() };
+            let prunings = prunes.iter().map(|(rule, source, destination, listed)| Pruning {
+                rule,
+                source,
+                destination,
+                listed: listed.clone(),
+            });
+            self.prune(prunings.collect(), &kept, whole).await?;
         }
         Ok(())
     }
 
-    /// Plans what is to be deleted in one repository. `whole` says whether all is known that it gets; otherwise nothing is
-    /// deleted.
-    async fn prune(&self, pruning: Pruning<'_>, whole: bool) -> Result<(), Unwanted> {
-        let Pruning { rule, source, destination, .. } = pruning;
+    /// Plans what is to be deleted in one repository, of which all sources are given. `whole` says whether all is known that
+    /// it gets; otherwise nothing is deleted.
+    async fn prune(&self, prunings: Vec<Pruning<'_>>, kept: &Kept<'_>, whole: bool) -> Result<(), Unwanted> {
+        let names: Vec<(&BoundRule, String, String)> = prunings
+            .iter()
+            .map(|one| (one.rule, one.source.written.to_string(), one.destination.written.to_string()))
+            .collect();
         let due = match whole {
-            true => pruning.due(&self.places).await,
+            true => due(prunings, kept, &self.places).await,
             false => {
-                let to = &destination.written;
+                let to = names.first().map_or("", |(_, _, to)| to);
                 let text = format!("delete what is gone from {to}: not all that it gets is known");
-                Err(Error::new(Kind::Conflict, text).help("mend what else failed, and run it again"))
+                Err((0, Error::new(Kind::Conflict, text).help("mend what else failed, and run it again")))
             }
         };
         match due {
@@ -458,10 +483,10 @@ impl Planner {
                 }
                 Ok(())
             }
-            Err(error) => {
-                let (from, to) = (source.written.to_string(), destination.written.to_string());
-                self.failed(rule, from, to, error).await
-            }
+            Err((at, error)) => match names.into_iter().nth(at) {
+                Some((rule, from, to)) => self.failed(rule, from, to, error).await,
+                None => Ok(()),
+            },
         }
     }
 
@@ -541,6 +566,7 @@ impl Planner {
                     require: &require,
                     always: false,
                     before,
+                    beneath: candidate.beneath.as_deref(),
                 };
                 comparison.planned(chosen).await
             };
@@ -609,7 +635,7 @@ impl Planner {
             Ok(at) => tags(rule, at.as_ref().unwrap_or(source)).await,
             Err(error) => Err(error),
         };
-        let listed = match listed {
+        let mut listed = match listed {
             Ok(listed) => listed,
             Err(error) => return Ok(Err(error)),
         };
@@ -626,11 +652,12 @@ impl Planner {
             true => rule.empty(source, listed.dropped.len()),
             false => Ok(()),
         };
-        for Dropped { tag, by, why } in listed.dropped {
+        for Dropped { tag, by, why } in std::mem::take(&mut listed.dropped) {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by, why }).await?;
         }
-        let wanted = Wanted { tags: listed.kept, named: listed.named, listed: listed.listed };
+        let Tags { kept: tags, named, listed, left_out, beneath, .. } = listed;
+        let wanted = Wanted { tags, named, listed, left_out, beneath };
         Ok(empty.map(|()| wanted))
     }
 }

@@ -4,7 +4,7 @@ use super::{
     bind::{BoundFilter, BoundRule, Source},
     expand::{Pair, Target},
     item::PlannedDeletion,
-    tags::is_fallback,
+    tags::{is_cosigns, is_fallback},
     template::{destination, names},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use dray_core::{
     Deletion, Digest, Endpoint, Gone, matches, may_prune,
-    policy::{Backup, Prune},
+    policy::{Backup, Order, Prune},
 };
 use futures_util::{StreamExt, stream};
 use std::{
@@ -31,42 +31,100 @@ pub(super) struct Pruning<'a> {
     pub destination: &'a OpenReference,
     /// The tags that the source lists. `None` means that nobody has asked it yet.
     pub listed: Option<Vec<String>>,
-    /// Tags of the destination that some rule writes.
-    pub wanted: &'a HashSet<String>,
+}
+
+/// What holds for all rules that write to one repository.
+#[derive(Default)]
+pub(super) struct Kept<'a> {
+    /// Tags that some rule writes.
+    pub wanted: HashSet<String>,
+    /// What the rules say of tags that stay.
+    pub orders: Vec<&'a Order>,
+}
+
+impl Kept<'_> {
+    /// Whether a tag is protected, or is a backup.
+    fn protects(&self, tag: &str) -> bool {
+        self.orders.iter().any(|order| {
+            order.protect.iter().any(|glob| matches(glob, tag))
+                || order.backup.as_ref().is_some_and(|backup| backup.made(tag))
+        })
+    }
+}
+
+/// What was found of one source.
+struct Found {
+    deletions: Vec<PlannedDeletion>,
+    /// Tags of the destination, without those that stay in any case.
+    total: usize,
+    listed: usize,
+    listed_before: Option<usize>,
+}
+
+/// The deletions that are due in one repository, for all sources of it together. The first part of an error says whose
+/// pruning failed.
+///
+/// # Errors
+/// Fails if anything is not known for certain, or if a guard of one of the rules forbids what all of them would delete.
+pub(super) async fn due(
+    prunings: Vec<Pruning<'_>>,
+    kept: &Kept<'_>,
+    places: &Arc<Places>,
+) -> Result<Vec<PlannedDeletion>, (usize, Error)> {
+    let mut all = Vec::new();
+    for (at, pruning) in prunings.iter().enumerate() {
+        all.push(pruning.found(kept, places).await.map_err(|error| (at, error))?);
+    }
+    let mut seen = HashSet::new();
+    for found in &mut all {
+        let is_new = |planned: &PlannedDeletion| seen.insert(planned.deletion.destination.reference.clone());
+        found.deletions.retain(is_new);
+    }
+    let due = seen.len();
+    for (at, (pruning, found)) in prunings.iter().zip(&all).enumerate() {
+        let Found { total, listed, listed_before, .. } = *found;
+        may_prune(Gone { due, total, listed, listed_before }, pruning.rule.order.limit).map_err(
+            |spared| {
+                let error = Error::new(Kind::Conflict, spared.to_string()).help(spared.help());
+                (at, error.context(pruning.doing()))
+            },
+        )?;
+    }
+    Ok(all.into_iter().flat_map(|found| found.deletions).collect())
 }
 
 impl Pruning<'_> {
-    /// The deletions that are due. Fails if anything is not known for certain, or if a guard of the rule forbids them.
-    pub async fn due(self, places: &Arc<Places>) -> Result<Vec<PlannedDeletion>> {
-        let doing = || format!("delete what is gone from {}", self.destination.written);
+    fn doing(&self) -> String {
+        format!("delete what is gone from {}", self.destination.written)
+    }
+
+    /// What this source no longer has. Fails if anything is not known for certain.
+    async fn found(&self, kept: &Kept<'_>, places: &Arc<Places>) -> Result<Found> {
+        let doing = || self.doing();
         self.check_rivals()?;
-        let there = match self.destination.repository.listed(&self.destination.written.to_string()).await {
-            Ok(list) => list.tags,
-            Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).context(doing),
-        };
-        let (there, total) = images(there);
         let listed: HashSet<String> = match &self.listed {
             Some(listed) => listed.iter().cloned().collect(),
             None => self.source_tags(places).await.context(doing)?,
         };
-        let gone: Vec<String> =
-            there.into_iter().filter(|tag| !listed.contains(tag) && !self.is_spared(tag)).collect();
-        let due = self.due_of(gone, places, &listed).await.context(doing)?;
         let (journal, key) = (places.journal(), self.source.named().key());
-        let gone = Gone {
-            due: due.len(),
-            total,
-            listed: listed.len(),
-            listed_before: journal.and_then(|journal| journal.listed(&key)),
-        };
-        may_prune(gone, self.rule.order.limit)
-            .map_err(|spared| Error::new(Kind::Conflict, spared.to_string()).help(spared.help()))
-            .context(doing)?;
-        if let Some(journal) = journal {
+        let listed_before = journal.and_then(|journal| journal.listed(&key));
+        // A shorter list only counts from then on if something was deleted by it.
+        if let Some(journal) = journal.filter(|_| listed_before.is_none_or(|before| listed.len() > before)) {
             journal.saw_listed(key, listed.len());
         }
-        Ok(due)
+        let mut found = Found { deletions: Vec::new(), total: 0, listed: listed.len(), listed_before };
+        let there = match self.destination.repository.listed(&self.destination.written.to_string()).await {
+            Ok(list) => list.tags,
+            Err(error) if error.kind == Kind::NotFound => return Ok(found),
+            Err(error) => return Err(error).context(doing),
+        };
+        let images = images(there);
+        found.total = images.iter().filter(|tag| !kept.protects(tag) && !is_cosigns(tag)).count();
+        let is_gone =
+            |tag: &String| !listed.contains(tag) && !kept.wanted.contains(tag) && !kept.protects(tag);
+        let gone: Vec<String> = images.into_iter().filter(is_gone).collect();
+        found.deletions = self.due_of(gone, places, &listed).await.context(doing)?;
+        Ok(found)
     }
 
     /// Fails if a rule that is not planned may write to the same repository: nobody knows then what it wants.
@@ -92,13 +150,6 @@ impl Pruning<'_> {
         }
     }
 
-    /// Whether a tag stays in any case.
-    fn is_spared(&self, tag: &str) -> bool {
-        let order = &self.rule.order;
-        let globs = order.protect.iter().cloned().chain(order.backup.as_ref().map(Backup::glob));
-        self.wanted.contains(tag) || globs.into_iter().any(|glob| matches(&glob, tag))
-    }
-
     /// Of the tags that the source does not have, those that this rule deletes.
     async fn due_of(
         &self,
@@ -110,6 +161,8 @@ impl Pruning<'_> {
             Prune::No => Vec::new(),
             Prune::Own => self.own(gone, places)?,
             Prune::All => {
+                let others = self.of_others(places);
+                let gone = gone.into_iter().filter(|tag| !others.contains(tag) && !is_cosigns(tag)).collect();
                 let chosen = self.chosen(gone, listed).await?;
                 chosen.into_iter().map(|tag| (tag, None)).collect()
             }
@@ -123,7 +176,7 @@ impl Pruning<'_> {
                 let to = self.destination.endpoint(Some(&tag));
                 tracing::info!("{to} stays: somebody else has written to it since dray did");
             }
-            Ok(there.filter(|_| is_ours).map(|digest| self.deletion(&tag, digest)))
+            Ok(there.filter(|_| is_ours).map(|digest| self.deletion(&tag, digest, listed.len())))
         });
         let resolved: Vec<Result<Option<PlannedDeletion>>> = resolved.buffered(AT_ONCE).collect().await;
         resolved.into_iter().filter_map(Result::transpose).collect()
@@ -141,6 +194,14 @@ impl Pruning<'_> {
         };
         let mut wrote = journal.copied_from(&repository.key(), &self.source.named().key());
         Ok(gone.into_iter().filter_map(|tag| wrote.remove(&tag).map(|digest| (tag, Some(digest)))).collect())
+    }
+
+    /// The tags that dray copied from other repositories, which this source says nothing about.
+    fn of_others(&self, places: &Arc<Places>) -> HashSet<String> {
+        let repository = &self.destination.repository;
+        let journal = places.journal().filter(|_| repository.memory().is_some());
+        let key = self.source.named().key();
+        journal.map(|journal| journal.copied_elsewhere(&repository.key(), &key)).unwrap_or_default()
     }
 
     /// The tags that the rule would have chosen if the source still had them. What a filter asks about such a tag is
@@ -163,7 +224,7 @@ impl Pruning<'_> {
         Ok(left.into_iter().filter(|tag| only.contains(tag)).collect())
     }
 
-    fn deletion(&self, tag: &str, digest: Digest) -> PlannedDeletion {
+    fn deletion(&self, tag: &str, digest: Digest, listed: usize) -> PlannedDeletion {
         let endpoint = |at: &OpenReference| -> Endpoint { at.endpoint(Some(tag)) };
         PlannedDeletion {
             deletion: Deletion {
@@ -174,17 +235,17 @@ impl Pruning<'_> {
                 backup: self.rule.order.backup.as_ref().map(Backup::to_string),
             },
             destination: self.destination.clone(),
+            listed: Some(listed),
         }
     }
 }
 
-/// The tags that name images, and their number. Lists of referrers belong to their images.
-fn images(listed: Vec<Listed>) -> (Vec<String>, usize) {
-    let mut tags: Vec<String> =
-        listed.into_iter().map(|listed| listed.name).filter(|tag| !is_fallback(tag)).collect();
+/// The tags that name images, sorted. Lists of referrers belong to their images.
+fn images(listed: Vec<Listed>) -> Vec<String> {
+    let names = listed.into_iter().map(|listed| listed.name);
+    let mut tags: Vec<String> = names.filter(|tag| !is_fallback(tag)).collect();
     tags.sort();
-    let total = tags.len();
-    (tags, total)
+    tags
 }
 
 /// The repositories that a glob of a rule matched in earlier runs and that the catalog no longer lists, each with its

@@ -54,6 +54,7 @@ pub async fn plan_copy(places: &Arc<Places>, request: &CopyRequest) -> Result<Pl
         require: &request.require,
         always: true,
         before,
+        beneath: None,
     }
     .planned(chosen)
     .await

@@ -21,7 +21,7 @@ pub(super) fn is_fallback(tag: &str) -> bool {
 }
 
 /// Whether a tag is a signature, attestation or SBOM of cosign (cosign, `SIGNATURE_SPEC.md`).
-fn is_cosigns(tag: &str) -> bool {
+pub(super) fn is_cosigns(tag: &str) -> bool {
     [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
 }
 
@@ -37,6 +37,10 @@ pub(crate) struct Tags {
     pub named: HashMap<String, Descriptor>,
     /// All tags that the source lists, if the rule deletes what is gone. `None` means that it was not asked.
     pub listed: Option<Vec<String>>,
+    /// Whether the repository could not be listed, and was left out.
+    pub left_out: bool,
+    /// The tags beneath which cosign keeps something, if the rule copies them. `None` means that it was not asked.
+    pub beneath: Option<Arc<HashSet<String>>>,
 }
 
 /// A tag that a filter dropped.
@@ -73,7 +77,7 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         {
             tracing::warn!("{} is left out: failed to {error}", source.written);
             let is_gone = error.kind == Kind::NotFound;
-            return Ok(Tags { listed: is_gone.then(Vec::new), ..Tags::default() });
+            return Ok(Tags { listed: is_gone.then(Vec::new), left_out: !is_gone, ..Tags::default() });
         }
         Err(error) => return Err(error),
     };
@@ -92,9 +96,14 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         }
         tags.push(listed.name);
     }
+    // What cosign keeps beneath tags travels with its image.
+    let beneath = rule.wanted.cosign_tags.then(|| {
+        let of_cosign = tags.iter().filter(|tag| is_cosigns(tag)).cloned();
+        Arc::new(of_cosign.collect::<HashSet<_>>())
+    });
     let all = (rule.order.prune != Prune::No).then(|| tags.clone());
     // Lists of referrers are not images. With `referrers` they are merged; otherwise they are ignored.
-    tags.retain(|tag| !is_fallback(tag));
+    tags.retain(|tag| !is_fallback(tag) && (beneath.is_none() || !is_cosigns(tag)));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
     let (before, mut dropped) = (signatures(&tags), Vec::new());
     let images = Arc::new(RepositoryImages::new(source.repository.clone(), pushed));
@@ -116,7 +125,15 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     let left = before - signatures(&tags).min(before);
     let more = literals.iter().filter(|literal| !tags.contains(literal)).cloned().collect::<Vec<_>>();
     tags.extend(more);
-    Ok(Tags { kept: tags.into_iter().map(Some).collect(), dropped, signatures: left, named, listed: all })
+    Ok(Tags {
+        kept: tags.into_iter().map(Some).collect(),
+        dropped,
+        signatures: left,
+        named,
+        listed: all,
+        left_out: false,
+        beneath,
+    })
 }
 
 /// The knowledge about a destination's tags.

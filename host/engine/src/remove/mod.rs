@@ -1,18 +1,20 @@
 //! Removes a tag or an image: observes which tags name it, decides what may go, and removes it.
 
 mod decide;
+pub(crate) mod placeholder;
 mod survey;
 mod undo;
 
 use crate::{
     Error, Kind, Places, Repository, Result,
     error::Context,
-    now,
+    http::Backoff,
+    journal::{RepositoryKey, SeenTag, Writing},
     place::{OpenReference, Resolved},
 };
 use decide::{Decision, Found, decide};
-use dray_core::{Digest, Manifest, Naming, Reference, media_type};
-use std::sync::Arc;
+use dray_core::{Digest, Manifest, Naming, Reference};
+use std::{sync::Arc, time::Duration};
 use survey::Survey;
 pub use undo::{PutBack, put_back};
 
@@ -80,20 +82,6 @@ async fn digest_of(opened: &OpenReference, name: &str) -> Result<Digest> {
     }
 }
 
-/// An index without images. Its annotation tells whoever finds it what it is, and makes its digest one of its own.
-fn placeholder(place: &str, repository: &str, tag: &str) -> Result<Manifest> {
-    let index = serde_json::json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::OCI_INDEX,
-        "manifests": [],
-        "annotations": {
-            "dev.dray.placeholder": format!("{place}/{repository}:{tag} is being deleted ({})", now()),
-        },
-    });
-    Manifest::parse(media_type::OCI_INDEX, index.to_string().into_bytes(), None)
-        .map_err(|error| Error::internal(format!("make a placeholder: {error}")))
-}
-
 /// Removes images of one repository, of which it knows all tags.
 pub(crate) struct Removal<'a> {
     opened: &'a OpenReference,
@@ -113,47 +101,82 @@ impl<'a> Removal<'a> {
         self.survey.learn(tag, digest);
     }
 
-    /// Removes a tag that names the image with this digest. If the place removes no tags alone, the image goes with it; and
-    /// if others need the image, the tag first gets a placeholder, which can go. Fails without removing anything if that is
-    /// not possible either.
-    pub async fn tag_alone(&mut self, tag: &str, digest: &Digest) -> Result<()> {
+    /// Removes a tag that names the image with this digest, and nothing that others need. `source` is where dray copied
+    /// the tag from. Where the place may take the image along with its tag, and others need the image, the tag first gets a
+    /// placeholder, which can go.
+    ///
+    /// # Errors
+    /// Fails if the tag cannot be removed. It names its image then, unless the text says otherwise.
+    pub async fn tag_alone(&mut self, tag: &str, digest: &Digest, source: &RepositoryKey) -> Result<()> {
         let found = self.survey.found(tag, digest);
-        let needed = !found.siblings.is_empty() || !found.indexes.is_empty();
+        let is_needed = |found: &Found| !found.siblings.is_empty() || !found.indexes.is_empty();
+        let place = self.opened.place();
+        let is_exact = place.http.is_none() || place.removes_tags().await;
+        if is_needed(&found) && !is_exact {
+            match self.by_placeholder(tag, digest, source).await {
+                // The place deletes nothing by its digest, but perhaps a tag.
+                Err(error) if error.kind == Kind::Unsupported => {}
+                done => return done,
+            }
+        }
         let decision = Decision::Tag { tag: tag.to_owned(), keep: found.siblings.clone() };
         match self.carry_out(found, decision).await {
-            Err(error) if error.kind == Kind::Conflict && needed => {
-                tracing::info!("{}: {error}; so its tag is replaced first", self.opened.endpoint(Some(tag)));
-                self.by_placeholder(tag, digest).await?;
+            // Somebody has given the image another tag in the meantime.
+            Err(error) if error.kind == Kind::Conflict && is_needed(&self.survey.found(tag, digest)) => {
+                self.by_placeholder(tag, digest, source).await
             }
-            removed => _ = removed?,
+            removed => removed.map(drop),
         }
-        self.survey.forget(&[tag.to_owned()]);
-        Ok(())
     }
 
     /// Gives a tag an image that nobody needs, and removes that by its digest, which takes no other tag along. The tag is
     /// only touched at a place that was seen to delete, and gets its image back if it does not go then.
-    async fn by_placeholder(&mut self, tag: &str, digest: &Digest) -> Result<()> {
-        let repository = self.repository();
+    async fn by_placeholder(&mut self, tag: &str, digest: &Digest, source: &RepositoryKey) -> Result<()> {
+        let repository = self.repository().clone();
         let before = repository.manifest(Some(&digest.to_string())).await?;
         let place = &self.opened.place().location;
-        let placeholder = placeholder(place, &repository.name, tag)?;
+        let placeholder = placeholder::new(place, &repository.name, tag)?;
         let named = placeholder.descriptor.digest.to_string();
         if !self.deletes {
-            repository.publish(&placeholder, &Naming::Root).await?;
+            surely(&repository, &placeholder, &Naming::Root).await?;
             self.take(&named).await?;
+            self.is_gone(&named).await?;
+            self.deletes = true;
+        }
+        // Somebody may have written to the tag in the meantime.
+        let now = repository.resolve(Some(tag), None).await?.map(|there| there.descriptor.digest);
+        if now.as_ref() != Some(digest) {
+            return Err(Error::new(
+                Kind::Conflict,
+                format!("remove {tag}: it does not name its image any more"),
+            ));
         }
         let naming = Naming::Tag(tag.to_owned());
-        repository.publish(&placeholder, &naming).await?;
-        match self.take(&named).await {
-            Ok(()) => {
-                self.deletes = true;
-                Ok(())
-            }
-            Err(error) => {
-                tracing::warn!("{place} does not remove {tag}, so it gets its image back: failed to {error}");
-                repository.publish(&before, &naming).await?;
-                Err(error)
+        let writing = self.begins(tag).await;
+        surely(&repository, &placeholder, &naming).await?;
+        if let (Some((journal, at)), Some(writing)) = (repository.memory(), writing) {
+            // If dray is killed now, the next run knows the placeholder as its own, and deletes it.
+            let seen = SeenTag::now(&placeholder.descriptor, "");
+            journal.wrote_tag(&at, tag, seen, writing, source.clone());
+        }
+        let gone = match self.take(&named).await {
+            Ok(()) => self.is_gone(tag).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = gone else {
+            let writing = self.begins(tag).await;
+            self.ends(tag, writing);
+            self.survey.forget(&[tag.to_owned()]);
+            return Ok(());
+        };
+        tracing::warn!("{place} does not remove {tag}, so it gets its image back: failed to {error}");
+        match surely(&repository, &before, &naming).await {
+            Ok(()) => Err(error),
+            Err(lost) => {
+                let text = format!(
+                    "{error}; and its tag names a placeholder now, as its image could not be put back ({lost})"
+                );
+                Err(error.retold(text).help("`dray runs undo` puts it back"))
             }
         }
     }
@@ -165,14 +188,17 @@ impl<'a> Removal<'a> {
     async fn carry_out(&mut self, found: Found, decision: Decision) -> Result<Removed> {
         let removed = self.removed(found, decision).await?;
         self.survey.forget(&removed.tags);
+        for tag in &removed.tags {
+            self.is_gone(tag).await?;
+        }
         Ok(removed)
     }
 
-    async fn removed(&self, found: Found, decision: Decision) -> Result<Removed> {
+    async fn removed(&mut self, found: Found, decision: Decision) -> Result<Removed> {
         let digest = found.digest.clone();
         match decision {
             Decision::Tag { tag, keep } => {
-                self.forget(&tag).await;
+                let writing = self.begins(&tag).await;
                 // The registry may remove the whole image although it was asked for one tag.
                 let manifest = match keep.is_empty() && found.indexes.is_empty() {
                     true => None,
@@ -181,26 +207,41 @@ impl<'a> Removal<'a> {
                 match self.take(&tag).await {
                     Ok(()) => {}
                     Err(error) if error.kind == Kind::Unsupported => {
-                        let whole = found.with_the_image(&tag, error)?;
-                        return self.whole(digest, whole).await;
+                        self.survey.refresh(self.opened).await?;
+                        let whole = self.survey.found(&tag, &digest).with_the_image(&tag, error)?;
+                        return self.whole(digest, whole, Some((&tag, writing))).await;
                     }
                     Err(error) => return Err(error),
                 }
+                self.ends(&tag, writing);
                 if let Some(manifest) = manifest {
                     self.restore(&manifest, &keep, !found.indexes.is_empty()).await?;
                 }
                 Ok(Removed { digest, tags: vec![tag], manifest: false })
             }
-            Decision::Whole { tags } => self.whole(digest, tags).await,
+            Decision::Whole { tags } => self.whole(digest, tags, None).await,
         }
     }
 
-    /// Removes the manifest with all of its tags.
-    async fn whole(&self, digest: Digest, tags: Vec<String>) -> Result<Removed> {
+    /// Removes the manifest with all of its tags. The journal may have been told of one of them already.
+    async fn whole(
+        &self,
+        digest: Digest,
+        tags: Vec<String>,
+        begun: Option<(&str, Option<Writing>)>,
+    ) -> Result<Removed> {
+        let mut all = Vec::new();
         for tag in &tags {
-            self.forget(tag).await;
+            let writing = match begun.filter(|(known, _)| *known == tag) {
+                Some((_, writing)) => writing,
+                None => self.begins(tag).await,
+            };
+            all.push((tag, writing));
         }
         self.take(&digest.to_string()).await?;
+        for (tag, writing) in all {
+            self.ends(tag, writing);
+        }
         Ok(Removed { digest, tags, manifest: true })
     }
 
@@ -212,29 +253,85 @@ impl<'a> Removal<'a> {
         place.transport.remove(place.clone(), &repository.name, name).await
     }
 
-    /// Makes the journal forget what a tag names.
-    async fn forget(&self, tag: &str) {
-        if let Some((journal, at)) = self.repository().memory()
-            && let Err(error) = journal.writes_tag(&at, tag).await
-        {
-            tracing::debug!(%error, "the journal does not hear of it");
+    /// Fails if a tag or digest is still there after it was deleted. Some registries accept a deletion and do nothing, and
+    /// others show it only after some seconds.
+    async fn is_gone(&self, name: &str) -> Result<()> {
+        for wait in GONE {
+            tokio::time::sleep(wait).await;
+            if self.repository().resolve(Some(name), None).await?.is_none() {
+                return Ok(());
+            }
+        }
+        let place = &self.opened.place().location;
+        let text = format!("delete {name}: {place} accepted that, and still has it");
+        Err(Error::new(Kind::Unsupported, text)
+            .help("the registry may delete later, or only what it calls garbage"))
+    }
+
+    /// Makes the journal forget what a tag names, before it is removed.
+    async fn begins(&self, tag: &str) -> Option<Writing> {
+        let (journal, at) = self.repository().memory()?;
+        let begun = journal.writes_tag(&at, tag).await;
+        begun.inspect_err(|error| tracing::debug!(%error, "the journal does not hear of it")).ok()
+    }
+
+    /// Tells the journal that a tag is gone.
+    fn ends(&self, tag: &str, writing: Option<Writing>) {
+        if let (Some((journal, at)), Some(writing)) = (self.repository().memory(), writing) {
+            journal.tag_gone(&at, tag, writing);
         }
     }
 
-    /// Writes again what the place removed although it was to stay: other tags, and a manifest that an index needs.
+    /// Writes again what the place removed although it was to stay: other tags, and a manifest that an index needs. All of
+    /// it is tried before this fails.
     async fn restore(&self, manifest: &Manifest, keep: &[String], needed: bool) -> Result<()> {
         let repository = self.repository();
         let digest = manifest.descriptor.digest.to_string();
-        if needed && repository.resolve(Some(&digest), None).await?.is_none() {
-            repository.publish(manifest, &Naming::Child).await?;
-        }
-        for tag in keep {
-            if repository.resolve(Some(tag), None).await?.is_none() {
-                let place = &self.opened.place().location;
-                tracing::warn!("{place} removed the tag {tag} as well, so it is written again");
-                repository.publish(manifest, &Naming::Tag(tag.clone())).await?;
+        let (mut lost, mut why) = (Vec::new(), None);
+        let child = needed.then_some(Naming::Child);
+        for naming in child.into_iter().chain(keep.iter().cloned().map(Naming::Tag)) {
+            let name = match &naming {
+                Naming::Tag(tag) => tag.as_str(),
+                Naming::Child | Naming::Root => &digest,
+            };
+            let restored = async {
+                if repository.resolve(Some(name), None).await?.is_none() {
+                    let place = &self.opened.place().location;
+                    let what = if matches!(naming, Naming::Tag(_)) { "the tag " } else { "" };
+                    tracing::warn!("{place} removed {what}{name} as well, so it is written again");
+                    surely(repository, manifest, &naming).await?;
+                }
+                Ok::<_, Error>(())
+            };
+            if let Err(error) = restored.await {
+                lost.push(name.to_owned());
+                why = Some(error);
             }
         }
-        Ok(())
+        match why {
+            None => Ok(()),
+            Some(error) => {
+                let lost = lost.join(", ");
+                Err(error.context(format!("write again what the registry removed as well ({lost})")))
+            }
+        }
+    }
+}
+
+/// Waits for a deletion to be seen.
+const GONE: [Duration; 4] =
+    [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
+
+/// Publishes a manifest, and tries again for a while if that fails: something would be lost otherwise.
+async fn surely(repository: &Repository, manifest: &Manifest, naming: &Naming) -> Result<()> {
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match repository.publish(manifest, naming).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
+        tracing::debug!(%error, ?after, "publishing it again");
+        tokio::time::sleep(after).await;
     }
 }

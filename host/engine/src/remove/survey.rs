@@ -2,12 +2,13 @@
 
 use super::decide::Found;
 use crate::{
-    Kind, Repository, Result,
+    Error, Kind, Repository, Result,
+    limits::MANIFESTS,
     place::{OpenReference, Resolved},
 };
-use dray_core::{Children, Descriptor, Digest, media_type};
+use dray_core::{Children, Descriptor, Digest, NESTING, media_type};
 use futures_util::{StreamExt, stream};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Number of tags that are resolved at once.
 const AT_ONCE: usize = 16;
@@ -17,7 +18,7 @@ const AT_ONCE: usize = 16;
 pub(super) struct Survey {
     /// What each tag names.
     tags: BTreeMap<String, Digest>,
-    /// The children of each index that a tag names.
+    /// The images of each index that a tag names, and of the indexes in it.
     indexes: HashMap<Digest, Vec<Digest>>,
 }
 
@@ -33,23 +34,18 @@ impl Survey {
         };
         let tags = tags.into_iter().filter(|tag| tag.parse::<Digest>().is_err());
         let looked = stream::iter(tags).map(|tag| look(repository, tag)).buffered(AT_ONCE);
-        let looked: Vec<Result<Option<Looked>>> = looked.collect().await;
+        let looked: Vec<Result<Option<(String, Descriptor)>>> = looked.collect().await;
         let (mut survey, mut unread) = (Survey::default(), HashMap::new());
         for looked in looked {
-            let Some(Looked { tag, descriptor, children }) = looked? else { continue };
-            match children {
-                Some(children) => _ = survey.indexes.insert(descriptor.digest.clone(), children),
-                None if media_type::is_index(&descriptor.media_type) => {
-                    unread.insert(descriptor.digest.clone(), descriptor.clone());
-                }
-                None => {}
+            let Some((tag, descriptor)) = looked? else { continue };
+            if media_type::is_index(&descriptor.media_type) {
+                unread.insert(descriptor.digest.clone(), descriptor.clone());
             }
             survey.tags.insert(tag, descriptor.digest);
         }
-        unread.retain(|digest, _| !survey.indexes.contains_key(digest));
-        let read = stream::iter(unread.into_values()).map(async |descriptor: Descriptor| {
-            let index = repository.manifest_of(&descriptor).await?;
-            Ok((descriptor.digest, children(&index.children)))
+        let read = stream::iter(unread.into_values()).map(async |index: Descriptor| {
+            let all = descendants(repository, index.clone()).await?;
+            Ok((index.digest, all))
         });
         let read: Vec<Result<(Digest, Vec<Digest>)>> = read.buffered(AT_ONCE).collect().await;
         for read in read {
@@ -69,6 +65,28 @@ impl Survey {
         Found { digest: digest.clone(), siblings: siblings.collect(), indexes: indexes.collect() }
     }
 
+    /// Takes in tags that were written since. Fails if the tags cannot be listed or resolved.
+    pub async fn refresh(&mut self, opened: &OpenReference) -> Result<()> {
+        let repository = &opened.repository;
+        let listed = match repository.tags(&opened.written.to_string()).await {
+            Err(error) if error.kind == Kind::NotFound => return Ok(()),
+            listed => listed?,
+        };
+        for tag in listed {
+            if !self.tags.contains_key(&tag)
+                && tag.parse::<Digest>().is_err()
+                && let Some((tag, descriptor)) = look(repository, tag).await?
+            {
+                if media_type::is_index(&descriptor.media_type) {
+                    let all = descendants(repository, descriptor.clone()).await?;
+                    self.indexes.insert(descriptor.digest.clone(), all);
+                }
+                self.tags.insert(tag, descriptor.digest);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in that a tag was written.
     pub fn learn(&mut self, tag: &str, digest: &Digest) {
         self.tags.insert(tag.to_owned(), digest.clone());
@@ -82,24 +100,35 @@ impl Survey {
     }
 }
 
-/// A tag, what it names, and the children of an index if the answer held them.
-struct Looked {
-    tag: String,
-    descriptor: Descriptor,
-    children: Option<Vec<Digest>>,
+/// What a tag names. `None` means that it is gone.
+async fn look(repository: &Repository, tag: String) -> Result<Option<(String, Descriptor)>> {
+    let there = repository.resolve(Some(&tag), None).await?;
+    Ok(there.map(|Resolved { descriptor, .. }| (tag, descriptor)))
 }
 
-async fn look(repository: &Repository, tag: String) -> Result<Option<Looked>> {
-    let Some(Resolved { descriptor, manifest }) = repository.resolve(Some(&tag), None).await? else {
-        return Ok(None);
-    };
-    let children = manifest.map(|manifest| children(&manifest.children));
-    Ok(Some(Looked { tag, descriptor, children }))
-}
-
-fn children(of: &Children) -> Vec<Digest> {
-    match of {
-        Children::Index(children) => children.iter().map(|child| child.digest.clone()).collect(),
-        Children::Image { .. } | Children::Schema1(_) => Vec::new(),
+/// All manifests beneath an index. Those of an index that is not there need nothing.
+async fn descendants(repository: &Repository, index: Descriptor) -> Result<Vec<Digest>> {
+    let (mut found, mut open) = (Vec::new(), vec![(index, 0)]);
+    let mut seen = HashSet::new();
+    while let Some((index, depth)) = open.pop() {
+        if depth > NESTING || found.len() > MANIFESTS {
+            let text = format!("look into {}: it names too many manifests", index.digest.short());
+            return Err(Error::invalid(text));
+        }
+        let read = match repository.manifest_now(None, &index).await {
+            Err(error) if error.kind == Kind::NotFound => continue,
+            read => read?,
+        };
+        let Children::Index(children) = read.children else { continue };
+        for child in children {
+            if !seen.insert(child.digest.clone()) {
+                continue;
+            }
+            found.push(child.digest.clone());
+            if media_type::is_index(&child.media_type) {
+                open.push((child, depth + 1));
+            }
+        }
     }
+    Ok(found)
 }

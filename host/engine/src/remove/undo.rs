@@ -1,5 +1,6 @@
 //! Puts tags back that a run made name something else, or deleted.
 
+use super::placeholder;
 use crate::{
     Error, Kind, Places, Result, TagChanged,
     error::Context,
@@ -53,7 +54,14 @@ async fn put_back_at(
     if now.as_ref() == Some(before) {
         return Ok(PutBack::Needless);
     }
-    if now != changed.after {
+    // A run that was killed may have left the placeholder of a deletion.
+    let is_placeholder = match &now {
+        Some(now) if changed.after.is_none() => {
+            placeholder::is_one(&repository.manifest(Some(&now.to_string())).await?)
+        }
+        _ => false,
+    };
+    if now != changed.after && !is_placeholder {
         let shown = |digest: &Option<Digest>| digest.as_ref().map_or("nothing".into(), Digest::short);
         let text = format!("the run left {} there, and now it is {}", shown(&changed.after), shown(&now));
         return Err(Error::new(Kind::Conflict, text).help("somebody else has changed it since: look at it"));

@@ -1,10 +1,14 @@
 //! Carries out the deletions of a plan, after its copies.
 
 use super::{Run, failed, keep::keep};
-use crate::{Error, Kind, PlannedDeletion, Result, TagChanged, place::OpenReference, remove::Removal};
-use dray_core::{Action, CopyReport, Deletion, Report};
+use crate::{
+    Error, Kind, PlannedDeletion, Result, TagChanged, journal::RepositoryKey, place::OpenReference,
+    remove::Removal,
+};
+use dray_core::{Action, CopyReport, Deletion, Endpoint, Report};
 use futures_util::{StreamExt, stream};
 use std::collections::{HashMap, HashSet};
+use tokio::sync::watch;
 
 /// Number of repositories in which tags are deleted at once.
 const AT_ONCE: usize = 8;
@@ -15,7 +19,12 @@ type Deleted = Result<bool>;
 impl Run {
     /// Deletes tags. Nothing is deleted for a rule of which something failed, because what is gone may be what the failed
     /// copies were to replace.
-    pub(super) async fn delete(&self, deletions: Vec<PlannedDeletion>, report: &mut Report) {
+    pub(super) async fn delete(
+        &self,
+        deletions: Vec<PlannedDeletion>,
+        report: &mut Report,
+        stop: &watch::Receiver<bool>,
+    ) {
         let broken: HashSet<String> = report
             .copies
             .iter()
@@ -25,7 +34,8 @@ impl Run {
         let mut repositories: HashMap<(String, String), Vec<PlannedDeletion>> = HashMap::new();
         for planned in deletions {
             let Deletion { rule, destination, .. } = &planned.deletion;
-            if broken.contains(rule) {
+            // Of a failure of dray itself nobody knows the rule.
+            if broken.contains(rule) || broken.contains("") {
                 let text =
                     format!("delete {destination}: the rule `{rule}` failed in part, and deletes nothing");
                 let error = Error::new(Kind::Conflict, text).help("run it again when what failed is mended");
@@ -36,8 +46,8 @@ impl Run {
             repositories.entry(key).or_default().push(planned);
         }
         let each = repositories.into_values().map(|deletions| {
-            let run = self.options.run;
-            async move { in_one_repository(run, deletions).await }
+            let (run, stop) = (self.options.run, stop.clone());
+            async move { in_one_repository(run, deletions, &stop).await }
         });
         let mut done = std::pin::pin!(stream::iter(each).buffer_unordered(AT_ONCE));
         while let Some(done) = done.next().await {
@@ -64,8 +74,12 @@ impl Run {
     }
 }
 
-/// Deletes tags of one repository, one after the other.
-async fn in_one_repository(run: Option<i64>, deletions: Vec<PlannedDeletion>) -> Vec<(Deletion, Deleted)> {
+/// Deletes tags of one repository, one after the other, until the run is told to stop.
+async fn in_one_repository(
+    run: Option<i64>,
+    deletions: Vec<PlannedDeletion>,
+    stop: &watch::Receiver<bool>,
+) -> Vec<(Deletion, Deleted)> {
     let Some(first) = deletions.first() else { return Vec::new() };
     let opened = first.destination.clone();
     let mut out = Vec::new();
@@ -81,10 +95,24 @@ async fn in_one_repository(run: Option<i64>, deletions: Vec<PlannedDeletion>) ->
         }
     };
     let mut changed = false;
-    for PlannedDeletion { deletion, .. } in deletions {
+    let mut listed = HashMap::new();
+    for PlannedDeletion { deletion, listed: count, .. } in deletions {
+        if *stop.borrow() {
+            break;
+        }
+        if let Some(count) = count {
+            let Endpoint { place, repository, .. } = deletion.source.clone();
+            listed.insert(RepositoryKey { place, repository }, count);
+        }
         let deleted = one(run, &opened, &mut removal, &deletion).await;
         changed |= matches!(deleted, Ok(true));
         out.push((deletion.clone(), deleted.map_err(|error| error.context(doing(&deletion)))));
+    }
+    // What was deleted by a shorter list makes that list the usual one.
+    if let Some(journal) = opened.place().local.journal.get().filter(|_| changed) {
+        for (source, count) in listed {
+            journal.saw_listed(source, count);
+        }
     }
     if changed && let Err(error) = opened.place().complete().await {
         tracing::warn!("failed to {}", error.context(format!("tidy up {}", opened.place().location)));
@@ -114,15 +142,17 @@ async fn one(
             Error::new(Kind::Conflict, text).help("somebody else writes to it: look at it, and plan again")
         );
     }
-    if let Some(template) = &deletion.backup {
-        let kept = keep(repository, tag, digest, template).await?;
-        removal.learn(&kept, digest);
-        tracing::info!("{} is kept as {kept}", deletion.destination);
+    if let Some(template) = &deletion.backup
+        && let Some(kept) = keep(repository, tag, digest, template).await?
+    {
+        removal.learn(&kept.tag, digest);
+        tracing::info!("{} is kept as {}", deletion.destination, kept.tag);
     }
     if let (Some(run), Some((journal, _))) = (run, repository.memory()) {
         let reference = deletion.destination.display.clone();
         journal.changes_tag(run, TagChanged { reference, before: digest.clone(), after: None });
     }
-    removal.tag_alone(tag, digest).await?;
+    let Endpoint { place, repository, .. } = deletion.source.clone();
+    removal.tag_alone(tag, digest, &RepositoryKey { place, repository }).await?;
     Ok(true)
 }

@@ -4,10 +4,11 @@ use super::{
     allowance::Allowance,
     claims::{Claim, Sharing},
     finish::Learnt,
+    keep::keep,
     shared::{Key, Shared},
 };
 use crate::{
-    Error, Event, Kind, PlannedCopy, Repository, Result,
+    Error, Event, Kind, PlannedCopy, Repository, Result, TagChanged,
     blob::{Ending, Payload, Transfer, stopped},
     contract::{Arrival, Capabilities, Incoming},
     error::Context,
@@ -18,8 +19,8 @@ use crate::{
     schedule::rate::RateLimiter,
 };
 use dray_core::{
-    Children, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest, NESTING, Naming, Wanted,
-    is_blob, media_type,
+    Children, Descriptor, DestinationState, Digest, Endpoint, Form, ImageChoice, Manifest, NESTING, Naming,
+    Wanted, is_blob, media_type,
 };
 use futures_util::future::BoxFuture;
 use std::{
@@ -62,16 +63,29 @@ pub(super) struct Job {
     claimed: Mutex<HashSet<Digest>>,
     /// The image at the destination, for people.
     pub shown: String,
-    /// The repository that the user named as the source.
-    pub named: RepositoryKey,
-    /// The image that the tag named when the plan was made, and the template of the tag under which it is kept.
-    pub replaced: Option<(Digest, Option<String>)>,
-    /// Set when the image that is replaced has been kept and recorded.
-    pub is_kept: OnceCell<()>,
+    /// The repository that the user named as the source, if the tag is the same there. A tag of another name is nobody's at
+    /// the source, so nothing tells when it is gone there.
+    pub named: Option<RepositoryKey>,
+    /// The tag that is written.
+    own: Option<String>,
+    /// Whether the tag named another image when the plan was made.
+    pub replaces: bool,
+    /// The template of the tag under which that image is kept.
+    backup: Option<String>,
+    /// Set when the image that is replaced has been kept and recorded, with the tag that was written for it.
+    pub is_kept: OnceCell<Option<String>>,
     /// What the copies of the rule may use together.
     allowance: Arc<Allowance>,
     /// Says whether this attempt is to end.
     pub ending: Arc<Ending>,
+}
+
+/// The repository of a source, if its tag is the one that is written.
+fn named(source: &Endpoint, pinned: Option<&str>, naming: &Naming) -> Option<RepositoryKey> {
+    let Naming::Tag(tag) = naming else { return None };
+    let read = pinned.or(source.reference.as_deref());
+    let key = RepositoryKey { place: source.place.clone(), repository: source.repository.clone() };
+    (read == Some(tag)).then_some(key)
 }
 
 /// Counts what one image consists of, so that an image that names too much is refused.
@@ -128,19 +142,69 @@ impl Job {
             behind: Mutex::default(),
             claimed: Mutex::default(),
             shown: copy.destination.display.clone(),
-            named: RepositoryKey {
-                place: copy.source.place.clone(),
-                repository: copy.source.repository.clone(),
+            named: named(&copy.source, copy.pinned.as_deref(), &copy.naming),
+            replaces: matches!(
+                copy.seen.destination,
+                DestinationState::Named(_) | DestinationState::Untold(_)
+            ),
+            own: match &copy.naming {
+                Naming::Tag(tag) => Some(tag.clone()),
+                Naming::Child | Naming::Root => None,
             },
-            replaced: match copy.seen.destination {
-                DestinationState::Named(digest) => Some((digest, copy.backup)),
-                _ => None,
-            },
+            backup: copy.backup,
             is_kept: OnceCell::new(),
             allowance,
             ending,
         };
         Ok((manifest, Arc::new(job)))
+    }
+
+    /// Keeps the image that a tag names before the tag names another one, and records that it did, once. What the tag
+    /// names is looked at again, because somebody may have written to it since the plan.
+    pub async fn before_replacing(&self, tag: &str, digest: &Digest) -> Result<()> {
+        if !self.replaces || self.own.as_deref() != Some(tag) {
+            return Ok(());
+        }
+        let kept = self.is_kept.get_or_try_init(async || {
+            let before = match self.destination.resolve(Some(tag), None).await {
+                Err(error) if self.backup.is_none() => {
+                    tracing::debug!(%error, "what {} names now is not known", self.shown);
+                    return Ok(None);
+                }
+                before => before.context(|| format!("see what to keep of {}", self.shown))?,
+            };
+            let Some(before) = before.map(|before| before.descriptor.digest).filter(|named| named != digest)
+            else {
+                return Ok(None);
+            };
+            let kept = match &self.backup {
+                Some(template) => keep(&self.destination, tag, &before, template).await?,
+                None => None,
+            };
+            if let Some(kept) = &kept {
+                tracing::info!("what {} named is kept as {}", self.shown, kept.tag);
+            }
+            if let (Some(run), Some((journal, _))) = (self.shared.run, self.destination.memory()) {
+                let (reference, after) = (self.shown.clone(), Some(digest.clone()));
+                journal.changes_tag(run, TagChanged { reference, before, after });
+            }
+            Ok::<_, Error>(kept.filter(|kept| kept.is_new).map(|kept| kept.tag))
+        });
+        kept.await.map(drop)
+    }
+
+    /// Takes a backup away that is of no use, because the tag was not written after all.
+    pub async fn forget_backup(&self) {
+        let Some(kept) = self.is_kept.get().and_then(Option::as_ref) else { return };
+        let (place, name) = (&self.destination.place, &self.destination.name);
+        let removed = match place.remove_tag(name, kept).await {
+            Ok(true) => Ok(()),
+            Ok(false) => place.transport.remove(place.clone(), name, kept).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!("the backup {kept} of {} stays: failed to {error}", self.shown);
+        }
     }
 
     /// What limits how fast the bytes of the source are read: the source's rate, and that of the rule.
@@ -195,15 +259,19 @@ impl Job {
                 }
                 // Others that find the manifest held may refer to it, so it must be published by then. No claim is held
                 // while referrers are copied, because they may refer back to the manifest.
-                let first = if self.wanted.referrers.are_wanted() { &Naming::Child } else { &naming };
+                let follows = self.wanted.referrers.are_wanted() || self.wanted.cosign_tags;
+                let first = if follows { &Naming::Child } else { &naming };
                 self.publish(&manifest, first).await?;
                 ticket.held();
-                if !self.wanted.referrers.are_wanted() {
+                if !follows {
                     return Ok(());
                 }
             }
         }
         lock(&self.subjects).push(manifest.descriptor.digest.clone());
+        if self.wanted.cosign_tags {
+            self.beneath_tags(self.all_subjects()).await?;
+        }
         self.all_referrers().await?;
         self.publish(&manifest, &naming).await
     }

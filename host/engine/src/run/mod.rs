@@ -3,6 +3,7 @@
 mod allowance;
 mod claims;
 mod convert;
+mod cosign;
 mod deletions;
 mod finish;
 mod image;
@@ -156,7 +157,7 @@ impl Run {
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
         if !given_up {
-            self.delete(deletions, &mut report).await;
+            self.delete(deletions, &mut report, &stop).await;
         }
         self.shared.finish.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
@@ -328,6 +329,9 @@ async fn image(
         Err(error) => return Attempt::failed(error),
     };
     let result = job.clone().copy(&copy.descriptor, manifest, copy.naming.clone(), copy.form).await;
+    if result.as_ref().is_err_and(is_immutable) {
+        job.forget_backup().await;
+    }
     let (sent, mounted) = job.moved();
     Attempt { result, sent, mounted }
 }

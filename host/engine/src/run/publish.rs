@@ -1,8 +1,8 @@
 //! Publishes a manifest after all of its parts have been brought.
 
-use super::{image::Job, keep::keep};
-use crate::{Error, Event, Kind, Result, TagChanged, error::Context, http::Backoff, journal::SeenTag, lock};
-use dray_core::{Children, Digest, Format, Manifest, Naming};
+use super::image::Job;
+use crate::{Event, Kind, Result, error::Context, http::Backoff, journal::SeenTag, lock};
+use dray_core::{Children, Format, Manifest, Naming};
 use std::{sync::atomic::Ordering, time::Duration};
 
 /// The waits before publishing again after the destination reported missing parts, about half a minute in all. Some
@@ -67,25 +67,6 @@ impl Job {
     /// Whether some children of the index were left out.
     fn is_sparse(&self, manifest: &Manifest) -> bool {
         matches!(manifest.children, Children::Index(_)) && self.wanted.choice.is_partial()
-    }
-
-    /// Keeps the image that a tag names before the tag names another one, and records that it did, once.
-    async fn before_replacing(&self, tag: &str, digest: &Digest) -> Result<()> {
-        let Some((before, template)) = self.replaced.as_ref().filter(|(before, _)| before != digest) else {
-            return Ok(());
-        };
-        let kept = self.is_kept.get_or_try_init(async || {
-            if let Some(template) = template {
-                let kept = keep(&self.destination, tag, before, template).await?;
-                tracing::info!("what {} named is kept as {kept}", self.shown);
-            }
-            if let (Some(run), Some((journal, _))) = (self.shared.run, self.destination.memory()) {
-                let (reference, before, after) = (self.shown.clone(), before.clone(), Some(digest.clone()));
-                journal.changes_tag(run, TagChanged { reference, before, after });
-            }
-            Ok::<_, Error>(())
-        });
-        kept.await.copied()
     }
 
     pub(super) async fn publish_at_once(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {

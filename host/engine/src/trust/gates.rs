@@ -2,12 +2,10 @@
 
 use super::gather::referrers_of;
 use crate::{
-    Error, Kind, Result, contract::Evidence, error::Context, files::regular, inspect::RepositoryImages,
-    place::OpenReference,
+    Error, Kind, Repository, Result, contract::Evidence, error::Context, files::regular, place::OpenReference,
 };
-use dray_core::{Children, Descriptor, Digest, Manifest};
+use dray_core::{Children, Descriptor, Digest, ImageConfig, Manifest, NESTING};
 use std::{
-    collections::HashMap,
     io::{ErrorKind, Read},
     path::Path,
 };
@@ -46,8 +44,7 @@ pub(super) async fn evidence(
     if !top.is_empty() {
         return Ok([found, top].concat());
     }
-    let real = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-    for child in children.iter().filter(real).take(IMAGES) {
+    for child in children.iter().filter(is_real).take(IMAGES) {
         for mut report in reports(source, &child.digest, types).await? {
             report.annotations.push(("image".into(), child.digest.to_string()));
             found.push(report);
@@ -106,17 +103,41 @@ async fn facts(source: &OpenReference, reference: Option<&str>, manifest: &Manif
     // What was known may be of an image that the tag named before.
     let pushed = pushed.filter(|known| known.digest.as_ref().is_none_or(|named| named == digest));
     let pushed = pushed.and_then(|known| known.known.pushed);
-    let images = RepositoryImages::new(source.repository.clone(), HashMap::new());
     let created = match pushed {
         Some(_) => None,
-        None => match images.facts_of(manifest.clone()).await {
-            Ok(facts) => facts.created.filter(|created| *created > 0),
+        None => match created(&source.repository, manifest.clone()).await {
+            Ok(created) => created,
             Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported | Kind::Corrupt) => None,
             Err(error) => return Err(error).context(doing),
         },
     };
     let content = serde_json::json!({ "pushed": pushed, "created": created }).to_string().into_bytes();
     Ok(Evidence { kind: FACTS.into(), content, annotations: Vec::new() })
+}
+
+/// When an image was created by its own word, in milliseconds since 1970. Of an index, its first image counts.
+async fn created(repository: &Repository, mut image: Manifest) -> Result<Option<u64>> {
+    for _ in 0..NESTING {
+        let first = match &image.children {
+            Children::Index(children) => children.iter().find(is_real).cloned(),
+            Children::Image { config, .. } => {
+                let config = repository.small_blob(config).await?;
+                let config: ImageConfig = serde_json::from_slice(&config).unwrap_or_default();
+                let created = config.created.and_then(|text| text.parse::<jiff::Timestamp>().ok());
+                let created = created.and_then(|created| u64::try_from(created.as_millisecond()).ok());
+                return Ok(created.filter(|created| *created > 0));
+            }
+            Children::Schema1(_) => None,
+        };
+        let Some(first) = first else { break };
+        image = repository.manifest_of(&first).await?;
+    }
+    Ok(None)
+}
+
+/// Whether a child of an index is an image, and no attestation.
+fn is_real(child: &&Descriptor) -> bool {
+    child.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
 }
 
 #[cfg(test)]

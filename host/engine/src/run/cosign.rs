@@ -1,0 +1,42 @@
+//! Copies what cosign keeps beneath tags that are made of the digest of an image: signatures, attestations and SBOMs
+//! (cosign, `SIGNATURE_SPEC.md`). They arrive before the image gets its tag.
+
+use super::image::{CHILDREN, Job, all};
+use crate::{Kind, Result, error::Context, limits::beneath, lock};
+use dray_core::{Digest, Naming, media_type};
+use std::{collections::HashSet, sync::Arc};
+
+impl Job {
+    /// Copies what is beneath the tags of these manifests at the source.
+    pub(super) async fn beneath_tags(self: &Arc<Self>, subjects: HashSet<Digest>) -> Result<()> {
+        let tags = subjects.iter().flat_map(beneath).collect::<Vec<_>>();
+        all(tags.into_iter().map(|tag| self.clone().beneath_tag(tag)), CHILDREN).await
+    }
+
+    async fn beneath_tag(self: Arc<Self>, tag: String) -> Result<()> {
+        let doing = || format!("copy what is beneath the tag {tag}");
+        let there = match self.source.resolve(Some(&tag), None).await {
+            // Places for one image have no other tags.
+            Err(error) if matches!(error.kind, Kind::NotFound | Kind::Unsupported) => None,
+            there => there.context(doing)?,
+        };
+        let Some(there) = there else { return Ok(()) };
+        let descriptor = there.descriptor;
+        if media_type::is_index(&descriptor.media_type) {
+            // cosign writes images beneath these tags, and an index would lead anywhere.
+            tracing::warn!("{tag} is an index, and nothing of cosign's: it stays behind");
+            return Ok(());
+        }
+        let named = self.destination.resolve(Some(&tag), None).await;
+        if named.is_ok_and(|named| named.is_some_and(|named| named.descriptor.digest == descriptor.digest)) {
+            return Ok(());
+        }
+        self.bounds.count(1, 0)?;
+        self.clone().with_its_parts(&descriptor, &Naming::Tag(tag.clone()), 1).await.context(doing)
+    }
+
+    /// The manifests of the image that may have something beneath their tags.
+    pub(super) fn all_subjects(&self) -> HashSet<Digest> {
+        lock(&self.subjects).iter().cloned().collect()
+    }
+}

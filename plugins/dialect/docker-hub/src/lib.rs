@@ -1,0 +1,96 @@
+//! Docker Hub (docker/docs, `content/reference/api/hub/latest.yaml`): lists tags with their digests and the times of
+//! their pushes. Its API is at another host than its registry, and answers for public repositories without a login.
+
+use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, ask, encoded, export, json, time};
+use serde::Deserialize;
+
+/// For how many milliseconds a change may be missing. Docker gives no bound; its answers come through a cache.
+const BEHIND: u64 = 300_000;
+
+/// The names of the registry, whose API is at [`API`]. Elsewhere, as in a registry that stands for it, both are at one host.
+const HOSTS: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+const API: &str = "hub.docker.com";
+
+struct DockerHub;
+
+#[derive(Deserialize)]
+struct Tags {
+    /// The address of the next page.
+    next: Option<String>,
+    results: Vec<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    name: String,
+    /// Old tags have none.
+    digest: Option<String>,
+    media_type: Option<String>,
+    tag_last_pushed: Option<String>,
+    last_updated: Option<String>,
+}
+
+/// Where the tags of a repository are listed. Images of Docker's own are in the namespace `library`.
+fn path(repository: &str, page: u64) -> Result<String, Error> {
+    let (namespace, name) = repository.split_once('/').unwrap_or(("library", repository));
+    if name.contains('/') {
+        return Err(Error::NotFound(format!(
+            "a repository of Docker Hub has two parts, and {repository} has more"
+        )));
+    }
+    let (namespace, name) = (encoded(namespace), encoded(name));
+    Ok(format!("/v2/namespaces/{namespace}/repositories/{name}/tags?page_size=100&page={page}"))
+}
+
+impl Dialect for DockerHub {
+    const NAME: &str = "docker-hub";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Docker Hub: lists the tags of public repositories in bulk";
+
+    fn kind() -> Kind {
+        Kind {
+            hosts: HOSTS.map(str::to_owned).to_vec(),
+            services: Vec::new(),
+            lists: true,
+            whole: true,
+            prepares: false,
+            removes: false,
+        }
+    }
+
+    fn tags(registry: &str, repository: &str, next: Option<&str>) -> Result<Page, Error> {
+        let page: u64 = next.and_then(|next| next.parse().ok()).unwrap_or(1);
+        let host = if HOSTS.contains(&registry) { API } else { registry };
+        let listed: Tags = json(&ask("GET", host, &path(repository, page)?, As::Anybody, &[200])?)?;
+        let next = listed.next.is_some().then(|| (page + 1).to_string());
+        let entries = listed.results.into_iter().map(|tag| Entry {
+            name: tag.name,
+            digest: tag.digest.filter(|digest| !digest.is_empty()),
+            media_type: tag.media_type,
+            // What Docker calls the size is that of the whole image.
+            size: None,
+            updated: tag.tag_last_pushed.or(tag.last_updated).as_deref().and_then(time),
+        });
+        Ok(Page { entries: entries.collect(), next, behind: Some(BEHIND) })
+    }
+}
+
+export!(DockerHub with_types_in dray_plugin_dialect);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_of_docker_s_own_are_in_a_namespace() {
+        assert_eq!(
+            path("nginx", 2).unwrap(),
+            "/v2/namespaces/library/repositories/nginx/tags?page_size=100&page=2"
+        );
+        assert_eq!(
+            path("team/a.b", 1).unwrap(),
+            "/v2/namespaces/team/repositories/a.b/tags?page_size=100&page=1"
+        );
+        assert!(path("a/b/c", 1).is_err());
+    }
+}
