@@ -87,6 +87,8 @@ pub enum Command {
     Sync(SyncOptions),
     /// Show what a sync would do and why; change nothing
     Plan(PlanOptions),
+    /// Delete tags that nothing keeps, by the `[[retain]]` tables of a policy
+    Retain(RetainOptions),
     /// Carry out a plan that `dray plan --out` saved, and nothing else
     Apply(ApplyOptions),
     /// Check a policy without a network
@@ -276,6 +278,27 @@ pub struct PlanOptions {
     pub prune: PruneFlags,
     #[command(flatten)]
     pub reports: ReportFlags,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Without --apply, nothing is deleted. Every tag that one entry of `keep` chooses stays; docs/howto/order.md shows how."
+)]
+pub struct RetainOptions {
+    /// Path of the policy, or of several that are read as one; `-` is standard input
+    #[arg(default_value = POLICY, value_name = "POLICY", add = completions::policies())]
+    pub policies: Vec<PathBuf>,
+    /// Delete what nothing keeps
+    #[arg(long)]
+    pub apply: bool,
+    /// Only say what would be deleted, which is what happens without --apply, too
+    #[arg(long, conflicts_with = "apply")]
+    pub plan: bool,
+    /// How many tags of a repository may be deleted at once: a number, or `all`. Without it, a fifth of them
+    #[arg(long, value_name = "N|all", value_parser = prune_limit)]
+    pub limit: Option<PruneLimit>,
+    #[command(flatten)]
+    pub run: RunFlags,
 }
 
 #[derive(Args)]

@@ -32,6 +32,7 @@ mod progress;
 mod progress_events;
 mod progress_view;
 mod registry_info;
+mod retain;
 mod running;
 mod runs;
 mod sandbox;
@@ -168,6 +169,10 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Apply(options) => {
             let ready = apply::load(&options)?;
             Box::pin(apply::run(options, ready, screen))
+        }
+        Command::Retain(options) => {
+            let loaded = retain::load(&options)?;
+            Box::pin(retain::run(options, loaded, screen))
         }
         Command::Plan(options) => Box::pin(plan::run(options, screen)),
         Command::Check(options) => Box::pin(async move { check::run(&options).await }),

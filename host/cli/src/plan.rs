@@ -9,7 +9,7 @@ use crate::{
     plan_checks::Foreseen,
     plan_view::{Totals, View},
     policy,
-    progress::Screen,
+    progress::{Progress, Screen},
     signals::Stop,
 };
 use dray_core::{Action, CopyReport, Digest, PLAN_VERSION, PlanHeader, Trouble};
@@ -19,6 +19,7 @@ use std::{
     collections::HashSet,
     io::{BufWriter, ErrorKind, Write},
 };
+use tokio::sync::mpsc;
 
 pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
@@ -52,7 +53,7 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let progress = screen.watch_plan(session.places());
     let (mut totals, mut sizes, mut foreseen) = (Totals::default(), Sizes::default(), Foreseen::default());
     let written = async {
-        let mut out = Out::begin(&options)?;
+        let mut out = Out::begin(options.output, options.explain)?;
         while let Some(planned) = plan.recv().await {
             let planned = foreseen.checked(planned).await;
             if let Some(saved) = &mut saved {
@@ -98,6 +99,30 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
         (0, 1..) if options.detailed_exitcode => DUE,
         _ => DONE,
     })
+}
+
+/// Writes a plan that is already made, and that changes nothing.
+pub async fn shown(
+    mut plan: mpsc::Receiver<Planned>,
+    output: Output,
+    progress: &Progress,
+) -> Result<u8, Failure> {
+    let mut totals = Totals::default();
+    let written = async {
+        let mut out = Out::begin(output, false)?;
+        while let Some(planned) = plan.recv().await {
+            totals.add(&planned, None);
+            out.entry(&planned, None, !plan.is_empty())?;
+            progress.planned();
+        }
+        Ok::<_, std::io::Error>(out)
+    };
+    let written = written.await;
+    progress.end();
+    written
+        .and_then(|out| out.end(&totals))
+        .map_err(|error| Failure::usage(format!("write the plan: {error}")))?;
+    Ok(if totals.failed > 0 { FAILED } else { DONE })
 }
 
 /// The blobs that were counted already, by the place that gets them.
@@ -156,14 +181,14 @@ enum Out {
 }
 
 impl Out {
-    fn begin(options: &PlanOptions) -> std::io::Result<Self> {
-        Ok(match options.output {
+    fn begin(output: Output, explain: bool) -> std::io::Result<Self> {
+        Ok(match output {
             Output::Json => {
                 let mut sink = BufWriter::new(std::io::stdout());
                 write!(sink, "{{\"copies\": [")?;
                 Out::Json { sink, first: true }
             }
-            Output::Text => Out::Text(View::new(options.explain)),
+            Output::Text => Out::Text(View::new(explain)),
         })
     }
 

@@ -174,8 +174,9 @@ impl View {
                 let ((source, _), (destination, tag)) = (part(&deletion.source), part(&deletion.destination));
                 let kept = deletion.backup.as_ref().map(|backup| format!("; kept as {backup}"));
                 let why = format!(
-                    "delete {}: the source no longer has it{}",
+                    "delete {}: {}{}",
                     deletion.digest.short(),
+                    deletion.reason(),
                     kept.unwrap_or_default()
                 );
                 let shown = deletion.destination.display.clone();

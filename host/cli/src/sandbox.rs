@@ -164,6 +164,10 @@ fn paths(loaded: &Loaded) -> Paths {
         paths.write.extend(plugin.grant.files.iter().map(|path| base.join(path)));
         paths.read.extend(plugin.grant.secrets.iter().filter_map(file));
     }
+    for at in policy.retains.iter().flat_map(|retain| &retain.at) {
+        paths.write.extend(named(&at.value).map(|path| base.join(path)));
+        paths.write.extend(known(&at.value, &local));
+    }
     for rule in &policy.rules {
         for from in &rule.from {
             let changes = from.value.scheme == "containers-storage";

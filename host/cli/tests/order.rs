@@ -601,3 +601,66 @@ fn the_guards_count_what_all_rules_would_delete_and_looking_changes_nothing() {
     world.write("dray.toml", &text.replace("prune = true", "prune = false"));
     assert_eq!(due(&world, &["--prune", "--prune-limit", "all"]), [""; 0]);
 }
+
+#[test]
+fn what_nothing_keeps_is_deleted_by_an_express_word() {
+    if !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let (_registry, address) = embedded(&world);
+    let repository = format!("docker://{address}/team/app");
+    for tag in ["1.0", "1.1", "1.2", "1.3", "2.0-rc", "latest", "old"] {
+        world.dray(&["copy", "--all", &format!("{IMAGES}:1.0.0"), &format!("{repository}:{tag}")]).ok();
+    }
+    let write = |keep: &str| {
+        let text = format!(
+            "version = 1\n[[retain]]\nname = \"apps\"\nat = \"docker://{address}/team/*\"\nkeep = {keep}\nbackup = \"{{tag}}-kept-{{date}}\"\n"
+        );
+        world.write("dray.toml", &text);
+    };
+    write("[{ semver = \">=1\", latest = 2 }, \"latest\", \"*-rc\"]");
+    let checked = world.dray(&["check", "--resolved"]).ok();
+    assert!(checked.out.contains("[[retain]]") && checked.out.contains("\"latest\""), "{}", checked.out);
+    // More than a fifth would go.
+    let refused = world.dray(&["retain"]);
+    assert!(refused.code == 1 && refused.out.contains("nothing keeps 3 of its 7 tags"), "{}", refused.out);
+    let plan = world.dray(&["retain", "--limit", "3"]).ok().out;
+    for part in ["x 1.0 ", "x 1.1 ", "x old ", "nothing keeps it", "3 tags to delete"] {
+        assert!(plan.contains(part), "{part}\n{plan}");
+    }
+    assert_eq!(tags(&world, &repository).len(), 7);
+    let done = world.dray(&["retain", "--apply", "--limit", "3", "--output", "json"]).ok().json();
+    assert_eq!(done["summary"]["deleted"], 3, "{done}");
+    let left = tags(&world, &repository);
+    assert!(
+        left.iter().filter(|tag| !tag.contains("-kept-")).eq(["1.2", "1.3", "2.0-rc", "latest"].iter()),
+        "{left:?}"
+    );
+    // The backups are kept, and a second time nothing is to be done.
+    assert_eq!(left.len(), 7);
+    assert!(world.dray(&["retain", "--apply"]).ok().out.contains("0 unchanged, 0 failed"));
+    // A filter that chooses nothing would delete everything.
+    write("[{ match = \"nothing-*\" }]");
+    let all = world.dray(&["retain", "--apply", "--limit", "9"]);
+    assert!(all.code == 1 && all.err.contains("nothing keeps any of its 4 tags"), "{}", all.err);
+    let undone = world.dray(&["runs", "undo", "--output", "json", &last_deleting(&world)]).ok().json();
+    assert_eq!(undone["tags"].as_array().unwrap().len(), 3, "{undone}");
+    assert!(tags(&world, &repository).contains(&"old".to_owned()));
+    for (keep, part) in
+        [("[]", "`keep` keeps nothing"), ("[{ newest = 3 }]", "newest"), ("[3]", "expected a text")]
+    {
+        write(keep);
+        let wrong = world.dray(&["retain"]);
+        assert!(wrong.code != 0 && wrong.err.contains(part), "{part}\n{}", wrong.err);
+    }
+    policy(&world, "oci:a", "oci:b", "");
+    assert!(world.dray(&["retain"]).err.contains("has no [[retain]]"));
+}
+
+/// The last run that deleted something.
+fn last_deleting(world: &World) -> String {
+    let runs = world.dray(&["runs", "--output", "json"]).ok().json();
+    let deleted = |run: &&Value| run["summary"]["deleted"].as_u64().is_some_and(|deleted| deleted > 0);
+    runs.as_array().unwrap().iter().find(deleted).unwrap()["id"].to_string()
+}

@@ -59,7 +59,7 @@ impl CopyReport {
             digest: Some(deletion.digest.to_string()),
             place: deletion.destination.place.clone(),
             action: Action::Delete,
-            reason: "the source no longer has it".into(),
+            reason: deletion.reason().into(),
             ..CopyReport::failed(
                 &deletion.rule,
                 &deletion.source.display,

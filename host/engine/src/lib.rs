@@ -68,8 +68,9 @@ pub use layer::fuzzing;
 pub use limits::DOCUMENT_LIMIT;
 pub use place::{DISK_WRITES, Local, Places, Repository};
 pub use plan::{
-    BoundRule, CopyRequest, Planned, PlannedCopy, PlannedDeletion, SourceTags, SparseIndex, bind,
-    delete_again, in_call, observe_again, plan, plan_copy, source_tags, unknown,
+    BoundRetain, BoundRule, CopyRequest, Planned, PlannedCopy, PlannedDeletion, SourceTags, SparseIndex,
+    bind, bind_retains, delete_again, in_call, observe_again, plan, plan_copy, plan_retention, source_tags,
+    unknown,
 };
 pub use remove::{PutBack, RemoveOptions, Removed, put_back, remove};
 pub use run::{Run, RunOptions};

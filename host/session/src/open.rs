@@ -8,14 +8,15 @@ use crate::{
 };
 use dray_core::{
     Endpoint, PlanLine, Report,
-    policy::{Call, Policy, PolicyError, Problem, Registry, Spanned, Tls, plugin_config},
+    policy::{Call, Policy, PolicyError, Problem, PruneLimit, Registry, Spanned, Tls, plugin_config},
 };
 use dray_engine::{
-    BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
+    BoundRetain, BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
+    bind_retains,
     contract::{Credentials, Plugins},
     delete_again,
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
-    in_call, observe_again, plan,
+    in_call, observe_again, plan, plan_retention,
 };
 use dray_runtime::Runtime;
 use futures_util::{StreamExt, stream};
@@ -36,6 +37,7 @@ const AGAIN: usize = 32;
 pub struct Session {
     places: Arc<Places>,
     rules: Vec<BoundRule>,
+    retains: Vec<BoundRetain>,
 }
 
 /// Why a session could not be opened.
@@ -152,7 +154,8 @@ impl Session {
         let plugins: Arc<dyn Plugins> = runtime.clone();
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
-        Ok(Session { places, rules })
+        let retains = bind_retains(&policy, &places).await?;
+        Ok(Session { places, rules, retains })
     }
 
     /// Its places.
@@ -168,6 +171,18 @@ impl Session {
     /// A plan that grows in the background. It runs ahead of whoever takes its items by so much, and no further.
     pub fn plan(&self) -> mpsc::Receiver<Planned> {
         planning(self.rules.clone(), self.places.clone())
+    }
+
+    /// What of the places of `[[retain]]` is to be deleted, in a plan that grows in the background. `limit` stands for those
+    /// of the policy.
+    pub fn retention(&self, limit: Option<PruneLimit>) -> mpsc::Receiver<Planned> {
+        let retains = self.retains.iter().cloned().map(|retain| match limit {
+            Some(limit) => retain.with_limit(limit),
+            None => retain,
+        });
+        let (sender, receiver) = mpsc::channel(WAITING);
+        guarded(sender.clone(), plan_retention(retains.collect(), self.places.clone(), sender));
+        receiver
     }
 
     /// A saved plan, whose items are looked at again one after the other: an item passes only where both ends are still

@@ -232,6 +232,19 @@ pub struct Deletion {
     /// The template of the tag under which its image is kept. `None` means that it is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<String>,
+    /// Whether it goes because nothing keeps it (`[[retain]]`). The source is then the tag itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unkept: bool,
+}
+
+impl Deletion {
+    /// Why the tag goes, for people.
+    pub fn reason(&self) -> &'static str {
+        match self.unkept {
+            true => "nothing keeps it",
+            false => "the source no longer has it",
+        }
+    }
 }
 
 /// What is to be done with a tag.

@@ -194,7 +194,8 @@ mod tests {
         assert_eq!(PlanLine::parse(&line.written()).unwrap(), line);
         let Copy { rule, source, destination, .. } = copy();
         let digest = Digest::of(b"old");
-        let deletion = Deletion { rule, source, destination, digest, backup: Some("{tag}-old".into()) };
+        let deletion =
+            Deletion { rule, source, destination, digest, backup: Some("{tag}-old".into()), unkept: false };
         let line = PlanLine::Delete(Box::new(deletion));
         assert_eq!(PlanLine::parse(&line.written()).unwrap(), line);
         let end = PlanLine::End(PlanEnd { copies: 1, ..PlanEnd::default() });

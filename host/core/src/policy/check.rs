@@ -4,6 +4,7 @@ use super::call::provider;
 use super::document;
 use super::limits::{concurrency, duration, rate};
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
+use super::retain::retains;
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
 use super::*;
@@ -115,6 +116,9 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     if let Some(defaults) = &for_rules {
         check_defaults(defaults, problems);
     }
+    if let Some(value) = root.take("retain") {
+        policy.retains = retains(value, problems);
+    }
     if let Some(value) = root.take("rule") {
         policy.rules = rules(value, for_rules.as_ref(), problems);
     }
@@ -186,7 +190,9 @@ fn has_placeholder(tag: &str) -> bool {
 impl Policy {
     /// The registries that its rules name: hosts, and short names that it declares. `docker://nginx` is of `docker.io`.
     pub fn registries_named(&self) -> BTreeSet<String> {
-        let references = self.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to]));
+        let retained = self.retains.iter().flat_map(|retain| &retain.at);
+        let references =
+            self.rules.iter().flat_map(|rule| rule.from.iter().chain([&rule.to])).chain(retained);
         let rests = references.filter_map(|reference| reference.value.rest.strip_prefix("//"));
         let host = |rest: &str| {
             let (first, behind) = rest.split_once('/').unwrap_or((rest, ""));

@@ -10,6 +10,7 @@ mod order;
 mod problem;
 mod raw;
 mod resolved;
+mod retain;
 mod rule;
 mod secret;
 mod tags;
@@ -52,6 +53,8 @@ pub struct Policy {
     pub plugins: BTreeMap<String, Plugin>,
     /// `[[rule]]`, in order. A rule with `images` is one for each of them, all with its name.
     pub rules: Vec<Rule>,
+    /// `[[retain]]`, in order.
+    pub retains: Vec<Retain>,
     /// `[defaults.registry]`: how registries are talked to that are not named.
     pub default_registry: Registry,
     /// Whether the machine's files are not obeyed: registries.conf, policy.json, registries.d and certs.d
@@ -348,6 +351,23 @@ impl Referrers {
     pub fn are_wanted(self) -> bool {
         self != Referrers::No
     }
+}
+
+/// Which tags of a place stay. All others are deleted by `dray retain`.
+#[derive(Clone, Debug)]
+pub struct Retain {
+    /// Unique among these tables.
+    pub name: Spanned<String>,
+    /// Repositories, or globs of them.
+    pub at: Vec<Spanned<Reference>>,
+    /// Which repositories of its globs are meant.
+    pub repositories: Repositories,
+    /// Every tag that one of these chooses stays.
+    pub keep: Vec<Tags>,
+    /// How many tags of a repository may go at once.
+    pub limit: PruneLimit,
+    /// Under which tag an image is kept that loses its own.
+    pub backup: Option<Backup>,
 }
 
 /// Which tags a rule wants.

@@ -119,19 +119,11 @@ impl std::fmt::Display for Backup {
 pub(super) fn order(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Order {
     let prune = entry.take("prune").map(|value| prune(value, problems));
     let limit = entry.take("prune-limit");
-    let limit = limit.map(|value| prune_limit(value, problems)).unwrap_or_default();
+    let limit = limit.map(|value| self::limit(value, "prune-limit", problems)).unwrap_or_default();
     let protect = entry.take("protect").map(one_or_many).unwrap_or_default();
     let protect: Vec<String> =
         protect.into_iter().filter_map(|value| Some(string(value, problems)?.value)).collect();
-    let backup = entry.take("backup").and_then(|value| string(value, problems));
-    let backup = backup.and_then(|text: Spanned<String>| match Backup::read(&text.value) {
-        Ok(backup) => Some(backup),
-        Err(why) => {
-            let help = "write backup = \"{tag}-before-{date}\"";
-            problems.push(Problem::new(why, text.span).help(help));
-            None
-        }
-    });
+    let backup = backup(entry, problems);
     let words = [("fail", OnImmutable::Fail), ("skip", OnImmutable::Skip)];
     let immutable = super::rule::word(entry.take("immutable"), &words, problems).unwrap_or_default();
     let (is_said, prune) = (prune.is_some(), prune.unwrap_or_default());
@@ -153,16 +145,30 @@ fn prune(value: &Value<'_>, problems: &mut Vec<Problem>) -> Prune {
     }
 }
 
-fn prune_limit(value: &Value<'_>, problems: &mut Vec<Problem>) -> PruneLimit {
+/// Reads a limit of deletions, which has this key.
+pub(super) fn limit(value: &Value<'_>, key: &str, problems: &mut Vec<Problem>) -> PruneLimit {
     let found = match value.get_ref().as_str() {
         Some(text) => PruneLimit::read(text),
         None => integer(value, problems).and_then(|number| PruneLimit::read(&number.value.to_string())),
     };
     found.unwrap_or_else(|| {
         let help = "write how many tags of a repository may go at once, or \"all\"";
-        problems.push(Problem::new("`prune-limit` is a number of tags, or \"all\"", value.span()).help(help));
+        let text = format!("`{key}` is a number of tags, or \"all\"");
+        problems.push(Problem::new(text, value.span()).help(help));
         PruneLimit::default()
     })
+}
+
+/// Reads the template of backups.
+pub(super) fn backup(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Option<Backup> {
+    let text: Spanned<String> = string(entry.take("backup")?, problems)?;
+    match Backup::read(&text.value) {
+        Ok(backup) => Some(backup),
+        Err(why) => {
+            problems.push(Problem::new(why, text.span).help("write backup = \"{tag}-before-{date}\""));
+            None
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::{
     Call, IndexMode, OnChange, OnEmpty, OnImmutable, OnRefusal, Order, Policy, Prune, PruneLimit, Referrers,
-    Registry, Rule, Tags, Tls,
+    Registry, Repositories, Retain, Rule, Tags, Tls,
 };
 use crate::Digest;
 use serde_json::{Value, json};
@@ -61,6 +61,9 @@ impl Policy {
             keys[0].1 = json!(name);
             taken.insert(name);
             table("[[rule]]".into(), keys);
+        }
+        for one in &self.retains {
+            table("[[retain]]".into(), retain(one));
         }
         out
     }
@@ -157,12 +160,7 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
         },
     );
     add("cosign-tags", rule.cosign_tags.then_some(json!(true)));
-    let wanted = &rule.repositories;
-    let globs = |globs: &Vec<String>| (!globs.is_empty()).then(|| json!(globs));
-    let parts = [("include", globs(&wanted.include)), ("exclude", globs(&wanted.exclude))];
-    let parts: serde_json::Map<String, Value> =
-        parts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
-    add("repositories", (!parts.is_empty()).then(|| parts.into()));
+    add("repositories", chosen(&rule.repositories));
     add("include-foreign", rule.include_foreign.then_some(json!(true)));
     add("from-blobs", blobs.map(path));
     add("to-blobs", rule.to.value.blobs.as_deref().map(path));
@@ -190,20 +188,50 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
     keys
 }
 
+fn retain(retain: &Retain) -> Vec<(&'static str, Value)> {
+    let at: Vec<Value> = retain.at.iter().map(|at| json!(at.value.to_string())).collect();
+    let keep: Vec<Value> = retain.keep.iter().map(kept).collect();
+    let mut keys = vec![("name", json!(retain.name.value)), ("at", at.into()), ("keep", keep.into())];
+    keys.extend(chosen(&retain.repositories).map(|globs| ("repositories", globs)));
+    keys.extend(limit(retain.limit).map(|limit| ("limit", limit)));
+    keys.extend(retain.backup.as_ref().map(|backup| ("backup", json!(backup.to_string()))));
+    keys
+}
+
+/// One entry of `keep`: a list of filters, but for a single text or filter.
+fn kept(kept: &Tags) -> Value {
+    match tags(kept) {
+        Value::Array(mut one) if one.len() == 1 => one.remove(0),
+        several => several,
+    }
+}
+
+fn limit(limit: PruneLimit) -> Option<Value> {
+    match limit {
+        PruneLimit::Fifth => None,
+        PruneLimit::Tags(number) => Some(json!(number)),
+        PruneLimit::All => Some(json!("all")),
+    }
+}
+
+/// The repositories that are chosen among those of a glob.
+fn chosen(wanted: &Repositories) -> Option<Value> {
+    let globs = |globs: &Vec<String>| (!globs.is_empty()).then(|| json!(globs));
+    let parts = [("include", globs(&wanted.include)), ("exclude", globs(&wanted.exclude))];
+    let parts: serde_json::Map<String, Value> =
+        parts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+    (!parts.is_empty()).then(|| parts.into())
+}
+
 fn order(order: &Order) -> Vec<(&'static str, Value)> {
     let prune = match order.prune {
         Prune::No => None,
         Prune::Own => Some(json!(true)),
         Prune::All => Some(json!("all")),
     };
-    let limit = match order.limit {
-        PruneLimit::Fifth => None,
-        PruneLimit::Tags(number) => Some(json!(number)),
-        PruneLimit::All => Some(json!("all")),
-    };
     let keys = [
         ("prune", prune),
-        ("prune-limit", limit),
+        ("prune-limit", limit(order.limit)),
         ("protect", (!order.protect.is_empty()).then(|| json!(order.protect))),
         ("backup", order.backup.as_ref().map(|backup| json!(backup.to_string()))),
         ("immutable", (order.immutable == OnImmutable::Skip).then(|| json!("skip"))),

@@ -354,7 +354,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
 }
 
 /// Reads which repositories of a glob are wanted: a list of globs, or `include` and `exclude`.
-fn repositories(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Repositories {
+pub(super) fn repositories(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Repositories {
     let Some(value) = entry.take("repositories") else { return Repositories::default() };
     let globs = |value: &Value<'_>, problems: &mut Vec<Problem>| {
         strings(value, problems).into_iter().map(|text| text.value).collect::<Vec<_>>()
@@ -510,7 +510,7 @@ pub(super) fn word<T: Copy>(
     found.map(|(_, meaning)| *meaning)
 }
 
-fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
+pub(super) fn reference(text: Spanned<String>, problems: &mut Vec<Problem>) -> Option<Spanned<Reference>> {
     let wrong = |message: String, help: String| Problem::new(message, text.span.clone()).help(help);
     if let Some((scheme @ ("http" | "https" | "oci" | "dir"), rest)) = text.value.split_once("://") {
         let help = match scheme {

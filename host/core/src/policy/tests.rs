@@ -85,7 +85,8 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
         include_str!("call.rs"),
         include_str!("tags.rs"),
         include_str!("limits.rs"),
-        include_str!("order.rs")
+        include_str!("order.rs"),
+        include_str!("retain.rs")
     );
     let asked = [
         "take(\"",

@@ -77,6 +77,9 @@ pub async fn delete_again(places: &Arc<Places>, saved: &Deletion) -> Result<Plan
         let written = &mut destination.written.rest;
         *written = written.strip_suffix(&format!(":{tag}")).unwrap_or(written).to_owned();
     }
+    if saved.unkept {
+        return Ok(PlannedDeletion { deletion: saved.clone(), destination, listed: None });
+    }
     let source = opened(places, &saved.source, false).await?;
     let again = match source.repository.resolve(saved.source.reference.as_deref(), None).await {
         Err(error) if error.kind == Kind::NotFound => None,

@@ -10,8 +10,8 @@ use crate::{
 use dray_core::{
     Digest, ImageChoice, Names, Reference, Wanted,
     policy::{
-        Call, IndexMode, OnChange, OnEmpty, OnImmutable, OnRefusal, Order, Policy, PolicyError, Problem,
-        Prune, Repositories, Rival, Rule, RuleLimits, Spanned, suggestion,
+        Backup, Call, IndexMode, OnChange, OnEmpty, OnImmutable, OnRefusal, Order, Policy, PolicyError,
+        Problem, Prune, PruneLimit, Repositories, Rival, Rule, RuleLimits, Spanned, Tags, suggestion,
     },
 };
 use std::{
@@ -132,14 +132,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         );
     }
     let tags = match &rule.tags {
-        Some(tags) => {
-            let mut filters = Vec::new();
-            for call in &tags.filters {
-                filters.extend(bind_filter(call, places, problems).await);
-            }
-            let literals = tags.literals.iter().map(|literal| literal.value.clone()).collect();
-            Some(BoundTags { literals, filters, pins: tags.pins.clone() })
-        }
+        Some(tags) => Some(bind_tags(tags, places, problems).await),
         None => None,
     };
     let mut require = Vec::new();
@@ -176,6 +169,70 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         require,
         limits: rule.limits.clone(),
     })
+}
+
+async fn bind_tags(tags: &Tags, places: &Arc<Places>, problems: &mut Vec<Problem>) -> BoundTags {
+    let mut filters = Vec::new();
+    for call in &tags.filters {
+        filters.extend(bind_filter(call, places, problems).await);
+    }
+    let literals = tags.literals.iter().map(|literal| literal.value.clone()).collect();
+    BoundTags { literals, filters, pins: tags.pins.clone() }
+}
+
+/// What stays at some places, ready for planning.
+#[derive(Clone)]
+pub struct BoundRetain {
+    /// Its name.
+    pub name: String,
+    pub(crate) at: Vec<Source>,
+    pub(crate) repositories: Repositories,
+    pub(crate) keep: Vec<BoundTags>,
+    pub(crate) limit: PruneLimit,
+    pub(crate) backup: Option<Backup>,
+}
+
+impl BoundRetain {
+    /// The same with another limit.
+    pub fn with_limit(self, limit: PruneLimit) -> Self {
+        BoundRetain { limit, ..self }
+    }
+}
+
+/// Binds the tables `[[retain]]` of a policy to their plugins.
+///
+/// # Errors
+/// Fails with every mistake that can be found without a network.
+pub async fn bind_retains(policy: &Policy, places: &Arc<Places>) -> Result<Vec<BoundRetain>, PolicyError> {
+    let (mut problems, mut bound) = (Vec::new(), Vec::new());
+    for retain in &policy.retains {
+        let (mut at, mut keep) = (Vec::new(), Vec::new());
+        for written in &retain.at {
+            match places.source(&written.value, true).await {
+                Ok(opened) if opened.reference.is_some() => {
+                    let text = "`at` names a tag, and whole repositories are looked at";
+                    problems.push(Problem::new(text, written.span.clone()).help("leave the tag out"));
+                }
+                Ok(opened) => {
+                    let pattern = opened.repository.name.contains(['*', '?', '[']);
+                    at.push(Source { at: opened, pattern });
+                }
+                Err(error) => problems.push(problem(error, &written.span)),
+            }
+        }
+        for tags in &retain.keep {
+            keep.push(bind_tags(tags, places, &mut problems).await);
+        }
+        bound.push(BoundRetain {
+            name: retain.name.value.clone(),
+            at,
+            repositories: retain.repositories.clone(),
+            keep,
+            limit: retain.limit,
+            backup: retain.backup.clone(),
+        });
+    }
+    if problems.is_empty() { Ok(bound) } else { Err(PolicyError(problems)) }
 }
 
 /// Reports a rule that deletes at a destination of which it cannot be known what is gone.

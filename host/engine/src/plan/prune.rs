@@ -233,6 +233,7 @@ impl Pruning<'_> {
                 destination: endpoint(self.destination),
                 digest,
                 backup: self.rule.order.backup.as_ref().map(Backup::to_string),
+                unkept: false,
             },
             destination: self.destination.clone(),
             listed: Some(listed),

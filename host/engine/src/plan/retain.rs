@@ -1,0 +1,159 @@
+//! Plans which tags of a place are deleted because nothing keeps them.
+
+use super::{
+    bind::{BoundRetain, BoundTags},
+    expand::sources,
+    item::{Planned, PlannedDeletion},
+    tags::{is_cosigns, is_fallback},
+};
+use crate::{Error, Kind, Places, Result, error::Context, inspect::RepositoryImages, place::OpenReference};
+use dray_core::{Deletion, Gone, may_prune, policy::Backup};
+use futures_util::{StreamExt, stream};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+use tokio::sync::mpsc;
+
+/// Number of tags that are resolved at once.
+const AT_ONCE: usize = 16;
+/// Number of repositories that are looked at at once.
+const REPOSITORIES: usize = 8;
+
+/// Plans what is deleted, and sends the items into a channel. What cannot be planned is sent as a failure.
+pub async fn plan_retention(retains: Vec<BoundRetain>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
+    for retain in &retains {
+        for source in &retain.at {
+            let found = match sources(source, &retain.repositories).await {
+                Ok(found) => found,
+                Err(error) => {
+                    if failed(&out, retain, &source.at, error).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let planned = stream::iter(found).map(async |at: OpenReference| {
+                let due = due(retain, &at, &places).await;
+                (at, due)
+            });
+            let mut planned = std::pin::pin!(planned.buffered(REPOSITORIES));
+            while let Some((at, due)) = planned.next().await {
+                let sent = match due {
+                    Ok(due) => send_all(&out, due).await,
+                    Err(error) => failed(&out, retain, &at, error).await,
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Nobody wants the plan any more.
+struct Unwanted;
+
+async fn send_all(out: &mpsc::Sender<Planned>, due: Vec<PlannedDeletion>) -> Result<(), Unwanted> {
+    for deletion in due {
+        out.send(Planned::Delete(Box::new(deletion))).await.map_err(|_| Unwanted)?;
+    }
+    Ok(())
+}
+
+async fn failed(
+    out: &mpsc::Sender<Planned>,
+    retain: &BoundRetain,
+    at: &OpenReference,
+    error: Error,
+) -> Result<(), Unwanted> {
+    let (rule, source) = (retain.name.clone(), at.written.to_string());
+    let failed = Planned::Failed { rule, destination: source.clone(), source, error };
+    out.send(failed).await.map_err(|_| Unwanted)
+}
+
+/// The tags of one repository that nothing keeps. Fails if a guard forbids to delete them.
+async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> Result<Vec<PlannedDeletion>> {
+    let doing = || format!("delete what nothing keeps of {}", at.written);
+    let destination = places.destination(&at.written).await.context(doing)?;
+    let listed = match destination.repository.listed(&at.written.to_string()).await {
+        Err(error) if error.kind == Kind::NotFound => return Ok(Vec::new()),
+        listed => listed.context(doing)?,
+    };
+    let mut pushed = HashMap::new();
+    let mut tags = Vec::new();
+    for listed in listed.tags {
+        pushed.extend(listed.updated.map(|updated| (listed.name.clone(), updated)));
+        tags.push(listed.name);
+    }
+    // What belongs to other images is not retained by itself: lists of referrers, and what cosign keeps.
+    tags.retain(|tag| !is_fallback(tag) && !is_cosigns(tag));
+    tags.retain(|tag| !retain.backup.as_ref().is_some_and(|backup| backup.made(tag)));
+    let images = Arc::new(RepositoryImages::new(destination.repository.clone(), pushed));
+    let mut kept: HashSet<String> = HashSet::new();
+    for keep in &retain.keep {
+        kept.extend(chosen(keep, &destination, &tags, &images).await.context(doing)?);
+    }
+    let total = tags.len();
+    tags.retain(|tag| !kept.contains(tag));
+    let gone = Gone { due: tags.len(), total, listed: total, listed_before: None };
+    may_prune(gone, retain.limit).map_err(|_| too_many(gone)).context(doing)?;
+    let repository = &destination.repository;
+    let resolved = stream::iter(tags).map(async |tag: String| {
+        let there = repository.resolve(Some(&tag), None).await?;
+        Ok(there.map(|there| (tag, there.descriptor.digest)))
+    });
+    let resolved: Vec<Result<Option<_>>> = resolved.buffered(AT_ONCE).collect().await;
+    let mut due = Vec::new();
+    for resolved in resolved {
+        let Some((tag, digest)) = resolved.context(doing)? else { continue };
+        let endpoint = destination.endpoint(Some(&tag));
+        due.push(PlannedDeletion {
+            deletion: Deletion {
+                rule: retain.name.clone(),
+                source: endpoint.clone(),
+                destination: endpoint,
+                digest,
+                backup: retain.backup.as_ref().map(Backup::to_string),
+                unkept: true,
+            },
+            destination: destination.clone(),
+            listed: None,
+        });
+    }
+    Ok(due)
+}
+
+fn too_many(gone: Gone) -> Error {
+    let Gone { due, total, .. } = gone;
+    match due >= total {
+        true => Error::new(Kind::Conflict, format!("nothing keeps any of its {total} tags"))
+            .help("look at `keep`; --limit all deletes even so"),
+        false => {
+            let text = format!("nothing keeps {due} of its {total} tags, which are more than may go at once");
+            Error::new(Kind::Conflict, text)
+                .help(format!("look at them with --limit {due}, which lets them go"))
+        }
+    }
+}
+
+/// The tags that one entry of `keep` chooses.
+async fn chosen(
+    keep: &BoundTags,
+    at: &OpenReference,
+    tags: &[String],
+    images: &Arc<RepositoryImages>,
+) -> Result<Vec<String>> {
+    let mut left = match keep.filters.is_empty() {
+        true => Vec::new(),
+        false => tags.to_vec(),
+    };
+    for filter in &keep.filters {
+        let name = &at.repository.name;
+        let selection = filter.filter.select(name, &left, &filter.config, images.clone()).await;
+        let selection = selection.context(|| format!("filter the tags with {}", filter.label))?;
+        left = selection.kept.into_iter().map(|at| std::mem::take(&mut left[at])).collect();
+    }
+    left.extend(keep.literals.iter().cloned());
+    Ok(left)
+}
