@@ -544,6 +544,15 @@ pub struct Access {
     pub insecure: bool,
 }
 
+impl Access {
+    /// Whether a flag says how places are reached. What the environment says of logins holds for policies, too.
+    pub fn is_told(&self) -> bool {
+        let from_environment = std::env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from);
+        let has_file = self.authfile.is_some() && self.authfile != from_environment;
+        has_file || self.creds_file.is_some() || self.tls_ca.is_some() || self.insecure
+    }
+}
+
 #[derive(Args)]
 #[command(
     after_help = "Without --all and --platform, the image for this machine's platform is copied. One --platform copies that platform's image; several keep the index and copy their images alone."
@@ -695,7 +704,7 @@ pub enum RunsCommand {
     },
     /// Put tags back that a run made name something else, or deleted
     #[command(
-        after_help = "A tag is put back only if it still is as the run left it, and if the image that it named before is still there: `backup` in a rule keeps such images. Tags that were new stay. An undo is a run of its own, which can be undone."
+        after_help = "A tag is put back only if it still is as the run left it, and if the image that it named before is still there: `backup` in a rule keeps such images. Tags that were new stay, also those that an undo brought back: an undo of an undo changes only tags that named something else in between. Places are reached as the policy of the run says, unless flags say how."
     )]
     Undo {
         /// Its number in the list

@@ -4,7 +4,7 @@ use crate::{
     DONE,
     args::{CheckOptions, Output},
     failure::{Failure, Mistake},
-    output::{print, print_json, say},
+    output::{counted, print, print_json, say},
     policy::{self, missing_secrets},
     setup,
 };
@@ -70,9 +70,11 @@ fn text((name, _, policy): Sound, options: &CheckOptions) {
         return print(&policy.to_toml());
     }
     let are = if options.policies.len() > 1 { "are" } else { "is" };
-    match policy.rules.len() {
-        0 => say!("{name} {are} sound, and without rules"),
-        1 => say!("{name} {are} sound: 1 rule"),
-        count => say!("{name} {are} sound: {count} rules"),
+    match (policy.rules.len(), policy.retains.len()) {
+        (0, 0) => say!("{name} {are} sound, and without rules"),
+        (rules, 0) => say!("{name} {are} sound: {}", counted(rules as u64, "rule")),
+        (rules, retains) => {
+            say!("{name} {are} sound: {}, {retains} [[retain]]", counted(rules as u64, "rule"));
+        }
     }
 }

@@ -36,6 +36,11 @@ const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("tag", "dray tag docker://registry.example.com/app:1.4.2 stable"),
     (
+        "retain",
+        "dray retain                        what would be deleted\n\
+         dray retain --apply --limit 12     delete it, at most twelve tags of a repository",
+    ),
+    (
         "delete",
         "dray delete docker://registry.example.com/app:1.0-rc1\n\
          dray delete --all-tags docker://registry.example.com/app:1.0-rc1",

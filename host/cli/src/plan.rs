@@ -49,6 +49,7 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
         None => None,
     };
     let session = loaded.open().await?;
+    session.places().only_look();
     let mut plan = session.plan();
     let progress = screen.watch_plan(session.places());
     let (mut totals, mut sizes, mut foreseen) = (Totals::default(), Sizes::default(), Foreseen::default());
@@ -242,7 +243,7 @@ fn describe(planned: &Planned) -> CopyReport {
         Planned::Dropped { rule, source, by, why } => {
             CopyReport::dropped(rule, &source.display, by, why.as_deref())
         }
-        Planned::Failed { rule, source, destination, error } => {
+        Planned::Failed { rule, source, destination, error, .. } => {
             let trouble = Trouble { text: &error.text, help: error.help.as_deref() };
             CopyReport::failed(rule, source, destination, "it cannot be planned", Some(trouble))
         }

@@ -25,7 +25,7 @@ impl Foreseen {
         }
         let Some(error) = self.refusal(copy).await else { return planned };
         let (source, destination) = (copy.copy.source.display.clone(), copy.copy.destination.display.clone());
-        Planned::Failed { rule: copy.copy.rule.clone(), source, destination, error }
+        Planned::Failed { rule: copy.copy.rule.clone(), source, destination, error, deletes: false }
     }
 
     async fn refusal(&mut self, copy: &PlannedCopy) -> Option<Error> {

@@ -156,7 +156,8 @@ impl View {
                     true => String::new(),
                     false => copy.form.to_string(),
                 };
-                let kept = copy.backup.as_ref().map(|backup| format!("kept as {backup}")).unwrap_or_default();
+                let kept =
+                    copy.backup.as_ref().map(|backup| format!("backed up as {backup}")).unwrap_or_default();
                 let why = [size.map(bytes).unwrap_or_default(), why, form, kept]
                     .into_iter()
                     .filter(|part| !part.is_empty())
@@ -172,7 +173,7 @@ impl View {
             Planned::Delete(planned) => {
                 let deletion = &planned.deletion;
                 let ((source, _), (destination, tag)) = (part(&deletion.source), part(&deletion.destination));
-                let kept = deletion.backup.as_ref().map(|backup| format!("; kept as {backup}"));
+                let kept = deletion.backup.as_ref().map(|backup| format!("; backed up as {backup}"));
                 let why = format!(
                     "delete {}: {}{}",
                     deletion.digest.short(),
@@ -194,7 +195,7 @@ impl View {
                 *self.group(rule, repository.clone()).dropped.entry(by).or_default() += 1;
                 self.entry(rule, repository, String::new(), entry);
             }
-            Planned::Failed { rule, source, destination, error } => {
+            Planned::Failed { rule, source, destination, error, .. } => {
                 let (repository, tag) = guessed(source);
                 let entry = Entry {
                     mark: Mark::Failed,
@@ -338,6 +339,7 @@ mod tests {
             source: source.into(),
             destination: "docker://m.example/a".into(),
             error: Error::new(Kind::NotFound, "resolve it: there is no such image").help("look again"),
+            deletes: false,
         }
     }
 

@@ -343,7 +343,9 @@ impl Progress {
     fn finished(&self, copy: &CopyReport) {
         self.done.fetch_add(1, Ordering::Relaxed);
         lock(&self.moving).retain(|moving| *moving != copy.destination);
-        let CopyReport { rule, source, destination, digest, error, bytes: sent, .. } = copy;
+        let CopyReport { rule, source, destination, digest, error, bytes: sent, reason, .. } = copy;
+        let backup =
+            copy.backup.as_ref().map(|backup| format!(", backed up as {backup}")).unwrap_or_default();
         let digest = digest.as_deref();
         match (copy.action, self.screen.mode) {
             (_, Mode::Json) => ProgressEvent::Finished(copy).print(),
@@ -351,20 +353,26 @@ impl Progress {
                 tracing::info!(target: PROGRESS, rule, source, destination, digest, bytes = sent, "copied");
             }
             (Action::Delete, Mode::Log) => {
-                tracing::info!(target: PROGRESS, rule, source, destination, digest, "deleted");
+                let backup = copy.backup.as_deref();
+                tracing::info!(target: PROGRESS, rule, source, destination, digest, backup, "deleted");
             }
             (Action::Fail, Mode::Log) => {
                 let (help, error) = (&copy.help, error.as_deref().unwrap_or_default());
                 tracing::error!(target: PROGRESS, rule, source, destination, digest, help, "{error}");
             }
-            (Action::Copy, _) => self.line(&format!("copied {source} to {destination} ({})", bytes(*sent))),
-            (Action::Delete, _) => self.line(&format!("deleted {destination}")),
+            (Action::Copy, _) => {
+                self.line(&format!("copied {source} to {destination} ({}){backup}", bytes(*sent)));
+            }
+            (Action::Delete, _) => self.line(&format!("deleted {destination}{backup}")),
             // Why is told at the end, once for all that failed for the same reason.
             (Action::Fail, _) => {
                 self.line(&format!("failed {}", if source.is_empty() { rule } else { source }))
             }
             (Action::Unchanged, _) => tracing::info!(rule, source, destination, digest, "unchanged"),
-            (Action::Drop, _) => {}
+            (Action::Drop, Mode::Log) => {
+                tracing::warn!(target: PROGRESS, rule, source, "refused: {reason}");
+            }
+            (Action::Drop, _) => self.line(&format!("refused {source}: {reason}")),
         }
         self.refresh();
     }

@@ -29,6 +29,9 @@ pub async fn run(options: RetainOptions, loaded: policy::Loaded, screen: Screen)
     let _running = running::take(&loaded.paths(), &[], options.run.wait, &stop).await?;
     let policy = loaded.whole_name();
     let session = loaded.open().await?;
+    if !options.apply {
+        session.places().only_look();
+    }
     let planned = session.retention(options.limit);
     if !options.apply {
         return plan::shown(planned, options.run.output, &screen.watch_plan(session.places())).await;

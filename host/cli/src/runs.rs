@@ -9,13 +9,17 @@ use crate::{
     progress::Screen,
     undo,
 };
-use dray_core::CopyReport;
+use dray_core::{Action, CopyReport};
 use dray_engine::{Journal, RunRecord};
 use jiff::Timestamp;
 
 pub async fn run(options: RunsOptions, screen: Screen) -> Result<u8, Failure> {
     match options.command {
         Some(RunsCommand::Undo { number, dry_run, access }) => {
+            if options.rule.is_some() || options.failed || options.since.is_some() {
+                let text = "undo a run in part: --rule, --failed and --since choose what is shown";
+                return Err(Failure::usage(text));
+            }
             undo::run(number, dry_run, &access, options.output, &screen).await
         }
         _ => look(&options),
@@ -101,8 +105,12 @@ fn state(record: &RunRecord) -> String {
         0 => String::new(),
         count => format!("{} deleted, ", counted(count, "tag")),
     };
+    let refused = match summary.refused {
+        0 => String::new(),
+        count => format!("{count} refused, "),
+    };
     format!(
-        "{}{} copied, {deleted}{} unchanged, {} failed; {} in {:.1} s",
+        "{}{} copied, {deleted}{} unchanged, {refused}{} failed; {} in {:.1} s",
         if record.stopped { "stopped; " } else { "" },
         counted(summary.copied, "image"),
         summary.unchanged,
@@ -135,8 +143,17 @@ fn list(runs: &[RunRecord], output: Output) {
 fn show(copy: &CopyReport) {
     let CopyReport { source, destination, reason, .. } = copy;
     match &copy.error {
+        None if copy.action == Action::Drop => say!("  refused {source}: {reason}"),
         None => {
-            say!("  {} {source} -> {destination}: {reason}, {}", copy.action.as_str(), bytes(copy.bytes));
+            match copy.action {
+                Action::Delete => say!("  delete {destination}: {reason}"),
+                action => {
+                    say!("  {} {source} -> {destination}: {reason}, {}", action.as_str(), bytes(copy.bytes))
+                }
+            }
+            if let Some(backup) = &copy.backup {
+                say!("    backed up as {backup}");
+            }
             if let Some(digest) = copy.written.as_ref().or(copy.digest.as_ref()) {
                 say!("    {digest}");
             }

@@ -115,12 +115,16 @@ fn summarise(report: &Report, unfinished: bool) {
         0 => String::new(),
         count => format!("{} deleted, ", counted(count, "tag")),
     };
+    let refused = match summary.refused {
+        0 => String::new(),
+        count => format!("{count} refused, "),
+    };
     let mounted = match summary.mounted_bytes {
         0 => String::new(),
         count => format!(", {} spared by mounts", bytes(count)),
     };
     say!(
-        "{} copied, {deleted}{} unchanged, {} failed; {} sent{mounted} in {:.1} s",
+        "{} copied, {deleted}{} unchanged, {refused}{} failed; {} sent{mounted} in {:.1} s",
         counted(summary.copied, "image"),
         summary.unchanged,
         summary.failed,

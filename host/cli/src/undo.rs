@@ -32,10 +32,10 @@ pub async fn run(
     if changes.is_empty() {
         return told_nothing(number, output);
     }
-    let path = record.policy.as_ref().map(PathBuf::from).filter(|path| path.is_file());
+    let paths = record.policy.as_deref().map(policies).unwrap_or_default();
     // A run of the policy would write to the same tags.
-    let _running = running::take(path.as_slice(), &[], false, &stop).await?;
-    let places = places(path, access).await?;
+    let _running = running::take(&paths, &[], false, &stop).await?;
+    let places = places(paths, access).await?;
     let begun = Instant::now();
     let journal = places.journal().filter(|_| !dry_run);
     let this = match journal {
@@ -87,11 +87,20 @@ fn told_nothing(number: i64, output: Output) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// The places of the run: those of its policy if that is still there, and otherwise those that need no policy.
-async fn places(path: Option<PathBuf>, access: &Access) -> Result<Arc<Places>, Failure> {
-    match path {
-        Some(path) => Ok(policy::load(&[path])?.open().await?.places().clone()),
-        None => setup::places(access),
+/// The policies of a run that are still there. The journal joins their paths with `and`.
+fn policies(recorded: &str) -> Vec<PathBuf> {
+    let whole = PathBuf::from(recorded);
+    match whole.is_file() {
+        true => vec![whole],
+        false => recorded.split(" and ").map(PathBuf::from).filter(|path| path.is_file()).collect(),
+    }
+}
+
+/// The places of the run: as flags say, or as its policies do if they are still there.
+async fn places(paths: Vec<PathBuf>, access: &Access) -> Result<Arc<Places>, Failure> {
+    match paths.is_empty() || access.is_told() {
+        true => setup::places(access),
+        false => Ok(policy::load(&paths)?.open().await?.places().clone()),
     }
 }
 

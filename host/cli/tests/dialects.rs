@@ -375,7 +375,14 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
             .collect();
         with_json("200 OK", &json!({ "tags": list, "page": 1, "has_additional": false }))
     });
-    assert_eq!(lists_of(&World::new(), &quay, "quay").len(), 1);
+    let world = World::new();
+    assert_eq!(lists_of(&world, &quay, "quay").len(), 1);
+    // A list that says when a tag was pushed tells how old its image is, whatever the image says of itself.
+    let text = fs::read_to_string(world.path("dray.toml")).unwrap();
+    let (head, _) = text.rsplit_once("/app\"").unwrap();
+    world.write("young.toml", &format!("{head}/young\"\nrequire = [{{ age = \"90000d\" }}]\n"));
+    let young = world.dray(&["plan", "young.toml", "--explain"]);
+    assert!(young.out.contains("it was pushed "), "{}", young.out);
 
     // A replica that is behind takes nothing back that was copied from the registry itself.
     let (old, stale) = (Memory::start().image("team/app", "v1", b"old"), Arc::new(OnceLock::<String>::new()));
@@ -417,4 +424,20 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
     assert!(
         lists_of(&World::new(), &odd, "quay").iter().any(|asked| asked.contains("/v2/team/app/manifests/"))
     );
+}
+
+#[test]
+fn a_kind_that_does_not_exist_is_found_by_a_check() {
+    let world = World::new();
+    let policy = |kind: &str| {
+        let text = format!(
+            "version = 1\n[registry.\"r.example\"]\nkind = \"{kind}\"\n[[rule]]\nfrom = \"docker://r.example/a\"\nto = \"oci:a\"\n"
+        );
+        world.write("dray.toml", &text);
+        world.dray(&["check"])
+    };
+    policy("none").ok();
+    policy("harbor").ok();
+    let wrong = policy("harbour");
+    assert!(wrong.code != 0 && wrong.err.contains("did you mean `harbor`"), "{}", wrong.err);
 }

@@ -127,7 +127,12 @@ fn what_harbor_has_scanned_is_a_gate() {
         plan.contains("- bad  ") && plan.contains("CVE-2026-1 in p (high) (dropped by require)"),
         "{plan}"
     );
-    assert!(ran(&world, &["sync"]).ok().out.contains("1 image copied, 0 unchanged, 0 failed"));
+    let synced = ran(&world, &["sync"]).ok();
+    assert!(synced.out.contains("1 image copied, 0 unchanged, 2 refused, 0 failed"), "{}", synced.out);
+    assert!(synced.err.contains(":bad: dropped by require: "), "{}", synced.err);
+    let report = ran(&world, &["sync", "--output", "json"]).ok().json();
+    let refused = report["copies"].as_array().unwrap().iter().filter(|copy| copy["action"] == "drop");
+    assert_eq!((refused.count(), &report["summary"]["refused"]), (2, &json!(2)), "{report}");
 }
 
 #[test]
@@ -140,7 +145,7 @@ fn an_image_may_have_to_be_old_enough() {
     assert_eq!(copied(&world), ["old"]);
     policy(&world, &harbor, "require = [{ age = \"8000d\" }]");
     let failed = ran(&world, &["sync"]);
-    assert!(failed.code == 1 && failed.err.contains("and 8000d are wanted"), "{}", failed.err);
+    assert!(failed.code == 1 && failed.err.contains("which is less than 8000d"), "{}", failed.err);
     policy(&world, &harbor, "require = [{ age = \"soon\" }]");
     let wrong = ran(&world, &["check"]);
     assert!(

@@ -511,6 +511,38 @@ fn referrers_are_listed_where_they_are_and_the_second_run_is_done() {
 }
 
 #[test]
+fn referrers_of_other_types_than_those_that_are_named_stay() {
+    let (world, from, to) = (World::new(), source(), Memory::start());
+    let subject = from.image("app", "1", LAYER);
+    let of_type = |kind: &str| {
+        let more = format!(
+            r#""artifactType":"{kind}","subject":{{"mediaType":"{MANIFEST}","digest":"{subject}","size":1}},"#
+        );
+        let digest = from.image_with("app", "x", kind.as_bytes(), &more);
+        let gone = from.held.lock().unwrap().manifests.remove(&("app".into(), "x".into()));
+        (digest, kind.to_owned(), gone.unwrap().1.len())
+    };
+    let both = [of_type("application/vnd.example.sbom"), of_type("application/vnd.example.scan")];
+    let entries: Vec<_> = both
+        .iter()
+        .map(|(digest, kind, size)| {
+            serde_json::json!({ "mediaType": MANIFEST, "digest": digest, "size": size, "artifactType": kind })
+        })
+        .collect();
+    let body = serde_json::json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries });
+    from.put("app", &fallback(&subject), INDEX, body.to_string().as_bytes());
+    let policy = with_referrers(&world, &from, &to, r#"["application/vnd.example.sbom"]"#);
+    world.dray(&["sync", &policy]).ok();
+    assert_eq!((to.has("app", &both[0].0), to.has("app", &both[1].0)), (true, false));
+    assert!(world.dray(&["sync", &policy]).ok().out.contains("0 images copied, 1 unchanged"));
+    // Once all are wanted, what stayed comes.
+    world.dray(&["sync", &with_referrers(&world, &from, &to, "true")]).ok();
+    assert!(to.has("app", &both[1].0));
+    let wrong = world.dray(&["check", &with_referrers(&world, &from, &to, "[]")]);
+    assert!(wrong.code != 0 && wrong.err.contains("a list of artifact types"), "{}", wrong.err);
+}
+
+#[test]
 fn a_fallback_tag_that_is_an_image_is_left_alone() {
     let (world, from, to) = (World::new(), source(), Memory::start());
     let subject = from.image("app", "1", LAYER);

@@ -274,7 +274,7 @@ fn what_is_replaced_is_kept_under_another_tag() {
     let first = world.digest(&format!("{repository}:latest"), &[]);
     set("latest", "1.1.0");
     let plan = world.dray(&["plan"]).ok().out;
-    assert!(plan.contains("kept as {tag}-before-{date}"), "{plan}");
+    assert!(plan.contains("backed up as {tag}-before-{date}"), "{plan}");
     world.dray(&["sync"]).ok();
     let second = world.digest(&format!("{repository}:latest"), &[]);
     // Twice on one day: the first backup stays what it is.
@@ -663,4 +663,117 @@ fn last_deleting(world: &World) -> String {
     let runs = world.dray(&["runs", "--output", "json"]).ok().json();
     let deleted = |run: &&Value| run["summary"]["deleted"].as_u64().is_some_and(|deleted| deleted > 0);
     runs.as_array().unwrap().iter().find(deleted).unwrap()["id"].to_string()
+}
+
+/// Answers every deletion as docker-registry does without `REGISTRY_STORAGE_DELETE_ENABLED`.
+fn deletes_nothing(asked: &Asked, _: &Mutex<Held>) -> Option<Reply> {
+    let errors = json!({ "errors": [{ "code": "UNSUPPORTED", "message": "The operation is unsupported." }] });
+    (asked.method == "DELETE")
+        .then(|| ("405 Method Not Allowed", String::new(), errors.to_string().into_bytes()))
+}
+
+#[test]
+fn nothing_is_backed_up_where_nothing_can_be_deleted() {
+    let world = World::new();
+    let destination = Memory::odd(deletes_nothing);
+    let source = mirrored(&world, &destination, &[("a", "x"), ("b", "y"), ("c", "z")]);
+    let text = std::fs::read_to_string(world.path("dray.toml")).unwrap();
+    world.write("dray.toml", &(text + "backup = \"{tag}-old-{time}\"\n"));
+    forget(&source, "a");
+    for _ in 0..2 {
+        let synced = world.dray(&["sync"]);
+        assert!(synced.code == 1 && synced.err.contains("REGISTRY_STORAGE_DELETE_ENABLED"), "{}", synced.err);
+    }
+    let listed = world.dray(&["list-tags", &format!("docker://{}/app", destination.host())]).ok().out;
+    assert_eq!(listed.lines().collect::<Vec<_>>(), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_guard_of_one_repository_holds_back_no_other() {
+    let world = World::new();
+    let destination = Memory::odd(deletes_images);
+    let source = Memory::start();
+    for number in 0..10 {
+        source.image("pr/a", &format!("v{number}"), format!("a{number}").as_bytes());
+    }
+    for tag in ["one", "two"] {
+        source.image("pr/b", tag, tag.as_bytes());
+    }
+    let (from, to) =
+        (format!("docker://{}/pr", source.host()), format!("docker://{}/{{path}}", destination.host()));
+    policy(&world, &format!("{from}/a\", \"{from}/b"), &to, "prune = true");
+    let text = std::fs::read_to_string(world.path("dray.toml")).unwrap();
+    world.write("dray.toml", &text.replace("from = ", "from = [").replace("/b\"", "/b\"]"));
+    world.dray(&["sync"]).ok();
+    let forget = |repository: &str, tag: &str| {
+        source.held.lock().unwrap().manifests.remove(&(repository.into(), tag.into())).unwrap()
+    };
+    forget("pr/a", "v3");
+    forget("pr/b", "one");
+    let synced = world.dray(&["sync", "--output", "json"]);
+    assert!(synced.code == 1 && synced.err.contains("1 of its 2 tags"), "{}", synced.err);
+    let summary = &synced.json()["summary"];
+    assert_eq!((&summary["deleted"], &summary["failed"]), (&json!(1), &json!(1)), "{}", synced.out);
+    let held = destination.held.lock().unwrap();
+    assert!(!held.manifests.contains_key(&("pr/a".into(), "v3".into())));
+    assert!(held.manifests.contains_key(&("pr/b".into(), "one".into())));
+}
+
+#[test]
+fn what_is_not_known_of_an_image_is_no_reason_to_delete_it() {
+    let world = World::new();
+    let registry = Memory::odd(deletes_images);
+    for number in 0..6 {
+        registry.image("app", &format!("v{number}"), format!("{number}").as_bytes());
+    }
+    for keep in [
+        "[{ filter = \"pushed\", within = \"30d\" }, \"v5\"]",
+        "[{ filter = \"scanned\", severity = \"high\" }, \"v5\"]",
+        "[{ filter = \"latest\", count = 1, by = \"pushed\" }, \"v5\"]",
+    ] {
+        let at = registry.host();
+        let text = format!("version = 1\n[[retain]]\nat = \"docker://{at}/app\"\nkeep = {keep}\nlimit = 5\n");
+        world.write("dray.toml", &text);
+        let done = world.dray(&["retain", "--apply", "--output", "json"]).ok();
+        assert_eq!(done.json()["summary"]["deleted"], 0, "{keep}\n{}", done.out);
+        let told = "too little is known of 6 of its tags, so nothing deletes them";
+        assert_eq!(done.err.matches(told).count(), 1, "{keep}\n{}", done.err);
+    }
+    assert!(world.dray(&["check"]).ok().out.contains("0 rules, 1 [[retain]]"));
+}
+
+#[test]
+fn deletions_in_a_layout_and_by_hand_can_be_undone() {
+    let world = World::new();
+    source(&world);
+    policy(&world, "oci:source", "oci:mirror", "prune = \"all\"\nbackup = \"{tag}-kept\"");
+    world.dray(&["sync"]).ok();
+    world.dray(&["delete", "oci:source:t0"]).ok();
+    let report = world.dray(&["sync", "--output", "json"]).ok().json();
+    let deleted =
+        report["copies"].as_array().unwrap().iter().find(|copy| copy["action"] == "delete").unwrap();
+    assert_eq!(deleted["backup"], "t0-kept");
+    let run = last_run(&world);
+    let shown = world.dray(&["runs", "show", &run]).ok().out;
+    assert!(shown.contains("delete oci:mirror:t0: ") && shown.contains("backed up as t0-kept"), "{shown}");
+    // The record means the same in every folder.
+    std::fs::create_dir(world.path("elsewhere")).unwrap();
+    let undone = world.dray(&["runs", "undo", &run]).ok();
+    assert!(undone.out.contains("1 tag put back"), "{}", undone.out);
+    let left = world.dray(&["list-tags", "oci:mirror"]).ok().out;
+    assert!(left.lines().any(|tag| tag == "t0"), "{left}");
+
+    let registry = Memory::odd(deletes_images);
+    registry.image("app", "other", b"x");
+    registry.image("app", "nightly", b"x");
+    let nightly = format!("docker://{}/app:nightly", registry.host());
+    // The image goes with its tags, and the journal knows what they named.
+    world.dray(&["delete", "--all-tags", &nightly]).ok();
+    let run = last_run(&world);
+    let shown = world.dray(&["runs", "show", &run]).ok().out;
+    assert!(shown.contains("1 tag deleted") && shown.contains("sha256:"), "{shown}");
+    let gone = world.dray(&["runs", "undo", &run]);
+    assert!(gone.code == 1 && gone.err.contains("is not there any more"), "{}", gone.err);
+    let part = world.dray(&["runs", "undo", &run, "--failed"]);
+    assert!(part.code != 0 && part.err.contains("undo a run in part"), "{}", part.err);
 }

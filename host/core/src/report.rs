@@ -18,6 +18,9 @@ pub struct CopyReport {
     /// The digest of what was written, if it was converted while it was copied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written: Option<String>,
+    /// The tag under which is kept what the destination's tag named before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
     /// Canonical name of the destination's place.
     #[serde(skip)]
     pub place: String,
@@ -44,6 +47,7 @@ impl CopyReport {
             destination: copy.destination.display.clone(),
             digest: Some(copy.descriptor.digest.to_string()),
             written: None,
+            backup: None,
             place: copy.destination.place.clone(),
             action: copy.action,
             reason: copy.reason.to_string(),
@@ -96,6 +100,7 @@ impl CopyReport {
             destination: destination.into(),
             digest: None,
             written: None,
+            backup: None,
             place: String::new(),
             action: Action::Fail,
             reason: reason.into(),
@@ -127,6 +132,9 @@ pub struct Summary {
     /// Number of tags that were deleted at the destination.
     #[serde(default)]
     pub deleted: u64,
+    /// Number of images that `require` refused, in rules that leave such images out.
+    #[serde(default)]
+    pub refused: u64,
     /// Bytes of blobs that were sent.
     pub bytes: u64,
     /// Bytes of blobs that were mounted from another repository instead of being sent.
@@ -155,7 +163,7 @@ impl Report {
             Action::Delete => self.summary.deleted += 1,
             Action::Unchanged => self.summary.unchanged += 1,
             Action::Fail => self.summary.failed += 1,
-            Action::Drop => return,
+            Action::Drop => self.summary.refused += 1,
         }
         self.copies.push(copy);
     }

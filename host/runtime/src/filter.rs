@@ -55,12 +55,14 @@ fn selection(chosen: guest::tag_filter::Selection, tags: usize) -> Result<Select
         None => Err(format!("it {what} tag {index} of {tags}")),
     };
     let kept = chosen.kept.into_iter().map(|index| once(index, "kept")).collect::<Result<_, _>>()?;
-    let mut dropped = Vec::new();
+    let (mut dropped, mut unknown) = (Vec::new(), Vec::new());
     for group in chosen.dropped {
         let reason: String = group.reason.chars().filter(|one| !one.is_control()).take(REASON).collect();
         for index in group.tags {
-            dropped.push((once(index, "dropped")?, reason.clone()));
+            let index = once(index, "dropped")?;
+            dropped.push((index, reason.clone()));
+            unknown.extend(group.unknown.then_some(index));
         }
     }
-    Ok(Selection { kept, dropped })
+    Ok(Selection { kept, dropped, unknown })
 }

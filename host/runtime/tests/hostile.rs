@@ -118,7 +118,10 @@ fn complains(result: Result<Selection>, about: &str) {
 async fn an_honest_one_works() {
     assert_eq!(select(&answer(&[1, 0], &[])).await.unwrap().kept, [1, 0]);
     let selection = select(&answer(&[1], &[0])).await.unwrap();
-    assert_eq!(selection, Selection { kept: vec![1], dropped: vec![(0, String::new())] });
+    assert_eq!(
+        selection,
+        Selection { kept: vec![1], dropped: vec![(0, String::new())], unknown: Vec::new() }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -13,7 +13,7 @@ use dray_core::{
 use dray_engine::{
     BoundRetain, BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
     bind_retains,
-    contract::{Credentials, Plugins},
+    contract::{Credentials, KnownBy, Plugins},
     delete_again,
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan, plan_retention,
@@ -141,6 +141,12 @@ impl Session {
                 Some(calls) => auth(calls, &runtime, &mut problems).await,
                 None => vec![docker_config()],
             };
+            if let Some(kind) = registry.kind.as_ref().filter(|kind| kind.value != "none")
+                && let Err(error) = runtime.dialect(KnownBy::Kind(&kind.value)).await
+            {
+                let message = format!("failed to {error}");
+                problems.push(Problem { message, span: Some(kind.span.clone()), help: error.help });
+            }
             let origin = match &registry.storage {
                 Some(storage) => Some(serve_storage(&base.join(storage), serve).await?),
                 None => None,
@@ -233,6 +239,7 @@ async fn again(
         source: source.into(),
         destination: destination.into(),
         error,
+        deletes: false,
     };
     let copy = match item {
         Ok(PlanLine::Copy(copy)) => copy,
@@ -288,7 +295,7 @@ fn guarded(sender: mpsc::Sender<Planned>, planning: impl Future<Output = ()> + S
             let error = Error::new(Kind::Internal, "plan: dray itself failed");
             let (rule, source, destination) = Default::default();
             // Whoever stopped listening need not be told.
-            let _ = sender.send(Planned::Failed { rule, source, destination, error }).await;
+            let _ = sender.send(Planned::Failed { rule, source, destination, error, deletes: false }).await;
         }
     });
 }

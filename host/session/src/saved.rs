@@ -60,9 +60,9 @@ impl PlanFile {
                 self.line(&PlanLine::Delete(Box::new(item.deletion.clone())))?;
             }
             Planned::Dropped { .. } => self.end.dropped += 1,
-            Planned::Failed { rule, .. } => {
+            Planned::Failed { rule, deletes, .. } => {
                 self.end.failed += 1;
-                if let Err(at) = self.end.failed_rules.binary_search(rule) {
+                if !deletes && let Err(at) = self.end.failed_rules.binary_search(rule) {
                     self.end.failed_rules.insert(at, rule.clone());
                 }
             }

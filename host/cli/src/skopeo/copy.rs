@@ -156,6 +156,7 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
             level: level(matches, compression)?,
         },
         referrers: Referrers::No,
+        referrer_types: Vec::new(),
         cosign_tags: false,
         include_foreign: false,
         strict: false,
@@ -219,6 +220,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
                 choice: ImageChoice::All,
                 form: Form::default(),
                 referrers: Referrers::No,
+                referrer_types: Vec::new(),
                 cosign_tags: false,
                 include_foreign: false,
                 strict: false,
@@ -398,7 +400,7 @@ pub async fn delete(matches: &ArgMatches, globals: &Globals) -> Result<u8, Failu
     let flags = ImageFlags::of(matches, End::Only, globals)?;
     let reference = session::image(&given(matches, "image").unwrap_or_default(), &flags)?;
     let places = session::places_for_any(&[(&reference, &flags)], globals)?;
-    let options = RemoveOptions { all_tags: true, dry_run: false };
+    let options = RemoveOptions { all_tags: true, dry_run: false, run: None };
     let attempt = || async { remove(&places, &reference, options).await.map_err(Failure::from) };
     let removed = Retry::of(matches)?.until_done(attempt).await?;
     if removed.manifest

@@ -308,6 +308,7 @@ async fn planned(
         source: source.clone(),
         destination: destination.clone(),
         error,
+        deletes: false,
     };
     match retry.until_done(attempt).await {
         Ok(copy) if preserve && !copy.copy.form.is_unchanged() => {

@@ -87,6 +87,9 @@ pub struct Wanted {
     pub form: Form,
     /// Whether the referrers of an image are copied with it.
     pub referrers: Referrers,
+    /// The artifact types of the referrers that are copied. Empty means all of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrer_types: Vec<String>,
     /// Whether what cosign keeps beneath tags of the image's digests is copied with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cosign_tags: bool,
@@ -103,6 +106,12 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// Whether a referrer is copied, by its descriptor in a list.
+    pub fn wants_referrer(&self, referrer: &Descriptor) -> bool {
+        let kind = referrer.artifact_type.as_deref().unwrap_or_default();
+        self.referrer_types.is_empty() || self.referrer_types.iter().any(|wanted| wanted == kind)
+    }
+
     /// Names the parts of an image that are wanted: its platforms, and whether referrers and foreign layers are
     /// included. Empty means all platforms, without referrers and without foreign layers.
     pub fn parts(&self) -> String {
@@ -110,6 +119,7 @@ impl Wanted {
         parts.sort();
         parts.extend((self.choice == ImageChoice::Index).then(|| "index".to_owned()));
         parts.extend(self.referrers.are_wanted().then(|| "referrers".to_owned()));
+        parts.extend(self.referrer_types.iter().cloned());
         parts.extend(self.cosign_tags.then(|| "cosign".to_owned()));
         parts.extend(self.include_foreign.then(|| "foreign".to_owned()));
         parts.join(",")

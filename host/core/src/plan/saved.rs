@@ -172,6 +172,7 @@ mod tests {
                 choice: ImageChoice::Some(vec!["linux/amd64".parse().unwrap()], IndexMode::Trim),
                 form: Form::default(),
                 referrers: Referrers::Wanted,
+                referrer_types: Vec::new(),
                 cosign_tags: false,
                 include_foreign: false,
                 strict: false,

@@ -188,6 +188,8 @@ pub struct Rule {
     pub index: IndexMode,
     /// Copy signatures, SBOMs and the like with their subject.
     pub referrers: Referrers,
+    /// The artifact types of the referrers that are copied. Empty means all of them.
+    pub referrer_types: Vec<String>,
     /// Copy what cosign keeps beneath tags of an image's digests, with the image.
     pub cosign_tags: bool,
     /// Copy layers that their makers do not let others distribute.
@@ -315,6 +317,7 @@ impl Rule {
             platforms: Vec::new(),
             index: IndexMode::Keep,
             referrers: Referrers::No,
+            referrer_types: Vec::new(),
             cosign_tags: false,
             include_foreign: false,
             link: false,

@@ -155,6 +155,7 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
         "referrers",
         match rule.referrers {
             Referrers::No => None,
+            Referrers::Wanted if !rule.referrer_types.is_empty() => Some(json!(rule.referrer_types)),
             Referrers::Wanted => Some(json!(true)),
             Referrers::Required => Some(json!("required")),
         },

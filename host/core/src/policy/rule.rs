@@ -71,6 +71,7 @@ struct Common {
     platforms: Vec<Platform>,
     index: IndexMode,
     referrers: Referrers,
+    referrer_types: Vec<String>,
     cosign_tags: bool,
     include_foreign: bool,
     link: bool,
@@ -90,6 +91,7 @@ impl Common {
             platforms: self.platforms.clone(),
             index: self.index,
             referrers: self.referrers,
+            referrer_types: self.referrer_types.clone(),
             cosign_tags: self.cosign_tags,
             include_foreign: self.include_foreign,
             link: self.link,
@@ -292,7 +294,8 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     // What is wrong with them is told already.
     let chooses = !platforms.is_empty() || problems.len() > before;
     let index = index(entry, chooses, problems);
-    let referrers = entry.take("referrers").map(|value| referrers(value, problems)).unwrap_or_default();
+    let referrers = entry.take("referrers").map(|value| referrers(value, problems));
+    let (referrers, referrer_types) = referrers.unwrap_or_default();
     let cosign_tags = entry.take("cosign-tags").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
@@ -340,6 +343,7 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         platforms,
         index,
         referrers,
+        referrer_types,
         cosign_tags,
         include_foreign,
         link,
@@ -477,17 +481,26 @@ fn set_blobs(
     reference.value.blobs = Some(blobs.value.clone());
 }
 
-fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> Referrers {
-    match (value.get_ref().as_str(), value.get_ref().as_bool()) {
-        (Some("required"), _) => Referrers::Required,
-        (None, Some(true)) => Referrers::Wanted,
-        (None, Some(false)) => Referrers::No,
+/// Whether referrers are copied, and of which types. No types mean all of them.
+fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> (Referrers, Vec<String>) {
+    let all = |referrers| (referrers, Vec::new());
+    match value.get_ref() {
+        DeValue::Boolean(true) => all(Referrers::Wanted),
+        DeValue::Boolean(false) => all(Referrers::No),
+        DeValue::Array(items) if !items.is_empty() => {
+            let types = strings(value, problems).into_iter().map(|kind| kind.value);
+            (Referrers::Wanted, types.collect())
+        }
+        other if other.as_str() == Some("required") => all(Referrers::Required),
         _ => {
             problems.push(
-                Problem::new("`referrers` is true, false or \"required\"", value.span())
-                    .help("\"required\" withholds an image whose referrers cannot all be copied"),
+                Problem::new(
+                    "`referrers` is true, false, \"required\" or a list of artifact types",
+                    value.span(),
+                )
+                .help("\"required\" withholds an image whose referrers cannot all be copied"),
             );
-            Referrers::No
+            all(Referrers::No)
         }
     }
 }

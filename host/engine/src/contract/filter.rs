@@ -47,6 +47,8 @@ pub struct Selection {
     pub kept: Vec<usize>,
     /// Why tags were dropped, by their indices. The filter need not say so of all of them.
     pub dropped: Vec<(usize, String)>,
+    /// The indices of dropped tags of which the filter knows too little to judge them.
+    pub unknown: Vec<usize>,
 }
 
 /// Selects tags.

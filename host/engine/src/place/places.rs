@@ -63,6 +63,8 @@ pub struct Places {
     disks: Arc<FairShare>,
     /// Transports by scheme, used only for parsing references. They open nothing.
     parsers: Mutex<HashMap<String, Arc<dyn Transport>>>,
+    /// Whether no plugin may change any place.
+    only_looks: AtomicBool,
     open: Mutex<HashMap<String, Arc<Place>>>,
 }
 
@@ -86,8 +88,14 @@ impl Places {
             disks: FairShare::new(local.disk_writes.max(1)),
             local: Arc::new(local),
             parsers: Mutex::default(),
+            only_looks: AtomicBool::default(),
             open: Mutex::default(),
         })
+    }
+
+    /// Lets no plugin change anything from now on, because only a plan is made.
+    pub fn only_look(&self) {
+        self.only_looks.store(true, Ordering::Relaxed);
     }
 
     /// The journal, opened on first use. `None` means that it is not available; a run works without it.
@@ -208,7 +216,8 @@ impl Places {
     /// be opened.
     pub(crate) async fn destination(&self, reference: &Reference) -> Result<OpenReference> {
         let opened = self.source(reference, false).await?;
-        opened.place().destination.store(true, Ordering::Relaxed);
+        let changes = !self.only_looks.load(Ordering::Relaxed);
+        opened.place().destination.store(changes, Ordering::Relaxed);
         Ok(opened)
     }
 

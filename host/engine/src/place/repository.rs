@@ -5,7 +5,8 @@ use super::{Place, listing};
 use crate::{
     Error, Kind, Result,
     contract::{
-        Found, Incoming, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment, TagPage,
+        Found, Incoming, Known, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment,
+        TagPage,
     },
     error::Context,
     journal::{Journal, RepositoryKey},
@@ -159,10 +160,35 @@ impl Repository {
     pub(crate) async fn known_of(&self, tag: &str) -> Result<Option<KnownTag>> {
         let cell = lock(&self.place.known).entry(self.name.clone()).or_default().clone();
         let known = cell.get_or_try_init(async || {
-            let known = self.known().await?.unwrap_or_default();
+            let known = match self.known().await? {
+                Some(known) => known,
+                None => self.told_by_list().await?,
+            };
             Ok::<_, Error>(known.into_iter().map(|known| (known.name.clone(), known)).collect())
         });
         Ok(known.await?.get(tag).cloned())
+    }
+
+    /// The reference of one of its tags that means the same from every folder, for the journal. `shown` is that for people.
+    pub(crate) fn anywhere(&self, tag: &str, shown: &str) -> String {
+        let Some(path) = self.place.path() else { return shown.to_owned() };
+        let name = match self.name.as_str() {
+            "" => tag.to_owned(),
+            name => format!("{name}:{tag}"),
+        };
+        format!("{}:{}:{name}", self.place.scheme(), path.display())
+    }
+
+    /// What the list of its tags tells of them, where a dialect reads it: when they were pushed.
+    async fn told_by_list(&self) -> Result<Vec<KnownTag>> {
+        if self.place.listing_dialect().await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let told = |listed: Listed| {
+            let known = Known { pushed: Some(listed.updated?), ..Known::default() };
+            Some(KnownTag { name: listed.name, digest: listed.digest, known })
+        };
+        Ok(self.listed(&self.name).await?.tags.into_iter().filter_map(told).collect())
     }
 
     /// The report of the registry's scanner on an image. `None` means that there is none.

@@ -147,6 +147,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
     let wanted = Wanted {
         choice,
         referrers: rule.referrers,
+        referrer_types: rule.referrer_types.clone(),
         cosign_tags: rule.cosign_tags,
         include_foreign: rule.include_foreign,
         strict: false,

@@ -4,6 +4,9 @@ use crate::{Error, Repository, place::OpenReference};
 use dray_core::{Copy, Deletion, DestinationState, Endpoint, Manifest};
 use tokio::sync::OwnedSemaphorePermit;
 
+/// What dropped an image that the demands of its rule refused (`Planned::Dropped::by`).
+pub(crate) const REQUIRE: &str = "require";
+
 /// An item of a plan.
 pub enum Planned {
     /// A copy, or a tag that needs no copy.
@@ -31,6 +34,8 @@ pub enum Planned {
         destination: String,
         /// The reason.
         error: Error,
+        /// Whether only deletions could not be planned, so that the copies of the rule are not affected.
+        deletes: bool,
     },
 }
 

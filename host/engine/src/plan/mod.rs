@@ -26,6 +26,7 @@ pub(crate) use before::tag_of;
 pub use bind::{BoundRetain, BoundRule, bind, bind_retains, in_call, unknown};
 pub use foresee::SparseIndex;
 pub(crate) use form::{compression_of, is_truly_in};
+pub(crate) use item::REQUIRE;
 pub use item::{Planned, PlannedCopy, PlannedDeletion};
 pub use planner::plan;
 pub use retain::plan_retention;

@@ -359,7 +359,7 @@ impl Comparison<'_> {
         }
         if look_for_referrers && missing.parts == 0 {
             let subjects = std::iter::once(descriptor).chain(&children);
-            missing.referrers = unlisted(source, destination, subjects).await?;
+            missing.referrers = unlisted(source, destination, subjects, self.wanted).await?;
         }
         if look_beneath && missing.parts == 0 && missing.referrers == 0 {
             let subjects = std::iter::once(descriptor).chain(&children);
@@ -445,10 +445,12 @@ async fn unlisted(
     source: &Repository,
     destination: &Repository,
     subjects: impl Iterator<Item = &Descriptor>,
+    rule: &Wanted,
 ) -> Result<usize> {
     let mut missing = 0;
     for subject in subjects {
-        let wanted = source.referrers(&subject.digest).await?;
+        let mut wanted = source.referrers(&subject.digest).await?;
+        wanted.retain(|referrer| rule.wants_referrer(referrer));
         if wanted.is_empty() {
             continue;
         }

@@ -5,7 +5,7 @@ use super::{
     bind::BoundRule,
     choose::{Chosen, choose_at},
     expand::{Pair, Target, pairs},
-    item::Planned,
+    item::{Planned, REQUIRE},
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
     prune::{Kept, Pruning, due, vanished},
@@ -166,7 +166,7 @@ impl Planner {
                         Err(error) => {
                             whole = false;
                             let (from, to) = (source.at.written.to_string(), rule.to.to_string());
-                            if self.failed(rule, from, to, error).await.is_err() {
+                            if self.spared(rule, from, to, error).await.is_err() {
                                 return;
                             }
                         }
@@ -237,7 +237,20 @@ impl Planner {
         destination: String,
         error: Error,
     ) -> Result<(), Unwanted> {
-        self.send(Planned::Failed { rule: rule.name.clone(), source, destination, error }).await
+        let rule = rule.name.clone();
+        self.send(Planned::Failed { rule, source, destination, error, deletes: false }).await
+    }
+
+    /// Sends the failure of deletions.
+    async fn spared(
+        &self,
+        rule: &BoundRule,
+        source: String,
+        destination: String,
+        error: Error,
+    ) -> Result<(), Unwanted> {
+        let rule = rule.name.clone();
+        self.send(Planned::Failed { rule, source, destination, error, deletes: true }).await
     }
 
     async fn group(self: &Arc<Self>, group: Vec<Pair>, whole: bool) {
@@ -484,7 +497,7 @@ impl Planner {
                 Ok(())
             }
             Err((at, error)) => match names.into_iter().nth(at) {
-                Some((rule, from, to)) => self.failed(rule, from, to, error).await,
+                Some((rule, from, to)) => self.spared(rule, from, to, error).await,
                 None => Ok(()),
             },
         }
@@ -539,6 +552,7 @@ impl Planner {
             source: candidate.source.endpoint(candidate.reference.as_deref()).display,
             destination: candidate.destination.endpoint(candidate.reference.as_deref()).display,
             error,
+            deletes: false,
         }
     }
 
@@ -598,7 +612,7 @@ impl Planner {
             Err(error) if error.kind == Kind::Refused && rule.on_refusal == OnRefusal::Skip => {
                 let from = candidate.source.endpoint(candidate.reference.as_deref());
                 tracing::info!("{} is left out: failed to {error}", from.display);
-                let (rule, by) = (rule.name.clone(), "require".into());
+                let (rule, by) = (rule.name.clone(), REQUIRE.to_owned());
                 Planned::Dropped { rule, source: from, by, why: Some(error.text) }
             }
             Err(error) => self.failure(&candidate, error),

@@ -80,7 +80,8 @@ pub(super) async fn due(
         let is_new = |planned: &PlannedDeletion| seen.insert(planned.deletion.destination.reference.clone());
         found.deletions.retain(is_new);
     }
-    let due = seen.len();
+    // What cosign keeps belongs to images, and is not counted by itself.
+    let due = seen.iter().flatten().filter(|tag| !is_cosigns(tag)).count();
     for (at, (pruning, found)) in prunings.iter().zip(&all).enumerate() {
         let Found { total, listed, listed_before, .. } = *found;
         may_prune(Gone { due, total, listed, listed_before }, pruning.rule.order.limit).map_err(

@@ -68,7 +68,7 @@ async fn failed(
     error: Error,
 ) -> Result<(), Unwanted> {
     let (rule, source) = (retain.name.clone(), at.written.to_string());
-    let failed = Planned::Failed { rule, destination: source.clone(), source, error };
+    let failed = Planned::Failed { rule, destination: source.clone(), source, error, deletes: true };
     out.send(failed).await.map_err(|_| Unwanted)
 }
 
@@ -92,7 +92,7 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
     let images = Arc::new(RepositoryImages::new(destination.repository.clone(), pushed));
     let mut kept: HashSet<String> = HashSet::new();
     for keep in &retain.keep {
-        kept.extend(chosen(keep, &destination, &tags, &images).await.context(doing)?);
+        kept.extend(chosen(keep, &retain.name, &destination, &tags, &images).await.context(doing)?);
     }
     let total = tags.len();
     tags.retain(|tag| !kept.contains(tag));
@@ -137,9 +137,11 @@ fn too_many(gone: Gone) -> Error {
     }
 }
 
-/// The tags that one entry of `keep` chooses.
+/// The tags that one entry of `keep` chooses, and those of which its filters know too little: to know nothing of an image is
+/// no reason to delete it.
 async fn chosen(
     keep: &BoundTags,
+    retain: &str,
     at: &OpenReference,
     tags: &[String],
     images: &Arc<RepositoryImages>,
@@ -148,12 +150,22 @@ async fn chosen(
         true => Vec::new(),
         false => tags.to_vec(),
     };
+    let mut unknown = Vec::new();
     for filter in &keep.filters {
         let name = &at.repository.name;
         let selection = filter.filter.select(name, &left, &filter.config, images.clone()).await;
         let selection = selection.context(|| format!("filter the tags with {}", filter.label))?;
+        unknown.extend(selection.unknown.into_iter().map(|at| left[at].clone()));
         left = selection.kept.into_iter().map(|at| std::mem::take(&mut left[at])).collect();
     }
+    if !unknown.is_empty() {
+        let count = unknown.len();
+        tracing::warn!(
+            "{}: too little is known of {count} of its tags, so nothing deletes them (retain `{retain}`)",
+            at.written
+        );
+    }
+    left.append(&mut unknown);
     left.extend(keep.literals.iter().cloned());
     Ok(left)
 }

@@ -6,14 +6,14 @@ mod survey;
 mod undo;
 
 use crate::{
-    Error, Kind, Places, Repository, Result,
+    Error, Kind, Places, Repository, Result, TagChanged,
     error::Context,
     http::Backoff,
     journal::{RepositoryKey, SeenTag, Writing},
     place::{OpenReference, Resolved},
 };
 use decide::{Decision, Found, decide};
-use dray_core::{Digest, Manifest, Naming, Reference};
+use dray_core::{Digest, Manifest, Naming, Reference, without_tag};
 use std::{sync::Arc, time::Duration};
 use survey::Survey;
 pub use undo::{PutBack, put_back};
@@ -25,6 +25,8 @@ pub struct RemoveOptions {
     pub all_tags: bool,
     /// Only say what would be removed.
     pub dry_run: bool,
+    /// The run of which the journal records what its tags named. `None` means that nothing records it.
+    pub run: Option<i64>,
 }
 
 /// What was removed.
@@ -56,6 +58,14 @@ pub async fn remove(places: &Arc<Places>, reference: &Reference, options: Remove
     let decision = decide(&name, &found, options.all_tags).context(doing)?;
     if options.dry_run {
         return Ok(Removed { digest: found.digest, tags: decision.removes(), manifest: decision.is_whole() });
+    }
+    let written = reference.to_string();
+    let shown = |tag: &str| format!("{}:{tag}", without_tag(&written, &name).unwrap_or(&written));
+    if let (Some(run), Some(journal)) = (options.run, opened.place().local.journal.get()) {
+        for tag in decision.removes() {
+            let (reference, before) = (opened.repository.anywhere(&tag, &shown(&tag)), found.digest.clone());
+            journal.changes_tag(run, TagChanged { reference, before, after: None });
+        }
     }
     let removed = removal.carry_out(found, decision).await.context(doing)?;
     opened.place().complete().await.context(doing)?;
@@ -101,6 +111,26 @@ impl<'a> Removal<'a> {
         self.survey.learn(tag, digest);
     }
 
+    /// Fails if the place deletes nothing, which is tried with an image that nobody needs.
+    pub async fn can_delete(&mut self, tag: &str) -> Result<()> {
+        let place = self.opened.place();
+        if self.deletes || place.http.is_none() || place.removes_tags().await {
+            return Ok(());
+        }
+        let placeholder = placeholder::new(&place.location, &self.repository().name, tag)?;
+        self.tries(&placeholder).await
+    }
+
+    /// Writes a placeholder without a tag, and deletes it.
+    async fn tries(&mut self, placeholder: &Manifest) -> Result<()> {
+        let named = placeholder.descriptor.digest.to_string();
+        surely(self.repository(), placeholder, &Naming::Root).await?;
+        self.take(&named).await?;
+        self.is_gone(&named).await?;
+        self.deletes = true;
+        Ok(())
+    }
+
     /// Removes a tag that names the image with this digest, and nothing that others need. `source` is where dray copied
     /// the tag from. Where the place may take the image along with its tag, and others need the image, the tag first gets a
     /// placeholder, which can go.
@@ -138,10 +168,7 @@ impl<'a> Removal<'a> {
         let placeholder = placeholder::new(place, &repository.name, tag)?;
         let named = placeholder.descriptor.digest.to_string();
         if !self.deletes {
-            surely(&repository, &placeholder, &Naming::Root).await?;
-            self.take(&named).await?;
-            self.is_gone(&named).await?;
-            self.deletes = true;
+            self.tries(&placeholder).await?;
         }
         // Somebody may have written to the tag in the meantime.
         let now = repository.resolve(Some(tag), None).await?.map(|there| there.descriptor.digest);

@@ -77,11 +77,11 @@ async fn put_back_at(
     if dry_run {
         return Ok(PutBack::Done);
     }
+    if let (Some(run), Some(now), Some(journal)) = (run, now, opened.place().local.journal.get()) {
+        let (reference, after) = (changed.reference.clone(), Some(before.clone()));
+        journal.changes_tag(run, TagChanged { reference, before: now, after });
+    }
     if let Some((journal, at)) = repository.memory() {
-        if let (Some(run), Some(now)) = (run, now) {
-            let (reference, after) = (changed.reference.clone(), Some(before.clone()));
-            journal.changes_tag(run, TagChanged { reference, before: now, after });
-        }
         journal.writes_tag(&at, tag).await?;
     }
     repository.publish(&manifest, &Naming::Tag(tag.to_owned())).await?;

@@ -1,20 +1,26 @@
 //! Carries out the deletions of a plan, after its copies.
 
-use super::{Run, failed, keep::keep};
+use super::{Broken, Run, failed, keep::keep};
 use crate::{
     Error, Kind, PlannedDeletion, Result, TagChanged, journal::RepositoryKey, place::OpenReference,
     remove::Removal,
 };
 use dray_core::{Action, CopyReport, Deletion, Endpoint, Report};
 use futures_util::{StreamExt, stream};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use tokio::sync::watch;
 
 /// Number of repositories in which tags are deleted at once.
 const AT_ONCE: usize = 8;
 
-/// What came of a deletion: whether the tag was still there.
-type Deleted = Result<bool>;
+/// What came of a deletion. `None` means that the tag was not there any more.
+type Deleted = Result<Option<Done>>;
+
+/// A deletion that was carried out.
+struct Done {
+    /// The tag under which the image is kept.
+    backup: Option<String>,
+}
 
 impl Run {
     /// Deletes tags. Nothing is deleted for a rule of which something failed, because what is gone may be what the failed
@@ -22,22 +28,17 @@ impl Run {
     pub(super) async fn delete(
         &self,
         deletions: Vec<PlannedDeletion>,
+        broken: &Broken,
         report: &mut Report,
         stop: &watch::Receiver<bool>,
     ) {
-        let broken: HashSet<String> = report
-            .copies
-            .iter()
-            .filter(|copy| copy.action == Action::Fail)
-            .map(|copy| copy.rule.clone())
-            .collect();
         let mut repositories: HashMap<(String, String), Vec<PlannedDeletion>> = HashMap::new();
         for planned in deletions {
             let Deletion { rule, destination, .. } = &planned.deletion;
-            // Of a failure of dray itself nobody knows the rule.
-            if broken.contains(rule) || broken.contains("") {
-                let text =
-                    format!("delete {destination}: the rule `{rule}` failed in part, and deletes nothing");
+            if broken.anything || broken.rules.contains(rule) {
+                let text = format!(
+                    "delete {destination}: copies of the rule `{rule}` failed, so it deletes nothing"
+                );
                 let error = Error::new(Kind::Conflict, text).help("run it again when what failed is mended");
                 self.told(report, &planned.deletion, Err(error));
                 continue;
@@ -59,8 +60,8 @@ impl Run {
 
     fn told(&self, report: &mut Report, deletion: &Deletion, deleted: Deleted) {
         let done = match deleted {
-            Ok(true) => CopyReport::deleted(deletion),
-            Ok(false) => CopyReport {
+            Ok(Some(Done { backup })) => CopyReport { backup, ..CopyReport::deleted(deletion) },
+            Ok(None) => CopyReport {
                 action: Action::Unchanged,
                 reason: "it is gone already".into(),
                 ..CopyReport::deleted(deletion)
@@ -105,7 +106,7 @@ async fn in_one_repository(
             listed.insert(RepositoryKey { place, repository }, count);
         }
         let deleted = one(run, &opened, &mut removal, &deletion).await;
-        changed |= matches!(deleted, Ok(true));
+        changed |= matches!(deleted, Ok(Some(_)));
         out.push((deletion.clone(), deleted.map_err(|error| error.context(doing(&deletion)))));
     }
     // What was deleted by a shorter list makes that list the usual one.
@@ -131,7 +132,7 @@ async fn one(
     let Some(tag) = deletion.destination.reference.as_deref() else {
         return Err(Error::internal("delete an image that has no tag"));
     };
-    let Some(there) = repository.resolve(Some(tag), None).await? else { return Ok(false) };
+    let Some(there) = repository.resolve(Some(tag), None).await? else { return Ok(None) };
     if there.descriptor.digest != *digest {
         let text = format!(
             "the plan saw {} there, and now it is {}",
@@ -142,17 +143,21 @@ async fn one(
             Error::new(Kind::Conflict, text).help("somebody else writes to it: look at it, and plan again")
         );
     }
-    if let Some(template) = &deletion.backup
-        && let Some(kept) = keep(repository, tag, digest, template).await?
-    {
-        removal.learn(&kept.tag, digest);
-        tracing::info!("{} is kept as {}", deletion.destination, kept.tag);
+    let mut backup = None;
+    if let Some(template) = &deletion.backup {
+        // A backup of a tag that cannot be deleted would stay, and each run would add one.
+        removal.can_delete(tag).await?;
+        if let Some(kept) = keep(repository, tag, digest, template).await? {
+            removal.learn(&kept.tag, digest);
+            tracing::info!("{} is kept as {}", deletion.destination, kept.tag);
+            backup = Some(kept.tag);
+        }
     }
-    if let (Some(run), Some((journal, _))) = (run, repository.memory()) {
-        let reference = deletion.destination.display.clone();
+    if let (Some(run), Some(journal)) = (run, opened.place().local.journal.get()) {
+        let reference = repository.anywhere(tag, &deletion.destination.display);
         journal.changes_tag(run, TagChanged { reference, before: digest.clone(), after: None });
     }
     let Endpoint { place, repository, .. } = deletion.source.clone();
     removal.tag_alone(tag, digest, &RepositoryKey { place, repository }).await?;
-    Ok(true)
+    Ok(Some(Done { backup }))
 }

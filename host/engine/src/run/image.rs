@@ -4,7 +4,7 @@ use super::{
     allowance::Allowance,
     claims::{Claim, Sharing},
     finish::Learnt,
-    keep::keep,
+    keep::{Kept, keep},
     shared::{Key, Shared},
 };
 use crate::{
@@ -73,7 +73,7 @@ pub(super) struct Job {
     /// The template of the tag under which that image is kept.
     backup: Option<String>,
     /// Set when the image that is replaced has been kept and recorded, with the tag that was written for it.
-    pub is_kept: OnceCell<Option<String>>,
+    pub is_kept: OnceCell<Option<Kept>>,
     /// What the copies of the rule may use together.
     allowance: Arc<Allowance>,
     /// Says whether this attempt is to end.
@@ -184,18 +184,20 @@ impl Job {
             if let Some(kept) = &kept {
                 tracing::info!("what {} named is kept as {}", self.shown, kept.tag);
             }
-            if let (Some(run), Some((journal, _))) = (self.shared.run, self.destination.memory()) {
-                let (reference, after) = (self.shown.clone(), Some(digest.clone()));
+            if let (Some(run), Some(journal)) = (self.shared.run, self.destination.place.local.journal.get())
+            {
+                let (reference, after) = (self.destination.anywhere(tag, &self.shown), Some(digest.clone()));
                 journal.changes_tag(run, TagChanged { reference, before, after });
             }
-            Ok::<_, Error>(kept.filter(|kept| kept.is_new).map(|kept| kept.tag))
+            Ok::<_, Error>(kept)
         });
         kept.await.map(drop)
     }
 
     /// Takes a backup away that is of no use, because the tag was not written after all.
     pub async fn forget_backup(&self) {
-        let Some(kept) = self.is_kept.get().and_then(Option::as_ref) else { return };
+        let kept = self.is_kept.get().and_then(Option::as_ref).filter(|kept| kept.is_new);
+        let Some(kept) = kept.map(|kept| &kept.tag) else { return };
         let (place, name) = (&self.destination.place, &self.destination.name);
         let removed = match place.remove_tag(name, kept).await {
             Ok(true) => Ok(()),

@@ -15,6 +15,7 @@ mod shared;
 use crate::{
     Error, Event, Observer, Planned, PlannedCopy, Result,
     blob::{Ending, STOP_GRACE},
+    plan::REQUIRE,
     schedule::route::Routes,
 };
 use allowance::Allowance;
@@ -22,7 +23,7 @@ use dray_core::{Action, Copy, CopyReport, Descriptor, Reason, Report, Trouble, p
 use image::Job;
 use shared::Shared;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -97,6 +98,7 @@ impl Run {
         let begun = Instant::now();
         let mut report = Report::default();
         let (mut copies, mut deletions) = (JoinSet::new(), Vec::new());
+        let mut broken = Broken::default();
         // Each route has its own limit, so that a slow registry does not delay other routes.
         let images = self.options.images;
         let routes = Routes::new(move || Semaphore::new(images));
@@ -112,15 +114,25 @@ impl Run {
                 Some(done) = copies.join_next(), if !copies.is_empty() => {
                     match done {
                         Ok(None) => {}
-                        Ok(Some(ended)) => self.ended(ended, &mut report),
-                        Err(_) => self.broke(&mut report),
+                        Ok(Some(ended)) => self.ended(ended, &mut report, &mut broken),
+                        Err(_) => {
+                            broken.anything = true;
+                            self.broke(&mut report);
+                        }
                     }
                 }
                 planned = plan.recv(), if planning => match planned {
                     None => planning = false,
+                    Some(Planned::Dropped { rule, source, by, why }) if by == REQUIRE => {
+                        let refused = CopyReport::dropped(&rule, &source.display, &by, why.as_deref());
+                        self.finished(&mut report, refused, 0);
+                    }
                     Some(Planned::Dropped { .. }) => {}
                     Some(Planned::Delete(deletion)) => deletions.push(*deletion),
-                    Some(Planned::Failed { rule, source, destination, error }) => {
+                    Some(Planned::Failed { rule, source, destination, error, deletes }) => {
+                        if !deletes {
+                            broken.rules.insert(rule.clone());
+                        }
                         let failed = failed(&rule, &source, &destination, &error);
                         self.finished(&mut report, failed, 0);
                     }
@@ -148,7 +160,7 @@ impl Run {
         drop(plan);
         if stopped {
             routes.each(Semaphore::close);
-            self.wait_for_what_is_nearly_there(&mut copies, &mut report).await;
+            self.wait_for_what_is_nearly_there(&mut copies, &mut report, &mut broken).await;
             copies.shutdown().await;
         }
         if stopped || report.summary.failed > 0 {
@@ -157,7 +169,7 @@ impl Run {
         }
         let given_up = stopped || report.summary.failed > 0 && !self.options.keep_going;
         if !given_up {
-            self.delete(deletions, &mut report, &stop).await;
+            self.delete(deletions, &broken, &mut report, &stop).await;
         }
         self.shared.finish.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
         report.summary.seconds = begun.elapsed().as_secs_f64();
@@ -166,7 +178,12 @@ impl Run {
 
     /// Waits a little for blobs that are nearly there, so that the next run need not send them again, and for images
     /// that are complete with them.
-    async fn wait_for_what_is_nearly_there(&self, copies: &mut JoinSet<Option<Ended>>, report: &mut Report) {
+    async fn wait_for_what_is_nearly_there(
+        &self,
+        copies: &mut JoinSet<Option<Ended>>,
+        report: &mut Report,
+        broken: &mut Broken,
+    ) {
         self.shared.ending.begin();
         let deadline = tokio::time::Instant::now() + STOP_GRACE;
         while let Ok(Some(done)) = tokio::time::timeout_at(deadline, copies.join_next()).await {
@@ -174,7 +191,7 @@ impl Run {
             if let Ok(Some(ended)) = done
                 && ended.attempt.result.is_ok()
             {
-                self.ended(ended, report);
+                self.ended(ended, report, broken);
             }
         }
     }
@@ -185,13 +202,13 @@ impl Run {
         self.finished(report, failed("", "", "", &error), 0);
     }
 
-    fn ended(&self, ended: Ended, report: &mut Report) {
-        let Ended { copy, attempt: Attempt { result, sent, mounted } } = ended;
+    fn ended(&self, ended: Ended, report: &mut Report, broken: &mut Broken) {
+        let Ended { copy, attempt: Attempt { result, sent, mounted, backup } } = ended;
         report.summary.mounted_bytes += mounted;
         let ended = match result {
             Ok(written) => {
                 let written = written.map(|written| written.digest.to_string());
-                CopyReport { written, ..CopyReport::of(&copy) }
+                CopyReport { written, backup, ..CopyReport::of(&copy) }
             }
             Err(error) if copy.wanted.skip_immutable && is_immutable(&error) => {
                 tracing::info!("{} is kept: failed to {error}", copy.destination);
@@ -199,6 +216,7 @@ impl Run {
                 CopyReport { action: Action::Unchanged, reason, ..CopyReport::of(&copy) }
             }
             Err(error) => {
+                broken.rules.insert(copy.rule.clone());
                 let error = of_copy(&copy, error);
                 let digest = Some(copy.descriptor.digest.to_string());
                 let (source, destination) = (&copy.source.display, &copy.destination.display);
@@ -220,6 +238,14 @@ impl Run {
             _ => report.add(copy),
         }
     }
+}
+
+/// Of which rules a copy failed.
+#[derive(Default)]
+struct Broken {
+    rules: HashSet<String>,
+    /// Whether dray itself failed, so that nobody knows of which rule.
+    anything: bool,
 }
 
 fn failed(rule: &str, source: &str, destination: &str, error: &Error) -> CopyReport {
@@ -253,12 +279,14 @@ struct Attempt {
     sent: u64,
     /// Bytes that were mounted.
     mounted: u64,
+    /// The tag under which is kept what the tag named before.
+    backup: Option<String>,
 }
 
 impl Attempt {
     /// An attempt that failed before anything moved, or whose bytes nobody counted.
     fn failed(error: Error) -> Self {
-        Attempt { result: Err(error), sent: 0, mounted: 0 }
+        Attempt { result: Err(error), sent: 0, mounted: 0, backup: None }
     }
 }
 
@@ -333,5 +361,6 @@ async fn image(
         job.forget_backup().await;
     }
     let (sent, mounted) = job.moved();
-    Attempt { result, sent, mounted }
+    let backup = job.is_kept.get().and_then(Option::as_ref).map(|kept| kept.tag.clone());
+    Attempt { result, sent, mounted, backup }
 }

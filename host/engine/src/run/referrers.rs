@@ -43,7 +43,7 @@ impl Job {
                 _ => format!("{count} referrers of {}", subject.short()),
             };
             match self.source.referrers(&subject).await {
-                Ok(listed) if listed.is_empty() => {}
+                Ok(listed) if !listed.iter().any(|referrer| self.wanted.wants_referrer(referrer)) => {}
                 Ok(listed) => {
                     let text = "bring them: the image is converted on its way, and referrers name the image before that";
                     let error = Error::new(Kind::Unsupported, text);
@@ -63,13 +63,14 @@ impl Job {
         else {
             return Ok(());
         };
-        let listed = match self.source.referrers(&subject).await {
+        let mut listed = match self.source.referrers(&subject).await {
             Ok(listed) => listed,
             Err(error) => {
                 ticket.held();
                 return self.left(format!("the referrers of {}", subject.short()), error);
             }
         };
+        listed.retain(|referrer| self.wanted.wants_referrer(referrer));
         self.bounds.count(listed.len(), 0)?;
         let wanted = listed.clone();
         let copies = listed.into_iter().map(|descriptor| {

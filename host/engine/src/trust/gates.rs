@@ -44,7 +44,11 @@ pub(super) async fn evidence(
     if !top.is_empty() {
         return Ok([found, top].concat());
     }
-    for child in children.iter().filter(is_real).take(IMAGES) {
+    if children.iter().filter(is_real).count() > IMAGES {
+        let text = format!("find reports on the images of an index: it has more than {IMAGES}");
+        return Err(Error::new(Kind::Refused, text).help("a report on the index itself covers all of them"));
+    }
+    for child in children.iter().filter(is_real) {
         for mut report in reports(source, &child.digest, types).await? {
             report.annotations.push(("image".into(), child.digest.to_string()));
             found.push(report);

@@ -48,10 +48,16 @@ struct Overview {
 const REPORTS: &str = "application/vnd.security.vulnerability.report; version=1.1, \
                        application/vnd.scanner.adapter.vuln.report.harbor+json; version=1.0";
 
+/// Severities in Harbor's order (`src/pkg/scan/vuln/severity.go`).
+const SEVERITIES: [&str; 7] = ["none", "unknown", "negligible", "low", "medium", "high", "critical"];
+/// The place of what is not understood among them.
+const UNKNOWN: usize = 1;
+
 /// The worst severity that a finished scan found, in the words of the contract.
 fn severity(overview: &BTreeMap<String, Overview>) -> Option<String> {
-    let done = overview.values().find(|one| one.scan_status.as_deref() == Some("Success"))?;
-    Some(done.severity.as_deref().unwrap_or("Unknown").to_ascii_lowercase())
+    let done = overview.values().filter(|one| one.scan_status.as_deref() == Some("Success"));
+    let words = done.map(|one| one.severity.as_deref().unwrap_or("Unknown").to_ascii_lowercase());
+    words.max_by_key(|word| SEVERITIES.iter().position(|known| known == word).unwrap_or(UNKNOWN))
 }
 
 /// The header that names the wanted media types of reports.

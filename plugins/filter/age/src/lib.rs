@@ -37,7 +37,7 @@ impl TagFilter for Filter {
                 Some(_) => selection.drop(index, &reason),
                 None => {
                     filter::warn(&format!("{tag} does not say when it was created, so age drops it"));
-                    selection.drop(index, "it does not say when it was created");
+                    selection.drop_unknown(index, "it does not say when it was created");
                 }
             }
         }

@@ -1,7 +1,10 @@
 //! Keeps the newest tags, newest first.
 
 use dray_plugin::version;
-use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, dray::plugin::images};
+use dray_plugin_filter::{
+    self as filter, Error, Selection, TagFilter,
+    dray::plugin::{images, knowledge},
+};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -19,6 +22,7 @@ enum By {
     #[default]
     Semver,
     Created,
+    Pushed,
     Name,
 }
 
@@ -42,11 +46,16 @@ impl TagFilter for Filter {
                 newest(versions.filter_map(|(index, tag)| Some((version(tag)?, index))))
             }
             By::Name => newest(tags.iter().zip(indices)),
-            By::Created if tags.is_empty() => Vec::new(),
+            By::Created | By::Pushed if tags.is_empty() => Vec::new(),
             By::Created => {
                 let facts = images::inspect(tags)?;
                 let dated = facts.iter().zip(indices);
                 newest(dated.filter_map(|(fact, index)| Some((fact.created?, index))))
+            }
+            By::Pushed => {
+                let known = knowledge::look_up(tags)?;
+                let dated = known.iter().zip(indices);
+                newest(dated.filter_map(|(known, index)| Some((known.pushed?, index))))
             }
         };
         Ok(chosen(kept, config, tags.len()))
@@ -63,13 +72,15 @@ fn chosen(mut ordered: Vec<u32>, config: &Config, tags: usize) -> Selection {
     let mut selection = Selection::from(ordered);
     let reason = format!("older than the newest {}", config.count);
     older.into_iter().for_each(|index| selection.drop(index, &reason));
-    let without = match config.by {
-        By::Semver => "not a version",
-        By::Created => "it does not say when it was created",
-        By::Name => return selection,
-    };
-    let others = (0u32..).zip(seen).filter(|(_, seen)| !seen);
-    others.for_each(|(index, _)| selection.drop(index, without));
+    let others = (0u32..).zip(seen).filter(|(_, seen)| !seen).map(|(index, _)| index);
+    for other in others {
+        match config.by {
+            By::Semver => selection.drop(other, "not a version"),
+            By::Created => selection.drop_unknown(other, "it does not say when it was created"),
+            By::Pushed => selection.drop_unknown(other, "the registry does not say when it was pushed"),
+            By::Name => {}
+        }
+    }
     selection
 }
 

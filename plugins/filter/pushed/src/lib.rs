@@ -41,10 +41,11 @@ impl TagFilter for Filter {
         }
         let now = clock::now();
         let mut selection = Selection::from(Vec::new());
-        for (index, (known, tag)) in (0u32..).zip(knowledge::look_up(tags)?.iter().zip(tags)) {
+        let mut unknown = 0;
+        for (index, known) in (0u32..).zip(knowledge::look_up(tags)?) {
             let Some(pushed) = known.pushed else {
-                filter::warn(&format!("the registry does not say when {tag} was pushed, so pushed drops it"));
-                selection.drop(index, "the registry does not say when it was pushed");
+                unknown += 1;
+                selection.drop_unknown(index, "the registry does not say when it was pushed");
                 continue;
             };
             let age = now.saturating_sub(pushed);
@@ -61,6 +62,12 @@ impl TagFilter for Filter {
             } else {
                 selection.kept.push(index);
             }
+        }
+        if unknown > 0 {
+            filter::warn(&format!(
+                "the registry does not say when {unknown} of {} tags were pushed",
+                tags.len()
+            ));
         }
         Ok(selection)
     }

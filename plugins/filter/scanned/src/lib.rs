@@ -16,10 +16,9 @@ enum Severity {
     Critical,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Unscanned {
-    #[default]
     Drop,
     Keep,
 }
@@ -28,9 +27,10 @@ enum Unscanned {
 #[serde(deny_unknown_fields)]
 struct Config {
     /// Images with a vulnerability of this severity, or a worse one, are dropped.
-    severity: Severity,
     #[serde(default)]
-    unscanned: Unscanned,
+    severity: Severity,
+    /// `None` drops them too, but nothing is deleted because nobody has scanned it.
+    unscanned: Option<Unscanned>,
 }
 
 struct Filter;
@@ -65,8 +65,11 @@ impl TagFilter for Filter {
         let mut selection = Selection::from(Vec::new());
         for (index, known) in (0u32..).zip(knowledge::look_up(tags)?) {
             match known.severity.as_deref() {
-                None if config.unscanned == Unscanned::Keep => selection.kept.push(index),
-                None => selection.drop(index, "it was not scanned"),
+                None => match config.unscanned {
+                    Some(Unscanned::Keep) => selection.kept.push(index),
+                    Some(Unscanned::Drop) => selection.drop(index, "it was not scanned"),
+                    None => selection.drop_unknown(index, "it was not scanned"),
+                },
                 Some(found) if severity(found) >= config.severity => {
                     selection
                         .drop(index, &format!("a scanner found a vulnerability of the severity {found}"));
@@ -88,7 +91,7 @@ mod tests {
     fn severities_are_in_order() {
         let all = ["none", "odd", "negligible", "low", "medium", "high", "critical"].map(severity);
         assert!(all.windows(2).all(|two| two[0] < two[1]), "{all:?}");
-        let config = Config { severity: Severity::None, unscanned: Unscanned::Drop };
+        let config = Config { severity: Severity::None, unscanned: None };
         assert!(
             matches!(Filter::select("", &[], &config), Err(Error::Invalid(text)) if text.starts_with("severity: "))
         );

@@ -30,7 +30,7 @@ impl TagFilter for Filter {
                 Some(signed) if signed != config.exclude => selection.kept.push(index),
                 Some(true) => selection.drop(index, "it has a signature"),
                 Some(false) => selection.drop(index, "it has no signature"),
-                None => selection.drop(index, "whether it has a signature is not known"),
+                None => selection.drop_unknown(index, "whether it has a signature is not known"),
             }
         }
         Ok(selection)

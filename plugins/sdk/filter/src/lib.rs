@@ -117,9 +117,26 @@ impl From<Vec<u32>> for Selection {
 impl Selection {
     /// Drops a tag for a reason.
     pub fn drop(&mut self, tag: u32, reason: &str) {
-        match self.dropped.iter_mut().find(|dropped| dropped.reason == reason) {
+        self.drop_as(tag, reason, false);
+    }
+
+    /// Drops a tag because too little is known of it. Where the filter says what to keep (`keep` of a `[[retain]]`), the tag
+    /// is not deleted.
+    ///
+    /// ```
+    /// let mut selection = dray_plugin_filter::Selection::from(vec![0]);
+    /// selection.drop_unknown(1, "it does not say when it was created");
+    /// assert!(selection.dropped[0].unknown);
+    /// ```
+    pub fn drop_unknown(&mut self, tag: u32, reason: &str) {
+        self.drop_as(tag, reason, true);
+    }
+
+    fn drop_as(&mut self, tag: u32, reason: &str, unknown: bool) {
+        let same = |dropped: &&mut Dropped| dropped.reason == reason && dropped.unknown == unknown;
+        match self.dropped.iter_mut().find(same) {
             Some(dropped) => dropped.tags.push(tag),
-            None => self.dropped.push(Dropped { reason: reason.into(), tags: vec![tag] }),
+            None => self.dropped.push(Dropped { reason: reason.into(), tags: vec![tag], unknown }),
         }
     }
 }

@@ -22,7 +22,9 @@ pub fn remove(location: &str, repository: &str, reference: &str) -> Result<(), E
             404 if !refused => {
                 Err(Error::NotFound(format!("no manifest {reference} in {location}/{repository}")))
             }
-            _ => Err(Error::Denied(format!("{told}; the registry may not let anybody delete"))),
+            _ => Err(Error::Denied(format!(
+                "{told}; the registry may not let anybody delete (docker-registry needs REGISTRY_STORAGE_DELETE_ENABLED=true)"
+            ))),
         },
         // A registry that does not know the deletion of tags looks for a manifest with this digest, or says
         // that the digest is none (docker-registry 2.8).

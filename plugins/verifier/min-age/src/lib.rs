@@ -45,7 +45,9 @@ fn judged(now: u64, facts: &Facts, config: &Config) -> Result<Verdict, Error> {
     };
     Ok(match now - time >= least(config)? {
         true => Verdict::Accepted(format!("its age ({what} {age} ago)")),
-        false => Verdict::Refused(vec![format!("it was {what} {age} ago, and {} are wanted", config.least)]),
+        false => {
+            Verdict::Refused(vec![format!("it was {what} {age} ago, which is less than {}", config.least)])
+        }
     })
 }
 

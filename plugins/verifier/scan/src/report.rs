@@ -1,4 +1,4 @@
-//! Reads the reports of scanners: Harbor's, Trivy's and Grype's JSON, and SARIF 2.1.0.
+//! Reads the reports of scanners: Harbor's, Trivy's and Grype's JSON, SARIF 2.1.0, and CycloneDX.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -68,23 +68,30 @@ impl Finding {
     /// Reads one whose fields have these names.
     fn of(value: &Value, id: &str, severity: &str, package: &str) -> Result<Self, String> {
         let text = |key: &str| value.get(key).and_then(Value::as_str);
-        Ok(Finding {
-            id: text(id).ok_or_else(|| format!("a vulnerability has no `{id}`"))?.to_owned(),
-            severity: text(severity).map_or(Severity::Unknown, Severity::named),
-            package: text(package).unwrap_or_default().to_owned(),
-        })
+        let id = text(id).ok_or_else(|| format!("a vulnerability has no `{id}`"))?.to_owned();
+        let severity = text(severity).ok_or_else(|| format!("{id} has no `{severity}`"))?;
+        let package = text(package).unwrap_or_default().to_owned();
+        Ok(Finding { severity: Severity::named(severity), id, package })
     }
 }
 
-/// A list, which may be missing or `null` if it is empty.
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+/// A list, which may be missing or `null` if it is empty. Anything else is of a format that is not understood, and what it
+/// says must not be taken for nothing.
+fn list<'a>(value: &'a Value, key: &str) -> Result<&'a [Value], String> {
+    match value.get(key) {
+        None | Some(Value::Null) => Ok(&[]),
+        Some(Value::Array(all)) => Ok(all),
+        Some(_) => Err(format!("`{key}` is no list")),
+    }
 }
 
 /// Reads a report of any of the known kinds.
 pub fn read(content: &[u8]) -> Result<Vec<Finding>, String> {
     let report: Value = serde_json::from_slice(content).map_err(|error| format!("it is no JSON: {error}"))?;
     let has = |key: &str| report.get(key).is_some();
+    if has("bomFormat") {
+        return cyclone(&report);
+    }
     if has("runs") {
         return sarif(&report);
     }
@@ -92,13 +99,17 @@ pub fn read(content: &[u8]) -> Result<Vec<Finding>, String> {
         return harbor(&report);
     }
     if has("matches") {
-        return list(&report, "matches").iter().map(grype).collect();
+        return list(&report, "matches")?.iter().map(grype).collect();
     }
     // Trivy leaves `Results` out of an image in which there is nothing to scan.
     if has("Results") || (has("SchemaVersion") && has("ArtifactType")) {
-        let each = |result: &Value| list(result, "Vulnerabilities").to_vec();
-        let all = list(&report, "Results").iter().flat_map(each);
-        return all.map(|one| Finding::of(&one, "VulnerabilityID", "Severity", "PkgName")).collect();
+        let mut found = Vec::new();
+        for result in list(&report, "Results")? {
+            for one in list(result, "Vulnerabilities")? {
+                found.push(Finding::of(one, "VulnerabilityID", "Severity", "PkgName")?);
+            }
+        }
+        return Ok(found);
     }
     // Harbor gives a map from media types to reports.
     let inner: Vec<&Value> = report
@@ -109,13 +120,13 @@ pub fn read(content: &[u8]) -> Result<Vec<Finding>, String> {
         .map(|(_, inner)| inner)
         .collect();
     match inner[..] {
-        [] => Err("it is none of Harbor, Trivy or Grype, and no SARIF".into()),
+        [] => Err("it is none of Harbor, Trivy or Grype, no SARIF and no CycloneDX".into()),
         _ => inner.into_iter().map(harbor).collect::<Result<Vec<_>, _>>().map(|all| all.concat()),
     }
 }
 
 fn harbor(report: &Value) -> Result<Vec<Finding>, String> {
-    let all = list(report, "vulnerabilities").iter();
+    let all = list(report, "vulnerabilities")?.iter();
     all.map(|one| Finding::of(one, "id", "severity", "package")).collect()
 }
 
@@ -125,14 +136,38 @@ fn grype(found: &Value) -> Result<Finding, String> {
     Ok(Finding { package: package.to_owned(), ..Finding::of(of, "id", "severity", "")? })
 }
 
+/// CycloneDX 1.4 and later (ECMA-424). The worst rating counts; one that is only a score is read as CVSS.
+fn cyclone(report: &Value) -> Result<Vec<Finding>, String> {
+    if report.get("vulnerabilities").is_none() {
+        return Err("it is a list of components without `vulnerabilities`, and says nothing of a scan".into());
+    }
+    let mut found = Vec::new();
+    for one in list(report, "vulnerabilities")? {
+        let id = one.get("id").and_then(Value::as_str).ok_or("a vulnerability has no `id`")?;
+        let ratings = list(one, "ratings")?.iter().filter_map(|rating| {
+            let named = rating.get("severity").and_then(Value::as_str);
+            named
+                .map(Severity::named)
+                .or_else(|| rating.get("score").and_then(Value::as_f64).map(Severity::scored))
+        });
+        let severity =
+            ratings.max().ok_or_else(|| format!("{id} has no `ratings` that tell its severity"))?;
+        let package = one.pointer("/affects/0/ref").and_then(Value::as_str).unwrap_or_default();
+        found.push(Finding { id: id.to_owned(), severity, package: package.to_owned() });
+    }
+    Ok(found)
+}
+
 /// Static Analysis Results Interchange Format 2.1.0 (OASIS). Scanners put the CVSS score into `security-severity` of a
 /// rule, as GitHub's code scanning reads it; without it, the level of the result counts.
 fn sarif(report: &Value) -> Result<Vec<Finding>, String> {
     let mut found = Vec::new();
-    for run in list(report, "runs") {
-        let rules = run.pointer("/tool/driver/rules").and_then(Value::as_array);
-        let rules = rules.map_or(&[][..], Vec::as_slice);
-        for result in list(run, "results") {
+    for run in list(report, "runs")? {
+        let rules = match run.pointer("/tool/driver") {
+            Some(driver) => list(driver, "rules")?,
+            None => &[],
+        };
+        for result in list(run, "results")? {
             let index = result.get("ruleIndex").and_then(Value::as_u64);
             let id = result.get("ruleId").and_then(Value::as_str);
             let rule = match (index, id) {
@@ -199,8 +234,37 @@ mod tests {
         {
             assert_eq!(read(text.as_bytes()), Ok(Vec::new()), "{text}");
         }
-        for text in ["", "{}", "[]", r#"{"matches":[{}]}"#, r#"{"vulnerabilities":[{"severity":"High"}]}"#] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"matches":[{}]}"#,
+            r#"{"vulnerabilities":[{"severity":"High"}]}"#,
+            r#"{"runs":{}}"#,
+            r#"{"matches":{"a":1}}"#,
+            r#"{"Results":{"a":1}}"#,
+            r#"{"Results":[{"Vulnerabilities":{"a":1}}]}"#,
+            r#"{"Results":[{"Vulnerabilities":[{"VulnerabilityID":"CVE-2"}]}]}"#,
+            // Clair has a map, and a severity of another name.
+            r#"{"vulnerabilities":{"1":{"id":"1","name":"CVE-2","normalized_severity":"Critical"}}}"#,
+            // A list of components is no report.
+            r#"{"bomFormat":"CycloneDX","components":[]}"#,
+            r#"{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-2"}]}"#,
+        ] {
             assert!(read(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn the_worst_rating_of_a_cyclone_report_counts() {
+        let text = r#"{"bomFormat":"CycloneDX","vulnerabilities":[{"id":"CVE-2","affects":[{"ref":"pkg:zlib"}],
+            "ratings":[{"severity":"low"},{"score":9.8}]},{"id":"CVE-3","ratings":[{"severity":"medium"}]}]}"#;
+        let expected = [("CVE-2", Severity::Critical, "pkg:zlib"), ("CVE-3", Severity::Medium, "")];
+        let expected = expected.map(|(id, severity, package)| Finding {
+            id: id.into(),
+            severity,
+            package: package.into(),
+        });
+        assert_eq!(read(text.as_bytes()).unwrap(), expected);
     }
 }
