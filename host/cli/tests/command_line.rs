@@ -250,6 +250,7 @@ fn plugins_can_be_looked_at() {
             "tarball",
             "docker-config",
             "static",
+            "ecr",
             "glob",
             "regex",
             "semver",

@@ -572,7 +572,8 @@ fn an_upload_goes_on_inside_a_chunk_where_the_registry_kept_it() {
         listed.trim().parse::<u64>().unwrap_or(0)
     };
     let chunk = 64 << 20;
-    until("a part of a chunk", || arrived() > chunk + (2 << 20) && arrived() % chunk > 2 << 20);
+    // The journal hears of a chunk a little after it is there, and goes on only from a chunk of which it has heard.
+    until("a part of a chunk", || arrived() > chunk + (20 << 20) && arrived() % chunk > 20 << 20);
     let there = arrived();
     drop(killed);
     let again =

@@ -4,15 +4,19 @@ use crate::{
     adapt::calling,
     bindings::guest::{self, credentials},
     load::Loaded,
-    state::{Scope, Secrets},
+    state::{Outside, Scope, Secrets},
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{
     Error, Kind, Result, Secret,
     contract::{Credential, Credentials, Key},
+    http::Client,
 };
 use futures_core::future::BoxFuture;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 /// A provider, bound to its configuration.
 pub(crate) struct WasmAuth {
@@ -21,10 +25,25 @@ pub(crate) struct WasmAuth {
     config: String,
     secrets: Arc<dyn Secrets>,
     granted: Vec<SecretRef>,
+    /// What lends the network to providers, once it is there.
+    client: Arc<OnceLock<Client>>,
+    /// The hosts that the operator named.
+    hosts: Vec<String>,
+    ends: &'static [&'static str],
 }
 
+/// Secrets that the provider for Amazon's registries reads without being told where they lie, as every tool of Amazon does.
+const AMAZON: [&str; 3] = ["env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY", "env:AWS_SESSION_TOKEN"];
+/// Ends of the names of the hosts at which it exchanges them.
+const AMAZON_HOSTS: &[&str] = &[".amazonaws.com", ".amazonaws.com.cn"];
+
 impl WasmAuth {
-    pub fn new(plugin: Arc<Loaded>, config: &serde_json::Value, secrets: Arc<dyn Secrets>) -> Result<Self> {
+    pub fn new(
+        plugin: Arc<Loaded>,
+        config: &serde_json::Value,
+        secrets: Arc<dyn Secrets>,
+        client: Arc<OnceLock<Client>>,
+    ) -> Result<Self> {
         let indices = guest::credentials::GuestIndices::new(&plugin.pre);
         let indices = indices.map_err(|error| {
             Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
@@ -38,7 +57,14 @@ impl WasmAuth {
                 .flat_map(|table| table.values())
                 .filter_map(|value| value.as_str()?.parse().ok()),
         );
-        Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted })
+        let (mut hosts, mut ends) = (plugin.grant.hosts.clone(), &[][..]);
+        if plugin.builtin && plugin.name == "ecr" {
+            granted.extend(AMAZON.iter().filter_map(|name| name.parse().ok()));
+            let named = ["endpoint", "sts-endpoint"].iter().filter_map(|key| config.get(key)?.as_str());
+            hosts.extend(named.map(str::to_owned));
+            ends = AMAZON_HOSTS;
+        }
+        Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted, client, hosts, ends })
     }
 }
 
@@ -52,6 +78,11 @@ impl Credentials for WasmAuth {
             let scope = Scope {
                 secrets: Some(self.secrets.clone()),
                 granted: self.granted.clone(),
+                outside: self.client.get().map(|client| Outside {
+                    client: client.clone(),
+                    named: self.hosts.clone(),
+                    ends: self.ends,
+                }),
                 ..Scope::default()
             };
             let said = scope.clone();

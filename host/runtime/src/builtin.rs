@@ -20,7 +20,7 @@ macro_rules! builtin {
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 26] = [
+pub(crate) static BUILTINS: [Builtin; 27] = [
     builtin!("docker", Role::Transport, &["docker"]),
     builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("dir", Role::Transport, &["dir"]),
@@ -30,6 +30,7 @@ pub(crate) static BUILTINS: [Builtin; 26] = [
     builtin!("tarball", Role::Transport, &["tarball"]),
     builtin!("docker-config", Role::Auth, &[]),
     builtin!("static", Role::Auth, &[]),
+    builtin!("ecr", Role::Auth, &[]),
     builtin!("glob", Role::Filter, &[]),
     builtin!("regex", Role::Filter, &[]),
     builtin!("semver", Role::Filter, &[]),

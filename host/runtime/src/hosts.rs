@@ -60,6 +60,9 @@ impl host::http::Host for State {
         body: Vec<u8>,
     ) -> Result<types::Response, types::Error> {
         self.called()?;
+        if self.plugin.role == Role::Auth {
+            return self.ask(request, body).await;
+        }
         let place = self.place("send a request")?;
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             // A dialect may change what the run may change.
@@ -112,6 +115,25 @@ impl host::http::Host for State {
 }
 
 impl State {
+    /// Asks a host for an auth provider, without anybody's credentials: those that it was given are in the request.
+    async fn ask(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
+        let Some(outside) = &self.scope.outside else {
+            return Err(types::Error::Denied(
+                "send a request: this command lends providers no network".into(),
+            ));
+        };
+        let host = request.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
+        let http = outside.access(host.unwrap_or_default()).map_err(convert::to_guest)?;
+        let request = convert::request(request);
+        let begun = Instant::now();
+        let sent = tokio::time::timeout(ANSWER, http.send(&request, body.into())).await;
+        self.meter.pause(begun.elapsed());
+        let sent = sent.map_err(|_| {
+            types::Error::Transient(format!("send a request: no answer in {} s", ANSWER.as_secs()))
+        })?;
+        sent.map(convert::response).map_err(convert::to_guest)
+    }
+
     fn place(&self, doing: &str) -> Result<Context, types::Error> {
         self.scope.context.clone().ok_or_else(|| types::Error::Denied(format!("{doing}: no place is opened")))
     }
@@ -234,6 +256,9 @@ impl host::secrets::Host for State {
         Ok(files.into_iter().map(|(path, content)| (path, content.expose().to_owned())).collect())
     }
 }
+
+/// How long a host may take to answer an auth provider, with all attempts.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How long a credential helper may take to answer. It may have to ask its user.
 const HELPER: Duration = Duration::from_secs(120);

@@ -186,6 +186,7 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
         Role::Auth => {
             host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
         Role::Filter => {
             host::images::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;

@@ -15,13 +15,14 @@ use dray_core::policy::{Grant, Limits, Plugin};
 use dray_engine::{
     Error, Kind, Result,
     contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
+    http::Client,
     unknown,
 };
 use futures_core::future::BoxFuture;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 use tokio::sync::{Mutex, OnceCell};
 use wasmtime::Engine;
@@ -52,6 +53,7 @@ pub struct Runtime {
     engine: OnceCell<Engine>,
     budgets: Arc<Budgets>,
     loaded: Mutex<HashMap<String, Arc<Loaded>>>,
+    outside: Arc<OnceLock<Client>>,
 }
 
 /// A plugin that can be used, for people.
@@ -81,7 +83,14 @@ impl Runtime {
             engine: OnceCell::new(),
             budgets: Arc::default(),
             loaded: Mutex::default(),
+            outside: Arc::default(),
         })
+    }
+
+    /// Lends auth providers a client. They ask hosts with it that the operator named, and it must have no credentials. Without
+    /// one, they can ask nobody. Only the first one counts.
+    pub fn lend(&self, client: Client) {
+        let _ = self.outside.set(client);
     }
 
     pub(crate) async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
@@ -310,7 +319,7 @@ impl Plugins for Runtime {
     ) -> BoxFuture<'a, Result<Arc<dyn Credentials>>> {
         Box::pin(async move {
             let plugin = self.configured("auth provider", Role::Auth, name, config).await?;
-            Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone())?)
+            Ok(Arc::new(WasmAuth::new(plugin, config, self.settings.secrets.clone(), self.outside.clone())?)
                 as Arc<dyn Credentials>)
         })
     }

@@ -7,8 +7,9 @@ use crate::{
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{
-    Result, Secret,
+    Error, Kind, Result, Secret,
     contract::{Context, Images},
+    http::{Client, HostAccess, PlaceHttp},
 };
 use std::sync::{Arc, Mutex};
 
@@ -35,8 +36,34 @@ pub(crate) struct Scope {
     pub secrets: Option<Arc<dyn Secrets>>,
     /// Secrets that the policy grants.
     pub granted: Vec<SecretRef>,
+    /// The hosts that an auth provider may ask. `None` means that it may ask nobody.
+    pub outside: Option<Outside>,
     /// Secrets that the guest was given. None of its texts may contain one.
     pub told: Arc<Mutex<Vec<Secret>>>,
+}
+
+/// Hosts of the network, which are asked without anybody's credentials.
+#[derive(Clone)]
+pub(crate) struct Outside {
+    pub client: Client,
+    /// Hosts, each with its port if that is not 443, that the operator named or granted.
+    pub named: Vec<String>,
+    /// Ends of the names of further hosts, such as `.amazonaws.com`.
+    pub ends: &'static [&'static str],
+}
+
+impl Outside {
+    /// The access of a host. Fails if the guest may not ask it.
+    pub fn access(&self, host: &str) -> Result<PlaceHttp> {
+        let named = self.named.iter().any(|named| named == host);
+        // Nothing that a URL might read in another way than the end of a name is compared.
+        let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
+        if !(named || plain && self.ends.iter().any(|end| host.ends_with(end))) {
+            let text = format!("send a request to {host}: the policy does not grant that host");
+            return Err(Error::new(Kind::Denied, text).help("name it in `grant.hosts` of the plugin"));
+        }
+        PlaceHttp::new(&self.client, host, HostAccess::Provider { named })
+    }
 }
 
 impl Scope {
@@ -87,6 +114,28 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_provider_asks_only_hosts_that_somebody_named() {
+        let outside = Outside {
+            client: Client::new(dray_engine::http::Settings::default()),
+            named: vec!["login.example.com:8443".into()],
+            ends: &[".amazonaws.com"],
+        };
+        for (host, allowed) in [
+            ("login.example.com:8443", true),
+            ("login.example.com", false),
+            ("sts.eu-west-1.amazonaws.com", true),
+            ("amazonaws.com", false),
+            ("evilamazonaws.com", false),
+            ("sts.amazonaws.com.evil.example", false),
+            ("evil.example\\.amazonaws.com", false),
+            ("evil.example:443@x.amazonaws.com", false),
+            ("", false),
+        ] {
+            assert_eq!(outside.access(host).is_ok(), allowed, "{host}");
+        }
+    }
 
     #[test]
     fn a_secret_that_was_told_is_in_no_text() {

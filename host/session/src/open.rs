@@ -157,6 +157,7 @@ impl Session {
         if !problems.is_empty() {
             return Err(PolicyError(problems).into());
         }
+        runtime.lend(Client::new(without_credentials(&settings)));
         let plugins: Arc<dyn Plugins> = runtime.clone();
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
@@ -226,6 +227,18 @@ impl Session {
     ) -> Report {
         options.rules = self.rules.iter().map(|rule| (rule.name.clone(), rule.limits.clone())).collect();
         record::run(&self.places, plan, observer, options, record, stop).await
+    }
+}
+
+/// The settings for requests of auth providers, which nobody's credentials may answer.
+fn without_credentials(settings: &Settings) -> Settings {
+    let bare = |settings: &RegistrySettings| RegistrySettings { auth: Vec::new(), ..settings.clone() };
+    Settings {
+        registries: settings.registries.iter().map(|(name, own)| (name.clone(), bare(own))).collect(),
+        default: bare(&settings.default),
+        proxies: settings.proxies.clone(),
+        system: settings.system.clone(),
+        user_agent: settings.user_agent.clone(),
     }
 }
 

@@ -112,7 +112,7 @@ fn the_schema_has_the_keys_of_each_plugin_that_is_built_in() {
     for (kind, plugin) in ["glob", "regex", "semver", "latest", "age"]
         .map(|name| ("filter", name))
         .into_iter()
-        .chain([("auth", "static")])
+        .chain([("auth", "static"), ("auth", "ecr")])
     {
         let text = std::fs::read_to_string(folder.join(kind).join(plugin).join("src/schema.json")).unwrap();
         let own: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -39,6 +39,8 @@ pub struct PlaceHttp {
     pub(super) granted: Vec<String>,
     /// Whether the transport is a plugin and not part of dray. A plugin may only contact hosts that were granted.
     pub(super) stranger: bool,
+    /// Whether the authorization of a request is written by whoever makes it. Such a request is sent to no other host.
+    authorizes: bool,
     /// Origins to which the place itself sent an upload, and whether the server that named each one is public.
     pub(super) learned: Mutex<HashMap<String, bool>>,
     /// Origins to which we refused to follow the place, and the reason.
@@ -57,6 +59,11 @@ pub enum HostAccess {
         /// Hosts that the policy grants to the plugin.
         granted: Vec<String>,
         /// Whether the user named the host. Otherwise the plugin chose it, and gets no credentials for it.
+        named: bool,
+    },
+    /// A source of credentials asks the host. It writes the authorization of its requests itself, and no other host gets them.
+    Provider {
+        /// Whether the user named the host.
         named: bool,
     },
 }
@@ -88,15 +95,15 @@ impl PlaceHttp {
         // Normalise the host as addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
+        let authorizes = matches!(access, HostAccess::Provider { .. });
+        let chosen = |named| if named { Standing::Own } else { Standing::Chosen };
         let (registry, granted, standing, stranger) = match access {
             HostAccess::Trusted { registry } => {
                 let granted = reach::of_its_own(&registry);
                 (registry, granted, Standing::Own, false)
             }
-            HostAccess::Stranger { granted, named } => {
-                let standing = if named { Standing::Own } else { Standing::Chosen };
-                (host.to_owned(), granted, standing, true)
-            }
+            HostAccess::Provider { named } => (host.to_owned(), Vec::new(), chosen(named), true),
+            HostAccess::Stranger { granted, named } => (host.to_owned(), granted, chosen(named), true),
         };
         let host = client.host(&guard::authority(&url), &registry, standing)?;
         Ok(PlaceHttp {
@@ -104,6 +111,7 @@ impl PlaceHttp {
             host,
             granted,
             stranger,
+            authorizes,
             learned: Mutex::default(),
             refused: Mutex::default(),
         })
@@ -119,6 +127,7 @@ impl PlaceHttp {
             host,
             granted: Vec::new(),
             stranger: true,
+            authorizes: false,
             learned: Mutex::default(),
             refused: Mutex::default(),
         })
@@ -372,6 +381,11 @@ impl PlaceHttp {
             let authority = guard::authority(&url);
             // Credentials are sent only to the host of the place, whoever names another one.
             let own = authority == self.host.address;
+            if self.authorizes && !own {
+                return Err(malformed(&format!(
+                    "it was led to {authority}, which must not get its credentials"
+                )));
+            }
             let host = match own {
                 true => self.host.clone(),
                 false => {
@@ -385,7 +399,8 @@ impl PlaceHttp {
             let mut builder = host.clients.of(real.scheme())?.request(method.clone(), real);
             let own_headers = request.headers.iter().map(|(name, value)| (name.as_str(), value));
             for (name, value) in own_headers.chain(headers.iter().map(|(name, value)| (*name, value))) {
-                if is_forbidden(name) {
+                let is_own = self.authorizes && name.eq_ignore_ascii_case("authorization");
+                if is_forbidden(name) && !is_own {
                     return Err(malformed(&format!("plugins cannot set the header {name}")));
                 }
                 builder = builder.header(name, value);

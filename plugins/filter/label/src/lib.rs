@@ -56,8 +56,7 @@ impl TagFilter for Filter {
             let refused = |label: &&str| {
                 at_registry(label, known).is_some_and(|labels| !labels.iter().any(|one| one == label))
             };
-            !labels.iter().any(|label| refused(&label))
-                && labels.iter().any(|label| at_registry(label, known).is_none())
+            !labels.iter().any(refused) && labels.iter().any(|label| at_registry(label, known).is_none())
         };
         let unread: Vec<String> =
             tags.iter().zip(&known).filter(|(_, known)| open(known)).map(|(tag, _)| tag.clone()).collect();

@@ -518,6 +518,7 @@ mod tests {
                     offset: 64 << 20,
                     length: 64 << 20,
                     least: None,
+                    asked: 0,
                 }))
                 .unwrap(),
             )

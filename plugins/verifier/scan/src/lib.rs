@@ -212,7 +212,7 @@ mod tests {
             {"digest":"sha256:c","platform":{"os":"unknown"}}]}"#;
         let (a, b) = (evidence(Some("sha256:a"), &[]), evidence(Some("sha256:b"), &[("CVE-1", "critical")]));
         let judge = |evidence: &[Evidence]| Scan::verify(&subject(index), evidence, &config("{}")).unwrap();
-        let Verdict::Refused(why) = judge(&[a.clone()]) else { panic!("taken") };
+        let Verdict::Refused(why) = judge(std::slice::from_ref(&a)) else { panic!("taken") };
         assert_eq!(why, ["sha256:b: there is no report of a scanner"]);
         let Verdict::Refused(why) = judge(&[a.clone(), b]) else { panic!("taken") };
         assert_eq!(why, ["sha256:b: CVE-1 (critical)"]);
