@@ -36,6 +36,7 @@ pub async fn run(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
 
 async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
     let mut loaded = policy::load(&options.policies)?;
+    loaded.has_rules()?;
     // A plan is of its whole policy, whichever rules are chosen.
     let header = options.out.is_some().then(|| header(&loaded)).transpose()?;
     loaded.choose(&options.rules)?;

@@ -275,6 +275,8 @@ impl Group {
         let bold = |text: &str| if colours { format!("\u{1b}[1m{text}\u{1b}[0m") } else { text.to_owned() };
         let to = match &self.destinations[..] {
             [] => String::new(),
+            // What is deleted because nothing keeps it comes from nowhere.
+            [one] if one == source => String::new(),
             [one] => format!(" -> {one}"),
             _ => " -> several repositories".to_owned(),
         };

@@ -139,6 +139,19 @@ impl Loaded {
         Ok(())
     }
 
+    /// Fails if the policy has only `[[retain]]`, which `dray sync` and `dray plan` do nothing with.
+    ///
+    /// # Errors
+    /// Fails if it has no rule.
+    pub fn has_rules(&self) -> Result<(), Failure> {
+        if !self.policy.rules.is_empty() || self.policy.retains.is_empty() {
+            return Ok(());
+        }
+        let text = format!("sync anything: {} has no [[rule]]", self.name);
+        let error = dray_engine::Error::new(dray_engine::Kind::Invalid, text);
+        Err(Failure::Usage(error.help("`dray retain` looks at its [[retain]]")))
+    }
+
     /// Sets what is deleted at the destinations, if flags say it. A rule that has `prune` itself keeps it; a limit of the
     /// command line holds for this run instead of that of the policy.
     pub fn prune(&mut self, flags: &PruneFlags) {

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 /// Reads the policy, and confines the process to what it names: before any thread begins, which would not be.
 pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     let mut loaded = policy::load(&options.policies)?;
+    loaded.has_rules()?;
     loaded.choose(&options.rules)?;
     loaded.prune(&options.prune);
     loaded.with_reports(&options.reports)?;

@@ -629,6 +629,7 @@ fn what_nothing_keeps_is_deleted_by_an_express_word() {
     for part in ["x 1.0 ", "x 1.1 ", "x old ", "nothing keeps it", "3 tags to delete"] {
         assert!(plan.contains(part), "{part}\n{plan}");
     }
+    assert!(plan.starts_with(&format!("apps: {repository}\n")), "{plan}");
     assert_eq!(tags(&world, &repository).len(), 7);
     let done = world.dray(&["retain", "--apply", "--limit", "3", "--output", "json"]).ok().json();
     assert_eq!(done["summary"]["deleted"], 3, "{done}");
@@ -653,6 +654,11 @@ fn what_nothing_keeps_is_deleted_by_an_express_word() {
         write(keep);
         let wrong = world.dray(&["retain"]);
         assert!(wrong.code != 0 && wrong.err.contains(part), "{part}\n{}", wrong.err);
+    }
+    write("[\"latest\"]");
+    for command in ["sync", "plan"] {
+        let told = world.dray(&[command]);
+        assert!(told.code != 0 && told.err.contains("has no [[rule]]"), "{command}\n{}", told.err);
     }
     policy(&world, "oci:a", "oci:b", "");
     assert!(world.dray(&["retain"]).err.contains("has no [[retain]]"));
@@ -776,4 +782,25 @@ fn deletions_in_a_layout_and_by_hand_can_be_undone() {
     assert!(gone.code == 1 && gone.err.contains("is not there any more"), "{}", gone.err);
     let part = world.dray(&["runs", "undo", &run, "--failed"]);
     assert!(part.code != 0 && part.err.contains("undo a run in part"), "{}", part.err);
+}
+
+#[test]
+fn a_plan_with_a_line_that_cannot_be_read_deletes_nothing() {
+    let world = World::new();
+    let destination = Memory::odd(deletes_images);
+    let source = mirrored(&world, &destination, &[("a", "x"), ("b", "y"), ("c", "z")]);
+    forget(&source, "a");
+    source.image("app", "new", b"new");
+    world.dray(&["plan", "--out", "plan.jsonl"]).ok();
+    let plan = std::fs::read_to_string(world.path("plan.jsonl")).unwrap();
+    // The line of the copy, which comes before that of the deletion.
+    let damaged: Vec<String> = plan
+        .lines()
+        .map(|line| if line.contains(":new") { line.replacen(':', ";", 3) } else { line.to_owned() })
+        .collect();
+    assert_ne!(damaged.join("\n"), plan.trim_end());
+    world.write("plan.jsonl", &(damaged.join("\n") + "\n"));
+    let applied = world.dray(&["apply", "plan.jsonl"]);
+    assert_ne!(applied.code, 0, "{}", applied.out);
+    assert_eq!(named(&destination, "a"), Some(false), "{}", applied.err);
 }

@@ -72,8 +72,9 @@ fn amazon(asked: &Asked, _: &Mutex<Held>) -> Option<Reply> {
 }
 
 fn policy(world: &World, host: &str, more: &str) {
-    let auth =
-        format!("auth = {{ provider = \"ecr\", region = \"eu-west-1\", endpoint = \"{host}\"{more} }}");
+    let auth = format!(
+        "auth = {{ provider = \"ecr\", registry = \"{host}\", region = \"eu-west-1\", endpoint = \"{host}\"{more} }}"
+    );
     let rule = format!("[[rule]]\nfrom = \"docker://{host}/app\"\nto = \"oci:copy\"\n");
     world.write("dray.toml", &format!("version = 1\n[registry.\"{host}\"]\n{auth}\n{rule}"));
 }
@@ -101,10 +102,10 @@ fn keys_are_exchanged_for_a_password_of_amazons_registry() {
     assert_eq!(exchanges(&registry), 1);
     let wrong = keys(&world, "SOMEBODY");
     assert!(wrong.code == 1, "{}", wrong.out);
-    assert!(wrong.err.contains("security token included in the request is invalid"), "{}", wrong.err);
+    assert!(wrong.err.contains("UnrecognizedClientException"), "{}", wrong.err);
     assert!(!wrong.err.contains("very-secret"), "{}", wrong.err);
     let without = world.dray(&["sync"]);
-    assert!(without.code == 1 && without.err.contains("set AWS_SECRET_ACCESS_KEY"), "{}", without.err);
+    assert!(without.code == 1 && without.err.contains("set AWS_ACCESS_KEY_ID"), "{}", without.err);
 
     // A file of Amazon's own tools, with a profile.
     world.write(

@@ -29,13 +29,20 @@ pub(crate) struct WasmAuth {
     client: Arc<OnceLock<Client>>,
     /// The hosts that the operator named.
     hosts: Vec<String>,
-    ends: &'static [&'static str],
+    may_ask: fn(&str) -> bool,
 }
 
 /// Secrets that the provider for Amazon's registries reads without being told where they lie, as every tool of Amazon does.
 const AMAZON: [&str; 3] = ["env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY", "env:AWS_SESSION_TOKEN"];
-/// Ends of the names of the hosts at which it exchanges them.
-const AMAZON_HOSTS: &[&str] = &[".amazonaws.com", ".amazonaws.com.cn"];
+/// Keys of its table that name others.
+const NAMING: [&str; 4] = ["access-key-id", "secret-access-key", "credentials-file", "web-identity-token"];
+
+/// Whether a host is one at which it exchanges them. Other names in the same domain are of Amazon's customers.
+pub(crate) fn is_amazons(host: &str) -> bool {
+    let service =
+        ["api.ecr.", "api.ecr-public.", "ecr-fips.", "sts."].iter().any(|start| host.starts_with(start));
+    service && [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
+}
 
 impl WasmAuth {
     pub fn new(
@@ -57,14 +64,17 @@ impl WasmAuth {
                 .flat_map(|table| table.values())
                 .filter_map(|value| value.as_str()?.parse().ok()),
         );
-        let (mut hosts, mut ends) = (plugin.grant.hosts.clone(), &[][..]);
+        let (mut hosts, mut may_ask): (_, fn(&str) -> bool) = (plugin.grant.hosts.clone(), |_| false);
         if plugin.builtin && plugin.name == "ecr" {
-            granted.extend(AMAZON.iter().filter_map(|name| name.parse().ok()));
+            // Somebody else's keys are not mixed with those that the table names.
+            if NAMING.iter().all(|key| config.get(key).is_none()) {
+                granted.extend(AMAZON.iter().filter_map(|name| name.parse().ok()));
+            }
             let named = ["endpoint", "sts-endpoint"].iter().filter_map(|key| config.get(key)?.as_str());
             hosts.extend(named.map(str::to_owned));
-            ends = AMAZON_HOSTS;
+            may_ask = is_amazons;
         }
-        Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted, client, hosts, ends })
+        Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted, client, hosts, may_ask })
     }
 }
 
@@ -81,7 +91,7 @@ impl Credentials for WasmAuth {
                 outside: self.client.get().map(|client| Outside {
                     client: client.clone(),
                     named: self.hosts.clone(),
-                    ends: self.ends,
+                    may_ask: self.may_ask,
                 }),
                 ..Scope::default()
             };
@@ -105,7 +115,7 @@ impl Credentials for WasmAuth {
                 },
                 lifetime: found.lifetime.map(Duration::from_secs),
                 covers: found.covers,
-                origin: found.origin,
+                origin: said.without_secrets(found.origin),
             }))
         })
     }

@@ -125,11 +125,10 @@ impl State {
         let host = request.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
         let http = outside.access(host.unwrap_or_default()).map_err(convert::to_guest)?;
         let request = convert::request(request);
-        let begun = Instant::now();
-        let sent = tokio::time::timeout(ANSWER, http.send(&request, body.into())).await;
-        self.meter.pause(begun.elapsed());
+        let limit = ANSWER.min(self.meter.left());
+        let sent = tokio::time::timeout(limit, http.send(&request, body.into())).await;
         let sent = sent.map_err(|_| {
-            types::Error::Transient(format!("send a request: no answer in {} s", ANSWER.as_secs()))
+            types::Error::Transient(format!("send a request: no answer in {} s", limit.as_secs()))
         })?;
         sent.map(convert::response).map_err(convert::to_guest)
     }

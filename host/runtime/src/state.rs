@@ -48,21 +48,21 @@ pub(crate) struct Outside {
     pub client: Client,
     /// Hosts, each with its port if that is not 443, that the operator named or granted.
     pub named: Vec<String>,
-    /// Ends of the names of further hosts, such as `.amazonaws.com`.
-    pub ends: &'static [&'static str],
+    /// Whether it may ask a further host.
+    pub may_ask: fn(&str) -> bool,
 }
 
 impl Outside {
     /// The access of a host. Fails if the guest may not ask it.
     pub fn access(&self, host: &str) -> Result<PlaceHttp> {
         let named = self.named.iter().any(|named| named == host);
-        // Nothing that a URL might read in another way than the end of a name is compared.
+        // Nothing that a URL might read in another way is compared.
         let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-        if !(named || plain && self.ends.iter().any(|end| host.ends_with(end))) {
+        if !(named || plain && (self.may_ask)(host)) {
             let text = format!("send a request to {host}: the policy does not grant that host");
             return Err(Error::new(Kind::Denied, text).help("name it in `grant.hosts` of the plugin"));
         }
-        PlaceHttp::new(&self.client, host, HostAccess::Provider { named })
+        PlaceHttp::new(&self.client, host, HostAccess::Provider)
     }
 }
 
@@ -120,17 +120,20 @@ mod tests {
         let outside = Outside {
             client: Client::new(dray_engine::http::Settings::default()),
             named: vec!["login.example.com:8443".into()],
-            ends: &[".amazonaws.com"],
+            may_ask: crate::auth::is_amazons,
         };
         for (host, allowed) in [
             ("login.example.com:8443", true),
             ("login.example.com", false),
             ("sts.eu-west-1.amazonaws.com", true),
+            ("api.ecr.cn-north-1.amazonaws.com.cn", true),
+            ("sts.amazonaws.com", true),
+            ("bucket.s3.amazonaws.com", false),
             ("amazonaws.com", false),
-            ("evilamazonaws.com", false),
+            ("sts.evilamazonaws.com", false),
             ("sts.amazonaws.com.evil.example", false),
-            ("evil.example\\.amazonaws.com", false),
-            ("evil.example:443@x.amazonaws.com", false),
+            ("sts.evil.example\\.amazonaws.com", false),
+            ("sts.evil.example:443@x.amazonaws.com", false),
             ("", false),
         ] {
             assert_eq!(outside.access(host).is_ok(), allowed, "{host}");

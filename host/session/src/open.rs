@@ -157,7 +157,7 @@ impl Session {
         if !problems.is_empty() {
             return Err(PolicyError(problems).into());
         }
-        runtime.lend(Client::new(without_credentials(&settings)));
+        runtime.lend(Client::new(for_providers(&settings)));
         let plugins: Arc<dyn Plugins> = runtime.clone();
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
@@ -230,14 +230,17 @@ impl Session {
     }
 }
 
-/// The settings for requests of auth providers, which nobody's credentials may answer.
-fn without_credentials(settings: &Settings) -> Settings {
+/// The settings for requests of auth providers. They have no credentials, and whatever loosens TLS for registries in general
+/// does not hold for them, because keys and passwords travel in them. Only a table of exactly this host does.
+fn for_providers(settings: &Settings) -> Settings {
     let bare = |settings: &RegistrySettings| RegistrySettings { auth: Vec::new(), ..settings.clone() };
+    let RegistrySettings { proxy, tls, .. } = &settings.default;
+    let tls = TlsSettings { ca: tls.ca.clone(), ..TlsSettings::default() };
     Settings {
         registries: settings.registries.iter().map(|(name, own)| (name.clone(), bare(own))).collect(),
-        default: bare(&settings.default),
+        default: RegistrySettings { proxy: proxy.clone(), tls, ..RegistrySettings::default() },
         proxies: settings.proxies.clone(),
-        system: settings.system.clone(),
+        system: None,
         user_agent: settings.user_agent.clone(),
     }
 }

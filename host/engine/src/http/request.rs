@@ -62,10 +62,7 @@ pub enum HostAccess {
         named: bool,
     },
     /// A source of credentials asks the host. It writes the authorization of its requests itself, and no other host gets them.
-    Provider {
-        /// Whether the user named the host.
-        named: bool,
-    },
+    Provider,
 }
 
 /// The body of a request.
@@ -95,15 +92,18 @@ impl PlaceHttp {
         // Normalise the host as addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
-        let authorizes = matches!(access, HostAccess::Provider { .. });
-        let chosen = |named| if named { Standing::Own } else { Standing::Chosen };
+        let authorizes = matches!(access, HostAccess::Provider);
         let (registry, granted, standing, stranger) = match access {
             HostAccess::Trusted { registry } => {
                 let granted = reach::of_its_own(&registry);
                 (registry, granted, Standing::Own, false)
             }
-            HostAccess::Provider { named } => (host.to_owned(), Vec::new(), chosen(named), true),
-            HostAccess::Stranger { granted, named } => (host.to_owned(), granted, chosen(named), true),
+            // No client certificate goes along either, and nothing of a registry that dray serves.
+            HostAccess::Provider => (host.to_owned(), Vec::new(), Standing::Chosen, true),
+            HostAccess::Stranger { granted, named } => {
+                let standing = if named { Standing::Own } else { Standing::Chosen };
+                (host.to_owned(), granted, standing, true)
+            }
         };
         let host = client.host(&guard::authority(&url), &registry, standing)?;
         Ok(PlaceHttp {
@@ -405,7 +405,7 @@ impl PlaceHttp {
                 }
                 builder = builder.header(name, value);
             }
-            let authorization = if own {
+            let authorization = if own && !self.authorizes {
                 self.host.authorization(&|at, public| self.client.led_to(at, public), &request.access).await?
             } else {
                 None
@@ -445,7 +445,9 @@ impl PlaceHttp {
             if own {
                 self.host.heed(action, response.headers());
             }
+            // An answer of its own kind is for the provider, and leads to no server of tokens.
             if own
+                && !self.authorizes
                 && response.status() == 401
                 && !challenged
                 && self.host.challenged(&response, &request.access, anonymous)?

@@ -349,6 +349,13 @@ impl Journal {
         self.writer.flush();
     }
 
+    /// As [`Journal::flush`], for tasks.
+    pub(crate) async fn settled(&self) {
+        let written = self.writer.written();
+        // A journal that cannot be written says so itself.
+        let _ = tokio::task::spawn_blocking(move || written.recv()).await;
+    }
+
     /// The first row of an answer. An error is reported once, and `None` is returned.
     fn one<T>(
         &self,

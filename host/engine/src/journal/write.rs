@@ -92,9 +92,14 @@ impl Writer {
 
     /// Waits until everything that was sent is written.
     pub fn flush(&self) {
+        let _ = self.written().recv();
+    }
+
+    /// Tells when everything that was sent is written.
+    pub fn written(&self) -> mpsc::Receiver<()> {
         let (sender, receiver) = mpsc::channel();
         self.send(Write::Flush(sender));
-        let _ = receiver.recv();
+        receiver
     }
 }
 

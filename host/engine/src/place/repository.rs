@@ -3,7 +3,7 @@
 
 use super::{Place, listing};
 use crate::{
-    Error, Kind, Result,
+    Error, Kind, Result, TagChanged,
     contract::{
         Found, Incoming, Known, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment,
         TagPage,
@@ -169,8 +169,25 @@ impl Repository {
         Ok(known.await?.get(tag).cloned())
     }
 
+    /// Records that a run is about to change a tag, so that it can be undone. `shown` is the reference of the tag for people.
+    pub(crate) async fn record(
+        &self,
+        run: Option<i64>,
+        (tag, shown): (&str, &str),
+        before: Digest,
+        after: Option<Digest>,
+    ) {
+        let (Some(run), Some(journal)) = (run, self.place.local.journal.get()) else { return };
+        let reference = self.anywhere(tag, shown);
+        journal.changes_tag(run, TagChanged { reference, before, after });
+        // Elsewhere the journal is waited for before the tag is written.
+        if self.memory().is_none() {
+            journal.settled().await;
+        }
+    }
+
     /// The reference of one of its tags that means the same from every folder, for the journal. `shown` is that for people.
-    pub(crate) fn anywhere(&self, tag: &str, shown: &str) -> String {
+    fn anywhere(&self, tag: &str, shown: &str) -> String {
         let Some(path) = self.place.path() else { return shown.to_owned() };
         let name = match self.name.as_str() {
             "" => tag.to_owned(),

@@ -6,7 +6,7 @@ mod survey;
 mod undo;
 
 use crate::{
-    Error, Kind, Places, Repository, Result, TagChanged,
+    Error, Kind, Places, Repository, Result,
     error::Context,
     http::Backoff,
     journal::{RepositoryKey, SeenTag, Writing},
@@ -61,11 +61,8 @@ pub async fn remove(places: &Arc<Places>, reference: &Reference, options: Remove
     }
     let written = reference.to_string();
     let shown = |tag: &str| format!("{}:{tag}", without_tag(&written, &name).unwrap_or(&written));
-    if let (Some(run), Some(journal)) = (options.run, opened.place().local.journal.get()) {
-        for tag in decision.removes() {
-            let (reference, before) = (opened.repository.anywhere(&tag, &shown(&tag)), found.digest.clone());
-            journal.changes_tag(run, TagChanged { reference, before, after: None });
-        }
+    for tag in decision.removes() {
+        opened.repository.record(options.run, (&tag, &shown(&tag)), found.digest.clone(), None).await;
     }
     let removed = removal.carry_out(found, decision).await.context(doing)?;
     opened.place().complete().await.context(doing)?;

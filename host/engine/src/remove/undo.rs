@@ -77,9 +77,8 @@ async fn put_back_at(
     if dry_run {
         return Ok(PutBack::Done);
     }
-    if let (Some(run), Some(now), Some(journal)) = (run, now, opened.place().local.journal.get()) {
-        let (reference, after) = (changed.reference.clone(), Some(before.clone()));
-        journal.changes_tag(run, TagChanged { reference, before: now, after });
+    if let Some(now) = now {
+        repository.record(run, (tag, &changed.reference), now, Some(before.clone())).await;
     }
     if let Some((journal, at)) = repository.memory() {
         journal.writes_tag(&at, tag).await?;

@@ -2,8 +2,7 @@
 
 use super::{Broken, Run, failed, keep::keep};
 use crate::{
-    Error, Kind, PlannedDeletion, Result, TagChanged, journal::RepositoryKey, place::OpenReference,
-    remove::Removal,
+    Error, Kind, PlannedDeletion, Result, journal::RepositoryKey, place::OpenReference, remove::Removal,
 };
 use dray_core::{Action, CopyReport, Deletion, Endpoint, Report};
 use futures_util::{StreamExt, stream};
@@ -153,10 +152,7 @@ async fn one(
             backup = Some(kept.tag);
         }
     }
-    if let (Some(run), Some(journal)) = (run, opened.place().local.journal.get()) {
-        let reference = repository.anywhere(tag, &deletion.destination.display);
-        journal.changes_tag(run, TagChanged { reference, before: digest.clone(), after: None });
-    }
+    repository.record(run, (tag, &deletion.destination.display), digest.clone(), None).await;
     let Endpoint { place, repository, .. } = deletion.source.clone();
     removal.tag_alone(tag, digest, &RepositoryKey { place, repository }).await?;
     Ok(Some(Done { backup }))

@@ -8,7 +8,7 @@ use super::{
     shared::{Key, Shared},
 };
 use crate::{
-    Error, Event, Kind, PlannedCopy, Repository, Result, TagChanged,
+    Error, Event, Kind, PlannedCopy, Repository, Result,
     blob::{Ending, Payload, Transfer, stopped},
     contract::{Arrival, Capabilities, Incoming},
     error::Context,
@@ -184,11 +184,8 @@ impl Job {
             if let Some(kept) = &kept {
                 tracing::info!("what {} named is kept as {}", self.shown, kept.tag);
             }
-            if let (Some(run), Some(journal)) = (self.shared.run, self.destination.place.local.journal.get())
-            {
-                let (reference, after) = (self.destination.anywhere(tag, &self.shown), Some(digest.clone()));
-                journal.changes_tag(run, TagChanged { reference, before, after });
-            }
+            let after = Some(digest.clone());
+            self.destination.record(self.shared.run, (tag, &self.shown), before, after).await;
             Ok::<_, Error>(kept)
         });
         kept.await.map(drop)

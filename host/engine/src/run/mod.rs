@@ -130,6 +130,8 @@ impl Run {
                     Some(Planned::Dropped { .. }) => {}
                     Some(Planned::Delete(deletion)) => deletions.push(*deletion),
                     Some(Planned::Failed { rule, source, destination, error, deletes }) => {
+                        // What failed without a rule may be of any: a line of a saved plan, or dray itself.
+                        broken.anything |= rule.is_empty();
                         if !deletes {
                             broken.rules.insert(rule.clone());
                         }
@@ -244,7 +246,7 @@ impl Run {
 #[derive(Default)]
 struct Broken {
     rules: HashSet<String>,
-    /// Whether dray itself failed, so that nobody knows of which rule.
+    /// Whether something failed of which nobody knows the rule.
     anything: bool,
 }
 

@@ -23,6 +23,7 @@ struct Config {
     web_identity_token: Option<String>,
     role_arn: Option<String>,
     region: Option<String>,
+    registry: Option<String>,
     endpoint: Option<String>,
     sts_endpoint: Option<String>,
 }
@@ -31,6 +32,8 @@ struct Config {
 const USUAL: u64 = 11 * 3600;
 /// A password is not used in the last seconds of its time.
 const MARGIN: u64 = 300;
+/// For how many seconds a password is kept at least, whatever its end: another one would be no better.
+const LEAST: u64 = 60;
 
 struct Ecr;
 
@@ -49,8 +52,8 @@ impl Meta for Ecr {
 /// One of Amazon's registries, by its name.
 #[derive(Debug, PartialEq)]
 enum Registry<'a> {
-    /// A private one, in a region; the end of its names (`amazonaws.com`, or another one in China).
-    Private(&'a str, &'a str),
+    /// A private one: its region, the end of its names (another one in China), and whether it is reached by FIPS.
+    Private(&'a str, &'a str, bool),
     Public,
 }
 
@@ -60,9 +63,60 @@ fn registry(name: &str) -> Option<Registry<'_>> {
         return Some(Registry::Public);
     }
     let (_account, rest) = name.split_once(".dkr.ecr")?;
-    let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
-    let (region, end) = rest.split_once('.')?;
-    matches!(end, "amazonaws.com" | "amazonaws.com.cn").then_some(Registry::Private(region, end))
+    let (rest, fips) = match rest.strip_prefix("-fips") {
+        Some(rest) => (rest, true),
+        None => (rest, false),
+    };
+    let (region, end) = rest.strip_prefix('.')?.split_once('.')?;
+    matches!(end, "amazonaws.com" | "amazonaws.com.cn").then_some(Registry::Private(region, end, fips))
+}
+
+/// Who gives a password.
+#[derive(Debug, PartialEq)]
+struct Service {
+    region: String,
+    /// As signatures name it.
+    name: &'static str,
+    /// The API, as requests name it.
+    target: &'static str,
+    host: String,
+    /// The host of the security token service.
+    sts: String,
+}
+
+/// A host as it stands in requests: in lower case, and without the usual port.
+fn host(text: &str) -> String {
+    let text = text.to_ascii_lowercase();
+    text.strip_suffix(":443").map_or(text.clone(), str::to_owned)
+}
+
+/// Who gives a password for a registry. `None` means that the registry is not Amazon's.
+fn service(name: &str, config: &Config) -> Result<Option<Service>, Error> {
+    const PRIVATE: (&str, &str) = ("ecr", "AmazonEC2ContainerRegistry_V20150921");
+    const PUBLIC: (&str, &str) = ("ecr-public", "SpencerFrontendService");
+    let endpoint = config.endpoint.as_deref().map(host);
+    let ((named, target), region, api, end) = match registry(name) {
+        Some(Registry::Private(region, end, fips)) => {
+            let region = config.region.clone().unwrap_or_else(|| region.to_owned());
+            let usual = if fips { "ecr-fips" } else { "api.ecr" };
+            let api = endpoint.unwrap_or_else(|| format!("{usual}.{region}.{end}"));
+            (PRIVATE, region, api, end)
+        }
+        Some(Registry::Public) => {
+            let region = "us-east-1".to_owned();
+            (PUBLIC, region, "api.ecr-public.us-east-1.amazonaws.com".into(), "amazonaws.com")
+        }
+        // Nobody else's registry gets the password, so a name that does not tell must be named.
+        None if config.registry.as_deref() == Some(name) => {
+            let region = config.region.clone();
+            let region = region.ok_or_else(|| Error::key("registry", "needs `region` and `endpoint`"))?;
+            let api = endpoint.ok_or_else(|| Error::key("registry", "needs `region` and `endpoint`"))?;
+            (PRIVATE, region, api, "amazonaws.com")
+        }
+        None => return Ok(None),
+    };
+    let sts = config.sts_endpoint.as_deref().map(host).unwrap_or_else(|| format!("sts.{region}.{end}"));
+    Ok(Some(Service { region, name: named, target, host: api, sts }))
 }
 
 /// A section of a credentials file.
@@ -97,31 +151,55 @@ fn encoded(text: &str) -> String {
         .collect()
 }
 
+/// What an error answer is called: `__type` of JSON (AWS JSON 1.1 protocol), or `Code` of XML. Nothing else of it is shown,
+/// because it may repeat what was signed.
+fn refusal(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Json {
+        #[serde(rename = "__type")]
+        kind: String,
+    }
+    let text = String::from_utf8_lossy(body);
+    let kind = serde_json::from_slice(body).ok().map(|json: Json| json.kind);
+    let kind = kind.or_else(|| element(&text, "Code").map(str::to_owned)).unwrap_or_default();
+    let name = kind.rsplit('#').next().unwrap_or_default();
+    match !name.is_empty() && name.len() <= 80 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        true => name.to_owned(),
+        false => "it does not say why".into(),
+    }
+}
+
 fn post(host: &str, headers: Vec<(String, String)>, body: &[u8]) -> Result<Vec<u8>, Error> {
     let request = Request {
         method: "POST".into(),
         url: format!("https://{host}/"),
         headers,
-        expect: vec![200],
+        expect: vec![200, 400, 401, 403],
         access: Vec::new(),
     };
-    Ok(http::send(&request, body)?.body)
+    let response = http::send(&request, body)?;
+    match response.status {
+        200 => Ok(response.body),
+        status => {
+            let why = refusal(&response.body);
+            Err(Error::Unauthorized(format!("exchange the keys: {host} answered {status}: {why}")))
+        }
+    }
 }
 
 /// Exchanges a token of another provider for keys (`sts` 2011-06-15, `AssumeRoleWithWebIdentity`), which needs no signature.
-fn by_web_identity(config: &Config, token: &str, region: &str) -> Result<Keys, Error> {
+fn by_web_identity(config: &Config, token: &str, host: &str) -> Result<Keys, Error> {
     let role = config
         .role_arn
         .as_deref()
         .ok_or_else(|| Error::key("role-arn", "is needed with web-identity-token"))?;
-    let host = config.sts_endpoint.clone().unwrap_or_else(|| format!("sts.{region}.amazonaws.com"));
     let body = format!(
         "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=dray&RoleArn={}&WebIdentityToken={}",
         encoded(role),
         encoded(token.trim())
     );
     let headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
-    let answer = post(&host, headers, body.as_bytes())?;
+    let answer = post(host, headers, body.as_bytes())?;
     let answer = String::from_utf8_lossy(&answer);
     let part = |name| element(&answer, name).map(str::to_owned);
     match (part("AccessKeyId"), part("SecretAccessKey")) {
@@ -130,10 +208,10 @@ fn by_web_identity(config: &Config, token: &str, region: &str) -> Result<Keys, E
     }
 }
 
-/// The keys, and where they were found.
-fn keys(config: &Config, region: &str) -> Result<(Keys, String), Error> {
+/// The keys, and where they were found. `sts` is the host at which a web identity is exchanged.
+fn keys(config: &Config, sts: &str) -> Result<(Keys, String), Error> {
     if let Some(name) = &config.web_identity_token {
-        return Ok((by_web_identity(config, &secrets::get(name)?, region)?, name.clone()));
+        return Ok((by_web_identity(config, &secrets::get(name)?, sts)?, name.clone()));
     }
     if let Some(name) = &config.credentials_file {
         let wanted = config.profile.as_deref().unwrap_or("default");
@@ -141,15 +219,22 @@ fn keys(config: &Config, region: &str) -> Result<(Keys, String), Error> {
         let none = || Error::key("profile", format!("{name} has no keys in its section [{wanted}]"));
         return Ok((found.ok_or_else(none)?, name.clone()));
     }
-    let named = |name: &Option<String>, usual: &str| name.clone().unwrap_or_else(|| usual.to_owned());
-    let id = named(&config.access_key_id, "env:AWS_ACCESS_KEY_ID");
-    let token = match &config.session_token {
-        Some(name) => Some(secrets::get(name)?),
-        // It is there only where keys are of a role.
-        None => secrets::get("env:AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty()),
+    // Keys that are named, and those of the environment, are not mixed: they may be of two accounts.
+    let (id, secret, token) = match (&config.access_key_id, &config.secret_access_key) {
+        (Some(id), Some(secret)) => (
+            id.as_str(),
+            secret.as_str(),
+            config.session_token.as_ref().map(|name| secrets::get(name)).transpose()?,
+        ),
+        (None, None) => {
+            // It is there only where the keys are of a role.
+            let token = secrets::get("env:AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
+            ("env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY", token)
+        }
+        (Some(_), None) => return Err(Error::key("access-key-id", "needs `secret-access-key`")),
+        (None, Some(_)) => return Err(Error::key("secret-access-key", "needs `access-key-id`")),
     };
-    let secret = secrets::get(&named(&config.secret_access_key, "env:AWS_SECRET_ACCESS_KEY"))?;
-    Ok((Keys { id: secrets::get(&id)?, secret, token }, id))
+    Ok((Keys { id: secrets::get(id)?, secret: secrets::get(secret)?, token }, id.to_owned()))
 }
 
 /// The answer of either API: one token, in a list where a list of registries could be asked for.
@@ -187,33 +272,15 @@ fn password(answer: &[u8], now: u64) -> Result<(String, String, u64), Error> {
     let plain = String::from_utf8(plain).map_err(|_| wrong("its token is no text"))?;
     let (user, password) = plain.split_once(':').ok_or_else(|| wrong("its token has no password"))?;
     let left = token.expires_at.map_or(USUAL, |end| (end as u64).saturating_sub(now / 1000));
-    Ok((user.into(), password.into(), left.saturating_sub(MARGIN)))
+    Ok((user.into(), password.into(), left.saturating_sub(MARGIN).max(LEAST)))
 }
 
 impl Guest for Ecr {
     fn lookup(name: String, _repository: String, config: String) -> Result<Option<Credential>, Error> {
         let config: Config = auth::config(&config)?;
-        let said = config.region.clone();
-        let (region, service, target, host) = match registry(&name) {
-            Some(Registry::Private(region, end)) => {
-                let region = said.unwrap_or_else(|| region.to_owned());
-                let host = format!("api.ecr.{region}.{end}");
-                (region, "ecr", "AmazonEC2ContainerRegistry_V20150921", host)
-            }
-            Some(Registry::Public) => {
-                let host = "api.ecr-public.us-east-1.amazonaws.com".to_owned();
-                ("us-east-1".to_owned(), "ecr-public", "SpencerFrontendService", host)
-            }
-            // A name of one's own for a registry needs the region.
-            None => match (said, &config.endpoint) {
-                (Some(region), Some(_)) => {
-                    (region, "ecr", "AmazonEC2ContainerRegistry_V20150921", String::new())
-                }
-                _ => return Ok(None),
-            },
-        };
-        let host = config.endpoint.clone().unwrap_or(host);
-        let (keys, origin) = keys(&config, &region)?;
+        let Some(service) = service(&name, &config)? else { return Ok(None) };
+        let Service { region, name: signed_for, target, host, sts } = service;
+        let (keys, origin) = keys(&config, &sts)?;
         let now = clock::now();
         let time = sign::time(now);
         let body = b"{}";
@@ -230,7 +297,7 @@ impl Guest for Ecr {
             headers: &headers,
             body,
             region: &region,
-            service,
+            service: signed_for,
             time: &time,
         };
         let authorization = signed.authorization(&keys);
@@ -256,24 +323,65 @@ mod tests {
 
     #[test]
     fn registries_are_known_by_their_names() {
+        let none = Config::default();
         for (name, expected) in [
             (
                 "123456789012.dkr.ecr.eu-west-1.amazonaws.com",
-                Some(Registry::Private("eu-west-1", "amazonaws.com")),
+                Some(("eu-west-1", "api.ecr.eu-west-1.amazonaws.com", "sts.eu-west-1.amazonaws.com")),
             ),
             (
                 "1.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
-                Some(Registry::Private("us-gov-west-1", "amazonaws.com")),
+                Some((
+                    "us-gov-west-1",
+                    "ecr-fips.us-gov-west-1.amazonaws.com",
+                    "sts.us-gov-west-1.amazonaws.com",
+                )),
             ),
             (
                 "1.dkr.ecr.cn-north-1.amazonaws.com.cn",
-                Some(Registry::Private("cn-north-1", "amazonaws.com.cn")),
+                Some((
+                    "cn-north-1",
+                    "api.ecr.cn-north-1.amazonaws.com.cn",
+                    "sts.cn-north-1.amazonaws.com.cn",
+                )),
             ),
-            ("public.ecr.aws", Some(Registry::Public)),
+            (
+                "public.ecr.aws",
+                Some(("us-east-1", "api.ecr-public.us-east-1.amazonaws.com", "sts.us-east-1.amazonaws.com")),
+            ),
             ("1.dkr.ecr.eu-west-1.amazonaws.com.evil.example", None),
             ("registry.example.com", None),
         ] {
-            assert_eq!(registry(name), expected, "{name}");
+            let found = service(name, &none).unwrap();
+            let found = found.as_ref().map(|one| (one.region.as_str(), one.host.as_str(), one.sts.as_str()));
+            assert_eq!(found, expected, "{name}");
+        }
+        // Another name gets the password only if it is the one that was named.
+        let named = |registry: &str| Config {
+            registry: Some(registry.into()),
+            region: Some("eu-west-1".into()),
+            endpoint: Some("API.example.com:443".into()),
+            ..Config::default()
+        };
+        assert_eq!(service("evil.example", &named("mine.example")).unwrap(), None);
+        assert_eq!(service("mine.example", &named("mine.example")).unwrap().unwrap().host, "api.example.com");
+        let lacking = Config { endpoint: None, ..named("mine.example") };
+        assert!(service("mine.example", &lacking).is_err());
+        assert_eq!(service("evil.example", &lacking).unwrap(), None);
+    }
+
+    #[test]
+    fn an_error_is_only_called_by_its_name() {
+        for (body, name) in [
+            (
+                r#"{"__type":"com.amazon#UnrecognizedClientException","message":"secret"}"#,
+                "UnrecognizedClientException",
+            ),
+            ("<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>", "AccessDenied"),
+            (r#"{"__type":"x y"}"#, "it does not say why"),
+            ("", "it does not say why"),
+        ] {
+            assert_eq!(refusal(body.as_bytes()), name, "{body}");
         }
     }
 
@@ -295,6 +403,8 @@ mod tests {
         let public = format!(r#"{{"authorizationData":{{"authorizationToken":"{token}"}}}}"#);
         let expected = |left| ("AWS".to_owned(), "secret:more".to_owned(), left);
         assert_eq!(password(private.as_bytes(), 100_000).unwrap(), expected(600));
+        // A password that has ended is not asked for again at once.
+        assert_eq!(password(private.as_bytes(), 2_000_000).unwrap(), expected(LEAST));
         assert_eq!(password(public.as_bytes(), 0).unwrap(), expected(USUAL - MARGIN));
         for wrong in
             ["", "{}", r#"{"authorizationData":[]}"#, r#"{"authorizationData":{"authorizationToken":"?"}}"#]
