@@ -1,7 +1,7 @@
 //! What is printed: lines made harmless, JSON, and numbers for people.
 
 use crate::failure::Failure;
-use dray_core::{harmless, misleads};
+use dray_core::{Summary, harmless, misleads};
 use std::{
     io::{ErrorKind, IsTerminal, Write},
     sync::atomic::{AtomicBool, Ordering},
@@ -113,6 +113,23 @@ pub fn colours_out() -> bool {
 /// `1.5 MiB`
 pub fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
+}
+
+/// What a run did, in counts. Deletions and refusals are left out if there are none.
+pub fn counts(summary: &Summary) -> String {
+    let deleted = match summary.deleted {
+        0 => String::new(),
+        count => format!("{} deleted, ", counted(count, "tag")),
+    };
+    let refused = match summary.refused {
+        0 => String::new(),
+        count => format!("{count} refused, "),
+    };
+    let Summary { unchanged, failed, .. } = summary;
+    format!(
+        "{} copied, {deleted}{unchanged} unchanged, {refused}{failed} failed",
+        counted(summary.copied, "image")
+    )
 }
 
 /// `3 images`

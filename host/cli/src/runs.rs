@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunsCommand, RunsOptions},
     failure::Failure,
     local,
-    output::{bytes, counted, print_json, say},
+    output::{bytes, counted, counts, print_json, say},
     progress::Screen,
     undo,
 };
@@ -101,20 +101,10 @@ fn state(record: &RunRecord) -> String {
         let how = if record.under_way { "under way" } else { "broken off" };
         return format!("{how}; {} copied so far, {} failed", counted(record.copied, "image"), record.failed);
     };
-    let deleted = match summary.deleted {
-        0 => String::new(),
-        count => format!("{} deleted, ", counted(count, "tag")),
-    };
-    let refused = match summary.refused {
-        0 => String::new(),
-        count => format!("{count} refused, "),
-    };
     format!(
-        "{}{} copied, {deleted}{} unchanged, {refused}{} failed; {} in {:.1} s",
+        "{}{}; {} in {:.1} s",
         if record.stopped { "stopped; " } else { "" },
-        counted(summary.copied, "image"),
-        summary.unchanged,
-        summary.failed,
+        counts(summary),
         bytes(summary.bytes),
         summary.seconds
     )

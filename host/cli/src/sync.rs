@@ -5,7 +5,7 @@ use crate::{
     args::{Output, RunFlags, SyncOptions},
     failure::Failure,
     failures, lock,
-    output::{bytes, counted, print_json, say, tell},
+    output::{bytes, counts, print_json, say, tell},
     policy,
     progress::{Progress, Screen},
     running,
@@ -112,24 +112,9 @@ fn summarise(report: &Report, unfinished: bool) {
             );
         }
     }
-    let deleted = match summary.deleted {
-        0 => String::new(),
-        count => format!("{} deleted, ", counted(count, "tag")),
-    };
-    let refused = match summary.refused {
-        0 => String::new(),
-        count => format!("{count} refused, "),
-    };
     let mounted = match summary.mounted_bytes {
         0 => String::new(),
         count => format!(", {} spared by mounts", bytes(count)),
     };
-    say!(
-        "{} copied, {deleted}{} unchanged, {refused}{} failed; {} sent{mounted} in {:.1} s",
-        counted(summary.copied, "image"),
-        summary.unchanged,
-        summary.failed,
-        bytes(summary.bytes),
-        summary.seconds
-    );
+    say!("{}; {} sent{mounted} in {:.1} s", counts(&summary), bytes(summary.bytes), summary.seconds);
 }

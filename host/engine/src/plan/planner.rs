@@ -155,7 +155,7 @@ impl Planner {
                             Err((at, error)) => {
                                 whole = false;
                                 let (from, to) = (at.written.to_string(), rule.to.to_string());
-                                if self.failed(rule, from, to, error).await.is_err() {
+                                if self.failed(rule, (from, to), error, false).await.is_err() {
                                     return;
                                 }
                             }
@@ -166,7 +166,7 @@ impl Planner {
                         Err(error) => {
                             whole = false;
                             let (from, to) = (source.at.written.to_string(), rule.to.to_string());
-                            if self.spared(rule, from, to, error).await.is_err() {
+                            if self.failed(rule, (from, to), error, true).await.is_err() {
                                 return;
                             }
                         }
@@ -175,8 +175,8 @@ impl Planner {
                 }
                 Err(error) => {
                     whole = false;
-                    let source = source.at.written.to_string();
-                    if self.failed(rule, source, rule.to.to_string(), error).await.is_err() {
+                    let (from, to) = (source.at.written.to_string(), rule.to.to_string());
+                    if self.failed(rule, (from, to), error, false).await.is_err() {
                         return;
                     }
                 }
@@ -230,27 +230,16 @@ impl Planner {
         self.send(planned).await
     }
 
+    /// Sends what could not be planned: something of a rule, or with `deletes` only what it is to delete.
     async fn failed(
         &self,
         rule: &BoundRule,
-        source: String,
-        destination: String,
+        (source, destination): (String, String),
         error: Error,
+        deletes: bool,
     ) -> Result<(), Unwanted> {
         let rule = rule.name.clone();
-        self.send(Planned::Failed { rule, source, destination, error, deletes: false }).await
-    }
-
-    /// Sends the failure of deletions.
-    async fn spared(
-        &self,
-        rule: &BoundRule,
-        source: String,
-        destination: String,
-        error: Error,
-    ) -> Result<(), Unwanted> {
-        let rule = rule.name.clone();
-        self.send(Planned::Failed { rule, source, destination, error, deletes: true }).await
+        self.send(Planned::Failed { rule, source, destination, error, deletes }).await
     }
 
     async fn group(self: &Arc<Self>, group: Vec<Pair>, whole: bool) {
@@ -284,7 +273,7 @@ impl Planner {
             Ok(tags) => tags,
             Err(error) => {
                 return self
-                    .failed(rule, source.written.to_string(), destination.written.to_string(), error)
+                    .failed(rule, (source.written.to_string(), destination.written.to_string()), error, false)
                     .await;
             }
         };
@@ -366,7 +355,8 @@ impl Planner {
                 Ok(tags) => tags,
                 Err(error) => {
                     whole = false;
-                    self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?;
+                    self.failed(rule, (source.written.to_string(), rule.to.to_string()), error, false)
+                        .await?;
                     continue;
                 }
             };
@@ -398,7 +388,8 @@ impl Planner {
                     }),
                     Err(error) => {
                         whole = false;
-                        self.failed(rule, source.written.to_string(), rule.to.to_string(), error).await?
+                        self.failed(rule, (source.written.to_string(), rule.to.to_string()), error, false)
+                            .await?
                     }
                 }
             }
@@ -497,7 +488,7 @@ impl Planner {
                 Ok(())
             }
             Err((at, error)) => match names.into_iter().nth(at) {
-                Some((rule, from, to)) => self.spared(rule, from, to, error).await,
+                Some((rule, from, to)) => self.failed(rule, (from, to), error, true).await,
                 None => Ok(()),
             },
         }
