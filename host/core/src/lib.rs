@@ -27,6 +27,7 @@
 //! ```
 
 mod config;
+mod cosign;
 mod digest;
 mod form;
 mod manifest;
@@ -44,6 +45,7 @@ mod trim;
 mod yaml;
 
 pub use config::ImageConfig;
+pub use cosign::{cosign_signatures, cosign_tags};
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
 pub use form::{
     Compression, Form, Format, ParseFormError, convert_image, convert_index, is_blob, is_compressed_as,

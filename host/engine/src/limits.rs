@@ -9,9 +9,3 @@ pub(crate) const MANIFESTS: usize = 10_000;
 
 /// The most bytes that the manifests of one image may have together.
 pub(crate) const MANIFEST_BYTES: u64 = 64 << 20;
-
-/// The tags beneath which cosign keeps signatures, attestations and SBOMs of a digest (cosign, `SIGNATURE_SPEC.md`).
-pub(crate) fn beneath(digest: &dray_core::Digest) -> impl Iterator<Item = String> {
-    let base = format!("{}-{}", digest.algorithm_name(), digest.hex());
-    ["sig", "att", "sbom"].into_iter().map(move |kind| format!("{base}.{kind}"))
-}

@@ -4,7 +4,7 @@ use crate::{
     Kind, Repository, Result,
     contract::{Facts, Images, Known, KnownTag},
 };
-use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform};
+use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform, cosign_signatures};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use std::collections::HashMap;
 use tokio::sync::OnceCell;
@@ -74,7 +74,7 @@ impl RepositoryImages {
         if image.manifest.is_some_and(|manifest| !manifest.signatures.is_empty()) {
             return Ok(Some(true));
         }
-        let beneath = format!("{}-{}.sig", digest.algorithm_name(), digest.hex());
+        let beneath = cosign_signatures(&digest);
         match self.repository.resolve(Some(&beneath), None).await {
             Ok(Some(_)) => return Ok(Some(true)),
             Ok(None) => {}

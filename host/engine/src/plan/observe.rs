@@ -13,14 +13,14 @@ use crate::{
     contract::Capabilities,
     error::Context,
     journal::{Conversion, SeenTag},
-    limits::{MANIFESTS, beneath},
+    limits::MANIFESTS,
     now,
     place::{OpenReference, Repository},
     trust::{Demand, Judge},
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
-    Missing, Naming, Observed, Seen, Wanted, decide, media_type,
+    Missing, Naming, Observed, Seen, Wanted, cosign_tags, decide, media_type,
     policy::{IndexMode, Referrers},
 };
 use std::collections::HashSet;
@@ -363,7 +363,7 @@ impl Comparison<'_> {
         }
         if look_beneath && missing.parts == 0 && missing.referrers == 0 {
             let subjects = std::iter::once(descriptor).chain(&children);
-            let tags = subjects.flat_map(|subject| beneath(&subject.digest));
+            let tags = subjects.flat_map(|subject| cosign_tags(&subject.digest));
             let tags = tags.filter(|tag| self.beneath.is_none_or(|known| known.contains(tag)));
             missing.referrers = unlike(source, destination, tags).await?;
         }

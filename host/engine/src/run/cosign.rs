@@ -2,14 +2,14 @@
 //! (cosign, `SIGNATURE_SPEC.md`). They arrive before the image gets its tag.
 
 use super::image::{CHILDREN, Job, all};
-use crate::{Kind, Result, error::Context, limits::beneath, lock};
-use dray_core::{Digest, Naming, media_type};
+use crate::{Kind, Result, error::Context, lock};
+use dray_core::{Digest, Naming, cosign_tags, media_type};
 use std::{collections::HashSet, sync::Arc};
 
 impl Job {
     /// Copies what is beneath the tags of these manifests at the source.
     pub(super) async fn beneath_tags(self: &Arc<Self>, subjects: HashSet<Digest>) -> Result<()> {
-        let tags = subjects.iter().flat_map(beneath).collect::<Vec<_>>();
+        let tags = subjects.iter().flat_map(cosign_tags).collect::<Vec<_>>();
         all(tags.into_iter().map(|tag| self.clone().beneath_tag(tag)), CHILDREN).await
     }
 

@@ -1,7 +1,7 @@
 //! Attaches a new signature to an image: beside the registry, by a tag, or as a referrer.
 
 use super::{
-    gather::{attachments, supports_extension, tag_of},
+    gather::{attachments, supports_extension},
     image_of, lookaside,
 };
 use crate::{
@@ -12,7 +12,9 @@ use crate::{
     place::OpenReference,
 };
 use bytes::Bytes;
-use dray_core::{Address, Children, Descriptor, Digest, Manifest, Naming, Reference, media_type};
+use dray_core::{
+    Address, Children, Descriptor, Digest, Manifest, Naming, Reference, cosign_signatures, media_type,
+};
 use dray_trust::{Attached, BUNDLE, Kinds, Signature, Trust};
 use serde_json::{Value, json};
 use std::{io::Write, sync::Arc};
@@ -176,7 +178,7 @@ async fn by_tag(repository: &Repository, digest: &Digest, attached: Attached) ->
         "config": { "mediaType": named.media_type, "digest": named.digest.to_string(), "size": named.size },
         "layers": layers,
     });
-    publish(repository, manifest, Naming::Tag(tag_of(digest))).await
+    publish(repository, manifest, Naming::Tag(cosign_signatures(digest))).await
 }
 
 /// The layers of a manifest of signatures, the IDs that its config has for them, and the rest of the config.

@@ -10,7 +10,7 @@ use crate::{
     place::{OpenReference, Place},
 };
 use bytes::Bytes;
-use dray_core::{Address, Children, Descriptor, Digest, Manifest};
+use dray_core::{Address, Children, Descriptor, Digest, Manifest, cosign_signatures};
 use dray_trust::{Attached, Image, Kinds, Lookaside, Lookasides, SIMPLE_SIGNING, Signature};
 use serde::Deserialize;
 use std::collections::VecDeque;
@@ -112,14 +112,9 @@ fn read(bytes: &[u8]) -> Signature {
     Signature::from_file(bytes).unwrap_or_else(|wrong| Signature::Unknown(wrong.to_string()))
 }
 
-/// The tag beneath which cosign keeps signatures of a digest (cosign's SIGNATURE_SPEC).
-pub(super) fn tag_of(digest: &Digest) -> String {
-    format!("{}-{}.sig", digest.algorithm_name(), digest.hex())
-}
-
 /// The manifest with the attached signatures of a digest. `None` means that there is none.
 pub(super) async fn attachments(repository: &Repository, digest: &Digest) -> Result<Option<Manifest>> {
-    match repository.manifest(Some(&tag_of(digest))).await {
+    match repository.manifest(Some(&cosign_signatures(digest))).await {
         Ok(manifest) => Ok(Some(manifest)),
         Err(error) if error.kind == Kind::NotFound => Ok(None),
         // Places for one image have no other tags.

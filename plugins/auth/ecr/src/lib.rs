@@ -4,6 +4,7 @@
 mod sign;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use dray_plugin::encoded;
 use dray_plugin_auth::{
     self as auth, Error, Info, Meta,
     dray::plugin::{clock, http, secrets, types::Request},
@@ -141,14 +142,6 @@ fn profile(text: &str, wanted: &str) -> Option<Keys> {
 /// The text of an element of an answer in XML, which has no attributes.
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(value, _)| value)
-}
-
-/// A value of a form (RFC 3986, 2.1).
-fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-    text.bytes()
-        .map(|byte| if plain(byte) { (byte as char).to_string() } else { format!("%{byte:02X}") })
-        .collect()
 }
 
 /// What an error answer is called: `__type` of JSON (AWS JSON 1.1 protocol), or `Code` of XML. Nothing else of it is shown,

@@ -10,9 +10,11 @@
 //!
 //! `docs/plugins.md` walks through a whole filter.
 
+mod encoded;
 mod one_or_many;
 mod version;
 
+pub use encoded::encoded;
 pub use one_or_many::OneOrMany;
 pub use version::version;
 

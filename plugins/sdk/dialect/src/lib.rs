@@ -6,6 +6,8 @@
 
 dray_plugin::role!("dialect", "dray_plugin_dialect");
 
+pub use dray_plugin::encoded;
+
 pub use dray::plugin::types::{Access, Request, Response, TagEntry as Entry, TagPage as Page};
 pub use dray_plugin::{serde, serde_json};
 pub use exports::dray::plugin::{
@@ -175,18 +177,6 @@ pub fn next_link(response: &Response) -> Option<String> {
         None => target,
     };
     path.starts_with('/').then(|| path.to_owned())
-}
-
-/// A text as a component of a path or a value of a query (RFC 3986, 2.1): all but unreserved characters is encoded.
-pub fn encoded(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(byte as char),
-            other => out.push_str(&format!("%{other:02X}")),
-        }
-    }
-    out
 }
 
 /// Milliseconds since 1970 of a time of RFC 3339 in UTC (`2026-01-31T12:00:00.123Z`). `None` means that it is none.
