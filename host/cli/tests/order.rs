@@ -804,3 +804,20 @@ fn a_plan_with_a_line_that_cannot_be_read_deletes_nothing() {
     assert_ne!(applied.code, 0, "{}", applied.out);
     assert_eq!(named(&destination, "a"), Some(false), "{}", applied.err);
 }
+
+#[test]
+fn a_list_that_hides_signatures_deletes_none_of_them() {
+    let world = World::new();
+    let destination = Memory::odd(deletes_images);
+    let signature = |number: usize| format!("sha256-{number:064x}.sig");
+    let names: Vec<String> = (0..5).map(|number| format!("v{number}")).collect();
+    let signatures: Vec<String> = (0..5).map(signature).collect();
+    let all: Vec<(&str, &str)> =
+        names.iter().chain(&signatures).map(|tag| (tag.as_str(), tag.as_str())).collect();
+    let source = mirrored(&world, &destination, &all);
+    assert_eq!(named(&destination, &signatures[0]), Some(false));
+    signatures.iter().for_each(|tag| forget(&source, tag));
+    let hidden = world.dray(&["sync"]);
+    assert!(hidden.code == 1 && hidden.err.contains("no longer has 5 of its 10 tags"), "{}", hidden.err);
+    assert!(signatures.iter().all(|tag| named(&destination, tag) == Some(false)));
+}

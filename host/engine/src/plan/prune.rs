@@ -55,8 +55,10 @@ impl Kept<'_> {
 /// What was found of one source.
 struct Found {
     deletions: Vec<PlannedDeletion>,
-    /// Tags of the destination, without those that stay in any case.
-    total: usize,
+    /// Tags of the destination that name images, without those that stay in any case.
+    images: usize,
+    /// The same, with cosign's tags.
+    tags: usize,
     listed: usize,
     listed_before: Option<usize>,
 }
@@ -80,16 +82,18 @@ pub(super) async fn due(
         let is_new = |planned: &PlannedDeletion| seen.insert(planned.deletion.destination.reference.clone());
         found.deletions.retain(is_new);
     }
-    // What cosign keeps belongs to images, and is not counted by itself.
-    let due = seen.iter().flatten().filter(|tag| !is_cosigns(tag)).count();
+    let images = seen.iter().flatten().filter(|tag| !is_cosigns(tag)).count();
     for (at, (pruning, found)) in prunings.iter().zip(&all).enumerate() {
-        let Found { total, listed, listed_before, .. } = *found;
-        may_prune(Gone { due, total, listed, listed_before }, pruning.rule.order.limit).map_err(
-            |spared| {
-                let error = Error::new(Kind::Conflict, spared.to_string()).help(spared.help());
-                (at, error.context(pruning.doing()))
-            },
-        )?;
+        let Found { listed, listed_before, .. } = *found;
+        // Cosign's tags must not make the images among them look few, and a list that hides them must not delete them all.
+        for (due, total) in [(images, found.images), (seen.len(), found.tags)] {
+            may_prune(Gone { due, total, listed, listed_before }, pruning.rule.order.limit).map_err(
+                |spared| {
+                    let error = Error::new(Kind::Conflict, spared.to_string()).help(spared.help());
+                    (at, error.context(pruning.doing()))
+                },
+            )?;
+        }
     }
     Ok(all.into_iter().flat_map(|found| found.deletions).collect())
 }
@@ -113,14 +117,16 @@ impl Pruning<'_> {
         if let Some(journal) = journal.filter(|_| listed_before.is_none_or(|before| listed.len() > before)) {
             journal.saw_listed(key, listed.len());
         }
-        let mut found = Found { deletions: Vec::new(), total: 0, listed: listed.len(), listed_before };
+        let mut found =
+            Found { deletions: Vec::new(), images: 0, tags: 0, listed: listed.len(), listed_before };
         let there = match self.destination.repository.listed(&self.destination.written.to_string()).await {
             Ok(list) => list.tags,
             Err(error) if error.kind == Kind::NotFound => return Ok(found),
             Err(error) => return Err(error).context(doing),
         };
         let images = images(there);
-        found.total = images.iter().filter(|tag| !kept.protects(tag) && !is_cosigns(tag)).count();
+        found.tags = images.iter().filter(|tag| !kept.protects(tag)).count();
+        found.images = images.iter().filter(|tag| !kept.protects(tag) && !is_cosigns(tag)).count();
         let is_gone =
             |tag: &String| !listed.contains(tag) && !kept.wanted.contains(tag) && !kept.protects(tag);
         let gone: Vec<String> = images.into_iter().filter(is_gone).collect();
