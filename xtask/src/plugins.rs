@@ -120,17 +120,18 @@ impl Toolchain {
 
 /// A plugin that is built into dray.
 pub struct Plugin {
+    /// Its kind and its name, as its component is called: `auth-ecr`.
     pub name: String,
     package: String,
 }
 
-/// The plugins that are built into dray, sorted by name.
+/// The plugins that are built into dray, sorted by kind and name.
 pub fn all(top: &Path) -> Result<Vec<Plugin>> {
     let mut plugins = Vec::new();
     for kind in ["transport", "auth", "filter", "dialect", "verifier"] {
         for entry in fs::read_dir(top.join("plugins").join(kind))? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            plugins.push(Plugin { package: format!("dray-{kind}-{name}"), name });
+            let name = format!("{kind}-{}", entry?.file_name().to_string_lossy());
+            plugins.push(Plugin { package: format!("dray-{name}"), name });
         }
     }
     plugins.sort_by(|a, b| a.name.cmp(&b.name));
@@ -187,6 +188,10 @@ pub fn build() -> Result<()> {
     };
     let components = components(&toolchain)?;
     let folder = top.join("plugins/prebuilt");
+    // What is not made any more must not be built in.
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
     fs::create_dir_all(&folder)?;
     for (name, bytes) in &components {
         fs::write(folder.join(format!("{name}.wasm")), bytes)?;

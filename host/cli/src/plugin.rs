@@ -10,6 +10,7 @@ use crate::{
     setup,
 };
 use dray_core::policy::{Grant, Limits, Plugin, Spanned};
+use dray_engine::{Error, Kind};
 use dray_runtime::{Listed, Role, Runtime};
 use serde_json::{Value, json};
 use std::{
@@ -112,8 +113,21 @@ pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     } else {
         runtime(options.policy.as_deref())?.inspect(&options.plugin).await?
     };
-    let mut shown = describe(&listed);
-    shown["config_schema"] = listed.info.schema;
+    let kinds: Vec<&str> = listed.iter().map(|plugin| role(plugin.role)).collect();
+    let wanted = |plugin: &Listed| options.kind.as_deref().is_none_or(|kind| role(plugin.role) == kind);
+    let mut wanted: Vec<Listed> = listed.into_iter().filter(wanted).collect();
+    let (Some(plugin), true) = (wanted.pop(), wanted.is_empty()) else {
+        let name = &options.plugin;
+        let why = match &options.kind {
+            Some(kind) => format!("there is none of the kind {kind}"),
+            None => "there are several".to_owned(),
+        };
+        let help = format!("say its kind: --kind {}", kinds.join(" or --kind "));
+        let text = format!("inspect the plugin {name}: {why}");
+        return Err(Error::new(Kind::Invalid, text).help(help).into());
+    };
+    let mut shown = describe(&plugin);
+    shown["config_schema"] = plugin.info.schema;
     print_pretty(&shown);
     Ok(DONE)
 }

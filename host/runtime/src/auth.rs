@@ -3,13 +3,15 @@
 use crate::{
     adapt::calling,
     bindings::guest::{self, credentials},
+    clouds::Cloud,
     load::Loaded,
+    memory::Memory,
     state::{Outside, Scope, Secrets},
 };
-use dray_core::policy::SecretRef;
+use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Credential, Credentials, Key},
+    contract::{Credential, Credentials, Key, Signature, Unsigned},
     http::Client,
 };
 use futures_core::future::BoxFuture;
@@ -22,6 +24,8 @@ use std::{
 pub(crate) struct WasmAuth {
     plugin: Arc<Loaded>,
     indices: guest::credentials::GuestIndices,
+    /// `None` means that it signs no requests.
+    signer: Option<guest::request_signer::GuestIndices>,
     config: String,
     secrets: Arc<dyn Secrets>,
     granted: Vec<SecretRef>,
@@ -30,18 +34,7 @@ pub(crate) struct WasmAuth {
     /// The hosts that the operator named.
     hosts: Vec<String>,
     may_ask: fn(&str) -> bool,
-}
-
-/// Secrets that the provider for Amazon's registries reads without being told where they lie, as every tool of Amazon does.
-const AMAZON: [&str; 3] = ["env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY", "env:AWS_SESSION_TOKEN"];
-/// Keys of its table that name others.
-const NAMING: [&str; 4] = ["access-key-id", "secret-access-key", "credentials-file", "web-identity-token"];
-
-/// Whether a host is one at which it exchanges them. Other names in the same domain are of Amazon's customers.
-pub(crate) fn is_amazons(host: &str) -> bool {
-    let service =
-        ["api.ecr.", "api.ecr-public.", "ecr-fips.", "sts."].iter().any(|start| host.starts_with(start));
-    service && [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
+    memory: Arc<Memory>,
 }
 
 impl WasmAuth {
@@ -64,17 +57,42 @@ impl WasmAuth {
                 .flat_map(|table| table.values())
                 .filter_map(|value| value.as_str()?.parse().ok()),
         );
-        let (mut hosts, mut may_ask): (_, fn(&str) -> bool) = (plugin.grant.hosts.clone(), |_| false);
-        if plugin.builtin && plugin.name == "ecr" {
-            // Somebody else's keys are not mixed with those that the table names.
-            if NAMING.iter().all(|key| config.get(key).is_none()) {
-                granted.extend(AMAZON.iter().filter_map(|name| name.parse().ok()));
-            }
-            let named = ["endpoint", "sts-endpoint"].iter().filter_map(|key| config.get(key)?.as_str());
-            hosts.extend(named.map(str::to_owned));
-            may_ask = is_amazons;
+        let mut hosts = plugin.grant.hosts.clone();
+        let cloud = Cloud::of(&plugin.name).filter(|_| plugin.builtin);
+        if let Some(cloud) = cloud {
+            granted.extend(cloud.secrets(config));
+            hosts.extend(cloud.hosts(config));
         }
-        Ok(WasmAuth { plugin, indices, config: config.to_string(), secrets, granted, client, hosts, may_ask })
+        let may_ask = cloud.map_or((|_| false) as fn(&str) -> bool, |cloud| cloud.may_ask);
+        let signer = guest::request_signer::GuestIndices::new(&plugin.pre).ok();
+        let memory = Arc::default();
+        let config = config.to_string();
+        Ok(WasmAuth { plugin, indices, signer, config, secrets, granted, client, hosts, may_ask, memory })
+    }
+
+    fn scope(&self) -> Scope {
+        Scope {
+            secrets: Some(self.secrets.clone()),
+            granted: self.granted.clone(),
+            outside: self.client.get().map(|client| Outside {
+                client: client.clone(),
+                named: self.hosts.clone(),
+                may_ask: self.may_ask,
+            }),
+            memory: Some(self.memory.clone()),
+            ..Scope::default()
+        }
+    }
+}
+
+/// An error of a guest that was told secrets.
+fn told(said: &Scope, error: Error, doing: &str) -> Error {
+    let text = said.without_secrets(error.text);
+    let help = error.help.map(|help| said.without_secrets(help));
+    let told = Error::new(error.kind, text).context(doing.to_owned());
+    match help {
+        Some(help) => told.help(help),
+        None => told,
     }
 }
 
@@ -85,28 +103,11 @@ impl Credentials for WasmAuth {
         repository: &'a str,
     ) -> BoxFuture<'a, Result<Option<Credential>>> {
         Box::pin(async move {
-            let scope = Scope {
-                secrets: Some(self.secrets.clone()),
-                granted: self.granted.clone(),
-                outside: self.client.get().map(|client| Outside {
-                    client: client.clone(),
-                    named: self.hosts.clone(),
-                    may_ask: self.may_ask,
-                }),
-                ..Scope::default()
-            };
+            let scope = self.scope();
             let said = scope.clone();
             let found = calling!(self, &self.indices, scope, call_lookup, registry, repository, &self.config);
-            let found = found.map_err(|error: Error| {
-                let text = said.without_secrets(error.text);
-                let help = error.help.map(|help| said.without_secrets(help));
-                let told =
-                    Error::new(error.kind, text).context(format!("find the credentials of {registry}"));
-                match help {
-                    Some(help) => told.help(help),
-                    None => told,
-                }
-            })?;
+            let found =
+                found.map_err(|error| told(&said, error, &format!("find the credentials of {registry}")))?;
             Ok(found.map(|found| Credential {
                 key: match found.secret {
                     credentials::Secret::Basic((user, password)) => Key::Basic(user, Secret::new(password)),
@@ -117,6 +118,33 @@ impl Credentials for WasmAuth {
                 covers: found.covers,
                 origin: said.without_secrets(found.origin),
             }))
+        })
+    }
+
+    fn sign<'a>(
+        &'a self,
+        registry: &'a str,
+        request: &'a Unsigned<'a>,
+    ) -> BoxFuture<'a, Result<Option<Signature>>> {
+        Box::pin(async move {
+            let Some(signer) = &self.signer else { return Ok(None) };
+            let payload = match request.body {
+                [] => guest::request_signer::Payload::Empty,
+                body => guest::request_signer::Payload::Sha256(Digest::of(body).hex()),
+            };
+            let unsigned = guest::request_signer::UnsignedRequest {
+                method: request.method.to_owned(),
+                url: request.url.expose().to_owned(),
+                headers: request.headers.to_vec(),
+                payload,
+            };
+            let scope = self.scope();
+            let said = scope.clone();
+            let signed = calling!(self, signer, scope, call_sign, registry, &unsigned, &self.config);
+            let signed =
+                signed.map_err(|error| told(&said, error, &format!("sign a request to {registry}")))?;
+            let secret = |(name, value)| (name, Secret::new(value));
+            Ok(signed.map(|headers: Vec<(String, String)>| headers.into_iter().map(secret).collect()))
         })
     }
 }

@@ -13,6 +13,7 @@ wasmtime::component::bindgen!({
             import dray:plugin/files@0.2.0;
             import dray:plugin/secrets@0.2.0;
             import dray:plugin/helpers@0.2.0;
+            import dray:plugin/memory@0.2.0;
             import dray:plugin/images@0.2.0;
             import dray:plugin/knowledge@0.2.0;
             export dray:plugin/meta@0.2.0;
@@ -22,6 +23,7 @@ wasmtime::component::bindgen!({
             export dray:plugin/source@0.2.0;
             export dray:plugin/sink@0.2.0;
             export dray:plugin/credentials@0.2.0;
+            export dray:plugin/request-signer@0.2.0;
             export dray:plugin/tag-filter@0.2.0;
             export dray:plugin/registry-dialect@0.2.0;
             export dray:plugin/registry-knowledge@0.2.0;

@@ -10,42 +10,67 @@ pub(crate) struct Builtin {
 }
 
 macro_rules! builtin {
-    ($name:literal, $role:expr, $schemes:expr) => {
+    ($kind:literal, $name:literal, $role:expr, $schemes:expr) => {
         Builtin {
             name: $name,
             role: $role,
             schemes: $schemes,
-            component: include_bytes!(concat!("../../../plugins/prebuilt/", $name, ".wasm")),
+            component: include_bytes!(concat!("../../../plugins/prebuilt/", $kind, "-", $name, ".wasm")),
         }
     };
 }
 
-pub(crate) static BUILTINS: [Builtin; 27] = [
-    builtin!("docker", Role::Transport, &["docker"]),
-    builtin!("oci", Role::Transport, &["oci", "oci-archive"]),
-    builtin!("dir", Role::Transport, &["dir"]),
-    builtin!("docker-archive", Role::Transport, &["docker-archive", "docker-daemon"]),
-    builtin!("registry-storage", Role::Transport, &["registry-storage"]),
-    builtin!("containers-storage", Role::Transport, &["containers-storage"]),
-    builtin!("tarball", Role::Transport, &["tarball"]),
-    builtin!("docker-config", Role::Auth, &[]),
-    builtin!("static", Role::Auth, &[]),
-    builtin!("ecr", Role::Auth, &[]),
-    builtin!("glob", Role::Filter, &[]),
-    builtin!("regex", Role::Filter, &[]),
-    builtin!("semver", Role::Filter, &[]),
-    builtin!("latest", Role::Filter, &[]),
-    builtin!("age", Role::Filter, &[]),
-    builtin!("label", Role::Filter, &[]),
-    builtin!("pushed", Role::Filter, &[]),
-    builtin!("signed", Role::Filter, &[]),
-    builtin!("scanned", Role::Filter, &[]),
-    builtin!("scan", Role::Verifier, &[]),
-    builtin!("min-age", Role::Verifier, &[]),
-    builtin!("harbor", Role::Dialect, &[]),
-    builtin!("quay", Role::Dialect, &[]),
-    builtin!("docker-hub", Role::Dialect, &[]),
-    builtin!("zot", Role::Dialect, &[]),
-    builtin!("acr", Role::Dialect, &[]),
-    builtin!("gitlab", Role::Dialect, &[]),
+/// Plugins of different kinds may have the same name: `provider = "ecr"` and `kind = "ecr"` are two.
+pub(crate) static BUILTINS: [Builtin; 44] = [
+    builtin!("transport", "docker", Role::Transport, &["docker"]),
+    builtin!("transport", "oci", Role::Transport, &["oci", "oci-archive"]),
+    builtin!("transport", "dir", Role::Transport, &["dir"]),
+    builtin!("transport", "docker-archive", Role::Transport, &["docker-archive", "docker-daemon"]),
+    builtin!("transport", "registry-storage", Role::Transport, &["registry-storage"]),
+    builtin!("transport", "containers-storage", Role::Transport, &["containers-storage"]),
+    builtin!("transport", "tarball", Role::Transport, &["tarball"]),
+    builtin!("auth", "docker-config", Role::Auth, &[]),
+    builtin!("auth", "static", Role::Auth, &[]),
+    builtin!("auth", "ecr", Role::Auth, &[]),
+    builtin!("auth", "gar", Role::Auth, &[]),
+    builtin!("auth", "acr", Role::Auth, &[]),
+    builtin!("auth", "docker-hub", Role::Auth, &[]),
+    builtin!("auth", "gitlab", Role::Auth, &[]),
+    builtin!("auth", "ali-acr", Role::Auth, &[]),
+    builtin!("auth", "huawei-swr", Role::Auth, &[]),
+    builtin!("auth", "tencent-tcr", Role::Auth, &[]),
+    builtin!("auth", "volcengine-cr", Role::Auth, &[]),
+    builtin!("filter", "glob", Role::Filter, &[]),
+    builtin!("filter", "regex", Role::Filter, &[]),
+    builtin!("filter", "semver", Role::Filter, &[]),
+    builtin!("filter", "latest", Role::Filter, &[]),
+    builtin!("filter", "age", Role::Filter, &[]),
+    builtin!("filter", "label", Role::Filter, &[]),
+    builtin!("filter", "pushed", Role::Filter, &[]),
+    builtin!("filter", "signed", Role::Filter, &[]),
+    builtin!("filter", "scanned", Role::Filter, &[]),
+    builtin!("verifier", "scan", Role::Verifier, &[]),
+    builtin!("verifier", "min-age", Role::Verifier, &[]),
+    builtin!("dialect", "harbor", Role::Dialect, &[]),
+    builtin!("dialect", "quay", Role::Dialect, &[]),
+    builtin!("dialect", "docker-hub", Role::Dialect, &[]),
+    builtin!("dialect", "zot", Role::Dialect, &[]),
+    builtin!("dialect", "acr", Role::Dialect, &[]),
+    builtin!("dialect", "gitlab", Role::Dialect, &[]),
+    builtin!("dialect", "ecr", Role::Dialect, &[]),
+    builtin!("dialect", "gar", Role::Dialect, &[]),
+    builtin!("dialect", "ghcr", Role::Dialect, &[]),
+    builtin!("dialect", "artifactory", Role::Dialect, &[]),
+    builtin!("dialect", "nexus", Role::Dialect, &[]),
+    builtin!("dialect", "ali-acr", Role::Dialect, &[]),
+    builtin!("dialect", "huawei-swr", Role::Dialect, &[]),
+    builtin!("dialect", "tencent-tcr", Role::Dialect, &[]),
+    builtin!("dialect", "volcengine-cr", Role::Dialect, &[]),
 ];
+
+impl Builtin {
+    /// The plugin of a kind with this name.
+    pub fn named(name: &str, role: Role) -> Option<&'static Builtin> {
+        BUILTINS.iter().find(|builtin| builtin.name == name && builtin.role == role)
+    }
+}

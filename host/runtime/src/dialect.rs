@@ -11,13 +11,26 @@ use std::sync::Arc;
 
 /// How the dialects that are built in are recognised, so that none is loaded in vain: name, globs of hosts, services. A test
 /// compares it with what they say themselves.
-pub(crate) const KINDS: [(&str, &[&str], &[&str]); 6] = [
+pub(crate) const KINDS: [(&str, &[&str], &[&str]); 15] = [
     ("harbor", &[], &["harbor-registry"]),
     ("quay", &["quay.io"], &[]),
     ("docker-hub", &["docker.io", "index.docker.io", "registry-1.docker.io"], &[]),
     ("zot", &[], &["zot"]),
     ("acr", &["*.azurecr.io", "*.azurecr.cn", "*.azurecr.us"], &[]),
     ("gitlab", &["registry.gitlab.com"], &["container_registry"]),
+    (
+        "ecr",
+        &["*.dkr.ecr.*.amazonaws.com", "*.dkr.ecr-fips.*.amazonaws.com", "*.dkr.ecr.*.amazonaws.com.cn"],
+        &[],
+    ),
+    ("gar", &["*-docker.pkg.dev", "gcr.io", "*.gcr.io"], &[]),
+    ("ghcr", &["ghcr.io"], &[]),
+    ("artifactory", &["*.jfrog.io"], &[]),
+    ("nexus", &[], &[]),
+    ("ali-acr", &["*-registry.*.cr.aliyuncs.com", "*-registry-vpc.*.cr.aliyuncs.com"], &[]),
+    ("huawei-swr", &["swr.*.myhuaweicloud.com", "swr.*.myhuaweicloud.eu"], &[]),
+    ("tencent-tcr", &["*.tencentcloudcr.com"], &[]),
+    ("volcengine-cr", &["*.cr.volces.com", "*.cr.ivolces.com"], &[]),
 ];
 
 /// Whether a kind with these hosts and services is the one that is looked for.
@@ -172,7 +185,7 @@ mod tests {
         let dialects = BUILTINS.iter().filter(|builtin| builtin.role == Role::Dialect);
         assert_eq!(dialects.count(), KINDS.len());
         for (name, hosts, services) in KINDS {
-            let dialect = WasmDialect::new(runtime.load(name).await.unwrap()).await.unwrap();
+            let dialect = WasmDialect::new(runtime.load(name, Role::Dialect).await.unwrap()).await.unwrap();
             assert_eq!(dialect.kind.hosts, hosts, "{name}");
             assert_eq!(dialect.kind.services, services, "{name}");
         }

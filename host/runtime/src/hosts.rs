@@ -1,8 +1,8 @@
 //! The functions of the host that guests can call.
 
-use crate::{Role, bindings::host, convert, state::State};
+use crate::{Role, bindings::host, clouds, convert, state::State};
 use dray_core::policy::SecretRef;
-use dray_engine::{Error, Kind, contract::Context, files::Root};
+use dray_engine::{Error, Kind, Secret, contract::Context, files::Root};
 use host::types;
 use std::{
     collections::BTreeSet,
@@ -13,6 +13,11 @@ use std::{
 use tokio::io::AsyncWriteExt;
 
 impl types::Host for State {}
+
+/// The host of an address, with its port if it is written. It is empty if the address is not one of HTTPS.
+fn host_of(url: &str) -> &str {
+    url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default()
+}
 
 /// How many bytes of one message of a plugin are logged.
 const MESSAGE: usize = 4096;
@@ -47,6 +52,22 @@ impl host::log::Host for State {
     }
 }
 
+impl host::memory::Host for State {
+    async fn recall(&mut self, name: String) -> Option<String> {
+        let text = self.scope.memory.as_ref()?.recall(&name)?;
+        self.scope.tell(&text);
+        Some(text.expose().to_owned())
+    }
+
+    async fn keep(&mut self, name: String, text: String, seconds: u64) {
+        let text = Secret::new(text);
+        self.scope.tell(&text);
+        if let Some(memory) = &self.scope.memory {
+            memory.keep(name, text, seconds);
+        }
+    }
+}
+
 impl host::clock::Host for State {
     async fn now(&mut self) -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
@@ -65,9 +86,12 @@ impl host::http::Host for State {
         }
         let place = self.place("send a request")?;
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
-            // A dialect may change what the run may change.
+            // A dialect may change what the run may change. Many APIs read by `POST`: those of dray's dialects do, and so may
+            // one whose host the operator granted.
+            let is_granted = |host: &str| self.plugin.grant.hosts.iter().any(|granted| granted == host);
             let why = match self.plugin.role {
-                Role::Dialect if place.is_destination() => None,
+                Role::Dialect if place.is_destination() || self.plugin.builtin => None,
+                Role::Dialect if request.method == "POST" && is_granted(host_of(&request.url)) => None,
                 Role::Dialect => Some("the place is only read"),
                 _ if self.plugin.writes => None,
                 _ => Some("the plugin exports no sink, so it can only read"),
@@ -76,15 +100,8 @@ impl host::http::Host for State {
                 return Err(types::Error::Denied(format!("send a {}: {why}", request.method)));
             }
         }
-        if self.plugin.role == Role::Dialect && !self.plugin.builtin {
-            // The place is that of a transport of dray, which may go further than somebody's dialect.
-            let host =
-                request.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
-            let host = host.unwrap_or_default();
-            if host != place.location() && !self.plugin.grant.hosts.iter().any(|granted| granted == host) {
-                let text = format!("send a request to {host}: the dialect is for {}", place.location());
-                return Err(types::Error::Denied(text));
-            }
+        if self.plugin.role == Role::Dialect {
+            self.beside(&place, &request.url)?;
         }
         let request = convert::request(request);
         let sending = place.send(&request, body.into());
@@ -122,8 +139,7 @@ impl State {
                 "send a request: this command lends providers no network".into(),
             ));
         };
-        let host = request.url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next());
-        let http = outside.access(host.unwrap_or_default()).map_err(convert::to_guest)?;
+        let http = outside.access(host_of(&request.url)).map_err(convert::to_guest)?;
         let request = convert::request(request);
         let limit = ANSWER.min(self.meter.left());
         let sent = tokio::time::timeout(limit, http.send(&request, body.into())).await;
@@ -131,6 +147,23 @@ impl State {
             types::Error::Transient(format!("send a request: no answer in {} s", limit.as_secs()))
         })?;
         sent.map(convert::response).map_err(convert::to_guest)
+    }
+
+    /// Checks that a dialect may ask the host of an address: that of its registry, one of the registry's API, or one that the
+    /// operator granted. The place is that of a transport of dray, which may go further than somebody's dialect.
+    fn beside(&self, place: &Context, url: &str) -> Result<(), types::Error> {
+        let host = host_of(url);
+        let registry = place.location();
+        let plugin = &self.plugin;
+        if plugin.builtin && clouds::api_of(registry, host) {
+            place.lend(host, true);
+        } else if plugin.grant.hosts.iter().any(|granted| granted == host) {
+            place.lend(host, false);
+        } else if !plugin.builtin && host != registry {
+            let text = format!("send a request to {host}: the dialect is for {registry}");
+            return Err(types::Error::Denied(text));
+        }
+        Ok(())
     }
 
     fn place(&self, doing: &str) -> Result<Context, types::Error> {
@@ -241,7 +274,7 @@ impl host::secrets::Host for State {
             )));
         };
         let secret = secrets.get(&granted).map_err(convert::to_guest)?;
-        self.scope.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(secret.clone());
+        self.scope.tell(&secret);
         Ok(secret.expose().to_owned())
     }
 

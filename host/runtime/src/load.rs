@@ -22,7 +22,7 @@ use wasmtime::{
 };
 
 /// The kind of a plugin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// It reads and writes images in a kind of place.
@@ -186,6 +186,7 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
         Role::Auth => {
             host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::memory::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
         Role::Filter => {

@@ -3,7 +3,7 @@
 use crate::{
     Info, Role, Secrets,
     auth::WasmAuth,
-    builtin::BUILTINS,
+    builtin::{BUILTINS, Builtin},
     dialect::{KINDS, WasmDialect, is_known},
     filter::WasmFilter,
     load::{self, Budgets, Loaded, Terms},
@@ -47,12 +47,15 @@ pub struct Settings {
     pub secrets: Arc<dyn Secrets>,
 }
 
+/// What a plugin is known by: its name, and its kind if it is built in.
+type Key = (String, Option<Role>);
+
 /// Finds and loads plugins.
 pub struct Runtime {
     settings: Settings,
     engine: OnceCell<Engine>,
     budgets: Arc<Budgets>,
-    loaded: Mutex<HashMap<String, Arc<Loaded>>>,
+    loaded: Mutex<HashMap<Key, Arc<Loaded>>>,
     outside: Arc<OnceLock<Client>>,
 }
 
@@ -93,15 +96,17 @@ impl Runtime {
         let _ = self.outside.set(client);
     }
 
-    pub(crate) async fn load(&self, name: &str) -> Result<Arc<Loaded>> {
+    /// The plugin of the operator with this name, whatever its kind, or else the one of this kind that is built in.
+    pub(crate) async fn load(&self, name: &str, role: Role) -> Result<Arc<Loaded>> {
+        let own = self.settings.plugins.get(name).cloned();
+        let key = (name.to_owned(), own.is_none().then_some(role));
         // The lock is held while the plugin is compiled, so that two callers do not compile it twice.
         let mut loaded = self.loaded.lock().await;
-        if let Some(plugin) = loaded.get(name) {
+        if let Some(plugin) = loaded.get(&key) {
             return Ok(plugin.clone());
         }
         let engine = self.engine.get_or_try_init(async || load::engine()).await?.clone();
         let cache = self.settings.cache.clone();
-        let own = self.settings.plugins.get(name).cloned();
         let budgets = self.budgets.clone();
         let task = {
             let name = name.to_owned();
@@ -125,8 +130,7 @@ impl Runtime {
                     )
                 }
                 None => {
-                    let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
-                    let builtin = builtin
+                    let builtin = Builtin::named(&name, role)
                         .ok_or_else(|| Error::new(Kind::NotFound, format!("find the plugin {name}")))?;
                     Loaded::new(
                         &engine,
@@ -144,19 +148,18 @@ impl Runtime {
             compiled
                 .map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {name}: {error}")))??,
         );
-        loaded.insert(name.into(), plugin.clone());
+        loaded.insert(key, plugin.clone());
         Ok(plugin)
     }
 
     /// The plugin of a role with this name.
     async fn named(&self, what: &str, role: Role, name: &str) -> Result<Arc<Loaded>> {
-        let builtin = BUILTINS.iter().any(|builtin| builtin.name == name && builtin.role == role);
-        if !builtin && !self.settings.plugins.contains_key(name) {
+        if Builtin::named(name, role).is_none() && !self.settings.plugins.contains_key(name) {
             let known = BUILTINS.iter().filter(|builtin| builtin.role == role).map(|builtin| builtin.name);
             let known: Vec<&str> = known.chain(self.settings.plugins.keys().map(String::as_str)).collect();
             return Err(unknown(what, name, &known));
         }
-        let plugin = self.load(name).await?;
+        let plugin = self.load(name, role).await?;
         if plugin.role != role {
             return Err(Error::new(Kind::Invalid, format!("use the plugin {name}: it is no {what}")));
         }
@@ -182,19 +185,29 @@ impl Runtime {
     /// Fails if one of them cannot be loaded.
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
-        let own = self.settings.plugins.keys().map(String::as_str);
-        for name in BUILTINS.iter().map(|builtin| builtin.name).chain(own) {
-            listed.push(self.inspect(name).await?);
+        for builtin in &BUILTINS {
+            listed.push(self.listed(builtin.name, builtin.role).await?);
+        }
+        for name in self.settings.plugins.keys() {
+            // The kind of the operator's plugins is known when they are loaded.
+            listed.push(self.listed(name, Role::Transport).await?);
         }
         Ok(listed)
     }
 
-    /// The plugin with this name.
+    /// The plugins with this name: those that are built in, each of another kind, or that of the operator.
     ///
     /// # Errors
-    /// Fails if there is no such plugin, or if it cannot be loaded.
-    pub async fn inspect(&self, name: &str) -> Result<Listed> {
-        if !BUILTINS.iter().any(|builtin| builtin.name == name) && !self.settings.plugins.contains_key(name) {
+    /// Fails if there is no such plugin, or if one cannot be loaded.
+    pub async fn inspect(&self, name: &str) -> Result<Vec<Listed>> {
+        if self.settings.plugins.contains_key(name) {
+            return Ok(vec![self.listed(name, Role::Transport).await?]);
+        }
+        let mut listed = Vec::new();
+        for builtin in BUILTINS.iter().filter(|builtin| builtin.name == name) {
+            listed.push(self.listed(name, builtin.role).await?);
+        }
+        if listed.is_empty() {
             let known: Vec<&str> = BUILTINS
                 .iter()
                 .map(|builtin| builtin.name)
@@ -202,7 +215,11 @@ impl Runtime {
                 .collect();
             return Err(unknown("plugin", name, &known));
         }
-        let plugin = self.load(name).await?;
+        Ok(listed)
+    }
+
+    async fn listed(&self, name: &str, role: Role) -> Result<Listed> {
+        let plugin = self.load(name, role).await?;
         let origin = match self.settings.plugins.get(name) {
             Some(own) => own.source.value.display().to_string(),
             None => "built in".into(),
@@ -225,7 +242,7 @@ impl Runtime {
             return Ok(Some(Arc::new(WasmDialect::new(plugin).await?)));
         }
         for name in self.settings.plugins.keys() {
-            let plugin = self.load(name).await?;
+            let plugin = self.load(name, Role::Dialect).await?;
             if plugin.role == Role::Dialect {
                 let dialect = WasmDialect::new(plugin).await?;
                 if dialect.is(by) {
@@ -235,17 +252,23 @@ impl Runtime {
         }
         let known = KINDS.iter().find(|(name, hosts, services)| is_known(by, name, hosts, services));
         match known {
-            Some((name, ..)) => Ok(Some(Arc::new(WasmDialect::new(self.load(name).await?).await?))),
+            Some((name, ..)) => {
+                let plugin = self.load(name, Role::Dialect).await?;
+                Ok(Some(Arc::new(WasmDialect::new(plugin).await?)))
+            }
             None => Ok(None),
         }
     }
 
     async fn transport_of(&self, scheme: &str) -> Result<Arc<dyn Transport>> {
         if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
-            return Ok(Arc::new(WasmTransport::new(scheme, self.load(builtin.name).await?)?));
+            return Ok(Arc::new(WasmTransport::new(
+                scheme,
+                self.load(builtin.name, Role::Transport).await?,
+            )?));
         }
         for name in self.settings.plugins.keys() {
-            let plugin = self.load(name).await?;
+            let plugin = self.load(name, Role::Transport).await?;
             if plugin.role == Role::Transport
                 && plugin.info().await?.schemes.iter().any(|served| served == scheme)
             {

@@ -7,7 +7,7 @@ use dray_core::{
 };
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
-    contract::{Credential, Credentials, Plugins},
+    contract::{Credential, Credentials, Plugins, Signature, Unsigned},
     http::{Proxies, RegistrySettings},
 };
 use dray_runtime::{Runtime, Secrets};
@@ -101,6 +101,18 @@ impl Credentials for Lazy {
             let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
             let provider = self.loaded.get_or_try_init(load).await?;
             provider.lookup(registry, repository).await
+        })
+    }
+
+    fn sign<'a>(
+        &'a self,
+        registry: &'a str,
+        request: &'a Unsigned<'a>,
+    ) -> BoxFuture<'a, Result<Option<Signature>>> {
+        Box::pin(async move {
+            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
+            let provider = self.loaded.get_or_try_init(load).await?;
+            provider.sign(registry, request).await
         })
     }
 }

@@ -236,8 +236,16 @@ fn for_providers(settings: &Settings) -> Settings {
     let bare = |settings: &RegistrySettings| RegistrySettings { auth: Vec::new(), ..settings.clone() };
     let RegistrySettings { proxy, tls, .. } = &settings.default;
     let tls = TlsSettings { ca: tls.ca.clone(), ..TlsSettings::default() };
+    // A machine asks for its own identity on its own link, where nobody offers TLS.
+    let metadata = || RegistrySettings {
+        proxy: Some("none".into()),
+        tls: TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
+        ..RegistrySettings::default()
+    };
+    let metadata = dray_runtime::METADATA.map(|address| (address.to_owned(), metadata()));
+    let named = settings.registries.iter().map(|(name, own)| (name.clone(), bare(own)));
     Settings {
-        registries: settings.registries.iter().map(|(name, own)| (name.clone(), bare(own))).collect(),
+        registries: metadata.into_iter().chain(named).collect(),
         default: RegistrySettings { proxy: proxy.clone(), tls, ..RegistrySettings::default() },
         proxies: settings.proxies.clone(),
         system: None,

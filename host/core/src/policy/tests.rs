@@ -109,10 +109,22 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
 fn the_schema_has_the_keys_of_each_plugin_that_is_built_in() {
     let schema: serde_json::Value = serde_json::from_str(schema()).unwrap();
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins");
-    for (kind, plugin) in ["glob", "regex", "semver", "latest", "age"]
-        .map(|name| ("filter", name))
-        .into_iter()
-        .chain([("auth", "static"), ("auth", "ecr")])
+    for (kind, plugin) in
+        ["glob", "regex", "semver", "latest", "age"].map(|name| ("filter", name)).into_iter().chain(
+            [
+                "static",
+                "ecr",
+                "gar",
+                "acr",
+                "docker-hub",
+                "gitlab",
+                "ali-acr",
+                "huawei-swr",
+                "tencent-tcr",
+                "volcengine-cr",
+            ]
+            .map(|name| ("auth", name)),
+        )
     {
         let text = std::fs::read_to_string(folder.join(kind).join(plugin).join("src/schema.json")).unwrap();
         let own: serde_json::Value = serde_json::from_str(&text).unwrap();

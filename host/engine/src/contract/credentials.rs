@@ -1,6 +1,7 @@
 //! Auth providers: plugins that look up the credentials of a registry.
 
 use crate::{Result, Secret};
+use dray_core::Address;
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
@@ -36,4 +37,29 @@ pub trait Credentials: Send + Sync {
         registry: &'a str,
         repository: &'a str,
     ) -> BoxFuture<'a, Result<Option<Credential>>>;
+
+    /// The headers that sign a request to an API of the registry. `None` means that the provider signs nothing for it.
+    fn sign<'a>(
+        &'a self,
+        _registry: &'a str,
+        _request: &'a Unsigned<'a>,
+    ) -> BoxFuture<'a, Result<Option<Signature>>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// The headers that sign a request: names and values.
+pub type Signature = Vec<(String, Secret)>;
+
+/// A request that is to be signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Unsigned<'a> {
+    /// The method of the request.
+    pub method: &'a str,
+    /// The address to which it goes.
+    pub url: &'a Address,
+    /// The headers that it has already.
+    pub headers: &'a [(String, String)],
+    /// Its body.
+    pub body: &'a [u8],
 }

@@ -8,7 +8,7 @@ mod verifier;
 mod vocabulary;
 
 use crate::Result;
-pub use credentials::{Credential, Credentials, Key};
+pub use credentials::{Credential, Credentials, Key, Signature, Unsigned};
 pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport};
 pub use filter::{Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;

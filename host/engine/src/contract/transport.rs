@@ -19,6 +19,9 @@ pub trait TransportContext: Send + Sync {
     fn is_destination(&self) -> bool;
     /// The files of the place. `None` means that the place has no files.
     fn files(&self) -> Option<&Arc<Root>>;
+    /// Lets the place ask a host that belongs to its registry, such as that of a cloud's API. `trusted` says that it gets the
+    /// login of the registry, if a request asks for that.
+    fn lend(&self, host: &str, trusted: bool);
     /// Sends a small request to the host of the place, or to a host that was granted to the plugin.
     fn send<'a>(&'a self, request: &'a Request, body: Bytes) -> BoxFuture<'a, Result<Response>>;
     /// Downloads an archive, at most once in a run. Its members are then the files beneath `path`.

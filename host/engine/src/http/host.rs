@@ -15,12 +15,12 @@ use super::{
 use crate::schedule::action::{Action, Windows};
 use crate::{
     Error, Kind, Result,
-    contract::{Access, Credential, Key},
+    contract::{Access, Credential, Key, Request, Unsigned},
     lock,
     schedule::rate::RateLimiter,
 };
-use dray_core::shown_proxy;
-use reqwest::header::{HeaderMap, HeaderValue};
+use dray_core::{Address, shown_proxy};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::{
     collections::HashMap,
     sync::{
@@ -118,8 +118,8 @@ impl Challenges {
     }
 }
 
-/// Whether an action is among those of a request. `login` and `none` are those of requests that are none of the
-/// distribution specification: they need the user name and the password themselves, or nothing.
+/// Whether an action is among those of a request. `login`, `sign` and `none` are those of requests that are none of the
+/// distribution specification: they need the user name and the password themselves, a signature, or nothing.
 fn acts(access: &[Access], wanted: &str) -> bool {
     access.iter().any(|access| access.actions.iter().any(|action| action == wanted))
 }
@@ -257,7 +257,7 @@ impl Host {
             return auth::header("Bearer", origin.token.expose()).map(Some);
         }
         let repository = first(access);
-        if acts(access, "none") {
+        if acts(access, "none") || acts(access, "sign") {
             return Ok(None);
         }
         if acts(access, "login") {
@@ -315,6 +315,47 @@ impl Host {
         }
     }
 
+    /// The registry's login for an API of it at another host, which is reached over TLS. `None` means that the request does
+    /// not ask for it, or that there is none.
+    pub async fn login_beside(&self, access: &[Access]) -> Result<Option<HeaderValue>> {
+        if !acts(access, "login") {
+            return Ok(None);
+        }
+        let credential = self.credential(first(access)).await?;
+        match credential.as_ref().map(|credential| &credential.key) {
+            Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
+            Some(Key::Bearer(_) | Key::IdentityToken(_)) | None => Ok(None),
+        }
+    }
+
+    /// The headers by which an auth provider of the registry signs a request. There are none if its access does not say
+    /// `sign`. Fails if no provider signs it.
+    pub async fn signature(&self, request: &Request, url: &Url, body: &[u8]) -> Result<HeaderMap> {
+        let mut signed = HeaderMap::new();
+        if !acts(&request.access, "sign") {
+            return Ok(signed);
+        }
+        let url = Address::new(url.as_str());
+        let unsigned = Unsigned { method: &request.method, url: &url, headers: &request.headers, body };
+        for provider in &self.settings.auth {
+            let Some(headers) = provider.sign(&self.registry, &unsigned).await.map_err(unusable)? else {
+                continue;
+            };
+            for (name, value) in headers {
+                let odd =
+                    || Error::invalid(format!("sign a request to {}: a header is malformed", url.shown()));
+                let name = HeaderName::try_from(&name).map_err(|_| odd())?;
+                let mut value = HeaderValue::from_str(value.expose()).map_err(|_| odd())?;
+                value.set_sensitive(true);
+                signed.insert(name, value);
+            }
+            return Ok(signed);
+        }
+        let text = format!("sign a request to {}: no auth provider of {} does", url.shown(), self.registry);
+        Err(Error::new(Kind::Unauthorized, text)
+            .help(format!("name the provider of its cloud in `auth` of [registry.\"{}\"]", self.registry)))
+    }
+
     /// The service that the host named when it asked for a token.
     pub fn service(&self) -> Option<String> {
         match lock(&self.challenges).usual.as_ref().map(|asked| &asked.challenge) {
@@ -330,7 +371,7 @@ impl Host {
         access: &[Access],
         anonymous: bool,
     ) -> Result<bool> {
-        if acts(access, "login") || acts(access, "none") {
+        if ["login", "none", "sign"].iter().any(|action| acts(access, action)) {
             // What an API beside the distribution specification asks for says nothing of that specification.
             return Ok(false);
         }

@@ -27,7 +27,9 @@ impl PlaceHttp {
         let _ = (url.set_username(""), url.set_password(None));
         let authority = guard::authority(&url);
         let origin = url.origin().ascii_serialization();
-        if authority == self.host.address || self.granted.contains(&authority) && is_granted_so(&url) {
+        if authority == self.host.address
+            || lock(&self.granted).contains_key(&authority) && is_granted_so(&url)
+        {
             return Ok(url);
         }
         // Registries behind a proxy may name themselves by the inner address: another host or port, or plain HTTP.
@@ -70,14 +72,6 @@ impl PlaceHttp {
     }
 }
 
-/// The hosts that belong to a registry beside its own, and that its dialect asks.
-pub(super) fn of_its_own(registry: &str) -> Vec<String> {
-    match registry {
-        "docker.io" | "index.docker.io" | "registry-1.docker.io" => vec!["hub.docker.com".into()],
-        _ => Vec::new(),
-    }
-}
-
 /// Whether the scheme is allowed for a granted host: HTTPS always, HTTP only on the loopback interface.
 fn is_granted_so(url: &Url) -> bool {
     url.scheme() == "https" || guard::is_loopback(&guard::authority(url))
@@ -90,7 +84,7 @@ mod tests {
     use dray_core::Address;
 
     #[test]
-    fn docker_s_api_is_at_a_host_of_its_own() {
+    fn a_registry_s_api_at_another_host_is_asked_only_if_it_is_lent() {
         let request = |url: &str| Request {
             method: "GET".into(),
             url: Address::new(url.to_owned()),
@@ -99,14 +93,16 @@ mod tests {
             access: Vec::new(),
         };
         let client = Client::new(Default::default());
-        let place = |host: &str, registry: &str| {
-            PlaceHttp::new(&client, host, HostAccess::Trusted { registry: registry.into() }).unwrap()
-        };
+        let access = HostAccess::Trusted { registry: "docker.io".into() };
+        let place = PlaceHttp::new(&client, "registry-1.docker.io", access).unwrap();
         let api = request("https://hub.docker.com/v2/namespaces/library/repositories/nginx/tags");
-        let docker = place("registry-1.docker.io", "docker.io").target(&api).unwrap();
-        assert_eq!(docker.host_str(), Some("hub.docker.com"));
         // What looks like an address of the registry itself is asked of the registry.
-        let other = place("registry.example.com", "registry.example.com").target(&api).unwrap();
-        assert_eq!(other.host_str(), Some("registry.example.com"));
+        assert_eq!(place.target(&api).unwrap().host_str(), Some("registry-1.docker.io"));
+        let other = request("https://hub.docker.com/api");
+        assert!(place.target(&other).is_err());
+        place.lend("hub.docker.com", true);
+        assert_eq!(place.target(&api).unwrap().host_str(), Some("hub.docker.com"));
+        assert_eq!(place.target(&other).unwrap().host_str(), Some("hub.docker.com"));
+        assert!(place.target(&request("http://hub.docker.com/api")).is_err());
     }
 }

@@ -5,7 +5,7 @@ use super::{
     client::Client,
     guard::{self, redacted},
     host::Host,
-    reach, remedy,
+    remedy,
     retry::{self, Backoff, IDLE, TROUBLE},
     settings::Standing,
 };
@@ -35,8 +35,9 @@ const REDIRECTS: usize = 10;
 pub struct PlaceHttp {
     pub(super) client: Client,
     pub(super) host: Arc<Host>,
-    /// Hosts that the place may contact beside its own.
-    pub(super) granted: Vec<String>,
+    /// Hosts that the place may contact beside its own, and whether they get the login of the registry if a request asks
+    /// for it.
+    pub(super) granted: Mutex<HashMap<String, bool>>,
     /// Whether the transport is a plugin and not part of dray. A plugin may only contact hosts that were granted.
     pub(super) stranger: bool,
     /// Whether the authorization of a request is written by whoever makes it. Such a request is sent to no other host.
@@ -94,10 +95,7 @@ impl PlaceHttp {
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
         let authorizes = matches!(access, HostAccess::Provider);
         let (registry, granted, standing, stranger) = match access {
-            HostAccess::Trusted { registry } => {
-                let granted = reach::of_its_own(&registry);
-                (registry, granted, Standing::Own, false)
-            }
+            HostAccess::Trusted { registry } => (registry, Vec::new(), Standing::Own, false),
             // No client certificate goes along either, and nothing of a registry that dray serves.
             HostAccess::Provider => (host.to_owned(), Vec::new(), Standing::Chosen, true),
             HostAccess::Stranger { granted, named } => {
@@ -109,7 +107,7 @@ impl PlaceHttp {
         Ok(PlaceHttp {
             client: client.clone(),
             host,
-            granted,
+            granted: Mutex::new(granted.into_iter().map(|host| (host, false)).collect()),
             stranger,
             authorizes,
             learned: Mutex::default(),
@@ -125,12 +123,18 @@ impl PlaceHttp {
         Ok(PlaceHttp {
             client: client.clone(),
             host,
-            granted: Vec::new(),
+            granted: Mutex::default(),
             stranger: true,
             authorizes: false,
             learned: Mutex::default(),
             refused: Mutex::default(),
         })
+    }
+
+    /// Lets the place ask a host that belongs to its registry. `trusted` says that it gets the login of the registry, if a
+    /// request asks for that.
+    pub(crate) fn lend(&self, host: &str, trusted: bool) {
+        lock(&self.granted).insert(host.to_owned(), trusted);
     }
 
     /// The client of the run.
@@ -386,13 +390,11 @@ impl PlaceHttp {
                     "it was led to {authority}, which must not get its credentials"
                 )));
             }
-            let host = match own {
-                true => self.host.clone(),
-                false => {
-                    let granted = redirects == 0 && self.granted.contains(&authority);
-                    let standing = if granted { Standing::Chosen } else { Standing::Caused { public } };
-                    self.client.host(&authority, &authority, standing)?
-                }
+            let granted = lock(&self.granted).get(&authority).copied().filter(|_| redirects == 0);
+            let host = match (own, granted) {
+                (true, _) => self.host.clone(),
+                (false, Some(_)) => self.client.host(&authority, &authority, Standing::Chosen)?,
+                (false, None) => self.client.host(&authority, &authority, Standing::Caused { public })?,
             };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
             let pinned = host.clients.is_pinned();
@@ -407,6 +409,8 @@ impl PlaceHttp {
             }
             let authorization = if own && !self.authorizes {
                 self.host.authorization(&|at, public| self.client.led_to(at, public), &request.access).await?
+            } else if granted == Some(true) && url.scheme() == "https" {
+                self.host.login_beside(&request.access).await?
             } else {
                 None
             };
@@ -415,7 +419,12 @@ impl PlaceHttp {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
             let content = match &body {
-                Sending::Small(bytes) => reqwest::Body::from((*bytes).clone()),
+                Sending::Small(bytes) => {
+                    if redirects == 0 && (own || granted.is_some()) {
+                        builder = builder.headers(self.host.signature(request, &url, bytes).await?);
+                    }
+                    reqwest::Body::from((*bytes).clone())
+                }
                 Sending::Once { body, .. } => body(),
             };
             let answer = builder.body(content).send();
@@ -471,7 +480,7 @@ impl PlaceHttp {
             let home = guard::authority(&next) == self.host.address;
             if !home {
                 guard::check(response.url(), &next, public)?;
-                if confined && !self.granted.contains(&guard::authority(&next)) {
+                if confined && !lock(&self.granted).contains_key(&guard::authority(&next)) {
                     let (from, to) = (authority, guard::authority(&next));
                     let text = format!("follow {from} to {to}: the plugin is not granted that host");
                     return Err(Error::new(Kind::Denied, text).help(guard::granting(&to)));

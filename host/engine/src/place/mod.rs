@@ -272,6 +272,12 @@ impl TransportContext for Place {
         self.files.as_ref()
     }
 
+    fn lend(&self, host: &str, trusted: bool) {
+        if let Some(http) = &self.http {
+            http.lend(host, trusted);
+        }
+    }
+
     fn send<'a>(&'a self, request: &'a Request, body: Bytes) -> BoxFuture<'a, Result<Response>> {
         Box::pin(async move {
             let none = || Error::new(Kind::Denied, "send a request: the opened place has no host");

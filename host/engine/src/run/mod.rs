@@ -213,7 +213,9 @@ impl Run {
                 CopyReport { written, backup, ..CopyReport::of(&copy) }
             }
             Err(error) if copy.wanted.skip_immutable && is_immutable(&error) => {
-                tracing::info!("{} is kept: failed to {error}", copy.destination);
+                // That a tag stays what it was is what the policy wants, but nobody may take it for a copy.
+                tracing::warn!("{} stays as it is: its registry makes it immutable", copy.destination);
+                tracing::debug!("failed to {error}");
                 let reason = Reason::Immutable.to_string();
                 CopyReport { action: Action::Unchanged, reason, ..CopyReport::of(&copy) }
             }
@@ -236,7 +238,9 @@ impl Run {
             self.shared.observer.event(Event::Finished(&copy));
         }
         match copy.action {
-            Action::Unchanged if !self.options.unchanged => report.summary.unchanged += 1,
+            Action::Unchanged if !self.options.unchanged && copy.reason != Reason::Immutable.to_string() => {
+                report.summary.unchanged += 1;
+            }
             _ => report.add(copy),
         }
     }

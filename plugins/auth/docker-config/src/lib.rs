@@ -2,27 +2,11 @@
 
 mod files;
 
-use dray_plugin_auth::{
-    self as auth, Error, Info, Meta,
-    dray::plugin::{helpers, secrets},
-    exports::dray::plugin::credentials::{Credential, Guest, Secret},
-};
+use dray_plugin_auth::{self as auth, Credential, Error, Provider, Secret, dray::plugin::helpers, secrets};
 use files::{Entry, File};
 use serde::Deserialize;
 
 struct DockerConfig;
-
-impl Meta for DockerConfig {
-    fn describe() -> Info {
-        Info {
-            name: "docker-config".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Credentials from auth.json, config.json and credential helpers".into(),
-            schemes: Vec::new(),
-            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
-        }
-    }
-}
 
 /// The answer of a credential helper to `get` (docker-credential-helpers).
 #[derive(Deserialize)]
@@ -56,25 +40,36 @@ fn ask(helper: &str, server: &str) -> Result<Option<Secret>, Error> {
     }))
 }
 
-impl Guest for DockerConfig {
-    fn lookup(registry: String, repository: String, _config: String) -> Result<Option<Credential>, Error> {
+/// Its table is empty: which files are read is said on the command line, or by the environment.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {}
+
+impl Provider for DockerConfig {
+    const NAME: &str = "docker-config";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Credentials from auth.json, config.json and credential helpers";
+    const SCHEMA: &str = r#"{"type":"object","additionalProperties":false}"#;
+    type Config = Config;
+
+    fn lookup(registry: &str, repository: &str, _config: Config) -> Result<Option<Credential>, Error> {
         for (path, content) in secrets::auth_files()? {
             let file = File::parse(&content).map_err(|why| Error::Invalid(format!("read {path}: {why}")))?;
             let from =
                 |secret, covers, origin| Ok(Some(Credential { secret, lifetime: None, covers, origin }));
-            if let Some(helper) = file.helper(&registry)
-                && let Some(secret) = ask(helper, files::server(&registry))?
+            if let Some(helper) = file.helper(registry)
+                && let Some(secret) = ask(helper, files::server(registry))?
             {
                 return from(secret, None, format!("docker-credential-{helper} (named in {path})"));
             }
             if let Some(Entry { secret, covers }) = file
-                .entry(&registry, &repository)
+                .entry(registry, repository)
                 .map_err(|why| Error::Invalid(format!("read {path}: {why}")))?
             {
                 return from(secret, covers, path);
             }
             if let Some(helper) = &file.creds_store
-                && let Some(secret) = ask(helper, files::server(&registry))?
+                && let Some(secret) = ask(helper, files::server(registry))?
             {
                 return from(secret, None, format!("docker-credential-{helper} (named in {path})"));
             }

@@ -1,17 +1,15 @@
 //! Credentials for Amazon's registries: keys of an account are exchanged for a password that holds for hours (`ecr`
 //! 2015-09-21 and `ecr-public` 2020-10-30, `GetAuthorizationToken`).
 
-mod sign;
+mod keys;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use dray_plugin::encoded;
 use dray_plugin_auth::{
-    self as auth, Error, Info, Meta,
-    dray::plugin::{clock, http, secrets, types::Request},
-    exports::dray::plugin::credentials::{Credential, Guest, Secret},
+    self as auth, Asked, Credential, Error, Provider, Secret, Unsigned, host, kept, now, stamp,
 };
+use dray_plugin_sign::{Request, Scheme, sha256};
+use keys::Keys;
 use serde::Deserialize;
-use sign::{Keys, Signed};
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -27,28 +25,24 @@ struct Config {
     registry: Option<String>,
     endpoint: Option<String>,
     sts_endpoint: Option<String>,
+    identity: Option<Identity>,
+    metadata_endpoint: Option<String>,
 }
 
-/// For how many seconds a password is kept whose end is not told. It holds for twelve hours.
+/// Whose identity is used where no keys are named.
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+enum Identity {
+    /// That of the machine (Amazon EC2).
+    Instance,
+    /// That of the container (Amazon ECS, and EKS Pod Identity).
+    Container,
+}
+
+/// For how many seconds a password holds whose end is not told: a little less than twelve hours.
 const USUAL: u64 = 11 * 3600;
-/// A password is not used in the last seconds of its time.
-const MARGIN: u64 = 300;
-/// For how many seconds a password is kept at least, whatever its end: another one would be no better.
-const LEAST: u64 = 60;
 
 struct Ecr;
-
-impl Meta for Ecr {
-    fn describe() -> Info {
-        Info {
-            name: "ecr".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Amazon's registries, by keys, a profile or a web identity".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
-    }
-}
 
 /// One of Amazon's registries, by its name.
 #[derive(Debug, PartialEq)]
@@ -85,12 +79,6 @@ struct Service {
     sts: String,
 }
 
-/// A host as it stands in requests: in lower case, and without the usual port.
-fn host(text: &str) -> String {
-    let text = text.to_ascii_lowercase();
-    text.strip_suffix(":443").map_or(text.clone(), str::to_owned)
-}
-
 /// Who gives a password for a registry. `None` means that the registry is not Amazon's.
 fn service(name: &str, config: &Config) -> Result<Option<Service>, Error> {
     const PRIVATE: (&str, &str) = ("ecr", "AmazonEC2ContainerRegistry_V20150921");
@@ -120,116 +108,6 @@ fn service(name: &str, config: &Config) -> Result<Option<Service>, Error> {
     Ok(Some(Service { region, name: named, target, host: api, sts }))
 }
 
-/// A section of a credentials file.
-fn profile(text: &str, wanted: &str) -> Option<Keys> {
-    let (mut inside, mut id, mut secret, mut token) = (false, None, None, None);
-    for line in text.lines().map(str::trim) {
-        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            inside = name.trim() == wanted;
-        } else if let (true, Some((key, value))) = (inside, line.split_once('=')) {
-            let value = value.trim().to_owned();
-            match key.trim() {
-                "aws_access_key_id" => id = Some(value),
-                "aws_secret_access_key" => secret = Some(value),
-                "aws_session_token" => token = Some(value),
-                _ => {}
-            }
-        }
-    }
-    Some(Keys { id: id?, secret: secret?, token })
-}
-
-/// The text of an element of an answer in XML, which has no attributes.
-fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(value, _)| value)
-}
-
-/// What an error answer is called: `__type` of JSON (AWS JSON 1.1 protocol), or `Code` of XML. Nothing else of it is shown,
-/// because it may repeat what was signed.
-fn refusal(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Json {
-        #[serde(rename = "__type")]
-        kind: String,
-    }
-    let text = String::from_utf8_lossy(body);
-    let kind = serde_json::from_slice(body).ok().map(|json: Json| json.kind);
-    let kind = kind.or_else(|| element(&text, "Code").map(str::to_owned)).unwrap_or_default();
-    let name = kind.rsplit('#').next().unwrap_or_default();
-    match !name.is_empty() && name.len() <= 80 && name.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-        true => name.to_owned(),
-        false => "it does not say why".into(),
-    }
-}
-
-fn post(host: &str, headers: Vec<(String, String)>, body: &[u8]) -> Result<Vec<u8>, Error> {
-    let request = Request {
-        method: "POST".into(),
-        url: format!("https://{host}/"),
-        headers,
-        expect: vec![200, 400, 401, 403],
-        access: Vec::new(),
-    };
-    let response = http::send(&request, body)?;
-    match response.status {
-        200 => Ok(response.body),
-        status => {
-            let why = refusal(&response.body);
-            Err(Error::Unauthorized(format!("exchange the keys: {host} answered {status}: {why}")))
-        }
-    }
-}
-
-/// Exchanges a token of another provider for keys (`sts` 2011-06-15, `AssumeRoleWithWebIdentity`), which needs no signature.
-fn by_web_identity(config: &Config, token: &str, host: &str) -> Result<Keys, Error> {
-    let role = config
-        .role_arn
-        .as_deref()
-        .ok_or_else(|| Error::key("role-arn", "is needed with web-identity-token"))?;
-    let body = format!(
-        "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleSessionName=dray&RoleArn={}&WebIdentityToken={}",
-        encoded(role),
-        encoded(token.trim())
-    );
-    let headers = vec![("content-type".to_owned(), "application/x-www-form-urlencoded".to_owned())];
-    let answer = post(host, headers, body.as_bytes())?;
-    let answer = String::from_utf8_lossy(&answer);
-    let part = |name| element(&answer, name).map(str::to_owned);
-    match (part("AccessKeyId"), part("SecretAccessKey")) {
-        (Some(id), Some(secret)) => Ok(Keys { id, secret, token: part("SessionToken") }),
-        _ => Err(Error::Invalid(format!("exchange the web identity: {host} answered without keys"))),
-    }
-}
-
-/// The keys, and where they were found. `sts` is the host at which a web identity is exchanged.
-fn keys(config: &Config, sts: &str) -> Result<(Keys, String), Error> {
-    if let Some(name) = &config.web_identity_token {
-        return Ok((by_web_identity(config, &secrets::get(name)?, sts)?, name.clone()));
-    }
-    if let Some(name) = &config.credentials_file {
-        let wanted = config.profile.as_deref().unwrap_or("default");
-        let found = profile(&secrets::get(name)?, wanted);
-        let none = || Error::key("profile", format!("{name} has no keys in its section [{wanted}]"));
-        return Ok((found.ok_or_else(none)?, name.clone()));
-    }
-    // Keys that are named, and those of the environment, are not mixed: they may be of two accounts.
-    let (id, secret, token) = match (&config.access_key_id, &config.secret_access_key) {
-        (Some(id), Some(secret)) => (
-            id.as_str(),
-            secret.as_str(),
-            config.session_token.as_ref().map(|name| secrets::get(name)).transpose()?,
-        ),
-        (None, None) => {
-            // It is there only where the keys are of a role.
-            let token = secrets::get("env:AWS_SESSION_TOKEN").ok().filter(|token| !token.is_empty());
-            ("env:AWS_ACCESS_KEY_ID", "env:AWS_SECRET_ACCESS_KEY", token)
-        }
-        (Some(_), None) => return Err(Error::key("access-key-id", "needs `secret-access-key`")),
-        (None, Some(_)) => return Err(Error::key("secret-access-key", "needs `access-key-id`")),
-    };
-    Ok((Keys { id: secrets::get(id)?, secret: secrets::get(secret)?, token }, id.to_owned()))
-}
-
 /// The answer of either API: one token, in a list where a list of registries could be asked for.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -253,58 +131,90 @@ struct Token {
 }
 
 /// The password in an answer, and for how many seconds it may be kept.
-fn password(answer: &[u8], now: u64) -> Result<(String, String, u64), Error> {
-    let wrong = |why: &str| Error::Invalid(format!("read the answer of Amazon's registry: {why}"));
-    let answer: Answer = serde_json::from_slice(answer).map_err(|error| wrong(&error.to_string()))?;
+fn password(answer: Answer, now: u64) -> Result<(String, String, u64), &'static str> {
     let token = match answer.authorization_data {
         Data::One(token) => token,
-        Data::Many(tokens) => tokens.into_iter().next().ok_or_else(|| wrong("it holds no token"))?,
+        Data::Many(tokens) => tokens.into_iter().next().ok_or("it holds no token")?,
     };
-    let plain =
-        STANDARD.decode(&token.authorization_token).map_err(|_| wrong("its token is not in Base64"))?;
-    let plain = String::from_utf8(plain).map_err(|_| wrong("its token is no text"))?;
-    let (user, password) = plain.split_once(':').ok_or_else(|| wrong("its token has no password"))?;
+    let plain = STANDARD.decode(&token.authorization_token).map_err(|_| "its token is not in Base64")?;
+    let plain = String::from_utf8(plain).map_err(|_| "its token is no text")?;
+    let (user, password) = plain.split_once(':').ok_or("its token has no password")?;
     let left = token.expires_at.map_or(USUAL, |end| (end as u64).saturating_sub(now / 1000));
-    Ok((user.into(), password.into(), left.saturating_sub(MARGIN).max(LEAST)))
+    Ok((user.into(), password.into(), kept(left)))
 }
 
-impl Guest for Ecr {
-    fn lookup(name: String, _repository: String, config: String) -> Result<Option<Credential>, Error> {
-        let config: Config = auth::config(&config)?;
-        let Some(service) = service(&name, &config)? else { return Ok(None) };
-        let Service { region, name: signed_for, target, host, sts } = service;
-        let (keys, origin) = keys(&config, &sts)?;
-        let now = clock::now();
-        let time = sign::time(now);
+/// Signs a request (AWS Signature Version 4). Returns the headers that are to be added to those that it has.
+fn signed(
+    keys: &Keys,
+    service: &Service,
+    (method, path, query): (&str, &str, &str),
+    own: &[(String, String)],
+    body: &str,
+    now: u64,
+) -> Vec<(String, String)> {
+    let time = stamp(now);
+    let mut added = vec![("x-amz-date", time.clone())];
+    added.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
+    let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
+    let mut headers: Vec<(&str, String)> = own
+        .iter()
+        .filter(|(name, _)| is_signed(name))
+        .map(|(name, value)| (name.as_str(), value.clone()))
+        .chain(added.iter().cloned())
+        .chain([("host", service.host.clone())])
+        .collect();
+    headers.sort();
+    let scope = [&time[..8], &service.region, service.name, "aws4_request"];
+    let scheme = Scheme { algorithm: "AWS4-HMAC-SHA256", time: Some(&time), prefix: "AWS4", scope: &scope };
+    let request = Request { method, path, query, headers: &headers, body };
+    let signature = scheme.sign(&keys.secret, &request);
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
+        keys.id, signature.scope, signature.headers, signature.signature
+    );
+    let added = added.into_iter().map(|(name, value)| (name.to_owned(), value));
+    added.chain([("authorization".to_owned(), authorization)]).collect()
+}
+
+impl Provider for Ecr {
+    const NAME: &str = "ecr";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str =
+        "Amazon's registries, by keys, a profile, a web identity or the role of the machine";
+    const SCHEMA: &str = include_str!("schema.json");
+    type Config = Config;
+
+    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+        let Some(service) = service(name, &config)? else { return Ok(None) };
+        let (keys, origin) = keys::keys(&config, &service)?;
+        let now = now();
         let body = b"{}";
         let mut headers = vec![
-            ("content-type", "application/x-amz-json-1.1".to_owned()),
-            ("host", host.clone()),
-            ("x-amz-date", time.clone()),
+            ("content-type".to_owned(), "application/x-amz-json-1.1".to_owned()),
+            ("x-amz-target".to_owned(), format!("{}.GetAuthorizationToken", service.target)),
         ];
-        headers.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
-        headers.push(("x-amz-target", format!("{target}.GetAuthorizationToken")));
-        let signed = Signed {
-            method: "POST",
-            path: "/",
-            headers: &headers,
-            body,
-            region: &region,
-            service: signed_for,
-            time: &time,
-        };
-        let authorization = signed.authorization(&keys);
-        // The host of a request is written by whoever sends it.
-        let sent = headers.into_iter().filter(|(name, _)| *name != "host");
-        let mut sent: Vec<(String, String)> = sent.map(|(name, value)| (name.to_owned(), value)).collect();
-        sent.push(("authorization".into(), authorization));
-        let (user, password, lifetime) = password(&post(&host, sent, body)?, now)?;
+        headers.extend(signed(&keys, &service, ("POST", "/", ""), &headers, &sha256(body), now));
+        let asked = Asked::send("POST", &service.host, "/", headers, body)?;
+        let (user, password, lifetime) = password(asked.json()?, now).map_err(|why| asked.odd(why))?;
         Ok(Some(Credential {
             secret: Secret::Basic((user, password)),
             lifetime: Some(lifetime),
             covers: None,
-            origin: format!("{origin}, exchanged at {host}"),
+            origin: format!("{origin}, exchanged at {}", service.host),
         }))
+    }
+
+    fn sign(name: &str, request: &Unsigned, config: Config) -> Result<Option<Vec<(String, String)>>, Error> {
+        let Some(service) = service(name, &config)? else { return Ok(None) };
+        let Some((at, path, query)) = auth::target(request) else { return Ok(None) };
+        // Only the API of the registry itself gets a signature.
+        if at != service.host {
+            return Ok(None);
+        }
+        let (keys, _) = keys::keys(&config, &service)?;
+        let body = auth::hash(request)?;
+        let target = (request.method.as_str(), path.as_str(), query);
+        Ok(Some(signed(&keys, &service, target, &request.headers, body, now())))
     }
 }
 
@@ -364,47 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_only_called_by_its_name() {
-        for (body, name) in [
-            (
-                r#"{"__type":"com.amazon#UnrecognizedClientException","message":"secret"}"#,
-                "UnrecognizedClientException",
-            ),
-            ("<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>", "AccessDenied"),
-            (r#"{"__type":"x y"}"#, "it does not say why"),
-            ("", "it does not say why"),
-        ] {
-            assert_eq!(refusal(body.as_bytes()), name, "{body}");
-        }
-    }
-
-    #[test]
-    fn files_and_answers_are_read() {
-        let file = "# mine\n[default]\naws_access_key_id = a\naws_secret_access_key=b\n\n[other]\naws_access_key_id=c\n\
-                    aws_secret_access_key = d=\naws_session_token = e\n[empty]\n";
-        let keys = |id: &str, secret: &str, token: Option<&str>| Keys {
-            id: id.into(),
-            secret: secret.into(),
-            token: token.map(str::to_owned),
-        };
-        assert!(profile(file, "default") == Some(keys("a", "b", None)));
-        assert!(profile(file, "other") == Some(keys("c", "d=", Some("e"))));
-        assert!(profile(file, "empty").is_none() && profile(file, "none").is_none());
+    fn answers_are_read() {
+        let read = |text: &str, now| password(serde_json::from_str(text).unwrap(), now);
         let token = STANDARD.encode("AWS:secret:more");
         let private =
             format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}","expiresAt":1000.5}}]}}"#);
         let public = format!(r#"{{"authorizationData":{{"authorizationToken":"{token}"}}}}"#);
-        let expected = |left| ("AWS".to_owned(), "secret:more".to_owned(), left);
-        assert_eq!(password(private.as_bytes(), 100_000).unwrap(), expected(600));
+        let expected = |left| Ok(("AWS".to_owned(), "secret:more".to_owned(), left));
+        assert_eq!(read(&private, 100_000), expected(600));
         // A password that has ended is not asked for again at once.
-        assert_eq!(password(private.as_bytes(), 2_000_000).unwrap(), expected(LEAST));
-        assert_eq!(password(public.as_bytes(), 0).unwrap(), expected(USUAL - MARGIN));
-        for wrong in
-            ["", "{}", r#"{"authorizationData":[]}"#, r#"{"authorizationData":{"authorizationToken":"?"}}"#]
-        {
-            assert!(password(wrong.as_bytes(), 0).is_err(), "{wrong}");
+        assert_eq!(read(&private, 2_000_000), expected(60));
+        assert_eq!(read(&public, 0), expected(USUAL - 300));
+        for wrong in [r#"{"authorizationData":[]}"#, r#"{"authorizationData":{"authorizationToken":"?"}}"#] {
+            assert!(read(wrong, 0).is_err(), "{wrong}");
         }
-        assert_eq!(element("<a><AccessKeyId>x</AccessKeyId></a>", "AccessKeyId"), Some("x"));
-        assert_eq!(encoded("arn:aws/é"), "arn%3Aaws%2F%C3%A9");
     }
 }

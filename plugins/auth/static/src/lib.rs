@@ -1,10 +1,6 @@
 //! Credentials from granted secrets: environment variables or files.
 
-use dray_plugin_auth::{
-    self as auth, Error, Info, Meta,
-    dray::plugin::secrets,
-    exports::dray::plugin::credentials::{Credential, Guest, Secret},
-};
+use dray_plugin_auth::{self as auth, Credential, Error, Provider, Secret, is_reference, secrets};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -18,22 +14,6 @@ struct Config {
 }
 
 struct Static;
-
-impl Meta for Static {
-    fn describe() -> Info {
-        Info {
-            name: "static".into(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            summary: "Credentials from environment variables or files".into(),
-            schemes: Vec::new(),
-            config_schema: include_str!("schema.json").into(),
-        }
-    }
-}
-
-fn is_reference(text: &str) -> bool {
-    text.starts_with("env:") || text.starts_with("file:")
-}
 
 fn secret(config: Config, get: impl Fn(&str) -> Result<String, Error>) -> Result<(Secret, String), Error> {
     match config {
@@ -56,9 +36,15 @@ fn secret(config: Config, get: impl Fn(&str) -> Result<String, Error>) -> Result
     }
 }
 
-impl Guest for Static {
-    fn lookup(_registry: String, _repository: String, config: String) -> Result<Option<Credential>, Error> {
-        let (secret, origin) = secret(auth::config(&config)?, secrets::get)?;
+impl Provider for Static {
+    const NAME: &str = "static";
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    const SUMMARY: &str = "Credentials from environment variables or files";
+    const SCHEMA: &str = include_str!("schema.json");
+    type Config = Config;
+
+    fn lookup(_registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+        let (secret, origin) = secret(config, secrets::get)?;
         Ok(Some(Credential { secret, lifetime: None, covers: None, origin }))
     }
 }

@@ -30,22 +30,26 @@ struct Tag {
     last_updated: Option<String>,
 }
 
-/// Where the tags of a repository are listed. Images of Docker's own are in the namespace `library`.
-fn path(repository: &str, page: u64) -> Result<String, Error> {
+/// The namespace of a repository and its name. Images of Docker's own are in the namespace `library`.
+fn parts(repository: &str) -> Result<(String, String), Error> {
     let (namespace, name) = repository.split_once('/').unwrap_or(("library", repository));
     if name.contains('/') {
         return Err(Error::NotFound(format!(
             "a repository of Docker Hub has two parts, and {repository} has more"
         )));
     }
-    let (namespace, name) = (encoded(namespace), encoded(name));
-    Ok(format!("/v2/namespaces/{namespace}/repositories/{name}/tags?page_size=100&page={page}"))
+    Ok((encoded(namespace), encoded(name)))
+}
+
+/// The host of a registry's API.
+fn host(registry: &str) -> &str {
+    if HOSTS.contains(&registry) { API } else { registry }
 }
 
 impl Dialect for DockerHub {
     const NAME: &str = "docker-hub";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Docker Hub: lists the tags of public repositories in bulk";
+    const SUMMARY: &str = "Docker Hub: lists tags in bulk, removes single tags";
 
     fn kind() -> Kind {
         Kind {
@@ -54,14 +58,20 @@ impl Dialect for DockerHub {
             lists: true,
             whole: true,
             prepares: false,
-            removes: false,
+            removes: true,
         }
     }
 
     fn tags(registry: &str, repository: &str, next: Option<&str>) -> Result<Page, Error> {
         let page: u64 = next.and_then(|next| next.parse().ok()).unwrap_or(1);
-        let host = if HOSTS.contains(&registry) { API } else { registry };
-        let listed: Tags = json(&ask("GET", host, &path(repository, page)?, As::Anybody, &[200])?)?;
+        let (namespace, name) = parts(repository)?;
+        let path = format!("/v2/namespaces/{namespace}/repositories/{name}/tags?page_size=100&page={page}");
+        // Without the auth provider `docker-hub`, public repositories can be listed nevertheless.
+        let response = match ask("GET", host(registry), &path, As::Signed(repository), &[200]) {
+            Err(Error::Unauthorized(_)) => ask("GET", host(registry), &path, As::Anybody, &[200])?,
+            other => other?,
+        };
+        let listed: Tags = json(&response)?;
         let next = listed.next.is_some().then(|| (page + 1).to_string());
         let entries = listed.results.into_iter().map(|tag| Entry {
             name: tag.name,
@@ -73,6 +83,15 @@ impl Dialect for DockerHub {
         });
         Ok(Page { entries: entries.collect(), next, behind: Some(BEHIND) })
     }
+
+    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
+        let (namespace, name) = parts(repository)?;
+        let path = format!("/v2/repositories/{namespace}/{name}/tags/{}/", encoded(tag));
+        match ask("DELETE", host(registry), &path, As::Signed(repository), &[204, 404])?.status {
+            204 => Ok(()),
+            _ => Err(Error::NotFound(format!("there is no tag {tag} in {repository}"))),
+        }
+    }
 }
 
 export!(DockerHub with_types_in dray_plugin_dialect);
@@ -83,14 +102,8 @@ mod tests {
 
     #[test]
     fn images_of_docker_s_own_are_in_a_namespace() {
-        assert_eq!(
-            path("nginx", 2).unwrap(),
-            "/v2/namespaces/library/repositories/nginx/tags?page_size=100&page=2"
-        );
-        assert_eq!(
-            path("team/a.b", 1).unwrap(),
-            "/v2/namespaces/team/repositories/a.b/tags?page_size=100&page=1"
-        );
-        assert!(path("a/b/c", 1).is_err());
+        assert_eq!(parts("nginx").unwrap(), ("library".into(), "nginx".into()));
+        assert_eq!(parts("team/a.b").unwrap(), ("team".into(), "a.b".into()));
+        assert!(parts("a/b/c").is_err());
     }
 }

@@ -12,11 +12,18 @@
 
 mod encoded;
 mod one_or_many;
+mod time;
 mod version;
 
 pub use encoded::encoded;
 pub use one_or_many::OneOrMany;
+pub use time::{rfc3339, stamp, time};
 pub use version::version;
+
+/// Whether a text of a table says where a secret lies: `env:NAME` or `file:PATH`.
+pub fn is_reference(text: &str) -> bool {
+    text.starts_with("env:") || text.starts_with("file:")
+}
 
 #[doc(hidden)]
 pub use {serde, serde_json, wit_bindgen};

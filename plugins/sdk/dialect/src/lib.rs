@@ -6,7 +6,7 @@
 
 dray_plugin::role!("dialect", "dray_plugin_dialect");
 
-pub use dray_plugin::encoded;
+pub use dray_plugin::{encoded, time};
 
 pub use dray::plugin::types::{Access, Request, Response, TagEntry as Entry, TagPage as Page};
 pub use dray_plugin::{serde, serde_json};
@@ -102,6 +102,8 @@ pub enum As<'a> {
     Token(&'a str, &'a str),
     /// With the user name and the password for a repository.
     Login(&'a str),
+    /// With the signature of an auth provider of the registry.
+    Signed(&'a str),
     /// Not at all.
     Anybody,
 }
@@ -123,6 +125,18 @@ pub fn ask_with(
     send(method, registry, path, by, expect, headers, &[])
 }
 
+/// Sends a request with a body in JSON, and further headers.
+pub fn post_with(
+    registry: &str,
+    path: &str,
+    by: As<'_>,
+    body: &serde_json::Value,
+    expect: &[u16],
+    headers: &[(String, String)],
+) -> Result<Response, Error> {
+    send("POST", registry, path, by, expect, headers, body.to_string().as_bytes())
+}
+
 /// Sends a request with a body in JSON.
 pub fn post(
     registry: &str,
@@ -133,6 +147,12 @@ pub fn post(
 ) -> Result<Response, Error> {
     let headers = [("content-type".to_owned(), "application/json".to_owned())];
     send("POST", registry, path, by, expect, &headers, body.to_string().as_bytes())
+}
+
+/// Sends a query as plain text.
+pub fn query(registry: &str, path: &str, by: As<'_>, text: &str, expect: &[u16]) -> Result<Response, Error> {
+    let headers = [("content-type".to_owned(), "text/plain".to_owned())];
+    send("POST", registry, path, by, expect, &headers, text.as_bytes())
 }
 
 fn send(
@@ -147,6 +167,7 @@ fn send(
     let (repository, action) = match by {
         As::Token(repository, action) => (repository, action),
         As::Login(repository) => (repository, "login"),
+        As::Signed(repository) => (repository, "sign"),
         As::Anybody => ("", "none"),
     };
     let access = vec![Access { repository: repository.into(), actions: vec![action.into()] }];
@@ -179,38 +200,9 @@ pub fn next_link(response: &Response) -> Option<String> {
     path.starts_with('/').then(|| path.to_owned())
 }
 
-/// Milliseconds since 1970 of a time of RFC 3339 in UTC (`2026-01-31T12:00:00.123Z`). `None` means that it is none.
-pub fn time(text: &str) -> Option<u64> {
-    let (date, rest) = text.split_once('T')?;
-    let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
-    let (year, month, day) = (date.next()??, date.next()??, date.next()??);
-    let clock = rest.strip_suffix('Z').or_else(|| rest.strip_suffix("+00:00"))?;
-    let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
-    let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
-    let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    let digits: String = fraction.chars().chain("000".chars()).take(3).collect();
-    // Days since 1970 in the proleptic Gregorian calendar, with years that begin in March.
-    let years = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (years.div_euclid(400), years.rem_euclid(400));
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468;
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
-    u64::try_from(seconds * 1_000 + digits.parse::<i64>().ok()?).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_milliseconds() {
-        assert_eq!(time("1970-01-01T00:00:00Z"), Some(0));
-        assert_eq!(time("2026-01-31T12:00:00.5Z"), Some(1_769_860_800_500));
-        assert_eq!(time("2024-02-29T23:59:59.123456789Z"), Some(1_709_251_199_123));
-        for wrong in ["", "2026-01-31", "x-1-1T0:0:0Z", "2026-01-31T12:00:00", "2026-01-31T12:00:00+02:00"] {
-            assert_eq!(time(wrong), None, "{wrong}");
-        }
-    }
 
     #[test]
     fn links_and_names_are_those_of_the_rfcs() {
