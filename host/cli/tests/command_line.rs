@@ -251,6 +251,14 @@ fn plugins_can_be_looked_at() {
             "docker-config",
             "static",
             "ecr",
+            "gar",
+            "acr",
+            "docker-hub",
+            "gitlab",
+            "ali-acr",
+            "huawei-swr",
+            "tencent-tcr",
+            "volcengine-cr",
             "glob",
             "regex",
             "semver",
@@ -267,7 +275,16 @@ fn plugins_can_be_looked_at() {
             "docker-hub",
             "zot",
             "acr",
-            "gitlab"
+            "gitlab",
+            "ecr",
+            "gar",
+            "ghcr",
+            "artifactory",
+            "nexus",
+            "ali-acr",
+            "huawei-swr",
+            "tencent-tcr",
+            "volcengine-cr",
         ]
     );
     assert!(
@@ -277,6 +294,11 @@ fn plugins_can_be_looked_at() {
             .iter()
             .all(|plugin| plugin["digest"].as_str().unwrap().starts_with("sha256:"))
     );
+    // Plugins of several kinds may have one name.
+    let ecr = world.dray(&["plugin", "inspect", "ecr"]);
+    assert!(ecr.code == 1 && ecr.err.contains("--kind auth or --kind dialect"), "{}", ecr.err);
+    let ecr = world.dray(&["plugin", "inspect", "ecr", "--kind", "dialect"]).ok().json();
+    assert_eq!((&ecr["name"], &ecr["kind"]), (&"ecr".into(), &"dialect".into()));
     let semver = world.dray(&["plugin", "inspect", "semver"]).ok().json();
     assert_eq!(semver["kind"], "filter");
     assert!(semver["config_schema"]["properties"]["range"].is_object());

@@ -427,6 +427,81 @@ fn azure_gitlab_zot_and_quay_list_as_their_descriptions_say() {
 }
 
 #[test]
+fn github_artifactory_and_nexus_list_as_their_descriptions_say() {
+    // GitHub: a package of an organization, or else of a user (REST API, "Packages").
+    let github = Memory::odd(|asked, held| {
+        if asked.path.starts_with("/orgs/") {
+            return with_json("404 Not Found", &json!({ "message": "Package not found." }));
+        }
+        let rest = asked.path.strip_prefix("/users/team/packages/container/app/versions?")?;
+        assert_eq!(rest, "per_page=100&page=1&state=active");
+        let versions: Vec<_> = tags_of(&held.lock().unwrap(), "team/app")
+            .into_iter()
+            .map(|(digest, (_, tags))| {
+                json!({ "id": 1, "name": digest, "updated_at": "2026-01-31T12:00:00Z",
+                    "metadata": { "package_type": "container", "container": { "tags": tags } } })
+            })
+            .chain([
+                json!({ "id": 2, "name": "sha256:untagged", "metadata": { "package_type": "container" } }),
+            ])
+            .collect();
+        with_json("200 OK", &json!(versions))
+    });
+    let asked = lists_of(&World::new(), &github, "ghcr");
+    let path = "/team/packages/container/app/versions?per_page=100&page=1&state=active";
+    assert_eq!(asked, [format!("GET /orgs{path}"), format!("GET /users{path}")]);
+
+    // Artifactory: items of its query language. An index has a file of its own beside that of an image.
+    let artifactory = Memory::odd(|asked, held| {
+        asked.path.strip_prefix("/artifactory/api/search/aql")?;
+        assert_eq!((asked.method, header(asked, "content-type")), ("POST", Some("text/plain")));
+        let query = String::from_utf8_lossy(asked.body);
+        let find = query.strip_prefix("items.find(").unwrap().split_once(").include").unwrap().0;
+        let find: serde_json::Value = serde_json::from_str(find).unwrap();
+        assert_eq!((find["repo"].as_str(), find["path"]["$match"].as_str()), (Some("team"), Some("app/*")));
+        let item = |tag: &String, name: &str, hash: &str| json!({ "path": format!("app/{tag}"), "name": name, "sha256": hash, "modified": "2026-01-31T12:00:00.000Z" });
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let mut items = Vec::new();
+        for (digest, (_, tags)) in &tags {
+            for tag in tags {
+                items.push(item(tag, "manifest.json", "00"));
+                items.push(item(tag, "list.manifest.json", digest.trim_start_matches("sha256:")));
+            }
+        }
+        with_json("200 OK", &json!({ "results": items, "range": { "total": items.len() } }))
+    });
+    let asked = lists_of(&World::new(), &artifactory, "artifactory");
+    assert_eq!(asked, ["GET /v2/team/app/tags/list?n=1000", "POST /artifactory/api/search/aql"]);
+
+    // Nexus: components of its search, page by page.
+    let nexus = Memory::odd(|asked, held| {
+        let rest =
+            asked.path.strip_prefix("/service/rest/v1/search?repository=team&format=docker&name=app")?;
+        let start: usize = rest.strip_prefix("&continuationToken=").map_or(0, |token| token.parse().unwrap());
+        let tags = tags_of(&held.lock().unwrap(), "team/app");
+        let all: Vec<_> = tags
+            .iter()
+            .flat_map(|(digest, (_, tags))| {
+                tags.iter().map(move |tag| (tag, digest.trim_start_matches("sha256:")))
+            })
+            .collect();
+        let items: Vec<_> = all
+            .iter()
+            .skip(start)
+            .take(6)
+            .map(|(tag, hash)| {
+                json!({ "name": "app", "version": tag, "format": "docker", "assets": [{ "checksum": { "sha256": hash } }] })
+            })
+            .collect();
+        let next = (start + 6 < all.len()).then(|| (start + 6).to_string());
+        with_json("200 OK", &json!({ "items": items, "continuationToken": next }))
+    });
+    let asked = lists_of(&World::new(), &nexus, "nexus");
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    assert!(!asked.iter().any(|asked| asked.contains("/manifests/")), "{asked:?}");
+}
+
+#[test]
 fn a_kind_that_does_not_exist_is_found_by_a_check() {
     let world = World::new();
     let policy = |kind: &str| {

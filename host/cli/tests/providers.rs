@@ -3,21 +3,18 @@
 
 mod support;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use support::{
     Ran, World,
-    memory::{Asked, Held, Memory, Reply},
+    clouds::{basic, is_signed},
+    harbor::{decoded, header, with_json},
+    memory::{Asked, Held, Memory, Reply, reply},
 };
 
 /// `AWS:password` in Base64, as `GetAuthorizationToken` answers it, and the header that comes of it.
 const TOKEN: &str = "QVdTOnBhc3N3b3Jk";
-
-/// A header of a request.
-fn header<'a>(asked: &Asked<'a>, wanted: &str) -> Option<&'a str> {
-    let headers = asked.head.lines().skip(1).filter_map(|line| line.split_once(':'));
-    headers.filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value.trim()).next()
-}
 
 fn refused(kind: &str) -> Option<Reply> {
     let body = json!({ "__type": kind, "message": "The security token included in the request is invalid." });
@@ -33,6 +30,9 @@ fn amazon(asked: &Asked, _: &Mutex<Held>) -> Option<Reply> {
         let challenge =
             "Www-Authenticate: Basic realm=\"https://amazon.example/\",service=\"ecr.amazonaws.com\"\r\n";
         return (!is_known).then(|| ("401 Unauthorized", challenge.to_owned(), b"Not Authorized\n".to_vec()));
+    }
+    if let Some(answer) = identity_of_amazon(asked) {
+        return Some(answer);
     }
     assert_eq!((asked.method, asked.path), ("POST", "/"));
     if header(asked, "content-type") == Some("application/x-www-form-urlencoded") {
@@ -51,24 +51,44 @@ fn amazon(asked: &Asked, _: &Mutex<Held>) -> Option<Reply> {
     let target = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken";
     assert_eq!(header(asked, "x-amz-target"), Some(target));
     assert!(serde_json::from_slice::<Value>(asked.body).unwrap().is_object());
-    let date = header(asked, "x-amz-date").unwrap();
-    let authorization = header(asked, "authorization").unwrap();
-    let scope = format!("Credential=AKID/{}/eu-west-1/ecr/aws4_request", &date[..8]);
-    let session = match header(asked, "x-amz-security-token") {
-        Some(session) => {
-            assert_eq!(session, "session");
-            "x-amz-security-token;"
-        }
-        None => "",
-    };
-    let signed = format!("SignedHeaders=content-type;host;x-amz-date;{session}x-amz-target");
-    if !authorization.starts_with("AWS4-HMAC-SHA256 ") || !authorization.contains(&scope) {
+    if let Some(session) = header(asked, "x-amz-security-token") {
+        assert_eq!(session, "session");
+    }
+    if !["very-secret", "y", "secret"].iter().any(|secret| is_signed(asked, secret)) {
         return refused("UnrecognizedClientException");
     }
-    assert!(authorization.contains(&signed), "{authorization}");
     let body = json!({ "authorizationData": [{ "authorizationToken": TOKEN, "expiresAt": 4_102_444_800.5_f64,
         "proxyEndpoint": "https://1.dkr.ecr.eu-west-1.amazonaws.com" }] });
     Some(("200 OK", "Content-Type: application/x-amz-json-1.1\r\n".into(), body.to_string().into_bytes()))
+}
+
+/// What tells a machine (Amazon EC2, "Retrieve security credentials", IMDSv2) and a container (Amazon ECS, EKS Pod Identity)
+/// its keys.
+fn identity_of_amazon(asked: &Asked) -> Option<Reply> {
+    let keys = || {
+        let keys = json!({ "Code": "Success", "AccessKeyId": "AKID", "SecretAccessKey": "secret", "Token": "session",
+            "Expiration": "2100-01-01T00:00:00Z" });
+        with_json("200 OK", &keys)
+    };
+    let roles = "/latest/meta-data/iam/security-credentials/";
+    match (asked.method, asked.path) {
+        ("PUT", "/latest/api/token") => {
+            assert!(header(asked, "x-aws-ec2-metadata-token-ttl-seconds").is_some());
+            Some(("200 OK", String::new(), b"a-session".to_vec()))
+        }
+        ("GET", path) if path.starts_with(roles) => {
+            if header(asked, "x-aws-ec2-metadata-token") != Some("a-session") {
+                return reply("401 Unauthorized");
+            }
+            match &path[roles.len()..] {
+                "" => Some(("200 OK", String::new(), b"sync-role".to_vec())),
+                "sync-role" => keys(),
+                _ => reply("404 Not Found"),
+            }
+        }
+        ("GET", "/credentials/1") => keys(),
+        _ => None,
+    }
 }
 
 fn policy(world: &World, host: &str, more: &str) {
@@ -123,6 +143,266 @@ fn keys_are_exchanged_for_a_password_of_amazons_registry() {
     let role = ", web-identity-token = \"file:identity\", role-arn = \"arn:aws:iam::1:role/sync\"";
     policy(&world, registry.host(), &format!("{role}, sts-endpoint = \"{}\"", registry.host()));
     world.dray(&["sync"]).ok();
+}
+
+#[test]
+fn a_machine_and_a_container_use_their_own_roles() {
+    let world = World::new();
+    let registry = Memory::odd(amazon);
+    registry.image("app", "1", b"one");
+    let host = registry.host();
+    policy(&world, host, &format!(", identity = \"instance\", metadata-endpoint = \"{host}\""));
+    // Keys of the environment are of somebody else.
+    let mut command = world.command(&["sync"]);
+    let ran = Ran::of(command.env("AWS_ACCESS_KEY_ID", "SOMEBODY").env("AWS_SECRET_ACCESS_KEY", "x")).ok();
+    assert!(ran.out.contains("1 image copied"), "{}", ran.out);
+    assert_eq!(registry.count("PUT /latest/api/token"), 1);
+    policy(&world, host, &format!(", identity = \"container\", metadata-endpoint = \"{host}\""));
+    let mut command = world.command(&["sync"]);
+    Ran::of(command.env("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/credentials/1")).ok();
+    // What the environment names must be a place that tells keys.
+    policy(&world, host, ", identity = \"container\"");
+    let mut command = world.command(&["sync"]);
+    let ran = Ran::of(command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://evil.example/keys"));
+    assert!(ran.code == 1 && ran.err.contains("evil.example is no place that tells"), "{}", ran.err);
+}
+
+/// Runs a sync of one image from a registry with this table, and these variables.
+fn once(registry: &Memory, world: &World, auth: &str, environment: &[(&str, &str)]) -> Ran {
+    let host = registry.host();
+    registry.image("project/images/app", "1", b"one");
+    let rule = format!("[[rule]]\nfrom = \"docker://{host}/project/images/app\"\nto = \"oci:copy\"\n");
+    world.write("dray.toml", &format!("version = 1\n[registry.\"{host}\"]\nauth = {auth}\n{rule}"));
+    let mut command = world.command(&["sync"]);
+    Ran::of(command.envs(environment.iter().copied()))
+}
+
+/// Google's registry, which takes the access token `ya29.token` as a password, and the servers that give such tokens.
+/// `assertion` keeps the last one of a service account.
+fn google(assertion: Arc<Mutex<String>>) -> Memory {
+    Memory::odd(move |asked, _| {
+        let body = decoded(&String::from_utf8_lossy(asked.body));
+        let token = || {
+            with_json(
+                "200 OK",
+                &json!({ "access_token": "ya29.token", "expires_in": 3599, "token_type": "Bearer" }),
+            )
+        };
+        match (asked.method, asked.path) {
+            (_, path) if path.starts_with("/v2/") => {
+                let is_known =
+                    header(asked, "authorization") == Some(&basic("oauth2accesstoken", "ya29.token"));
+                let challenge = "Www-Authenticate: Basic realm=\"google\"\r\n".to_owned();
+                (!is_known).then(|| ("401 Unauthorized", challenge, Vec::new()))
+            }
+            ("POST", "/token") if body.starts_with("grant_type=refresh_token") => {
+                assert_eq!(body, "grant_type=refresh_token&client_id=id&client_secret=s&refresh_token=r");
+                token()
+            }
+            ("POST", "/token") => {
+                let prefix = "grant_type=urn:ietf:params:oauth:grant-type:jwt-bearer&assertion=";
+                *assertion.lock().unwrap() = body.strip_prefix(prefix).unwrap().to_owned();
+                token()
+            }
+            ("POST", "/v1/token") => {
+                assert!(
+                    body.contains(
+                        "subject_token=an.identity&subject_token_type=urn:ietf:params:oauth:token-type:jwt"
+                    ),
+                    "{body}"
+                );
+                assert!(body.contains("audience=//iam.googleapis.com/projects/1/x"), "{body}");
+                with_json("200 OK", &json!({ "access_token": "federated", "expires_in": 3599 }))
+            }
+            ("POST", "/v1/projects/-/serviceAccounts/sync@p:generateAccessToken") => {
+                assert_eq!(header(asked, "authorization"), Some("Bearer federated"));
+                let answer = json!({ "accessToken": "ya29.token", "expireTime": "2100-01-01T00:00:00Z" });
+                with_json("200 OK", &answer)
+            }
+            ("GET", "/computeMetadata/v1/instance/service-accounts/default/token") => {
+                assert_eq!(header(asked, "metadata-flavor"), Some("Google"));
+                token()
+            }
+            other => panic!("{other:?}"),
+        }
+    })
+}
+
+#[test]
+fn googles_registries_take_keys_and_identities() {
+    let world = World::new();
+    let assertion = Arc::default();
+    let registry = google(Arc::clone(&assertion));
+    let host = registry.host().to_owned();
+    let named = format!("provider = \"gar\", registry = \"{host}\", token-endpoint = \"{host}\"");
+    world.tool("openssl", &["genpkey", "-algorithm", "RSA", "-out", "key.pem"]);
+    let key = std::fs::read_to_string(world.path("key.pem")).unwrap();
+    let account = json!({ "type": "service_account", "client_email": "sync@p", "private_key": key, "private_key_id": "k1",
+        "token_uri": "https://oauth2.googleapis.com/token", "project_id": "p" });
+    world.write("account.json", &account.to_string());
+    once(&registry, &world, &format!("{{ {named}, key = \"file:account.json\" }}"), &[]).ok();
+    // Another tool says that the assertion is signed by the key.
+    let text = assertion.lock().unwrap().clone();
+    let (signed, signature) = text.rsplit_once('.').unwrap();
+    world.write("signed", signed);
+    std::fs::write(world.path("signature"), URL_SAFE_NO_PAD.decode(signature).unwrap()).unwrap();
+    world.tool("openssl", &["pkey", "-in", "key.pem", "-pubout", "-out", "public.pem"]);
+    world.tool("openssl", &["dgst", "-sha256", "-verify", "public.pem", "-signature", "signature", "signed"]);
+    let claims = URL_SAFE_NO_PAD.decode(signed.split_once('.').unwrap().1).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(
+        (claims["iss"].as_str(), claims["aud"].as_str()),
+        (Some("sync@p"), Some("https://oauth2.googleapis.com/token"))
+    );
+    assert_eq!(claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap(), 3600);
+
+    let user =
+        json!({ "type": "authorized_user", "client_id": "id", "client_secret": "s", "refresh_token": "r" });
+    world.write("user.json", &user.to_string());
+    once(&registry, &world, &format!("{{ {named}, key = \"file:user.json\" }}"), &[]).ok();
+
+    let federated = json!({ "type": "external_account", "audience": "//iam.googleapis.com/projects/1/x",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt", "token_url": "https://sts.googleapis.com/v1/token",
+        "service_account_impersonation_url": "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/sync@p:generateAccessToken" });
+    world.write("federated.json", &federated.to_string());
+    world.write("identity", "an.identity\n");
+    let auth = format!("{{ {named}, key = \"file:federated.json\", subject-token = \"file:identity\" }}");
+    once(&registry, &world, &auth, &[]).ok();
+    let lacking = once(&registry, &world, &format!("{{ {named}, key = \"file:federated.json\" }}"), &[]);
+    assert!(lacking.code == 1 && lacking.err.contains("subject-token: is needed"), "{}", lacking.err);
+
+    let auth = format!("{{ {named}, identity = \"instance\", metadata-endpoint = \"{host}\" }}");
+    once(&registry, &world, &auth, &[]).ok();
+    once(&registry, &world, &format!("{{ {named} }}"), &[("CLOUDSDK_AUTH_ACCESS_TOKEN", "ya29.token")]).ok();
+    // A key that is none is not shown.
+    world.write("odd.json", "{\"type\":\"service_account\",\"private_key\":\"hunter2\"}");
+    let odd = once(&registry, &world, &format!("{{ {named}, key = \"file:odd.json\" }}"), &[]);
+    assert!(odd.code == 1 && odd.err.contains("is no file of credentials"), "{}", odd.err);
+    assert!(!odd.err.contains("hunter2"), "{}", odd.err);
+}
+
+#[test]
+fn azures_registries_exchange_tokens_of_the_directory() {
+    // Azure/acr, `docs/AAD-OAuth.md`; Microsoft identity platform, "client credentials"; "managed identities on a VM".
+    let world = World::new();
+    let own: Arc<OnceLock<String>> = Arc::default();
+    let registry = {
+        let own = own.clone();
+        Memory::odd(move |asked, _| {
+            let host = own.get().unwrap();
+            let body = decoded(&String::from_utf8_lossy(asked.body));
+            match (asked.method, asked.path) {
+                ("POST", "/a-tenant/oauth2/v2.0/token") => {
+                    let scope = "scope=https://containerregistry.azure.net/.default";
+                    assert!(
+                        body.starts_with(&format!(
+                            "grant_type=client_credentials&client_id=a-client&{scope}&"
+                        )),
+                        "{body}"
+                    );
+                    let is_known = body.ends_with("&client_secret=very-secret")
+                        || body.ends_with("client-assertion-type:jwt-bearer&client_assertion=an.identity");
+                    match is_known {
+                        true => with_json(
+                            "200 OK",
+                            &json!({ "token_type": "Bearer", "expires_in": 3599, "access_token": "aad" }),
+                        ),
+                        false => with_json(
+                            "401 Unauthorized",
+                            &json!({ "error": "invalid_client", "error_description": body }),
+                        ),
+                    }
+                }
+                ("GET", path) if path.starts_with("/metadata/identity/oauth2/token?") => {
+                    assert_eq!(header(asked, "metadata"), Some("true"));
+                    assert!(
+                        decoded(path)
+                            .ends_with("api-version=2018-02-01&resource=https://containerregistry.azure.net")
+                    );
+                    with_json(
+                        "200 OK",
+                        &json!({ "access_token": "aad", "expires_in": "86399", "token_type": "Bearer" }),
+                    )
+                }
+                ("POST", "/oauth2/exchange") => {
+                    assert!(body.starts_with(&format!("grant_type=access_token&service={host}")), "{body}");
+                    assert!(body.ends_with("&access_token=aad"), "{body}");
+                    with_json("200 OK", &json!({ "refresh_token": "refresh" }))
+                }
+                ("POST", "/oauth2/token") => {
+                    assert!(
+                        body.contains("grant_type=refresh_token") && body.contains("refresh_token=refresh"),
+                        "{body}"
+                    );
+                    with_json("200 OK", &json!({ "access_token": "registry" }))
+                }
+                _ if header(asked, "authorization") == Some("Bearer registry") => None,
+                _ => {
+                    let challenge = format!(
+                        "Www-Authenticate: Bearer realm=\"http://{host}/oauth2/token\",service=\"{host}\"\r\n"
+                    );
+                    Some(("401 Unauthorized", challenge, Vec::new()))
+                }
+            }
+        })
+    };
+    let host = registry.host().to_owned();
+    own.set(host.clone()).unwrap();
+    let named = format!("provider = \"acr\", registry = \"{host}\", authority = \"{host}\"");
+    let principal = [
+        ("AZURE_TENANT_ID", "a-tenant"),
+        ("AZURE_CLIENT_ID", "a-client"),
+        ("AZURE_CLIENT_SECRET", "very-secret"),
+    ];
+    once(&registry, &world, &format!("{{ {named} }}"), &principal).ok();
+    assert_eq!(registry.count("POST /oauth2/exchange"), 1);
+    world.write("identity", "an.identity\n");
+    let written = "tenant = \"a-tenant\", client-id = \"a-client\", federated-token = \"file:identity\"";
+    once(&registry, &world, &format!("{{ {named}, {written} }}"), &[]).ok();
+    let machine = format!("identity = \"instance\", metadata-endpoint = \"{host}\"");
+    once(&registry, &world, &format!("{{ {named}, {machine} }}"), &[]).ok();
+    let wrong =
+        [("AZURE_TENANT_ID", "a-tenant"), ("AZURE_CLIENT_ID", "a-client"), ("AZURE_CLIENT_SECRET", "wrong")];
+    let refused = once(&registry, &world, &format!("{{ {named} }}"), &wrong);
+    assert!(refused.code == 1 && refused.err.contains("answered 401: invalid_client"), "{}", refused.err);
+    let lacking = once(&registry, &world, &format!("{{ {named} }}"), &[]);
+    assert!(lacking.code == 1 && lacking.err.contains("AZURE_TENANT_ID"), "{}", lacking.err);
+}
+
+#[test]
+fn a_job_of_gitlab_has_its_own_login_for_its_own_registry() {
+    let world = World::new();
+    let registry = Memory::odd(|asked, _| {
+        let known = [basic("gitlab-ci-token", "job"), basic("deploy", "token"), basic("me", "glpat")];
+        let is_known = header(asked, "authorization").is_some_and(|sent| known.iter().any(|one| one == sent));
+        let challenge = "Www-Authenticate: Basic realm=\"gitlab\"\r\n".to_owned();
+        (!is_known).then(|| ("401 Unauthorized", challenge, Vec::new()))
+    });
+    let host = registry.host().to_owned();
+    let job = [
+        ("CI_REGISTRY", host.as_str()),
+        ("CI_REGISTRY_USER", "gitlab-ci-token"),
+        ("CI_REGISTRY_PASSWORD", "job"),
+    ];
+    once(&registry, &world, "{ provider = \"gitlab\" }", &job).ok();
+    let sent = |user: &str, password: &str| {
+        registry.heads().iter().filter(|head| head.contains(&basic(user, password))).count()
+    };
+    assert!(sent("gitlab-ci-token", "job") > 0);
+    let deploy = [job[0], job[1], job[2], ("CI_DEPLOY_USER", "deploy"), ("CI_DEPLOY_PASSWORD", "token")];
+    once(&registry, &world, "{ provider = \"gitlab\" }", &deploy).ok();
+    assert!(sent("deploy", "token") > 0);
+    let named = format!(
+        "{{ provider = \"gitlab\", registry = \"{host}\", username = \"me\", password = \"env:PAT\" }}"
+    );
+    once(&registry, &world, &named, &[("PAT", "glpat")]).ok();
+    assert!(sent("me", "glpat") > 0);
+    // The token of a job goes to no other registry.
+    let before = registry.heads().len();
+    let other = [("CI_REGISTRY", "registry.example.com"), job[1], job[2]];
+    let ran = once(&registry, &world, "{ provider = \"gitlab\" }", &other);
+    assert!(ran.code == 1 && ran.err.contains("know no credentials"), "{}", ran.err);
+    assert!(registry.heads()[before..].iter().all(|head| !head.contains("authorization")));
 }
 
 #[test]

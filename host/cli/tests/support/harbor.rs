@@ -1,7 +1,10 @@
 //! Harbor in the small, as `api/v2.0/swagger.yaml` of goharbor/harbor describes it. It refuses requests that the
 //! description does not know.
 
-use super::memory::{Asked, Held, Memory, Reply, reply};
+use super::{
+    described::HARBOR,
+    memory::{Asked, Held, Memory, Reply, reply},
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 use std::{
@@ -35,6 +38,17 @@ pub struct Harbor {
     pub projects: Arc<Mutex<BTreeSet<String>>>,
     /// What it knows of images, by their digests.
     pub known: Arc<Mutex<BTreeMap<String, Known>>>,
+    /// What its rules forbid.
+    pub rules: Arc<Mutex<Rules>>,
+}
+
+/// Rules of Harbor's projects.
+#[derive(Default)]
+pub struct Rules {
+    /// Tags that must not be written over if they exist: `PROJECT:TAG`.
+    pub immutable: BTreeSet<String>,
+    /// Projects that are full.
+    pub full: BTreeSet<&'static str>,
 }
 
 /// What Harbor knows of an image.
@@ -60,6 +74,8 @@ impl Harbor {
         let (own, known): (Arc<OnceLock<String>>, _) = (Arc::default(), projects.clone());
         let images: Arc<Mutex<BTreeMap<String, Known>>> = Arc::default();
         let of_images = images.clone();
+        let rules: Arc<Mutex<Rules>> = Arc::default();
+        let of_rules = rules.clone();
         let host = own.clone();
         let registry = Memory::odd(move |asked, held| {
             let is_login =
@@ -90,11 +106,28 @@ impl Harbor {
                 let body = json!({ "errors": [{ "code": "NOT_FOUND", "message": format!("project {project} not found") }] });
                 return with_json("404 Not Found", &body);
             }
+            let rules = of_rules.lock().unwrap();
+            if writes && rules.full.contains(project) {
+                let message = "adding 1.0 MiB of storage resource, which when updated to current usage of 10.0 MiB will exceed \
+                               the configured upper limit of 10.0 MiB.";
+                let body = json!({ "errors": [{ "code": "DENIED", "message": message }] });
+                return with_json("403 Forbidden", &body);
+            }
+            let (repository, tag) =
+                asked.path.trim_start_matches("/v2/").split_once("/manifests/").unwrap_or_default();
+            let is_there =
+                || held.lock().unwrap().manifests.contains_key(&(repository.to_owned(), tag.to_owned()));
+            if asked.method == "PUT" && rules.immutable.contains(&format!("{project}:{tag}")) && is_there() {
+                let message =
+                    format!("Failed to process request due to '{repository}:{tag}' configured as immutable.");
+                let body = json!({ "errors": [{ "code": "PRECONDITION", "message": message }] });
+                return with_json("412 Precondition Failed", &body);
+            }
             // `DELETE /v2/…/manifests/TAG` is UNSUPPORTED.
             (asked.method == "DELETE").then(|| reply("400 Bad Request")).flatten()
         });
         own.set(registry.host().to_owned()).unwrap();
-        Harbor { registry, projects, known: images }
+        Harbor { registry, projects, known: images, rules }
     }
 
     pub fn auth(&self) -> String {
@@ -102,25 +135,60 @@ impl Harbor {
     }
 }
 
+/// A text of a URL or of a form.
 pub fn decoded(text: &str) -> String {
-    text.replace("%3A", ":").replace("%2F", "/").replace("%3D", "=").replace("%25", "%")
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let hex = (*first == b'%')
+            .then(|| after.get(..2))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        out.push(hex.unwrap_or(*first));
+        rest = if hex.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8(out).unwrap()
 }
 
-/// Answers of the API. What the description does not know is 422, as Harbor answers.
+/// Answers of the API, which are checked against its description. What the description does not know is 422, as Harbor
+/// answers.
 fn api(
     asked: &Asked,
     held: &Mutex<Held>,
     projects: &Mutex<BTreeSet<String>>,
     images: &BTreeMap<String, Known>,
 ) -> Option<Reply> {
-    let path = asked.path.strip_prefix("/api/v2.0/").unwrap();
+    let path = asked.path.strip_prefix("/api/v2.0").unwrap();
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let query: BTreeMap<&str, String> = query
         .split('&')
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| (key, decoded(value)))
         .collect();
-    let parts: Vec<&str> = path.split('/').collect();
+    let Some(operation) = HARBOR.operation(asked.method, path) else { return reply("404 Not Found") };
+    if let Some(why) = operation.refuses(&query, asked.body) {
+        eprintln!("{} {path}: {why}", asked.method);
+        return with_json("422 Unprocessable Entity", &errors("UNPROCESSABLE_ENTITY"));
+    }
+    let (status, headers, body) = answered(asked, path, &query, held, projects, images)?;
+    operation.check(status, &body);
+    Some((status, headers, body))
+}
+
+/// What Harbor says of a failure.
+fn errors(code: &str) -> serde_json::Value {
+    json!({ "errors": [{ "code": code, "message": code }] })
+}
+
+fn answered(
+    asked: &Asked,
+    path: &str,
+    query: &BTreeMap<&str, String>,
+    held: &Mutex<Held>,
+    projects: &Mutex<BTreeSet<String>>,
+    images: &BTreeMap<String, Known>,
+) -> Option<Reply> {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (asked.method, parts.as_slice()) {
         ("HEAD", ["projects"]) => {
             let there = projects.lock().unwrap().contains(query.get("project_name")?);
@@ -131,15 +199,10 @@ fn api(
             let name = body["project_name"].as_str().unwrap().to_owned();
             assert_eq!(body["metadata"]["public"], "false");
             let new = projects.lock().unwrap().insert(name);
-            reply(if new { "201 Created" } else { "409 Conflict" })
+            if new { reply("201 Created") } else { with_json("409 Conflict", &errors("CONFLICT")) }
         }
         ("GET", ["projects", project, "repositories", name, "artifacts"]) => {
-            let known =
-                ["with_tag", "with_label", "with_accessory", "with_scan_overview", "q", "page", "page_size"];
             let size: usize = query.get("page_size").map_or(Ok(10), |size| size.parse()).unwrap();
-            if query.keys().any(|key| !known.contains(key)) || size > 100 {
-                return reply("422 Unprocessable Entity");
-            }
             // A name with a slash is encoded twice; once it would be another path.
             let repository = format!("{project}/{}", decoded(&decoded(name)));
             let page: usize = query.get("page").map_or(Ok(1), |page| page.parse()).unwrap();
@@ -191,7 +254,7 @@ fn api(
         ("DELETE", ["projects", project, "repositories", name, "artifacts", _, "tags", tag]) => {
             let repository = format!("{project}/{}", decoded(&decoded(name)));
             let gone = held.lock().unwrap().manifests.remove(&(repository, (*tag).to_owned()));
-            reply(if gone.is_some() { "200 OK" } else { "404 Not Found" })
+            if gone.is_some() { reply("200 OK") } else { with_json("404 Not Found", &errors("NOT_FOUND")) }
         }
         _ => reply("404 Not Found"),
     }

@@ -1,9 +1,12 @@
 //! A hermetic folder, dray in it, and real registries on loopback.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod clouds;
+pub mod described;
 pub mod harbor;
 pub mod images;
 pub mod memory;
+pub mod signed;
 
 use std::{
     fs,
