@@ -18,23 +18,32 @@ const TAGS: usize = 100;
 /// Number of repositories in each plan.
 const PLANS: [usize; 3] = [100, 1000, 10_000];
 
+/// How a registry lists tags.
+#[derive(Clone, Copy, PartialEq)]
+enum Lists {
+    /// Their names, as the specification says.
+    Names,
+    /// With the map of Google's registries, which tells what they name.
+    Digests,
+}
+
 /// Starts a registry with this many repositories, and returns its address. It has a thread for each connection, and
 /// runs until the process ends.
-fn registry(repositories: usize) -> Result<String> {
+fn registry(repositories: usize, lists: Lists) -> Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
                 // If the client goes away, the thread ends.
-                let _ = serve(&stream, repositories);
+                let _ = serve(&stream, repositories, lists);
             });
         }
     });
     Ok(address)
 }
 
-fn serve(stream: &TcpStream, repositories: usize) -> std::io::Result<()> {
+fn serve(stream: &TcpStream, repositories: usize, lists: Lists) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut lines = BufReader::new(stream).lines();
     let mut writer = stream;
@@ -42,7 +51,7 @@ fn serve(stream: &TcpStream, repositories: usize) -> std::io::Result<()> {
         while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
         let mut words = request.split(' ');
         let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let (headers, body) = answer(path, repositories);
+        let (headers, body) = answer(path, repositories, lists);
         let body_sent = if method == "HEAD" { "" } else { &body };
         let length = body.len();
         let answer = format!("HTTP/1.1 200 OK\r\n{headers}Content-Length: {length}\r\n\r\n{body_sent}");
@@ -52,7 +61,7 @@ fn serve(stream: &TcpStream, repositories: usize) -> std::io::Result<()> {
 }
 
 /// The headers and the body of an answer.
-fn answer(path: &str, repositories: usize) -> (String, String) {
+fn answer(path: &str, repositories: usize, lists: Lists) -> (String, String) {
     let list = |names: &mut dyn Iterator<Item = String>| {
         names.map(|name| format!("{name:?}")).collect::<Vec<_>>().join(",")
     };
@@ -62,16 +71,33 @@ fn answer(path: &str, repositories: usize) -> (String, String) {
     }
     if path.contains("/tags/list") {
         let names = list(&mut (0..TAGS).map(|number| format!("t{number}")));
-        return (String::new(), format!("{{\"name\":\"x\",\"tags\":[{names}]}}"));
+        if lists == Lists::Names {
+            return (String::new(), format!("{{\"name\":\"x\",\"tags\":[{names}]}}"));
+        }
+        // Both registries give the same digest to the same tag.
+        let map = list_of_digests(path);
+        return (String::new(), format!("{{\"name\":\"x\",\"tags\":[{names}],\"manifest\":{{{map}}}}}"));
     }
     let digest = Digest::of(path.as_bytes());
     let manifest = "application/vnd.oci.image.manifest.v1+json";
     (format!("Content-Type: {manifest}\r\nDocker-Content-Digest: {digest}\r\n"), " ".repeat(500))
 }
 
+/// The map that tells which tags name a manifest, for each of the tags.
+fn list_of_digests(path: &str) -> String {
+    let entry = |number: usize| {
+        let digest = Digest::of(format!("{path} {number}").as_bytes());
+        format!(
+            "\"{digest}\":{{\"imageSizeBytes\":\"500\",\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\
+             \"tag\":[\"t{number}\"],\"timeUploadedMs\":\"1769860800000\"}}"
+        )
+    };
+    (0..TAGS).map(entry).collect::<Vec<_>>().join(",")
+}
+
 /// Runs a plan. Returns its duration in seconds and its peak memory in MiB.
-fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
-    let (from, to) = (registry(repositories)?, registry(repositories)?);
+fn plan(folder: &Path, repositories: usize, lists: Lists) -> Result<(f64, f64)> {
+    let (from, to) = (registry(repositories, lists)?, registry(repositories, lists)?);
     let policy = folder.join("scale.toml");
     let plain = |host: &str| format!("[registry.\"{host}\"]\ntls = \"off\"\n");
     let rule =
@@ -103,17 +129,26 @@ fn plan(folder: &Path, repositories: usize) -> Result<(f64, f64)> {
     Ok((wall, most))
 }
 
-/// Runs all plans, and returns the table.
+/// Runs all plans, and returns the tables.
 pub fn run(folder: &Path) -> Result<String> {
     let mut text = format!(
-        "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers, and know no `If-None-Match`. `cargo xtask bench` writes this file.\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n"
+        "# Plans of many tags\n\nOf repositories with {TAGS} tags each, all unchanged, asked of two registries on this machine that make up their\nanswers. `cargo xtask bench` writes this file.\n"
     );
-    for repositories in PLANS {
-        let tags = repositories * TAGS;
-        println!("a plan of {tags} tags");
-        let (wall, most) = plan(folder, repositories)?;
-        // Writing to a string never fails.
-        let _ = writeln!(text, "| {tags} | {wall:.1} | {:.0} | {most:.0} |", tags as f64 / wall);
+    for (lists, about) in [
+        (Lists::Names, "The registries list names, and know no `If-None-Match`: each tag is asked for."),
+        (
+            Lists::Digests,
+            "The registries list tags with their digests, in the map of Google's: each repository is asked for.",
+        ),
+    ] {
+        let _ = write!(text, "\n{about}\n\n| Tags | Wall s | Tags a second | RSS MiB |\n|---|---|---|---|\n");
+        for repositories in PLANS {
+            let tags = repositories * TAGS;
+            println!("a plan of {tags} tags");
+            let (wall, most) = plan(folder, repositories, lists)?;
+            // Writing to a string never fails.
+            let _ = writeln!(text, "| {tags} | {wall:.1} | {:.0} | {most:.0} |", tags as f64 / wall);
+        }
     }
     Ok(text)
 }

@@ -9,7 +9,7 @@ use support::{
     clouds::{Cloud, ENVIRONMENT},
     harbor::{Harbor, Known, LOGIN},
     has,
-    memory::Memory,
+    memory::{INDEX, MANIFEST, Memory},
 };
 
 /// One end of a sync.
@@ -78,8 +78,11 @@ impl End {
     }
 
     fn fill(&self, world: &World, tags: usize) {
-        if let End::Amazon(cloud) = self {
-            cloud.inside.made.lock().unwrap().insert(self.repository().into());
+        match self {
+            End::Harbor(harbor) => _ = harbor.projects.lock().unwrap().insert("team".into()),
+            End::Amazon(cloud) => _ = cloud.inside.made.lock().unwrap().insert(self.repository().into()),
+            End::Google(cloud) => _ = cloud.inside.made.lock().unwrap().insert("project/images".into()),
+            End::Hub(_) | End::Distribution(_) => {}
         }
         for number in 0..tags {
             let (tag, layer) = (format!("v{number}"), format!("layer {number}"));
@@ -236,6 +239,79 @@ fn what_a_cloud_has_scanned_is_a_gate() {
             assert!(said.contains(part), "{kind}: {part}: {said}");
         }
     }
+}
+
+#[test]
+fn what_has_no_tag_goes_and_parts_of_others_stay() {
+    for kind in ["harbor", "ecr", "gar"] {
+        let world = World::new();
+        let end = End::start(&world, kind, "registry");
+        end.fill(&world, 3);
+        let (memory, repository) = (end.memory().unwrap(), end.repository());
+        // An index with a tag and what it contains, a signature of an image with a tag, and three that nothing needs: an
+        // index with its image, and an image alone.
+        let bare = |name: &str, layer: &str, more: &str| {
+            let digest = memory.image_with(repository, name, layer.as_bytes(), more);
+            memory.held.lock().unwrap().manifests.remove(&(repository.to_owned(), name.to_owned()));
+            digest
+        };
+        let index = |tag: Option<&str>, child: &str| {
+            let size =
+                memory.held.lock().unwrap().manifests[&(repository.to_owned(), child.to_owned())].1.len();
+            let body = format!(
+                r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{MANIFEST}","digest":"{child}","size":{size}}}]}}"#
+            );
+            let digest = memory.put(repository, tag.unwrap_or("x"), INDEX, body.as_bytes());
+            if tag.is_none() {
+                memory.held.lock().unwrap().manifests.remove(&(repository.to_owned(), "x".to_owned()));
+            }
+            digest
+        };
+        let part = bare("x", "part of an index with a tag", "");
+        index(Some("multi"), &part);
+        let old_part = bare("x", "part of an old index", "");
+        let old = index(None, &old_part);
+        let alone = bare("x", "alone", "");
+        let subject = format!(r#""subject":{{"mediaType":"{MANIFEST}","digest":"{part}","size":1}},"#);
+        let attached = bare("x", "signature", &subject);
+        let policy = |time: &str, more: &str| {
+            let table = format!(
+                "[[retain]]\nat = \"docker://{}/{repository}\"\nuntagged = \"{time}\"\n{more}",
+                end.host()
+            );
+            world.write("dray.toml", &format!("version = 1\n{}{table}", end.table()));
+        };
+        policy("20000d", "limit = \"all\"\n");
+        let young = run(&world, &["retain", "--apply"]).ok();
+        assert!(!young.out.contains("deleted docker"), "{kind}: {}", young.out);
+        policy("1h", "limit = 1\n");
+        let many = run(&world, &["retain", "--apply"]);
+        assert!(many.code == 1 && many.err.contains("more than may go at once"), "{kind}: {}", many.err);
+        policy("1h", "limit = \"all\"\n");
+        let plan = run(&world, &["retain"]).ok();
+        assert!(plan.out.contains(&alone) && plan.out.contains("no tag names it"), "{kind}: {}", plan.out);
+        run(&world, &["retain", "--apply"]).ok();
+        // Harbor lists no part of an index, so the part of the old one is seen when that is gone.
+        assert_eq!(memory.has(repository, &old_part), kind == "harbor", "{kind}");
+        run(&world, &["retain", "--apply"]).ok();
+        assert!(!memory.has(repository, &old_part), "{kind}");
+        for gone in [&old, &alone] {
+            assert!(!memory.has(repository, gone), "{kind}: {gone}");
+        }
+        for stays in [part.as_str(), &attached, "multi", "v0", "v1", "v2"] {
+            assert!(memory.has(repository, stays), "{kind}: {stays}");
+        }
+    }
+    // Where nobody lists what has no tag, that is said.
+    let (world, plain) = (World::new(), Memory::start());
+    plain.image("app", "1", b"one");
+    let table = format!("[[retain]]\nat = \"docker://{}/app\"\nuntagged = \"1h\"\n", plain.host());
+    world.write("dray.toml", &format!("version = 1\n{table}"));
+    let ran = world.dray(&["retain"]);
+    assert!(ran.code == 1 && ran.out.contains("lists only tags"), "{}{}", ran.out, ran.err);
+    world.write("dray.toml", &format!("version = 1\n{}", table.replace("1h", "5m")));
+    let ran = world.dray(&["check"]);
+    assert!(ran.code != 0 && ran.err.contains("at least 1h"), "{}", ran.err);
 }
 
 #[test]

@@ -39,6 +39,9 @@ fn registry(
             return Some(("401 Unauthorized", format!("Www-Authenticate: {challenge}\r\n"), Vec::new()));
         }
         let writes = !matches!(asked.method, "GET" | "HEAD");
+        if let Some(deleted) = held.lock().unwrap().deleted(asked) {
+            return Some(deleted);
+        }
         let unknown = writes && !known.lock().unwrap().contains("team");
         let body = json!({ "errors": [{ "code": "NAME_UNKNOWN" }] });
         if unknown { with_json("404 Not Found", &body) } else { None }
@@ -175,10 +178,6 @@ fn alibaba() -> (Memory, Arc<Made>) {
                         .collect();
                     json!({ "Images": images, "PageNo": 1, "PageSize": 100, "TotalCount": "5" })
                 }
-                "DeleteRepoTag" => {
-                    assert!(removed(held, &query["Tag"]));
-                    json!({})
-                }
                 other => panic!("{other}"),
             };
             answer["IsSuccess"] = true.into();
@@ -227,9 +226,6 @@ fn huawei() -> (Memory, Arc<Made>) {
                     .collect();
                 with_json("200 OK", &json!(tags))
             }
-            ("DELETE", ["team", "repos", "app", "tags", tag]) => {
-                reply(if removed(held, tag) { "200 OK" } else { "404 Not Found" })
-            }
             other => panic!("{other:?}"),
         }
     })
@@ -264,9 +260,10 @@ fn tencent() -> (Memory, Arc<Made>) {
         if action == "DescribeInstances" {
             assert_eq!(body["Filters"][0]["Name"], "RegistryName");
             let name = body["Filters"][0]["Values"][0].as_str().unwrap();
-            let instance =
-                json!({ "RegistryId": "tcr-1", "RegistryName": name, "RegionName": "ap-shanghai" });
-            return answer(json!({ "Registries": [instance], "TotalCount": 1 }));
+            let domain = header(asked, "host").unwrap();
+            let instance = |id: &str, domain: &str| json!({ "RegistryId": id, "RegistryName": name, "RegionName": "ap-shanghai", "PublicDomain": domain });
+            let instances = [instance("tcr-other", "other.tencentcloudcr.com"), instance("tcr-1", domain)];
+            return answer(json!({ "Registries": instances, "TotalCount": 2 }));
         }
         assert_eq!(
             (body["RegistryId"].as_str(), header(asked, "x-tc-region")),
@@ -299,10 +296,6 @@ fn tencent() -> (Memory, Arc<Made>) {
                     return failed("ResourceNotFound.TcrResourceNotFound");
                 }
                 answer(json!({ "ImageInfoList": images, "TotalCount": images.len() }))
-            }
-            "DeleteImage" => {
-                assert!(removed(held, body["ImageVersion"].as_str().unwrap()));
-                answer(json!({ "RequestId": "r" }))
             }
             other => panic!("{other}"),
         }
@@ -362,10 +355,6 @@ fn volcengine() -> (Memory, Arc<Made>) {
                     return failed("404 Not Found", "NotFound.Repository");
                 }
                 answer(json!({ "Items": tags, "TotalCount": tags.len(), "PageNumber": 1, "PageSize": 100 }))
-            }
-            "DeleteTags" => {
-                assert!(removed(held, body["Names"][0].as_str().unwrap()));
-                answer(json!({ "Successes": [{ "Name": body["Names"][0] }], "Failures": [] }))
             }
             other => panic!("{other}"),
         }

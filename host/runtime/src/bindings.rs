@@ -27,6 +27,7 @@ wasmtime::component::bindgen!({
             export dray:plugin/tag-filter@0.2.0;
             export dray:plugin/registry-dialect@0.2.0;
             export dray:plugin/registry-knowledge@0.2.0;
+            export dray:plugin/registry-untagged@0.2.0;
             export dray:plugin/verification@0.2.0;
         }
     ",

@@ -137,10 +137,11 @@ impl Cloud {
 
 /// Whether a host is one at which Amazon exchanges keys. Other names in the same domain are of its customers.
 fn is_amazons(host: &str) -> bool {
-    let service =
-        ["api.ecr.", "api.ecr-public.", "ecr-fips.", "sts."].iter().any(|start| host.starts_with(start));
+    let is_services =
+        |start: &&str| [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| between(host, start, end));
     METADATA[..3].contains(&host)
-        || service && [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|end| host.ends_with(end))
+        || host == "sts.amazonaws.com"
+        || ["api.ecr.", "api.ecr-public.", "ecr-fips.", "sts."].iter().any(is_services)
 }
 
 /// Whether a host is one component, such as a region, between a beginning and an end.
@@ -216,6 +217,8 @@ mod tests {
             ("sts.amazonaws.com", true),
             ("169.254.169.254", true),
             ("bucket.s3.amazonaws.com", false),
+            ("sts.x.s3.amazonaws.com", false),
+            ("api.ecr.x.s3.amazonaws.com", false),
             ("amazonaws.com", false),
             ("sts.evilamazonaws.com", false),
             ("sts.amazonaws.com.evil.example", false),
@@ -246,6 +249,7 @@ mod tests {
             ("1.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "ecr-fips.us-gov-west-1.amazonaws.com", true),
             ("1.dkr.ecr.eu-west-1.amazonaws.com", "api.ecr.us-east-1.amazonaws.com", false),
             ("1.dkr.ecr.evil.example", "api.ecr.evil.example", false),
+            ("1.dkr.ecr.x.s3.amazonaws.com", "api.ecr.x.s3.amazonaws.com", false),
             ("europe-docker.pkg.dev", "artifactregistry.googleapis.com", true),
             ("evil.example", "artifactregistry.googleapis.com", false),
             ("swr.cn-north-4.myhuaweicloud.com", "swr-api.cn-north-4.myhuaweicloud.com", true),

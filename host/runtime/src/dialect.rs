@@ -4,7 +4,9 @@ use crate::{adapt::calling, bindings::guest, convert, load::Loaded, state::Scope
 use dray_core::Digest;
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Context, Dialect, Known, KnownBy, KnownTag, Offers, Page, ScanReport, TagPage},
+    contract::{
+        Context, Dialect, Known, KnownBy, KnownTag, Offers, Page, ScanReport, TagPage, UntaggedManifest,
+    },
 };
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
@@ -48,6 +50,8 @@ pub(crate) struct WasmDialect {
     indices: guest::registry_dialect::GuestIndices,
     /// `None` means that it tells nothing of images.
     knowledge: Option<guest::registry_knowledge::GuestIndices>,
+    /// `None` means that it does not list what has no tag.
+    untagged: Option<guest::registry_untagged::GuestIndices>,
     kind: guest::registry_dialect::Kind,
 }
 
@@ -61,7 +65,8 @@ impl WasmDialect {
         let described = async { indices.load(&mut store, &instance)?.call_describe_kind(&mut store).await };
         let kind = described.await.map_err(|error| plugin.trapped("describe-kind", error))?;
         let knowledge = guest::registry_knowledge::GuestIndices::new(&plugin.pre).ok();
-        Ok(WasmDialect { plugin, indices, knowledge, kind })
+        let untagged = guest::registry_untagged::GuestIndices::new(&plugin.pre).ok();
+        Ok(WasmDialect { plugin, indices, knowledge, untagged, kind })
     }
 
     /// What it tells of images, or the error for a dialect that tells nothing.
@@ -141,6 +146,27 @@ impl Dialect for WasmDialect {
                 },
             };
             Ok(Page { items: page.entries.into_iter().map(known).collect(), next: page.next })
+        })
+    }
+
+    fn untagged<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<UntaggedManifest>>> {
+        Box::pin(async move {
+            let nothing = || {
+                Error::new(Kind::Unsupported, format!("list what has no tag: {} does not", self.plugin.name))
+            };
+            let untagged = self.untagged.as_ref().ok_or_else(nothing)?;
+            let page =
+                calling!(self, untagged, at(&context), call_untagged, context.location(), repository, next)?;
+            // What has no digest cannot be deleted.
+            let entries = page.entries.into_iter().filter_map(|entry| {
+                Some(UntaggedManifest { digest: entry.digest.parse().ok()?, pushed: entry.pushed })
+            });
+            Ok(Page { items: entries.collect(), next: page.next })
         })
     }
 

@@ -90,8 +90,13 @@ impl host::http::Host for State {
             // one whose host the operator granted.
             let is_granted = |host: &str| self.plugin.grant.hosts.iter().any(|granted| granted == host);
             let why = match self.plugin.role {
-                Role::Dialect if place.is_destination() || self.plugin.builtin => None,
-                Role::Dialect if request.method == "POST" && is_granted(host_of(&request.url)) => None,
+                Role::Dialect if place.is_destination() => None,
+                Role::Dialect
+                    if request.method == "POST"
+                        && (self.plugin.builtin || is_granted(host_of(&request.url))) =>
+                {
+                    None
+                }
                 Role::Dialect => Some("the place is only read"),
                 _ if self.plugin.writes => None,
                 _ => Some("the plugin exports no sink, so it can only read"),

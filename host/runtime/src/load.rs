@@ -275,7 +275,9 @@ impl Loaded {
 
     /// A meter for one call.
     pub fn meter(&self) -> Meter {
-        Meter::new(self.limits.call, (!self.builtin).then_some(DEADLINE))
+        // A transport of dray may wait for a large blob; what only asks for documents may not wait for ever.
+        let patient = self.builtin && self.role == Role::Transport;
+        Meter::new(self.limits.call, (!patient).then_some(DEADLINE))
     }
 
     /// The error for a trap.

@@ -94,7 +94,8 @@ impl Cloud {
             let wanted = basic("AWS", "password");
             let refused = challenge(asked, &wanted, "Basic realm=\"amazon\",service=\"ecr.amazonaws.com\"");
             let repository = written(asked).filter(|name| !cloud.made.lock().unwrap().contains(*name));
-            refused.or_else(|| unknown(repository?))
+            let deleted = || held.lock().unwrap().deleted(asked);
+            refused.or_else(|| unknown(repository?)).or_else(deleted)
         })
     }
 
@@ -112,14 +113,18 @@ impl Cloud {
                 let parent = name.rsplit_once('/').unwrap_or_default().0;
                 let parent: Vec<&str> = parent.split('/').take(2).collect();
                 let known = cloud.made.lock().unwrap().contains(&parent.join("/"));
-                return if known { None } else { unknown(name) };
+                let deleted = || held.lock().unwrap().deleted(asked);
+                return if known { deleted() } else { unknown(name) };
             }
             let repository =
                 asked.path.split('?').next()?.strip_prefix("/v2/")?.strip_suffix("/tags/list")?;
             let tags = tags_of(&held.lock().unwrap(), repository);
             let names: Vec<&String> = tags.values().flat_map(|(_, tags)| tags).collect();
+            // The map has every manifest, with those that have no tag.
+            let untagged = bare(&held.lock().unwrap(), repository);
             let manifest: serde_json::Map<_, _> = tags
                 .iter()
+                .chain(&untagged)
                 .map(|(digest, (media_type, tags))| {
                     let entry = json!({ "mediaType": media_type, "tag": tags, "timeUploadedMs": "1769860800500",
                         "imageSizeBytes": "9", "timeCreatedMs": "0" });
@@ -170,6 +175,15 @@ pub fn is_signed(asked: &Asked, secret: &str) -> bool {
         && scheme.signed(asked, &format!("content-type;host;x-amz-date;{session}x-amz-target"))
 }
 
+/// All manifests of a repository that no tag names.
+fn bare(held: &Held, repository: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let tagged = tags_of(held, repository);
+    let here = held.manifests.iter().filter(|((of, name), _)| of == repository && name.contains(':'));
+    here.filter(|((_, name), _)| !tagged.contains_key(name))
+        .map(|((_, name), (media_type, _))| (name.clone(), (media_type.clone(), Vec::new())))
+        .collect()
+}
+
 /// The JSON API of Amazon's registry (`descriptions/ecr.json`).
 fn api_of_amazon(asked: &Asked, held: &Mutex<Held>, cloud: &Inside) -> Option<Reply> {
     assert_eq!(asked.method, "POST");
@@ -207,15 +221,20 @@ fn api_of_amazon(asked: &Asked, held: &Mutex<Held>, cloud: &Inside) -> Option<Re
             json!({ "repository": repository })
         }
         "DescribeImages" => {
-            assert_eq!(input["filter"]["tagStatus"], "TAGGED");
             let found = cloud.found.lock().unwrap();
             let start: usize = input["nextToken"].as_str().map_or(0, |next| next.parse().unwrap());
             let size = input["maxResults"].as_u64().unwrap() as usize;
-            let all = tags_of(&held.lock().unwrap(), &name);
+            let all = match input["filter"]["tagStatus"].as_str().unwrap() {
+                "TAGGED" => tags_of(&held.lock().unwrap(), &name),
+                _ => bare(&held.lock().unwrap(), &name),
+            };
             let count = all.len();
             let images = all.into_iter().skip(start).take(size).map(|(digest, (media_type, tags))| {
-                let mut image = json!({ "imageDigest": digest, "imageTags": tags, "imageManifestMediaType": media_type,
+                let mut image = json!({ "imageDigest": digest, "imageManifestMediaType": media_type,
                     "imagePushedAt": 1_769_860_800.25, "imageSizeInBytes": 9 });
+                if !tags.is_empty() {
+                    image["imageTags"] = json!(tags);
+                }
                 if let Some(found) = found.get(&digest) {
                     let mut counts = serde_json::Map::new();
                     for (_, severity) in found {
@@ -295,7 +314,7 @@ fn api_of_google(asked: &Asked, cloud: &Inside) -> Option<Reply> {
                 json!({ "kind": "VULNERABILITY", "noteName": format!("projects/goog-vulnz/notes/{name}"),
                     "vulnerability": { "effectiveSeverity": severity, "packageIssue": [{ "affectedPackage": "p" }] } })
             });
-            let done = json!({ "kind": "DISCOVERY", "discovery": { "analysisStatus": "FINISHED_SUCCESS" } });
+            let done = json!({ "kind": "DISCOVERY", "noteName": "projects/goog-analysis/notes/PACKAGE_VULNERABILITY", "discovery": { "analysisStatus": "FINISHED_SUCCESS" } });
             with_json("200 OK", &json!({ "occurrences": vulnerabilities.chain([done]).collect::<Vec<_>>() }))
         }
         _ => reply("404 Not Found"),

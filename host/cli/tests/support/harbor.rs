@@ -32,6 +32,24 @@ pub fn tags_of(held: &Held, repository: &str) -> BTreeMap<String, (String, Vec<S
     found
 }
 
+/// The manifests of a repository that no tag names and no index contains, as Harbor lists them: what an index contains is no
+/// artifact of its own there.
+fn untagged(held: &Held, repository: &str) -> BTreeMap<String, (String, Vec<String>)> {
+    let tagged = tags_of(held, repository);
+    let here = || held.manifests.iter().filter(|((of, _), _)| of == repository);
+    let contained = |digest: &str| {
+        here().any(|((_, name), (media_type, body))| {
+            name.contains(':')
+                && media_type.contains("index")
+                && String::from_utf8_lossy(body).contains(digest)
+        })
+    };
+    here()
+        .filter(|((_, name), _)| name.contains(':') && !tagged.contains_key(name) && !contained(name))
+        .map(|((_, name), (media_type, _))| (name.clone(), (media_type.clone(), Vec::new())))
+        .collect()
+}
+
 /// Harbor in the small: projects, its API of version 2.0 and its token server (`api/v2.0/swagger.yaml`).
 pub struct Harbor {
     pub registry: Memory,
@@ -124,7 +142,8 @@ impl Harbor {
                 return with_json("412 Precondition Failed", &body);
             }
             // `DELETE /v2/…/manifests/TAG` is UNSUPPORTED.
-            (asked.method == "DELETE").then(|| reply("400 Bad Request")).flatten()
+            let deleted = held.lock().unwrap().deleted(asked);
+            deleted.or_else(|| (asked.method == "DELETE").then(|| reply("400 Bad Request")).flatten())
         });
         own.set(registry.host().to_owned()).unwrap();
         Harbor { registry, projects, known: images, rules }
@@ -207,7 +226,11 @@ fn answered(
             let repository = format!("{project}/{}", decoded(&decoded(name)));
             let page: usize = query.get("page").map_or(Ok(1), |page| page.parse()).unwrap();
             // Accessories, such as signatures, are no artifacts of their own.
-            let mut artifacts = tags_of(&held.lock().unwrap(), &repository);
+            let bare = query.get("q").is_some_and(|q| q == "tags=nil");
+            let mut artifacts = match bare {
+                true => untagged(&held.lock().unwrap(), &repository),
+                false => tags_of(&held.lock().unwrap(), &repository),
+            };
             artifacts.retain(|_, (_, tags)| !tags.iter().any(|tag| tag.ends_with(".sig")));
             let artifacts: Vec<_> = artifacts
                 .into_iter()
@@ -217,7 +240,7 @@ fn answered(
                     let tags: Vec<_> =
                         tags.iter().map(|tag| json!({ "name": tag, "push_time": pushed })).collect();
                     let mut artifact = json!({
-                        "digest": digest, "manifest_media_type": media_type, "size": 1, "tags": tags,
+                        "digest": digest, "manifest_media_type": media_type, "size": 1, "tags": tags, "push_time": pushed,
                     });
                     let with = |what: &str| query.get(what).is_some_and(|value| value == "true");
                     if with("with_label") {

@@ -149,6 +149,19 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
 }
 
 impl Held {
+    /// The answer to `DELETE` of a manifest by its digest: it goes, with all of its tags. `None` means another request.
+    pub fn deleted(&mut self, asked: &Asked) -> Option<Reply> {
+        let (repository, digest) = asked.path.strip_prefix("/v2/")?.split_once("/manifests/")?;
+        if asked.method != "DELETE" || !digest.contains(':') {
+            return None;
+        }
+        let before = self.manifests.len();
+        let named = |body: &[u8]| Digest::of(body).to_string() == digest;
+        self.manifests.retain(|(of, _), (_, body)| of != repository || !named(body));
+        let is_gone = self.manifests.len() < before;
+        reply(if is_gone { "202 Accepted" } else { "404 Not Found" })
+    }
+
     /// The answer of a registry that does as the specification says.
     pub fn usual(&mut self, asked: &Asked) -> Reply {
         let missing =

@@ -248,9 +248,15 @@ pub struct Deletion {
 }
 
 impl Deletion {
+    /// Whether it is of a manifest that no tag names.
+    pub fn is_untagged(&self) -> bool {
+        self.destination.reference.as_deref().is_some_and(|reference| reference.parse::<Digest>().is_ok())
+    }
+
     /// Why the tag goes, for people.
     pub fn reason(&self) -> &'static str {
         match self.unkept {
+            true if self.is_untagged() => "no tag names it",
             true => "nothing keeps it",
             false => "the source no longer has it",
         }

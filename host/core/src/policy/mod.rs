@@ -365,8 +365,10 @@ pub struct Retain {
     pub at: Vec<Spanned<Reference>>,
     /// Which repositories of its globs are meant.
     pub repositories: Repositories,
-    /// Every tag that one of these chooses stays.
+    /// Every tag that one of these chooses stays. If it is empty, all tags stay.
     pub keep: Vec<Tags>,
+    /// For how long a manifest stays that no tag names, counted from its push. `None` means for ever.
+    pub untagged: Option<Duration>,
     /// How many tags of a repository may go at once.
     pub limit: PruneLimit,
     /// Under which tag an image is kept that loses its own.

@@ -194,6 +194,9 @@ fn retain(retain: &Retain) -> Vec<(&'static str, Value)> {
     let keep: Vec<Value> = retain.keep.iter().map(kept).collect();
     let mut keys = vec![("name", json!(retain.name.value)), ("at", at.into()), ("keep", keep.into())];
     keys.extend(chosen(&retain.repositories).map(|globs| ("repositories", globs)));
+    keys.extend(
+        retain.untagged.map(|time| ("untagged", json!(humantime::format_duration(time).to_string()))),
+    );
     keys.extend(limit(retain.limit).map(|limit| ("limit", limit)));
     keys.extend(retain.backup.as_ref().map(|backup| ("backup", json!(backup.to_string()))));
     keys

@@ -4,6 +4,7 @@ use super::raw::{list, one_or_many, string, table};
 use super::rule::{reference, repositories};
 use super::tags::tags;
 use super::{Problem, Retain, Spanned, Tags};
+use std::time::Duration;
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
 type Value<'a> = TomlSpanned<DeValue<'a>>;
@@ -29,17 +30,20 @@ fn retain(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Retain> {
     let at = entry.require("at", problems).map(one_or_many).unwrap_or_default();
     let texts: Vec<_> = at.into_iter().filter_map(|value| string(value, problems)).collect();
     let at = texts.into_iter().filter_map(|text| reference(text, problems)).collect();
-    let keep = entry.require("keep", problems);
+    let keep = entry.take("keep");
     let keep: Vec<Tags> =
         keep.map(one_or_many).unwrap_or_default().into_iter().map(|value| kept(value, problems)).collect();
+    let untagged = entry.take("untagged");
+    let is_said = untagged.is_some();
+    let untagged = untagged.and_then(|value| untagged_for(value, problems));
     let limit =
         entry.take("limit").map(|value| super::order::limit(value, "limit", problems)).unwrap_or_default();
     let backup = super::order::backup(&mut entry, problems);
     let repositories = repositories(&mut entry, problems);
     let span = entry.span.clone();
     entry.end(problems);
-    if keep.is_empty() {
-        let help = "write keep = [{ latest = 10 }]; every tag that one of its entries chooses stays";
+    if keep.is_empty() && !is_said {
+        let help = "write keep = [{ latest = 10 }]; every tag that one of its entries chooses stays. Or untagged = \"30d\"";
         problems.push(Problem::new("`keep` keeps nothing", span.clone()).help(help));
     }
     for tags in &keep {
@@ -51,7 +55,23 @@ fn retain(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Retain> {
         }
     }
     let name = name.unwrap_or_else(|| Spanned { value: "retain".into(), span });
-    Some(Retain { name, at, repositories, keep, limit, backup })
+    Some(Retain { name, at, repositories, keep, untagged, limit, backup })
+}
+
+/// The shortest time for which a manifest without a tag stays: what is being pushed has no tag yet.
+const LEAST: Duration = Duration::from_secs(3600);
+
+fn untagged_for(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Duration> {
+    let help = "write a time, such as untagged = \"30d\": manifests that no tag names go when they are older";
+    let text = string(value, problems)?;
+    let span = text.span.clone();
+    let time = super::limits::duration(text, help, problems)?;
+    if time < LEAST {
+        let text = "`untagged` is at least 1h: what is being pushed has no tag yet";
+        problems.push(Problem::new(text, span));
+        return None;
+    }
+    Some(time)
 }
 
 /// One entry of `keep`: what `tags` of a rule takes, or one filter.

@@ -44,6 +44,15 @@ pub struct KnownTag {
     pub known: Known,
 }
 
+/// A manifest that no tag names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UntaggedManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// When it was pushed, in milliseconds since 1970-01-01T00:00:00Z. `None` means that nobody knows.
+    pub pushed: Option<u64>,
+}
+
 /// A report of a vulnerability scanner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanReport {
@@ -66,8 +75,8 @@ pub trait Dialect: Send + Sync {
         repository: &'a str,
         next: Option<&'a str>,
     ) -> BoxFuture<'a, Result<TagPage>>;
-    /// Makes what must exist before a repository can be written to. Returns the prefix of all repositories for which it
-    /// exists now.
+    /// Makes what must exist before a repository can be written to. Returns for what it exists now: a prefix that ends with a
+    /// slash, for all repositories beneath it, or else one repository.
     fn prepare<'a>(&'a self, context: Context, repository: &'a str) -> BoxFuture<'a, Result<String>>;
     /// Tells what the registry knows of the images of a repository. Fails with `Unsupported` if it knows nothing.
     fn know<'a>(
@@ -84,6 +93,13 @@ pub trait Dialect: Send + Sync {
         repository: &'a str,
         digest: &'a Digest,
     ) -> BoxFuture<'a, Result<Option<ScanReport>>>;
+    /// Lists the manifests that no tag names. Fails with `Unsupported` if the registry does not list them.
+    fn untagged<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        next: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<Page<UntaggedManifest>>>;
     /// Takes a tag away, and nothing else that names the same manifest.
     fn remove_tag<'a>(
         &'a self,

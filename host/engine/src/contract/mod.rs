@@ -9,7 +9,7 @@ mod vocabulary;
 
 use crate::Result;
 pub use credentials::{Credential, Credentials, Key, Signature, Unsigned};
-pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport};
+pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport, UntaggedManifest};
 pub use filter::{Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;

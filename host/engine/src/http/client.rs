@@ -66,7 +66,11 @@ impl Client {
             return Ok(host.clone());
         }
         let settings = &self.0.settings;
-        let own = standing.limit(&settings.of(registry)?);
+        let own = match standing {
+            Standing::Lent => settings.strict(registry),
+            _ => settings.of(registry)?,
+        };
+        let own = standing.limit(&own);
         let outside = standing == Standing::Caused { public: true };
         let clients = Clients::new(address, registry, &own, settings, outside)?;
         let host = Arc::new(Host::new(address, registry, own, clients));

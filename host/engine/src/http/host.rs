@@ -58,6 +58,9 @@ pub(super) struct Host {
     /// Tokens by server and scopes. Each has its own lock, so that it is fetched once for all who wait for it.
     tokens: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Token>>>>>,
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
+    /// Why the auth providers failed the last time, and when. They are not asked again at once, because many requests may wait
+    /// for a service that does not answer.
+    unusable: Mutex<Option<(Instant, Error)>>,
     /// The host asked us to send no request before this time (Retry-After).
     patience: Mutex<Option<Instant>>,
     /// When this value was created.
@@ -76,6 +79,9 @@ pub(super) struct Host {
 
 /// The user is told of waits that are at least this long.
 const LONG_WAIT: Duration = Duration::from_secs(3);
+
+/// For how long auth providers that failed are not asked again.
+const FAILED: Duration = Duration::from_secs(60);
 
 /// The longest lifetime of a cached credential. No run takes longer.
 const LONG: Duration = Duration::from_secs(365 * 86_400);
@@ -183,6 +189,7 @@ impl Host {
             unknown_schemes: Mutex::default(),
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
+            unusable: Mutex::default(),
             patience: Mutex::default(),
             made: Instant::now(),
             moved: AtomicU64::default(),
@@ -329,13 +336,25 @@ impl Host {
     }
 
     /// The headers by which an auth provider of the registry signs a request. There are none if its access does not say
-    /// `sign`. Fails if no provider signs it.
-    pub async fn signature(&self, request: &Request, url: &Url, body: &[u8]) -> Result<HeaderMap> {
+    /// `sign`. `is_safe` says that nobody can listen. Fails if somebody can, or if no provider signs it.
+    pub async fn signature(
+        &self,
+        request: &Request,
+        url: &Url,
+        body: &[u8],
+        is_safe: bool,
+    ) -> Result<HeaderMap> {
         let mut signed = HeaderMap::new();
         if !acts(&request.access, "sign") {
             return Ok(signed);
         }
         let url = Address::new(url.as_str());
+        if !is_safe {
+            let text = format!("sign a request to {}: it would travel over plain HTTP", url.shown());
+            return Err(
+                Error::new(Kind::Unauthorized, text).help("its API needs TLS: leave tls = \"off\" out")
+            );
+        }
         let unsigned = Unsigned { method: &request.method, url: &url, headers: &request.headers, body };
         for provider in &self.settings.auth {
             let Some(headers) = provider.sign(&self.registry, &unsigned).await.map_err(unusable)? else {
@@ -401,8 +420,17 @@ impl Host {
         if let Some(known) = known.iter().find(|known| known.is_for(repository)) {
             return Ok(known.credential.clone());
         }
+        if let Some((since, error)) = lock(&self.unusable).as_ref()
+            && since.elapsed() < FAILED
+        {
+            return Err(error.clone());
+        }
         for provider in &self.settings.auth {
-            let found = provider.lookup(&self.registry, repository).await.map_err(unusable)?;
+            let found = provider.lookup(&self.registry, repository).await.map_err(unusable);
+            if let Err(error) = &found {
+                *lock(&self.unusable) = Some((Instant::now(), error.clone()));
+            }
+            let found = found?;
             if let Some(credential) = found {
                 let until = credential.lifetime.map(|lifetime| now + lifetime.min(LONG));
                 known.push(CachedCredential {

@@ -393,10 +393,15 @@ impl PlaceHttp {
             let granted = lock(&self.granted).get(&authority).copied().filter(|_| redirects == 0);
             let host = match (own, granted) {
                 (true, _) => self.host.clone(),
-                (false, Some(_)) => self.client.host(&authority, &authority, Standing::Chosen)?,
+                // What a plugin of the operator's may ask is the operator's matter; what is lent gets credentials.
+                (false, Some(_)) if self.stranger => {
+                    self.client.host(&authority, &authority, Standing::Chosen)?
+                }
+                (false, Some(_)) => self.client.host(&authority, &authority, Standing::Lent)?,
                 (false, None) => self.client.host(&authority, &authority, Standing::Caused { public })?,
             };
             let real = if own || url.scheme() == "https" { host.real(&url).await? } else { url.clone() };
+            let is_safe = real.scheme() == "https" || guard::is_loopback(&guard::authority(&real));
             let pinned = host.clients.is_pinned();
             let mut builder = host.clients.of(real.scheme())?.request(method.clone(), real);
             let own_headers = request.headers.iter().map(|(name, value)| (name.as_str(), value));
@@ -409,7 +414,7 @@ impl PlaceHttp {
             }
             let authorization = if own && !self.authorizes {
                 self.host.authorization(&|at, public| self.client.led_to(at, public), &request.access).await?
-            } else if granted == Some(true) && url.scheme() == "https" {
+            } else if granted == Some(true) && is_safe {
                 self.host.login_beside(&request.access).await?
             } else {
                 None
@@ -421,7 +426,7 @@ impl PlaceHttp {
             let content = match &body {
                 Sending::Small(bytes) => {
                     if redirects == 0 && (own || granted.is_some()) {
-                        builder = builder.headers(self.host.signature(request, &url, bytes).await?);
+                        builder = builder.headers(self.host.signature(request, &url, bytes, is_safe).await?);
                     }
                     reqwest::Body::from((*bytes).clone())
                 }

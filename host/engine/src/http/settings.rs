@@ -108,6 +108,16 @@ pub type AskHost = dyn Fn(&str) -> Result<HostTls> + Send + Sync;
 pub struct SystemTls(pub Arc<AskHost>);
 
 impl Settings {
+    /// The settings of a host that gets credentials without being a registry of the operator's: TLS holds for it unless a table
+    /// names exactly this host.
+    pub(super) fn strict(&self, host: &str) -> RegistrySettings {
+        let mut own = self.registries.get(host).unwrap_or(&self.default).clone();
+        if !self.registries.contains_key(host) {
+            own.tls = TlsSettings { ca: own.tls.ca, ..TlsSettings::default() };
+        }
+        own
+    }
+
     /// The settings of a registry, with what the machine's files say where the operator said nothing.
     ///
     /// # Errors
@@ -153,6 +163,10 @@ pub(super) enum Standing {
     Own,
     /// A plugin chose the host, so it gets no credentials and no client certificate.
     Chosen,
+    /// The host belongs to a registry, and gets the registry's login or a signature. What loosens TLS for registries in general
+    /// does not hold for it; only a table of exactly this host does. It gets no credentials of its own and no client
+    /// certificate.
+    Lent,
     /// Another server leads to the host (by a redirect, a `Location` or a token realm). It gets no credentials and no
     /// client certificate, and cannot be a registry that dray serves itself or a daemon. A `public` server cannot lead
     /// to an internal address.
@@ -209,6 +223,29 @@ pub struct Proxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_loosens_tls_in_general_does_not_hold_for_a_host_that_gets_credentials() {
+        let loose = |ca: &str| RegistrySettings {
+            tls: TlsSettings {
+                plain: Plain::Always,
+                verify: false,
+                ca: vec![ca.into()],
+                ..TlsSettings::default()
+            },
+            ..RegistrySettings::default()
+        };
+        let settings = Settings {
+            default: loose("default.pem"),
+            registries: [("api.internal.example".to_owned(), loose("own.pem"))].into(),
+            ..Settings::default()
+        };
+        let api = settings.strict("api.github.com");
+        assert!(api.tls.verify && api.tls.plain != Plain::Always, "{:?}", api.tls.plain);
+        // Authorities that are trusted in general are trusted here, too.
+        assert_eq!(api.tls.ca, [PathBuf::from("default.pem")]);
+        assert_eq!(settings.strict("api.internal.example").tls.plain, Plain::Always);
+    }
 
     #[test]
     fn what_another_server_caused_has_no_identity() {

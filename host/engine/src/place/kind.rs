@@ -20,7 +20,7 @@ pub(super) struct Speech {
     recognised: OnceCell<Arc<dyn Dialect>>,
     /// Whether its lists failed, so that tags are listed as the specification says.
     is_silent: AtomicBool,
-    /// Prefixes of the repositories for which everything exists.
+    /// The repositories for which everything exists: a name, or a prefix that ends with a slash.
     prepared: Mutex<Vec<String>>,
 }
 
@@ -93,8 +93,9 @@ impl Place {
         };
         // The lock is held meanwhile, so that two images do not make the same project.
         let mut prepared = self.speech.prepared.lock().await;
-        let covers = |prefix: &String| {
-            repository.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        let covers = |known: &String| match known.ends_with('/') {
+            true => repository.starts_with(known.as_str()),
+            false => known == repository,
         };
         if prepared.iter().any(covers) {
             return Ok(());

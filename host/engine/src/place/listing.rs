@@ -2,7 +2,7 @@
 
 use crate::{
     Error, Result,
-    contract::{KnownTag, Listed, Page},
+    contract::{KnownTag, Listed, Page, UntaggedManifest},
 };
 use dray_core::{Descriptor, misleads};
 use futures_util::future::BoxFuture;
@@ -45,6 +45,12 @@ impl Weight for KnownTag {
     fn weight(&self) -> usize {
         let labels = self.known.labels.iter().flatten().map(String::len).sum::<usize>();
         self.name.len() + labels + size_of::<Self>()
+    }
+}
+
+impl Weight for UntaggedManifest {
+    fn weight(&self) -> usize {
+        size_of::<Self>()
     }
 }
 

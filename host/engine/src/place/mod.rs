@@ -7,6 +7,7 @@ mod listing;
 pub(crate) mod mounts;
 mod places;
 mod repository;
+mod survey;
 
 use crate::{
     Error, Journal, Kind, Result, blocking,
@@ -32,6 +33,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
 };
+pub(crate) use survey::Survey;
 use tokio::sync::OnceCell;
 
 /// What the registry knows of the tags of one repository, by their names.

@@ -6,7 +6,7 @@ use crate::{
     Error, Kind, Result, TagChanged,
     contract::{
         Found, Incoming, Known, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment,
-        TagPage,
+        TagPage, UntaggedManifest,
     },
     error::Context,
     journal::{Journal, RepositoryKey},
@@ -153,6 +153,23 @@ impl Repository {
                 Err(error.context(doing))
             }
         }
+    }
+
+    /// The manifests that no tag names, as the registry lists them. Fails with `Unsupported` if it does not.
+    pub(crate) async fn untagged(&self) -> Result<Vec<UntaggedManifest>> {
+        let doing = || format!("list what has no tag in {}", self.name);
+        let Some(dialect) = self.place.dialect().await? else {
+            let error = Error::new(Kind::Unsupported, format!("{} lists only tags", self.place.location));
+            return Err(error.help(
+                "say the kind of the registry in `kind`, if it is one of those that docs/registries.md names",
+            ))
+            .context(doing);
+        };
+        let page = |next: Option<String>| -> BoxFuture<'_, Result<Page<UntaggedManifest>>> {
+            let dialect = &dialect;
+            Box::pin(async move { dialect.untagged(self.place.context(), &self.name, next.as_deref()).await })
+        };
+        listing::pages(page).await.context(doing)
     }
 
     /// What the registry knows of one of its tags. `None` means that it knows nothing. It is asked once for all tags of the

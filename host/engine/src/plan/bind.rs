@@ -18,6 +18,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
 /// A rule that is ready for planning.
@@ -189,6 +190,7 @@ pub struct BoundRetain {
     pub(crate) at: Vec<Source>,
     pub(crate) repositories: Repositories,
     pub(crate) keep: Vec<BoundTags>,
+    pub(crate) untagged: Option<Duration>,
     pub(crate) limit: PruneLimit,
     pub(crate) backup: Option<Backup>,
 }
@@ -229,6 +231,7 @@ pub async fn bind_retains(policy: &Policy, places: &Arc<Places>) -> Result<Vec<B
             at,
             repositories: retain.repositories.clone(),
             keep,
+            untagged: retain.untagged,
             limit: retain.limit,
             backup: retain.backup.clone(),
         });

@@ -20,6 +20,7 @@ mod sources;
 mod subject;
 mod tags;
 mod template;
+mod untagged;
 
 pub use again::{delete_again, observe_again};
 pub(crate) use before::tag_of;

@@ -26,7 +26,11 @@ use dray_core::{
     Action, Descriptor, Digest, ImageChoice, Names,
     policy::{OnRefusal, Order, Prune},
 };
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::{
+    StreamExt,
+    future::{join_all, poll_immediate},
+    stream,
+};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
@@ -324,15 +328,20 @@ impl Planner {
     /// Compares a candidate in its own task, which continues while the plan waits for its receiver. Otherwise its
     /// pending request would hold a slot at a registry that the receiver may be waiting for.
     async fn compared(self: Arc<Self>, candidate: Candidate) -> Planned {
-        // Dropping the set also cancels the task.
-        let mut task = JoinSet::new();
-        task.spawn(async move {
+        let mut comparing = Box::pin(async move {
             let ends = [candidate.source.place(), candidate.destination.place()];
             let limits = self.limits(ends[0], ends[1]);
             let _permit = limits.compare(|| ends.iter().map(|place| place.width()).sum()).await;
             let require = self.rules[candidate.rule].require.clone();
             self.candidate(candidate, None, require).await
         });
+        // What two lists tell needs no request, and so no task: of a million tags, most are so.
+        if let Some(planned) = poll_immediate(&mut comparing).await {
+            return planned;
+        }
+        // Dropping the set also cancels the task.
+        let mut task = JoinSet::new();
+        task.spawn(comparing);
         match task.join_next().await {
             Some(Ok(planned)) => planned,
             Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),

@@ -5,6 +5,7 @@ use super::{
     expand::sources,
     item::{Planned, PlannedDeletion},
     tags::{is_cosigns, is_fallback},
+    untagged,
 };
 use crate::{Error, Kind, Places, Result, error::Context, inspect::RepositoryImages, place::OpenReference};
 use dray_core::{Deletion, Gone, may_prune, policy::Backup};
@@ -86,6 +87,13 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
         pushed.extend(listed.updated.map(|updated| (listed.name.clone(), updated)));
         tags.push(listed.name);
     }
+    let mut due = match retain.untagged {
+        Some(time) => untagged::due(retain, &destination, time, tags.len()).await.context(doing)?,
+        None => Vec::new(),
+    };
+    if retain.keep.is_empty() {
+        return Ok(due);
+    }
     // What belongs to other images is not retained by itself: lists of referrers, and what cosign keeps.
     tags.retain(|tag| !is_fallback(tag) && !is_cosigns(tag));
     tags.retain(|tag| !retain.backup.as_ref().is_some_and(|backup| backup.made(tag)));
@@ -104,7 +112,6 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
         Ok(there.map(|there| (tag, there.descriptor.digest)))
     });
     let resolved: Vec<Result<Option<_>>> = resolved.buffered(AT_ONCE).collect().await;
-    let mut due = Vec::new();
     for resolved in resolved {
         let Some((tag, digest)) = resolved.context(doing)? else { continue };
         let endpoint = destination.endpoint(Some(&tag));
@@ -124,7 +131,7 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
     Ok(due)
 }
 
-fn too_many(gone: Gone) -> Error {
+pub(super) fn too_many(gone: Gone) -> Error {
     let Gone { due, total, .. } = gone;
     match due >= total {
         true => Error::new(Kind::Conflict, format!("nothing keeps any of its {total} tags"))

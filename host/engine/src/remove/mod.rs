@@ -2,7 +2,6 @@
 
 mod decide;
 pub(crate) mod placeholder;
-mod survey;
 mod undo;
 
 use crate::{
@@ -10,12 +9,11 @@ use crate::{
     error::Context,
     http::Backoff,
     journal::{RepositoryKey, SeenTag, Writing},
-    place::{OpenReference, Resolved},
+    place::{OpenReference, Resolved, Survey},
 };
 use decide::{Decision, Found, decide};
 use dray_core::{Digest, Manifest, Naming, Reference, without_tag};
 use std::{sync::Arc, time::Duration};
-use survey::Survey;
 pub use undo::{PutBack, put_back};
 
 /// What to remove.
@@ -54,7 +52,7 @@ pub async fn remove(places: &Arc<Places>, reference: &Reference, options: Remove
     let name = named(&opened, reference)?;
     let digest = digest_of(&opened, &name).await.context(doing)?;
     let mut removal = Removal::new(&opened).await.context(doing)?;
-    let found = removal.survey.found(&name, &digest);
+    let found = self::found(&removal.survey, &name, &digest);
     let decision = decide(&name, &found, options.all_tags).context(doing)?;
     if options.dry_run {
         return Ok(Removed { digest: found.digest, tags: decision.removes(), manifest: decision.is_whole() });
@@ -67,6 +65,12 @@ pub async fn remove(places: &Arc<Places>, reference: &Reference, options: Remove
     let removed = removal.carry_out(found, decision).await.context(doing)?;
     opened.place().complete().await.context(doing)?;
     Ok(removed)
+}
+
+/// What else depends on an image, if it is named by `name`.
+fn found(survey: &Survey, name: &str, digest: &Digest) -> Found {
+    let (siblings, indexes) = survey.needing(name, digest);
+    Found { digest: digest.clone(), siblings, indexes }
 }
 
 /// The tag or digest that a reference must have.
@@ -128,6 +132,19 @@ impl<'a> Removal<'a> {
         Ok(())
     }
 
+    /// Removes a manifest that no tag names. Fails if a tag names it now, or if an index of a tag contains it.
+    ///
+    /// # Errors
+    /// Fails if the manifest cannot be removed.
+    pub async fn untagged(&mut self, digest: &Digest) -> Result<()> {
+        let named = digest.to_string();
+        self.survey.refresh(self.opened).await?;
+        // Without `all_tags`, a manifest with a tag does not go.
+        decide(&named, &found(&self.survey, &named, digest), false)?;
+        self.take(&named).await?;
+        self.is_gone(&named).await
+    }
+
     /// Removes a tag that names the image with this digest, and nothing that others need. `source` is where dray copied
     /// the tag from. Where the place may take the image along with its tag, and others need the image, the tag first gets a
     /// placeholder, which can go.
@@ -135,21 +152,21 @@ impl<'a> Removal<'a> {
     /// # Errors
     /// Fails if the tag cannot be removed. It names its image then, unless the text says otherwise.
     pub async fn tag_alone(&mut self, tag: &str, digest: &Digest, source: &RepositoryKey) -> Result<()> {
-        let found = self.survey.found(tag, digest);
+        let now = found(&self.survey, tag, digest);
         let is_needed = |found: &Found| !found.siblings.is_empty() || !found.indexes.is_empty();
         let place = self.opened.place();
         let is_exact = place.http.is_none() || place.removes_tags().await;
-        if is_needed(&found) && !is_exact {
+        if is_needed(&now) && !is_exact {
             match self.by_placeholder(tag, digest, source).await {
                 // The place deletes nothing by its digest, but perhaps a tag.
                 Err(error) if error.kind == Kind::Unsupported => {}
                 done => return done,
             }
         }
-        let decision = Decision::Tag { tag: tag.to_owned(), keep: found.siblings.clone() };
-        match self.carry_out(found, decision).await {
+        let decision = Decision::Tag { tag: tag.to_owned(), keep: now.siblings.clone() };
+        match self.carry_out(now, decision).await {
             // Somebody has given the image another tag in the meantime.
-            Err(error) if error.kind == Kind::Conflict && is_needed(&self.survey.found(tag, digest)) => {
+            Err(error) if error.kind == Kind::Conflict && is_needed(&found(&self.survey, tag, digest)) => {
                 self.by_placeholder(tag, digest, source).await
             }
             removed => removed.map(drop),
@@ -232,7 +249,7 @@ impl<'a> Removal<'a> {
                     Ok(()) => {}
                     Err(error) if error.kind == Kind::Unsupported => {
                         self.survey.refresh(self.opened).await?;
-                        let whole = self.survey.found(&tag, &digest).with_the_image(&tag, error)?;
+                        let whole = self::found(&self.survey, &tag, &digest).with_the_image(&tag, error)?;
                         return self.whole(digest, whole, Some((&tag, writing))).await;
                     }
                     Err(error) => return Err(error),
@@ -347,7 +364,7 @@ const GONE: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Publishes a manifest, and tries again for a while if that fails: something would be lost otherwise.
-async fn surely(repository: &Repository, manifest: &Manifest, naming: &Naming) -> Result<()> {
+pub(crate) async fn surely(repository: &Repository, manifest: &Manifest, naming: &Naming) -> Result<()> {
     let mut backoff = Backoff::new();
     loop {
         let error = match repository.publish(manifest, naming).await {

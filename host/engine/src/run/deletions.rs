@@ -142,6 +142,10 @@ async fn one(
             Error::new(Kind::Conflict, text).help("somebody else writes to it: look at it, and plan again")
         );
     }
+    if deletion.is_untagged() {
+        removal.untagged(digest).await?;
+        return Ok(Some(Done { backup: None }));
+    }
     let mut backup = None;
     if let Some(template) = &deletion.backup {
         // A backup of a tag that cannot be deleted would stay, and each run would add one.

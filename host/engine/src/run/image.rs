@@ -16,6 +16,7 @@ use crate::{
     limits::{MANIFEST_BYTES, MANIFESTS},
     lock,
     plan::tag_of,
+    remove::surely,
     schedule::rate::RateLimiter,
 };
 use dray_core::{
@@ -195,15 +196,27 @@ impl Job {
     pub async fn forget_backup(&self) {
         let kept = self.is_kept.get().and_then(Option::as_ref).filter(|kept| kept.is_new);
         let Some(kept) = kept.map(|kept| &kept.tag) else { return };
+        if let Err(error) = self.without_backup(kept).await {
+            tracing::warn!("the backup {kept} of {} stays: failed to {error}", self.shown);
+        }
+    }
+
+    /// Takes a backup away. A registry may remove an image with all of its tags although it was asked for one tag, so the tag
+    /// of the image is looked at afterwards, and gets its image back.
+    async fn without_backup(&self, kept: &str) -> Result<()> {
         let (place, name) = (&self.destination.place, &self.destination.name);
+        let manifest = self.destination.manifest(Some(kept)).await?;
         let removed = match place.remove_tag(name, kept).await {
             Ok(true) => Ok(()),
             Ok(false) => place.transport.remove(place.clone(), name, kept).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = removed {
-            tracing::warn!("the backup {kept} of {} stays: failed to {error}", self.shown);
+        let Some(tag) = &self.own else { return removed };
+        if self.destination.resolve(Some(tag), None).await?.is_none() {
+            tracing::warn!("{} lost its image together with the backup {kept}, and gets it back", self.shown);
+            surely(&self.destination, &manifest, &Naming::Tag(tag.clone())).await?;
         }
+        removed
     }
 
     /// What limits how fast the bytes of the source are read: the source's rate, and that of the rule.

@@ -226,7 +226,8 @@ impl Provider for Gar {
     ) -> Result<Option<Vec<(String, String)>>, Error> {
         let Some((at, ..)) = auth::target(request) else { return Ok(None) };
         let own = config.registry.as_deref() == Some(registry) && at == registry;
-        let googles = is_googles(registry) && at.ends_with(".googleapis.com");
+        let apis = ["artifactregistry.googleapis.com", "containeranalysis.googleapis.com"];
+        let googles = is_googles(registry) && apis.contains(&at);
         if !own && !googles {
             return Ok(None);
         }

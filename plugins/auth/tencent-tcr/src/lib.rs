@@ -99,8 +99,8 @@ struct Instances {
 #[serde(rename_all = "PascalCase")]
 struct Instance {
     registry_id: String,
-    registry_name: String,
     region_name: String,
+    public_domain: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -118,14 +118,25 @@ fn found(name: &str, config: &Config, keys: &Keys, api: &str) -> Result<(String,
         return Ok((id.clone(), region.clone()));
     }
     let wanted = instance(name).ok_or_else(|| Error::key("instance-id", "is needed, with region"))?;
-    let text = remembered(&format!("instance {wanted}"), || {
-        let filter = json!([{ "Name": "RegistryName", "Values": [wanted] }]);
+    let text = remembered(&format!("instance {name}"), || {
+        // `-vpc` is the end of a name, or says that it is the internal name of another instance.
+        let public = format!("{wanted}.tencentcloudcr.com");
+        let own = name.split('.').next().unwrap_or(wanted);
+        let filter = json!([{ "Name": "RegistryName", "Values": [own, wanted] }]);
         let body = json!({ "AllRegion": true, "Filters": filter, "Offset": 0, "Limit": 100 });
         let asked = call(keys, api, ANY_REGION, "DescribeInstances", &body)?;
-        let instances = asked.json::<Answer<Instances>>()?.response.registries;
-        let one = instances.into_iter().find(|instance| instance.registry_name == wanted);
-        let one = one.ok_or_else(|| Error::NotFound(format!("the account has no registry {wanted}")))?;
-        Ok((format!("{} {}", one.registry_id, one.region_name), 86_400))
+        let mut all = asked.json::<Answer<Instances>>()?.response.registries.into_iter();
+        let is_it = |instance: &Instance| {
+            instance.public_domain.as_deref().is_some_and(|domain| domain == name || domain == public)
+        };
+        match (all.find(is_it), all.find(is_it)) {
+            (Some(one), None) => Ok((format!("{} {}", one.registry_id, one.region_name), 86_400)),
+            (Some(_), Some(_)) => Err(Error::key(
+                "instance-id",
+                format!("is needed, with region: two registries may be {name}"),
+            )),
+            (None, _) => Err(Error::NotFound(format!("the account has no registry {name}"))),
+        }
     })?;
     let (id, region) = text.split_once(' ').unwrap_or((&text, ANY_REGION));
     Ok((id.to_owned(), region.to_owned()))

@@ -2,7 +2,8 @@
 //! removes single tags.
 
 use dray_plugin_dialect::{
-    As, Dialect, Entry, Error, Kind, Page, ask, encoded, export, json, next_link, time,
+    As, Dialect, Entry, Error, Kind, Page, UntaggedManifest, UntaggedPage, ask, encoded, export, json,
+    next_link, time,
 };
 use serde::Deserialize;
 
@@ -50,6 +51,31 @@ impl Dialect for Acr {
             updated: tag.last_update_time.as_deref().and_then(time),
         });
         Ok(Page { entries: entries.collect(), next: next_link(&response), behind: None })
+    }
+
+    fn untagged(registry: &str, repository: &str, next: Option<&str>) -> Result<UntaggedPage, Error> {
+        #[derive(Deserialize)]
+        struct Manifests {
+            manifests: Option<Vec<Manifest>>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Manifest {
+            digest: String,
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+            last_update_time: Option<String>,
+        }
+        let first = || format!("/acr/v1/{repository}/_manifests?n=100");
+        let path = next.map_or_else(first, str::to_owned);
+        let response = ask("GET", registry, &path, As::Token(repository, "metadata_read"), &[200])?;
+        let listed: Manifests = json(&response)?;
+        let bare = |manifest: &Manifest| manifest.tags.as_ref().is_none_or(Vec::is_empty);
+        let entries = listed.manifests.unwrap_or_default().into_iter().filter(bare).map(|manifest| {
+            let pushed = manifest.last_update_time.as_deref().and_then(time);
+            UntaggedManifest { digest: manifest.digest, pushed }
+        });
+        Ok(UntaggedPage { entries: entries.collect(), next: next_link(&response) })
     }
 
     fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {

@@ -1,5 +1,6 @@
-//! Alibaba's registries of the enterprise edition (Container Registry, API of 2018-12-01): lists tags in bulk, makes namespaces,
-//! and removes single tags. Its API is at another host, and wants signed requests, so the auth provider `ali-acr` must be named.
+//! Alibaba's registries of the enterprise edition (Container Registry, API of 2018-12-01): lists tags in bulk, and makes
+//! namespaces. Its API is at another host, and wants signed requests, so the auth provider `ali-acr` must be named. Whether
+//! `DeleteRepoTag` leaves other tags of an image alone is not known, so tags are deleted as the specification says.
 
 use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, ask, ask_with, encoded, export, json};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -117,8 +118,7 @@ fn id(at: &Instance, repository: &str) -> Result<String, Error> {
 impl Dialect for AliAcr {
     const NAME: &str = "ali-acr";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str =
-        "Alibaba's registries (enterprise edition): lists in bulk, makes namespaces, removes single tags";
+    const SUMMARY: &str = "Alibaba's registries (enterprise edition): lists in bulk, makes namespaces";
 
     fn kind() -> Kind {
         Kind {
@@ -127,7 +127,7 @@ impl Dialect for AliAcr {
             lists: true,
             whole: false,
             prepares: true,
-            removes: true,
+            removes: false,
         }
     }
 
@@ -161,16 +161,12 @@ impl Dialect for AliAcr {
         let parameters =
             [("AutoCreateRepo", "true"), ("DefaultRepoType", "PRIVATE"), ("NamespaceName", namespace)];
         match call::<Outcome>(&at, repository, "CreateNamespace", &parameters) {
-            Ok(_) => Ok(namespace.into()),
-            Err(Error::Denied(why)) if why.contains("EXIST") || why.contains("Exist") => Ok(namespace.into()),
+            Ok(_) => Ok(format!("{namespace}/")),
+            Err(Error::Denied(why)) if why.contains("EXIST") || why.contains("Exist") => {
+                Ok(format!("{namespace}/"))
+            }
             Err(error) => Err(error),
         }
-    }
-
-    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
-        let at = found(registry)?;
-        let id = id(&at, repository)?;
-        call::<Outcome>(&at, repository, "DeleteRepoTag", &[("RepoId", &id), ("Tag", tag)]).map(|_| ())
     }
 }
 

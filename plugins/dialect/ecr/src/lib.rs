@@ -2,7 +2,8 @@
 //! of pushes and scans. Its API is at another host, and wants signed requests, so the auth provider `ecr` must be named.
 
 use dray_plugin_dialect::{
-    As, Dialect, Entry, Error, Kind, KnownPage, KnownTag, Page, ScanReport, export, json, post_with,
+    As, Dialect, Entry, Error, Kind, KnownPage, KnownTag, Page, ScanReport, UntaggedManifest, UntaggedPage,
+    by_score, export, json, pages, post_with,
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -40,7 +41,7 @@ impl Image {
 
     /// The worst severity that a finished scan found, in the words of the contract.
     fn severity(&self) -> Option<String> {
-        let counts = &self.image_scan_findings_summary.as_ref()?.finding_severity_counts;
+        let counts = self.image_scan_findings_summary.as_ref()?.finding_severity_counts.as_ref()?;
         self.image_scan_status.as_ref().filter(|status| status.is_done())?;
         let found = counts.iter().filter(|(_, count)| **count > 0).map(|(name, _)| severity(name));
         let worst = found.max_by_key(|word| SEVERITIES.iter().position(|known| known == word));
@@ -63,8 +64,7 @@ impl ScanStatus {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Summary {
-    #[serde(default)]
-    finding_severity_counts: BTreeMap<String, u64>,
+    finding_severity_counts: Option<BTreeMap<String, u64>>,
 }
 
 /// Severities in their order, in the words of the contract.
@@ -133,9 +133,10 @@ fn answer<T: DeserializeOwned>(registry: &str, action: &str, body: &Value) -> Re
     }
 }
 
-fn images(registry: &str, repository: &str, next: Option<&str>) -> Result<Images, Error> {
+/// A page of the images that have tags (`TAGGED`), or have none (`UNTAGGED`).
+fn images(registry: &str, repository: &str, which: &str, next: Option<&str>) -> Result<Images, Error> {
     let mut body = json!({
-        "repositoryName": repository, "filter": { "tagStatus": "TAGGED" }, "maxResults": PAGE,
+        "repositoryName": repository, "filter": { "tagStatus": which }, "maxResults": PAGE,
     });
     if let Some(next) = next {
         body["nextToken"] = next.into();
@@ -143,8 +144,22 @@ fn images(registry: &str, repository: &str, next: Option<&str>) -> Result<Images
     answer(registry, "DescribeImages", &body)
 }
 
-/// A page of what a scan found, in the form of Harbor's reports, and what asks for the page after it.
-type Findings = (Vec<Value>, Option<String>);
+/// A page of what a scan found.
+struct Findings {
+    /// In the form of Harbor's reports.
+    vulnerabilities: Vec<Value>,
+    /// How many there are in all, as far as that is told.
+    counted: u64,
+    next: Option<String>,
+}
+
+/// The severity of an enhanced finding. One that nobody has judged yet has its score (CVSS) alone.
+fn rated(finding: &Value) -> &'static str {
+    match severity(finding["severity"].as_str().unwrap_or_default()) {
+        "unknown" => finding["score"].as_f64().map_or("unknown", by_score),
+        known => known,
+    }
+}
 
 /// A page of the findings of a scan. `None` means that there was no scan.
 fn findings(
@@ -167,6 +182,8 @@ fn findings(
         findings: Vec<Value>,
         #[serde(default)]
         enhanced_findings: Vec<Value>,
+        #[serde(default)]
+        finding_severity_counts: BTreeMap<String, u64>,
     }
     let mut body = json!({
         "repositoryName": repository, "imageId": { "imageDigest": digest }, "maxResults": PAGE,
@@ -189,14 +206,17 @@ fn findings(
     let basic = found.findings.iter().map(|finding| (&finding["name"], &finding["severity"]));
     let enhanced = found.enhanced_findings.iter().map(|finding| {
         let details = &finding["packageVulnerabilityDetails"]["vulnerabilityId"];
-        (if details.is_null() { &finding["title"] } else { details }, &finding["severity"])
+        (if details.is_null() { &finding["title"] } else { details }, rated(finding))
     });
-    let vulnerabilities = basic.chain(enhanced).map(|(id, worst)| {
-        // A finding without a severity, as one without a name, must not pass for none.
-        let worst = severity(worst.as_str().unwrap_or_default());
-        json!({ "id": id.as_str().unwrap_or("unknown"), "package": "", "severity": worst })
-    });
-    Ok(Some((vulnerabilities.collect(), answer.next_token)))
+    let vulnerabilities =
+        basic.map(|(id, worst)| (id, severity(worst.as_str().unwrap_or_default()))).chain(enhanced).map(
+            |(id, worst)| json!({ "id": id.as_str().unwrap_or("unknown"), "package": "", "severity": worst }),
+        );
+    Ok(Some(Findings {
+        vulnerabilities: vulnerabilities.collect(),
+        counted: found.finding_severity_counts.values().sum(),
+        next: answer.next_token,
+    }))
 }
 
 impl Dialect for Ecr {
@@ -222,7 +242,7 @@ impl Dialect for Ecr {
     }
 
     fn tags(registry: &str, repository: &str, next: Option<&str>) -> Result<Page, Error> {
-        let images = images(registry, repository, next)?;
+        let images = images(registry, repository, "TAGGED", next)?;
         let mut entries = Vec::new();
         for image in images.image_details {
             let updated = image.pushed();
@@ -257,7 +277,7 @@ impl Dialect for Ecr {
     }
 
     fn know(registry: &str, repository: &str, next: Option<&str>) -> Result<KnownPage, Error> {
-        let images = images(registry, repository, next)?;
+        let images = images(registry, repository, "TAGGED", next)?;
         let mut entries = Vec::new();
         for image in images.image_details {
             for tag in &image.image_tags {
@@ -275,22 +295,36 @@ impl Dialect for Ecr {
     }
 
     fn scan(registry: &str, repository: &str, digest: &str) -> Result<Option<ScanReport>, Error> {
-        let (mut all, mut next) = (Vec::new(), None::<String>);
-        loop {
-            let Some((found, more)) = findings(registry, repository, digest, next.as_deref())? else {
-                return Ok(None);
-            };
-            all.extend(found);
-            if more.is_none() || more == next {
-                break;
-            }
-            next = more;
+        let (mut all, mut counted) = (Vec::new(), 0);
+        let whole = pages(|next| {
+            let found = findings(registry, repository, digest, next)?;
+            let Some(Findings { vulnerabilities, counted: count, next }) = found else { return Ok(None) };
+            all.extend(vulnerabilities);
+            counted = count.max(counted);
+            Ok(Some(next))
+        })?;
+        if !whole {
+            return Ok(None);
+        }
+        // A report that lacks what was counted must not pass for a clean one.
+        if (all.len() as u64) < counted {
+            let text = format!("read the findings of {digest}: {} of {counted} are told", all.len());
+            return Err(Error::Invalid(text));
         }
         let report = json!({ "vulnerabilities": all });
         Ok(Some(ScanReport {
             media_type: "application/vnd.security.vulnerability.report; version=1.1".into(),
             content: report.to_string().into_bytes(),
         }))
+    }
+
+    fn untagged(registry: &str, repository: &str, next: Option<&str>) -> Result<UntaggedPage, Error> {
+        let images = images(registry, repository, "UNTAGGED", next)?;
+        let entries = images
+            .image_details
+            .into_iter()
+            .map(|image| UntaggedManifest { pushed: image.pushed(), digest: image.image_digest });
+        Ok(UntaggedPage { entries: entries.collect(), next: images.next_token })
     }
 
     fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {

@@ -2,9 +2,13 @@
 //! API v1). Tags come with digests in the specification's list already. The APIs want signed requests, so the auth provider `gar`
 //! must be named.
 
-use dray_plugin_dialect::{As, Dialect, Error, Kind, ScanReport, ask, encoded, export, json, post};
+use dray_plugin_dialect::{
+    As, Dialect, Error, Kind, ScanReport, UntaggedManifest, UntaggedPage, ask, by_score, encoded, export,
+    json, pages, post,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 struct Gar;
 
@@ -117,14 +121,38 @@ impl Dialect for Gar {
         let one = format!("{all}/{repository}");
         // Who may make repositories may not always look at them.
         if ask("GET", host, &one, As::Signed(name), &[200, 403, 404])?.status == 200 {
-            return Ok(prefix);
+            return Ok(format!("{prefix}/"));
         }
         let path = format!("{all}?repositoryId={}", encoded(repository));
         let response = post(host, &path, As::Signed(name), &json!({ "format": "DOCKER" }), &[200, 409])?;
         if response.status == 200 {
             done(host, name, json(&response)?)?;
         }
-        Ok(prefix)
+        Ok(format!("{prefix}/"))
+    }
+
+    fn untagged(registry: &str, name: &str, _next: Option<&str>) -> Result<UntaggedPage, Error> {
+        #[derive(Deserialize)]
+        struct Listed {
+            #[serde(default)]
+            manifest: BTreeMap<String, Manifest>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Manifest {
+            #[serde(default)]
+            tag: Vec<String>,
+            time_uploaded_ms: Option<String>,
+        }
+        // The list of tags has every manifest, with those that have no tag.
+        let path = format!("/v2/{name}/tags/list");
+        let listed: Listed = json(&ask("GET", registry, &path, As::Token(name, "pull"), &[200])?)?;
+        let entries = listed.manifest.into_iter().filter(|(_, manifest)| manifest.tag.is_empty());
+        let entries = entries.map(|(digest, manifest)| UntaggedManifest {
+            digest,
+            pushed: manifest.time_uploaded_ms.and_then(|time| time.parse().ok()),
+        });
+        Ok(UntaggedPage { entries: entries.collect(), next: None })
     }
 
     fn scan(registry: &str, name: &str, digest: &str) -> Result<Option<ScanReport>, Error> {
@@ -141,9 +169,9 @@ impl Dialect for Gar {
             encoded(&project),
             encoded(&filter)
         );
-        let (mut is_scanned, mut found, mut next) = (false, Vec::new(), None::<String>);
-        loop {
-            let path = match &next {
+        let (mut analyses, mut found) = (Vec::new(), Vec::new());
+        pages(|next| {
+            let path = match next {
                 Some(token) => format!("{first}&pageToken={}", encoded(token)),
                 None => first.clone(),
             };
@@ -151,17 +179,18 @@ impl Dialect for Gar {
             for occurrence in page.occurrences {
                 match occurrence["kind"].as_str() {
                     Some("DISCOVERY") => {
-                        is_scanned |= occurrence["discovery"]["analysisStatus"] == "FINISHED_SUCCESS";
+                        // Who may write occurrences could say otherwise that an analysis of Google's has ended.
+                        let note = occurrence["noteName"].as_str().unwrap_or_default();
+                        if note.starts_with("projects/goog-analysis/") {
+                            analyses.push(occurrence["discovery"]["analysisStatus"] == "FINISHED_SUCCESS");
+                        }
                     }
                     _ => found.push(vulnerability(&occurrence)),
                 }
             }
-            let more = page.next_page_token.filter(|token| !token.is_empty());
-            if more.is_none() || more == next {
-                break;
-            }
-            next = more;
-        }
+            Ok(Some(page.next_page_token.filter(|token| !token.is_empty())))
+        })?;
+        let is_scanned = !analyses.is_empty() && analyses.into_iter().all(|is_done| is_done);
         Ok(is_scanned.then(|| ScanReport {
             media_type: "application/vnd.security.vulnerability.report; version=1.1".into(),
             content: json!({ "vulnerabilities": found }).to_string().into_bytes(),
@@ -172,14 +201,18 @@ impl Dialect for Gar {
 /// A vulnerability in the form of Harbor's reports.
 fn vulnerability(occurrence: &Value) -> Value {
     let vulnerability = &occurrence["vulnerability"];
-    let severity = vulnerability["effectiveSeverity"].as_str().or_else(|| vulnerability["severity"].as_str());
-    let severity = match severity {
+    let word = |name: &str| match vulnerability[name].as_str() {
         Some("MINIMAL") => "negligible",
         Some("LOW") => "low",
         Some("MEDIUM") => "medium",
         Some("HIGH") => "high",
         Some("CRITICAL") => "critical",
         _ => "unknown",
+    };
+    // The severity that the distribution gives counts, and where it gives none, that of the vulnerability, or its score (CVSS).
+    let severity = match (word("effectiveSeverity"), word("severity")) {
+        ("unknown", "unknown") => vulnerability["cvssScore"].as_f64().map_or("unknown", by_score),
+        ("unknown", severity) | (severity, _) => severity,
     };
     let note = occurrence["noteName"].as_str().unwrap_or("unknown");
     let id = note.rsplit('/').next().unwrap_or(note);
@@ -213,5 +246,10 @@ mod tests {
             "vulnerability": { "effectiveSeverity": "MINIMAL", "packageIssue": [{ "affectedPackage": "p" }] } }));
         assert_eq!(found, json!({ "id": "CVE-1", "package": "p", "severity": "negligible" }));
         assert_eq!(vulnerability(&json!({}))["severity"], "unknown");
+        let scored =
+            json!({ "vulnerability": { "effectiveSeverity": "SEVERITY_UNSPECIFIED", "cvssScore": 10 } });
+        assert_eq!(vulnerability(&scored)["severity"], "critical");
+        let judged = json!({ "vulnerability": { "effectiveSeverity": "LOW", "severity": "CRITICAL", "cvssScore": 10 } });
+        assert_eq!(vulnerability(&judged)["severity"], "low");
     }
 }

@@ -2,8 +2,8 @@
 //! tags, which its `/v2/` refuses.
 
 use dray_plugin_dialect::{
-    As, Dialect, Entry, Error, Kind, KnownPage, KnownTag, Page, ScanReport, ask, ask_with, encoded, export,
-    json, post, time,
+    As, Dialect, Entry, Error, Kind, KnownPage, KnownTag, Page, ScanReport, UntaggedManifest, UntaggedPage,
+    ask, ask_with, encoded, export, json, post, time,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +18,7 @@ struct Harbor;
 struct Artifact {
     digest: String,
     manifest_media_type: Option<String>,
+    push_time: Option<String>,
     /// `null` means that it has none.
     tags: Option<Vec<Tag>>,
     labels: Option<Vec<Label>>,
@@ -130,11 +131,11 @@ impl Dialect for Harbor {
         let (project, _) = project(repository)?;
         let head = format!("/api/v2.0/projects?project_name={}", encoded(project));
         if ask("HEAD", registry, &head, As::Login(repository), &[200, 404])?.status == 200 {
-            return Ok(project.into());
+            return Ok(format!("{project}/"));
         }
         let body = json!({ "project_name": project, "metadata": { "public": "false" } });
         match post(registry, "/api/v2.0/projects", As::Login(repository), &body, &[201, 409]) {
-            Ok(_) => Ok(project.into()),
+            Ok(_) => Ok(format!("{project}/")),
             Err(Error::Denied(why)) | Err(Error::Unauthorized(why)) => {
                 Err(Error::Denied(format!("make the project {project}, which this user may not: {why}")))
             }
@@ -180,6 +181,22 @@ impl Dialect for Harbor {
             media_type: "application/vnd.security.vulnerability.report; version=1.1".into(),
             content: response.body,
         }))
+    }
+
+    fn untagged(registry: &str, repository: &str, next: Option<&str>) -> Result<UntaggedPage, Error> {
+        let page: usize = next.and_then(|next| next.parse().ok()).unwrap_or(1);
+        let query = format!("with_tag=true&with_label=false&q=tags%3Dnil&page_size={PAGE}&page={page}");
+        let path = format!("{}/artifacts?{query}", path(repository)?);
+        let artifacts: Vec<Artifact> = json(&ask("GET", registry, &path, As::Login(repository), &[200])?)?;
+        let next = (artifacts.len() == PAGE).then(|| (page + 1).to_string());
+        let entries = artifacts
+            .into_iter()
+            .filter(|artifact| artifact.tags.as_ref().is_none_or(Vec::is_empty))
+            .map(|artifact| UntaggedManifest {
+                pushed: artifact.push_time.as_deref().and_then(time),
+                digest: artifact.digest,
+            });
+        Ok(UntaggedPage { entries: entries.collect(), next })
     }
 
     fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {

@@ -1,5 +1,6 @@
-//! Huawei's registries (Software Repository for Container, API v2): lists tags in bulk, makes organizations, and removes single
-//! tags. Its API is at another host, and wants signed requests, so the auth provider `huawei-swr` must be named.
+//! Huawei's registries (Software Repository for Container, API v2): lists tags in bulk, and makes organizations. Its API is at
+//! another host, and wants signed requests, so the auth provider `huawei-swr` must be named. Whether deleting a tag leaves other
+//! tags of an image alone is not known, so tags are deleted as the specification says.
 
 use dray_plugin_dialect::{
     As, Dialect, Entry, Error, Kind, Page, ask_with, encoded, export, json, post, time,
@@ -46,7 +47,7 @@ fn headers() -> [(String, String); 1] {
 impl Dialect for HuaweiSwr {
     const NAME: &str = "huawei-swr";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Huawei's registries: lists in bulk, makes organizations, removes single tags";
+    const SUMMARY: &str = "Huawei's registries: lists in bulk, makes organizations";
 
     fn kind() -> Kind {
         Kind {
@@ -55,7 +56,7 @@ impl Dialect for HuaweiSwr {
             lists: true,
             whole: false,
             prepares: true,
-            removes: true,
+            removes: false,
         }
     }
 
@@ -85,23 +86,11 @@ impl Dialect for HuaweiSwr {
         let path = format!("/v2/manage/namespaces/{encoded}");
         let looked = ask_with("GET", &host, &path, As::Signed(repository), &[200, 403, 404], &headers())?;
         if looked.status == 200 {
-            return Ok(namespace.into());
+            return Ok(format!("{namespace}/"));
         }
         let body = json!({ "namespace": namespace });
         post(&host, "/v2/manage/namespaces", As::Signed(repository), &body, &[200, 201, 409])?;
-        Ok(namespace.into())
-    }
-
-    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
-        let (namespace, name) = parts(repository)?;
-        let path = format!("/v2/manage/namespaces/{namespace}/repos/{name}/tags/{}", encoded(tag));
-        let statuses = [200, 202, 204, 404];
-        let response =
-            ask_with("DELETE", &api(registry), &path, As::Signed(repository), &statuses, &headers())?;
-        match response.status {
-            404 => Err(Error::NotFound(format!("there is no tag {tag} in {repository}"))),
-            _ => Ok(()),
-        }
+        Ok(format!("{namespace}/"))
     }
 }
 

@@ -1,6 +1,6 @@
-//! Tencent's registries of the enterprise edition (Tencent Container Registry, API of 2019-09-24): lists tags in bulk, makes
-//! namespaces, and removes single tags. Its API is at another host, and wants signed requests, so the auth provider
-//! `tencent-tcr` must be named.
+//! Tencent's registries of the enterprise edition (Tencent Container Registry, API of 2019-09-24): lists tags in bulk, and makes
+//! namespaces. Its API is at another host, and wants signed requests, so the auth provider `tencent-tcr` must be named.
+//! `DeleteImage` takes the image along with its tag, so tags are deleted as the specification says.
 
 use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, export, json, post_with};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -29,8 +29,8 @@ struct Instances {
 #[serde(rename_all = "PascalCase")]
 struct Instance {
     registry_id: String,
-    registry_name: String,
     region_name: String,
+    public_domain: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,10 +52,12 @@ fn api(registry: &str) -> &str {
     if registry.ends_with(".tencentcloudcr.com") { "tcr.tencentcloudapi.com" } else { registry }
 }
 
-/// The name of the instance: `NAME[-vpc].tencentcloudcr.com`.
-fn instance(registry: &str) -> &str {
-    let name = registry.split('.').next().unwrap_or(registry);
-    name.strip_suffix("-vpc").unwrap_or(name)
+/// The public names that the instance behind a registry may have: `NAME[-vpc].tencentcloudcr.com` is an instance of that very
+/// name, or the internal name of another one.
+fn public_names(registry: &str) -> Vec<String> {
+    let (name, end) = registry.split_once('.').unwrap_or((registry, ""));
+    let internal = name.strip_suffix("-vpc").map(|name| format!("{name}.{end}"));
+    [registry.to_owned()].into_iter().chain(internal).collect()
 }
 
 /// Calls an action. Its errors come with status 200.
@@ -87,13 +89,24 @@ fn call<T: DeserializeOwned>(
     })
 }
 
+/// The instance behind a registry. Its public name must be the registry's, so that nothing is asked of another instance; a
+/// registry of another name is not found.
 fn found(registry: &str, repository: &str) -> Result<Instance, Error> {
-    let name = instance(registry);
-    let filter = json!([{ "Name": "RegistryName", "Values": [name] }]);
+    let names = public_names(registry);
+    let firsts: Vec<&str> = names.iter().filter_map(|name| name.split('.').next()).collect();
+    let filter = json!([{ "Name": "RegistryName", "Values": firsts }]);
     let body = json!({ "AllRegion": true, "Filters": filter, "Offset": 0, "Limit": PAGE });
     let instances: Instances = call(registry, repository, ANY_REGION, "DescribeInstances", &body)?;
-    let one = instances.registries.into_iter().find(|instance| instance.registry_name == name);
-    one.ok_or_else(|| Error::Unsupported(format!("the account has no registry {name}")))
+    let mut all = instances.registries.into_iter();
+    let is_it =
+        |instance: &Instance| instance.public_domain.as_ref().is_some_and(|domain| names.contains(domain));
+    match (all.find(is_it), all.find(is_it)) {
+        (Some(one), None) => Ok(one),
+        (Some(_), Some(_)) => {
+            Err(Error::Unsupported(format!("two registries of the account may be {registry}")))
+        }
+        (None, _) => Err(Error::Unsupported(format!("no registry of the account is called {registry}"))),
+    }
 }
 
 /// The namespace of a repository, and the rest of its name.
@@ -108,8 +121,7 @@ fn parts(repository: &str) -> Result<(&str, &str), Error> {
 impl Dialect for TencentTcr {
     const NAME: &str = "tencent-tcr";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str =
-        "Tencent's registries (enterprise edition): lists in bulk, makes namespaces, removes single tags";
+    const SUMMARY: &str = "Tencent's registries (enterprise edition): lists in bulk, makes namespaces";
 
     fn kind() -> Kind {
         Kind {
@@ -118,7 +130,7 @@ impl Dialect for TencentTcr {
             lists: true,
             whole: false,
             prepares: true,
-            removes: true,
+            removes: false,
         }
     }
 
@@ -167,16 +179,7 @@ impl Dialect for TencentTcr {
                 json!({ "RegistryId": id, "NamespaceName": namespace, "IsPublic": false }),
             )?;
         }
-        Ok(namespace.into())
-    }
-
-    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
-        let (namespace, name) = parts(repository)?;
-        let found = found(registry, repository)?;
-        let body = json!({
-            "RegistryId": found.registry_id, "NamespaceName": namespace, "RepositoryName": name, "ImageVersion": tag,
-        });
-        call::<Value>(registry, repository, &found.region_name, "DeleteImage", &body).map(|_| ())
+        Ok(format!("{namespace}/"))
     }
 }
 
@@ -187,9 +190,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_tells_the_instance() {
-        assert_eq!(instance("team.tencentcloudcr.com"), "team");
-        assert_eq!(instance("team-vpc.tencentcloudcr.com"), "team");
+    fn the_public_name_tells_the_instance() {
+        assert_eq!(public_names("team.tencentcloudcr.com"), ["team.tencentcloudcr.com"]);
+        let both = ["team-vpc.tencentcloudcr.com", "team.tencentcloudcr.com"];
+        assert_eq!(public_names("team-vpc.tencentcloudcr.com"), both);
         assert_eq!(api("team.tencentcloudcr.com"), "tcr.tencentcloudapi.com");
         assert_eq!(api("registry.example.com"), "registry.example.com");
     }

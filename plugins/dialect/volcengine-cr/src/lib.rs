@@ -1,6 +1,6 @@
-//! Volcengine's registries (Container Registry, API of 2022-05-12): lists tags in bulk, makes namespaces and repositories, and
-//! removes single tags. Its API is at another host, and wants signed requests, so the auth provider `volcengine-cr` must be
-//! named.
+//! Volcengine's registries (Container Registry, API of 2022-05-12): lists tags in bulk, and makes namespaces and repositories. Its
+//! API is at another host, and wants signed requests, so the auth provider `volcengine-cr` must be named. Whether `DeleteTags`
+//! leaves other tags of an image alone is not known, so tags are deleted as the specification says.
 
 use dray_plugin_dialect::{As, Dialect, Entry, Error, Kind, Page, export, json, post_with, time};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -103,7 +103,7 @@ fn make(
 impl Dialect for VolcengineCr {
     const NAME: &str = "volcengine-cr";
     const VERSION: &str = env!("CARGO_PKG_VERSION");
-    const SUMMARY: &str = "Volcengine's registries: lists in bulk, makes repositories, removes single tags";
+    const SUMMARY: &str = "Volcengine's registries: lists in bulk, makes repositories";
 
     fn kind() -> Kind {
         Kind {
@@ -112,7 +112,7 @@ impl Dialect for VolcengineCr {
             lists: true,
             whole: false,
             prepares: true,
-            removes: true,
+            removes: false,
         }
     }
 
@@ -144,22 +144,6 @@ impl Dialect for VolcengineCr {
             |namespace, name| json!({ "Namespace": namespace, "Name": name, "AccessLevel": "Private" }),
         )?;
         Ok(repository.into())
-    }
-
-    fn remove_tag(registry: &str, repository: &str, tag: &str) -> Result<(), Error> {
-        let answer: Value = call(
-            registry,
-            repository,
-            "DeleteTags",
-            |namespace, name| json!({ "Namespace": namespace, "Repository": name, "Names": [tag] }),
-        )?;
-        match answer["Failures"].as_array().and_then(|failures| failures.first()) {
-            None => Ok(()),
-            Some(failure) => {
-                let why = failure["Reason"].as_str().unwrap_or("it does not say why");
-                Err(Error::Denied(format!("delete {tag} of {repository}: {why}")))
-            }
-        }
     }
 }
 

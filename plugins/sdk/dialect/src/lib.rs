@@ -13,6 +13,7 @@ pub use dray_plugin::{serde, serde_json};
 pub use exports::dray::plugin::{
     registry_dialect::{Guest, Kind},
     registry_knowledge::{Guest as KnowledgeGuest, KnownPage, KnownTag, ScanReport},
+    registry_untagged::{Guest as UntaggedGuest, UntaggedManifest, UntaggedPage},
 };
 
 use dray::plugin::http;
@@ -34,7 +35,8 @@ pub trait Dialect {
         Err(Error::Unsupported("it lists tags as the specification says".into()))
     }
 
-    /// Makes what must exist before a repository can be written to. Returns the prefix for which it exists now.
+    /// Makes what must exist before a repository can be written to. Returns for what it exists now: a prefix that ends with a
+    /// slash, for all repositories beneath it, or else the repository.
     fn prepare(_registry: &str, repository: &str) -> Result<String, Error> {
         Ok(repository.into())
     }
@@ -47,6 +49,11 @@ pub trait Dialect {
     /// The latest report of a scanner on an image.
     fn scan(_registry: &str, _repository: &str, _digest: &str) -> Result<Option<ScanReport>, Error> {
         Err(Error::Unsupported("it does not scan images".into()))
+    }
+
+    /// Lists the manifests that no tag names.
+    fn untagged(_registry: &str, _repository: &str, _next: Option<&str>) -> Result<UntaggedPage, Error> {
+        Err(Error::Unsupported("it does not list what has no tag".into()))
     }
 
     /// Takes a tag away alone.
@@ -92,6 +99,12 @@ impl<T: Dialect> KnowledgeGuest for T {
 
     fn scan(registry: String, repository: String, digest: String) -> Result<Option<ScanReport>, Error> {
         <T as Dialect>::scan(&registry, &repository, &digest)
+    }
+}
+
+impl<T: Dialect> UntaggedGuest for T {
+    fn untagged(registry: String, repository: String, next: Option<String>) -> Result<UntaggedPage, Error> {
+        <T as Dialect>::untagged(&registry, &repository, next.as_deref())
     }
 }
 
@@ -188,6 +201,39 @@ pub fn json<T: serde::de::DeserializeOwned>(response: &Response) -> Result<T, Er
     })
 }
 
+/// The most pages of one report. No report has more.
+const PAGES: usize = 100;
+
+/// Reads a list page by page. `page` gets what asks for a page, and returns what asks for the next one; `None` means that there is
+/// no list. Returns whether there was one. Fails if the list does not end: a report that was read in part may not pass for the
+/// whole.
+pub fn pages(
+    mut page: impl FnMut(Option<&str>) -> Result<Option<Option<String>>, Error>,
+) -> Result<bool, Error> {
+    let (mut next, mut seen) = (None::<String>, Vec::new());
+    for _ in 0..PAGES {
+        let Some(more) = page(next.as_deref())? else { return Ok(false) };
+        let Some(more) = more else { return Ok(true) };
+        if seen.contains(&more) {
+            return Err(Error::Invalid("read all pages of a list: one leads back to another".into()));
+        }
+        seen.push(more.clone());
+        next = Some(more);
+    }
+    Err(Error::Invalid(format!("read all pages of a list: there are more than {PAGES}")))
+}
+
+/// The severity of a score of the Common Vulnerability Scoring System (CVSS 3.1, section 5), in the words of the contract.
+pub fn by_score(score: f64) -> &'static str {
+    match score {
+        score if score >= 9.0 => "critical",
+        score if score >= 7.0 => "high",
+        score if score >= 4.0 => "medium",
+        score if score > 0.0 => "low",
+        _ => "unknown",
+    }
+}
+
 /// The path and the query of the next page in a `Link` header (RFC 8288).
 pub fn next_link(response: &Response) -> Option<String> {
     let (_, link) = response.headers.iter().find(|(name, _)| name == "link")?;
@@ -203,6 +249,25 @@ pub fn next_link(response: &Response) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_does_not_end_is_no_list() {
+        let read = |tokens: &[Option<&str>]| {
+            let mut tokens = tokens.iter();
+            let one = |_: Option<&str>| Ok(tokens.next().map(|token| token.map(str::to_owned)));
+            pages(one)
+        };
+        assert_eq!(read(&[Some("a"), Some("b"), None]), Ok(true));
+        assert_eq!(read(&[]), Ok(false));
+        assert!(read(&[Some("a"), Some("b"), Some("a"), None]).is_err());
+        let mut number = 0;
+        let endless = |_: Option<&str>| {
+            number += 1;
+            Ok(Some(Some(number.to_string())))
+        };
+        assert!(pages(endless).is_err());
+        assert_eq!([0.0, 3.9, 4.0, 8.9, 9.0].map(by_score), ["unknown", "low", "medium", "high", "critical"]);
+    }
 
     #[test]
     fn links_and_names_are_those_of_the_rfcs() {

@@ -1,11 +1,7 @@
 //! What a repository's tags name, so that it is known what else depends on an image that is to go.
 
-use super::decide::Found;
-use crate::{
-    Error, Kind, Repository, Result,
-    limits::MANIFESTS,
-    place::{OpenReference, Resolved},
-};
+use super::{OpenReference, Resolved};
+use crate::{Error, Kind, Repository, Result, limits::MANIFESTS};
 use dray_core::{Children, Descriptor, Digest, NESTING, media_type};
 use futures_util::{StreamExt, stream};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -15,7 +11,7 @@ const AT_ONCE: usize = 16;
 
 /// The tags of a repository, and what the indexes among them consist of.
 #[derive(Default)]
-pub(super) struct Survey {
+pub(crate) struct Survey {
     /// What each tag names.
     tags: BTreeMap<String, Digest>,
     /// The images of each index that a tag names, and of the indexes in it.
@@ -54,15 +50,22 @@ impl Survey {
         Ok(survey)
     }
 
-    /// What else depends on the image with this digest, if it is named by `name`.
-    pub fn found(&self, name: &str, digest: &Digest) -> Found {
+    /// The other tags that name this digest, sorted, and those of indexes that contain it. `name` is a tag that does not count.
+    pub fn needing(&self, name: &str, digest: &Digest) -> (Vec<String>, Vec<String>) {
         let others = || self.tags.iter().filter(|(tag, _)| *tag != name);
         let siblings = others().filter(|(_, named)| *named == digest).map(|(tag, _)| tag.clone());
         let needs = |named: &Digest| {
             named != digest && self.indexes.get(named).is_some_and(|children| children.contains(digest))
         };
         let indexes = others().filter(|(_, named)| needs(named)).map(|(tag, _)| tag.clone());
-        Found { digest: digest.clone(), siblings: siblings.collect(), indexes: indexes.collect() }
+        (siblings.collect(), indexes.collect())
+    }
+
+    /// Those of some manifests that a tag names, or that an index of a tag contains.
+    pub fn needed<'a>(&self, digests: impl Iterator<Item = &'a Digest>) -> HashSet<Digest> {
+        let named: HashSet<&Digest> = self.tags.values().collect();
+        let within: HashSet<&Digest> = self.indexes.values().flatten().collect();
+        digests.filter(|digest| named.contains(digest) || within.contains(digest)).cloned().collect()
     }
 
     /// Takes in tags that were written since. Fails if the tags cannot be listed or resolved.
