@@ -14,7 +14,9 @@ pub fn load(options: &RetainOptions) -> Result<policy::Loaded, Failure> {
             dray_engine::Kind::Invalid,
             format!("retain anything: {} has no [[retain]]", loaded.name),
         );
-        return Err(Failure::Usage(error.help("write [[retain]] with `at` and `keep`: docs/howto/order.md")));
+        return Err(Failure::Usage(
+            error.help("write [[retain]] with `at`, and `keep` or `untagged`: docs/howto/order.md"),
+        ));
     }
     // Its rules are nothing to this command, and what they name need not be there.
     loaded.policy.rules.clear();

@@ -154,7 +154,6 @@ fn usual(kind: &str, is_source: bool) -> BTreeMap<&'static str, usize> {
         // The names are those of the specification's list, which is refused until there is a token; what they name is Harbor's.
         ("harbor", true) => BTreeMap::from([("list", 1), ("tags", 2)]),
         ("harbor", false) => BTreeMap::from([("list", 1)]),
-        // One request of the API for the password, and one for the list.
         ("ecr", true) => BTreeMap::from([("list", 1)]),
         ("ecr", false) => BTreeMap::from([("list", 1)]),
         ("gar", _) => BTreeMap::from([("tags", 2)]),

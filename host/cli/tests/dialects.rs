@@ -456,7 +456,11 @@ fn github_artifactory_and_nexus_list_as_their_descriptions_say() {
         asked.path.strip_prefix("/artifactory/api/search/aql")?;
         assert_eq!((asked.method, header(asked, "content-type")), ("POST", Some("text/plain")));
         let query = String::from_utf8_lossy(asked.body);
-        let find = query.strip_prefix("items.find(").unwrap().split_once(").include").unwrap().0;
+        let (find, rest) = query.strip_prefix("items.find(").unwrap().split_once(").include(").unwrap();
+        // Without these three, only an administrator gets an answer.
+        for field in ["repo", "path", "name"] {
+            assert!(rest.split_once(')').unwrap().0.contains(&format!("\"{field}\"")), "{rest}");
+        }
         let find: serde_json::Value = serde_json::from_str(find).unwrap();
         assert_eq!((find["repo"].as_str(), find["path"]["$match"].as_str()), (Some("team"), Some("app/*")));
         let item = |tag: &String, name: &str, hash: &str| json!({ "path": format!("app/{tag}"), "name": name, "sha256": hash, "modified": "2026-01-31T12:00:00.000Z" });

@@ -59,6 +59,8 @@ impl Spoken<'_> {
         (self.fix)(second, "1.0.0");
         self.sync(&format!("{IMAGES}:2.0.0"), &format!("{a}:1.0.0"), "", "1 image copied");
         self.sync(&a, &b, "immutable = \"skip\"\n", "0 images copied");
+        let told = self.run(&["sync"]);
+        assert!(format!("{}{}", told.out, told.err).contains("immutable"), "{}{}", told.out, told.err);
     }
 }
 
@@ -118,6 +120,12 @@ fn a_real_harbor_is_spoken_to() {
     let spoken = Spoken { world: &world, host, login: login.clone(), tls, fix: &fix };
     let steps = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| spoken.steps(&first, &second)));
     for project in [&first, &second] {
+        // With a rule, nothing of the project can be deleted.
+        let rules = api("GET", &format!("/projects/{project}/immutabletagrules"), "");
+        let rules: Vec<serde_json::Value> = serde_json::from_str(&rules).unwrap_or_default();
+        for rule in rules {
+            api("DELETE", &format!("/projects/{project}/immutabletagrules/{}", rule["id"]), "");
+        }
         api("DELETE", &format!("/projects/{project}/repositories/app"), "");
         api("DELETE", &format!("/projects/{project}"), "");
     }

@@ -2,7 +2,7 @@
 
 use dray_core::policy::suggestion;
 use dray_engine::{Error, Kind, Result};
-use jsonschema::error::ValidationErrorKind;
+use jsonschema::error::{TypeKind, ValidationErrorKind};
 use serde_json::Value;
 
 /// Checks a configuration.
@@ -53,13 +53,57 @@ pub(crate) fn check(plugin: &str, schema: &Value, config: &Value) -> Result<()> 
             Error::new(Kind::Invalid, format!("{key}: a policy holds no secrets"))
                 .help("say where it lies: \"env:NAME\" or \"file:PATH\"")
         }
-        _ => {
-            let help =
-                schema["properties"][&key]["description"].as_str().map(str::to_owned).unwrap_or_else(keys);
+        ValidationErrorKind::MinProperties { .. } if key.is_empty() => {
+            Error::new(Kind::Invalid, format!("{plugin} needs at least one key")).help(keys())
+        }
+        kind => {
+            let about = schema["properties"][&key]["description"].as_str().map(str::to_owned);
+            let help = nearest(kind, error.instance()).or(about).unwrap_or_else(keys);
+            let why = why(kind).unwrap_or_else(|| error.masked().to_string());
             let separator = if key.is_empty() { "" } else { ": " };
-            Error::new(Kind::Invalid, format!("{key}{separator}{}", error.masked())).help(help)
+            Error::new(Kind::Invalid, format!("{key}{separator}{why}")).help(help)
         }
     })
+}
+
+/// What is wrong with a value, for people. `None` means that only the schema can tell.
+fn why(kind: &ValidationErrorKind) -> Option<String> {
+    Some(match kind {
+        ValidationErrorKind::Enum { options } => {
+            let options = options.as_array()?.iter().map(Value::to_string);
+            format!("it is one of {}", options.collect::<Vec<_>>().join(", "))
+        }
+        ValidationErrorKind::Type { kind } => match kind {
+            TypeKind::Single(kind) => format!("it is {}", named(&kind.to_string())),
+            TypeKind::Multiple(_) => return None,
+        },
+        ValidationErrorKind::Minimum { limit } => format!("it is at least {limit}"),
+        ValidationErrorKind::Maximum { limit } => format!("it is at most {limit}"),
+        ValidationErrorKind::MinItems { limit: 1 } => "the list is empty".into(),
+        ValidationErrorKind::MinLength { limit: 1 } => "the text is empty".into(),
+        ValidationErrorKind::MinProperties { limit: 1 } => "the table is empty".into(),
+        ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. } => {
+            "it has none of the forms that it may have".into()
+        }
+        _ => return None,
+    })
+}
+
+/// A type of JSON as the policy's language calls it.
+fn named(kind: &str) -> &'static str {
+    match kind {
+        "string" => "a text in quotes",
+        "boolean" => "true or false",
+        "integer" | "number" => "a number",
+        "array" => "a list",
+        _ => "a table",
+    }
+}
+
+/// The value that was probably meant, of those that a key may have.
+fn nearest(kind: &ValidationErrorKind, value: &Value) -> Option<String> {
+    let ValidationErrorKind::Enum { options } = kind else { return None };
+    suggestion(value.as_str()?, options.as_array()?.iter().filter_map(Value::as_str))
 }
 
 #[cfg(test)]
@@ -73,13 +117,25 @@ mod tests {
             "type": "object",
             "additionalProperties": false,
             "required": ["count"],
-            "properties": { "count": { "type": "integer", "minimum": 1 }, "password": { "$ref": "#/$defs/secret" } },
+            "properties": {
+                "count": { "type": "integer", "minimum": 1 },
+                "level": { "enum": ["low", "high"] },
+                "names": { "anyOf": [{ "type": "string" }, { "type": "array" }], "description": "Names, in a list." },
+                "password": { "$ref": "#/$defs/secret" }
+            },
             "$defs": { "secret": { "type": "string", "pattern": "^(env|file):.+" } }
         });
         for (config, text, help) in [
             (json!({ "cuont": 1 }), "cuont: ", "did you mean `count`?"),
             (json!({}), "needs the key `count`", "count"),
-            (json!({ "count": 0 }), "count: ", ""),
+            (json!({ "count": 0 }), "count: it is at least 1", ""),
+            (json!({ "count": "many" }), "count: it is a number", ""),
+            (
+                json!({ "count": 1, "level": "hihg" }),
+                "level: it is one of \"low\", \"high\"",
+                "did you mean `high`?",
+            ),
+            (json!({ "count": 1, "names": 7 }), "names: it has none of the forms", "Names, in a list."),
             (json!({ "count": 1, "password": "hunter2" }), "password: ", "env:NAME"),
         ] {
             let error = check("latest", &schema, &config).unwrap_err();

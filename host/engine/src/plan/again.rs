@@ -71,6 +71,10 @@ pub async fn observe_again(places: &Arc<Places>, saved: &Copy, require: &[Demand
 /// Fails if a repository cannot be opened or is not the one of the plan, and with `Conflict` if the source has the tag again
 /// or does not tell.
 pub async fn delete_again(places: &Arc<Places>, saved: &Deletion) -> Result<PlannedDeletion> {
+    if saved.is_untagged() {
+        let text = format!("delete {}: what needs it now is not in the plan", saved.destination);
+        return Err(Error::new(Kind::Conflict, text).help("`dray retain --apply` looks, and deletes at once"));
+    }
     let mut destination = opened(places, &saved.destination, true).await?;
     if let Some(tag) = destination.reference.take() {
         // The deletion names the tag itself.

@@ -131,7 +131,7 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
     Ok(due)
 }
 
-pub(super) fn too_many(gone: Gone) -> Error {
+fn too_many(gone: Gone) -> Error {
     let Gone { due, total, .. } = gone;
     match due >= total {
         true => Error::new(Kind::Conflict, format!("nothing keeps any of its {total} tags"))

@@ -1,6 +1,6 @@
 //! Plans which manifests without a tag are deleted.
 
-use super::{bind::BoundRetain, item::PlannedDeletion, retain::too_many};
+use super::{bind::BoundRetain, item::PlannedDeletion};
 use crate::{
     Error, Kind, Result,
     contract::UntaggedManifest,
@@ -9,7 +9,7 @@ use crate::{
     now,
     place::{OpenReference, Survey},
 };
-use dray_core::{Children, Deletion, Digest, Gone, Manifest, may_prune};
+use dray_core::{Children, Deletion, Digest, Gone, Manifest, NESTING, may_prune};
 use futures_util::{StreamExt, stream};
 use std::{
     collections::{HashMap, HashSet},
@@ -40,8 +40,11 @@ pub(super) async fn due(
         return Ok(Vec::new());
     }
     if listed.len() > MANIFESTS {
-        let text = format!("look into what has no tag: there are {} manifests", listed.len());
-        return Err(Error::invalid(text));
+        let text = format!(
+            "look into what has no tag: there are {}, and at most {MANIFESTS} are read",
+            listed.len()
+        );
+        return Err(Error::invalid(text).help("let the registry's own garbage collection make a beginning"));
     }
     let read = stream::iter(listed).map(async |listed: UntaggedManifest| {
         let manifest = match at.repository.manifest(Some(&listed.digest.to_string())).await {
@@ -67,7 +70,14 @@ pub(super) async fn due(
     let free = free(&all, &needed, old);
     let gone =
         Gone { due: free.len(), total: tags + all.len(), listed: tags + all.len(), listed_before: None };
-    may_prune(gone, retain.limit).map_err(|_| too_many(gone))?;
+    may_prune(gone, retain.limit).map_err(|_| {
+        let text = format!(
+            "{} of its {} manifests have no tag and are old, which are more than may go at once",
+            gone.due, gone.total
+        );
+        Error::new(Kind::Conflict, text)
+            .help(format!("look at them with --limit {}, which lets them go", gone.due))
+    })?;
     Ok(free
         .into_iter()
         .map(|digest| {
@@ -121,9 +131,26 @@ fn free(all: &[Bare], needed: &HashSet<Digest>, old: i64) -> Vec<Digest> {
         }
         going.retain(|digest| !kept.contains(digest));
     }
-    let is_index = |digest: &Digest| contents.get(digest).is_some_and(|children| !children.is_empty());
-    let mut free: Vec<Digest> = going.into_iter().cloned().collect();
-    free.sort_by_key(|digest| (!is_index(digest), digest.to_string()));
+    // How deep each lies beneath indexes that go. An index that contains itself cannot be made, because its digest would be
+    // in it.
+    let mut depths: HashMap<&Digest, usize> = going.iter().map(|digest| (*digest, 0)).collect();
+    for _ in 0..NESTING {
+        let mut deeper = false;
+        for (index, children) in &contents {
+            let Some(depth) = depths.get(index).copied() else { continue };
+            for child in children {
+                if let Some(known) = depths.get_mut(child).filter(|known| **known <= depth) {
+                    *known = depth + 1;
+                    deeper = true;
+                }
+            }
+        }
+        if !deeper {
+            break;
+        }
+    }
+    let mut free: Vec<Digest> = going.iter().map(|digest| (*digest).clone()).collect();
+    free.sort_by_key(|digest| (depths.get(digest).copied(), digest.to_string()));
     free
 }
 
@@ -189,13 +216,18 @@ mod tests {
         let outer = index(&[&nested], recent);
         let part = bare(r#","annotations":{"a":"5"}"#, past);
         let whole = index(&[&part], past);
+        let deepest = bare(r#","annotations":{"a":"7"}"#, past);
+        let within = index(&[&deepest], past);
+        let around = index(&[&within], past);
+        let order = [digest(&around), digest(&within), digest(&deepest)];
+        assert_eq!(free(&[deepest, within, around], &HashSet::new(), OLD), order);
         let gone = Bare { manifest: None, ..bare(r#","annotations":{"a":"6"}"#, past) };
         let needed = HashSet::from([digest(&tagged)]);
-        let expected = [digest(&whole)];
-        let mut images = [digest(&alone), digest(&part)];
-        images.sort_by_key(ToString::to_string);
+        let mut first = [digest(&whole), digest(&alone)];
+        first.sort_by_key(ToString::to_string);
+        let then = [digest(&part)];
         let all = [alone, young, unknown, tagged, attached, inner, nested, outer, part, whole, gone];
         // The young index keeps the old one in it, and the image in that.
-        assert_eq!(free(&all, &needed, OLD), [&expected[..], &images[..]].concat());
+        assert_eq!(free(&all, &needed, OLD), [&first[..], &then[..]].concat());
     }
 }

@@ -12,8 +12,12 @@ use crate::{
     place::{OpenReference, Resolved, Survey},
 };
 use decide::{Decision, Found, decide};
-use dray_core::{Digest, Manifest, Naming, Reference, without_tag};
-use std::{sync::Arc, time::Duration};
+use dray_core::{Children, Digest, Manifest, Naming, Reference, without_tag};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 pub use undo::{PutBack, put_back};
 
 /// What to remove.
@@ -97,6 +101,10 @@ async fn digest_of(opened: &OpenReference, name: &str) -> Result<Digest> {
 pub(crate) struct Removal<'a> {
     opened: &'a OpenReference,
     survey: Survey,
+    /// When it was made.
+    surveyed: Instant,
+    /// What indexes contain that were to go and stayed.
+    kept: HashSet<Digest>,
     /// Whether the place was seen to delete images by their digests.
     deletes: bool,
 }
@@ -104,7 +112,8 @@ pub(crate) struct Removal<'a> {
 impl<'a> Removal<'a> {
     /// Looks at the tags of a repository. Fails if one of them cannot be resolved.
     pub async fn new(opened: &'a OpenReference) -> Result<Self> {
-        Ok(Removal { opened, survey: Survey::of(opened).await?, deletes: false })
+        let survey = Survey::of(opened).await?;
+        Ok(Removal { opened, survey, surveyed: Instant::now(), kept: HashSet::new(), deletes: false })
     }
 
     /// Takes in that a tag was written.
@@ -132,17 +141,33 @@ impl<'a> Removal<'a> {
         Ok(())
     }
 
-    /// Removes a manifest that no tag names. Fails if a tag names it now, or if an index of a tag contains it.
+    /// Removes a manifest that no tag names.
     ///
     /// # Errors
-    /// Fails if the manifest cannot be removed.
+    /// Fails if a tag names it by now, if an index of a tag contains it or one that was to go before it and did not, or if it
+    /// cannot be removed.
     pub async fn untagged(&mut self, digest: &Digest) -> Result<()> {
         let named = digest.to_string();
-        self.survey.refresh(self.opened).await?;
-        // Without `all_tags`, a manifest with a tag does not go.
-        decide(&named, &found(&self.survey, &named, digest), false)?;
-        self.take(&named).await?;
-        self.is_gone(&named).await
+        if self.surveyed.elapsed() > FRESH {
+            self.survey = Survey::of(self.opened).await?;
+            self.surveyed = Instant::now();
+        }
+        let manifest = self.repository().manifest(Some(&named)).await?;
+        let removed = async {
+            if self.kept.contains(digest) {
+                let text = "an index that contains it is still there, which would be broken without it";
+                return Err(Error::new(Kind::Conflict, text));
+            }
+            // Without `all_tags`, a manifest with a tag does not go.
+            decide(&named, &found(&self.survey, &named, digest), false)?;
+            self.take(&named).await?;
+            self.is_gone(&named).await
+        };
+        let removed = removed.await;
+        if let (Err(_), Children::Index(children)) = (&removed, &manifest.children) {
+            self.kept.extend(children.iter().map(|child| child.digest.clone()));
+        }
+        removed
     }
 
     /// Removes a tag that names the image with this digest, and nothing that others need. `source` is where dray copied
@@ -358,6 +383,9 @@ impl<'a> Removal<'a> {
         }
     }
 }
+
+/// For how long it is believed what tags name while manifests without a tag are deleted.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// Waits for a deletion to be seen.
 const GONE: [Duration; 4] =

@@ -24,7 +24,8 @@ struct Item {
     sha256: Option<String>,
 }
 
-/// What is asked: the manifests of an image, and its indexes, in the order of their paths.
+/// What is asked: the manifests of an image, and its indexes, in the order of their paths. Who is no administrator must ask for
+/// `repo`, `path` and `name` ("Users without admin privileges").
 fn asked(key: &str, image: &str, offset: usize) -> String {
     let find = json!({
         "repo": key,
@@ -32,7 +33,7 @@ fn asked(key: &str, image: &str, offset: usize) -> String {
         "$or": [{ "name": "manifest.json" }, { "name": "list.manifest.json" }],
     });
     format!(
-        "items.find({find}).include(\"path\",\"name\",\"modified\",\"sha256\").sort({{\"$asc\":[\"path\"]}}).offset({offset}).limit({PAGE})"
+        "items.find({find}).include(\"repo\",\"path\",\"name\",\"modified\",\"sha256\").sort({{\"$asc\":[\"path\",\"name\"]}}).offset({offset}).limit({PAGE})"
     )
 }
 
