@@ -506,6 +506,28 @@ fn github_artifactory_and_nexus_list_as_their_descriptions_say() {
 }
 
 #[test]
+fn a_plugin_of_another_kind_does_not_stand_in_the_way_of_a_built_in_one() {
+    let world = World::new();
+    let own = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugins/prebuilt/dialect-harbor.wasm");
+    let text = format!(
+        "version = 1\n[plugin.gitlab]\nsource = \"{own}\"\n[registry.\"r.example\"]\nkind = \"gitlab\"\n\
+         auth = {{ provider = \"gitlab\", username = \"me\", password = \"env:HOME\" }}\n\
+         [[rule]]\nfrom = \"docker://r.example/a\"\nto = \"oci:a\"\n"
+    );
+    world.write("dray.toml", &text);
+    // The operator's dialect stands for the kind of its name, and the provider is the one that is built in.
+    world.dray(&["check"]).ok();
+    let listed = world.dray(&["plugin", "list", "--policy", "dray.toml", "--output", "json"]).ok().json();
+    let of = |kind: &str| {
+        let named = |plugin: &&serde_json::Value| plugin["name"] == "gitlab" && plugin["kind"] == kind;
+        let all = listed.as_array().unwrap().iter().filter(named);
+        all.map(|plugin| plugin["origin"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("auth"), ["built in"]);
+    assert_eq!(of("dialect"), ["built in".to_owned(), own.to_owned()]);
+}
+
+#[test]
 fn a_kind_that_does_not_exist_is_found_by_a_check() {
     let world = World::new();
     let policy = |kind: &str| {

@@ -188,7 +188,11 @@ impl Dialect for WasmDialect {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Runtime, Secrets, Settings, builtin::BUILTINS, load::Role};
+    use crate::{
+        Runtime, Secrets, Settings,
+        builtin::{BUILTINS, Builtin},
+        load::Role,
+    };
     use dray_core::policy::SecretRef;
     use std::collections::BTreeMap;
 
@@ -211,7 +215,8 @@ mod tests {
         let dialects = BUILTINS.iter().filter(|builtin| builtin.role == Role::Dialect);
         assert_eq!(dialects.count(), KINDS.len());
         for (name, hosts, services) in KINDS {
-            let dialect = WasmDialect::new(runtime.load(name, Role::Dialect).await.unwrap()).await.unwrap();
+            let builtin = Builtin::named(name, Role::Dialect).unwrap();
+            let dialect = WasmDialect::new(runtime.builtin(builtin).await.unwrap()).await.unwrap();
             assert_eq!(dialect.kind.hosts, hosts, "{name}");
             assert_eq!(dialect.kind.services, services, "{name}");
         }

@@ -20,6 +20,7 @@ use dray_engine::{
 };
 use futures_core::future::BoxFuture;
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::{Arc, OnceLock},
@@ -96,74 +97,74 @@ impl Runtime {
         let _ = self.outside.set(client);
     }
 
-    /// The plugin of the operator with this name, whatever its kind, or else the one of this kind that is built in.
-    pub(crate) async fn load(&self, name: &str, role: Role) -> Result<Arc<Loaded>> {
-        let own = self.settings.plugins.get(name).cloned();
-        let key = (name.to_owned(), own.is_none().then_some(role));
+    /// The plugin of the operator with this name, whatever its kind. `None` means that there is none.
+    async fn own(&self, name: &str) -> Result<Option<Arc<Loaded>>> {
+        let Some(plugin) = self.settings.plugins.get(name).cloned() else { return Ok(None) };
+        let read = {
+            let (name, path) = (name.to_owned(), plugin.source.value.clone());
+            move || {
+                let wasm = std::fs::read(&path).map_err(|error| {
+                    Error::new(
+                        Kind::Invalid,
+                        format!("load the plugin {name} from {}: {error}", path.display()),
+                    )
+                    .help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
+                })?;
+                Ok(Cow::Owned(wasm))
+            }
+        };
+        let terms = Terms { builtin: false, grant: plugin.grant, limits: plugin.limits };
+        self.load((name.to_owned(), None), terms, read).await.map(Some)
+    }
+
+    /// The plugin of this kind with this name that is built in.
+    pub(crate) async fn builtin(&self, builtin: &'static Builtin) -> Result<Arc<Loaded>> {
+        let terms = Terms { builtin: true, ..Terms::default() };
+        let read = move || Ok(Cow::Borrowed(builtin.component));
+        self.load((builtin.name.to_owned(), Some(builtin.role)), terms, read).await
+    }
+
+    async fn load(
+        &self,
+        key: Key,
+        terms: Terms,
+        read: impl FnOnce() -> Result<Cow<'static, [u8]>> + Send + 'static,
+    ) -> Result<Arc<Loaded>> {
         // The lock is held while the plugin is compiled, so that two callers do not compile it twice.
         let mut loaded = self.loaded.lock().await;
         if let Some(plugin) = loaded.get(&key) {
             return Ok(plugin.clone());
         }
         let engine = self.engine.get_or_try_init(async || load::engine()).await?.clone();
-        let cache = self.settings.cache.clone();
-        let budgets = self.budgets.clone();
-        let task = {
-            let name = name.to_owned();
-            move || match own {
-                Some(plugin) => {
-                    let path = &plugin.source.value;
-                    let wasm = std::fs::read(path).map_err(|error| {
-                        Error::new(
-                            Kind::Invalid,
-                            format!("load the plugin {name} from {}: {error}", path.display()),
-                        )
-                        .help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
-                    })?;
-                    Loaded::new(
-                        &engine,
-                        &name,
-                        &wasm,
-                        Terms { builtin: false, grant: plugin.grant, limits: plugin.limits },
-                        &budgets,
-                        cache.as_deref(),
-                    )
-                }
-                None => {
-                    let builtin = Builtin::named(&name, role)
-                        .ok_or_else(|| Error::new(Kind::NotFound, format!("find the plugin {name}")))?;
-                    Loaded::new(
-                        &engine,
-                        &name,
-                        builtin.component,
-                        Terms { builtin: true, ..Terms::default() },
-                        &budgets,
-                        cache.as_deref(),
-                    )
-                }
-            }
-        };
+        let (cache, budgets, name) = (self.settings.cache.clone(), self.budgets.clone(), key.0.clone());
+        let task = move || Loaded::new(&engine, &name, &read()?, terms, &budgets, cache.as_deref());
         let compiled = tokio::task::spawn_blocking(task).await;
-        let plugin = Arc::new(
-            compiled
-                .map_err(|error| Error::new(Kind::Plugin, format!("load the plugin {name}: {error}")))??,
-        );
+        let plugin =
+            Arc::new(compiled.map_err(|error| {
+                Error::new(Kind::Plugin, format!("load the plugin {}: {error}", key.0))
+            })??);
         loaded.insert(key, plugin.clone());
         Ok(plugin)
     }
 
     /// The plugin of a role with this name.
     async fn named(&self, what: &str, role: Role, name: &str) -> Result<Arc<Loaded>> {
-        if Builtin::named(name, role).is_none() && !self.settings.plugins.contains_key(name) {
-            let known = BUILTINS.iter().filter(|builtin| builtin.role == role).map(|builtin| builtin.name);
-            let known: Vec<&str> = known.chain(self.settings.plugins.keys().map(String::as_str)).collect();
-            return Err(unknown(what, name, &known));
+        let own = self.own(name).await?;
+        // A plugin of the operator's of another kind does not stand in the way of what is built in.
+        match (own, Builtin::named(name, role)) {
+            (Some(own), _) if own.role == role => Ok(own),
+            (_, Some(builtin)) => self.builtin(builtin).await,
+            (Some(_), None) => {
+                Err(Error::new(Kind::Invalid, format!("use the plugin {name}: it is no {what}")))
+            }
+            (None, None) => {
+                let known =
+                    BUILTINS.iter().filter(|builtin| builtin.role == role).map(|builtin| builtin.name);
+                let known: Vec<&str> =
+                    known.chain(self.settings.plugins.keys().map(String::as_str)).collect();
+                Err(unknown(what, name, &known))
+            }
         }
-        let plugin = self.load(name, role).await?;
-        if plugin.role != role {
-            return Err(Error::new(Kind::Invalid, format!("use the plugin {name}: it is no {what}")));
-        }
-        Ok(plugin)
     }
 
     /// The plugin of a role with this name, which takes this configuration.
@@ -186,11 +187,12 @@ impl Runtime {
     pub async fn list(&self) -> Result<Vec<Listed>> {
         let mut listed = Vec::new();
         for builtin in &BUILTINS {
-            listed.push(self.listed(builtin.name, builtin.role).await?);
+            listed.push(self.listed(&self.builtin(builtin).await?).await?);
         }
         for name in self.settings.plugins.keys() {
-            // The kind of the operator's plugins is known when they are loaded.
-            listed.push(self.listed(name, Role::Transport).await?);
+            if let Some(own) = self.own(name).await? {
+                listed.push(self.listed(&own).await?);
+            }
         }
         Ok(listed)
     }
@@ -200,12 +202,12 @@ impl Runtime {
     /// # Errors
     /// Fails if there is no such plugin, or if one cannot be loaded.
     pub async fn inspect(&self, name: &str) -> Result<Vec<Listed>> {
-        if self.settings.plugins.contains_key(name) {
-            return Ok(vec![self.listed(name, Role::Transport).await?]);
+        if let Some(own) = self.own(name).await? {
+            return Ok(vec![self.listed(&own).await?]);
         }
         let mut listed = Vec::new();
         for builtin in BUILTINS.iter().filter(|builtin| builtin.name == name) {
-            listed.push(self.listed(name, builtin.role).await?);
+            listed.push(self.listed(&self.builtin(builtin).await?).await?);
         }
         if listed.is_empty() {
             let known: Vec<&str> = BUILTINS
@@ -218,14 +220,13 @@ impl Runtime {
         Ok(listed)
     }
 
-    async fn listed(&self, name: &str, role: Role) -> Result<Listed> {
-        let plugin = self.load(name, role).await?;
-        let origin = match self.settings.plugins.get(name) {
+    async fn listed(&self, plugin: &Arc<Loaded>) -> Result<Listed> {
+        let origin = match self.settings.plugins.get(&plugin.name).filter(|_| !plugin.builtin) {
             Some(own) => own.source.value.display().to_string(),
             None => "built in".into(),
         };
         Ok(Listed {
-            name: name.into(),
+            name: plugin.name.clone(),
             role: plugin.role,
             info: plugin.info().await?.clone(),
             origin,
@@ -242,7 +243,7 @@ impl Runtime {
             return Ok(Some(Arc::new(WasmDialect::new(plugin).await?)));
         }
         for name in self.settings.plugins.keys() {
-            let plugin = self.load(name, Role::Dialect).await?;
+            let Some(plugin) = self.own(name).await? else { continue };
             if plugin.role == Role::Dialect {
                 let dialect = WasmDialect::new(plugin).await?;
                 if dialect.is(by) {
@@ -251,24 +252,18 @@ impl Runtime {
             }
         }
         let known = KINDS.iter().find(|(name, hosts, services)| is_known(by, name, hosts, services));
-        match known {
-            Some((name, ..)) => {
-                let plugin = self.load(name, Role::Dialect).await?;
-                Ok(Some(Arc::new(WasmDialect::new(plugin).await?)))
-            }
+        match known.and_then(|(name, ..)| Builtin::named(name, Role::Dialect)) {
+            Some(builtin) => Ok(Some(Arc::new(WasmDialect::new(self.builtin(builtin).await?).await?))),
             None => Ok(None),
         }
     }
 
     async fn transport_of(&self, scheme: &str) -> Result<Arc<dyn Transport>> {
         if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
-            return Ok(Arc::new(WasmTransport::new(
-                scheme,
-                self.load(builtin.name, Role::Transport).await?,
-            )?));
+            return Ok(Arc::new(WasmTransport::new(scheme, self.builtin(builtin).await?)?));
         }
         for name in self.settings.plugins.keys() {
-            let plugin = self.load(name, Role::Transport).await?;
+            let Some(plugin) = self.own(name).await? else { continue };
             if plugin.role == Role::Transport
                 && plugin.info().await?.schemes.iter().any(|served| served == scheme)
             {

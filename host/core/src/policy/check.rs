@@ -283,24 +283,7 @@ fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls>
 }
 
 /// Filters and auth providers that are built in. A plugin of the same name would stand for what short forms mean.
-const BUILT_IN: [&str; 16] = [
-    "glob",
-    "regex",
-    "semver",
-    "latest",
-    "age",
-    "static",
-    "docker-config",
-    "ecr",
-    "gar",
-    "acr",
-    "docker-hub",
-    "gitlab",
-    "ali-acr",
-    "huawei-swr",
-    "tencent-tcr",
-    "volcengine-cr",
-];
+const BUILT_IN: [&str; 8] = ["glob", "regex", "semver", "latest", "age", "static", "docker-config", "ecr"];
 
 fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
     let source = entry.require("source", problems).and_then(|value| string(value, problems));
