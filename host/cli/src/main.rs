@@ -53,6 +53,10 @@ use failure::Failure;
 use output::tell;
 use std::{pin::Pin, process::ExitCode};
 
+/// A plan of a million tags takes a sixth less time with it than with glibc's, and musl's is slower by far.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Everything was done.
 const DONE: u8 = 0;
 /// Something failed.

@@ -106,7 +106,12 @@ pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     let path = Path::new(&options.plugin);
     let listed = if path.is_file() {
         let source = Spanned { value: path.to_owned(), span: 0..0 };
-        let plugin = Plugin { source, grant: Grant::default(), limits: Limits::default() };
+        let plugin = Plugin {
+            source,
+            grant: Grant::default(),
+            limits: Limits::default(),
+            config: serde_json::Map::new(),
+        };
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);
         setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?

@@ -3,7 +3,7 @@
 use dray_core::policy::SecretRef;
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Credential, Credentials, Key},
+    contract::{Credential, Credentials, Key, Lookup},
 };
 use dray_runtime::Secrets;
 use futures_util::future::BoxFuture;
@@ -25,9 +25,10 @@ pub struct UserSecrets {
 pub struct GivenLogin(pub Key);
 
 impl Credentials for GivenLogin {
-    fn lookup<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Credential>>> {
+    fn lookup<'a>(&'a self, _: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>> {
         let origin = "the command line".to_owned();
-        let credential = Credential { key: self.0.clone(), lifetime: None, covers: None, origin };
+        let credential =
+            Credential { key: self.0.clone(), always: false, lifetime: None, covers: None, origin };
         Box::pin(async { Ok(Some(credential)) })
     }
 }

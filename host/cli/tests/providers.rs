@@ -422,3 +422,68 @@ fn a_provider_asks_no_host_that_nobody_named_and_takes_its_keys_nowhere_else() {
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert_eq!(elsewhere.asked(), [""; 0]);
 }
+
+#[test]
+fn a_place_that_never_asks_for_a_login_gets_one_with_each_request() {
+    let world = World::new();
+    // A store that refuses who sends nothing, and does not say how to log in.
+    let store = Memory::odd(|asked, _| {
+        let is_known = header(asked, "authorization") == Some("Bearer a-token");
+        (!is_known).then(|| ("403 Forbidden", String::new(), b"AccessDenied".to_vec()))
+    });
+    let without = once(&store, &world, "{ token = \"env:TOKEN\" }", &[("TOKEN", "a-token")]);
+    assert!(without.code == 1 && without.err.contains("AccessDenied"), "{}", without.err);
+    assert!(store.heads().iter().all(|head| !head.contains("authorization")));
+    let before = store.heads().len();
+    let always = "{ token = \"env:TOKEN\", when = \"always\" }";
+    let ran = once(&store, &world, always, &[("TOKEN", "a-token")]).ok();
+    assert!(ran.out.contains("1 image copied"), "{}", ran.out);
+    assert!(store.heads()[before..].iter().all(|head| head.contains("authorization: Bearer a-token")));
+    let unknown =
+        once(&store, &world, "{ token = \"env:TOKEN\", when = \"often\" }", &[("TOKEN", "a-token")]);
+    assert!(unknown.code == 2 && unknown.err.contains("always"), "{}", unknown.err);
+}
+
+#[test]
+fn what_a_registry_refuses_is_asked_for_anew_once_and_never_sent_twice() {
+    let world = World::new();
+    let registry = Memory::odd(|asked, _| {
+        let is_known = header(asked, "authorization").is_some_and(|sent| sent == basic("me", "second"));
+        let challenge = "Www-Authenticate: Basic realm=\"r\"\r\n".to_owned();
+        (!is_known).then(|| ("401 Unauthorized", challenge, Vec::new()))
+    });
+    let host = registry.host();
+    registry.image("app", "1", b"one");
+    let rule = format!("[[rule]]\nfrom = \"docker://{host}/app\"\nto = \"oci:copy\"\n");
+    world.write("dray.toml", &format!("version = 1\n{rule}"));
+    world.write("auth.json", &format!("{{\"credHelpers\": {{\"{host}\": \"turns\"}}}}"));
+    // A helper whose password changes each time, and one that has only a wrong one.
+    let helper = |passwords: &str| {
+        let script = format!(
+            "#!/bin/sh\nread server\necho x >> {0}/called\nset -- {passwords}\nn=$(wc -l < {0}/called)\n\
+             [ $n -gt $# ] && n=$#\nshift $((n - 1))\necho \"{{\\\"Username\\\":\\\"me\\\",\\\"Secret\\\":\\\"$1\\\"}}\"\n",
+            world.path("").display()
+        );
+        let program = world.write("bin/docker-credential-turns", &script);
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let _ = std::fs::remove_file(world.path("called"));
+        let before = registry.heads().len();
+        let mut command = world.command(&["sync"]);
+        let path = format!("{}:{}", world.path("bin").display(), std::env::var("PATH").unwrap());
+        let ran = Ran::of(command.env("PATH", path).env("REGISTRY_AUTH_FILE", world.path("auth.json")));
+        let heads = registry.heads()[before..].to_vec();
+        let sent =
+            move |password: &str| heads.iter().filter(|head| head.contains(&basic("me", password))).count();
+        let called = std::fs::read_to_string(world.path("called"))
+            .unwrap_or_else(|_| panic!("{}", ran.err))
+            .lines()
+            .count();
+        (ran, sent, called)
+    };
+    let (ran, sent, called) = helper("first second");
+    assert!(ran.ok().out.contains("1 image copied"));
+    assert_eq!((sent("first"), called), (1, 2));
+    let (ran, sent, called) = helper("wrong");
+    assert!(ran.code == 1 && ran.err.contains("refused the credentials"), "{}", ran.err);
+    assert_eq!((sent("wrong"), called), (1, 2));
+}

@@ -5,7 +5,7 @@ use divan::{Bencher, counter::BytesCount};
 use dray_core::{Algorithm, Hasher, Manifest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Facts, Images, Plugins},
+    contract::{Choice, Facts, Images, Plugins},
     decode::Plain,
     tar::{Index, Source},
 };
@@ -156,6 +156,14 @@ fn a_filter_chooses_of_a_thousand_tags(bencher: Bencher) {
     let tags: Vec<String> = (0..1000).map(|number| format!("v1.{}.{}", number / 10, number % 10)).collect();
     let config = config.to_string();
     bencher.bench_local(|| {
-        threads.block_on(filter.select("app", &tags, &config, Arc::new(Nothing))).unwrap().kept.len()
+        threads
+            .block_on(filter.select(
+                Choice { repository: "app", tags: &tags, all: &tags },
+                &config,
+                Arc::new(Nothing),
+            ))
+            .unwrap()
+            .kept
+            .len()
     });
 }

@@ -11,7 +11,7 @@ use crate::{
 use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Credential, Credentials, Key, Signature, Unsigned},
+    contract::{Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned},
     http::Client,
 };
 use futures_core::future::BoxFuture;
@@ -50,13 +50,7 @@ impl WasmAuth {
         })?;
         // A secret that the table of a provider names is granted to the provider.
         let mut granted = plugin.grant.secrets.clone();
-        granted.extend(
-            config
-                .as_object()
-                .into_iter()
-                .flat_map(|table| table.values())
-                .filter_map(|value| value.as_str()?.parse().ok()),
-        );
+        named_secrets(config, &mut granted);
         let mut hosts = plugin.grant.hosts.clone();
         let cloud = Cloud::of(&plugin.name).filter(|_| plugin.builtin);
         if let Some(cloud) = cloud {
@@ -85,6 +79,16 @@ impl WasmAuth {
     }
 }
 
+/// The secrets that a table names, also in its arrays and its tables.
+pub(crate) fn named_secrets(config: &serde_json::Value, into: &mut Vec<SecretRef>) {
+    match config {
+        serde_json::Value::String(text) => into.extend(text.parse::<SecretRef>().ok()),
+        serde_json::Value::Array(values) => values.iter().for_each(|value| named_secrets(value, into)),
+        serde_json::Value::Object(table) => table.values().for_each(|value| named_secrets(value, into)),
+        _ => {}
+    }
+}
+
 /// An error of a guest that was told secrets.
 fn told(said: &Scope, error: Error, doing: &str) -> Error {
     let text = said.without_secrets(error.text);
@@ -97,15 +101,23 @@ fn told(said: &Scope, error: Error, doing: &str) -> Error {
 }
 
 impl Credentials for WasmAuth {
-    fn lookup<'a>(
-        &'a self,
-        registry: &'a str,
-        repository: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Credential>>> {
+    fn lookup<'a>(&'a self, asked: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>> {
         Box::pin(async move {
+            let registry = asked.registry;
+            let asked = credentials::Asked {
+                registry: registry.to_owned(),
+                repository: asked.repository.to_owned(),
+                actions: asked.actions.to_vec(),
+                why: match asked.why {
+                    Reason::First => credentials::Reason::First,
+                    Reason::Expired => credentials::Reason::Expired,
+                    Reason::Refused => credentials::Reason::Refused,
+                },
+                extra: Vec::new(),
+            };
             let scope = self.scope();
             let said = scope.clone();
-            let found = calling!(self, &self.indices, scope, call_lookup, registry, repository, &self.config);
+            let found = calling!(self, &self.indices, scope, call_lookup, &asked, &self.config);
             let found =
                 found.map_err(|error| told(&said, error, &format!("find the credentials of {registry}")))?;
             Ok(found.map(|found| Credential {
@@ -114,11 +126,16 @@ impl Credentials for WasmAuth {
                     credentials::Secret::IdentityToken(token) => Key::IdentityToken(Secret::new(token)),
                     credentials::Secret::Bearer(token) => Key::Bearer(Secret::new(token)),
                 },
+                always: found.when == credentials::Sending::Always,
                 lifetime: found.lifetime.map(Duration::from_secs),
                 covers: found.covers,
                 origin: said.without_secrets(found.origin),
             }))
         })
+    }
+
+    fn is_ahead(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move { Ok(self.plugin.info().await?.says("sends-always")) })
     }
 
     fn sign<'a>(
@@ -137,6 +154,7 @@ impl Credentials for WasmAuth {
                 url: request.url.expose().to_owned(),
                 headers: request.headers.to_vec(),
                 payload,
+                extra: Vec::new(),
             };
             let scope = self.scope();
             let said = scope.clone();

@@ -2,7 +2,7 @@
 
 use crate::bindings::{
     guest,
-    host::{files, types},
+    host::{types, writing},
 };
 use dray_core::{Address, Descriptor, Digest, Naming};
 use dray_engine::{
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub(crate) fn error(error: types::Error) -> Error {
     let (kind, text) = match error {
-        types::Error::NotFound(text) => (Kind::NotFound, text),
+        types::Error::NotFound(text) | types::Error::NameUnknown(text) => (Kind::NotFound, text),
         types::Error::Missing(digests) => {
             let digests: Vec<String> =
                 digests.into_iter().filter(|digest| digest.len() <= 200).take(1000).collect();
@@ -26,13 +26,15 @@ pub(crate) fn error(error: types::Error) -> Error {
             (Kind::Missing(digests), text)
         }
         types::Error::Unauthorized(text) => (Kind::Unauthorized, text),
-        types::Error::Denied(text) => (Kind::Denied, text),
+        types::Error::Denied(text) | types::Error::Quota(text) => (Kind::Denied, text),
+        types::Error::Conflict(text) => (Kind::Conflict, text),
+        types::Error::Other((code, text)) => (Kind::Invalid, format!("{text} ({code})")),
         types::Error::RateLimited(wait) => {
             (Kind::RateLimited(wait.map(Duration::from_millis)), "too many requests".into())
         }
         types::Error::Transient(text) => (Kind::Transient, text),
         types::Error::Unsupported(text) => (Kind::Unsupported, text),
-        types::Error::Invalid(text) => (Kind::Invalid, text),
+        types::Error::Invalid(text) | types::Error::TooLarge(text) => (Kind::Invalid, text),
     };
     // If the plugin passes on an error of the host, the text still contains the help of that error.
     match text.split_once(REMEDY) {
@@ -58,9 +60,9 @@ pub(crate) fn to_guest(error: Error) -> types::Error {
         Kind::Denied | Kind::Refused => types::Error::Denied(text),
         Kind::RateLimited(wait) => types::Error::RateLimited(wait.map(|wait| wait.as_millis() as u64)),
         Kind::Transient => types::Error::Transient(text),
+        Kind::Conflict => types::Error::Conflict(text),
         Kind::Invalid
         | Kind::Corrupt
-        | Kind::Conflict
         | Kind::Io
         | Kind::Exhausted
         | Kind::Plugin
@@ -124,6 +126,7 @@ pub(crate) fn descriptor_to_guest(descriptor: &Descriptor) -> types::Descriptor 
         size: descriptor.size,
         artifact_type: descriptor.artifact_type.clone(),
         annotations: descriptor.annotations.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        extra: Vec::new(),
     }
 }
 
@@ -163,6 +166,7 @@ pub(crate) fn capabilities(given: guest::sink::Capabilities) -> Capabilities {
         shared: given.shared,
         many: given.many,
         signatures: given.signatures,
+        exclusive: given.exclusive,
         holds,
     }
 }
@@ -187,6 +191,7 @@ pub(crate) fn incoming(incoming: &Incoming) -> guest::sink::Incoming {
         sized: incoming.sized,
         absent: incoming.absent,
         piece: incoming.piece,
+        extra: Vec::new(),
     }
 }
 
@@ -208,19 +213,21 @@ pub(crate) fn facts(layer: Unpacked) -> types::LayerFacts {
     }
 }
 
-pub(crate) fn change(change: files::Change) -> Change {
+pub(crate) fn change(change: writing::Change) -> Change {
     match change {
-        files::Change::Replace((path, expected, content)) => Change::Replace { path, expected, content },
-        files::Change::Folder(path) => Change::Folder(path),
-        files::Change::Move((from, to)) => Change::Move(from, to),
-        files::Change::Symlink((path, target)) => Change::Symlink(path, target),
-        files::Change::Remove(path) => Change::Remove(path),
+        writing::Change::Replace((path, expected, content)) => Change::Replace { path, expected, content },
+        writing::Change::Folder(path) => Change::Folder(path),
+        writing::Change::Move((from, to)) => Change::Move(from, to),
+        writing::Change::Symlink((path, target)) => Change::Symlink(path, target),
+        writing::Change::Remove(path) => Change::Remove(path),
     }
 }
 
 pub(crate) fn next_step(next: guest::sink::NextStep) -> NextStep {
     let step = match next.step {
-        guest::sink::Step::Ask(asked) => Step::Ask(request(asked)),
+        guest::sink::Step::Ask(asked) => {
+            Step::Ask { request: request(asked.request), body: asked.body.into() }
+        }
         guest::sink::Step::Send(sending) => {
             Step::Send { request: request(sending.request), offset: sending.offset, length: sending.length }
         }

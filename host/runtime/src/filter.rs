@@ -3,7 +3,7 @@
 use crate::{adapt::calling, bindings::guest, load::Loaded, state::Scope};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Filter, Images, Selection},
+    contract::{Choice, Filter, Images, Selection},
 };
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
@@ -26,15 +26,21 @@ impl WasmFilter {
 impl Filter for WasmFilter {
     fn select<'a>(
         &'a self,
-        repository: &'a str,
-        tags: &'a [String],
+        given: Choice<'a>,
         config: &'a str,
         images: Arc<dyn Images>,
     ) -> BoxFuture<'a, Result<Selection>> {
         Box::pin(async move {
             let scope = Scope { images: Some(images), ..Scope::default() };
-            let chosen = calling!(self, &self.indices, scope, call_select, repository, tags, config)?;
-            selection(chosen, tags.len()).map_err(|why| {
+            let tags = given.tags.len();
+            let given = guest::tag_filter::Choice {
+                repository: given.repository.to_owned(),
+                tags: given.tags.to_vec(),
+                all: given.all.to_vec(),
+                extra: Vec::new(),
+            };
+            let chosen = calling!(self, &self.indices, scope, call_select, &given, config)?;
+            selection(chosen, tags).map_err(|why| {
                 Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.plugin.name))
             })
         })

@@ -70,6 +70,9 @@ impl host::memory::Host for State {
 
 impl host::clock::Host for State {
     async fn now(&mut self) -> u64 {
+        if let Some(now) = self.scope.now {
+            return now;
+        }
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 }
@@ -124,21 +127,17 @@ impl host::http::Host for State {
         self.meter.pause(begun.elapsed());
         downloaded.map_err(convert::to_guest)
     }
-
-    async fn send_archive(&mut self, request: types::Request) -> Result<types::Response, types::Error> {
-        self.called()?;
-        let place = self.place("send the archive")?;
-        self.writing()?;
-        let begun = Instant::now();
-        let response = place.send_archive(&convert::request(request)).await;
-        self.meter.pause(begun.elapsed());
-        response.map(convert::response).map_err(convert::to_guest)
-    }
 }
 
 impl State {
     /// Asks a host for an auth provider, without anybody's credentials: those that it was given are in the request.
     async fn ask(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
+        if let Some(script) = &self.scope.script {
+            return script
+                .answer(&convert::request(request), &body)
+                .map(convert::response)
+                .map_err(convert::to_guest);
+        }
         let Some(outside) = &self.scope.outside else {
             return Err(types::Error::Denied(
                 "send a request: this command lends providers no network".into(),
@@ -231,6 +230,13 @@ impl host::files::Host for State {
         self.files(move |files| files.read(&range.path, range.offset, range.length)).await
     }
 
+    async fn digest(&mut self, path: String, plain: bool) -> Result<host::files::Digested, types::Error> {
+        let (digest, size) = self.files(move |files| files.digest(&path, plain)).await?;
+        Ok(host::files::Digested { digest: digest.to_string(), size })
+    }
+}
+
+impl host::writing::Host for State {
     async fn replace(
         &mut self,
         path: String,
@@ -244,15 +250,10 @@ impl host::files::Host for State {
         self.changing(move |files| files.remove(&paths)).await
     }
 
-    async fn digest(&mut self, path: String, plain: bool) -> Result<host::files::Digested, types::Error> {
-        let (digest, size) = self.files(move |files| files.digest(&path, plain)).await?;
-        Ok(host::files::Digested { digest: digest.to_string(), size })
-    }
-
     async fn commit(
         &mut self,
         locks: Vec<String>,
-        changes: Vec<host::files::Change>,
+        changes: Vec<host::writing::Change>,
     ) -> Result<bool, types::Error> {
         let changes: Vec<_> = changes.into_iter().map(convert::change).collect();
         self.changing(move |files| files.commit(&locks, &changes)).await
@@ -266,6 +267,22 @@ impl host::files::Host for State {
         let again =
             self.changing(move |files| files.unpack_again(&layer.tar_split, &layer.folder, &path)).await?;
         Ok(convert::facts(again))
+    }
+
+    async fn send_archive(&mut self, request: types::Request) -> Result<types::Response, types::Error> {
+        self.called()?;
+        let place = self.place("send the archive")?;
+        self.writing()?;
+        let begun = Instant::now();
+        let response = place.send_archive(&convert::request(request)).await;
+        self.meter.pause(begun.elapsed());
+        response.map(convert::response).map_err(convert::to_guest)
+    }
+}
+
+impl host::settings::Host for State {
+    async fn get(&mut self) -> String {
+        self.plugin.settings.clone()
     }
 }
 
@@ -383,6 +400,11 @@ impl host::images::Host for State {
         let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
         let convert = |facts: dray_engine::contract::Facts| host::images::Facts {
             digest: facts.digest,
+            media_type: facts.media_type,
+            artifact_type: facts.artifact_type,
+            size: facts.size,
+            annotations: facts.annotations,
+            extra: Vec::new(),
             // The contract has no time before 1970. An image with such a time, or with the time 0, does not say when it
             // was made.
             created: facts
@@ -408,6 +430,7 @@ impl host::knowledge::Host for State {
             labels: known.labels,
             signed: known.signed,
             severity: known.severity,
+            extra: Vec::new(),
         };
         Ok(known.into_iter().map(convert).collect())
     }

@@ -50,10 +50,11 @@ mod plugins;
 mod schema;
 mod state;
 mod transport;
+pub mod trial;
 mod verifier;
 
 pub use cache::{Compiled, compiled, trim};
 pub use clouds::METADATA;
-pub use load::{Info, Role};
+pub use load::{Info, Role, Wish, WishKind};
 pub use plugins::{Listed, Runtime, Settings};
 pub use state::Secrets;

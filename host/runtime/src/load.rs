@@ -13,12 +13,15 @@ use dray_core::{
 use dray_engine::{Error, Kind, Result};
 use std::{
     path::Path,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::{OnceCell, Semaphore};
 use wasmtime::{
     Config, Engine, Store, UpdateDeadline,
-    component::{Component, HasSelf, Instance, InstancePre, Linker, types::ComponentItem},
+    component::{Component, HasSelf, Instance, InstancePre, Linker},
 };
 
 /// The kind of a plugin.
@@ -50,6 +53,40 @@ pub struct Info {
     pub schemes: Vec<String>,
     /// JSON Schema of its configuration.
     pub schema: serde_json::Value,
+    /// What it needs beyond what every plugin of its kind may use.
+    pub wishes: Vec<Wish>,
+    /// What a later version of the contract may name.
+    pub extra: Vec<(String, String)>,
+}
+
+impl Info {
+    /// Whether it says something of itself that has no field: `sends-always`.
+    pub(crate) fn says(&self, key: &str) -> bool {
+        self.extra.iter().any(|(said, _)| said == key)
+    }
+}
+
+/// Something that a plugin needs beyond what every plugin of its kind may use.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Wish {
+    /// What it is.
+    pub kind: WishKind,
+    /// Its name as the policy grants it, or a description where the plugin does not know it.
+    pub name: String,
+    /// What it is for.
+    pub why: String,
+}
+
+/// The kinds of things that a policy grants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WishKind {
+    /// A host of the network.
+    Host,
+    /// A secret.
+    Secret,
+    /// A folder or an archive.
+    Files,
 }
 
 /// A component that is ready to be instantiated.
@@ -60,6 +97,8 @@ pub(crate) struct Loaded {
     pub digest: Digest,
     pub grant: Grant,
     pub limits: Limits,
+    /// `[plugin.NAME.config]` as JSON.
+    pub settings: String,
     pub pre: InstancePre<State>,
     engine: Engine,
     info: OnceCell<Info>,
@@ -71,6 +110,8 @@ pub(crate) struct Loaded {
     pub log: AtomicUsize,
     /// How many idle instances are kept.
     pub idle: AtomicUsize,
+    /// Whether the types of all of its interfaces were checked, in its first instance.
+    is_typed: AtomicBool,
 }
 
 /// The conditions under which a component runs.
@@ -79,6 +120,8 @@ pub(crate) struct Terms {
     pub builtin: bool,
     pub grant: Grant,
     pub limits: Limits,
+    /// `[plugin.NAME.config]`.
+    pub settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Creates a wasmtime engine for plugins, and a thread that advances its epoch.
@@ -115,32 +158,18 @@ impl Default for Budgets {
     }
 }
 
+/// Whether a component imports an interface of the contract.
+fn imports(engine: &Engine, component: &Component, interface: &str) -> bool {
+    let wanted = format!("dray:plugin/{interface}@");
+    component.component_type().imports(engine).any(|(name, _)| name.starts_with(&wanted))
+}
+
 fn exports(engine: &Engine, component: &Component) -> Vec<String> {
     component.component_type().exports(engine).map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Functions of the host that change a place.
-const WRITING: [(&str, &[&str]); 2] =
-    [("files", &["replace", "remove", "commit", "unpack"]), ("http", &["send-archive"])];
-
-/// Checks that a component imports no function that writes. The error is the name of such a function.
-fn reads_only(engine: &Engine, component: &Component) -> Result<(), String> {
-    for (name, item) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(instance) = item.ty else { continue };
-        let writing =
-            WRITING.iter().find(|(interface, _)| name.starts_with(&format!("dray:plugin/{interface}@")));
-        let Some((interface, functions)) = writing else { continue };
-        if let Some((function, _)) =
-            instance.exports(engine).find(|(function, _)| functions.contains(function))
-        {
-            return Err(format!("{interface}.{function}"));
-        }
-    }
-    Ok(())
-}
-
 /// The version of the contract in `wit/plugin.wit` that this host implements.
-const CONTRACT: &str = "0.2.0";
+pub(crate) const CONTRACT: &str = "0.3.0";
 
 /// The version of the contract that a component was built for, if the host has another one.
 fn other_contract(engine: &Engine, component: &Component) -> Option<String> {
@@ -171,8 +200,52 @@ fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
     }
 }
 
+/// Checks that each interface that a component exports has the functions and types of this version. What is not known
+/// here is not called. The error says which interface has others.
+fn typed(pre: &InstancePre<State>, store: &mut Store<State>, instance: &Instance) -> Result<(), String> {
+    let exports = exports(pre.engine(), pre.component());
+    macro_rules! check {
+        ($($name:literal: $module:ident),+ $(,)?) => {
+            for export in &exports {
+                let name = export.strip_prefix("dray:plugin/").and_then(|rest| rest.split('@').next());
+                let checked = match name {
+                    $(Some($name) => {
+                        let indices = guest::$module::GuestIndices::new(pre);
+                        indices.and_then(|indices| indices.load(&mut *store, instance)).map(drop)
+                    })+
+                    _ => Ok(()),
+                };
+                if let Err(error) = checked {
+                    return Err(format!(
+                        "its `{}` is not the one of version {CONTRACT} of the plugin contract: {error:#}",
+                        name.unwrap_or_default()
+                    ));
+                }
+            }
+        };
+    }
+    check! {
+        "meta": meta,
+        "references": references,
+        "catalog": catalog,
+        "listing": listing,
+        "source": source,
+        "sink": sink,
+        "provision": provision,
+        "removal": removal,
+        "credentials": credentials,
+        "request-signer": request_signer,
+        "tag-filter": tag_filter,
+        "registry-dialect": registry_dialect,
+        "registry-knowledge": registry_knowledge,
+        "registry-untagged": registry_untagged,
+        "verification": verification,
+    }
+    Ok(())
+}
+
 /// Links the interfaces that a role may use, and no others.
-fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
+fn linker(engine: &Engine, role: Role, writes: bool) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     host::types::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
     host::log::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
@@ -181,8 +254,15 @@ fn linker(engine: &Engine, role: Role) -> wasmtime::Result<Linker<State>> {
         Role::Transport => {
             host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::files::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::settings::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            if writes {
+                host::writing::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            }
         }
-        Role::Dialect => host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
+        Role::Dialect => {
+            host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::settings::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        }
         Role::Auth => {
             host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::helpers::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
@@ -227,13 +307,11 @@ impl Loaded {
         }
         let role = role(engine, &component).map_err(failed)?;
         let writes = exports(engine, &component).iter().any(|name| name.starts_with("dray:plugin/sink@"));
-        if role == Role::Transport && !writes {
-            reads_only(engine, &component).map_err(|function| {
-                failed(format!("it imports {function}, which writes, and exports no sink"))
-                    .help("a transport that can only be read gets no function that writes")
-            })?;
+        if role == Role::Transport && !writes && imports(engine, &component, "writing") {
+            return Err(failed("it imports `writing`, and exports no sink".into())
+                .help("a transport that can only be read gets no function that writes: build it for `source-transport`"));
         }
-        let linked = linker(engine, role).and_then(|linker| linker.instantiate_pre(&component));
+        let linked = linker(engine, role, writes).and_then(|linker| linker.instantiate_pre(&component));
         let pre = linked.map_err(|error| {
             failed(format!("{error:#}")).help(format!(
                 "a plugin of the kind {role:?} may import only what its world in wit/plugin.wit imports"
@@ -246,6 +324,7 @@ impl Loaded {
             digest: Digest::of(wasm),
             grant: terms.grant,
             limits: terms.limits,
+            settings: serde_json::Value::Object(terms.settings).to_string(),
             pre,
             engine: engine.clone(),
             info: OnceCell::new(),
@@ -253,6 +332,7 @@ impl Loaded {
             writes,
             log: AtomicUsize::new(LOG),
             idle: AtomicUsize::default(),
+            is_typed: AtomicBool::default(),
         })
     }
 
@@ -270,6 +350,13 @@ impl Loaded {
         });
         let instance =
             self.pre.instantiate_async(&mut store).await.map_err(|error| self.trapped("the start", error))?;
+        if !self.is_typed.load(Ordering::Relaxed) {
+            typed(&self.pre, &mut store, &instance).map_err(|why| {
+                Error::new(Kind::Plugin, format!("load the plugin {}: {why}", self.name))
+                    .help("build it again with the SDK of this dray, or get a build of it for this version")
+            })?;
+            self.is_typed.store(true, Ordering::Relaxed);
+        }
         Ok((store, instance))
     }
 
@@ -332,30 +419,17 @@ impl Loaded {
             summary: info.summary,
             schemes: info.schemes,
             schema,
+            wishes: info.wishes.into_iter().map(wish).collect(),
+            extra: info.extra,
         })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_can_only_be_read_imports_nothing_that_writes() {
-        let engine = Engine::default();
-        let imports = |interface: &str, function: &str| {
-            let text = format!(
-                r#"(component (import "dray:plugin/{interface}@0.2.0" (instance (export "{function}" (func (param "x" string))))))"#
-            );
-            reads_only(&engine, &Component::new(&engine, wat::parse_str(text).unwrap()).unwrap())
-        };
-        for (interface, functions) in WRITING {
-            for function in functions {
-                assert_eq!(imports(interface, function), Err(format!("{interface}.{function}")));
-            }
-        }
-        for (interface, function) in [("files", "read"), ("http", "send"), ("log", "replace")] {
-            assert_eq!(imports(interface, function), Ok(()));
-        }
-    }
+fn wish(wish: guest::meta::Wish) -> Wish {
+    let kind = match wish.kind {
+        guest::meta::WishKind::Host => WishKind::Host,
+        guest::meta::WishKind::Secret => WishKind::Secret,
+        guest::meta::WishKind::Files => WishKind::Files,
+    };
+    Wish { kind, name: wish.name, why: wish.why }
 }

@@ -113,8 +113,23 @@ impl Runtime {
                 Ok(Cow::Owned(wasm))
             }
         };
-        let terms = Terms { builtin: false, grant: plugin.grant, limits: plugin.limits };
-        self.load((name.to_owned(), None), terms, read).await.map(Some)
+        let settings = plugin.config;
+        let terms =
+            Terms { builtin: false, grant: plugin.grant, limits: plugin.limits, settings: settings.clone() };
+        let loaded = self.load((name.to_owned(), None), terms, read).await?;
+        // Plugins of the other kinds get their table with each call, and it is checked there.
+        let by_table = matches!(loaded.role, Role::Auth | Role::Filter | Role::Verifier);
+        match (by_table, settings.is_empty()) {
+            (true, false) => {
+                let text =
+                    format!("configure the plugin {name}: it takes its configuration where it is used");
+                return Err(Error::new(Kind::Invalid, text)
+                    .help(format!("write the keys beside `{name}` in the rule or the registry, and leave [plugin.{name}.config] out")));
+            }
+            (true, true) => {}
+            (false, _) => schema::check(name, &loaded.info().await?.schema, &settings.into())?,
+        }
+        Ok(Some(loaded))
     }
 
     /// The plugin of this kind with this name that is built in.

@@ -5,6 +5,7 @@ use crate::{
     load::Loaded,
     memory::Memory,
     meter::{Ceiling, Meter, SMALL},
+    trial::Script,
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{
@@ -39,6 +40,10 @@ pub(crate) struct Scope {
     pub granted: Vec<SecretRef>,
     /// The hosts that an auth provider may ask. `None` means that it may ask nobody.
     pub outside: Option<Outside>,
+    /// What answers instead of the network while a plugin is tried.
+    pub script: Option<Arc<Script>>,
+    /// What the clock says while a plugin is tried, in milliseconds since 1970.
+    pub now: Option<u64>,
     /// What an auth provider remembers.
     pub memory: Option<Arc<Memory>>,
     /// Secrets that the guest was given. None of its texts may contain one.

@@ -33,6 +33,10 @@ pub(crate) struct WasmTransport {
     source: Option<guest::source::GuestIndices>,
     /// `None` means that the transport cannot be written to.
     sink: Option<guest::sink::GuestIndices>,
+    /// `None` means that nothing has to be made before a repository is written to.
+    provision: Option<guest::provision::GuestIndices>,
+    /// `None` means that the transport removes no images.
+    removal: Option<guest::removal::GuestIndices>,
     /// Limits how many instances of this place run at once, because each one that waits for its host uses memory.
     at_once: Semaphore,
     /// Instances that have answered. They can be called again, because they keep nothing between two calls.
@@ -74,6 +78,8 @@ impl WasmTransport {
             listing: guest::listing::GuestIndices::new(&plugin.pre).ok(),
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
             sink: guest::sink::GuestIndices::new(&plugin.pre).ok(),
+            provision: guest::provision::GuestIndices::new(&plugin.pre).ok(),
+            removal: guest::removal::GuestIndices::new(&plugin.pre).ok(),
             plugin,
             at_once: Semaphore::new(AT_ONCE),
             idle: Mutex::default(),
@@ -117,6 +123,13 @@ impl WasmTransport {
         self.sink.as_ref().ok_or_else(|| {
             Error::new(Kind::Unsupported, format!("write images: {} can only be read", self.plugin.name))
         })
+    }
+}
+
+impl WasmTransport {
+    fn removal(&self) -> Result<&guest::removal::GuestIndices> {
+        let none = || Error::new(Kind::Unsupported, format!("remove images: {} cannot", self.plugin.name));
+        self.removal.as_ref().ok_or_else(none)
     }
 }
 
@@ -406,14 +419,58 @@ impl Transport for WasmTransport {
         })
     }
 
-    fn remove<'a>(
+    /// None of dray's own places needs anything, so none of them is asked.
+    fn provisions(&self) -> bool {
+        self.provision.is_some() && !self.plugin.builtin
+    }
+
+    fn prepare<'a>(&'a self, context: Context, repository: &'a str) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async move {
+            let nothing = || Error::new(Kind::Unsupported, "prepare a repository: it needs nothing");
+            let provision = self.provision.as_ref().ok_or_else(nothing)?;
+            asking!(self, provision, at(&context), call_prepare, context.location(), repository)
+        })
+    }
+
+    fn delete_tag<'a>(
         &'a self,
         context: Context,
         repository: &'a str,
-        reference: &'a str,
+        tag: &'a str,
+        expected: Option<&'a Digest>,
     ) -> BoxFuture<'a, Result<()>> {
         Box::pin(async move {
-            asking!(self, self.sink()?, at(&context), call_remove, context.location(), repository, reference)
+            let expected = expected.map(Digest::to_string);
+            asking!(
+                self,
+                self.removal()?,
+                at(&context),
+                call_delete_tag,
+                context.location(),
+                repository,
+                tag,
+                expected.as_deref()
+            )
+        })
+    }
+
+    fn delete_manifest<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        digest: &'a Digest,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let digest = digest.to_string();
+            asking!(
+                self,
+                self.removal()?,
+                at(&context),
+                call_delete_manifest,
+                context.location(),
+                repository,
+                &digest
+            )
         })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{
     adapt::calling,
+    auth::named_secrets,
     bindings::guest::{self, verification},
     load::Loaded,
     state::{Scope, Secrets},
@@ -35,8 +36,7 @@ impl WasmVerifier {
         })?;
         // A file that the table of a verifier names, such as a key, is granted to it.
         let mut granted = plugin.grant.secrets.clone();
-        let values = config.as_object().into_iter().flat_map(|table| table.values());
-        granted.extend(values.filter_map(|value| value.as_str()?.parse().ok()));
+        named_secrets(config, &mut granted);
         Ok(WasmVerifier { plugin, indices, config: config.to_string(), secrets, granted })
     }
 
@@ -86,6 +86,7 @@ impl Verifier for WasmVerifier {
                 media_type: manifest.descriptor.media_type.clone(),
                 digest: manifest.descriptor.digest.to_string(),
                 body: manifest.body.clone(),
+                extra: Vec::new(),
             };
             let evidence: Vec<verification::Evidence> = evidence
                 .into_iter()

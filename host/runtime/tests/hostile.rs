@@ -5,7 +5,7 @@
 use dray_core::policy::{Grant, Limits, Plugin, SecretRef, Spanned};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Facts, Filter, Images, Plugins, Selection},
+    contract::{Choice, Facts, Filter, Images, Plugins, Selection},
 };
 use dray_runtime::{Runtime, Secrets, Settings};
 use std::{
@@ -18,7 +18,7 @@ use std::{
 /// A filter whose `select` has this body. Strings lie from byte 16 on; `describe` answers with
 /// them.
 fn filter(select: &str) -> Vec<u8> {
-    component("", "include dray:plugin/filter@0.2.0;", select)
+    component("", "include dray:plugin/filter@0.3.0;", select)
 }
 
 fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
@@ -34,16 +34,17 @@ fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
                 (local.set $at (i32.and (i32.add (global.get $top) (i32.const 7)) (i32.const -8)))
                 (global.set $top (i32.add (local.get $at) (local.get 3)))
                 (local.get $at))
-            ;; name, version, summary, schemes, schema: pointer and length of each.
-            (func (export "dray:plugin/meta@0.2.0#describe") (result i32)
+            ;; name, version, summary, schemes, schema, wishes, extra: pointer and length of each.
+            (func (export "dray:plugin/meta@0.3.0#describe") (result i32)
                 (i32.store (i32.const 64) (i32.const 16)) (i32.store (i32.const 68) (i32.const 7))
                 (i32.store (i32.const 72) (i32.const 16)) (i32.store (i32.const 76) (i32.const 7))
                 (i32.store (i32.const 80) (i32.const 16)) (i32.store (i32.const 84) (i32.const 7))
                 (i32.store (i32.const 88) (i32.const 16)) (i32.store (i32.const 92) (i32.const 0))
                 (i32.store (i32.const 96) (i32.const 32)) (i32.store (i32.const 100) (i32.const 2))
+                (i64.store (i32.const 104) (i64.const 0)) (i64.store (i32.const 112) (i64.const 0))
                 (i32.const 64))
-            (func (export "dray:plugin/tag-filter@0.2.0#select")
-                (param i32 i32 i32 i32 i32 i32) (result i32)
+            (func (export "dray:plugin/tag-filter@0.3.0#select")
+                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                 {select}))"#
     );
     let mut module = wat::parse_str(module).unwrap();
@@ -85,7 +86,12 @@ async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
     let path = folder.path().join("hostile.wasm");
     std::fs::write(&path, wasm).unwrap();
     let limits = Limits { memory: 4 << 20, call: Duration::from_millis(200) };
-    let plugin = Plugin { source: Spanned { value: path, span: 0..0 }, grant: Grant::default(), limits };
+    let plugin = Plugin {
+        source: Spanned { value: path, span: 0..0 },
+        grant: Grant::default(),
+        limits,
+        config: serde_json::Map::new(),
+    };
     let plugins = BTreeMap::from([("hostile".to_owned(), plugin)]);
     let runtime = Runtime::new(Settings { cache: None, plugins, secrets: Arc::new(Nothing) });
     runtime.filter("hostile", &serde_json::json!({})).await
@@ -93,7 +99,8 @@ async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
 
 async fn select(body: &str) -> Result<Selection> {
     let filter = load(&filter(body)).await?;
-    filter.select("a", &["v1".to_owned(), "v2".to_owned()], "{}", Arc::new(Nothing)).await
+    let tags = ["v1".to_owned(), "v2".to_owned()];
+    filter.select(Choice { repository: "a", tags: &tags, all: &tags }, "{}", Arc::new(Nothing)).await
 }
 
 /// `ok` with kept indices at byte 128, and one group of dropped ones at byte 192.
@@ -176,9 +183,9 @@ async fn what_is_no_plugin_is_refused_with_a_remedy() {
 
 #[tokio::test]
 async fn a_filter_that_asks_for_files_does_not_get_them() {
-    let import = r#"(import "dray:plugin/files@0.2.0" "stat" (func (param i32 i32 i32)))"#;
+    let import = r#"(import "dray:plugin/files@0.3.0" "stat" (func (param i32 i32 i32)))"#;
     let world =
-        "import dray:plugin/files@0.2.0; export dray:plugin/meta@0.2.0; export dray:plugin/tag-filter@0.2.0;";
+        "import dray:plugin/files@0.3.0; export dray:plugin/meta@0.3.0; export dray:plugin/tag-filter@0.3.0;";
     let Err(error) = load(&component(import, world, "(unreachable)")).await else { panic!("loaded") };
     assert!(error.text.contains("dray:plugin/files"), "{error}");
     assert!(error.help.unwrap().contains("wit/plugin.wit"));
@@ -186,9 +193,38 @@ async fn a_filter_that_asks_for_files_does_not_get_them() {
 
 #[tokio::test]
 async fn tables_are_memory() {
-    let world = "include dray:plugin/filter@0.2.0;";
+    let world = "include dray:plugin/filter@0.3.0;";
     let grows = "(loop (drop (table.grow $many (ref.null func) (i32.const 100000))) (br 0)) (unreachable)";
     let filter = load(&component("(table $many 1 funcref)", world, grows)).await.unwrap();
-    let selected = filter.select("a", &["v1".to_owned()], "{}", Arc::new(Nothing)).await;
+    let selected = filter
+        .select(Choice { repository: "a", tags: &["v1".to_owned()], all: &[] }, "{}", Arc::new(Nothing))
+        .await;
     complains(selected, "more memory than 4 MiB");
+}
+
+/// A component whose interface has one function of a wrong type, and these imports.
+fn mistyped(imports: &str, interface: &str) -> Vec<u8> {
+    wat::parse_str(format!(
+        r#"(component
+            {imports}
+            (core module $m (func (export "f") (result i32) i32.const 0))
+            (core instance $i (instantiate $m))
+            (func $f (result u32) (canon lift (core func $i "f")))
+            (instance $t (export "select" (func $f)))
+            (export "dray:plugin/{interface}@0.3.0" (instance $t)))"#
+    ))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn what_has_other_types_is_refused_when_it_is_loaded() {
+    let Err(error) = load(&mistyped("", "tag-filter")).await else { panic!("loaded") };
+    assert!(error.text.contains("its `tag-filter` is not the one of version 0.3.0"), "{error}");
+}
+
+#[tokio::test]
+async fn a_reader_gets_no_function_that_writes() {
+    let writing = r#"(import "dray:plugin/writing@0.3.0" (instance (export "x" (func (param "y" string)))))"#;
+    let Err(error) = load(&mistyped(writing, "references")).await else { panic!("loaded") };
+    assert!(error.text.contains("it imports `writing`, and exports no sink"), "{error}");
 }

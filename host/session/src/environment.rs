@@ -7,7 +7,7 @@ use dray_core::{
 };
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
-    contract::{Credential, Credentials, Plugins, Signature, Unsigned},
+    contract::{Credential, Credentials, Lookup, Plugins, Signature, Unsigned},
     http::{Proxies, RegistrySettings},
 };
 use dray_runtime::{Runtime, Secrets};
@@ -92,15 +92,18 @@ struct Lazy {
 }
 
 impl Credentials for Lazy {
-    fn lookup<'a>(
-        &'a self,
-        registry: &'a str,
-        repository: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Credential>>> {
+    fn lookup<'a>(&'a self, asked: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>> {
         Box::pin(async move {
             let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
             let provider = self.loaded.get_or_try_init(load).await?;
-            provider.lookup(registry, repository).await
+            provider.lookup(asked).await
+        })
+    }
+
+    fn is_ahead(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async move {
+            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
+            self.loaded.get_or_try_init(load).await?.is_ahead().await
         })
     }
 

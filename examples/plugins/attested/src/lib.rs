@@ -67,8 +67,13 @@ mod tests {
 
     #[test]
     fn an_attestation_must_say_so() {
-        let subject =
-            Subject { reference: None, media_type: String::new(), digest: String::new(), body: Vec::new() };
+        let subject = Subject {
+            extra: Vec::new(),
+            reference: None,
+            media_type: String::new(),
+            digest: String::new(),
+            body: Vec::new(),
+        };
         let config = Config { artifact_type: "a/b".into(), says: "approved".into() };
         let one = |kind: &str, content: &str| Evidence {
             kind: kind.into(),

@@ -9,7 +9,7 @@
 //! tags = [{ filter = "calver", since = "2026.02" }]
 //! ```
 
-use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, keep_unless};
+use dray_plugin_filter::{self as filter, Choice, Error, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 use std::cmp::Reverse;
 
@@ -38,7 +38,7 @@ impl TagFilter for Calver {
     const SUMMARY: &str = "Keeps calendar versions, newest first";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let since = match &config.since {
             Some(text) => {
                 Some(version(text).ok_or_else(|| Error::key("since", "write YEAR.MONTH, as in 2026.02"))?)
@@ -64,12 +64,16 @@ mod tests {
     #[test]
     fn newest_first() {
         let tags = ["2026.01", "latest", "2026.04.2", "2026.13", "2025.12", "2026.04"].map(str::to_owned);
-        assert_eq!(Calver::select("", &tags, &Config { since: None }).unwrap().kept, [2, 5, 0, 4]);
-        let selection = Calver::select("", &tags, &Config { since: Some("2026.02".into()) }).unwrap();
+        assert_eq!(
+            Calver::select(&Choice::of("", &tags), &Config { since: None }).unwrap().kept,
+            [2, 5, 0, 4]
+        );
+        let selection =
+            Calver::select(&Choice::of("", &tags), &Config { since: Some("2026.02".into()) }).unwrap();
         assert_eq!(selection.kept, [2, 5]);
         let dropped: Vec<_> =
             selection.dropped.iter().map(|one| (one.reason.as_str(), &one.tags[..])).collect();
         assert_eq!(dropped, [("older than `since`", &[0, 4][..]), ("no calendar version", &[1, 3][..])]);
-        assert!(Calver::select("", &tags, &Config { since: Some("spring".into()) }).is_err());
+        assert!(Calver::select(&Choice::of("", &tags), &Config { since: Some("spring".into()) }).is_err());
     }
 }

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use dray_core::{Digest, Reference, Yaml, YamlValue};
 use dray_engine::{
     Error, Kind, Places,
-    contract::{Facts, Images},
+    contract::{Choice, Facts, Images},
 };
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -166,9 +166,10 @@ async fn tags(places: &Arc<Places>, repository: &Reference, wanted: &Wanted) -> 
     let filter = places.plugins().filter(plugin, &config).await.map_err(in_it)?;
     let config = config.to_string();
     // A wrong expression is found before anything is asked.
-    filter.select("", &[], &config, Arc::new(Nothing)).await.map_err(in_it)?;
+    filter.select(Choice::default(), &config, Arc::new(Nothing)).await.map_err(in_it)?;
     let tags = session::tags(places, repository).await?;
-    let kept = filter.select(&repository.rest, &tags, &config, Arc::new(Nothing)).await.map_err(in_it)?.kept;
+    let given = Choice { repository: &repository.rest, tags: &tags, all: &tags };
+    let kept = filter.select(given, &config, Arc::new(Nothing)).await.map_err(in_it)?.kept;
     match kept.is_empty() {
         true => {
             let error =

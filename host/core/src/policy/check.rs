@@ -329,6 +329,13 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
         limits.call = call.unwrap_or(limits.call);
         entry.end(problems);
     }
+    let mut config = serde_json::Map::new();
+    if let Some(value) = entry.take("config") {
+        match raw::json(value.get_ref()) {
+            serde_json::Value::Object(table) => config = table,
+            _ => problems.push(Problem::new("a plugin's config is a table", value.span())),
+        }
+    }
     entry.end(problems);
     let source = source?;
     if let Some((scheme, _)) = source.value.split_once("://") {
@@ -337,7 +344,7 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
                 .help("name a component file: source = \"plugins/calver.wasm\""),
         );
     }
-    Some(Plugin { source: Spanned { value: source.value.into(), span: source.span }, grant, limits })
+    Some(Plugin { source: Spanned { value: source.value.into(), span: source.span }, grant, limits, config })
 }
 
 #[cfg(test)]

@@ -143,6 +143,8 @@ pub struct Plugin {
     pub grant: Grant,
     /// What it may use up.
     pub limits: Limits,
+    /// `[plugin.NAME.config]`.
+    pub config: serde_json::Map<String, serde_json::Value>,
 }
 
 /// What the operator allows a plugin.

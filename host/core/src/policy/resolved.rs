@@ -46,6 +46,9 @@ impl Policy {
             keys.push(("grant", json!({ "hosts": grant.hosts, "files": files, "secrets": secrets })));
             let call = format!("{}ms", plugin.limits.call.as_millis());
             keys.push(("limits", json!({ "memory": format!("{}B", plugin.limits.memory), "call": call })));
+            if !plugin.config.is_empty() {
+                keys.push(("config", plugin.config.clone().into()));
+            }
             table(format!("[plugin.{}]", key_text(name)), keys);
         }
         let mut taken: HashSet<String> = HashSet::new();

@@ -243,7 +243,7 @@ impl<'a> Moving<'a> {
     /// Carries out a step.
     async fn step(&mut self, step: &Step) -> Result<Outcome> {
         match step {
-            Step::Ask(request) => self.ask(request).await,
+            Step::Ask { request, body } => self.ask(request, body).await,
             Step::Send { request, offset, length } => {
                 let outcome = self.send(request, *offset, *length).await;
                 if let Ok(Outcome::Response(response)) = &outcome
@@ -292,8 +292,8 @@ impl<'a> Moving<'a> {
         files.stat(path)?.ok_or_else(unknown)
     }
 
-    async fn ask(&self, request: &Request) -> Result<Outcome> {
-        let answer = self.http()?.send(request, Bytes::new()).await;
+    async fn ask(&self, request: &Request, body: &Bytes) -> Result<Outcome> {
+        let answer = self.http()?.send(request, body.clone()).await;
         // A request that also touches another repository tries to mount the blob, which can spare the upload.
         let destination = self.transfer.destination;
         let mounts = &destination.place.mounts;

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use std::time::Duration;
 
 /// A secret that a registry accepts.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
     /// User name and password.
     Basic(String, Secret),
@@ -21,6 +21,8 @@ pub enum Key {
 pub struct Credential {
     /// The key.
     pub key: Key,
+    /// Whether it is sent before the registry asks for it.
+    pub always: bool,
     /// How long it may be kept. `None` means for the whole run.
     pub lifetime: Option<Duration>,
     /// The prefix of the repositories that it serves. `None` means the whole registry.
@@ -29,14 +31,39 @@ pub struct Credential {
     pub origin: String,
 }
 
+/// Why a credential is looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// There is none yet.
+    First,
+    /// The lifetime of the last one is over.
+    Expired,
+    /// The registry refused the last one.
+    Refused,
+}
+
+/// What a credential is wanted for.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup<'a> {
+    /// `host[:port]`.
+    pub registry: &'a str,
+    /// Empty for the registry as a whole.
+    pub repository: &'a str,
+    /// What the request does: `pull`, `push`, `delete` and the like.
+    pub actions: &'a [String],
+    /// Why it is looked up now.
+    pub why: Reason,
+}
+
 /// An auth provider with its configuration.
 pub trait Credentials: Send + Sync {
     /// Looks up the credential for a repository. `None` means that the provider has none for this registry.
-    fn lookup<'a>(
-        &'a self,
-        registry: &'a str,
-        repository: &'a str,
-    ) -> BoxFuture<'a, Result<Option<Credential>>>;
+    fn lookup<'a>(&'a self, asked: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>>;
+
+    /// Whether its credentials may have to be sent before the registry asks for a login.
+    fn is_ahead(&self) -> BoxFuture<'_, Result<bool>> {
+        Box::pin(async { Ok(false) })
+    }
 
     /// The headers that sign a request to an API of the registry. `None` means that the provider signs nothing for it.
     fn sign<'a>(

@@ -5,10 +5,18 @@ use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
 /// Facts about an image, for filters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Facts {
     /// Digest of the manifest.
     pub digest: String,
+    /// Media type of the manifest.
+    pub media_type: String,
+    /// The artifact type, if the manifest is of an artifact.
+    pub artifact_type: Option<String>,
+    /// Size in bytes of the layers and the config of the first platform. `None` if the manifest is no image.
+    pub size: Option<u64>,
+    /// Annotations of the manifest.
+    pub annotations: Vec<(String, String)>,
     /// Time of creation in milliseconds since 1970. `None` means that the image does not say.
     pub created: Option<i64>,
     /// Labels of the config.
@@ -51,13 +59,23 @@ pub struct Selection {
     pub unknown: Vec<usize>,
 }
 
+/// What a filter chooses among.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Choice<'a> {
+    /// The repository.
+    pub repository: &'a str,
+    /// The tags that earlier filters kept.
+    pub tags: &'a [String],
+    /// All tags of the repository.
+    pub all: &'a [String],
+}
+
 /// Selects tags.
 pub trait Filter: Send + Sync {
     /// Chooses among tags. The host has checked that the indices are valid.
     fn select<'a>(
         &'a self,
-        repository: &'a str,
-        tags: &'a [String],
+        given: Choice<'a>,
         config: &'a str,
         images: Arc<dyn Images>,
     ) -> BoxFuture<'a, Result<Selection>>;

@@ -8,9 +8,9 @@ mod verifier;
 mod vocabulary;
 
 use crate::Result;
-pub use credentials::{Credential, Credentials, Key, Signature, Unsigned};
+pub use credentials::{Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned};
 pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport, UntaggedManifest};
-pub use filter::{Facts, Filter, Images, Known, Selection};
+pub use filter::{Choice, Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};

@@ -118,13 +118,30 @@ pub trait Transport: Send + Sync {
         manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
-    /// Removes what a tag or a digest names. Fails with `Unsupported` if the place removes tags only together with their
-    /// manifest.
-    fn remove<'a>(
+    /// Whether something may have to be made before a repository can be written to.
+    fn provisions(&self) -> bool {
+        false
+    }
+    /// Makes what must exist before a repository can be written to. Returns for what it exists now: a prefix that ends with a
+    /// slash, or the repository. Fails with `Unsupported` if nothing ever has to be made.
+    fn prepare<'a>(&'a self, _context: Context, _repository: &'a str) -> BoxFuture<'a, Result<String>> {
+        Box::pin(async { Err(crate::Error::new(crate::Kind::Unsupported, "prepare a repository")) })
+    }
+    /// Takes a tag away. Fails with `Unsupported` if the place removes tags only together with their manifest, and may fail
+    /// with `Conflict` if the tag does not name `expected`.
+    fn delete_tag<'a>(
         &'a self,
         context: Context,
         repository: &'a str,
-        reference: &'a str,
+        tag: &'a str,
+        expected: Option<&'a Digest>,
+    ) -> BoxFuture<'a, Result<()>>;
+    /// Removes a manifest with all tags that name it.
+    fn delete_manifest<'a>(
+        &'a self,
+        context: Context,
+        repository: &'a str,
+        digest: &'a Digest,
     ) -> BoxFuture<'a, Result<()>>;
     /// Tidies up after the last image of a run that published something.
     fn finish<'a>(&'a self, context: Context) -> BoxFuture<'a, Result<()>>;

@@ -190,6 +190,8 @@ pub struct Capabilities {
     pub many: bool,
     /// The place keeps signatures beside manifests.
     pub signatures: bool,
+    /// Only one image may be published at a time.
+    pub exclusive: bool,
     /// The forms that the place holds. `None` means that it holds every form.
     pub holds: Option<Holdings>,
 }
@@ -225,8 +227,13 @@ pub struct Incoming {
 /// One step of storing a blob.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// A request without a body.
-    Ask(Request),
+    /// A request with a small body, which may be empty.
+    Ask {
+        /// The request.
+        request: Request,
+        /// Its body.
+        body: Bytes,
+    },
     /// A request with a range of the blob as its body.
     Send {
         /// The request.

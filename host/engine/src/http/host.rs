@@ -15,7 +15,7 @@ use super::{
 use crate::schedule::action::{Action, Windows};
 use crate::{
     Error, Kind, Result,
-    contract::{Access, Credential, Key, Request, Unsigned},
+    contract::{Access, Credential, Key, Lookup, Reason, Request, Unsigned},
     lock,
     schedule::rate::RateLimiter,
 };
@@ -60,6 +60,10 @@ pub(super) struct Host {
     credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
     /// Why the auth providers failed the last time, and when. They are not asked again at once, because many requests may wait
     /// for a service that does not answer.
+    /// Credentials that the registry refused, and for which the providers have no others.
+    given_up: Mutex<Vec<Key>>,
+    /// Whether a provider's credentials may have to be sent before the registry asks.
+    is_ahead: OnceCell<bool>,
     unusable: Mutex<Option<(Instant, Error)>>,
     /// The host asked us to send no request before this time (Retry-After).
     patience: Mutex<Option<Instant>>,
@@ -130,6 +134,11 @@ fn acts(access: &[Access], wanted: &str) -> bool {
     access.iter().any(|access| access.actions.iter().any(|action| action == wanted))
 }
 
+/// What a request does to its first repository.
+fn actions(access: &[Access]) -> &[String] {
+    access.first().map_or(&[], |access| &access.actions)
+}
+
 fn first(access: &[Access]) -> &str {
     access.first().map_or("", |access| access.repository.as_str())
 }
@@ -190,6 +199,8 @@ impl Host {
             tokens: Mutex::default(),
             credentials: tokio::sync::Mutex::default(),
             unusable: Mutex::default(),
+            given_up: Mutex::default(),
+            is_ahead: OnceCell::new(),
             patience: Mutex::default(),
             made: Instant::now(),
             moved: AtomicU64::default(),
@@ -273,15 +284,19 @@ impl Host {
             if self.scheme().await? != "https" && !guard::is_loopback(&self.address) && !asks {
                 return Ok(None);
             }
-            let credential = self.credential(repository).await?;
+            let credential = self.credential(access).await?;
             return match credential.as_ref().map(|credential| &credential.key) {
                 Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
                 Some(Key::Bearer(token)) => auth::header("Bearer", token.expose()).map(Some),
                 Some(Key::IdentityToken(_)) | None => Ok(None),
             };
         }
-        let Some(asked) = lock(&self.challenges).of(repository) else { return Ok(None) };
-        let credential = self.credential(repository).await?;
+        let asked = lock(&self.challenges).of(repository);
+        if let Some(header) = self.ahead(access).await? {
+            return Ok(Some(header));
+        }
+        let Some(asked) = asked else { return Ok(None) };
+        let credential = self.credential(access).await?;
         match (&asked.challenge, credential.as_ref().map(|credential| &credential.key)) {
             (_, Some(Key::Bearer(token))) => auth::header("Bearer", token.expose()).map(Some),
             (Challenge::Basic, Some(Key::Basic(user, password))) => auth::basic(user, password).map(Some),
@@ -313,12 +328,84 @@ impl Host {
                 };
                 let clients = elsewhere.as_ref().map_or(&self.clients, |host| &host.clients);
                 let server = &self.token_server;
-                let fresh = auth::fetch(clients, server, realm, service.as_deref(), &scopes, key).await;
+                let service = service.as_deref();
+                let mut fresh = auth::fetch(clients, server, realm, service, &scopes, key).await;
+                if fresh.as_ref().is_err_and(|error| error.kind == Kind::Unauthorized)
+                    && let Some(other) = self.other_credential(access, credential.as_ref()).await?
+                {
+                    fresh = auth::fetch(clients, server, realm, service, &scopes, Some(&other.key)).await;
+                }
                 let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
                 let header = auth::header("Bearer", fresh.secret.expose());
                 *token = Some(fresh);
                 header.map(Some)
             }
+        }
+    }
+
+    /// The header that is sent whether the registry asks for it or not. `None` means that there is none.
+    async fn ahead(&self, access: &[Access]) -> Result<Option<HeaderValue>> {
+        let asks = async || {
+            for provider in &self.settings.auth {
+                if provider.is_ahead().await? {
+                    return Ok::<_, Error>(true);
+                }
+            }
+            Ok(false)
+        };
+        // Only what the policy names for this registry is asked before the registry asks.
+        if !self.settings.auth_named || !*self.is_ahead.get_or_try_init(asks).await? {
+            return Ok(None);
+        }
+        let credential = self.credential(access).await?.filter(|credential| credential.always);
+        match credential.as_ref().map(|credential| &credential.key) {
+            Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
+            Some(Key::Bearer(token)) => auth::header("Bearer", token.expose()).map(Some),
+            Some(Key::IdentityToken(_)) | None => Ok(None),
+        }
+    }
+
+    /// Another credential, after the registry refused this one. `None` means that the providers have no other, so that nobody
+    /// tries the same password twice.
+    pub async fn other_credential(
+        &self,
+        access: &[Access],
+        refused: Option<&Credential>,
+    ) -> Result<Option<Credential>> {
+        let repository = first(access);
+        let before = match refused {
+            Some(refused) => refused.clone(),
+            None => match self.credential(access).await? {
+                Some(credential) => credential,
+                None => return Ok(None),
+            },
+        };
+        if lock(&self.given_up).contains(&before.key) {
+            return Ok(None);
+        }
+        self.credentials.lock().await.retain(|known| !known.is_for(repository));
+        let found = self.looked_up(access, Reason::Refused).await?;
+        let other = found.filter(|found| found.key != before.key);
+        if other.is_none() {
+            lock(&self.given_up).push(before.key);
+        }
+        Ok(other)
+    }
+
+    /// Whether there is another credential, after the registry refused one that is sent as it is.
+    pub async fn replaced(&self, access: &[Access]) -> Result<bool> {
+        if ["login", "none", "sign"].iter().any(|action| acts(access, action)) {
+            return Ok(false);
+        }
+        let token_server = matches!(
+            lock(&self.challenges).of(first(access)).map(|asked| asked.challenge),
+            Some(Challenge::Bearer { .. })
+        );
+        match self.credential(access).await? {
+            Some(credential) if !token_server || matches!(credential.key, Key::Bearer(_)) => {
+                Ok(self.other_credential(access, Some(&credential)).await?.is_some())
+            }
+            _ => Ok(false),
         }
     }
 
@@ -328,7 +415,7 @@ impl Host {
         if !acts(access, "login") {
             return Ok(None);
         }
-        let credential = self.credential(first(access)).await?;
+        let credential = self.credential(access).await?;
         match credential.as_ref().map(|credential| &credential.key) {
             Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
             Some(Key::Bearer(_) | Key::IdentityToken(_)) | None => Ok(None),
@@ -413,10 +500,20 @@ impl Host {
         Ok(anonymous || matches!(fresh.challenge, Challenge::Bearer { .. }) || before != Some(fresh))
     }
 
-    async fn credential(&self, repository: &str) -> Result<Option<Credential>> {
+    async fn credential(&self, access: &[Access]) -> Result<Option<Credential>> {
+        self.looked_up(access, Reason::First).await
+    }
+
+    /// The credential that is kept, or that the providers have. Among kept ones, one that is over makes the reason `Expired`.
+    async fn looked_up(&self, access: &[Access], mut why: Reason) -> Result<Option<Credential>> {
+        let repository = first(access);
         let mut known = self.credentials.lock().await;
         let now = Instant::now();
-        known.retain(|known| known.until.is_none_or(|until| until > now));
+        let is_over = |known: &CachedCredential| known.until.is_some_and(|until| until <= now);
+        if why == Reason::First && known.iter().any(|known| is_over(known) && known.is_for(repository)) {
+            why = Reason::Expired;
+        }
+        known.retain(|known| !is_over(known));
         if let Some(known) = known.iter().find(|known| known.is_for(repository)) {
             return Ok(known.credential.clone());
         }
@@ -426,7 +523,8 @@ impl Host {
             return Err(error.clone());
         }
         for provider in &self.settings.auth {
-            let found = provider.lookup(&self.registry, repository).await.map_err(unusable);
+            let asked = Lookup { registry: &self.registry, repository, actions: actions(access), why };
+            let found = provider.lookup(asked).await.map_err(unusable);
             if let Err(error) = &found {
                 *lock(&self.unusable) = Some((Instant::now(), error.clone()));
             }
@@ -461,7 +559,7 @@ impl Host {
         if error.kind != Kind::Unauthorized {
             return error;
         }
-        let credential = self.credential(first(access)).await.ok().flatten();
+        let credential = self.credential(access).await.ok().flatten();
         self.explain(error, credential.as_ref())
     }
 

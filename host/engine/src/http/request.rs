@@ -380,6 +380,8 @@ impl PlaceHttp {
         let mut public =
             lock(&self.learned).get(&url.origin().ascii_serialization()).copied().unwrap_or(false);
         let mut challenged = matches!(&body, Sending::Once { renewed: true, .. });
+        // A body that can be sent only once was tried again already.
+        let mut replaced = challenged;
         let (mut redirects, mut untrusted) = (0, None);
         loop {
             let authority = guard::authority(&url);
@@ -460,16 +462,17 @@ impl PlaceHttp {
                 self.host.heed(action, response.headers());
             }
             // An answer of its own kind is for the provider, and leads to no server of tokens.
-            if own
-                && !self.authorizes
-                && response.status() == 401
-                && !challenged
-                && self.host.challenged(&response, &request.access, anonymous)?
-            {
-                challenged = true;
-                match &body {
-                    Sending::Small(_) => continue,
-                    Sending::Once { .. } => return Ok(Followed::Again(url)),
+            if own && !self.authorizes && response.status() == 401 {
+                let learnt = !challenged && self.host.challenged(&response, &request.access, anonymous)?;
+                // What was just sent may be a credential that is no longer right.
+                let other = !learnt && !anonymous && !replaced && self.host.replaced(&request.access).await?;
+                challenged |= learnt;
+                replaced |= other;
+                if learnt || other {
+                    match &body {
+                        Sending::Small(_) => continue,
+                        Sending::Once { .. } => return Ok(Followed::Again(url)),
+                    }
                 }
             }
             let Some(next) = onward(&response, &url, &method).map_err(|why| malformed(&why))? else {

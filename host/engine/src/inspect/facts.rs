@@ -100,7 +100,7 @@ impl RepositoryImages {
                     "nothing is known of {}:{tag}, which is listed: failed to {error}",
                     self.repository.name
                 );
-                Ok(Facts { digest: String::new(), created: None, labels: Vec::new(), platforms: Vec::new() })
+                Ok(Facts::default())
             }
             facts => facts,
         }
@@ -108,7 +108,7 @@ impl RepositoryImages {
 
     async fn facts(&self, tag: String) -> Result<Facts> {
         let top = self.repository.manifest(Some(&tag)).await?;
-        let digest = top.descriptor.digest.to_string();
+        let descriptor = top.descriptor.clone();
         let mut platforms = Vec::new();
         let mut image = top;
         for _ in 0..NESTING {
@@ -143,8 +143,18 @@ impl RepositoryImages {
             platforms.push(Platform { os, architecture, variant: config.variant.clone() }.to_string());
         }
         let created = config.created.as_ref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let size = match &image.children {
+            Children::Image { config, layers } => {
+                Some(layers.iter().chain([config]).map(|blob| blob.size).sum())
+            }
+            _ => None,
+        };
         Ok(Facts {
-            digest,
+            digest: descriptor.digest.to_string(),
+            media_type: descriptor.media_type,
+            artifact_type: descriptor.artifact_type,
+            size,
+            annotations: descriptor.annotations.into_iter().collect(),
             created: created.map(|created| created.as_millisecond()),
             labels: config.labels().into_iter().collect(),
             platforms,

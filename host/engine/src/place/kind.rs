@@ -20,6 +20,8 @@ pub(super) struct Speech {
     recognised: OnceCell<Arc<dyn Dialect>>,
     /// Whether its lists failed, so that tags are listed as the specification says.
     is_silent: AtomicBool,
+    /// Whether the transport said that nothing ever has to be made.
+    needs_nothing: AtomicBool,
     /// The repositories for which everything exists: a name, or a prefix that ends with a slash.
     prepared: Mutex<Vec<String>>,
 }
@@ -88,9 +90,11 @@ impl Place {
 
     /// Makes what must exist before a repository is written to, once.
     pub(super) async fn prepare(self: &Arc<Self>, repository: &str) -> Result<()> {
-        let Some(dialect) = self.dialect().await?.filter(|dialect| dialect.offers().prepares) else {
+        let dialect = self.dialect().await?.filter(|dialect| dialect.offers().prepares);
+        let needs = self.transport.provisions() && !self.speech.needs_nothing.load(Ordering::Relaxed);
+        if dialect.is_none() && !needs {
             return Ok(());
-        };
+        }
         // The lock is held meanwhile, so that two images do not make the same project.
         let mut prepared = self.speech.prepared.lock().await;
         let covers = |known: &String| match known.ends_with('/') {
@@ -100,7 +104,15 @@ impl Place {
         if prepared.iter().any(covers) {
             return Ok(());
         }
-        match dialect.prepare(self.context(), repository).await {
+        let made = match &dialect {
+            Some(dialect) => dialect.prepare(self.context(), repository).await,
+            None => self.transport.prepare(self.context(), repository).await,
+        };
+        match made {
+            Err(error) if dialect.is_none() && error.kind == Kind::Unsupported => {
+                self.speech.needs_nothing.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Ok(prefix) => {
                 tracing::debug!("{} has {prefix}", self.location);
                 // A prefix of other repositories says nothing of this one.

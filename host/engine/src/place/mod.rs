@@ -65,6 +65,8 @@ pub struct Place {
     /// Permits for writing to the disks of this machine.
     pub(crate) disks: Arc<FairShare>,
     capabilities: OnceCell<Capabilities>,
+    /// Held while an image is published at a place that takes one at a time.
+    publishing: tokio::sync::Mutex<()>,
     /// Allows one download at a time, because two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
     /// Whether this session may write to the place.

@@ -295,6 +295,7 @@ impl Places {
             local: self.local.clone(),
             disks: self.disks.clone(),
             capabilities: OnceCell::new(),
+            publishing: tokio::sync::Mutex::default(),
             downloading: tokio::sync::Mutex::default(),
             destination: AtomicBool::new(false),
             mounts: Mounts::default(),

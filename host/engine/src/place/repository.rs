@@ -487,6 +487,10 @@ impl Repository {
     /// and with another error if it refuses the manifest.
     pub(crate) async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
         self.place.prepare(&self.name).await?;
+        let _turn = match self.place.capabilities().await?.exclusive {
+            true => Some(self.place.publishing.lock().await),
+            false => None,
+        };
         self.place.transport.publish(self.place.context(), &self.name, manifest, naming).await
     }
 }

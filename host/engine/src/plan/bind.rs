@@ -3,7 +3,7 @@
 use super::template::{destination, names};
 use crate::{
     Error, Kind, Places, Result,
-    contract::Filter,
+    contract::{Choice, Filter},
     place::OpenReference,
     trust::{self, Demand},
 };
@@ -314,7 +314,7 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
     let checked = async {
         let filter = places.plugins().filter(&call.plugin.value, &call.config).await?;
         let images = Arc::new(NoImages);
-        filter.select("", &[], &config, images).await?;
+        filter.select(Choice::default(), &config, images).await?;
         Ok::<_, Error>(filter)
     };
     match checked.await {

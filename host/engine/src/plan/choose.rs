@@ -55,21 +55,21 @@ async fn choose(
 ) -> Result<Chosen> {
     let shown = source.endpoint(reference).display;
     if before.absent != Absent::Unknown && source.place().http.is_some() {
-        let read = source.repository.manifest(reference).await;
+        let read = Box::pin(source.repository.manifest(reference)).await;
         let manifest = read.context(|| format!("resolve {shown}"))?;
         return part(source, reference, &shown, wanted, manifest.into()).await;
     }
     if let Some(descriptor) = listed.and_then(|listed| before.of_list(listed)) {
         return part(source, reference, &shown, wanted, Resolved { descriptor, manifest: None }).await;
     }
-    let found = source.repository.resolve(reference, before.known()).await;
+    let found = Box::pin(source.repository.resolve(reference, before.known())).await;
     let found =
         found.map_err(|error| source.place().explained(error)).context(|| format!("resolve {shown}"))?;
     let Resolved { descriptor, manifest } = match found {
         Some(found) => found,
         // Some registries report every image as absent in this cheap request, so the manifest itself is requested.
         None if source.place().http.is_some() => {
-            let read = source.repository.manifest(reference).await;
+            let read = Box::pin(source.repository.manifest(reference)).await;
             let read = read.map_err(|error| match error.kind {
                 Kind::NotFound => Error::new(Kind::NotFound, "there is no such image"),
                 _ => error,
@@ -84,7 +84,7 @@ async fn choose(
     };
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => source.repository.manifest_now(tag_of(reference), &descriptor).await,
+        None => Box::pin(source.repository.manifest_now(tag_of(reference), &descriptor)).await,
     };
     if !media_type::is_manifest(&descriptor.media_type) {
         // A media type such as `application/json` tells nothing, so the manifest must be read.
@@ -109,7 +109,7 @@ async fn part(
     }
     let read = async |manifest: Option<Manifest>| match manifest {
         Some(manifest) => Ok(manifest),
-        None => source.repository.manifest_now(tag_of(reference), &descriptor).await,
+        None => Box::pin(source.repository.manifest_now(tag_of(reference), &descriptor)).await,
     };
     match &wanted.choice {
         ImageChoice::Some(platforms, IndexMode::Keep) => {
@@ -142,7 +142,7 @@ async fn part(
                 // No child has a platform of its own, so the platforms are those of a nested index.
                 let nested = selection.kept.iter().find(|child| media_type::is_index(&child.media_type));
                 let Some(nested) = nested else { break };
-                index = source.repository.manifest_of(nested).await?;
+                index = Box::pin(source.repository.manifest_of(nested)).await?;
             }
             Ok(Chosen { named, descriptor: index.descriptor.clone(), manifest: Some(index) })
         }

@@ -95,7 +95,7 @@ impl Comparison<'_> {
         };
         let same = !assumed && destination == DestinationState::Named(descriptor.digest.clone());
         let missing = match same {
-            true => self.missing(&capabilities, &descriptor, &mut manifest, &kept).await?,
+            true => Box::pin(self.missing(&capabilities, &descriptor, &mut manifest, &kept)).await?,
             false => Missing::default(),
         };
         let observed = Observed {
@@ -114,15 +114,15 @@ impl Comparison<'_> {
                 false => format!("the rule `{}`", self.rule),
             };
             let judge = Judge(&self.source.place().local.trust);
-            let verified = judge
-                .check(
-                    self.source,
-                    self.tag.or(self.reference),
-                    (&named, &descriptor, one),
-                    &mut manifest,
-                    (&by, self.require),
-                )
-                .await?;
+            // What few tags need is boxed, so that the future of each tag stays small: a plan moves and allocates one a tag.
+            let verified = Box::pin(judge.check(
+                self.source,
+                self.tag.or(self.reference),
+                (&named, &descriptor, one),
+                &mut manifest,
+                (&by, self.require),
+            ))
+            .await?;
             checked = verified.digest.is_some();
         }
         if same && action == Action::Unchanged {
@@ -140,7 +140,7 @@ impl Comparison<'_> {
             alone: !name.many,
             became_another: before.is_some_and(|before| *before != descriptor.digest.to_string()),
         };
-        ends.check_referrers(self.wanted.referrers, &subject, action).await?;
+        Box::pin(ends.check_referrers(self.wanted.referrers, &subject, action)).await?;
         let mut wanted = self.wanted.clone();
         if subject.alone {
             // A place for one image would take a referrer for the image.
@@ -209,7 +209,7 @@ impl Comparison<'_> {
             Some(manifest) => manifest,
             None => source.manifest_named(tag_of(self.reference), descriptor).await?,
         };
-        if is_truly_in(source, &read, form, unpacked).await? {
+        if Box::pin(is_truly_in(source, &read, form, unpacked)).await? {
             return Ok((Form::default(), Some(read)));
         }
         Ok((form, Some(read)))

@@ -8,8 +8,12 @@ use super::{
     template::{destination, names},
 };
 use crate::{
-    Error, Kind, Places, Repository, Result, contract::Listed, error::Context, inspect::RepositoryImages,
-    journal::Journal, place::OpenReference,
+    Error, Kind, Places, Repository, Result,
+    contract::{Choice, Listed},
+    error::Context,
+    inspect::RepositoryImages,
+    journal::Journal,
+    place::OpenReference,
 };
 use dray_core::{
     Deletion, Digest, Endpoint, Gone, matches, may_prune,
@@ -221,10 +225,12 @@ impl Pruning<'_> {
         let only: HashSet<&String> = gone.iter().collect();
         let mut left: Vec<String> = listed.iter().chain(&gone).cloned().collect();
         left.sort();
+        let all = left.clone();
         let images = Arc::new(RepositoryImages::new(self.destination.repository.clone(), HashMap::new()));
         for BoundFilter { filter, config, label } in &tags.filters {
             let name = &self.source.repository.name;
-            let selection = filter.select(name, &left, config, images.clone()).await;
+            let given = Choice { repository: name, tags: &left, all: &all };
+            let selection = filter.select(given, config, images.clone()).await;
             let selection = selection.context(|| format!("filter what is gone with {label}"))?;
             left = selection.kept.into_iter().map(|at| std::mem::take(&mut left[at])).collect();
         }

@@ -7,7 +7,10 @@ use super::{
     tags::{is_cosigns, is_fallback},
     untagged,
 };
-use crate::{Error, Kind, Places, Result, error::Context, inspect::RepositoryImages, place::OpenReference};
+use crate::{
+    Error, Kind, Places, Result, contract::Choice, error::Context, inspect::RepositoryImages,
+    place::OpenReference,
+};
 use dray_core::{Deletion, Gone, may_prune, policy::Backup};
 use futures_util::{StreamExt, stream};
 use std::{
@@ -160,7 +163,8 @@ async fn chosen(
     let mut unknown = Vec::new();
     for filter in &keep.filters {
         let name = &at.repository.name;
-        let selection = filter.filter.select(name, &left, &filter.config, images.clone()).await;
+        let given = Choice { repository: name, tags: &left, all: tags };
+        let selection = filter.filter.select(given, &filter.config, images.clone()).await;
         let selection = selection.context(|| format!("filter the tags with {}", filter.label))?;
         unknown.extend(selection.unknown.into_iter().map(|at| left[at].clone()));
         left = selection.kept.into_iter().map(|at| std::mem::take(&mut left[at])).collect();

@@ -3,7 +3,7 @@
 use super::bind::{BoundFilter, BoundRule};
 use crate::{
     Kind, Result,
-    contract::{Listed, TagPage},
+    contract::{Choice, Listed, TagPage},
     error::Context,
     inspect::RepositoryImages,
     place::OpenReference,
@@ -106,9 +106,11 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
     tags.retain(|tag| !is_fallback(tag) && (beneath.is_none() || !is_cosigns(tag)));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
     let (before, mut dropped) = (signatures(&tags), Vec::new());
+    let every = if asks { tags.clone() } else { Vec::new() };
     let images = Arc::new(RepositoryImages::new(source.repository.clone(), pushed));
     for BoundFilter { filter, config, label } in filters {
-        let selection = filter.select(&source.repository.name, &tags, config, images.clone()).await;
+        let given = Choice { repository: &source.repository.name, tags: &tags, all: &every };
+        let selection = filter.select(given, config, images.clone()).await;
         let selection =
             selection.context(|| format!("filter the tags of {} with {label}", source.written))?;
         let chosen: HashSet<usize> = selection.kept.iter().copied().collect();

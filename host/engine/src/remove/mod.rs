@@ -133,10 +133,10 @@ impl<'a> Removal<'a> {
 
     /// Writes a placeholder without a tag, and deletes it.
     async fn tries(&mut self, placeholder: &Manifest) -> Result<()> {
-        let named = placeholder.descriptor.digest.to_string();
+        let named = &placeholder.descriptor.digest;
         surely(self.repository(), placeholder, &Naming::Root).await?;
-        self.take(&named).await?;
-        self.is_gone(&named).await?;
+        self.take_manifest(named).await?;
+        self.is_gone(&named.to_string()).await?;
         self.deletes = true;
         Ok(())
     }
@@ -160,7 +160,7 @@ impl<'a> Removal<'a> {
             }
             // Without `all_tags`, a manifest with a tag does not go.
             decide(&named, &found(&self.survey, &named, digest), false)?;
-            self.take(&named).await?;
+            self.take_manifest(digest).await?;
             self.is_gone(&named).await
         };
         let removed = removed.await;
@@ -205,7 +205,7 @@ impl<'a> Removal<'a> {
         let before = repository.manifest(Some(&digest.to_string())).await?;
         let place = &self.opened.place().location;
         let placeholder = placeholder::new(place, &repository.name, tag)?;
-        let named = placeholder.descriptor.digest.to_string();
+        let named = &placeholder.descriptor.digest;
         if !self.deletes {
             self.tries(&placeholder).await?;
         }
@@ -225,7 +225,7 @@ impl<'a> Removal<'a> {
             let seen = SeenTag::now(&placeholder.descriptor, "");
             journal.wrote_tag(&at, tag, seen, writing, source.clone());
         }
-        let gone = match self.take(&named).await {
+        let gone = match self.take_manifest(named).await {
             Ok(()) => self.is_gone(tag).await,
             Err(error) => Err(error),
         };
@@ -270,7 +270,7 @@ impl<'a> Removal<'a> {
                     true => None,
                     false => Some(self.repository().manifest(Some(&digest.to_string())).await?),
                 };
-                match self.take(&tag).await {
+                match self.take_tag(&tag, &digest).await {
                     Ok(()) => {}
                     Err(error) if error.kind == Kind::Unsupported => {
                         self.survey.refresh(self.opened).await?;
@@ -304,19 +304,25 @@ impl<'a> Removal<'a> {
             };
             all.push((tag, writing));
         }
-        self.take(&digest.to_string()).await?;
+        self.take_manifest(&digest).await?;
         for (tag, writing) in all {
             self.ends(tag, writing);
         }
         Ok(Removed { digest, tags, manifest: true })
     }
 
-    async fn take(&self, name: &str) -> Result<()> {
+    /// Takes a tag away that names this digest.
+    async fn take_tag(&self, tag: &str, digest: &Digest) -> Result<()> {
         let (place, repository) = (self.opened.place(), self.repository());
-        if name.parse::<Digest>().is_err() && place.remove_tag(&repository.name, name).await? {
+        if place.remove_tag(&repository.name, tag).await? {
             return Ok(());
         }
-        place.transport.remove(place.clone(), &repository.name, name).await
+        place.transport.delete_tag(place.clone(), &repository.name, tag, Some(digest)).await
+    }
+
+    async fn take_manifest(&self, digest: &Digest) -> Result<()> {
+        let (place, repository) = (self.opened.place(), self.repository());
+        place.transport.delete_manifest(place.clone(), &repository.name, digest).await
     }
 
     /// Fails if a tag or digest is still there after it was deleted. Some registries accept a deletion and do nothing, and

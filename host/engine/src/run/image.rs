@@ -208,7 +208,10 @@ impl Job {
         let manifest = self.destination.manifest(Some(kept)).await?;
         let removed = match place.remove_tag(name, kept).await {
             Ok(true) => Ok(()),
-            Ok(false) => place.transport.remove(place.clone(), name, kept).await,
+            Ok(false) => {
+                let named = &manifest.descriptor.digest;
+                place.transport.delete_tag(place.clone(), name, kept, Some(named)).await
+            }
             Err(error) => Err(error),
         };
         let Some(tag) = &self.own else { return removed };
@@ -574,7 +577,8 @@ where
 {
     let mut tasks = JoinSet::new();
     let mut stopped = Ok(());
-    for one in work {
+    // Boxed, because otherwise the caller's future would have room for each of them, and its caller's again.
+    for one in work.map(Box::pin) {
         if tasks.len() >= at_once {
             stopped = unless_stopped(next(&mut tasks).await)?;
         }

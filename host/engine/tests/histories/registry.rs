@@ -510,6 +510,7 @@ impl Transport for Way {
                 shared: false,
                 many: true,
                 signatures: false,
+                exclusive: false,
                 holds: None,
             })
         })
@@ -601,7 +602,17 @@ impl Transport for Way {
         })
     }
 
-    fn remove<'a>(&'a self, _: Context, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<()>> {
+    fn delete_tag<'a>(
+        &'a self,
+        _: Context,
+        _: &'a str,
+        _: &'a str,
+        _: Option<&'a Digest>,
+    ) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Err(Error::new(Kind::Unsupported, "remove images: no history does")) })
+    }
+
+    fn delete_manifest<'a>(&'a self, _: Context, _: &'a str, _: &'a Digest) -> BoxFuture<'a, Result<()>> {
         Box::pin(async { Err(Error::new(Kind::Unsupported, "remove images: no history does")) })
     }
 

@@ -2,8 +2,8 @@
 //! (Azure/acr, `docs/AAD-OAuth.md`, `POST /oauth2/exchange`), which is an identity token.
 
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Provider, Secret, encoded, host, optional, remembered, secrets,
-    value,
+    self as auth, Asked, Credential, Error, Lookup, Provider, Secret, Sending, encoded, host, optional,
+    remembered, secrets, value,
 };
 use serde::{Deserialize, Deserializer};
 
@@ -127,7 +127,7 @@ impl Provider for Acr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         #[derive(Deserialize)]
         struct Exchanged {
             refresh_token: String,
@@ -141,6 +141,8 @@ impl Provider for Acr {
         fields.push(("access_token", &token));
         let exchanged: Exchanged = Asked::post_form(&host(registry), "/oauth2/exchange", &fields)?.json()?;
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::IdentityToken(exchanged.refresh_token),
             lifetime: Some(auth::kept(REFRESH)),
             covers: None,

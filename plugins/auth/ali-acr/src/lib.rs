@@ -2,8 +2,8 @@
 //! are exchanged for a password that holds for an hour (`GetAuthorizationToken`).
 
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Keys, KeysAt, Provider, Secret, Unsigned, encoded, host, kept,
-    now, rfc3339,
+    self as auth, Asked, Credential, Error, Keys, KeysAt, Lookup, Provider, Secret, Sending, Unsigned,
+    encoded, host, kept, now, rfc3339,
 };
 use dray_plugin_sign::{EMPTY, Request, Scheme, sha256};
 use serde::Deserialize;
@@ -108,7 +108,7 @@ impl Provider for AliAcr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry: name, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         let Some(service) = service(name, &config) else { return Ok(None) };
         let instance = config.instance_id.as_deref();
         let instance = instance
@@ -124,6 +124,8 @@ impl Provider for AliAcr {
             Asked::send("POST", &service.host, &format!("/?{query}"), headers, &[])?.json()?;
         let left = answer.expire_time.map_or(3600, |end| end.saturating_sub(now) / 1000);
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic((answer.temp_username, answer.authorization_token)),
             lifetime: Some(kept(left)),
             covers: None,

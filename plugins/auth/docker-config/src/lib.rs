@@ -2,7 +2,9 @@
 
 mod files;
 
-use dray_plugin_auth::{self as auth, Credential, Error, Provider, Secret, dray::plugin::helpers, secrets};
+use dray_plugin_auth::{
+    self as auth, Credential, Error, Lookup, Provider, Secret, Sending, dray::plugin::helpers, secrets,
+};
 use files::{Entry, File};
 use serde::Deserialize;
 
@@ -52,11 +54,22 @@ impl Provider for DockerConfig {
     const SCHEMA: &str = r#"{"type":"object","additionalProperties":false}"#;
     type Config = Config;
 
-    fn lookup(registry: &str, repository: &str, _config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(
+        Lookup { registry, repository, .. }: &Lookup,
+        _config: Config,
+    ) -> Result<Option<Credential>, Error> {
         for (path, content) in secrets::auth_files()? {
             let file = File::parse(&content).map_err(|why| Error::Invalid(format!("read {path}: {why}")))?;
-            let from =
-                |secret, covers, origin| Ok(Some(Credential { secret, lifetime: None, covers, origin }));
+            let from = |secret, covers, origin| {
+                Ok(Some(Credential {
+                    extra: Vec::new(),
+                    when: Sending::Challenged,
+                    secret,
+                    lifetime: None,
+                    covers,
+                    origin,
+                }))
+            };
             if let Some(helper) = file.helper(registry)
                 && let Some(secret) = ask(helper, files::server(registry))?
             {

@@ -2,7 +2,8 @@
 //! (`POST /v2/auth/token`), with which tags of private repositories are listed, and tags are deleted.
 
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, KeysAt, Provider, Secret, Unsigned, host, remembered, secrets,
+    self as auth, Asked, Credential, Error, KeysAt, Lookup, Provider, Secret, Sending, Unsigned, host,
+    remembered, secrets,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -53,12 +54,19 @@ impl Provider for DockerHub {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         if !is_hub(registry, &config) {
             return Ok(None);
         }
         let (user, password, origin) = login(&config)?;
-        Ok(Some(Credential { secret: Secret::Basic((user, password)), lifetime: None, covers: None, origin }))
+        Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
+            secret: Secret::Basic((user, password)),
+            lifetime: None,
+            covers: None,
+            origin,
+        }))
     }
 
     fn sign(

@@ -5,7 +5,8 @@ mod keys;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Provider, Secret, Unsigned, host, kept, now, stamp,
+    self as auth, Asked, Credential, Error, Lookup, Provider, Secret, Sending, Unsigned, host, kept, now,
+    stamp,
 };
 use dray_plugin_sign::{Request, Scheme, sha256};
 use keys::Keys;
@@ -184,7 +185,7 @@ impl Provider for Ecr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry: name, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         let Some(service) = service(name, &config)? else { return Ok(None) };
         let (keys, origin) = keys::keys(&config, &service)?;
         let now = now();
@@ -197,6 +198,8 @@ impl Provider for Ecr {
         let asked = Asked::send("POST", &service.host, "/", headers, body)?;
         let (user, password, lifetime) = password(asked.json()?, now).map_err(|why| asked.odd(why))?;
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic((user, password)),
             lifetime: Some(lifetime),
             covers: None,

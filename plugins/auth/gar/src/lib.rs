@@ -3,8 +3,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Provider, Secret, Unsigned, host, now, optional, remembered,
-    secrets, time,
+    self as auth, Asked, Credential, Error, Lookup, Provider, Secret, Sending, Unsigned, host, now, optional,
+    remembered, secrets, time,
 };
 use rsa::{
     RsaPrivateKey,
@@ -205,12 +205,14 @@ impl Provider for Gar {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         if !is_googles(registry) && config.registry.as_deref() != Some(registry) {
             return Ok(None);
         }
         let Some((token, origin)) = token(&config)? else { return Ok(None) };
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic(("oauth2accesstoken".into(), token)),
             // The token may have been got some time ago. Asking again costs nothing while it is remembered.
             lifetime: Some(60),

@@ -1,6 +1,8 @@
 //! Credentials for GitLab's registries: in a job, those that GitLab gives to it; elsewhere a deploy token, or an access token.
 
-use dray_plugin_auth::{self as auth, Credential, Error, KeysAt, Provider, Secret, optional};
+use dray_plugin_auth::{
+    self as auth, Credential, Error, KeysAt, Lookup, Provider, Secret, Sending, optional,
+};
 use serde::Deserialize;
 
 #[derive(Default, Deserialize)]
@@ -26,7 +28,7 @@ impl Provider for GitLab {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         // The credentials of a job are for the registry of its GitLab alone.
         let own = optional(REGISTRY);
         let mine = [Some("registry.gitlab.com"), config.registry.as_deref(), own.as_deref()];
@@ -51,7 +53,14 @@ impl Provider for GitLab {
         let keys = at.read()?;
         let origin = if config.password.is_some() { keys.origin } else { password.to_owned() };
         let secret = Secret::Basic((keys.id, keys.secret));
-        Ok(Some(Credential { secret, lifetime: None, covers: None, origin }))
+        Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
+            secret,
+            lifetime: None,
+            covers: None,
+            origin,
+        }))
     }
 }
 

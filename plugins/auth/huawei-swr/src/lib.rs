@@ -2,7 +2,8 @@
 //! (user manual, "Obtaining a long-term docker login command"), so nobody is asked for it.
 
 use dray_plugin_auth::{
-    self as auth, Credential, Error, Keys, KeysAt, Provider, Secret, Unsigned, host, now, stamp,
+    self as auth, Credential, Error, Keys, KeysAt, Lookup, Provider, Secret, Sending, Unsigned, host, now,
+    stamp,
 };
 use dray_plugin_sign::{Request, Scheme, mac};
 use serde::Deserialize;
@@ -53,7 +54,7 @@ impl Provider for HuaweiSwr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry: name, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         if !is_huaweis(name, &config) {
             return Ok(None);
         }
@@ -63,6 +64,8 @@ impl Provider for HuaweiSwr {
         let keys = keys(&config)?;
         let login = (format!("{project}@{}", keys.id), password(&keys.id, &keys.secret));
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic(login),
             lifetime: None,
             covers: None,

@@ -1,6 +1,8 @@
 //! Credentials from granted secrets: environment variables or files.
 
-use dray_plugin_auth::{self as auth, Credential, Error, Provider, Secret, is_reference, secrets};
+use dray_plugin_auth::{
+    self as auth, Credential, Error, Lookup, Provider, Secret, Sending, is_reference, secrets,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -11,6 +13,16 @@ struct Config {
     credentials: Option<String>,
     token: Option<String>,
     identity_token: Option<String>,
+    #[serde(default)]
+    when: When,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum When {
+    #[default]
+    Challenged,
+    Always,
 }
 
 struct Static;
@@ -42,10 +54,15 @@ impl Provider for Static {
     const SUMMARY: &str = "Credentials from environment variables or files";
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
+    const SENDS_ALWAYS: bool = true;
 
-    fn lookup(_registry: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(_asked: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
+        let when = match config.when {
+            When::Challenged => Sending::Challenged,
+            When::Always => Sending::Always,
+        };
         let (secret, origin) = secret(config, secrets::get)?;
-        Ok(Some(Credential { secret, lifetime: None, covers: None, origin }))
+        Ok(Some(Credential { extra: Vec::new(), when, secret, lifetime: None, covers: None, origin }))
     }
 }
 

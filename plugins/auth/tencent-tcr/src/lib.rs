@@ -2,8 +2,8 @@
 //! account are exchanged for a password that holds for an hour (`CreateInstanceToken`).
 
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Keys, KeysAt, Provider, Secret, Unsigned, host, kept, now,
-    remembered, rfc3339,
+    self as auth, Asked, Credential, Error, Keys, KeysAt, Lookup, Provider, Secret, Sending, Unsigned, host,
+    kept, now, remembered, rfc3339,
 };
 use dray_plugin_sign::{Request, Scheme, sha256};
 use serde::Deserialize;
@@ -151,7 +151,7 @@ impl Provider for TencentTcr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry: name, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         if !is_tencents(name, &config) {
             return Ok(None);
         }
@@ -162,6 +162,8 @@ impl Provider for TencentTcr {
         let token = asked.json::<Answer<Token>>()?.response;
         let left = token.exp_time.map_or(3600, |end| end.saturating_sub(now()) / 1000);
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic((token.username, token.token)),
             lifetime: Some(kept(left)),
             covers: None,

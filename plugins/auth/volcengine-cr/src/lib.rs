@@ -2,8 +2,8 @@
 //! password that holds for an hour (`GetAuthorizationToken`).
 
 use dray_plugin_auth::{
-    self as auth, Asked, Credential, Error, Keys, KeysAt, Provider, Secret, Unsigned, host, kept, now, stamp,
-    time,
+    self as auth, Asked, Credential, Error, Keys, KeysAt, Lookup, Provider, Secret, Sending, Unsigned, host,
+    kept, now, stamp, time,
 };
 use dray_plugin_sign::{Request, Scheme, sha256};
 use serde::Deserialize;
@@ -106,7 +106,7 @@ impl Provider for VolcengineCr {
     const SCHEMA: &str = include_str!("schema.json");
     type Config = Config;
 
-    fn lookup(name: &str, _repository: &str, config: Config) -> Result<Option<Credential>, Error> {
+    fn lookup(Lookup { registry: name, .. }: &Lookup, config: Config) -> Result<Option<Credential>, Error> {
         let Some(service) = service(name, &config)? else { return Ok(None) };
         let (keys, now) = (keys(&config)?, now());
         let body = json!({ "Registry": service.instance }).to_string();
@@ -118,6 +118,8 @@ impl Provider for VolcengineCr {
         let end = token.expire_time.as_deref().and_then(time);
         let left = end.map_or(3600, |end| end.saturating_sub(now) / 1000);
         Ok(Some(Credential {
+            extra: Vec::new(),
+            when: Sending::Challenged,
             secret: Secret::Basic((token.username, token.token)),
             lifetime: Some(kept(left)),
             covers: None,

@@ -29,6 +29,7 @@ impl Dialect for Acr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["*.azurecr.io".into(), "*.azurecr.cn".into(), "*.azurecr.us".into()],
             services: Vec::new(),
             lists: true,
@@ -44,6 +45,7 @@ impl Dialect for Acr {
         let response = ask("GET", registry, &path, As::Token(repository, "metadata_read"), &[200])?;
         let listed: Tags = json(&response)?;
         let entries = listed.tags.unwrap_or_default().into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.digest,
             media_type: None,

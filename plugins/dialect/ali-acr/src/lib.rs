@@ -122,6 +122,7 @@ impl Dialect for AliAcr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["*-registry.*.cr.aliyuncs.com".into(), "*-registry-vpc.*.cr.aliyuncs.com".into()],
             services: Vec::new(),
             lists: true,
@@ -143,6 +144,7 @@ impl Dialect for AliAcr {
         let tags: Tags = call(&at, repository, "ListRepoTag", &parameters)?;
         let next = (tags.images.len() == PAGE).then(|| format!("{id} {}", page + 1));
         let entries = tags.images.into_iter().map(|image| Entry {
+            extra: Vec::new(),
             name: image.tag,
             digest: image.digest.map(|digest| match digest.contains(':') {
                 true => digest,

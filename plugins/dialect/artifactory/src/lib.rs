@@ -50,6 +50,7 @@ impl Dialect for Artifactory {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["*.jfrog.io".into()],
             services: Vec::new(),
             lists: true,
@@ -73,6 +74,7 @@ impl Dialect for Artifactory {
         for item in found.results {
             let Some(name) = tag(&item.path, image) else { continue };
             let entry = Entry {
+                extra: Vec::new(),
                 name: name.to_owned(),
                 digest: item.sha256.map(|hash| format!("sha256:{hash}")),
                 media_type: None,

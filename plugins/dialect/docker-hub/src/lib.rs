@@ -53,6 +53,7 @@ impl Dialect for DockerHub {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: HOSTS.map(str::to_owned).to_vec(),
             services: Vec::new(),
             lists: true,
@@ -74,6 +75,7 @@ impl Dialect for DockerHub {
         let listed: Tags = json(&response)?;
         let next = listed.next.is_some().then(|| (page + 1).to_string());
         let entries = listed.results.into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.digest.filter(|digest| !digest.is_empty()),
             media_type: tag.media_type,

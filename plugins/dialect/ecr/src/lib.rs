@@ -226,6 +226,7 @@ impl Dialect for Ecr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: [
                 "*.dkr.ecr.*.amazonaws.com",
                 "*.dkr.ecr-fips.*.amazonaws.com",
@@ -248,6 +249,7 @@ impl Dialect for Ecr {
             let updated = image.pushed();
             for tag in image.image_tags {
                 entries.push(Entry {
+                    extra: Vec::new(),
                     name: tag,
                     digest: Some(image.image_digest.clone()),
                     media_type: image.image_manifest_media_type.clone(),
@@ -282,6 +284,7 @@ impl Dialect for Ecr {
         for image in images.image_details {
             for tag in &image.image_tags {
                 entries.push(KnownTag {
+                    extra: Vec::new(),
                     name: tag.clone(),
                     digest: image.image_digest.clone(),
                     pushed: image.pushed(),

@@ -102,6 +102,7 @@ impl Dialect for Gar {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: ["*-docker.pkg.dev", "gcr.io", "*.gcr.io"].map(str::to_owned).to_vec(),
             services: Vec::new(),
             lists: false,

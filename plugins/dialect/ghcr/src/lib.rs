@@ -46,6 +46,7 @@ impl Dialect for Ghcr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["ghcr.io".into()],
             services: Vec::new(),
             lists: true,
@@ -79,7 +80,14 @@ impl Dialect for Ghcr {
             let updated = version.updated_at.as_deref().and_then(time);
             for tag in tags.unwrap_or_default() {
                 let digest = Some(version.name.clone());
-                entries.push(Entry { name: tag, digest, media_type: None, size: None, updated });
+                entries.push(Entry {
+                    extra: Vec::new(),
+                    name: tag,
+                    digest,
+                    media_type: None,
+                    size: None,
+                    updated,
+                });
             }
         }
         Ok(Page { entries, next, behind: None })

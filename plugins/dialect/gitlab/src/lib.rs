@@ -25,6 +25,7 @@ impl Dialect for GitLab {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["registry.gitlab.com".into()],
             services: vec!["container_registry".into()],
             lists: true,
@@ -40,6 +41,7 @@ impl Dialect for GitLab {
         let response = ask("GET", registry, &path, As::Token(repository, "pull"), &[200])?;
         let listed: Vec<Tag> = json(&response)?;
         let entries = listed.into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.digest,
             media_type: tag.media_type,

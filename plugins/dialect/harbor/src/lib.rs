@@ -94,6 +94,7 @@ impl Dialect for Harbor {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: Vec::new(),
             services: vec!["harbor-registry".into()],
             lists: true,
@@ -115,6 +116,7 @@ impl Dialect for Harbor {
         for artifact in artifacts {
             for tag in artifact.tags.unwrap_or_default() {
                 entries.push(Entry {
+                    extra: Vec::new(),
                     name: tag.name,
                     digest: Some(artifact.digest.clone()),
                     media_type: artifact.manifest_media_type.clone(),
@@ -161,6 +163,7 @@ impl Dialect for Harbor {
             let severity = artifact.scan_overview.as_ref().and_then(severity);
             for tag in artifact.tags.unwrap_or_default() {
                 entries.push(KnownTag {
+                    extra: Vec::new(),
                     name: tag.name,
                     digest: artifact.digest.clone(),
                     pushed: tag.push_time.as_deref().and_then(time),

@@ -51,6 +51,7 @@ impl Dialect for HuaweiSwr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["swr.*.myhuaweicloud.com".into(), "swr.*.myhuaweicloud.eu".into()],
             services: Vec::new(),
             lists: true,
@@ -70,6 +71,7 @@ impl Dialect for HuaweiSwr {
         let tags: Vec<Tag> = json(&response)?;
         let next = (tags.len() == PAGE).then(|| (offset + PAGE).to_string());
         let entries = tags.into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.digest,
             media_type: None,

@@ -49,6 +49,7 @@ impl Dialect for Nexus {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: Vec::new(),
             services: Vec::new(),
             lists: true,
@@ -77,7 +78,14 @@ impl Dialect for Nexus {
         let entries =
             found.items.into_iter().filter(|component| component.name == image).filter_map(|component| {
                 let digest = component.digest();
-                Some(Entry { name: component.version?, digest, media_type: None, size: None, updated: None })
+                Some(Entry {
+                    extra: Vec::new(),
+                    name: component.version?,
+                    digest,
+                    media_type: None,
+                    size: None,
+                    updated: None,
+                })
             });
         // The search has an index of its own, which is brought up to date after a push.
         Ok(Page { entries: entries.collect(), next: found.continuation_token, behind: Some(60_000) })

@@ -29,6 +29,7 @@ impl Dialect for Quay {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["quay.io".into()],
             services: Vec::new(),
             lists: true,
@@ -45,6 +46,7 @@ impl Dialect for Quay {
         let listed: Tags = json(&ask("GET", registry, &path, As::Anybody, &[200])?)?;
         let next = listed.has_additional.then(|| (page + 1).to_string());
         let entries = listed.tags.into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.manifest_digest.filter(|_| tag.end_ts.is_none()),
             media_type: None,

@@ -125,6 +125,7 @@ impl Dialect for TencentTcr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["*.tencentcloudcr.com".into()],
             services: Vec::new(),
             lists: true,
@@ -154,6 +155,7 @@ impl Dialect for TencentTcr {
         let images: Images = call(registry, repository, &region, "DescribeImages", &body)?;
         let next = (images.image_info_list.len() == PAGE).then(|| format!("{id} {region} {}", page + 1));
         let entries = images.image_info_list.into_iter().map(|image| Entry {
+            extra: Vec::new(),
             name: image.image_version,
             digest: image.digest,
             media_type: None,

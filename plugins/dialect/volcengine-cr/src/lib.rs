@@ -107,6 +107,7 @@ impl Dialect for VolcengineCr {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: vec!["*.cr.volces.com".into(), "*.cr.ivolces.com".into()],
             services: Vec::new(),
             lists: true,
@@ -126,6 +127,7 @@ impl Dialect for VolcengineCr {
         )?;
         let next = (tags.items.len() == PAGE).then(|| (page + 1).to_string());
         let entries = tags.items.into_iter().map(|tag| Entry {
+            extra: Vec::new(),
             name: tag.name,
             digest: tag.digest,
             media_type: None,

@@ -41,6 +41,7 @@ impl Dialect for Zot {
 
     fn kind() -> Kind {
         Kind {
+            extra: Vec::new(),
             hosts: Vec::new(),
             services: vec!["zot".into()],
             lists: true,
@@ -65,6 +66,7 @@ impl Dialect for Zot {
         let next = (images.len() == PAGE).then(|| (offset + PAGE).to_string());
         let entries = images.into_iter().filter_map(|image| {
             Some(Entry {
+                extra: Vec::new(),
                 name: image.tag.filter(|tag| !tag.is_empty())?,
                 digest: image.digest,
                 media_type: image.media_type.filter(|media_type| !media_type.is_empty()),

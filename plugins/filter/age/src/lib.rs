@@ -1,7 +1,7 @@
 //! Keeps the tags of images that are young enough.
 
 use dray_plugin_filter::{
-    self as filter, Error, Selection, TagFilter,
+    self as filter, Choice, Error, Selection, TagFilter,
     dray::plugin::{clock, images},
 };
 use serde::Deserialize;
@@ -21,7 +21,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags whose image is young enough";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let within = humantime::parse_duration(&config.within)
             .map_err(|error| Error::key("within", format!("{error}; write \"90d\" or \"12h\"")))?;
         if tags.is_empty() {
@@ -54,7 +54,9 @@ mod tests {
     #[test]
     fn a_malformed_duration_is_an_error_of_its_key() {
         let config = Config { within: "soon".into() };
-        let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
+        let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config) else {
+            panic!("taken")
+        };
         assert!(text.starts_with("within: "), "{text}");
     }
 }

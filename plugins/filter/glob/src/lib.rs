@@ -1,6 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a glob.
 
-use dray_plugin_filter::{self as filter, Error, OneOrMany, Selection, TagFilter, keep_unless};
+use dray_plugin_filter::{self as filter, Choice, Error, OneOrMany, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags that match a glob";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         for pattern in config.pattern.as_slice() {
             check(pattern)?;
         }
@@ -67,7 +67,7 @@ mod tests {
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap().kept
+        Filter::select(&Choice::of("", &tags), &filter::config(config).unwrap()).unwrap().kept
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
     fn malformed_patterns_are_errors_of_their_key() {
         for bad in ["[a", "{a,b", "a}"] {
             let config = Config { pattern: OneOrMany::One(bad.into()), exclude: false };
-            let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else {
+            let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config) else {
                 panic!("{bad} was taken")
             };
             assert!(text.starts_with("pattern: "), "{text}");

@@ -2,7 +2,7 @@
 //! those of the image's configuration.
 
 use dray_plugin_filter::{
-    Error, OneOrMany, Selection, TagFilter,
+    Choice, Error, OneOrMany, Selection, TagFilter,
     dray::plugin::{
         images::{self, Facts},
         knowledge::{self, Known},
@@ -42,7 +42,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags whose image has labels, at the registry or in its configuration";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let labels: Vec<&str> = config.label.as_slice().iter().map(String::as_str).collect();
         if labels.is_empty() || labels.iter().any(|label| label.is_empty() || label.starts_with('=')) {
             return Err(Error::key("label", "name a label, or write key=value"));
@@ -87,6 +87,11 @@ mod tests {
     #[test]
     fn a_label_is_a_key_or_a_key_with_its_value() {
         let facts = Facts {
+            media_type: String::new(),
+            artifact_type: None,
+            size: None,
+            annotations: Vec::new(),
+            extra: Vec::new(),
             digest: String::new(),
             created: None,
             labels: vec![("team".into(), "blue=1".into())],
@@ -101,7 +106,9 @@ mod tests {
     fn an_empty_label_is_an_error_of_its_key() {
         for label in ["", "=x"] {
             let config = serde_json_of(label);
-            let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
+            let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config) else {
+                panic!("taken")
+            };
             assert!(text.starts_with("label: "), "{text}");
         }
     }

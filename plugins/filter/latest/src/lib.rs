@@ -2,7 +2,7 @@
 
 use dray_plugin::version;
 use dray_plugin_filter::{
-    self as filter, Error, Selection, TagFilter,
+    self as filter, Choice, Error, Selection, TagFilter,
     dray::plugin::{images, knowledge},
 };
 use serde::Deserialize;
@@ -35,7 +35,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the newest tags";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         if config.count == 0 {
             return Err(Error::key("count", "at least 1"));
         }
@@ -96,7 +96,7 @@ mod tests {
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap().kept;
+        let kept = Filter::select(&Choice::of("", &names), &filter::config(config).unwrap()).unwrap().kept;
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 

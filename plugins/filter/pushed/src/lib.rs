@@ -1,7 +1,7 @@
 //! Keeps the tags that were pushed lately, or that were not. Only some registries tell when: those whose dialect lists it.
 
 use dray_plugin_filter::{
-    self as filter, Error, Selection, TagFilter,
+    self as filter, Choice, Error, Selection, TagFilter,
     dray::plugin::{clock, knowledge},
 };
 use serde::Deserialize;
@@ -30,7 +30,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags that were pushed within a time, or before it";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let within = duration("within", config.within.as_deref())?;
         let before = duration("before", config.before.as_deref())?;
         if within.is_none() && before.is_none() {
@@ -82,11 +82,12 @@ mod tests {
     #[test]
     fn a_malformed_or_missing_time_is_an_error() {
         let config = |within: Option<&str>| Config { within: within.map(str::to_owned), before: None };
-        let Err(Error::Invalid(text)) = Filter::select("", &[], &config(Some("soon"))) else {
+        let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config(Some("soon")))
+        else {
             panic!("taken")
         };
         assert!(text.starts_with("within: "), "{text}");
-        assert!(Filter::select("", &[], &config(None)).is_err());
-        assert!(Filter::select("", &[], &config(Some("90d"))).is_ok());
+        assert!(Filter::select(&Choice::of::<&str>("", &[]), &config(None)).is_err());
+        assert!(Filter::select(&Choice::of::<&str>("", &[]), &config(Some("90d"))).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps (or with `exclude` drops) the tags that match a regular expression.
 
-use dray_plugin_filter::{self as filter, Error, OneOrMany, Selection, TagFilter, keep_unless};
+use dray_plugin_filter::{self as filter, Choice, Error, OneOrMany, Selection, TagFilter, keep_unless};
 use regex_lite::Regex;
 use serde::Deserialize;
 
@@ -21,7 +21,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags that match a regular expression";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let patterns = config
             .pattern
             .as_slice()
@@ -43,7 +43,7 @@ mod tests {
 
     fn kept(tags: &[&str], config: &str) -> Vec<u32> {
         let tags: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        Filter::select("", &tags, &filter::config(config).unwrap()).unwrap().kept
+        Filter::select(&Choice::of("", &tags), &filter::config(config).unwrap()).unwrap().kept
     }
 
     #[test]
@@ -56,7 +56,9 @@ mod tests {
     #[test]
     fn a_malformed_pattern_is_an_error_of_its_key() {
         let config = Config { pattern: OneOrMany::One("(".into()), exclude: false };
-        let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
+        let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config) else {
+            panic!("taken")
+        };
         assert!(text.starts_with("pattern: "), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the tags of images in which the registry's scanner found nothing worse than allowed.
 
-use dray_plugin_filter::{Error, Selection, TagFilter, dray::plugin::knowledge};
+use dray_plugin_filter::{Choice, Error, Selection, TagFilter, dray::plugin::knowledge};
 use serde::Deserialize;
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags in whose image the registry's scanner found nothing bad";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         if config.severity == Severity::None {
             return Err(Error::key("severity", "every image would be dropped; write \"low\" or a worse one"));
         }
@@ -93,7 +93,7 @@ mod tests {
         assert!(all.windows(2).all(|two| two[0] < two[1]), "{all:?}");
         let config = Config { severity: Severity::None, unscanned: None };
         assert!(
-            matches!(Filter::select("", &[], &config), Err(Error::Invalid(text)) if text.starts_with("severity: "))
+            matches!(Filter::select(&Choice::of::<&str>("", &[]), &config), Err(Error::Invalid(text)) if text.starts_with("severity: "))
         );
     }
 }

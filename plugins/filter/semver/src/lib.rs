@@ -2,7 +2,7 @@
 
 mod range;
 
-use dray_plugin_filter::{self as filter, Error, Selection, TagFilter, keep_unless};
+use dray_plugin_filter::{self as filter, Choice, Error, Selection, TagFilter, keep_unless};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -25,7 +25,7 @@ impl TagFilter for Filter {
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
     /// Tags that are not versions are in no range, so `exclude` keeps them.
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         let range = range::Range::parse(&config.range).map_err(|why| Error::key("range", why))?;
         let outside = |tag: &str| match dray_plugin::version(tag) {
             None => Some("not a version"),
@@ -50,7 +50,7 @@ mod tests {
 
     fn kept<'a>(tags: &[&'a str], config: &str) -> Vec<&'a str> {
         let names: Vec<String> = tags.iter().map(|tag| tag.to_string()).collect();
-        let kept = Filter::select("", &names, &filter::config(config).unwrap()).unwrap().kept;
+        let kept = Filter::select(&Choice::of("", &names), &filter::config(config).unwrap()).unwrap().kept;
         kept.into_iter().map(|index| tags[index as usize]).collect()
     }
 
@@ -70,7 +70,7 @@ mod tests {
     fn each_dropped_tag_has_its_reason() {
         let tags = ["latest", "1.0.0", "3.0.0-rc.1", "2.0.0"].map(str::to_owned);
         let config = Config { range: ">=2".into(), prerelease: false, exclude: false };
-        let dropped = Filter::select("", &tags, &config).unwrap().dropped;
+        let dropped = Filter::select(&Choice::of("", &tags), &config).unwrap().dropped;
         let dropped: Vec<_> = dropped.iter().map(|one| (one.reason.as_str(), one.tags[0])).collect();
         let prerelease = "a prerelease, and `prerelease` is false";
         assert_eq!(dropped, [("not a version", 0), ("outside the range", 1), (prerelease, 2)]);
@@ -84,7 +84,9 @@ mod tests {
     #[test]
     fn a_malformed_range_is_an_error_of_its_key() {
         let config = Config { range: ">=x.y".into(), prerelease: false, exclude: false };
-        let Err(Error::Invalid(text)) = Filter::select("", &[], &config) else { panic!("taken") };
+        let Err(Error::Invalid(text)) = Filter::select(&Choice::of::<&str>("", &[]), &config) else {
+            panic!("taken")
+        };
         assert!(text.starts_with("range: "), "{text}");
     }
 }

@@ -1,6 +1,6 @@
 //! Keeps the tags of images that have a signature, which nobody has checked: `require` checks signatures.
 
-use dray_plugin_filter::{Error, Selection, TagFilter, dray::plugin::knowledge};
+use dray_plugin_filter::{Choice, Error, Selection, TagFilter, dray::plugin::knowledge};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -20,7 +20,7 @@ impl TagFilter for Filter {
     const SUMMARY: &str = "Keeps the tags whose image has a signature, without checking it";
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
-    fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+    fn select(Choice { tags, .. }: &Choice, config: &Config) -> Result<Selection, Error> {
         if tags.is_empty() {
             return Ok(Vec::new().into());
         }

@@ -11,7 +11,7 @@ dray_plugin::role!("auth-provider", "dray_plugin_auth");
 pub use dray::plugin::secrets;
 pub use dray_plugin::{encoded, is_reference, rfc3339, stamp, time};
 pub use exports::dray::plugin::{
-    credentials::{Credential, Guest, Secret},
+    credentials::{Asked as Lookup, Credential, Guest, Reason, Secret, Sending},
     request_signer::{Guest as SignerGuest, Payload, UnsignedRequest as Unsigned},
 };
 pub use keys::{Keys, KeysAt};
@@ -32,8 +32,16 @@ pub trait Provider {
     /// The table of the policy.
     type Config: dray_plugin::serde::de::DeserializeOwned;
 
+    /// Whether a credential of it may be [`Sending::Always`]. If so, dray asks it before a registry asks for a login.
+    const SENDS_ALWAYS: bool = false;
+
+    /// What it needs of the operator, beside the secrets that its table names.
+    fn wishes() -> Vec<Wish> {
+        Vec::new()
+    }
+
     /// The credential for a repository. `None` means that this provider has none for the registry.
-    fn lookup(registry: &str, repository: &str, config: Self::Config) -> Result<Option<Credential>, Error>;
+    fn lookup(asked: &Lookup, config: Self::Config) -> Result<Option<Credential>, Error>;
 
     /// The headers that sign a request to an API of the registry. `None` means that this provider signs nothing for it.
     fn sign(
@@ -53,13 +61,16 @@ impl<T: Provider> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::SCHEMA.into(),
+            wishes: T::wishes(),
+            extra: if T::SENDS_ALWAYS { vec![("sends-always".into(), String::new())] } else { Vec::new() },
         }
     }
 }
 
 impl<T: Provider> Guest for T {
-    fn lookup(registry: String, repository: String, config: String) -> Result<Option<Credential>, Error> {
-        <T as Provider>::lookup(&registry, &repository, self::config(&config)?)
+    fn lookup(asked: Lookup, config: String) -> Result<Option<Credential>, Error> {
+        REFUSED.set(asked.why == Reason::Refused);
+        <T as Provider>::lookup(&asked, self::config(&config)?)
     }
 }
 
@@ -73,15 +84,20 @@ impl<T: Provider> SignerGuest for T {
     }
 }
 
+thread_local! {
+    /// Whether the registry refused the credential that this call replaces.
+    static REFUSED: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
 /// Milliseconds since 1970.
 pub fn now() -> u64 {
     clock::now()
 }
 
 /// A text that is remembered while dray runs, such as an access token. If it is not known any more, `fetch` gets it anew, with
-/// the seconds for which it holds; it is not used in the last five minutes of its time.
+/// the seconds for which it holds; it is not used in the last five minutes of its time, nor after a registry refused it.
 pub fn remembered(name: &str, fetch: impl FnOnce() -> Result<(String, u64), Error>) -> Result<String, Error> {
-    if let Some(text) = memory::recall(name) {
+    if let Some(text) = memory::recall(name).filter(|_| !REFUSED.get()) {
         return Ok(text);
     }
     let (text, seconds) = fetch()?;

@@ -70,6 +70,7 @@ impl Asked {
         body: &[u8],
     ) -> Result<Asked, Error> {
         let request = Request {
+            extra: Vec::new(),
             method: method.into(),
             url: format!("https://{host}{path}"),
             headers,

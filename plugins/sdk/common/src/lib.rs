@@ -45,7 +45,7 @@ macro_rules! role {
 
         pub use dray::plugin::types::Error;
         pub use dray_plugin::OneOrMany;
-        pub use exports::dray::plugin::meta::{Guest as Meta, Info};
+        pub use exports::dray::plugin::meta::{Guest as Meta, Info, Wish, WishKind};
 
         impl Error {
             /// An error about a wrong value of a configuration key. The host underlines the value in the

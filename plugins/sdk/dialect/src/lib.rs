@@ -26,6 +26,8 @@ pub trait Dialect {
     const VERSION: &str;
     /// One line for `dray plugin list`.
     const SUMMARY: &str;
+    /// JSON Schema of `[plugin.NAME.config]`, which [`settings`] reads.
+    const CONFIG_SCHEMA: &str = r#"{"type":"object","additionalProperties":false}"#;
 
     /// How it is recognised, and what it offers.
     fn kind() -> Kind;
@@ -69,7 +71,9 @@ impl<T: Dialect> Meta for T {
             version: T::VERSION.into(),
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
-            config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+            config_schema: T::CONFIG_SCHEMA.into(),
+            wishes: Vec::new(),
+            extra: Vec::new(),
         }
     }
 }
@@ -106,6 +110,11 @@ impl<T: Dialect> UntaggedGuest for T {
     fn untagged(registry: String, repository: String, next: Option<String>) -> Result<UntaggedPage, Error> {
         <T as Dialect>::untagged(&registry, &repository, next.as_deref())
     }
+}
+
+/// What the operator configured (`[plugin.NAME.config]`).
+pub fn settings<T: serde::de::DeserializeOwned>() -> Result<T, Error> {
+    config(&dray::plugin::settings::get())
 }
 
 /// How a request authenticates itself.
@@ -190,6 +199,7 @@ fn send(
         headers: [&[("accept".to_owned(), "application/json".to_owned())][..], headers].concat(),
         expect: expect.into(),
         access,
+        extra: Vec::new(),
     };
     http::send(&request, body)
 }

@@ -3,7 +3,7 @@
 //! A filter is a type that implements [`TagFilter`] and is handed to [`export!`]:
 //!
 //! ```
-//! use dray_plugin_filter::{Error, Selection, TagFilter, keep};
+//! use dray_plugin_filter::{Choice, Error, Selection, TagFilter, keep};
 //!
 //! #[derive(serde::Deserialize)]
 //! struct Config {
@@ -19,27 +19,27 @@
 //!     const SUMMARY: &str = "Keeps the tags that end with a suffix";
 //!     const CONFIG_SCHEMA: &str = r#"{"type":"object","required":["suffix"]}"#;
 //!
-//!     fn select(_repository: &str, tags: &[String], config: &Config) -> Result<Selection, Error> {
+//!     fn select(given: &Choice, config: &Config) -> Result<Selection, Error> {
 //!         if config.suffix.is_empty() {
 //!             return Err(Error::key("suffix", "write at least one character"));
 //!         }
-//!         Ok(keep(tags, |tag| tag.ends_with(&config.suffix)))
+//!         Ok(keep(&given.tags, |tag| tag.ends_with(&config.suffix)))
 //!     }
 //! }
 //!
 //! dray_plugin_filter::export!(Suffix with_types_in dray_plugin_filter);
 //!
 //! # fn main() {
-//! let tags = ["1.0-alpine".to_owned(), "1.0".to_owned()];
+//! let given = Choice::of("library/nginx", &["1.0-alpine", "1.0"]);
 //! let config = Config { suffix: "-alpine".into() };
-//! assert_eq!(Suffix::select("library/nginx", &tags, &config).unwrap().kept, [0]);
+//! assert_eq!(Suffix::select(&given, &config).unwrap().kept, [0]);
 //! # }
 //! ```
 #![allow(missing_docs)]
 
 dray_plugin::role!("filter", "dray_plugin_filter");
 
-pub use exports::dray::plugin::tag_filter::{Dropped, Guest, Selection};
+pub use exports::dray::plugin::tag_filter::{Choice, Dropped, Guest, Selection};
 
 /// A filter of tags. Every type that implements it can be exported with [`export!`].
 pub trait TagFilter {
@@ -54,12 +54,12 @@ pub trait TagFilter {
     /// JSON Schema (draft 2020-12) of [`TagFilter::Config`].
     const CONFIG_SCHEMA: &str;
 
-    /// Returns the tags to keep as indices into `tags`, in the order in which to copy them, and why others were
+    /// Returns the tags to keep as indices into `given.tags`, in the order in which to copy them, and why others were
     /// dropped.
     ///
-    /// dray calls it with an empty list to check a configuration, so check the configuration first.
+    /// dray calls it with empty lists to check a configuration, so check the configuration first.
     /// [`Error::key`] makes dray underline a key in the policy.
-    fn select(repository: &str, tags: &[String], config: &Self::Config) -> Result<Selection, Error>;
+    fn select(given: &Choice, config: &Self::Config) -> Result<Selection, Error>;
 }
 
 impl<T: TagFilter> Meta for T {
@@ -70,13 +70,23 @@ impl<T: TagFilter> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::CONFIG_SCHEMA.into(),
+            wishes: Vec::new(),
+            extra: Vec::new(),
         }
     }
 }
 
 impl<T: TagFilter> Guest for T {
-    fn select(repository: String, tags: Vec<String>, json: String) -> Result<Selection, Error> {
-        <T as TagFilter>::select(&repository, &tags, &config(&json)?)
+    fn select(given: Choice, json: String) -> Result<Selection, Error> {
+        <T as TagFilter>::select(&given, &config(&json)?)
+    }
+}
+
+impl Choice {
+    /// All tags of a repository, before any filter, for tests.
+    pub fn of<T: AsRef<str>>(repository: &str, tags: &[T]) -> Self {
+        let tags: Vec<String> = tags.iter().map(|tag| tag.as_ref().to_owned()).collect();
+        Choice { repository: repository.into(), all: tags.clone(), tags, extra: Vec::new() }
     }
 }
 

@@ -1,4 +1,6 @@
 //! Write transports for dray: kinds of place from which images are read and to which they are written.
+//!
+//! A transport that can only be read uses the crate `dray-plugin-source` instead.
 #![allow(missing_docs)]
 
 dray_plugin::role!("transport", "dray_plugin_transport");
@@ -14,7 +16,7 @@ use dray::plugin::{
 };
 use exports::dray::plugin::{
     references::{Parsed, Root},
-    sink::{Arrival, Incoming, NextStep, Outcome, Step},
+    sink::{Arrival, Asking, Incoming, NextStep, Outcome, Step},
 };
 
 /// The description of a transport that has no configuration.
@@ -25,12 +27,14 @@ pub fn info(name: &str, version: &str, summary: &str, schemes: &[&str]) -> Info 
         summary: summary.into(),
         schemes: schemes.iter().map(ToString::to_string).collect(),
         config_schema: r#"{"type":"object","additionalProperties":false}"#.into(),
+        wishes: Vec::new(),
+        extra: Vec::new(),
     }
 }
 
 /// An entry of a list of which only the name is known.
 pub fn only_name(name: String) -> TagEntry {
-    TagEntry { name, digest: None, media_type: None, size: None, updated: None }
+    TagEntry { name, digest: None, media_type: None, size: None, updated: None, extra: Vec::new() }
 }
 
 /// Implements `listing` for a transport whose lists have only names, by its `catalog`.
@@ -52,6 +56,48 @@ macro_rules! lists_names {
     };
 }
 
+/// Implements `provision` for a transport whose repositories need nothing before they are written to.
+#[macro_export]
+macro_rules! prepares_nothing {
+    ($transport:ident) => {
+        impl $crate::exports::dray::plugin::provision::Guest for $transport {
+            fn prepare(_location: String, _repository: String) -> Result<String, $crate::Error> {
+                Err($crate::Error::Unsupported("prepare a repository: it needs nothing".into()))
+            }
+        }
+    };
+}
+
+/// Implements `removal` for a transport that removes no images. `$why` says what to do instead.
+#[macro_export]
+macro_rules! removes_nothing {
+    ($transport:ident, $why:expr) => {
+        impl $crate::exports::dray::plugin::removal::Guest for $transport {
+            fn delete_tag(
+                _location: String,
+                _repository: String,
+                _tag: String,
+                _expected: Option<String>,
+            ) -> Result<(), $crate::Error> {
+                Err($crate::Error::Unsupported(concat!("remove images: ", $why).into()))
+            }
+
+            fn delete_manifest(
+                _location: String,
+                _repository: String,
+                _digest: String,
+            ) -> Result<(), $crate::Error> {
+                Err($crate::Error::Unsupported(concat!("remove images: ", $why).into()))
+            }
+        }
+    };
+}
+
+/// A step that sends a request without a body.
+pub fn ask(request: dray::plugin::types::Request) -> Step {
+    Step::Ask(Asking { request, body: Vec::new() })
+}
+
 /// The last component of a path.
 pub fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
@@ -60,6 +106,7 @@ pub fn last(path: &str) -> &str {
 /// A place with its files at a path. It holds one repository, which has the name of the last component.
 pub fn at_path(path: &str, root: Root, reference: Option<&str>) -> Parsed {
     Parsed {
+        extra: Vec::new(),
         location: path.into(),
         repository: last(path).into(),
         reference: reference.map(str::to_owned),
@@ -113,6 +160,7 @@ pub fn named(body: &[u8]) -> Option<Named> {
     if let Some(children) = manifest.get("manifests").and_then(|children| children.as_array()) {
         let child = |entry: &serde_json::Value| {
             Some(Descriptor {
+                extra: Vec::new(),
                 media_type: entry.get("mediaType")?.as_str()?.into(),
                 digest: digest(entry)?,
                 size: entry.get("size")?.as_u64()?,

@@ -35,7 +35,7 @@
 //! dray_plugin_verifier::export!(Says with_types_in dray_plugin_verifier);
 //!
 //! # fn main() {
-//! let subject = Subject { reference: None, media_type: String::new(), digest: String::new(), body: Vec::new() };
+//! let subject = Subject { reference: None, media_type: String::new(), digest: String::new(), body: Vec::new(), extra: Vec::new() };
 //! let note = Evidence { kind: "application/vnd.example.note".into(), content: b"fine".to_vec(), annotations: Vec::new() };
 //! let config = Config { word: "fine".into() };
 //! assert!(matches!(Says::verify(&subject, &[note], &config), Ok(Verdict::Accepted(_))));
@@ -82,6 +82,8 @@ impl<T: Verify> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::CONFIG_SCHEMA.into(),
+            wishes: Vec::new(),
+            extra: Vec::new(),
         }
     }
 }

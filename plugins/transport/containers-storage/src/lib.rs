@@ -10,6 +10,7 @@ use dray_plugin_transport::{
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment, Unpacked},
+        writing,
     },
     export,
     exports::dray::plugin::{
@@ -126,6 +127,8 @@ impl sink::Guest for ContainersStorage {
         let manifests = vec![OCI.into(), DOCKER.into()];
         let holds = Holdings { manifests, plain: false, unpacked: true };
         Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
             mount: false,
             sparse: None,
             shared: true,
@@ -159,7 +162,7 @@ impl sink::Guest for ContainersStorage {
                 let known =
                     Facts { digest: layer.digest, size: layer.size, uids: layer.uids, gids: layer.gids };
                 let bytes = serde_json::to_vec(&known).unwrap_or_default();
-                files::replace(&facts, read(&facts)?.as_deref(), &bytes)?;
+                writing::replace(&facts, read(&facts)?.as_deref(), &bytes)?;
                 Step::Finished(Arrival::Stored)
             }
             _ if files::stat(&facts)?.is_some() => Step::Finished(Arrival::Present),
@@ -181,15 +184,15 @@ impl sink::Guest for ContainersStorage {
         publish::publish(&repository, &digest, &manifest, &naming)
     }
 
-    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
-        Err(Error::Unsupported(
-            "remove images: `podman rmi` removes images, and knows what containers need".into(),
-        ))
-    }
-
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }
+
+dray_plugin_transport::prepares_nothing!(ContainersStorage);
+dray_plugin_transport::removes_nothing!(
+    ContainersStorage,
+    "`podman rmi` removes images, and knows what containers need"
+);
 
 export!(ContainersStorage);

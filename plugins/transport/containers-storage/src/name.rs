@@ -67,6 +67,7 @@ pub fn parse(rest: &str, pattern: bool) -> Result<Parsed, Error> {
     };
     let root = folder.map_or_else(|| Root::Known(KNOWN.into()), |folder| Root::Folder(folder.into()));
     Ok(Parsed {
+        extra: Vec::new(),
         location: folder.unwrap_or(KNOWN).into(),
         repository,
         reference,

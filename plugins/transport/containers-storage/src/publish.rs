@@ -10,9 +10,9 @@ use crate::{
 use dray_plugin_transport::{
     Error, digest,
     dray::plugin::{
-        clock,
-        files::{self, Change},
+        clock, files,
         types::{Manifest, Unpacked},
+        writing::{self, Change},
     },
     exports::dray::plugin::sink::Naming,
     read, serde_json, sha256,
@@ -198,7 +198,7 @@ impl Attempt {
                     (None, None) => return Err(Error::Missing(vec![blob.digest.clone()])),
                 };
                 let folder = format!("{STAGE}/{id}-again");
-                let facts = files::unpack(&layer, &folder)?;
+                let facts = writing::unpack(&layer, &folder)?;
                 if facts.digest != diff_id {
                     return Err(Error::Invalid(format!("the store's layer {diff_id} has been changed")));
                 }
@@ -228,7 +228,7 @@ impl Attempt {
             Change::Replace((LAYERS.into(), expected, content.clone())),
             Change::Remove(format!("overlay/{id}")),
         ];
-        if files::commit(&locks, &changes)? {
+        if writing::commit(&locks, &changes)? {
             self.layers.list = list;
             self.layers.bytes = Some(content);
         }
@@ -381,7 +381,7 @@ impl Attempt {
             let content = serde_json::to_vec(&list).unwrap_or_default();
             self.changes.push(Change::Replace((path.into(), bytes, content)));
         }
-        files::commit(&[LAYERS_LOCK.into(), IMAGES_LOCK.into()], &self.changes)
+        writing::commit(&[LAYERS_LOCK.into(), IMAGES_LOCK.into()], &self.changes)
     }
 }
 

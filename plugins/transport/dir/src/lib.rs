@@ -5,6 +5,7 @@ use dray_plugin_transport::{
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment},
+        writing,
     },
     export,
     exports::dray::plugin::{
@@ -158,7 +159,7 @@ fn claim(location: &str, digest: &str) -> Result<(), Error> {
         None => {}
     }
     // If two writers write the same version, one comes too late. This does no harm, since both want the same.
-    files::replace(VERSION, current.as_deref(), wanted).map(|_| ())
+    writing::replace(VERSION, current.as_deref(), wanted).map(|_| ())
 }
 
 /// Adds signatures to those beside a manifest. The result is false if another writer added one meanwhile.
@@ -167,7 +168,7 @@ fn sign(reference: Option<&str>, mut kept: Vec<Vec<u8>>, signatures: Vec<Vec<u8>
         if kept.contains(&signature) {
             continue;
         }
-        if !files::replace(&signature_file(reference, kept.len() + 1), None, &signature)? {
+        if !writing::replace(&signature_file(reference, kept.len() + 1), None, &signature)? {
             return Ok(false);
         }
         kept.push(signature);
@@ -178,6 +179,8 @@ fn sign(reference: Option<&str>, mut kept: Vec<Vec<u8>>, signatures: Vec<Vec<u8>
 impl sink::Guest for Dir {
     fn get_capabilities(_location: String) -> Capabilities {
         Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
             mount: false,
             sparse: Some(true),
             shared: true,
@@ -219,10 +222,10 @@ impl sink::Guest for Dir {
             // They belong to the manifest that is replaced. No signatures are better than wrong ones.
             let stale: Vec<String> =
                 (1..=kept.len()).map(|number| signature_file(reference, number)).collect();
-            files::remove(&stale)?;
+            writing::remove(&stale)?;
             kept.clear();
         }
-        if !same && !files::replace(&path, current.as_deref(), &manifest.body)? {
+        if !same && !writing::replace(&path, current.as_deref(), &manifest.body)? {
             return Err(crowded(&location));
         }
         if !sign(reference, kept, manifest.signatures)? {
@@ -233,10 +236,6 @@ impl sink::Guest for Dir {
             (None, _) => complete(&location, &manifest.body),
             _ => Ok(()),
         }
-    }
-
-    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
-        Err(Error::Unsupported("remove images: a directory holds one image: remove the folder".into()))
     }
 
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
@@ -276,7 +275,7 @@ fn replaced(location: &str, before: &[u8], after: &[u8]) -> Result<(), Error> {
     let ours = || Ok::<_, Error>(read(&manifest_file(None))?.as_deref() == Some(after));
     // If another writer came in between, it takes care of its own image.
     if ours()? {
-        files::remove(&old.difference(&new).cloned().collect::<Vec<_>>())?;
+        writing::remove(&old.difference(&new).cloned().collect::<Vec<_>>())?;
         if !ours()? {
             // The other writer's image may need what was just removed, so at least this one has to report it.
             return Err(crowded(location));
@@ -298,6 +297,9 @@ fn complete(location: &str, top: &[u8]) -> Result<(), Error> {
 fn crowded(location: &str) -> Error {
     Error::Transient(format!("{location} is written by somebody else at the same time"))
 }
+
+dray_plugin_transport::prepares_nothing!(Dir);
+dray_plugin_transport::removes_nothing!(Dir, "a directory holds one image: remove the folder");
 
 export!(Dir with_types_in dray_plugin_transport);
 

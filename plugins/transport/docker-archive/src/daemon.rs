@@ -6,12 +6,14 @@ use dray_plugin_transport::{
     dray::plugin::{
         http,
         types::{Request, Response},
+        writing,
     },
 };
 use serde::Deserialize;
 
 fn request(method: &str, path: &str, expect: &[u16]) -> Request {
     Request {
+        extra: Vec::new(),
         method: method.into(),
         url: format!("https://docker-daemon{path}"),
         headers: Vec::new(),
@@ -78,7 +80,7 @@ pub fn save(name: &str) -> Result<String, Error> {
 pub fn load() -> Result<(), Error> {
     let mut post = request("POST", "/images/load?quiet=1", &[200]);
     post.headers.push(("content-type".into(), "application/x-tar".into()));
-    let response = http::send_archive(&post)?;
+    let response = writing::send_archive(&post)?;
     match refusal(&response.body) {
         Some(why) => Err(Error::Invalid(format!("the daemon could not load the images: {why}"))),
         None => Ok(()),

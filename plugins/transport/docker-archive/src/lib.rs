@@ -10,6 +10,7 @@ use dray_plugin_transport::{
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment},
+        writing,
     },
     export,
     exports::dray::plugin::{
@@ -211,6 +212,8 @@ impl sink::Guest for DockerArchive {
     fn get_capabilities(_location: String) -> Capabilities {
         let holds = Holdings { manifests: vec![DOCKER_MANIFEST.into()], plain: true, unpacked: false };
         Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
             mount: false,
             sparse: None,
             shared: true,
@@ -267,14 +270,10 @@ impl sink::Guest for DockerArchive {
             saved::add(&mut items, item, name.as_deref());
             // Serialising items never fails.
             let bytes = serde_json::to_vec(&items).unwrap_or_default();
-            if files::replace(MANIFEST, current.as_deref(), &bytes)? {
+            if writing::replace(MANIFEST, current.as_deref(), &bytes)? {
                 return Ok(());
             }
         }
-    }
-
-    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
-        Err(Error::Unsupported("remove images: archives of docker save and daemons only take images: `docker rmi` removes them from a daemon".into()))
     }
 
     /// Removes the blobs that no image names any more. A daemon gets its archive instead.
@@ -290,7 +289,7 @@ impl sink::Guest for DockerArchive {
             .map(String::as_str)
             .collect();
         let names = files::entries("")?.into_iter().map(|entry| entry.name);
-        files::remove(
+        writing::remove(
             &names.filter(|name| is_blob(name) && !named.contains(name.as_str())).collect::<Vec<_>>(),
         )
     }
@@ -326,5 +325,11 @@ fn archive_to_write(location: &str) -> Result<Option<Vec<u8>>, Error> {
         }
     }
 }
+
+dray_plugin_transport::prepares_nothing!(DockerArchive);
+dray_plugin_transport::removes_nothing!(
+    DockerArchive,
+    "archives of docker save and daemons only take images: `docker rmi` removes them from a daemon"
+);
 
 export!(DockerArchive with_types_in dray_plugin_transport);

@@ -56,6 +56,7 @@ pub fn parse(scheme: &str, rest: &str, pattern: bool) -> Result<Parsed, Error> {
         }
     };
     Ok(Parsed {
+        extra: Vec::new(),
         location: location.into(),
         repository,
         reference,

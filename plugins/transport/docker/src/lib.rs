@@ -16,6 +16,7 @@ use dray_plugin_transport::{
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         references::{self, Parsed},
+        removal,
         sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
@@ -29,6 +30,8 @@ struct Docker;
 impl Meta for Docker {
     fn describe() -> Info {
         Info {
+            extra: Vec::new(),
+            wishes: Vec::new(),
             name: "docker".into(),
             version: env!("CARGO_PKG_VERSION").into(),
             summary: "Distribution registries: docker://HOST[:PORT]/REPOSITORY[:TAG|@DIGEST]".into(),
@@ -110,6 +113,7 @@ impl catalog::Guest for Docker {
         let digest = header(&response, "docker-content-digest").filter(|digest| name::is_digest(digest));
         match (digest, header(&response, "content-type"), size) {
             (Some(digest), Some(media_type), Some(size)) => Ok(Found::Named(Descriptor {
+                extra: Vec::new(),
                 media_type: wire::without_parameters(media_type),
                 digest: digest.into(),
                 size,
@@ -178,7 +182,16 @@ impl source::Guest for Docker {
 
 impl sink::Guest for Docker {
     fn get_capabilities(_location: String) -> Capabilities {
-        Capabilities { mount: true, sparse: None, shared: false, many: true, signatures: false, holds: None }
+        Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
+            mount: true,
+            sparse: None,
+            shared: false,
+            many: true,
+            signatures: false,
+            holds: None,
+        }
     }
 
     fn store_blob(
@@ -227,10 +240,6 @@ impl sink::Guest for Docker {
         Ok(())
     }
 
-    fn remove(location: String, repository: String, reference: String) -> Result<(), Error> {
-        remove::remove(&location, &repository, &reference)
-    }
-
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
@@ -257,4 +266,20 @@ fn announced(location: &str, repository: &str, digest: &str, manifest: &Manifest
     }
 }
 
+impl removal::Guest for Docker {
+    fn delete_tag(
+        location: String,
+        repository: String,
+        tag: String,
+        expected: Option<String>,
+    ) -> Result<(), Error> {
+        remove::tag(&location, &repository, &tag, expected.as_deref())
+    }
+
+    fn delete_manifest(location: String, repository: String, digest: String) -> Result<(), Error> {
+        remove::manifest(&location, &repository, &digest)
+    }
+}
+
+dray_plugin_transport::prepares_nothing!(Docker);
 export!(Docker with_types_in dray_plugin_transport);

@@ -40,6 +40,7 @@ pub fn tags(location: &str, repository: &str, next: Option<String>) -> Result<Ta
     let entries = names.map(|tag| match named.get(tag.as_str()) {
         None => only_name(tag),
         Some((digest, manifest)) => TagEntry {
+            extra: Vec::new(),
             digest: Some((*digest).into()),
             // What the map calls the size is that of the whole image.
             size: None,

@@ -28,6 +28,7 @@ pub fn parse(rest: &str, pattern: bool, registries: &[String]) -> Result<Parsed,
     check_host(location).map_err(|why| invalid(&why))?;
     check_repository(&repository, pattern).map_err(|why| invalid(&why))?;
     Ok(Parsed {
+        extra: Vec::new(),
         location: location.into(),
         repository,
         reference,

@@ -127,6 +127,7 @@ fn descriptors(index: &Value) -> Vec<Descriptor> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let read = |entry: &Value| {
         Some(Descriptor {
+            extra: Vec::new(),
             media_type: text(&entry["mediaType"]).unwrap_or_default(),
             digest: text(&entry["digest"]).filter(|digest| name::is_digest(digest))?,
             size: entry["size"].as_u64()?,

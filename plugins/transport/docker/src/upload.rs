@@ -1,6 +1,7 @@
 //! Storing a blob: it is mounted, or found in the repository, or sent with POST and PUT (4.3, 4.5).
 
 use super::*;
+use dray_plugin_transport::ask;
 use serde::Serialize;
 
 /// The way in which the bytes are sent.
@@ -205,25 +206,25 @@ impl Upload<'_> {
     }
 
     fn head(&self) -> NextStep {
-        next(sink::Step::Ask(self.asked()), State::Head)
+        next(ask(self.asked()), State::Head)
     }
 
     /// Asks whether the blob is there after all.
     fn look(&self, how: How) -> NextStep {
-        next(sink::Step::Ask(self.asked()), State::Look(how))
+        next(ask(self.asked()), State::Look(how))
     }
 
     fn mount(&self, from: &str) -> NextStep {
         let url = self.url(&format!("uploads/?mount={}&from={from}", self.digest));
         let access = [wire::push(self.repository), wire::pull(from)];
         let expect = [200, 201, 202, 204, 400, 401, 403, 404, 405, 409, 415, 422, 500, 501];
-        next(sink::Step::Ask(request("POST", url, &expect, &access)), State::Mount)
+        next(ask(request("POST", url, &expect, &access)), State::Mount)
     }
 
     fn start(&self, how: How) -> NextStep {
         let access = [wire::push(self.repository)];
         let post = request("POST", self.url("uploads/"), &[200, 201, 202, 204], &access);
-        next(sink::Step::Ask(post), State::Start(how))
+        next(ask(post), State::Start(how))
     }
 
     /// Continues an upload that has begun at the address in the answer.
@@ -257,7 +258,7 @@ impl Upload<'_> {
     fn status(&self, piece: Piece) -> NextStep {
         let expect = [200, 202, 204, 400, 403, 404, 405, 409, 410, 416, 422, 500, 501];
         let get = request("GET", piece.to.clone(), &expect, &[wire::push(self.repository)]);
-        next(sink::Step::Ask(get), State::Status(piece))
+        next(ask(get), State::Status(piece))
     }
 
     fn closing(&self, to: &str) -> String {
@@ -331,10 +332,11 @@ fn arrived(answer: &Response) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sink::{Arrival, Step};
+    use sink::{Arrival, Asking, Step};
 
     fn incoming(siblings: &[&str]) -> Incoming {
         let blob = Descriptor {
+            extra: Vec::new(),
             media_type: String::new(),
             digest: "sha256:ab".into(),
             size: 3,
@@ -342,6 +344,7 @@ mod tests {
             annotations: Vec::new(),
         };
         Incoming {
+            extra: Vec::new(),
             blob,
             siblings: siblings.iter().map(|name| name.to_string()).collect(),
             sized: true,
@@ -369,7 +372,9 @@ mod tests {
     fn a_blob_that_is_not_there_costs_a_post_and_a_put() {
         let incoming = incoming(&[]);
         let (Step::Ask(_), state) = step(&incoming, None, None) else { panic!() };
-        let (Step::Ask(post), state) = step(&incoming, state, answer(404, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), state) = step(&incoming, state, answer(404, "")) else {
+            panic!()
+        };
         assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
         let (Step::Send(put), state) =
             step(&incoming, state, answer(202, "/v2/a/blobs/uploads/u?_state=x%3D"))
@@ -384,7 +389,7 @@ mod tests {
     #[test]
     fn a_mount_that_is_not_made_goes_on_as_an_upload() {
         let incoming = incoming(&["b"]);
-        let (Step::Ask(post), state) = step(&incoming, None, None) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(post.url, "https://r/v2/a/blobs/uploads/?mount=sha256:ab&from=b");
         assert_eq!(post.access[1].repository, "b");
         assert_eq!(step(&incoming, state.clone(), answer(201, "")).0, Step::Finished(Arrival::Mounted));
@@ -396,17 +401,17 @@ mod tests {
             url: String::new(),
         }));
         assert!(
-            matches!(step(&incoming, state.clone(), without).0, Step::Ask(post) if !post.url.contains("mount"))
+            matches!(step(&incoming, state.clone(), without).0, Step::Ask(Asking { request: post, .. }) if !post.url.contains("mount"))
         );
         assert!(
-            matches!(step(&incoming, state, answer(403, "")).0, Step::Ask(post) if !post.url.contains("mount"))
+            matches!(step(&incoming, state, answer(403, "")).0, Step::Ask(Asking { request: post, .. }) if !post.url.contains("mount"))
         );
     }
 
     #[test]
     fn what_may_be_there_is_asked_for_first() {
         let incoming = incoming(&[]);
-        let (Step::Ask(head), state) = step(&incoming, None, None) else { panic!() };
+        let (Step::Ask(Asking { request: head, .. }), state) = step(&incoming, None, None) else { panic!() };
         assert_eq!(head.method, "HEAD");
         assert_eq!(step(&incoming, state, answer(200, "")).0, Step::Finished(Arrival::Present));
     }
@@ -414,7 +419,7 @@ mod tests {
     #[test]
     fn what_cannot_be_there_is_not_asked_for() {
         let incoming = Incoming { absent: true, ..incoming(&[]) };
-        let (Step::Ask(post), _) = step(&incoming, None, None) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, None, None) else { panic!() };
         assert_eq!((post.method.as_str(), post.url.as_str()), ("POST", "https://r/v2/a/blobs/uploads/"));
     }
 
@@ -436,7 +441,10 @@ mod tests {
         assert_eq!(second.offset, 64 << 20);
         // Another process asks how much has arrived, and continues there.
         let interrupted = Some(Outcome::Interrupted(String::new()));
-        let (Step::Ask(status), asked) = step(&incoming, state.clone(), interrupted) else { panic!() };
+        let (Step::Ask(Asking { request: status, .. }), asked) = step(&incoming, state.clone(), interrupted)
+        else {
+            panic!()
+        };
         assert_eq!((status.method.as_str(), status.url.as_str()), ("GET", "https://r/u?_state=1"));
         let (Step::Send(on), sent) = step(&incoming, asked.clone(), answer(204, "0-99999999")) else {
             panic!()
@@ -446,7 +454,11 @@ mod tests {
         // again, but not for ever.
         let mut sent = sent;
         for refused in [416, 409, 416] {
-            let (Step::Ask(status), asked) = step(&incoming, sent, answer(refused, "")) else { panic!() };
+            let (Step::Ask(Asking { request: status, .. }), asked) =
+                step(&incoming, sent, answer(refused, ""))
+            else {
+                panic!()
+            };
             assert_eq!(status.method, "GET");
             let (Step::Send(on), again) = step(&incoming, asked, answer(204, "0-109999999")) else {
                 panic!()
@@ -454,11 +466,15 @@ mod tests {
             assert_eq!(on.offset, 110_000_000);
             sent = again;
         }
-        let (Step::Ask(post), _) = step(&incoming, sent, answer(416, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, sent, answer(416, "")) else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
         // A position after everything that was sent is not accepted: the blob is looked for, and sent as a
         // whole.
-        let (Step::Ask(look), _) = step(&incoming, asked.clone(), answer(204, "0-335544319")) else {
+        let (Step::Ask(Asking { request: look, .. }), _) =
+            step(&incoming, asked.clone(), answer(204, "0-335544319"))
+        else {
             panic!()
         };
         assert_eq!(look.method, "HEAD");
@@ -486,24 +502,37 @@ mod tests {
             assert_eq!(first.length, Some(chunk));
         }
         // If a registry takes a chunk for the whole blob, it gets the whole blob.
-        let (Step::Ask(post), whole) = step(&incoming, state.clone(), answer(201, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), whole) =
+            step(&incoming, state.clone(), answer(201, ""))
+        else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
         let (Step::Send(all), whole_sent) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.offset, all.length), ("PUT", 0, None));
         // If that is interrupted and the blob is not there, the whole blob is sent again.
         let broken = Some(Outcome::Interrupted("reset".into()));
-        let (Step::Ask(look), looked) = step(&incoming, whole_sent, broken) else { panic!() };
+        let (Step::Ask(Asking { request: look, .. }), looked) = step(&incoming, whole_sent, broken) else {
+            panic!()
+        };
         assert_eq!(look.method, "HEAD");
         let (Step::Ask(_), whole) = step(&incoming, looked, answer(404, "")) else { panic!() };
         let (Step::Send(all), _) = step(&incoming, whole, answer(202, "0-0")) else { panic!() };
         assert_eq!((all.request.method.as_str(), all.length), ("PUT", None));
         // Somebody else writes to the upload.
-        let (Step::Ask(post), _) = step(&incoming, state.clone(), answer(409, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, state.clone(), answer(409, ""))
+        else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
         // If the registry has forgotten the upload, a new one begins.
-        let (Step::Ask(post), _) = step(&incoming, asked, answer(404, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, asked, answer(404, "")) else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
-        let (Step::Ask(post), _) = step(&incoming, state, answer(416, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, state, answer(416, "")) else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
     }
 
@@ -551,7 +580,10 @@ mod tests {
         let (Step::Send(put), sent) = step(&incoming, begun, answer(202, "/u")) else { panic!() };
         assert_eq!((put.request.method.as_str(), put.length), ("PUT", None));
         // The registry accepts no bytes with its PUT.
-        let (Step::Ask(post), begun) = step(&incoming, sent.clone(), answer(405, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), begun) = step(&incoming, sent.clone(), answer(405, ""))
+        else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
         let (Step::Send(patch), patched) = step(&incoming, begun, answer(202, "/u?s=1")) else { panic!() };
         assert_eq!((patch.request.method.as_str(), patch.offset, patch.length), ("PATCH", 0, None));
@@ -560,11 +592,14 @@ mod tests {
         assert_eq!(close.request.url, "https://r/u?s=1&digest=sha256:ab");
         // Any other success counts if the blob is there.
         for state in [closed, sent] {
-            let (Step::Ask(look), looked) = step(&incoming, state, answer(200, "")) else { panic!() };
+            let (Step::Ask(Asking { request: look, .. }), looked) = step(&incoming, state, answer(200, ""))
+            else {
+                panic!()
+            };
             assert_eq!(look.method, "HEAD");
             assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Arrival::Stored));
             assert!(
-                matches!(step(&incoming, looked, answer(404, "")).0, Step::Ask(post) if post.method == "POST")
+                matches!(step(&incoming, looked, answer(404, "")).0, Step::Ask(Asking { request: post, .. }) if post.method == "POST")
             );
         }
     }
@@ -591,7 +626,10 @@ mod tests {
             let (_, state) = step(&incoming, None, None);
             let (Step::Send(piece), state) = step(&incoming, state, answer(202, "/u")) else { panic!() };
             assert!(piece.request.expect.contains(&status), "{status}");
-            let (Step::Ask(post), state) = step(&incoming, state, answer(status, "")) else { panic!() };
+            let (Step::Ask(Asking { request: post, .. }), state) = step(&incoming, state, answer(status, ""))
+            else {
+                panic!()
+            };
             assert_eq!(post.method, "POST", "{status}");
             let (Step::Send(whole), _) = step(&incoming, state, answer(202, "/u")) else { panic!() };
             assert_eq!((whole.request.method.as_str(), whole.length), ("PUT", None), "{status}");
@@ -637,11 +675,15 @@ mod tests {
         let incoming = incoming(&[]);
         let state = Some(serde_json::to_vec(&State::Put).unwrap());
         let broken = || Some(Outcome::Interrupted("reset".into()));
-        let (Step::Ask(look), looked) = step(&incoming, state, broken()) else { panic!() };
+        let (Step::Ask(Asking { request: look, .. }), looked) = step(&incoming, state, broken()) else {
+            panic!()
+        };
         assert_eq!(look.method, "HEAD");
         // Only the answer was lost.
         assert_eq!(step(&incoming, looked.clone(), answer(200, "")).0, Step::Finished(Arrival::Stored));
-        let (Step::Ask(post), _) = step(&incoming, looked, answer(404, "")) else { panic!() };
+        let (Step::Ask(Asking { request: post, .. }), _) = step(&incoming, looked, answer(404, "")) else {
+            panic!()
+        };
         assert_eq!(post.method, "POST");
     }
 }

@@ -55,7 +55,14 @@ pub fn to(location: &str, path: &str) -> String {
 }
 
 pub fn request(method: &str, url: String, expect: &[u16], access: &[Access]) -> Request {
-    Request { method: method.into(), url, headers: Vec::new(), expect: expect.into(), access: access.into() }
+    Request {
+        extra: Vec::new(),
+        method: method.into(),
+        url,
+        headers: Vec::new(),
+        expect: expect.into(),
+        access: access.into(),
+    }
 }
 
 pub fn pull(repository: &str) -> Access {

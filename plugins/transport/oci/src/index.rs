@@ -42,6 +42,7 @@ pub fn join(own: &str, repository: &str, tag: &str) -> String {
 
 fn descriptor(entry: &Value) -> Option<Descriptor> {
     Some(Descriptor {
+        extra: Vec::new(),
         media_type: entry.get("mediaType")?.as_str()?.into(),
         digest: entry.get("digest")?.as_str()?.into(),
         size: entry.get("size")?.as_u64()?,

@@ -8,12 +8,14 @@ use dray_plugin_transport::{
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
+        writing,
     },
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
         listing,
         references::{self, Parsed, Root},
+        removal,
         sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
@@ -179,6 +181,7 @@ impl listing::Guest for Oci {
                 _ => return Ok(only_name(name)),
             };
             Ok(TagEntry {
+                extra: Vec::new(),
                 name,
                 digest: Some(descriptor.digest.clone()),
                 media_type: Some(descriptor.media_type.clone()),
@@ -248,7 +251,7 @@ fn claim(location: &str) -> Result<(), Error> {
             }
             // If two writers do this at once, one comes too late. This does no harm, since both want the
             // same.
-            files::replace(LAYOUT, None, LAYOUT_CONTENT).map(|_| ())
+            writing::replace(LAYOUT, None, LAYOUT_CONTENT).map(|_| ())
         }
     }
 }
@@ -280,6 +283,8 @@ const RACES: usize = 1000;
 impl sink::Guest for Oci {
     fn get_capabilities(_location: String) -> Capabilities {
         Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
             mount: false,
             sparse: Some(true),
             shared: true,
@@ -310,7 +315,7 @@ impl sink::Guest for Oci {
         let path = blob_file(&digest)?;
         let current = read(&path)?;
         if current.as_deref() != Some(&manifest.body) {
-            files::replace(&path, current.as_deref(), &manifest.body)?;
+            writing::replace(&path, current.as_deref(), &manifest.body)?;
         }
         let name = match &naming {
             Naming::Child => return Ok(()),
@@ -325,15 +330,11 @@ impl sink::Guest for Oci {
             if !index.add(entry(&digest, &manifest), name.as_deref()) {
                 return Ok(());
             }
-            if files::replace(INDEX, bytes.as_deref(), &index.bytes())? {
+            if writing::replace(INDEX, bytes.as_deref(), &index.bytes())? {
                 return Ok(());
             }
         }
         Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
-    }
-
-    fn remove(location: String, repository: String, reference: String) -> Result<(), Error> {
-        remove::remove(&location, &repository, &reference)
     }
 
     fn finish(location: String, alone: bool) -> Result<(), Error> {
@@ -349,10 +350,26 @@ impl sink::Guest for Oci {
             let paths = files::entries(&folder)?.into_iter().map(|entry| format!("{folder}/{}", entry.name));
             unwanted.extend(paths.filter(|path| !wanted.contains(path)));
         }
-        files::remove(&unwanted)
+        writing::remove(&unwanted)
     }
 }
 
+impl removal::Guest for Oci {
+    fn delete_tag(
+        location: String,
+        repository: String,
+        tag: String,
+        expected: Option<String>,
+    ) -> Result<(), Error> {
+        remove::tag(&location, &repository, &tag, expected.as_deref())
+    }
+
+    fn delete_manifest(location: String, repository: String, digest: String) -> Result<(), Error> {
+        remove::manifest(&location, &repository, &digest)
+    }
+}
+
+dray_plugin_transport::prepares_nothing!(Oci);
 export!(Oci with_types_in dray_plugin_transport);
 
 #[cfg(test)]

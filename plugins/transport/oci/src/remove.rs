@@ -1,27 +1,43 @@
 //! Removes images from a layout.
 
-use super::{Error, INDEX, RACES, files, files_of, index, is_digest, last, no_layout, read_index};
+use super::{Error, INDEX, RACES, files_of, index, last, no_layout, read_index, writing};
+use dray_plugin_transport::serde_json::Value;
 
-/// Removes the entries of a tag or a digest, and then the files that only they needed. Another process that
-/// copies to the layout at the same time, and has found such a file there, misses it.
-pub fn remove(location: &str, repository: &str, reference: &str) -> Result<(), Error> {
-    let name = (!is_digest(reference)).then(|| index::join(last(location), repository, reference));
+/// Removes the entry of a tag, if it names what is expected.
+pub fn tag(location: &str, repository: &str, tag: &str, expected: Option<&str>) -> Result<(), Error> {
+    let name = index::join(last(location), repository, tag);
+    remove(location, tag, |entry| index::name(entry) == Some(&name), expected)
+}
+
+/// Removes all entries of a digest.
+pub fn manifest(location: &str, _repository: &str, digest: &str) -> Result<(), Error> {
+    remove(location, digest, |entry| index::digest(entry) == Some(digest), None)
+}
+
+/// Removes entries, and then the files that only they needed. Another process that copies to the layout at the same time, and
+/// has found such a file there, misses it.
+fn remove(
+    location: &str,
+    shown: &str,
+    unwanted: impl Fn(&Value) -> bool,
+    expected: Option<&str>,
+) -> Result<(), Error> {
     for _ in 0..RACES {
         let (mut index, bytes) = read_index(location)?.ok_or_else(|| no_layout(location))?;
-        let removed = match &name {
-            Some(name) => index.remove(|entry| index::name(entry) == Some(name)),
-            None => index.remove(|entry| index::digest(entry) == Some(reference)),
-        };
+        let removed = index.remove(&unwanted);
         if removed.is_empty() {
-            return Err(Error::NotFound(format!("{location} holds no image {reference}")));
+            return Err(Error::NotFound(format!("{location} holds no image {shown}")));
         }
-        if !files::replace(INDEX, Some(&bytes), &index.bytes())? {
+        if expected.is_some_and(|expected| removed.iter().any(|removed| removed.digest != expected)) {
+            return Err(Error::Conflict(format!("remove {shown}: it names another image now")));
+        }
+        if !writing::replace(INDEX, Some(&bytes), &index.bytes())? {
             continue;
         }
         let (Some(unwanted), Some(wanted)) = (files_of(removed)?, files_of(index.roots()?)?) else {
             return Ok(());
         };
-        return files::remove(&unwanted.difference(&wanted).cloned().collect::<Vec<_>>());
+        return writing::remove(&unwanted.difference(&wanted).cloned().collect::<Vec<_>>());
     }
     Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
 }

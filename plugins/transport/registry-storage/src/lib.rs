@@ -6,6 +6,7 @@ use dray_plugin_transport::{
     dray::plugin::{
         files,
         types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
+        writing,
     },
     export,
     exports::dray::plugin::{
@@ -74,6 +75,7 @@ impl references::Guest for RegistryStorage {
             )));
         }
         Ok(Parsed {
+            extra: Vec::new(),
             location: folder.into(),
             repository: repository.into(),
             reference: reference.map(str::to_owned),
@@ -130,7 +132,7 @@ fn follow(path: &str) -> Result<Option<String>, Error> {
 fn write(path: &str, content: &[u8]) -> Result<(), Error> {
     loop {
         let now = read(path)?;
-        if now.as_deref() == Some(content) || files::replace(path, now.as_deref(), content)? {
+        if now.as_deref() == Some(content) || writing::replace(path, now.as_deref(), content)? {
             return Ok(());
         }
     }
@@ -237,6 +239,7 @@ impl source::Guest for RegistryStorage {
             let manifest: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
             let text = |key: &str| manifest.get(key).and_then(|value| value.as_str()).map(str::to_owned);
             descriptors.push(Descriptor {
+                extra: Vec::new(),
                 media_type: text("mediaType").unwrap_or_default(),
                 digest,
                 size: body.len() as u64,
@@ -281,6 +284,8 @@ impl sink::Guest for RegistryStorage {
     fn get_capabilities(_location: String) -> Capabilities {
         // Blobs are shared, but each repository has its own links to them.
         Capabilities {
+            exclusive: false,
+            extra: Vec::new(),
             mount: false,
             sparse: Some(true),
             shared: false,
@@ -337,14 +342,16 @@ impl sink::Guest for RegistryStorage {
         Ok(())
     }
 
-    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
-        Err(Error::Unsupported("remove images: a registry's garbage collection removes what is in its storage: serve it, and delete there".into()))
-    }
-
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
     }
 }
+
+dray_plugin_transport::prepares_nothing!(RegistryStorage);
+dray_plugin_transport::removes_nothing!(
+    RegistryStorage,
+    "a registry's garbage collection removes what is in its storage: serve it, and delete there"
+);
 
 export!(RegistryStorage with_types_in dray_plugin_transport);
 

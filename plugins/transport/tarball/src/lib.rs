@@ -1,19 +1,15 @@
 //! `tarball:`: an image made from tar files, each of which is a layer. It can only be read.
 
+use dray_plugin_source::{
+    Catalog, Found, Info, Meta, Page, Parsed, References, ReferrersPage, Root, Source, export, info,
+};
 use dray_plugin_transport::{
-    Error, Info, Meta,
+    Error,
     dray::plugin::{
         files,
         types::{Descriptor, FileRange, Manifest, Segment},
     },
-    export,
-    exports::dray::plugin::{
-        catalog::{self, Found, Page},
-        references::{self, Parsed, Root},
-        sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
-        source::{self, ReferrersPage},
-    },
-    info, is_digest, last,
+    is_digest, last,
     serde_json::{self, json},
     sha256, unsigned, whole,
 };
@@ -47,7 +43,7 @@ fn folder(path: &str) -> &str {
     }
 }
 
-impl references::Guest for Tarball {
+impl References for Tarball {
     fn parse(
         scheme: String,
         rest: String,
@@ -63,6 +59,7 @@ impl references::Guest for Tarball {
         }
         let name = last(paths[0]).split('.').next().unwrap_or_default();
         Ok(Parsed {
+            extra: Vec::new(),
             location: rest.clone(),
             repository: name.into(),
             reference: None,
@@ -107,7 +104,7 @@ fn image(location: &str) -> Result<(Vec<u8>, Manifest), Error> {
     Ok((config, unsigned(MANIFEST, body)))
 }
 
-impl catalog::Guest for Tarball {
+impl Catalog for Tarball {
     fn repositories(_location: String, _next: Option<String>) -> Result<Page, Error> {
         Err(Error::Unsupported("tar files make one image, not repositories".into()))
     }
@@ -130,9 +127,9 @@ impl catalog::Guest for Tarball {
     }
 }
 
-dray_plugin_transport::lists_names!(Tarball);
+dray_plugin_source::lists_names!(Tarball);
 
-impl source::Guest for Tarball {
+impl Source for Tarball {
     fn fetch(location: String, _repository: String, _reference: Option<String>) -> Result<Manifest, Error> {
         Ok(image(&location)?.1)
     }
@@ -160,45 +157,4 @@ impl source::Guest for Tarball {
     }
 }
 
-/// A tar file cannot hold what an image knows besides its layers, so no image can be written.
-fn unsupported<T>() -> Result<T, Error> {
-    Err(Error::Unsupported(
-        "write images: tarball: can only be read; use docker-archive: or oci-archive:".into(),
-    ))
-}
-
-impl sink::Guest for Tarball {
-    fn get_capabilities(_location: String) -> Capabilities {
-        Capabilities { mount: false, sparse: None, shared: true, many: false, signatures: false, holds: None }
-    }
-
-    fn store_blob(
-        _location: String,
-        _repository: String,
-        _incoming: Incoming,
-        _state: Option<Vec<u8>>,
-        _last: Option<Outcome>,
-    ) -> Result<NextStep, Error> {
-        unsupported()
-    }
-
-    fn publish(
-        _location: String,
-        _repository: String,
-        _digest: String,
-        _manifest: Manifest,
-        _naming: Naming,
-    ) -> Result<(), Error> {
-        unsupported()
-    }
-
-    fn remove(_location: String, _repository: String, _reference: String) -> Result<(), Error> {
-        unsupported()
-    }
-
-    fn finish(_location: String, _alone: bool) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-export!(Tarball with_types_in dray_plugin_transport);
+export!(Tarball with_types_in dray_plugin_source);

@@ -183,7 +183,13 @@ mod tests {
     }
 
     fn subject(body: &str) -> Subject {
-        Subject { reference: None, media_type: String::new(), digest: "sha256:top".into(), body: body.into() }
+        Subject {
+            extra: Vec::new(),
+            reference: None,
+            media_type: String::new(),
+            digest: "sha256:top".into(),
+            body: body.into(),
+        }
     }
 
     #[test]

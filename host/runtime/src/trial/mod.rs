@@ -1,0 +1,211 @@
+//! Tries a plugin without a registry: calls its functions with values in JSON, and answers what it asks from a script.
+
+mod script;
+mod value;
+
+use crate::{
+    Info, Role, Wish,
+    load::{self, Budgets, Loaded, Terms},
+    state::Scope,
+};
+use dray_core::policy::{Grant, Limits};
+use dray_engine::{Error, Kind, Result, files::Root};
+pub(crate) use script::Script;
+use script::{Album, Place, Told};
+pub use script::{Answer, Exchange, Image};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use wasmtime::component::{Val, types::ComponentItem};
+
+/// A component that can be tried.
+pub struct Trial {
+    plugin: Arc<Loaded>,
+    compiled_in: Duration,
+    size: usize,
+}
+
+/// What a component is, as its file and the component itself tell.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Findings {
+    /// Its kind.
+    pub kind: Role,
+    /// The version of the contract.
+    pub contract: String,
+    /// Size in bytes.
+    pub size: usize,
+    /// What it imports of the host.
+    pub imports: Vec<String>,
+    /// What it offers.
+    pub exports: Vec<String>,
+    /// What it needs of the operator.
+    pub wishes: Vec<Wish>,
+    /// How long the host compiles it, in milliseconds. An installed plugin is compiled once.
+    pub compile_ms: f64,
+    /// How long the first call takes in a new instance, in milliseconds.
+    pub call_ms: f64,
+}
+
+/// What the plugin finds while it is called.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// `[plugin.NAME.config]`.
+    pub settings: serde_json::Map<String, Value>,
+    /// The canonical name of the place, for transports and dialects.
+    pub location: String,
+    /// The secrets that are granted, by `env:NAME` or `file:PATH`.
+    pub secrets: BTreeMap<String, String>,
+    /// The requests that it may send, in their order.
+    pub requests: Vec<Exchange>,
+    /// Facts about images.
+    pub images: Vec<Image>,
+    /// What the clock says, in milliseconds since 1970. `None` means the time of the machine.
+    pub now: Option<u64>,
+    /// The folder of the place's files.
+    pub folder: PathBuf,
+}
+
+/// A place in which calls follow each other.
+pub struct Stage<'a> {
+    trial: &'a Trial,
+    scope: Scope,
+    script: Arc<Script>,
+}
+
+impl Trial {
+    /// Loads a component under the limits of plugins that nobody granted anything. Blocks while it is compiled.
+    ///
+    /// # Errors
+    /// Fails if this host would not run it.
+    pub fn new(
+        name: &str,
+        wasm: &[u8],
+        limits: Limits,
+        settings: serde_json::Map<String, Value>,
+    ) -> Result<Self> {
+        let terms = Terms { builtin: false, grant: Grant::default(), limits, settings };
+        let begun = Instant::now();
+        let loaded = Loaded::new(&load::engine()?, name, wasm, terms, &Budgets::default(), None)?;
+        Ok(Trial { plugin: Arc::new(loaded), compiled_in: begun.elapsed(), size: wasm.len() })
+    }
+
+    /// What the plugin says of itself.
+    ///
+    /// # Errors
+    /// Fails if it traps, or if its schema is no JSON.
+    pub async fn info(&self) -> Result<&Info> {
+        self.plugin.info().await
+    }
+
+    /// Its kind.
+    pub fn role(&self) -> Role {
+        self.plugin.role
+    }
+
+    /// What there is to know of the component.
+    ///
+    /// # Errors
+    /// Fails as [`Trial::info`] does.
+    pub async fn findings(&self) -> Result<Findings> {
+        let begun = Instant::now();
+        let wishes = self.plugin.info().await?.wishes.clone();
+        let call = begun.elapsed();
+        let kind = self.plugin.pre.component().component_type();
+        let engine = self.plugin.pre.engine();
+        let short = |name: &str| name.strip_prefix("dray:plugin/").unwrap_or(name).to_owned();
+        let imports = kind.imports(engine).map(|(name, _)| short(name)).collect();
+        let exports = kind.exports(engine).map(|(name, _)| short(name)).collect();
+        let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+        Ok(Findings {
+            kind: self.plugin.role,
+            contract: load::CONTRACT.to_owned(),
+            size: self.size,
+            imports,
+            exports,
+            wishes,
+            compile_ms: ms(self.compiled_in),
+            call_ms: ms(call),
+        })
+    }
+
+    /// Prepares what the plugin finds.
+    pub fn stage(&self, around: Surroundings) -> Stage<'_> {
+        let script = Arc::new(Script::new(around.requests));
+        let place = Place {
+            location: around.location,
+            script: script.clone(),
+            files: Arc::new(Root::folder(around.folder)),
+        };
+        let granted = around.secrets.keys().filter_map(|name| name.parse().ok()).collect();
+        let scope = Scope {
+            context: Some(Arc::new(place)),
+            images: Some(Arc::new(Album(around.images))),
+            secrets: Some(Arc::new(Told(around.secrets))),
+            granted,
+            memory: Some(Arc::default()),
+            script: Some(script.clone()),
+            now: around.now,
+            ..Scope::default()
+        };
+        Stage { trial: self, scope, script }
+    }
+}
+
+impl Stage<'_> {
+    /// Calls `interface.function` with arguments in JSON. Returns the answer in JSON, and how long it took.
+    ///
+    /// # Errors
+    /// Fails if there is no such function, if the arguments do not fit its types, or if it traps.
+    pub async fn call(&self, function: &str, arguments: &[Value]) -> Result<(Value, Duration)> {
+        let plugin = &self.trial.plugin;
+        let failed = |why: String| Error::new(Kind::Invalid, format!("call {function}: {why}"));
+        let (interface, name) = function
+            .split_once('.')
+            .ok_or_else(|| failed("write INTERFACE.FUNCTION, such as tag-filter.select".into()))?;
+        let (mut store, instance) = plugin.instance(self.scope.clone()).await?;
+        let path = format!("dray:plugin/{interface}@{}", load::CONTRACT);
+        let found = instance.get_export(&mut store, None, &path);
+        let Some((ComponentItem::ComponentInstance(_), parent)) = found else {
+            return Err(failed(format!("the plugin does not offer `{interface}`")));
+        };
+        let found = instance.get_export(&mut store, Some(&parent), name);
+        let function = found.and_then(|(_, index)| instance.get_func(&mut store, index));
+        let function = function.ok_or_else(|| failed(format!("`{interface}` has no function `{name}`")))?;
+        let kind = function.ty(&store);
+        if kind.params().len() != arguments.len() {
+            let names: Vec<&str> = kind.params().map(|(name, _)| name).collect();
+            return Err(failed(format!("its arguments are {}", names.join(", "))));
+        }
+        let values = kind.params().zip(arguments).map(|((name, kind), argument)| {
+            value::to_val(argument, &kind).map_err(|why| failed(format!("{name}: {why}")))
+        });
+        let values = values.collect::<Result<Vec<Val>>>()?;
+        let mut results = vec![Val::Bool(false); kind.results().len()];
+        let begun = Instant::now();
+        let called = function.call_async(&mut store, &values, &mut results).await;
+        let took = begun.elapsed();
+        called.map_err(|error| plugin.trapped(name, error))?;
+        Ok((results.first().map_or(Value::Null, value::to_json), took))
+    }
+
+    /// The requests of the script that were not sent.
+    pub fn unsent(&self) -> Vec<String> {
+        self.script.left()
+    }
+
+    /// The folder in which a fixture's files are written, each at its path beneath it.
+    ///
+    /// # Errors
+    /// Fails if a path leads out of the folder, or if a file cannot be written.
+    pub fn write_files(folder: &Path, files: &BTreeMap<String, String>) -> Result<()> {
+        let root = Root::folder(folder);
+        for (path, content) in files {
+            root.replace(path, None, content.as_bytes())?;
+        }
+        Ok(())
+    }
+}

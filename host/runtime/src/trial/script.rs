@@ -1,0 +1,224 @@
+//! What a plugin finds around it while it is tried: answers to its requests, secrets, files and facts, none of them real.
+
+use dray_core::policy::SecretRef;
+use dray_engine::{
+    Error, Kind, Result, Secret,
+    contract::{Facts, Images, Known, Request, Response, TransportContext},
+    files::Root,
+};
+use futures_core::future::BoxFuture;
+use serde::Deserialize;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+/// A request that a plugin is expected to send, and the answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exchange {
+    /// The method.
+    pub method: String,
+    /// The whole URL.
+    pub url: String,
+    /// Headers that the request must have, by their names in lower case. It may have others.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body. `None` means that any is right.
+    pub body: Option<String>,
+    /// What the place answers.
+    pub answer: Answer,
+}
+
+/// An answer of a place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// Headers by their names in lower case.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body.
+    #[serde(default)]
+    pub body: String,
+}
+
+/// The requests that a plugin may send, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Script(Mutex<VecDeque<Exchange>>);
+
+impl Script {
+    pub fn new(exchanges: Vec<Exchange>) -> Self {
+        Script(Mutex::new(exchanges.into()))
+    }
+
+    /// The requests that were not sent.
+    pub fn left(&self) -> Vec<String> {
+        let left = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        left.iter().map(|exchange| format!("{} {}", exchange.method, exchange.url)).collect()
+    }
+
+    /// The answer to a request. Fails if another one is expected.
+    pub fn answer(&self, request: &Request, body: &[u8]) -> Result<Response> {
+        let next = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
+        let sent = format!("{} {}", request.method, request.url.expose());
+        let unexpected = |why: String| Error::new(Kind::Invalid, format!("answer {sent}: the fixture {why}"));
+        let Some(next) = next else { return Err(unexpected("expects no further request".into())) };
+        let expected = format!("{} {}", next.method, next.url);
+        if sent != expected {
+            return Err(unexpected(format!("expects {expected}")));
+        }
+        for (name, value) in &next.headers {
+            let has = |(sent, found): &&(String, String)| sent.eq_ignore_ascii_case(name) && found == value;
+            if !request.headers.iter().any(|header| has(&header)) {
+                return Err(unexpected(format!("expects the header {name}: {value}")));
+            }
+        }
+        if let Some(expected) = next.body.filter(|expected| expected.as_bytes() != body) {
+            let body = String::from_utf8_lossy(body);
+            return Err(unexpected(format!("expects the body {expected}, and it was {body}")));
+        }
+        let Answer { status, headers, body } = next.answer;
+        if !request.expect.contains(&status) {
+            let text = format!("send {sent}: the answer was {status} {body}");
+            let kind = match status {
+                401 => Kind::Unauthorized,
+                403 => Kind::Denied,
+                404 => Kind::NotFound,
+                429 => Kind::RateLimited(None),
+                500.. => Kind::Transient,
+                _ => Kind::Invalid,
+            };
+            return Err(Error::new(kind, text));
+        }
+        Ok(Response {
+            status,
+            headers: headers.into_iter().collect(),
+            body: body.into(),
+            url: request.url.clone(),
+        })
+    }
+}
+
+/// The place that a transport or a dialect finds.
+pub(super) struct Place {
+    pub location: String,
+    pub script: Arc<Script>,
+    pub files: Arc<Root>,
+}
+
+impl TransportContext for Place {
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    fn is_destination(&self) -> bool {
+        true
+    }
+
+    fn files(&self) -> Option<&Arc<Root>> {
+        Some(&self.files)
+    }
+
+    fn lend(&self, _host: &str, _trusted: bool) {}
+
+    fn send<'a>(&'a self, request: &'a Request, body: bytes::Bytes) -> BoxFuture<'a, Result<Response>> {
+        Box::pin(async move { self.script.answer(request, &body) })
+    }
+
+    fn download<'a>(&'a self, request: &'a Request, path: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let answer = self.script.answer(request, &[])?;
+            self.files.replace(path, None, &answer.body).map(drop)
+        })
+    }
+
+    fn send_archive<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Result<Response>> {
+        Box::pin(async move { self.script.answer(request, &[]) })
+    }
+}
+
+/// Secrets that a fixture holds.
+pub(super) struct Told(pub BTreeMap<String, String>);
+
+impl crate::Secrets for Told {
+    fn get(&self, name: &SecretRef) -> Result<Secret> {
+        let found = self.0.get(&name.to_string());
+        let none = || Error::new(Kind::NotFound, format!("read the secret {name}: the fixture has none"));
+        found.map(|secret| Secret::new(secret.clone())).ok_or_else(none)
+    }
+
+    fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Facts about the image of a tag.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Image {
+    /// The tag.
+    pub tag: String,
+    /// Digest of the manifest.
+    pub digest: String,
+    /// Media type of the manifest.
+    pub media_type: String,
+    /// The artifact type of an artifact.
+    pub artifact_type: Option<String>,
+    /// Size in bytes.
+    pub size: Option<u64>,
+    /// Time of creation in milliseconds since 1970.
+    pub created: Option<i64>,
+    /// Labels of the config.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Platforms, each as `os/architecture[/variant]`.
+    pub platforms: Vec<String>,
+    /// When the tag was pushed, in milliseconds since 1970.
+    pub pushed: Option<u64>,
+    /// Labels of the registry.
+    pub registry_labels: Option<Vec<String>>,
+    /// Whether there are signatures.
+    pub signed: Option<bool>,
+    /// The worst vulnerability.
+    pub severity: Option<String>,
+}
+
+/// The images of a fixture.
+pub(super) struct Album(pub Vec<Image>);
+
+impl Album {
+    fn of(&self, tags: Vec<String>) -> impl Iterator<Item = Image> {
+        tags.into_iter().map(|tag| self.0.iter().find(|image| image.tag == tag).cloned().unwrap_or_default())
+    }
+}
+
+impl Images for Album {
+    fn inspect(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Facts>>> {
+        let facts = self.of(tags).map(|image| Facts {
+            digest: image.digest,
+            media_type: image.media_type,
+            artifact_type: image.artifact_type,
+            size: image.size,
+            annotations: image.annotations.into_iter().collect(),
+            created: image.created,
+            labels: image.labels.into_iter().collect(),
+            platforms: image.platforms,
+        });
+        let facts = facts.collect();
+        Box::pin(async { Ok(facts) })
+    }
+
+    fn look_up(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Known>>> {
+        let known = self.of(tags).map(|image| Known {
+            pushed: image.pushed,
+            labels: image.registry_labels,
+            signed: image.signed,
+            severity: image.severity,
+        });
+        let known = known.collect();
+        Box::pin(async { Ok(known) })
+    }
+}
