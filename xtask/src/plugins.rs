@@ -2,16 +2,14 @@
 
 use crate::sources::{self, Manifest};
 use anyhow::{Context, Result, bail, ensure};
+use dray_author::{TARGET, Toolchain};
 use dray_core::Digest;
 use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
 };
-
-const TARGET: &str = "wasm32-unknown-unknown";
 
 /// `plugins/toolchain.json`: the toolchain that builds the committed components. Another rustc produces other bytes.
 #[derive(Deserialize)]
@@ -25,96 +23,6 @@ impl Canonical {
         let path = crate::top().join("plugins/toolchain.json");
         let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
         serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))
-    }
-}
-
-/// A toolchain on this machine that can compile for the target.
-enum Toolchain {
-    /// A toolchain of rustup that has the target installed.
-    Rustup { version: String },
-    /// The toolchain of the distribution, which builds std from its own sources.
-    System { version: String },
-}
-
-fn output(command: &mut Command) -> Option<String> {
-    let output = command.output().ok().filter(|output| output.status.success())?;
-    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-impl Toolchain {
-    fn system() -> Option<Self> {
-        let version = output(Command::new("/usr/bin/rustc").arg("--version"))?;
-        let sysroot = output(Command::new("/usr/bin/rustc").args(["--print", "sysroot"]))?;
-        let sources = Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock").exists();
-        let linker = output(Command::new("wasm-ld-19").arg("--version")).is_some();
-        (sources && linker).then_some(Toolchain::System { version })
-    }
-
-    fn rustup() -> Option<Self> {
-        let version = output(Command::new("rustc").arg("--version"))?;
-        let library = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]))?;
-        Path::new(&library).exists().then_some(Toolchain::Rustup { version })
-    }
-
-    fn any() -> Result<Self> {
-        let canonical = Canonical::read()?;
-        let found = Self::rustup().or_else(Self::system);
-        found.with_context(|| {
-            format!(
-                "no toolchain for {TARGET} is here: run `rustup target add {TARGET}`, or install {}",
-                canonical.install
-            )
-        })
-    }
-
-    fn version(&self) -> &str {
-        match self {
-            Toolchain::Rustup { version } | Toolchain::System { version } => version,
-        }
-    }
-
-    /// `cargo rustc`, set up so that no path of this machine gets into the component. The toolchain of the distribution
-    /// also leaves line numbers out.
-    fn cargo(&self, folder: &Path) -> Result<Command> {
-        let home = env::var_os("CARGO_HOME")
-            .map(PathBuf::from)
-            .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
-        let home = home.context("there is no home folder")?;
-        let mut flags = vec![
-            format!("--remap-path-prefix={}=/cargo", home.display()),
-            format!("--remap-path-prefix={}=/dray", crate::top().display()),
-            format!("--remap-path-prefix={}=/plugin", folder.display()),
-        ];
-        let mut cargo = match self {
-            Toolchain::Rustup { .. } => Command::new("cargo"),
-            Toolchain::System { .. } => {
-                flags.extend(["-Zlocation-detail=none".into(), "-Zfmt-debug=none".into()]);
-                let mut cargo = Command::new("/usr/bin/cargo");
-                let path = env::var("PATH").unwrap_or_default();
-                cargo
-                    .env("PATH", format!("/usr/bin:{path}"))
-                    .env("RUSTC", "/usr/bin/rustc")
-                    .env("RUSTC_BOOTSTRAP", "1");
-                cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "wasm-ld-19");
-                // If rustup's cargo runs this program, it tells child processes to use another toolchain.
-                cargo.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC_WRAPPER");
-                cargo
-            }
-        };
-        cargo.arg("rustc").args([
-            "--lib",
-            "--release",
-            "--locked",
-            "--target",
-            TARGET,
-            "--crate-type",
-            "cdylib",
-        ]);
-        if let Toolchain::System { .. } = self {
-            cargo.args(["-Z", "build-std=std,panic_abort"]);
-        }
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).current_dir(folder);
-        Ok(cargo)
     }
 }
 
@@ -138,8 +46,15 @@ pub fn all(top: &Path) -> Result<Vec<Plugin>> {
     Ok(plugins)
 }
 
+/// Compiles a package of a workspace, as it is locked, and makes the component. No path of this machine gets into it.
 fn component(toolchain: &Toolchain, folder: &Path, package: Option<&str>, target: &Path) -> Result<Vec<u8>> {
-    let mut cargo = toolchain.cargo(folder)?;
+    let home = env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let (home, top) = (home.context("there is no home folder")?, crate::top());
+    let remapped = [(home.as_path(), "/cargo"), (top.as_path(), "/dray"), (folder, "/plugin")];
+    let mut cargo = toolchain.compile(folder, &remapped);
+    cargo.arg("--locked");
     if let Some(package) = package {
         cargo.args(["--package", package]);
     }
@@ -151,7 +66,7 @@ fn component(toolchain: &Toolchain, folder: &Path, package: Option<&str>, target
     };
     let module = target.join(TARGET).join("release").join(format!("{}.wasm", library.replace('-', "_")));
     let module = fs::read(&module).with_context(|| format!("read {}", module.display()))?;
-    wit_component::ComponentEncoder::default().validate(true).module(&module)?.encode()
+    Ok(dray_author::component(module)?)
 }
 
 fn package_name(folder: &Path) -> Result<String> {

@@ -35,9 +35,15 @@ impl Manifest {
 /// The digest of everything from which components are built: the contract, the manifests, and the code.
 pub fn digest(top: &Path) -> Result<Digest> {
     let mut files = vec![top.join("plugins/Cargo.toml"), top.join("plugins/Cargo.lock")];
-    for folder in
-        ["wit", "plugins/sdk", "plugins/transport", "plugins/auth", "plugins/filter", "plugins/dialect"]
-    {
+    for folder in [
+        "wit",
+        "plugins/sdk",
+        "plugins/transport",
+        "plugins/auth",
+        "plugins/filter",
+        "plugins/dialect",
+        "plugins/verifier",
+    ] {
         walk(&top.join(folder), &mut files)?;
     }
     files.sort();

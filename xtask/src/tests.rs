@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use std::{path::Path, process::Command};
 
 /// The programs that the tests run, each with the Debian package that contains it.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("podman", "podman"),
@@ -14,6 +14,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("gpg", "gnupg"),
     ("htpasswd", "apache2-utils"),
     ("busybox", "busybox-static"),
+    ("clang-19", "clang-19"),
     ("mkfs.btrfs", "btrfs-progs"),
 ];
 

@@ -131,7 +131,7 @@ pub enum Command {
     Runs(RunsOptions),
     /// Show and trim what is kept between runs: the journal, compiled plugins
     Cache(CacheOptions),
-    /// Show plugins
+    /// Show plugins; make, build and test one's own
     Plugin {
         #[command(subcommand)]
         command: PluginCommand,
@@ -542,6 +542,20 @@ pub struct Access {
     /// Take any certificate, and plain HTTP
     #[arg(long)]
     pub insecure: bool,
+    /// Reach registries as this policy says, and use its plugins
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["creds_file", "tls_ca", "insecure"])]
+    pub policy: Option<PathBuf>,
+    /// Use a plugin, such as a transport of one's own; may be given again
+    #[arg(long = "plugin", value_name = "NAME=FILE", value_parser = named_file)]
+    pub plugins: Vec<(String, PathBuf)>,
+}
+
+/// A plugin of the command line.
+fn named_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=').filter(|(name, file)| !name.is_empty() && !file.is_empty()) {
+        Some((name, file)) => Ok((name.to_owned(), file.into())),
+        None => Err("write NAME=FILE: --plugin mirror=plugins/mirror.wasm".to_owned()),
+    }
 }
 
 impl Access {
@@ -549,7 +563,12 @@ impl Access {
     pub fn is_told(&self) -> bool {
         let from_environment = std::env::var_os("REGISTRY_AUTH_FILE").map(PathBuf::from);
         let has_file = self.authfile.is_some() && self.authfile != from_environment;
-        has_file || self.creds_file.is_some() || self.tls_ca.is_some() || self.insecure
+        has_file
+            || self.creds_file.is_some()
+            || self.tls_ca.is_some()
+            || self.insecure
+            || self.policy.is_some()
+            || !self.plugins.is_empty()
     }
 }
 
@@ -671,6 +690,71 @@ pub enum PluginCommand {
     List(PluginListOptions),
     /// Show one plugin and its configuration's schema
     Inspect(PluginInspectOptions),
+    /// Make the project of a new plugin
+    New(PluginNewOptions),
+    /// Build a project's component
+    Build(PluginBuildOptions),
+    /// Replay fixtures against a component
+    Test(PluginTestOptions),
+    /// Tell what a component is, what it asks for, and whether this dray runs it
+    Check(PluginCheckOptions),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "The project builds and passes its test as it is made, and depends on nothing outside itself: `vendor` holds the SDK and the contract."
+)]
+pub struct PluginNewOptions {
+    /// Its name: small letters, digits and hyphens
+    pub name: String,
+    /// What it is
+    #[arg(long, value_name = "KIND", default_value = "filter", value_parser = ["filter", "auth", "transport", "verifier", "dialect"])]
+    pub kind: String,
+    /// The language: Rust for every kind, the others for filters
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust", value_parser = ["rust", "python", "js", "c"])]
+    pub lang: String,
+    /// The folder of the project. Without it, the name
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "All projects are built in one folder of the cache, so that the standard library is compiled once for all of them. Nothing but the compiler of the language is needed."
+)]
+pub struct PluginBuildOptions {
+    /// The folder of the project
+    #[arg(default_value = ".")]
+    pub dir: PathBuf,
+    /// The component's file. Without it, NAME.wasm in the folder
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "A fixture is a file in TOML:\n\n  about = \"what it shows\"\n  [filter]                        tags, all, config; keeps, drops, or fails\n  [auth]                          registry, repository, why, config; bearer, basic, identity-token, none, or fails\n  [[call]]                        any function: function, arguments; expect, or fails\n  [[request]]                     what it sends, in order: method, url, headers, body, answer = { status, headers, body }\n  [secrets] [files] [[image]]     what it finds; location, settings and now (milliseconds) before them\n\ndocs/plugins.md tells more. No request leaves this machine."
+)]
+pub struct PluginTestOptions {
+    /// The folder of a project, which is built first, or a component file
+    #[arg(default_value = ".")]
+    pub plugin: PathBuf,
+    /// The folder of the fixtures. Without it, `fixtures` beside the component
+    #[arg(long, value_name = "DIR")]
+    pub fixtures: Option<PathBuf>,
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct PluginCheckOptions {
+    /// A component file, or the folder of a project, which is built first
+    #[arg(default_value = ".")]
+    pub plugin: PathBuf,
+    /// How it is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Args)]

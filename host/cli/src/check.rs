@@ -5,6 +5,7 @@ use crate::{
     args::{CheckOptions, Output},
     failure::{Failure, Mistake},
     output::{counted, print, print_json, say},
+    plugin::{MissingGrant, missing_grants},
     policy::{self, missing_secrets},
     setup,
 };
@@ -23,17 +24,25 @@ struct Checked {
     mistakes: Vec<Mistake>,
     /// What is probably a mistake.
     warnings: Vec<Mistake>,
+    /// What its plugins ask for, and are not granted.
+    missing_grants: Vec<MissingGrant>,
 }
 
-/// A policy that is sound: its name, its files, and what it says.
-type Sound = (String, PolicyTexts, Policy);
+/// A policy that is sound.
+struct Sound {
+    name: String,
+    texts: PolicyTexts,
+    policy: Policy,
+    missing_grants: Vec<MissingGrant>,
+}
 
 pub async fn run(options: &CheckOptions) -> Result<u8, Failure> {
     let checked = checked(options).await;
     match (options.output, checked) {
         (Output::Text, checked) => text(checked?, options),
-        (Output::Json, Ok((_, texts, policy))) => print_json(&Checked {
+        (Output::Json, Ok(Sound { texts, policy, missing_grants, .. })) => print_json(&Checked {
             sound: true,
+            missing_grants,
             rules: policy.rules.iter().map(|rule| rule.name.value.clone()).collect(),
             warnings: policy.warnings.iter().map(|warning| Mistake::new(&texts, warning)).collect(),
             ..Checked::default()
@@ -60,12 +69,15 @@ async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
     }
     let environment = setup::environment(&loaded.base)?;
     match Session::check(loaded.policy.clone(), &loaded.base, environment).await {
-        Ok(_) => Ok((loaded.name, loaded.texts, loaded.policy)),
+        Ok(_) => {
+            let missing_grants = missing_grants(&loaded.policy, &loaded.base).await?;
+            Ok(Sound { name: loaded.name, texts: loaded.texts, policy: loaded.policy, missing_grants })
+        }
         Err(error) => Err(loaded.failed(error)),
     }
 }
 
-fn text((name, _, policy): Sound, options: &CheckOptions) {
+fn text(Sound { name, policy, missing_grants, .. }: Sound, options: &CheckOptions) {
     if options.resolved {
         return print(&policy.to_toml());
     }
@@ -76,5 +88,13 @@ fn text((name, _, policy): Sound, options: &CheckOptions) {
         (rules, retains) => {
             say!("{name} {are} sound: {}, {retains} [[retain]]", counted(rules as u64, "rule"));
         }
+    }
+    for MissingGrant { plugin, wish, add } in missing_grants {
+        say!(
+            "the plugin {plugin} asks for {}, and is not granted it: {}. To grant it, add",
+            wish.name,
+            wish.why
+        );
+        add.lines().for_each(|line| say!("  {line}"));
     }
 }

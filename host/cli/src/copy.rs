@@ -23,7 +23,7 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
     options.source.blobs = options.src_shared_blob_dir.take();
     options.destination.blobs = options.dest_shared_blob_dir.take();
     let stop = Stop::listen(&screen);
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     if options.access.creds_file.is_some() {
         one_registry(&places, &options).await?;
     }
@@ -117,7 +117,7 @@ pub async fn run_all(
 /// `dray tag`: a copy of the whole image to another tag of its repository.
 pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     if !is_tag(&options.tag) {
         let text = format!("tag {}: `{}` is no tag", options.reference, options.tag);
         let error = dray_engine::Error::new(dray_engine::Kind::Invalid, text);

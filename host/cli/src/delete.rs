@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Instant;
 
 pub async fn run(options: DeleteOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let DeleteOptions { reference, all_tags, dry_run, output, .. } = options;
     let begun = Instant::now();
     let journal = places.journal().filter(|_| !dry_run);

@@ -64,7 +64,7 @@ struct Compared {
 }
 
 pub async fn run(options: DiffOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let named = [is_image(&places, &options.before).await?, is_image(&places, &options.after).await?];
     let compared = match named {
         [true, true] => images(&places, &options).await?,

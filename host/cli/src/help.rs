@@ -92,6 +92,23 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("cache", "dray cache trim --older-than 30d"),
     ("plugin list", "dray plugin list --policy dray.toml"),
     ("plugin inspect", "dray plugin inspect semver"),
+    (
+        "plugin new",
+        "dray plugin new release-tags\n\
+         dray plugin new company-login --kind auth\n\
+         dray plugin new release-tags --lang python",
+    ),
+    (
+        "plugin build",
+        "dray plugin build                  in the folder of the project\n\
+         dray plugin build release-tags --out plugins/release-tags.wasm",
+    ),
+    (
+        "plugin test",
+        "dray plugin test                   build the project, and replay its fixtures\n\
+         dray plugin test release-tags.wasm --fixtures fixtures",
+    ),
+    ("plugin check", "dray plugin check release-tags.wasm"),
     ("registry serve", "dray registry serve --root mirror --addr 127.0.0.1:5000"),
     (
         "registry info",

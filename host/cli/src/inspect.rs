@@ -14,7 +14,7 @@ use std::cmp::Ordering;
 
 pub async fn run(mut options: InspectOptions) -> Result<u8, Failure> {
     options.reference.blobs = options.shared_blob_dir.take();
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let image = Image::open(&places, &options.reference).await?;
     if options.raw {
         return bytes_out(&image.manifest.body).map(|()| DONE);
@@ -145,7 +145,7 @@ pub async fn ls(options: LsOptions) -> Result<u8, Failure> {
     let whole = text.strip_prefix("docker://").is_some_and(|rest| !rest.trim_end_matches('/').contains('/'));
     let text = if whole { format!("{}/**", text.trim_end_matches('/')) } else { text };
     let reference: Reference = text.parse().map_err(|error| Failure::usage(format!("{error}")))?;
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let names = dray_engine::list_repositories(&places, &reference).await?;
     match options.output {
         Output::Json => print_json(&json!({ "reference": reference, "repositories": names })),
@@ -162,7 +162,7 @@ fn describe(blob: &Descriptor) -> Value {
 }
 
 pub async fn list_tags(options: ListTagsOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let mut tags = dray_engine::list_tags(&places, &options.reference).await?;
     tags.sort_by(|one, other| by_number(one, other));
     match options.output {

@@ -114,6 +114,8 @@ pub async fn login_told(options: LoginOptions, told: &Told) -> Result<u8, Failur
         creds_file: None,
         tls_ca: options.reach.tls_ca.clone(),
         insecure: options.reach.insecure,
+        policy: None,
+        plugins: Vec::new(),
     };
     let plain = match (told, access.insecure) {
         (_, true) => Plain::Fallback,

@@ -198,6 +198,14 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Cache(options) => Box::pin(async move { cache::run(&options) }),
         Command::Plugin { command: PluginCommand::List(options) } => Box::pin(plugin::list(options)),
         Command::Plugin { command: PluginCommand::Inspect(options) } => Box::pin(plugin::inspect(options)),
+        Command::Plugin { command: PluginCommand::New(options) } => {
+            Box::pin(async move { plugin::create(&options) })
+        }
+        Command::Plugin { command: PluginCommand::Build(options) } => {
+            Box::pin(async move { plugin::build(&options) })
+        }
+        Command::Plugin { command: PluginCommand::Test(options) } => Box::pin(plugin::test(options)),
+        Command::Plugin { command: PluginCommand::Check(options) } => Box::pin(plugin::check(options)),
         Command::Registry { command: RegistryCommand::Info(options) } => {
             Box::pin(registry_info::run(options))
         }

@@ -11,7 +11,7 @@ use dray_engine::registry_info;
 use serde_json::json;
 
 pub async fn run(options: RegistryInfoOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let info = registry_info(&places, &options.host).await?;
     let offers = info.offers;
     if options.output == Output::Json {

@@ -3,7 +3,7 @@
 use crate::{
     args::Access,
     failure::Failure,
-    local,
+    local, policy,
     secrets::{self, UserSecrets, variable},
 };
 use dray_core::policy::{Plugin, plugin_config};
@@ -171,9 +171,24 @@ pub fn working_folder() -> Result<PathBuf, Failure> {
 }
 
 /// The places of a command that has no policy.
-pub fn places(access: &Access) -> Result<Arc<Places>, Failure> {
+pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
+    if let Some(path) = &access.policy {
+        let mut loaded = policy::load(std::slice::from_ref(path))?;
+        // Only how places are reached is wanted of it.
+        loaded.policy.rules.clear();
+        loaded.policy.retains.clear();
+        let folder = working_folder()?;
+        let own = access.plugins.iter().map(|(name, file)| (name.clone(), Plugin::at(folder.join(file))));
+        loaded.policy.plugins.extend(own);
+        return Ok(loaded.open().await?.places().clone());
+    }
     let plain = if access.insecure { Plain::Fallback } else { Plain::Loopback };
     opened(access, plain, None)
+}
+
+/// The plugins of the command line. Nothing is granted to them beyond what the references name.
+fn plugins(access: &Access) -> BTreeMap<String, Plugin> {
+    access.plugins.iter().map(|(name, file)| (name.clone(), Plugin::at(file.clone()))).collect()
 }
 
 /// The same with the credentials of one login, instead of those that are found.
@@ -196,7 +211,7 @@ fn opened(
         }
     }
     let runtime =
-        runtime(BTreeMap::new(), UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
+        runtime(plugins(access), UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
     let call = match &access.creds_file {
         Some(path) => {
             let file = format!("file:{}", path.display());

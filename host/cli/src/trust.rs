@@ -21,7 +21,7 @@ use std::{io::IsTerminal, sync::Arc};
 const COSIGN_PASSWORD: &str = "COSIGN_PASSWORD";
 
 pub async fn sign(options: SignOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let signer = signer_of(&options)?;
     let reference = &options.reference;
     check_attachable(&places, reference, signer.kinds()).await?;
@@ -120,7 +120,7 @@ fn demand(options: &VerifyOptions) -> Option<Value> {
 }
 
 pub async fn verify_image(options: VerifyOptions) -> Result<u8, Failure> {
-    let places = setup::places(&options.access)?;
+    let places = setup::places(&options.access).await?;
     let reference = &options.reference;
     let require: Vec<Demand> = match demand(&options) {
         Some(config) => vec![signed(&config, &setup::working_folder()?).map_err(Failure::Usage)?.into()],

@@ -99,7 +99,7 @@ fn policies(recorded: &str) -> Vec<PathBuf> {
 /// The places of the run: as flags say, or as its policies do if they are still there.
 async fn places(paths: Vec<PathBuf>, access: &Access) -> Result<Arc<Places>, Failure> {
     match paths.is_empty() || access.is_told() {
-        true => setup::places(access),
+        true => setup::places(access).await,
         false => Ok(policy::load(&paths)?.open().await?.places().clone()),
     }
 }

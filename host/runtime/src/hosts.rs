@@ -1,7 +1,7 @@
 //! The functions of the host that guests can call.
 
-use crate::{Role, bindings::host, clouds, convert, state::State};
-use dray_core::policy::SecretRef;
+use crate::{Role, bindings::host, clouds, convert, load::Loaded, state::State};
+use dray_core::policy::{SecretRef, grants_host};
 use dray_engine::{Error, Kind, Secret, contract::Context, files::Root};
 use host::types;
 use std::{
@@ -13,6 +13,11 @@ use std::{
 use tokio::io::AsyncWriteExt;
 
 impl types::Host for State {}
+
+/// Whether the operator granted a host to a plugin.
+fn grants(plugin: &Loaded, host: &str) -> bool {
+    plugin.grant.hosts.iter().any(|granted| grants_host(granted, host))
+}
 
 /// The host of an address, with its port if it is written. It is empty if the address is not one of HTTPS.
 fn host_of(url: &str) -> &str {
@@ -91,7 +96,7 @@ impl host::http::Host for State {
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             // A dialect may change what the run may change. Many APIs read by `POST`: those of dray's dialects do, and so may
             // one whose host the operator granted.
-            let is_granted = |host: &str| self.plugin.grant.hosts.iter().any(|granted| granted == host);
+            let is_granted = |host: &str| grants(&self.plugin, host);
             let why = match self.plugin.role {
                 Role::Dialect if place.is_destination() => None,
                 Role::Dialect
@@ -161,7 +166,7 @@ impl State {
         let plugin = &self.plugin;
         if plugin.builtin && clouds::api_of(registry, host) {
             place.lend(host, true);
-        } else if plugin.grant.hosts.iter().any(|granted| granted == host) {
+        } else if grants(plugin, host) {
             place.lend(host, false);
         } else if !plugin.builtin && host != registry {
             let text = format!("send a request to {host}: the dialect is for {registry}");

@@ -117,6 +117,13 @@ impl Runtime {
         let terms =
             Terms { builtin: false, grant: plugin.grant, limits: plugin.limits, settings: settings.clone() };
         let loaded = self.load((name.to_owned(), None), terms, read).await?;
+        let built_in = |scheme: &&String| BUILTINS.iter().any(|one| one.schemes.contains(&scheme.as_str()));
+        if loaded.role == Role::Transport
+            && let Some(scheme) = loaded.info().await?.schemes.iter().find(built_in)
+        {
+            let text = format!("load the plugin {name}: it serves {scheme}, which is built in");
+            return Err(Error::new(Kind::Invalid, text).help("give it a scheme of its own"));
+        }
         // Plugins of the other kinds get their table with each call, and it is checked there.
         let by_table = matches!(loaded.role, Role::Auth | Role::Filter | Role::Verifier);
         match (by_table, settings.is_empty()) {
@@ -277,13 +284,22 @@ impl Runtime {
         if let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.schemes.contains(&scheme)) {
             return Ok(Arc::new(WasmTransport::new(scheme, self.builtin(builtin).await?)?));
         }
+        let mut found: Option<Arc<Loaded>> = None;
         for name in self.settings.plugins.keys() {
             let Some(plugin) = self.own(name).await? else { continue };
-            if plugin.role == Role::Transport
-                && plugin.info().await?.schemes.iter().any(|served| served == scheme)
+            if plugin.role != Role::Transport
+                || !plugin.info().await?.schemes.iter().any(|served| served == scheme)
             {
-                return Ok(Arc::new(WasmTransport::new(scheme, plugin)?));
+                continue;
             }
+            if let Some(other) = &found {
+                let text = format!("use {scheme}: the plugins {} and {name} both serve it", other.name);
+                return Err(Error::new(Kind::Invalid, text).help("take one of them out of the policy"));
+            }
+            found = Some(plugin);
+        }
+        if let Some(plugin) = found {
+            return Ok(Arc::new(WasmTransport::new(scheme, plugin)?));
         }
         if let Some((_, instead)) = ABANDONED.iter().find(|(abandoned, _)| *abandoned == scheme) {
             let text = format!("use {scheme}: dray does not serve it");

@@ -7,7 +7,7 @@ use crate::{
     meter::{Ceiling, Meter, SMALL},
     trial::Script,
 };
-use dray_core::policy::SecretRef;
+use dray_core::policy::{SecretRef, grants_host};
 use dray_engine::{
     Error, Kind, Result, Secret,
     contract::{Context, Images},
@@ -63,7 +63,7 @@ pub(crate) struct Outside {
 impl Outside {
     /// The access of a host. Fails if the guest may not ask it.
     pub fn access(&self, host: &str) -> Result<PlaceHttp> {
-        let named = self.named.iter().any(|named| named == host);
+        let named = self.named.iter().any(|named| grants_host(named, host));
         // Nothing that a URL might read in another way is compared.
         let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         if !(named || plain && (self.may_ask)(host)) {

@@ -3,6 +3,7 @@
 mod call;
 mod check;
 mod document;
+mod grant;
 mod limits;
 mod listed;
 mod lock;
@@ -18,6 +19,7 @@ mod vars;
 
 pub use check::{parse, parse_all, plugin_config, schema};
 pub use document::includes;
+pub use grant::grants_host;
 pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange, SourceDigests};
 pub use problem::{PolicyError, Problem, suggestion};
@@ -147,10 +149,22 @@ pub struct Plugin {
     pub config: serde_json::Map<String, serde_json::Value>,
 }
 
+impl Plugin {
+    /// A component at a path, to which nothing is granted.
+    pub fn at(source: PathBuf) -> Self {
+        Plugin {
+            source: Spanned { value: source, span: 0..0 },
+            grant: Grant::default(),
+            limits: Limits::default(),
+            config: serde_json::Map::new(),
+        }
+    }
+}
+
 /// What the operator allows a plugin.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
-    /// `host[:port]`, beside those of the opened place.
+    /// `host[:port]` or `*.domain[:port]`, beside those of the opened place.
     pub hosts: Vec<String>,
     /// Folders and archives that it may open, each by exactly this path. Relative to the policy.
     pub files: Vec<PathBuf>,

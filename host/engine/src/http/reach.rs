@@ -3,10 +3,20 @@
 
 use super::{guard, request::PlaceHttp};
 use crate::{Error, Kind, Result, contract::Request, lock};
+use dray_core::policy::grants_host;
 use reqwest::header;
 use url::Url;
 
 impl PlaceHttp {
+    /// Whether a host was granted, and whether it gets the place's login then. `None` means that it was not.
+    pub(super) fn grant_of(&self, authority: &str) -> Option<bool> {
+        let granted = lock(&self.granted);
+        let exact = granted.get(authority).copied();
+        exact.or_else(|| {
+            granted.iter().find(|(named, _)| grants_host(named, authority)).map(|(_, trusted)| *trusted)
+        })
+    }
+
     /// The first address of a request. Fails if the place may not send requests to that host.
     pub(super) fn target(&self, request: &Request) -> Result<Url> {
         let malformed =
@@ -27,9 +37,7 @@ impl PlaceHttp {
         let _ = (url.set_username(""), url.set_password(None));
         let authority = guard::authority(&url);
         let origin = url.origin().ascii_serialization();
-        if authority == self.host.address
-            || lock(&self.granted).contains_key(&authority) && is_granted_so(&url)
-        {
+        if authority == self.host.address || self.grant_of(&authority).is_some() && is_granted_so(&url) {
             return Ok(url);
         }
         // Registries behind a proxy may name themselves by the inner address: another host or port, or plain HTTP.

@@ -392,7 +392,7 @@ impl PlaceHttp {
                     "it was led to {authority}, which must not get its credentials"
                 )));
             }
-            let granted = lock(&self.granted).get(&authority).copied().filter(|_| redirects == 0);
+            let granted = self.grant_of(&authority).filter(|_| redirects == 0);
             let host = match (own, granted) {
                 (true, _) => self.host.clone(),
                 // What a plugin of the operator's may ask is the operator's matter; what is lent gets credentials.
@@ -488,7 +488,7 @@ impl PlaceHttp {
             let home = guard::authority(&next) == self.host.address;
             if !home {
                 guard::check(response.url(), &next, public)?;
-                if confined && !lock(&self.granted).contains_key(&guard::authority(&next)) {
+                if confined && self.grant_of(&guard::authority(&next)).is_none() {
                     let (from, to) = (authority, guard::authority(&next));
                     let text = format!("follow {from} to {to}: the plugin is not granted that host");
                     return Err(Error::new(Kind::Denied, text).help(guard::granting(&to)));

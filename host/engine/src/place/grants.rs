@@ -4,7 +4,7 @@ use crate::{
     Error, Kind, Result,
     contract::{Files, Parsed, Transport},
 };
-use dray_core::Reference;
+use dray_core::{Reference, policy::grants_host};
 use std::path::Path;
 
 /// Whether a reference names exactly this path: either all of the text after its scheme, or the part before a `:` or an
@@ -51,7 +51,7 @@ pub(super) fn check(
     }
     if let Some(host) = &parsed.host
         && !names_host(&reference.rest, host)
-        && !transport.granted_hosts().contains(host)
+        && !transport.granted_hosts().iter().any(|granted| grants_host(granted, host))
     {
         return refuse(&format!("the host {host}"), Some(format!("hosts = [{host:?}]")));
     }

@@ -53,8 +53,6 @@ pub struct Findings {
 /// What the plugin finds while it is called.
 #[derive(Debug, Default)]
 pub struct Surroundings {
-    /// `[plugin.NAME.config]`.
-    pub settings: serde_json::Map<String, Value>,
     /// The canonical name of the place, for transports and dialects.
     pub location: String,
     /// The secrets that are granted, by `env:NAME` or `file:PATH`.
@@ -77,17 +75,17 @@ pub struct Stage<'a> {
 }
 
 impl Trial {
-    /// Loads a component under the limits of plugins that nobody granted anything. Blocks while it is compiled.
+    /// Loads a component under the limits of plugins. Blocks while it is compiled.
     ///
     /// # Errors
     /// Fails if this host would not run it.
     pub fn new(
         name: &str,
         wasm: &[u8],
-        limits: Limits,
+        grant: Grant,
         settings: serde_json::Map<String, Value>,
     ) -> Result<Self> {
-        let terms = Terms { builtin: false, grant: Grant::default(), limits, settings };
+        let terms = Terms { builtin: false, grant, limits: Limits::default(), settings };
         let begun = Instant::now();
         let loaded = Loaded::new(&load::engine()?, name, wasm, terms, &Budgets::default(), None)?;
         Ok(Trial { plugin: Arc::new(loaded), compiled_in: begun.elapsed(), size: wasm.len() })
@@ -111,15 +109,16 @@ impl Trial {
     /// # Errors
     /// Fails as [`Trial::info`] does.
     pub async fn findings(&self) -> Result<Findings> {
-        let begun = Instant::now();
         let wishes = self.plugin.info().await?.wishes.clone();
+        let begun = Instant::now();
+        self.stage(Surroundings::default()).call("meta.describe", &[]).await?;
         let call = begun.elapsed();
         let kind = self.plugin.pre.component().component_type();
         let engine = self.plugin.pre.engine();
         let short = |name: &str| name.strip_prefix("dray:plugin/").unwrap_or(name).to_owned();
         let imports = kind.imports(engine).map(|(name, _)| short(name)).collect();
         let exports = kind.exports(engine).map(|(name, _)| short(name)).collect();
-        let ms = |time: Duration| (time.as_secs_f64() * 10_000.0).round() / 10.0;
+        let ms = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
         Ok(Findings {
             kind: self.plugin.role,
             contract: load::CONTRACT.to_owned(),
@@ -176,12 +175,18 @@ impl Stage<'_> {
         let function = found.and_then(|(_, index)| instance.get_func(&mut store, index));
         let function = function.ok_or_else(|| failed(format!("`{interface}` has no function `{name}`")))?;
         let kind = function.ty(&store);
-        if kind.params().len() != arguments.len() {
+        if kind.params().len() < arguments.len() {
             let names: Vec<&str> = kind.params().map(|(name, _)| name).collect();
-            return Err(failed(format!("its arguments are {}", names.join(", "))));
+            return Err(failed(format!("it takes only {}", names.join(", "))));
         }
-        let values = kind.params().zip(arguments).map(|((name, kind), argument)| {
-            value::to_val(argument, &kind).map_err(|why| failed(format!("{name}: {why}")))
+        // Arguments that are left out at the end are empty.
+        let given = arguments.iter().map(Some).chain(std::iter::repeat(None));
+        let values = kind.params().zip(given).map(|((name, kind), argument)| {
+            let value = match argument {
+                Some(argument) => value::to_val(argument, &kind),
+                None => value::empty(&kind),
+            };
+            value.map_err(|why| failed(format!("{name}: {why}")))
         });
         let values = values.collect::<Result<Vec<Val>>>()?;
         let mut results = vec![Val::Bool(false); kind.results().len()];

@@ -5,7 +5,7 @@
 //! | `record` | an object; a field that is left out is empty: `none`, `false`, 0, `""`, an empty list |
 //! | `variant` | the name of a case, or an object of the name and the payload: `{"not-found": "…"}` |
 //! | `enum` | the name |
-//! | `option` | the value, or `null` |
+//! | `option` | the value; `null` or an empty object for none |
 //! | `result` | `{"ok": …}` or `{"error": …}` |
 //! | `list<u8>` | a text, or `{"hex": "…"}` if it is none |
 //! | `tuple`, `list` | an array |
@@ -69,7 +69,8 @@ pub(super) fn to_val(json: &Value, kind: &Type) -> Result<Val, String> {
             };
             Val::Variant(name.to_owned(), payload)
         }
-        Type::Option(_) if json.is_null() => Val::Option(None),
+        // TOML has no `null`.
+        Type::Option(_) if json.is_null() || *json == json!({}) => Val::Option(None),
         Type::Option(inner) => Val::Option(Some(Box::new(to_val(json, &inner.ty())?))),
         _ => return Err("the contract has no such type here".into()),
     })
@@ -91,7 +92,7 @@ fn to_record(json: &Value, record: &Record) -> Result<Val, String> {
 }
 
 /// The value of a field that is left out.
-fn empty(kind: &Type) -> Result<Val, String> {
+pub(super) fn empty(kind: &Type) -> Result<Val, String> {
     Ok(match kind {
         Type::Bool => Val::Bool(false),
         Type::Option(_) => Val::Option(None),

@@ -36,7 +36,7 @@ macro_rules! role {
     ($world:literal, $bindings:literal) => {
         $crate::wit_bindgen::generate!({
             world: $world,
-            path: "../../../wit",
+            path: "wit",
             pub_export_macro: true,
             default_bindings_module: $bindings,
             runtime_path: "::dray_plugin::wit_bindgen::rt",

@@ -6,7 +6,7 @@
 
 dray_plugin::wit_bindgen::generate!({
     world: "source-transport",
-    path: "../../../wit",
+    path: "wit",
     pub_export_macro: true,
     default_bindings_module: "dray_plugin_source",
     runtime_path: "::dray_plugin::wit_bindgen::rt",

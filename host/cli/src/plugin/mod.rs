@@ -1,4 +1,15 @@
-//! `dray plugin`
+//! `dray plugin`: lists plugins, and helps their authors.
+
+mod check;
+mod fixture;
+mod grants;
+mod project;
+mod test;
+
+pub use check::run as check;
+pub use grants::{MissingGrant, missing as missing_grants};
+pub use project::{build, create};
+pub use test::run as test;
 
 use crate::{
     DONE,
@@ -9,7 +20,7 @@ use crate::{
     secrets::UserSecrets,
     setup,
 };
-use dray_core::policy::{Grant, Limits, Plugin, Spanned};
+use dray_core::policy::{Plugin, Spanned};
 use dray_engine::{Error, Kind};
 use dray_runtime::{Listed, Role, Runtime};
 use serde_json::{Value, json};
@@ -105,13 +116,7 @@ pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
 pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     let path = Path::new(&options.plugin);
     let listed = if path.is_file() {
-        let source = Spanned { value: path.to_owned(), span: 0..0 };
-        let plugin = Plugin {
-            source,
-            grant: Grant::default(),
-            limits: Limits::default(),
-            config: serde_json::Map::new(),
-        };
+        let plugin = Plugin::at(path.to_owned());
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);
         setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?

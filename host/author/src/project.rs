@@ -1,0 +1,105 @@
+//! `dray-plugin.toml`: what a plugin's project says of it.
+
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::{fmt, fs, path::Path};
+
+/// What a plugin is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It selects tags.
+    Filter,
+    /// It provides credentials.
+    Auth,
+    /// It reads images in a kind of place.
+    Transport,
+    /// It judges images.
+    Verifier,
+    /// It knows one kind of registry.
+    Dialect,
+}
+
+impl Kind {
+    /// The name that the command line and `dray-plugin.toml` use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Filter => "filter",
+            Kind::Auth => "auth",
+            Kind::Transport => "transport",
+            Kind::Verifier => "verifier",
+            Kind::Dialect => "dialect",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// The language in which a plugin is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// Rust, with dray's SDK.
+    Rust,
+    /// Python, with componentize-py.
+    Python,
+    /// JavaScript, with jco and QuickJS.
+    #[serde(rename = "js")]
+    JavaScript,
+    /// C, with clang.
+    C,
+}
+
+impl Language {
+    /// The name that the command line and `dray-plugin.toml` use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Language::Rust => "rust",
+            Language::Python => "python",
+            Language::JavaScript => "js",
+            Language::C => "c",
+        }
+    }
+}
+
+/// The content of `dray-plugin.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Project {
+    /// The name by which policies use it.
+    pub name: String,
+    /// Its version (SemVer).
+    pub version: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Its licence, as an SPDX expression.
+    pub license: String,
+    /// The language in which it is written.
+    pub language: Language,
+}
+
+impl Project {
+    /// The name of the file.
+    pub const FILE: &str = "dray-plugin.toml";
+
+    /// Reads the file of a project's folder.
+    ///
+    /// # Errors
+    /// Fails if the file is missing or malformed. The text names the line.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(Self::FILE);
+        let text = fs::read_to_string(&path).map_err(|error| {
+            Error::io(format!("read {}", path.display()), &error)
+                .help("`dray plugin new NAME --kind filter` makes a project")
+        })?;
+        toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::new(format!("read {}:{line}: {}", path.display(), error.message()))
+                .help("its keys are name, version, kind, license and language")
+        })
+    }
+}

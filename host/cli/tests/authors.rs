@@ -1,0 +1,136 @@
+//! What an author of a plugin does: makes a project, builds it, tests it, and uses it.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::path::PathBuf;
+use support::{Ran, World};
+
+/// Runs dray with a cache that outlives the test, so that the standard library is compiled once.
+fn author(world: &World, arguments: &[&str]) -> Ran {
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
+    let mut command = world.command(arguments);
+    let home = std::env::home_dir().unwrap();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    command.env("XDG_CACHE_HOME", cache).env("CARGO_HOME", cargo);
+    if let Some(rustup) = std::env::var_os("RUSTUP_HOME").or_else(|| Some(home.join(".rustup").into())) {
+        command.env("RUSTUP_HOME", rustup);
+    }
+    Ran::of(&mut command)
+}
+
+#[test]
+fn a_new_project_of_each_kind_passes_its_own_fixtures() {
+    let world = World::new();
+    if dray_author::Toolchain::any().is_err() {
+        assert!(std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
+        eprintln!("left out: no toolchain for WebAssembly is here");
+        return;
+    }
+    for (kind, fixtures) in [("filter", 2), ("auth", 2), ("verifier", 1), ("dialect", 1), ("transport", 1)] {
+        let name = format!("my-{kind}");
+        author(&world, &["plugin", "new", &name, "--kind", kind]).ok();
+        let tested = author(&world, &["plugin", "test", &name, "--output", "json"]).ok().json();
+        assert_eq!(
+            (tested["failed"].as_u64(), tested["fixtures"].as_array().unwrap().len()),
+            (Some(0), fixtures)
+        );
+        let checked = author(&world, &["plugin", "check", &name, "--output", "json"]).ok().json();
+        assert_eq!(
+            (checked["name"].as_str(), checked["findings"]["kind"].as_str()),
+            (Some(&*name), Some(kind))
+        );
+        assert_eq!(checked["findings"]["contract"], "0.3.0");
+    }
+    // Nothing but the project is needed: it holds the SDK and the contract.
+    let manifest = std::fs::read_to_string(world.path("my-filter/Cargo.toml")).unwrap();
+    assert!(!manifest.contains("..") && manifest.contains("vendor/sdk/filter"), "{manifest}");
+    // A transport that can only be read imports nothing that writes.
+    let checked = author(&world, &["plugin", "check", "my-transport", "--output", "json"]).ok().json();
+    assert!(!checked["findings"]["imports"].to_string().contains("writing"), "{checked}");
+
+    // The library may be called otherwise than the package, and the component is used in a policy by its name.
+    world.write("my-filter/Cargo.toml", &format!("{manifest}\n[lib]\nname = \"otherwise\"\n"));
+    let out = author(&world, &["plugin", "build", "my-filter", "--out", "suffix.wasm"]).ok().out;
+    assert!(out.starts_with("suffix.wasm: "), "{out}");
+    support::images::seed(&world);
+    world.write(
+        "dray.toml",
+        "version = 1\n[plugin.suffix]\nsource = \"suffix.wasm\"\n[[rule]]\nfrom = \"oci:seed\"\nto = \"oci:to\"\n\
+             tags = [{ filter = \"suffix\", suffix = \"gle\" }]\n",
+    );
+    let synced = world.dray(&["sync"]).ok();
+    assert!(synced.out.contains("1 image copied"), "{}", synced.out);
+}
+
+#[test]
+fn the_other_languages_pass_the_same_fixtures() {
+    let world = World::new();
+    for (language, tool) in [("c", "clang-19"), ("python", "componentize-py"), ("js", "jco")] {
+        let name = format!("in-{language}");
+        author(&world, &["plugin", "new", &name, "--lang", language]).ok();
+        let path = std::env::var_os("PATH").unwrap();
+        if !std::env::split_paths(&path).any(|folder| folder.join(tool).exists()) {
+            assert!(language != "c" || std::env::var_os("DRAY_TEST_ALL").is_none(), "clang-19 is not here");
+            let missing = author(&world, &["plugin", "build", &name]);
+            assert!(missing.code == 1 && missing.err.contains("help: "), "{}", missing.err);
+            eprintln!("left out: {language} ({tool} is not here)");
+            continue;
+        }
+        let tested = author(&world, &["plugin", "test", &name]).ok();
+        assert!(tested.out.contains("2 fixtures passed, 0 failed"), "{}", tested.out);
+    }
+    let auth = author(&world, &["plugin", "new", "x", "--lang", "c", "--kind", "auth"]);
+    assert!(auth.code == 1 && auth.err.contains("--lang rust"), "{}", auth.err);
+}
+
+#[test]
+fn a_fixture_that_fails_shows_what_is_different() {
+    let world = World::new();
+    author(&world, &["plugin", "new", "x", "--lang", "c"]).ok();
+    let file = world.path("x/dray-plugin.toml");
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, manifest.replace("name = \"x\"", "nam = \"x\"")).unwrap();
+    let wrong = author(&world, &["plugin", "test", "x"]);
+    assert!(wrong.code == 1 && wrong.err.contains("dray-plugin.toml:2"), "{}", wrong.err);
+    let missing = author(&world, &["plugin", "test", "nothing.wasm"]);
+    assert!(missing.code == 2 && missing.err.contains("nothing.wasm"), "{}", missing.err);
+    let taken = author(&world, &["plugin", "new", "x"]);
+    assert!(taken.code == 1 && taken.err.contains("something is there already"), "{}", taken.err);
+    let named = author(&world, &["plugin", "new", "../x"]);
+    assert!(named.code == 1 && named.err.contains("small letters"), "{}", named.err);
+
+    // Fixtures of one's own against a component of dray's.
+    let glob = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/filter-glob.wasm");
+    std::fs::copy(glob, world.path("glob.wasm")).unwrap();
+    world.write(
+        "fixtures/glob.toml",
+        "[filter]\ntags = [\"v1\", \"w1\"]\nconfig = { pattern = \"v*\" }\nkeeps = [\"w1\"]\n",
+    );
+    world.write(
+        "fixtures/good.toml",
+        "[filter]\ntags = [\"v1\", \"w1\"]\nconfig = { pattern = \"v*\" }\nkeeps = [\"v1\"]\n",
+    );
+    world.write("fixtures/odd.toml", "[filter]\nkeps = []\n");
+    let tested = author(&world, &["plugin", "test", "glob.wasm"]);
+    assert_eq!(tested.code, 1, "{}", tested.out);
+    for told in [
+        "FAIL glob.toml",
+        "- expected \"w1\"",
+        "+ found    \"v1\"",
+        "ok   good.toml",
+        "line 2: ",
+        "1 fixture passed, 2 failed",
+    ] {
+        assert!(tested.out.contains(told), "{told}: {}", tested.out);
+    }
+    // A request that the fixture does not expect is no request of the network.
+    world.write(
+        "hub/asks.toml",
+        "location = \"registry.example.com\"\n[[call]]\nfunction = \"registry-dialect.tags\"\narguments = [\"registry.example.com\", \"library/nginx\"]\nfails = \"expects no further request\"\n",
+    );
+    let hub = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/dialect-harbor.wasm");
+    std::fs::copy(hub, world.path("hub.wasm")).unwrap();
+    let tested = author(&world, &["plugin", "test", "hub.wasm", "--fixtures", "hub"]);
+    assert!(tested.out.contains("1 fixture passed"), "{}", tested.out);
+}
