@@ -6,6 +6,7 @@ use std::process::Command;
 
 /// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
+    crate::reference::check()?;
     for folder in ["", "plugins", "examples/plugins/calver", "examples/plugins/attested"] {
         step(folder, "cargo", &["fmt", "--all", "--check"])?;
         step(
@@ -27,6 +28,12 @@ pub fn run() -> Result<()> {
             "--document-private-items",
         ],
     )?;
+    // The crates of the SDK can be published as they are.
+    let crates = ["", "-filter", "-auth", "-dialect", "-transport", "-source", "-verifier", "-sign"];
+    let packages: Vec<String> = crates.iter().map(|name| format!("--package=dray-plugin{name}")).collect();
+    let mut package = vec!["package", "--quiet", "--allow-dirty", "--no-verify"];
+    package.extend(packages.iter().map(String::as_str));
+    step("plugins", "cargo", &package)?;
     // The fuzz targets are compiled for a fuzzer elsewhere. This only checks that they still compile.
     step("fuzz", "env", &["RUSTFLAGS=--cfg fuzzing", "cargo", "check", "--locked"])?;
     // The example is a program of its own, as any user of the crates would write it. It is checked as that, and run as the

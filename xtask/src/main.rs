@@ -5,6 +5,7 @@ mod bench;
 mod gates;
 mod kill;
 mod plugins;
+mod reference;
 mod scale;
 mod sources;
 mod still;
@@ -48,6 +49,8 @@ enum Task {
     },
     /// Draw what a plan and a sync print as docs/plan.svg, for the README
     Still,
+    /// Write the reference of the plugin contract, docs/plugins/reference.md, from the comments of wit/plugin.wit
+    Reference,
     /// Check formatting, lints, documentation and dependencies
     Gates,
 }
@@ -61,6 +64,7 @@ fn main() -> Result<()> {
         Task::Bench => bench::run(),
         Task::Kill { kills, seed } => kill::run(kills, seed),
         Task::Still => still::run(),
+        Task::Reference => reference::write(),
         Task::Gates => gates::run(),
     }
 }

@@ -148,22 +148,24 @@ fn a_transport_reads_a_reference(bencher: Bencher) {
     });
 }
 
-#[divan::bench]
-fn a_filter_chooses_of_a_thousand_tags(bencher: Bencher) {
+/// Chooses among so many tags, with a filter of dray's.
+fn choose(bencher: Bencher, filter: &str, config: &serde_json::Value, count: usize) {
     let (runtime, threads) = (runtime(), threads());
-    let config = serde_json::json!({ "range": ">=1.2" });
-    let filter = threads.block_on(runtime.filter("semver", &config)).unwrap();
-    let tags: Vec<String> = (0..1000).map(|number| format!("v1.{}.{}", number / 10, number % 10)).collect();
+    let filter = threads.block_on(runtime.filter(filter, config)).unwrap();
+    let tags: Vec<String> = (0..count).map(|number| format!("v1.{}.{}", number / 10, number % 10)).collect();
     let config = config.to_string();
     bencher.bench_local(|| {
-        threads
-            .block_on(filter.select(
-                Choice { repository: "app", tags: &tags, all: &tags },
-                &config,
-                Arc::new(Nothing),
-            ))
-            .unwrap()
-            .kept
-            .len()
+        let given = Choice { repository: "app", tags: &tags, all: &tags };
+        threads.block_on(filter.select(given, &config, Arc::new(Nothing))).unwrap().kept.len()
     });
+}
+
+#[divan::bench]
+fn a_filter_chooses_of_a_thousand_tags(bencher: Bencher) {
+    choose(bencher, "semver", &serde_json::json!({ "range": ">=1.2" }), 1000);
+}
+
+#[divan::bench]
+fn a_glob_chooses_of_a_hundred_thousand_tags(bencher: Bencher) {
+    choose(bencher, "glob", &serde_json::json!({ "pattern": "v1.*.5" }), 100_000);
 }

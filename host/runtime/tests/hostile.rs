@@ -44,7 +44,7 @@ fn component(imports: &str, world: &str, select: &str) -> Vec<u8> {
                 (i64.store (i32.const 104) (i64.const 0)) (i64.store (i32.const 112) (i64.const 0))
                 (i32.const 64))
             (func (export "dray:plugin/tag-filter@0.3.0#select")
-                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
+                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)
                 {select}))"#
     );
     let mut module = wat::parse_str(module).unwrap();

@@ -154,8 +154,7 @@ fn configuration(config: &Value) -> Value {
 
 impl Filter {
     fn step(&self) -> Step {
-        let all = self.all.as_ref().unwrap_or(&self.tags);
-        let given = json!({ "repository": self.repository, "tags": self.tags, "all": all });
+        let given = json!({ "repository": self.repository, "tags": self.tags, "all": self.all });
         let mut expected = json!({ "drops": self.drops });
         if let Some(keeps) = &self.keeps {
             expected["keeps"] = json!(keeps);

@@ -66,6 +66,9 @@ fn granted(plugin: &Listed) -> String {
         Role::Auth if plugin.origin == "built in" && plugin.name == "docker-config" => {
             vec!["auth.json, config.json, credential helpers".into()]
         }
+        Role::Auth if plugin.origin == "built in" && plugin.name != "static" => {
+            vec!["secrets named in its table, the usual variables and files of its service".into()]
+        }
         Role::Auth => vec!["secrets named in its table".into()],
         Role::Filter => vec!["facts about images".into()],
         Role::Verifier => vec!["manifests with their signatures".into()],

@@ -86,7 +86,12 @@ impl Choice {
     /// All tags of a repository, before any filter, for tests.
     pub fn of<T: AsRef<str>>(repository: &str, tags: &[T]) -> Self {
         let tags: Vec<String> = tags.iter().map(|tag| tag.as_ref().to_owned()).collect();
-        Choice { repository: repository.into(), all: tags.clone(), tags, extra: Vec::new() }
+        Choice { repository: repository.into(), all: None, tags, extra: Vec::new() }
+    }
+
+    /// All tags of the repository, also those that earlier filters dropped.
+    pub fn everything(&self) -> &[String] {
+        self.all.as_deref().unwrap_or(&self.tags)
     }
 }
 
