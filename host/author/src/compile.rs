@@ -69,7 +69,7 @@ fn rust(building: &Building<'_>) -> Result<Vec<u8>> {
     if !building.verbose {
         cargo.arg("--quiet");
     }
-    run(&mut cargo, "cargo", folder)?;
+    run_tool(&mut cargo, "cargo", folder, "install Rust: rustup, or Debian's packages")?;
     let library = library(&toolchain, folder)?;
     let module = building.target.join(crate::TARGET).join("release").join(format!("{library}.wasm"));
     let module =
@@ -98,18 +98,16 @@ fn library(toolchain: &Toolchain, folder: &Path) -> Result<String> {
 /// The world of a project that is not in Rust, in its `wit`.
 const WORLD: &str = "plugin";
 
-/// Where a tool is to write a component, in a folder that exists.
-fn output(building: &Building<'_>, name: &str) -> Result<PathBuf> {
-    fs::create_dir_all(building.target)
-        .map_err(|error| Error::io(format!("make {}", building.target.display()), &error))?;
-    let out = building.target.join(name);
-    // What is there is of another project, or of another time.
-    let _ = fs::remove_file(&out);
-    Ok(out)
+/// A folder of its own for what a tool writes, because several projects may be built at the same time.
+fn workshop(building: &Building<'_>) -> Result<tempfile::TempDir> {
+    let doing = || format!("make a folder in {}", building.target.display());
+    fs::create_dir_all(building.target).map_err(|error| Error::io(doing(), &error))?;
+    tempfile::tempdir_in(building.target).map_err(|error| Error::io(doing(), &error))
 }
 
 fn python(building: &Building<'_>) -> Result<Vec<u8>> {
-    let out = output(building, "python.wasm")?;
+    let workshop = workshop(building)?;
+    let out = workshop.path().join("plugin.wasm");
     let mut tool = Command::new("componentize-py");
     tool.args(["-d", "wit", "-w", WORLD, "componentize", "--stub-wasi", "plugin", "-o"]).arg(&out);
     quiet(&mut tool, building);
@@ -119,7 +117,8 @@ fn python(building: &Building<'_>) -> Result<Vec<u8>> {
 }
 
 fn javascript(building: &Building<'_>) -> Result<Vec<u8>> {
-    let out = output(building, "javascript.wasm")?;
+    let workshop = workshop(building)?;
+    let out = workshop.path().join("plugin.wasm");
     let own = building.folder.join("node_modules/.bin/jco");
     let mut tool = Command::new(if own.exists() { own.as_path() } else { Path::new("jco") });
     tool.args(["componentize", "plugin.js", "--wit", "wit", "--world-name", WORLD]);
@@ -134,8 +133,8 @@ fn javascript(building: &Building<'_>) -> Result<Vec<u8>> {
 const CLANGS: [&str; 7] = ["clang", "clang-22", "clang-21", "clang-20", "clang-19", "clang-18", "clang-17"];
 
 fn c(building: &Building<'_>) -> Result<Vec<u8>> {
-    let out = output(building, "c.wasm")?;
-    let generated = building.folder.join("gen");
+    let workshop = workshop(building)?;
+    let (generated, out) = (workshop.path().join("gen"), workshop.path().join("plugin.wasm"));
     bindings_of_c(&building.folder.join("wit"), &generated)?;
     let can = |clang: &&&str| {
         let asked = Command::new(clang).args(["--print-targets"]).output();
@@ -157,10 +156,11 @@ fn c(building: &Building<'_>) -> Result<Vec<u8>> {
         "-I",
         "include",
         "-I",
-        "gen",
     ]);
-    tool.args(["-Wl,--no-entry", "-Wl,--strip-all", "plugin.c", "runtime.c", "gen/plugin.c"]);
-    tool.args(["gen/plugin_component_type.o", "-o"]).arg(&out);
+    tool.arg(&generated);
+    tool.args(["-Wl,--no-entry", "-Wl,--strip-all", "plugin.c", "runtime.c"]);
+    tool.args([generated.join("plugin.c"), generated.join("plugin_component_type.o")]);
+    tool.arg("-o").arg(&out);
     let install = "run `apt-get install clang-19 lld-19` on Debian";
     run_tool(tool.current_dir(building.folder), clang, building.folder, install)?;
     component(read(&out)?)
@@ -187,13 +187,5 @@ fn run_tool(tool: &mut Command, name: &str, folder: &Path, install: &str) -> Res
             Err(Error::new(format!("run {name}: there is no such program")).help(install))
         }
         Err(error) => Err(Error::io(format!("run {name}"), &error)),
-    }
-}
-
-fn run(command: &mut Command, name: &str, folder: &Path) -> Result<()> {
-    let status = command.status().map_err(|error| Error::io(format!("run {name}"), &error))?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Error::new(format!("build {}: {name} ended with {status}", folder.display()))),
     }
 }

@@ -1,6 +1,6 @@
 //! Makes the project of a new plugin.
 
-use crate::{Error, Kind, Language, Project, Result};
+use crate::{Error, Kind, Language, Project, Result, bindings::bindings_of_c};
 use std::{
     fs,
     io::Write,
@@ -66,7 +66,7 @@ fn crates(kind: Kind) -> &'static [&'static str] {
 /// written.
 pub fn create(creation: &Creation<'_>) -> Result<Vec<PathBuf>> {
     let Creation { name, kind, language, folder } = *creation;
-    check(name)?;
+    Project::check_name(name)?;
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
         return Err(Error::new(format!("make {}: something is there already", folder.display()))
             .help("name another folder, or move what is there"));
@@ -101,9 +101,19 @@ pub fn create(creation: &Creation<'_>) -> Result<Vec<PathBuf>> {
             }
         }
         Language::Python | Language::JavaScript | Language::C => {
+            let version = CONTRACT.lines().find_map(|line| line.strip_prefix("package dray:plugin@"));
+            let version = version.unwrap_or_default().trim_end_matches(';');
+            let world = format!("  include dray:plugin/{kind}@{version};");
             add(
                 "wit/plugin.wit",
-                "package local:plugin;\n\nworld plugin {\n  include dray:plugin/filter@0.3.0;\n}\n".into(),
+                format!(
+                    "package local:plugin;
+
+world plugin {{
+{world}
+}}
+"
+                ),
             );
             add("wit/deps/dray/plugin.wit", CONTRACT.to_owned());
         }
@@ -111,18 +121,11 @@ pub fn create(creation: &Creation<'_>) -> Result<Vec<PathBuf>> {
     for (path, text) in &files {
         write(&folder.join(path), text)?;
     }
-    Ok(files.into_iter().map(|(path, _)| path).collect())
-}
-
-/// A name must do as a package, as a file and as a key of TOML.
-fn check(name: &str) -> Result<()> {
-    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    match first && plain && name.len() <= 64 && !name.ends_with('-') {
-        true => Ok(()),
-        false => Err(Error::new(format!("make a plugin of the name `{name}`"))
-            .help("a name has small letters, digits and hyphens, and begins with a letter: `release-tags`")),
+    if language == Language::C {
+        // To be read: each build makes its own.
+        bindings_of_c(&folder.join("wit"), &folder.join("gen"))?;
     }
+    Ok(files.into_iter().map(|(path, _)| path).collect())
 }
 
 fn manifest(project: &Project) -> String {
@@ -137,7 +140,8 @@ fn manifest(project: &Project) -> String {
 fn filled(text: &str, project: &Project) -> String {
     let words = project.name.split('-').filter(|word| !word.is_empty());
     let capital = |word: &str| word[..1].to_ascii_uppercase() + &word[1..];
-    let kind: String = words.map(capital).collect();
+    // The type must not have the name of one of the SDK.
+    let kind = words.map(capital).collect::<String>() + "Plugin";
     let dependencies: String = crates(project.kind)
         .iter()
         .map(|name| format!("dray-plugin-{name} = {{ path = \"vendor/sdk/{name}\" }}\n"))
@@ -194,10 +198,10 @@ mod tests {
     #[test]
     fn a_name_does_everywhere() {
         for good in ["a", "release-tags", "v2"] {
-            assert!(check(good).is_ok(), "{good}");
+            assert!(Project::check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "2v", "Release", "a_b", "../a", "a-", "-a", "a b", "ä"] {
-            assert!(check(bad).is_err(), "{bad}");
+        for bad in ["", "dray-plugin-filter", "2v", "Release", "a_b", "../a", "a-", "-a", "a b", "ä"] {
+            assert!(Project::check_name(bad).is_err(), "{bad}");
         }
     }
 
@@ -213,7 +217,7 @@ mod tests {
         }
         assert!(!files.iter().any(|file| file.starts_with("vendor/sdk/auth")));
         let source = fs::read_to_string(at.join("src/lib.rs")).unwrap();
-        assert!(source.contains("struct ReleaseTags") && !source.contains("{{"), "{source}");
+        assert!(source.contains("struct ReleaseTagsPlugin") && !source.contains("{{"), "{source}");
         let project = Project::read(&at).unwrap();
         assert_eq!((project.name.as_str(), project.kind), ("release-tags", Kind::Filter));
         assert!(create(&creation).unwrap_err().text.contains("something is there"));

@@ -86,6 +86,21 @@ impl Project {
     /// The name of the file.
     pub const FILE: &str = "dray-plugin.toml";
 
+    /// Checks that a name does as a package, as a file and as a key of TOML.
+    pub(crate) fn check_name(name: &str) -> Result<()> {
+        let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let plain =
+            name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        // A package cannot depend on one of its own name.
+        let taken = name == "dray-plugin" || name.starts_with("dray-plugin-");
+        match first && plain && name.len() <= 64 && !name.ends_with('-') && !taken {
+            true => Ok(()),
+            false => Err(Error::new(format!("name a plugin: `{name}` is no name of one")).help(
+                "a name has small letters, digits and hyphens, begins with a letter, and not with dray-plugin: `release-tags`",
+            )),
+        }
+    }
+
     /// Reads the file of a project's folder.
     ///
     /// # Errors
@@ -96,10 +111,13 @@ impl Project {
             Error::io(format!("read {}", path.display()), &error)
                 .help("`dray plugin new NAME --kind filter` makes a project")
         })?;
-        toml::from_str(&text).map_err(|error| {
+        let project: Project = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::new(format!("read {}:{line}: {}", path.display(), error.message()))
-                .help("its keys are name, version, kind, license and language")
-        })
+                .help("its keys are name, version, kind (filter, auth, transport, verifier, dialect), license and language (rust, python, js, c)")
+        })?;
+        // The name is that of the component's file, too.
+        Self::check_name(&project.name)?;
+        Ok(project)
     }
 }

@@ -111,7 +111,7 @@ fn a_fixture_that_fails_shows_what_is_different() {
         "fixtures/good.toml",
         "[filter]\ntags = [\"v1\", \"w1\"]\nconfig = { pattern = \"v*\" }\nkeeps = [\"v1\"]\n",
     );
-    world.write("fixtures/odd.toml", "[filter]\nkeps = []\n");
+    world.write("fixtures/odd.toml", "[filter]\nkeps = []\nkeeps = []\n");
     let tested = author(&world, &["plugin", "test", "glob.wasm"]);
     assert_eq!(tested.code, 1, "{}", tested.out);
     for told in [
@@ -124,6 +124,16 @@ fn a_fixture_that_fails_shows_what_is_different() {
     ] {
         assert!(tested.out.contains(told), "{told}: {}", tested.out);
     }
+    // A configuration that no policy could have, and one whose mistake is what the fixture expects.
+    world.write("schema/no.toml", "[filter]\nconfig = { patern = \"v*\" }\nkeeps = []\n");
+    world.write("schema/yes.toml", "[filter]\nconfig = { patern = \"v*\" }\nfails = \"patern\"\n");
+    let tested = author(&world, &["plugin", "test", "glob.wasm", "--fixtures", "schema"]);
+    assert!(tested.out.contains("1 fixture passed, 1 failed"), "{}", tested.out);
+    // A project has a plain name, so that its component lies in its folder.
+    std::fs::write(&file, manifest.replace("name = \"x\"", "name = \"../x\"")).unwrap();
+    let outside = author(&world, &["plugin", "build", "x"]);
+    assert!(outside.code == 1 && outside.err.contains("is no name of one"), "{}", outside.err);
+    assert!(!world.path("x.wasm").exists());
     // A request that the fixture does not expect is no request of the network.
     world.write(
         "hub/asks.toml",

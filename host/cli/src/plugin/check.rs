@@ -9,6 +9,7 @@ use crate::{
 };
 use dray_author::Project;
 use dray_core::policy::Grant;
+use dray_engine::Kind;
 use dray_runtime::{
     Info, WishKind,
     trial::{Findings, Trial},
@@ -20,7 +21,13 @@ pub async fn run(options: PluginCheckOptions) -> Result<u8, Failure> {
     let trial = Trial::new(&name, &wasm, Grant::default(), serde_json::Map::new())?;
     let info = trial.info().await?;
     let findings = trial.findings().await?;
-    let wrong = wrong(info, project.as_ref(), &findings);
+    let mut wrong = wrong(info, project.as_ref(), &findings);
+    // An empty table may lack keys; what matters is whether the schema can be read at all.
+    if let Err(error) = trial.check_config(&json!({})).await
+        && error.kind == Kind::Plugin
+    {
+        wrong.push(format!("dray cannot {error}"));
+    }
     match options.output {
         Output::Json => print_pretty(&json!({
             "name": info.name, "version": info.version, "summary": info.summary, "schemes": info.schemes,
@@ -44,6 +51,10 @@ fn wrong(info: &Info, project: Option<&Project>, findings: &Findings) -> Vec<Str
         wrong.push("it is a transport, and serves no scheme".to_owned());
     }
     if let Some(project) = project {
+        let kind = super::role(findings.kind);
+        if project.kind.name() != kind {
+            wrong.push(format!("its kind is {kind}, and {} in {}", project.kind, Project::FILE));
+        }
         for (key, said, file) in
             [("name", &info.name, &project.name), ("version", &info.version, &project.version)]
         {
@@ -83,7 +94,7 @@ fn tell(info: &Info, findings: &Findings, wrong: &[String]) {
     line("compiled in", &format!("{} ms (once: dray keeps what it compiled)", findings.compile_ms));
     line("first call", &format!("{} ms", findings.call_ms));
     match wrong {
-        [] => say!("this dray runs it"),
+        [] => say!("this dray loads it; `dray plugin test` says whether it does its work"),
         _ => wrong.iter().for_each(|one| say!("wrong: {one}")),
     }
 }

@@ -115,10 +115,57 @@ impl Fixture {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             format!("line {line}: {}", error.message())
         })?;
-        match fixture.steps().is_empty() {
-            true => Err("it calls nothing: write [filter], [auth] or [[call]]".into()),
-            false => Ok(fixture),
+        fixture.check()?;
+        Ok(fixture)
+    }
+
+    /// Checks that something is called, and that what is expected is said, once.
+    fn check(&self) -> Result<(), String> {
+        if self.steps().is_empty() {
+            return Err("it calls nothing: write [filter], [auth] or [[call]]".into());
         }
+        if let Some(filter) = &self.filter {
+            let chooses = filter.keeps.is_some() || !filter.drops.is_empty();
+            if chooses == filter.fails.is_some() {
+                return Err("[filter] needs `keeps` or `drops`, or else `fails`".into());
+            }
+        }
+        if let Some(auth) = &self.auth {
+            let said = [
+                auth.bearer.is_some(),
+                auth.basic.is_some(),
+                auth.identity_token.is_some(),
+                auth.none,
+                auth.fails.is_some(),
+            ];
+            if said.into_iter().filter(|said| *said).count() != 1 {
+                return Err(
+                    "[auth] needs one of `bearer`, `basic`, `identity-token`, `none` and `fails`".into()
+                );
+            }
+        }
+        if self.calls.iter().any(|call| call.expect.is_some() == call.fails.is_some()) {
+            return Err("a [[call]] needs `expect`, or else `fails`; `expect = {}` takes any answer".into());
+        }
+        match self.secrets.keys().find(|name| !name.starts_with("env:") && !name.starts_with("file:")) {
+            Some(name) => Err(format!("the secret `{name}` is named env:NAME or file:PATH")),
+            None => Ok(()),
+        }
+    }
+
+    /// The configurations that a policy would check by the plugin's schema.
+    pub fn configurations(&self) -> Vec<Value> {
+        let filter = self.filter.iter().map(|filter| configuration(&filter.config));
+        filter.chain(self.auth.iter().map(|auth| configuration(&auth.config))).collect()
+    }
+
+    /// Whether a mistake of a configuration is what the fixture expects, and it is told so.
+    pub fn expects(&self, text: &str) -> bool {
+        let fails = [
+            self.filter.as_ref().and_then(|one| one.fails.as_ref()),
+            self.auth.as_ref().and_then(|one| one.fails.as_ref()),
+        ];
+        fails.into_iter().flatten().any(|part| text.contains(part.as_str()))
     }
 
     /// The hosts of its requests, which count as granted.
@@ -200,13 +247,16 @@ impl Auth {
 
 impl Step {
     /// The arguments, with the parts of the last answer that they stand for.
-    pub fn arguments(&self, last: &Value) -> Vec<Value> {
-        let argument = |argument: &Value| match argument.as_object().filter(|one| one.len() == 1) {
-            Some(one) => match one.get("last").and_then(Value::as_str) {
-                Some(path) => last.pointer(path).cloned().unwrap_or(Value::Null),
-                None => argument.clone(),
-            },
-            None => argument.clone(),
+    pub fn arguments(&self, last: &Value) -> Result<Vec<Value>, String> {
+        let argument = |argument: &Value| {
+            let one = argument.as_object().filter(|one| one.len() == 1);
+            match one.and_then(|one| one.get("last")?.as_str()) {
+                Some(path) => last
+                    .pointer(path)
+                    .cloned()
+                    .ok_or_else(|| format!("find {path} in the last answer: {last}")),
+                None => Ok(argument.clone()),
+            }
         };
         self.arguments.iter().map(argument).collect()
     }
@@ -240,7 +290,12 @@ impl Step {
             (Expected::Answer(expected), None) => {
                 let answer = is("ok").unwrap_or(answer);
                 let told = match &self.tags {
-                    Some(tags) => by_names(answer, tags),
+                    Some(tags) => {
+                        if let Some(odd) = odd(answer, tags.len()) {
+                            difference("the tags, each decided on once", &json!(tags.len()), &json!(odd));
+                        }
+                        by_names(answer, tags)
+                    }
                     None => answer.clone(),
                 };
                 compare("", expected, &told, false, &mut difference);
@@ -258,6 +313,23 @@ fn text_of(error: &Value) -> String {
         Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     }
+}
+
+/// What is wrong with the indices of a selection, which dray refuses: one that is no tag's, or one that was decided on twice.
+fn odd(selection: &Value, tags: usize) -> Option<String> {
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let dropped = list(selection.get("dropped"));
+    let dropped = dropped.iter().flat_map(|group| list(group.get("tags")));
+    let mut seen = std::collections::BTreeSet::new();
+    for index in list(selection.get("kept")).into_iter().chain(dropped) {
+        let at = index.as_u64().filter(|at| usize::try_from(*at).is_ok_and(|at| at < tags));
+        match at {
+            None => return Some(format!("it names tag {index} of {tags}")),
+            Some(at) if !seen.insert(at) => return Some(format!("it decides on tag {at} twice")),
+            Some(_) => {}
+        }
+    }
+    None
 }
 
 /// What a filter chose, by the names of the tags.
@@ -292,7 +364,10 @@ fn compare(
     match (expected, found) {
         (Value::Object(expected), Value::Object(found)) => {
             for (key, value) in expected {
-                compare(&below(key), value, found.get(key).unwrap_or(&Value::Null), contains, difference);
+                match found.get(key) {
+                    Some(found) => compare(&below(key), value, found, contains, difference),
+                    None => difference(&below(key), value, &json!("(there is no such key)")),
+                }
             }
         }
         (Value::Array(wanted), Value::Array(there)) if wanted.len() == there.len() => {
@@ -325,8 +400,14 @@ mod tests {
         let step = step("[filter]\ntags = [\"a\", \"b\"]\nkeeps = [\"b\"]\ndrops = { a = \"old\" }\n");
         let answer = |kept: Value, reason: &str| json!({ "ok": { "kept": kept, "dropped": [{ "reason": reason, "tags": [0] }] } });
         assert_eq!(step.judge(&answer(json!([1]), "old")), []);
-        assert_eq!(places(&step.judge(&answer(json!([0]), "young"))), ["drops.a", "keeps[0]"]);
-        assert_eq!(places(&step.judge(&answer(json!([7]), "old"))), ["keeps[0]"]);
+        assert_eq!(
+            places(&step.judge(&answer(json!([0]), "young"))),
+            ["the tags, each decided on once", "drops.a", "keeps[0]"]
+        );
+        assert_eq!(
+            places(&step.judge(&answer(json!([7]), "old"))),
+            ["the tags, each decided on once", "keeps[0]"]
+        );
         assert_eq!(places(&step.judge(&json!({ "error": { "invalid": "x" } }))), ["the answer"]);
     }
 
@@ -345,19 +426,32 @@ mod tests {
         let step = step("[[call]]\nfunction = \"a.b\"\nexpect = { x = [1, { y = {} }] }\n");
         assert_eq!(step.judge(&json!({ "ok": { "x": [1, { "y": null, "z": 3 }], "w": 2 } })), []);
         assert_eq!(places(&step.judge(&json!({ "ok": { "x": [1] } }))), ["x"]);
-        assert_eq!(places(&step.judge(&json!({ "ok": { "x": [2, {}] } }))), ["x[0]"]);
+        assert_eq!(places(&step.judge(&json!({ "ok": { "x": [2, {}] } }))), ["x[0]", "x[1].y"]);
     }
 
     #[test]
     fn an_argument_may_be_a_part_of_the_last_answer() {
-        let step =
-            step("[[call]]\nfunction = \"a.b\"\narguments = [\"x\", { last = \"/state\" }, { y = 1 }]\n");
-        assert_eq!(step.arguments(&json!({ "state": "s" })), [json!("x"), json!("s"), json!({ "y": 1 })]);
+        let step = step(
+            "[[call]]\nfunction = \"a.b\"\nexpect = {}\narguments = [\"x\", { last = \"/state\" }, { y = 1 }]\n",
+        );
+        let filled = [json!("x"), json!("s"), json!({ "y": 1 })];
+        assert_eq!(step.arguments(&json!({ "state": "s" })), Ok(filled.to_vec()));
+        assert!(step.arguments(&json!({ "stat": "s" })).unwrap_err().contains("/state"));
     }
 
     #[test]
     fn a_mistake_has_its_line() {
         assert!(Fixture::parse("about = \"x\"\n[filtr]\n").unwrap_err().starts_with("line 2: "));
-        assert!(Fixture::parse("about = \"x\"\n").unwrap_err().contains("calls nothing"));
+        for (text, why) in [
+            ("about = \"x\"\n", "calls nothing"),
+            ("[filter]\ntags = []\n", "`keeps` or `drops`"),
+            ("[filter]\nkeeps = []\nfails = \"x\"\n", "`keeps` or `drops`"),
+            ("[auth]\nregistry = \"r\"\n", "needs one of"),
+            ("[auth]\nbearer = \"b\"\nnone = true\n", "needs one of"),
+            ("[[call]]\nfunction = \"a.b\"\n", "`expect`"),
+            ("[secrets]\nTOKEN = \"x\"\n[filter]\nkeeps = []\n", "env:NAME"),
+        ] {
+            assert!(Fixture::parse(text).unwrap_err().contains(why), "{text}");
+        }
     }
 }

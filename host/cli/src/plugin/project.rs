@@ -57,11 +57,12 @@ pub fn create(options: &PluginNewOptions) -> Result<u8, Failure> {
     Ok(DONE)
 }
 
-/// The folder in which all projects are built, so that the standard library is compiled once.
-fn target() -> PathBuf {
+/// The folder in which all projects are built, so that the standard library is compiled once. Without a cache, each is built in its
+/// own.
+fn target(folder: &Path) -> PathBuf {
     match setup::cache_folder() {
-        Some(cache) => cache.with_file_name("plugin-target"),
-        None => std::env::temp_dir().join("dray-plugin-target"),
+        Some(cache) => cache.with_file_name("dray-plugin-target"),
+        None => folder.join("target"),
     }
 }
 
@@ -72,7 +73,7 @@ fn made(folder: &Path, verbose: bool) -> Result<Built, Failure> {
     let folder = folder
         .canonicalize()
         .map_err(|error| Failure::usage(format!("find {}: {error}", folder.display())))?;
-    let target = target();
+    let target = target(&folder);
     let building = Building { folder: &folder, target: &target, cargo_home: home.as_deref(), verbose };
     let wasm = dray_author::build(&building).map_err(failed)?;
     Ok(Built { name: project.name.clone(), wasm, folder, project: Some(project) })
@@ -83,11 +84,16 @@ pub fn built(path: &Path) -> Result<Built, Failure> {
     if path.is_dir() {
         return made(path, false);
     }
-    let wasm =
-        std::fs::read(path).map_err(|error| Failure::usage(format!("read {}: {error}", path.display())))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let wasm = std::fs::read(path).map_err(|error| {
+        let told = Error::new(dray_engine::Kind::Invalid, format!("read {}: {error}", path.display()));
+        Failure::Usage(match parent.join(Project::FILE).is_file() {
+            true => told.help("`dray plugin build` makes it"),
+            false => told,
+        })
+    })?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    Ok(Built { name, wasm, folder: parent.unwrap_or(Path::new(".")).to_owned(), project: None })
+    Ok(Built { name, wasm, folder: parent.to_owned(), project: None })
 }
 
 pub fn build(options: &PluginBuildOptions) -> Result<u8, Failure> {

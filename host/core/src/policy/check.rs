@@ -2,6 +2,7 @@
 
 use super::call::provider;
 use super::document;
+use super::grant::is_grant;
 use super::limits::{concurrency, duration, rate};
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::retain::retains;
@@ -290,7 +291,15 @@ fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
     let mut grant = Grant::default();
     if let Some(mut entry) = entry.take("grant").and_then(|value| table("a grant", value, problems)) {
         if let Some(value) = entry.take("hosts") {
-            grant.hosts = strings(value, problems).into_iter().map(|host| host.value).collect();
+            for host in strings(value, problems) {
+                match is_grant(&host.value) {
+                    true => grant.hosts.push(host.value),
+                    false => problems
+                        .push(Problem::new(format!("`{}` is no host", host.value), host.span).help(
+                        "write host[:port], or *.domain[:port] for all hosts beneath a domain, in lower case",
+                    )),
+                }
+            }
         }
         if let Some(value) = entry.take("files") {
             grant.files = strings(value, problems).into_iter().map(|path| path.value.into()).collect();

@@ -15,12 +15,58 @@ pub fn grants_host(granted: &str, host: &str) -> bool {
     };
     let Some(names) = host.strip_suffix(domain) else { return false };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    !names.is_empty() && names.bytes().all(plain) && !names.starts_with('.') && !names.contains("..")
+    let whole = !names.starts_with('.') && !names.ends_with('.') && !names.contains("..");
+    !names.is_empty() && names.bytes().all(plain) && whole
+}
+
+/// Whether a text is a grant of hosts: `host[:port]` or `*.domain[:port]`, in lower case.
+pub(super) fn is_grant(text: &str) -> bool {
+    let named = text.strip_prefix("*.").unwrap_or(text);
+    let (host, port) = named.rsplit_once(':').unwrap_or((named, "443"));
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_');
+    let address = host.starts_with('[') && host.ends_with(']') && !text.starts_with('*');
+    let name = !host.is_empty()
+        && host.bytes().all(plain)
+        && !host.starts_with('.')
+        && !host.ends_with('.')
+        && !host.contains("..");
+    (address || name) && port.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grant_is_a_host_or_a_domain() {
+        for good in [
+            "a.example",
+            "a.example:8443",
+            "*.example",
+            "*.b.example:8443",
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "localhost",
+        ] {
+            assert!(is_grant(good), "{good}");
+        }
+        for bad in [
+            "",
+            "*",
+            "*.",
+            "*.*",
+            "a*.example",
+            "https://a/",
+            "A.example",
+            "a.example.",
+            ".example",
+            "a.example:port",
+            "a b",
+        ] {
+            assert!(!is_grant(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn a_wildcard_stands_for_names_of_hosts_only() {

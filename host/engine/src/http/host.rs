@@ -25,7 +25,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant, SystemTime},
 };
@@ -62,8 +62,12 @@ pub(super) struct Host {
     /// for a service that does not answer.
     /// Credentials that the registry refused, and for which the providers have no others.
     given_up: Mutex<Vec<Key>>,
-    /// Whether a provider's credentials may have to be sent before the registry asks.
-    is_ahead: OnceCell<bool>,
+    /// Those that are sent before the registry asks.
+    ahead_credentials: tokio::sync::Mutex<Vec<CachedCredential>>,
+    /// Held while another credential is looked for.
+    replacing: tokio::sync::Mutex<()>,
+    /// How often another credential was looked for.
+    replacements: AtomicUsize,
     unusable: Mutex<Option<(Instant, Error)>>,
     /// The host asked us to send no request before this time (Retry-After).
     patience: Mutex<Option<Instant>>,
@@ -143,6 +147,36 @@ fn first(access: &[Access]) -> &str {
     access.first().map_or("", |access| access.repository.as_str())
 }
 
+/// How often a run asks the providers of one registry for another credential. A provider that alternates between two wrong
+/// ones is not asked for ever.
+const REPLACEMENTS: usize = 8;
+
+/// An Authorization header.
+pub struct Sent {
+    pub header: HeaderValue,
+    /// The credential in it. `None` means that it is an access token, which is not refused for good.
+    pub key: Option<Key>,
+    /// Whether the registry has not asked for it.
+    pub ahead: bool,
+}
+
+impl Sent {
+    fn token(token: &str) -> Result<Option<Self>> {
+        Ok(Some(Sent { header: auth::header("Bearer", token)?, key: None, ahead: false }))
+    }
+
+    /// A credential that is sent as it is. An identity token is not.
+    fn as_it_is(credential: Option<Credential>, ahead: bool) -> Result<Option<Self>> {
+        let Some(Credential { key, .. }) = credential else { return Ok(None) };
+        let header = match &key {
+            Key::Basic(user, password) => auth::basic(user, password)?,
+            Key::Bearer(token) => auth::header("Bearer", token.expose())?,
+            Key::IdentityToken(_) => return Ok(None),
+        };
+        Ok(Some(Sent { header, key: Some(key), ahead }))
+    }
+}
+
 /// The answer of the auth providers for repositories with a prefix. A `covers` of `None` means all repositories.
 struct CachedCredential {
     covers: Option<String>,
@@ -200,7 +234,9 @@ impl Host {
             credentials: tokio::sync::Mutex::default(),
             unusable: Mutex::default(),
             given_up: Mutex::default(),
-            is_ahead: OnceCell::new(),
+            ahead_credentials: tokio::sync::Mutex::default(),
+            replacing: tokio::sync::Mutex::default(),
+            replacements: AtomicUsize::default(),
             patience: Mutex::default(),
             made: Instant::now(),
             moved: AtomicU64::default(),
@@ -265,14 +301,10 @@ impl Host {
         self.scheme.get_or_try_init(probe).await.copied()
     }
 
-    /// The value of the Authorization header, if the host wants one.
-    pub async fn authorization(
-        &self,
-        elsewhere: Elsewhere<'_>,
-        access: &[Access],
-    ) -> Result<Option<HeaderValue>> {
+    /// The Authorization header, if the host wants one.
+    pub async fn authorization(&self, elsewhere: Elsewhere<'_>, access: &[Access]) -> Result<Option<Sent>> {
         if let Some(origin) = &self.settings.origin {
-            return auth::header("Bearer", origin.token.expose()).map(Some);
+            return Sent::token(origin.token.expose());
         }
         let repository = first(access);
         if acts(access, "none") || acts(access, "sign") {
@@ -280,26 +312,17 @@ impl Host {
         }
         if acts(access, "login") {
             // A password goes only where nobody can listen, unless the registry itself asks for it in that way.
-            let asks = self.wants_password(repository);
-            if self.scheme().await? != "https" && !guard::is_loopback(&self.address) && !asks {
+            if !self.is_safe().await? && !self.wants_password(repository) {
                 return Ok(None);
             }
-            let credential = self.credential(access).await?;
-            return match credential.as_ref().map(|credential| &credential.key) {
-                Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
-                Some(Key::Bearer(token)) => auth::header("Bearer", token.expose()).map(Some),
-                Some(Key::IdentityToken(_)) | None => Ok(None),
-            };
+            return Sent::as_it_is(self.credential(access).await?, false);
         }
-        let asked = lock(&self.challenges).of(repository);
-        if let Some(header) = self.ahead(access).await? {
-            return Ok(Some(header));
-        }
-        let Some(asked) = asked else { return Ok(None) };
+        let Some(asked) = lock(&self.challenges).of(repository) else { return self.ahead(access).await };
         let credential = self.credential(access).await?;
         match (&asked.challenge, credential.as_ref().map(|credential| &credential.key)) {
-            (_, Some(Key::Bearer(token))) => auth::header("Bearer", token.expose()).map(Some),
-            (Challenge::Basic, Some(Key::Basic(user, password))) => auth::basic(user, password).map(Some),
+            (_, Some(Key::Bearer(_))) | (Challenge::Basic, Some(Key::Basic(..)) | None) => {
+                Sent::as_it_is(credential, false)
+            }
             (Challenge::Basic, Some(Key::IdentityToken(_))) => {
                 let text = format!(
                     "log in to {}: it wants a password, and there is an identity token",
@@ -308,13 +331,12 @@ impl Host {
                 Err(Error::new(Kind::Unauthorized, text)
                     .help("write `username` and `password`, or `credentials`, in its `auth`"))
             }
-            (Challenge::Basic, None) => Ok(None),
             (Challenge::Bearer { realm, service, scopes }, key) => {
                 let scopes = auth::together(auth::scopes(access), scopes);
                 let slot = lock(&self.tokens).entry(slot(&asked.challenge, &scopes)).or_default().clone();
                 let mut token = slot.lock().await;
                 if let Some(token) = token.as_ref().filter(|token| token.is_fresh()) {
-                    return auth::header("Bearer", token.secret.expose()).map(Some);
+                    return Sent::token(token.secret.expose());
                 }
                 let from = Url::parse(&format!("{}://{}", self.scheme().await?, self.address));
                 let from = from.map_err(|_| Error::invalid(format!("read the address {}", self.address)))?;
@@ -331,82 +353,89 @@ impl Host {
                 let service = service.as_deref();
                 let mut fresh = auth::fetch(clients, server, realm, service, &scopes, key).await;
                 if fresh.as_ref().is_err_and(|error| error.kind == Kind::Unauthorized)
-                    && let Some(other) = self.other_credential(access, credential.as_ref()).await?
+                    && let Some(refused) = &credential
+                    && let Some(other) = self.other_credential(access, &refused.key, false).await?
                 {
                     fresh = auth::fetch(clients, server, realm, service, &scopes, Some(&other.key)).await;
                 }
                 let fresh = fresh.map_err(|error| self.explain(error, credential.as_ref()))?;
-                let header = auth::header("Bearer", fresh.secret.expose());
+                let sent = Sent::token(fresh.secret.expose());
                 *token = Some(fresh);
-                header.map(Some)
+                sent
             }
         }
     }
 
-    /// The header that is sent whether the registry asks for it or not. `None` means that there is none.
-    async fn ahead(&self, access: &[Access]) -> Result<Option<HeaderValue>> {
-        let asks = async || {
-            for provider in &self.settings.auth {
-                if provider.is_ahead().await? {
-                    return Ok::<_, Error>(true);
-                }
-            }
-            Ok(false)
-        };
-        // Only what the policy names for this registry is asked before the registry asks.
-        if !self.settings.auth_named || !*self.is_ahead.get_or_try_init(asks).await? {
+    /// Whether nobody can listen to what is sent.
+    async fn is_safe(&self) -> Result<bool> {
+        Ok(guard::is_loopback(&self.address) || self.scheme().await? == "https")
+    }
+
+    /// The header that is sent although the registry has not asked for a login. `None` means that there is none. Only what the
+    /// policy names for this registry is asked before the registry asks.
+    async fn ahead(&self, access: &[Access]) -> Result<Option<Sent>> {
+        if !self.settings.auth_named {
             return Ok(None);
         }
-        let credential = self.credential(access).await?.filter(|credential| credential.always);
-        match credential.as_ref().map(|credential| &credential.key) {
-            Some(Key::Basic(user, password)) => auth::basic(user, password).map(Some),
-            Some(Key::Bearer(token)) => auth::header("Bearer", token.expose()).map(Some),
-            Some(Key::IdentityToken(_)) | None => Ok(None),
+        let found = match self.looked_up(access, Reason::First, true).await {
+            Ok(found) => found.filter(|found| found.always),
+            Err(error) => {
+                // A registry that asks for no login needs none. If it asks, the providers are asked again, and this is told.
+                tracing::debug!(%error, "no credential is sent ahead");
+                return Ok(None);
+            }
+        };
+        if found.is_some() && !self.is_safe().await? {
+            let text = format!("send a login to {} unasked: it would travel over plain HTTP", self.registry);
+            return Err(
+                Error::new(Kind::Unauthorized, text).help("leave `when = \"always\"` out, or tls = \"off\"")
+            );
         }
+        Sent::as_it_is(found, true)
     }
 
-    /// Another credential, after the registry refused this one. `None` means that the providers have no other, so that nobody
-    /// tries the same password twice.
-    pub async fn other_credential(
+    /// Whether the registry would get the same header again, now that it has asked for a login.
+    pub fn repeats(&self, access: &[Access], sent: &Key) -> bool {
+        let asked = lock(&self.challenges).of(first(access));
+        let basic = asked.is_some_and(|asked| asked.challenge == Challenge::Basic);
+        matches!(sent, Key::Bearer(_)) || basic
+    }
+
+    /// Another credential than the one that the registry refused. `None` means that the providers have no other, so that no
+    /// request sends the same password twice.
+    async fn other_credential(
         &self,
         access: &[Access],
-        refused: Option<&Credential>,
+        refused: &Key,
+        ahead: bool,
     ) -> Result<Option<Credential>> {
-        let repository = first(access);
-        let before = match refused {
-            Some(refused) => refused.clone(),
-            None => match self.credential(access).await? {
-                Some(credential) => credential,
-                None => return Ok(None),
-            },
-        };
-        if lock(&self.given_up).contains(&before.key) {
+        // One refusal leads to one question, also if many requests are refused at once.
+        let _one = self.replacing.lock().await;
+        let current = self.looked_up(access, Reason::First, ahead).await?;
+        if current.as_ref().is_some_and(|current| current.key != *refused) {
+            return Ok(current);
+        }
+        if lock(&self.given_up).contains(refused)
+            || self.replacements.fetch_add(1, Ordering::Relaxed) >= REPLACEMENTS
+        {
             return Ok(None);
         }
-        self.credentials.lock().await.retain(|known| !known.is_for(repository));
-        let found = self.looked_up(access, Reason::Refused).await?;
-        let other = found.filter(|found| found.key != before.key);
+        self.kept(ahead).lock().await.retain(|known| !known.is_for(first(access)));
+        let found = self.looked_up(access, Reason::Refused, ahead).await?;
+        let other = found.filter(|found| found.key != *refused);
         if other.is_none() {
-            lock(&self.given_up).push(before.key);
+            lock(&self.given_up).push(refused.clone());
         }
         Ok(other)
     }
 
-    /// Whether there is another credential, after the registry refused one that is sent as it is.
-    pub async fn replaced(&self, access: &[Access]) -> Result<bool> {
+    /// Whether there is another credential, after the registry refused one that was sent as it is.
+    pub async fn replaced(&self, access: &[Access], sent: &Sent) -> Result<bool> {
+        let Some(key) = &sent.key else { return Ok(false) };
         if ["login", "none", "sign"].iter().any(|action| acts(access, action)) {
             return Ok(false);
         }
-        let token_server = matches!(
-            lock(&self.challenges).of(first(access)).map(|asked| asked.challenge),
-            Some(Challenge::Bearer { .. })
-        );
-        match self.credential(access).await? {
-            Some(credential) if !token_server || matches!(credential.key, Key::Bearer(_)) => {
-                Ok(self.other_credential(access, Some(&credential)).await?.is_some())
-            }
-            _ => Ok(false),
-        }
+        Ok(self.other_credential(access, key, sent.ahead).await?.is_some())
     }
 
     /// The registry's login for an API of it at another host, which is reached over TLS. `None` means that the request does
@@ -501,13 +530,19 @@ impl Host {
     }
 
     async fn credential(&self, access: &[Access]) -> Result<Option<Credential>> {
-        self.looked_up(access, Reason::First).await
+        self.looked_up(access, Reason::First, false).await
     }
 
-    /// The credential that is kept, or that the providers have. Among kept ones, one that is over makes the reason `Expired`.
-    async fn looked_up(&self, access: &[Access], mut why: Reason) -> Result<Option<Credential>> {
+    /// The credentials that are kept: those for a registry that asks, or those that are sent ahead.
+    fn kept(&self, ahead: bool) -> &tokio::sync::Mutex<Vec<CachedCredential>> {
+        if ahead { &self.ahead_credentials } else { &self.credentials }
+    }
+
+    /// The credential that is kept, or that the providers have; `ahead` asks only those that say so of themselves. Among kept
+    /// ones, one that is over makes the reason `Expired`.
+    async fn looked_up(&self, access: &[Access], mut why: Reason, ahead: bool) -> Result<Option<Credential>> {
         let repository = first(access);
-        let mut known = self.credentials.lock().await;
+        let mut known = self.kept(ahead).lock().await;
         let now = Instant::now();
         let is_over = |known: &CachedCredential| known.until.is_some_and(|until| until <= now);
         if why == Reason::First && known.iter().any(|known| is_over(known) && known.is_for(repository)) {
@@ -523,9 +558,14 @@ impl Host {
             return Err(error.clone());
         }
         for provider in &self.settings.auth {
+            if ahead && !provider.is_ahead().await? {
+                continue;
+            }
             let asked = Lookup { registry: &self.registry, repository, actions: actions(access), why };
             let found = provider.lookup(asked).await.map_err(unusable);
-            if let Err(error) = &found {
+            if let Err(error) = &found
+                && !ahead
+            {
                 *lock(&self.unusable) = Some((Instant::now(), error.clone()));
             }
             let found = found?;

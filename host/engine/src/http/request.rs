@@ -414,8 +414,11 @@ impl PlaceHttp {
                 }
                 builder = builder.header(name, value);
             }
+            let mut sent = None;
             let authorization = if own && !self.authorizes {
-                self.host.authorization(&|at, public| self.client.led_to(at, public), &request.access).await?
+                let led_to = |at: &str, public| self.client.led_to(at, public);
+                sent = self.host.authorization(&led_to, &request.access).await?;
+                sent.as_ref().map(|sent| sent.header.clone())
             } else if granted == Some(true) && is_safe {
                 self.host.login_beside(&request.access).await?
             } else {
@@ -463,9 +466,15 @@ impl PlaceHttp {
             }
             // An answer of its own kind is for the provider, and leads to no server of tokens.
             if own && !self.authorizes && response.status() == 401 {
-                let learnt = !challenged && self.host.challenged(&response, &request.access, anonymous)?;
+                let key = sent.as_ref().and_then(|sent| sent.key.as_ref());
+                let learnt = !challenged
+                    && self.host.challenged(&response, &request.access, anonymous)?
+                    && !key.is_some_and(|key| self.host.repeats(&request.access, key));
                 // What was just sent may be a credential that is no longer right.
-                let other = !learnt && !anonymous && !replaced && self.host.replaced(&request.access).await?;
+                let other = match &sent {
+                    Some(sent) if !learnt && !replaced => self.host.replaced(&request.access, sent).await?,
+                    _ => false,
+                };
                 challenged |= learnt;
                 replaced |= other;
                 if learnt || other {

@@ -6,6 +6,7 @@ mod value;
 use crate::{
     Info, Role, Wish,
     load::{self, Budgets, Loaded, Terms},
+    schema,
     state::Scope,
 };
 use dray_core::policy::{Grant, Limits};
@@ -97,6 +98,14 @@ impl Trial {
     /// Fails if it traps, or if its schema is no JSON.
     pub async fn info(&self) -> Result<&Info> {
         self.plugin.info().await
+    }
+
+    /// Checks a configuration by the plugin's schema, as a policy's is.
+    ///
+    /// # Errors
+    /// Fails if the schema does not allow it, or if the schema itself is wrong.
+    pub async fn check_config(&self, config: &Value) -> Result<()> {
+        schema::check(&self.plugin.name, &self.plugin.info().await?.schema, config)
     }
 
     /// Its kind.

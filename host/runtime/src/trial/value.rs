@@ -117,6 +117,8 @@ fn bytes(json: &Value) -> Result<Vec<u8>, String> {
     let wrong = || wrong(json, "a text, or { hex = \"…\" }");
     match json {
         Value::String(text) => Ok(text.clone().into_bytes()),
+        // So an empty list is told, whatever its type.
+        Value::Array(none) if none.is_empty() => Ok(Vec::new()),
         Value::Object(one) if one.len() == 1 => {
             let digits = one.get("hex").and_then(Value::as_str).ok_or_else(wrong)?;
             let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
