@@ -36,12 +36,11 @@ fn page_of(text: &str) -> String {
         "# The contract of plugins\n\n<!-- `cargo xtask reference` writes this page from the comments of wit/plugin.wit. -->\n\n",
     );
     let (mut comment, mut item) = (Vec::<String>::new(), Vec::<&str>::new());
-    let mut lines = text.lines().peekable();
     let told = |comment: &mut Vec<String>| {
-        let text = comment.drain(..).collect::<Vec<_>>().join("\n");
+        let text = std::mem::take(comment).join("\n");
         if text.is_empty() { text } else { format!("{text}\n\n") }
     };
-    while let Some(line) = lines.next() {
+    for line in text.lines() {
         let bare = line.trim_start();
         if let Some(text) = bare.strip_prefix("///") {
             // Comments of fields stay with their item.

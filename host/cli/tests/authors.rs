@@ -142,5 +142,5 @@ fn a_fixture_that_fails_shows_what_is_different() {
     let hub = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt/dialect-harbor.wasm");
     std::fs::copy(hub, world.path("hub.wasm")).unwrap();
     let tested = author(&world, &["plugin", "test", "hub.wasm", "--fixtures", "hub"]);
-    assert!(tested.out.contains("1 fixture passed"), "{}", tested.out);
+    assert!(tested.code == 1 && tested.out.contains("expects no further request"), "{}", tested.out);
 }

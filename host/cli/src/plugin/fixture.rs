@@ -159,13 +159,11 @@ impl Fixture {
         filter.chain(self.auth.iter().map(|auth| configuration(&auth.config))).collect()
     }
 
-    /// Whether a mistake of a configuration is what the fixture expects, and it is told so.
-    pub fn expects(&self, text: &str) -> bool {
-        let fails = [
-            self.filter.as_ref().and_then(|one| one.fails.as_ref()),
-            self.auth.as_ref().and_then(|one| one.fails.as_ref()),
-        ];
-        fails.into_iter().flatten().any(|part| text.contains(part.as_str()))
+    /// Whether a mistake of one of [`Fixture::configurations`] is what the fixture expects.
+    pub fn expects(&self, number: usize, text: &str) -> bool {
+        let filter = self.filter.iter().map(|filter| &filter.fails);
+        let mut fails = filter.chain(self.auth.iter().map(|auth| &auth.fails));
+        fails.nth(number).is_some_and(|fails| fails.as_ref().is_some_and(|part| text.contains(part.as_str())))
     }
 
     /// The hosts of its requests, which count as granted.

@@ -22,7 +22,10 @@ pub fn grants_host(granted: &str, host: &str) -> bool {
 /// Whether a text is a grant of hosts: `host[:port]` or `*.domain[:port]`, in lower case.
 pub(super) fn is_grant(text: &str) -> bool {
     let named = text.strip_prefix("*.").unwrap_or(text);
-    let (host, port) = named.rsplit_once(':').unwrap_or((named, "443"));
+    let (host, port) = match named.rsplit_once(':') {
+        Some((host, port)) if !named.ends_with(']') => (host, port),
+        _ => (named, "443"),
+    };
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_');
     let address = host.starts_with('[') && host.ends_with(']') && !text.starts_with('*');
@@ -31,7 +34,10 @@ pub(super) fn is_grant(text: &str) -> bool {
         && !host.starts_with('.')
         && !host.ends_with('.')
         && !host.contains("..");
-    (address || name) && port.parse::<u16>().is_ok()
+    // A domain of digits alone would name addresses.
+    let last = host.rsplit('.').next().unwrap_or_default();
+    let numbers = text.starts_with('*') && last.bytes().all(|byte| byte.is_ascii_digit());
+    (address || name) && !numbers && port.parse::<u16>().is_ok()
 }
 
 #[cfg(test)]
@@ -47,6 +53,7 @@ mod tests {
             "*.b.example:8443",
             "127.0.0.1:5000",
             "[::1]:5000",
+            "[::1]",
             "localhost",
         ] {
             assert!(is_grant(good), "{good}");
@@ -63,6 +70,7 @@ mod tests {
             ".example",
             "a.example:port",
             "a b",
+            "*.1",
         ] {
             assert!(!is_grant(bad), "{bad}");
         }

@@ -149,7 +149,7 @@ fn first(access: &[Access]) -> &str {
 
 /// How often a run asks the providers of one registry for another credential. A provider that alternates between two wrong
 /// ones is not asked for ever.
-const REPLACEMENTS: usize = 8;
+const REPLACEMENTS: usize = 64;
 
 /// An Authorization header.
 pub struct Sent {
@@ -185,6 +185,15 @@ struct CachedCredential {
 }
 
 impl CachedCredential {
+    /// A credential that was found just now.
+    fn new(credential: &Credential) -> Self {
+        CachedCredential {
+            covers: credential.covers.clone(),
+            until: credential.lifetime.map(|lifetime| Instant::now() + lifetime.min(LONG)),
+            credential: Some(credential.clone()),
+        }
+    }
+
     fn is_for(&self, repository: &str) -> bool {
         self.covers.as_deref().is_none_or(|prefix| {
             repository == prefix || repository.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'))
@@ -377,14 +386,7 @@ impl Host {
         if !self.settings.auth_named {
             return Ok(None);
         }
-        let found = match self.looked_up(access, Reason::First, true).await {
-            Ok(found) => found.filter(|found| found.always),
-            Err(error) => {
-                // A registry that asks for no login needs none. If it asks, the providers are asked again, and this is told.
-                tracing::debug!(%error, "no credential is sent ahead");
-                return Ok(None);
-            }
-        };
+        let found = self.looked_up(access, Reason::First, true).await?.filter(|found| found.always);
         if found.is_some() && !self.is_safe().await? {
             let text = format!("send a login to {} unasked: it would travel over plain HTTP", self.registry);
             return Err(
@@ -395,10 +397,11 @@ impl Host {
     }
 
     /// Whether the registry would get the same header again, now that it has asked for a login.
-    pub fn repeats(&self, access: &[Access], sent: &Key) -> bool {
+    pub async fn repeats(&self, access: &[Access], sent: &Key) -> Result<bool> {
         let asked = lock(&self.challenges).of(first(access));
         let basic = asked.is_some_and(|asked| asked.challenge == Challenge::Basic);
-        matches!(sent, Key::Bearer(_)) || basic
+        let next = self.credential(access).await?.map(|credential| credential.key);
+        Ok((basic || matches!(sent, Key::Bearer(_))) && next.as_ref() == Some(sent))
     }
 
     /// Another credential than the one that the registry refused. `None` means that the providers have no other, so that no
@@ -420,11 +423,17 @@ impl Host {
         {
             return Ok(None);
         }
-        self.kept(ahead).lock().await.retain(|known| !known.is_for(first(access)));
         let found = self.looked_up(access, Reason::Refused, ahead).await?;
         let other = found.filter(|found| found.key != *refused);
-        if other.is_none() {
-            lock(&self.given_up).push(refused.clone());
+        match &other {
+            None => lock(&self.given_up).push(refused.clone()),
+            // By now the registry has asked, so the next request takes what is kept for that.
+            Some(other) if ahead => {
+                let mut known = self.credentials.lock().await;
+                known.retain(|known| !known.is_for(first(access)));
+                known.push(CachedCredential::new(other));
+            }
+            Some(_) => {}
         }
         Ok(other)
     }
@@ -549,6 +558,9 @@ impl Host {
             why = Reason::Expired;
         }
         known.retain(|known| !is_over(known));
+        if why == Reason::Refused {
+            known.retain(|known| !known.is_for(repository));
+        }
         if let Some(known) = known.iter().find(|known| known.is_for(repository)) {
             return Ok(known.credential.clone());
         }
@@ -563,19 +575,12 @@ impl Host {
             }
             let asked = Lookup { registry: &self.registry, repository, actions: actions(access), why };
             let found = provider.lookup(asked).await.map_err(unusable);
-            if let Err(error) = &found
-                && !ahead
-            {
+            if let Err(error) = &found {
                 *lock(&self.unusable) = Some((Instant::now(), error.clone()));
             }
             let found = found?;
             if let Some(credential) = found {
-                let until = credential.lifetime.map(|lifetime| now + lifetime.min(LONG));
-                known.push(CachedCredential {
-                    covers: credential.covers.clone(),
-                    credential: Some(credential.clone()),
-                    until,
-                });
+                known.push(CachedCredential::new(&credential));
                 return Ok(Some(credential));
             }
         }

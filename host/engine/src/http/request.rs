@@ -467,9 +467,11 @@ impl PlaceHttp {
             // An answer of its own kind is for the provider, and leads to no server of tokens.
             if own && !self.authorizes && response.status() == 401 {
                 let key = sent.as_ref().and_then(|sent| sent.key.as_ref());
-                let learnt = !challenged
-                    && self.host.challenged(&response, &request.access, anonymous)?
-                    && !key.is_some_and(|key| self.host.repeats(&request.access, key));
+                let mut learnt =
+                    !challenged && self.host.challenged(&response, &request.access, anonymous)?;
+                if let Some(key) = key.filter(|_| learnt) {
+                    learnt = !self.host.repeats(&request.access, key).await?;
+                }
                 // What was just sent may be a credential that is no longer right.
                 let other = match &sent {
                     Some(sent) if !learnt && !replaced => self.host.replaced(&request.access, sent).await?,

@@ -206,6 +206,11 @@ impl Stage<'_> {
         Ok((results.first().map_or(Value::Null, value::to_json), took))
     }
 
+    /// What was wrong with the requests that were sent.
+    pub fn mistakes(&self) -> Vec<String> {
+        self.script.mistakes()
+    }
+
     /// The requests of the script that were not sent.
     pub fn unsent(&self) -> Vec<String> {
         self.script.left()

@@ -46,24 +46,38 @@ pub struct Answer {
 
 /// The requests that a plugin may send, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Script(Mutex<VecDeque<Exchange>>);
+pub(crate) struct Script {
+    expected: Mutex<VecDeque<Exchange>>,
+    /// What is wrong with the requests that came.
+    mistakes: Mutex<Vec<String>>,
+}
 
 impl Script {
     pub fn new(exchanges: Vec<Exchange>) -> Self {
-        Script(Mutex::new(exchanges.into()))
+        Script { expected: Mutex::new(exchanges.into()), mistakes: Mutex::default() }
     }
 
     /// The requests that were not sent.
     pub fn left(&self) -> Vec<String> {
-        let left = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let left = self.expected.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         left.iter().map(|exchange| format!("{} {}", exchange.method, exchange.url)).collect()
+    }
+
+    /// What was wrong with the requests that were sent.
+    pub fn mistakes(&self) -> Vec<String> {
+        self.mistakes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
     /// The answer to a request. Fails if another one is expected.
     pub fn answer(&self, request: &Request, body: &[u8]) -> Result<Response> {
-        let next = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
+        let next = self.expected.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
         let sent = format!("{} {}", request.method, request.url.expose());
-        let unexpected = |why: String| Error::new(Kind::Invalid, format!("answer {sent}: the fixture {why}"));
+        let unexpected = |why: String| {
+            let text = format!("answer {sent}: the fixture {why}");
+            // The plugin may swallow the error, or the fixture may expect one.
+            self.mistakes.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(text.clone());
+            Error::new(Kind::Invalid, text)
+        };
         let Some(next) = next else { return Err(unexpected("expects no further request".into())) };
         let expected = format!("{} {}", next.method, next.url);
         if sent != expected {
