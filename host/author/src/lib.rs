@@ -1,6 +1,6 @@
 //! The way of a plugin's author: makes a project that builds and passes its test as it is, and builds it.
 //!
-//! A project is a folder with `dray-plugin.toml` ([`Project`]). [`create`] writes one, with the contract and the sources of the SDK, so
+//! A project is a folder with `dray-plugin.toml` ([`Project`]). [`create()`] writes one, with the contract and the sources of the SDK, so
 //! that it depends on nothing outside itself; [`build`] calls the compiler of its language, and makes the component here.
 //! Nothing in this crate runs a plugin: `dray-runtime` does (`trial`).
 
