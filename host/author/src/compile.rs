@@ -3,7 +3,7 @@
 use crate::{Error, Language, Project, Result, Toolchain, bindings::bindings_of_c, component};
 use serde::Deserialize;
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -64,17 +64,52 @@ fn rust(building: &Building<'_>) -> Result<Vec<u8>> {
         // Debian's toolchain leaves locations out. Another flag for each project would compile std again for each.
         remapped.push((folder, "/plugin"));
     }
+    let library = library(&toolchain, folder)?;
+    let module = building.target.join(crate::TARGET).join("release").join(format!("{library}.wasm"));
+    let _lock = lock(building.target)?;
+    forget_other(building, &library, &module)?;
     let mut cargo = toolchain.compile(folder, &remapped);
     cargo.env("CARGO_TARGET_DIR", building.target);
     if !building.verbose {
         cargo.arg("--quiet");
     }
     run_tool(&mut cargo, "cargo", folder, "install Rust: rustup, or Debian's packages")?;
-    let library = library(&toolchain, folder)?;
-    let module = building.target.join(crate::TARGET).join("release").join(format!("{library}.wasm"));
     let module =
         fs::read(&module).map_err(|error| Error::io(format!("read {}", module.display()), &error))?;
     component(module)
+}
+
+/// Keeps other builds out of the shared folder, in which libraries of one name have one file, until it is dropped.
+fn lock(target: &Path) -> Result<File> {
+    let path = target.join(".dray-plugin.lock");
+    let doing = || format!("lock {}", path.display());
+    fs::create_dir_all(target).map_err(|error| Error::io(doing(), &error))?;
+    let file = File::create(&path).map_err(|error| Error::io(doing(), &error))?;
+    file.lock().map_err(|error| Error::io(doing(), &error))?;
+    Ok(file)
+}
+
+/// Removes a library that another project of this name left in the shared folder. Cargo knows the two projects apart, but they have
+/// one file, so it would take the other's for what it built before.
+fn forget_other(building: &Building<'_>, library: &str, module: &Path) -> Result<()> {
+    let owner = module.with_extension("dray-project");
+    let own = building.folder.display().to_string();
+    if fs::read_to_string(&owner).is_ok_and(|last| last == own) {
+        return Ok(());
+    }
+    let doing = || format!("clean {}", building.target.display());
+    for file in [module.to_owned(), module.with_file_name("deps").join(format!("{library}.wasm"))] {
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(doing(), &error));
+            }
+            _ => {}
+        }
+    }
+    let folder = module.parent().unwrap_or(building.target);
+    fs::create_dir_all(folder)
+        .and_then(|()| fs::write(&owner, own))
+        .map_err(|error| Error::io(doing(), &error))
 }
 
 /// The name of the library of the package in a folder, which need not be that of the package.

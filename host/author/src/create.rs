@@ -94,29 +94,8 @@ pub fn create(creation: &Creation<'_>) -> Result<Vec<PathBuf>> {
     for (path, text) in templates.iter().copied().flatten() {
         add(path, filled(text, &project));
     }
-    match language {
-        Language::Rust => {
-            for (path, text) in vendored(kind) {
-                add(&path, text);
-            }
-        }
-        Language::Python | Language::JavaScript | Language::C => {
-            let version = CONTRACT.lines().find_map(|line| line.strip_prefix("package dray:plugin@"));
-            let version = version.unwrap_or_default().trim_end_matches(';');
-            let world = format!("  include dray:plugin/{kind}@{version};");
-            add(
-                "wit/plugin.wit",
-                format!(
-                    "package local:plugin;
-
-world plugin {{
-{world}
-}}
-"
-                ),
-            );
-            add("wit/deps/dray/plugin.wit", CONTRACT.to_owned());
-        }
+    for (path, text) in embedded(language, kind) {
+        add(&path, text);
     }
     for (path, text) in &files {
         write(&folder.join(path), text)?;
@@ -126,6 +105,68 @@ world plugin {{
         bindings_of_c(&folder.join("wit"), &folder.join("gen"))?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// The version of the contract.
+fn version() -> &'static str {
+    let version = CONTRACT.lines().find_map(|line| line.strip_prefix("package dray:plugin@"));
+    version.unwrap_or_default().trim_end_matches(';')
+}
+
+/// The world of a kind in the contract.
+fn world(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Auth => "auth-provider",
+        Kind::Transport => "source-transport",
+        other => other.name(),
+    }
+}
+
+/// What a project holds of dray: the contract, and for Rust the SDK.
+fn embedded(language: Language, kind: Kind) -> Vec<(String, String)> {
+    match language {
+        Language::Rust => vendored(kind),
+        Language::Python | Language::JavaScript | Language::C => {
+            let (world, version) = (world(kind), version());
+            let own = format!(
+                "package local:plugin;\n\nworld plugin {{\n  include dray:plugin/{world}@{version};\n}}\n"
+            );
+            vec![("wit/plugin.wit".into(), own), ("wit/deps/dray/plugin.wit".into(), CONTRACT.to_owned())]
+        }
+    }
+}
+
+/// Writes the contract and the SDK of this dray into a project in place of those that it holds. Returns the files.
+///
+/// # Errors
+/// Fails if the folder holds no project, or if a file cannot be written.
+pub fn vendor(folder: &Path) -> Result<Vec<PathBuf>> {
+    let project = Project::read(folder)?;
+    let mut written = Vec::new();
+    if project.language == Language::Rust {
+        // A file that the SDK does not have any more must not stay.
+        remove(&folder.join("vendor/sdk"))?;
+    }
+    for (path, text) in embedded(project.language, project.kind) {
+        let at = folder.join(&path);
+        remove(&at)?;
+        write(&at, &text)?;
+        written.push(PathBuf::from(path));
+    }
+    if project.language == Language::C {
+        bindings_of_c(&folder.join("wit"), &folder.join("gen"))?;
+    }
+    Ok(written)
+}
+
+/// Removes a file, a link or a folder. What is not there is removed already.
+fn remove(path: &Path) -> Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return Ok(()),
+    };
+    removed.map_err(|error| Error::io(format!("remove {}", path.display()), &error))
 }
 
 fn manifest(project: &Project) -> String {

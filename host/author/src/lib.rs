@@ -1,7 +1,7 @@
 //! The way of a plugin's author: makes a project that builds and passes its test as it is, and builds it.
 //!
 //! A project is a folder with `dray-plugin.toml` ([`Project`]). [`create()`] writes one, with the contract and the sources of the SDK, so
-//! that it depends on nothing outside itself; [`build`] calls the compiler of its language, and makes the component here.
+//! that no clone of dray is needed, and [`vendor`] writes those again; [`build`] calls the compiler of its language, and makes the component here.
 //! Nothing in this crate runs a plugin: `dray-runtime` does (`trial`).
 
 mod bindings;
@@ -12,8 +12,8 @@ mod project;
 mod toolchain;
 
 pub use compile::{Building, build};
-pub use component::component;
-pub use create::{Creation, create};
+pub use component::{Interfaces, component, interfaces};
+pub use create::{Creation, create, vendor};
 pub use project::{Kind, Language, Project};
 pub use toolchain::{DEBIAN, TARGET, Toolchain};
 

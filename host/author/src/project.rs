@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::{fmt, fs, path::Path};
+use std::{fmt, fs, path::Path, str::FromStr};
 
 /// What a plugin is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 5] = [Kind::Filter, Kind::Auth, Kind::Transport, Kind::Verifier, Kind::Dialect];
+
     /// The name that the command line and `dray-plugin.toml` use.
     pub fn name(self) -> &'static str {
         match self {
@@ -30,6 +33,15 @@ impl Kind {
             Kind::Verifier => "verifier",
             Kind::Dialect => "dialect",
         }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Kind::ALL.into_iter().find(|kind| kind.name() == text);
+        found.ok_or_else(|| Error::new(format!("make a plugin of the kind `{text}`: there is no such kind")))
     }
 }
 
@@ -55,6 +67,9 @@ pub enum Language {
 }
 
 impl Language {
+    /// All of them.
+    pub const ALL: [Language; 4] = [Language::Rust, Language::Python, Language::JavaScript, Language::C];
+
     /// The name that the command line and `dray-plugin.toml` use.
     pub fn name(self) -> &'static str {
         match self {
@@ -63,6 +78,15 @@ impl Language {
             Language::JavaScript => "js",
             Language::C => "c",
         }
+    }
+}
+
+impl FromStr for Language {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Language::ALL.into_iter().find(|language| language.name() == text);
+        found.ok_or_else(|| Error::new(format!("make a plugin in `{text}`: there is no such language")))
     }
 }
 

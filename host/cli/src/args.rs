@@ -1,8 +1,15 @@
 //! The command line.
 
+mod plugin;
+
+pub use plugin::*;
+
 use crate::completions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use dray_core::{Compression, Format, Platform, Reference, policy::PruneLimit};
+use dray_core::{
+    Compression, Format, Platform, Reference,
+    policy::{PluginSource, PruneLimit, is_built_in},
+};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -545,16 +552,19 @@ pub struct Access {
     /// Reach registries as this policy says, and use its plugins
     #[arg(long, value_name = "FILE", conflicts_with_all = ["creds_file", "tls_ca", "insecure"])]
     pub policy: Option<PathBuf>,
-    /// Use a plugin, such as a transport of one's own; may be given again
-    #[arg(long = "plugin", value_name = "NAME=FILE", value_parser = named_file)]
-    pub plugins: Vec<(String, PathBuf)>,
+    /// Use a plugin, such as a transport of one's own: a file, or an installed oci://…@DIGEST; may be given again
+    #[arg(long = "plugin", value_name = "NAME=SOURCE", value_parser = named_source)]
+    pub plugins: Vec<(String, PluginSource)>,
 }
 
 /// A plugin of the command line.
-fn named_file(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=').filter(|(name, file)| !name.is_empty() && !file.is_empty()) {
-        Some((name, file)) => Ok((name.to_owned(), file.into())),
-        None => Err("write NAME=FILE: --plugin mirror=plugins/mirror.wasm".to_owned()),
+fn named_source(text: &str) -> Result<(String, PluginSource), String> {
+    match text.split_once('=').filter(|(name, source)| !name.is_empty() && !source.is_empty()) {
+        Some((name, _)) if is_built_in(name) => {
+            Err(format!("`{name}` is built in: give the plugin another name"))
+        }
+        Some((name, source)) => Ok((name.to_owned(), source.parse()?)),
+        None => Err("write NAME=SOURCE: --plugin mirror=plugins/mirror.wasm".to_owned()),
     }
 }
 
@@ -684,79 +694,6 @@ pub struct ListTagsOptions {
     pub access: Access,
 }
 
-#[derive(Subcommand)]
-pub enum PluginCommand {
-    /// List the plugins that are built in, and those of a policy
-    List(PluginListOptions),
-    /// Show one plugin and its configuration's schema
-    Inspect(PluginInspectOptions),
-    /// Make the project of a new plugin
-    New(PluginNewOptions),
-    /// Build a project's component
-    Build(PluginBuildOptions),
-    /// Replay fixtures against a component
-    Test(PluginTestOptions),
-    /// Tell what a component is, what it asks for, and whether this dray runs it
-    Check(PluginCheckOptions),
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "The project builds and passes its test as it is made, and depends on nothing outside itself: `vendor` holds the SDK and the contract."
-)]
-pub struct PluginNewOptions {
-    /// Its name: small letters, digits and hyphens
-    pub name: String,
-    /// What it is
-    #[arg(long, value_name = "KIND", default_value = "filter", value_parser = ["filter", "auth", "transport", "verifier", "dialect"])]
-    pub kind: String,
-    /// The language: Rust for every kind, the others for filters
-    #[arg(long, value_name = "LANGUAGE", default_value = "rust", value_parser = ["rust", "python", "js", "c"])]
-    pub lang: String,
-    /// The folder of the project. Without it, the name
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "All projects are built in one folder of the cache, so that the standard library is compiled once for all of them. Nothing but the compiler of the language is needed."
-)]
-pub struct PluginBuildOptions {
-    /// The folder of the project
-    #[arg(default_value = ".")]
-    pub dir: PathBuf,
-    /// The component's file. Without it, NAME.wasm in the folder
-    #[arg(short, long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
-}
-
-#[derive(Args)]
-#[command(
-    after_help = "A fixture is a file in TOML:\n\n  about = \"what it shows\"\n  [filter]                        tags, all, config; keeps, drops, or fails\n  [auth]                          registry, repository, why, config; bearer, basic, identity-token, none, or fails\n  [[call]]                        any function: function, arguments; expect, or fails\n  [[request]]                     what it sends, in order: method, url, headers, body, answer = { status, headers, body }\n  [secrets] [files] [[image]]     what it finds; location, settings and now (milliseconds) before them\n\ndocs/plugins.md tells more. No request leaves this machine."
-)]
-pub struct PluginTestOptions {
-    /// The folder of a project, which is built first, or a component file
-    #[arg(default_value = ".")]
-    pub plugin: PathBuf,
-    /// The folder of the fixtures. Without it, `fixtures` beside the component
-    #[arg(long, value_name = "DIR")]
-    pub fixtures: Option<PathBuf>,
-    /// How the outcome is written
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-#[derive(Args)]
-pub struct PluginCheckOptions {
-    /// A component file, or the folder of a project, which is built first
-    #[arg(default_value = ".")]
-    pub plugin: PathBuf,
-    /// How it is written
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct RunsOptions {
@@ -818,28 +755,6 @@ pub enum CacheCommand {
         #[arg(long, value_name = "TIME", default_value = "90d")]
         older_than: humantime::Duration,
     },
-}
-
-#[derive(Args)]
-pub struct PluginListOptions {
-    /// Also list the plugins of this policy
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
-    /// How they are written
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    pub output: Output,
-}
-
-#[derive(Args)]
-pub struct PluginInspectOptions {
-    /// A plugin's name, or a component file
-    pub plugin: String,
-    /// Its kind, where plugins of several kinds have the same name
-    #[arg(long, value_name = "KIND", value_parser = ["transport", "auth", "filter", "verifier", "dialect"])]
-    pub kind: Option<String>,
-    /// Where the name may be declared
-    #[arg(long, value_name = "FILE")]
-    pub policy: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

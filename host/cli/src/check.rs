@@ -59,7 +59,7 @@ pub async fn run(options: &CheckOptions) -> Result<u8, Failure> {
 
 /// Reads a policy and checks all that can be checked without a network.
 async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
-    let loaded = policy::load(&options.policies)?;
+    let mut loaded = policy::load(&options.policies)?;
     if options.output == Output::Text {
         loaded.warn();
     }
@@ -67,10 +67,11 @@ async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
     if !missing.is_empty() {
         return Err(loaded.wrong(PolicyError(missing)));
     }
-    let environment = setup::environment(&loaded.base)?;
+    loaded.with_plugins(false).await?;
+    let environment = setup::environment(&loaded.base, None)?;
     match Session::check(loaded.policy.clone(), &loaded.base, environment).await {
         Ok(_) => {
-            let missing_grants = missing_grants(&loaded.policy, &loaded.base).await?;
+            let missing_grants = missing_grants(&loaded.policy).await?;
             Ok(Sound { name: loaded.name, texts: loaded.texts, policy: loaded.policy, missing_grants })
         }
         Err(error) => Err(loaded.failed(error)),

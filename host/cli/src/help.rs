@@ -99,6 +99,10 @@ const EXAMPLES: &[(&str, &str)] = &[
          dray plugin new release-tags --lang python",
     ),
     (
+        "plugin vendor",
+        "dray plugin vendor                 in the folder of the project, after dray was updated",
+    ),
+    (
         "plugin build",
         "dray plugin build                  in the folder of the project\n\
          dray plugin build release-tags --out plugins/release-tags.wasm",
@@ -109,6 +113,28 @@ const EXAMPLES: &[(&str, &str)] = &[
          dray plugin test release-tags.wasm --fixtures fixtures",
     ),
     ("plugin check", "dray plugin check release-tags.wasm"),
+    ("plugin push", "dray plugin push release-tags docker://registry.example.com/plugins/release-tags:1.0.0"),
+    (
+        "plugin install",
+        "dray plugin install                the plugins of dray.toml, whose digests dray.lock keeps\n\
+         dray plugin install oci://registry.example.com/plugins/release-tags:1.0.0 --key acme.pub",
+    ),
+    (
+        "plugin update",
+        "dray plugin update --check         exits with 3 if a tag names something else now\n\
+         dray plugin update release-tags",
+    ),
+    ("plugin remove", "dray plugin remove release-tags"),
+    ("plugin keygen", "dray plugin keygen acme            makes acme.key and acme.pub"),
+    (
+        "plugin sign",
+        "dray plugin sign oci://registry.example.com/plugins/release-tags:1.0.0 --key acme.key\n\
+         dray plugin sign release-tags.wasm --key acme.key",
+    ),
+    (
+        "plugin verify",
+        "dray plugin verify oci://registry.example.com/plugins/release-tags:1.0.0 --key acme.pub",
+    ),
     ("registry serve", "dray registry serve --root mirror --addr 127.0.0.1:5000"),
     (
         "registry info",

@@ -7,9 +7,14 @@ use crate::{
     output::{counted, print_json, say, tell},
     policy::{self, Loaded},
 };
-use dray_core::policy::{Lock, LockChange, SourceDigests};
+use dray_core::policy::{Lock, LockChange, LockedPlugin, SourceDigests};
 use dray_engine::{Error, Kind, source_tags};
-use std::{io::Write, os::unix::fs::PermissionsExt, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 /// Narrows a policy to what its lock file names.
 pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
@@ -21,6 +26,24 @@ pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
 fn missing(path: &Path) -> Failure {
     let text = format!("read the lock file {}: there is none", path.display());
     Failure::Usage(Error::new(Kind::NotFound, text).help("`dray lock` writes it"))
+}
+
+/// The plugins that the lock file of a policy has. A policy without a lock file, such as that of standard input, has none.
+pub fn plugins(loaded: &Loaded) -> Result<BTreeMap<String, LockedPlugin>, Failure> {
+    let Ok(path) = loaded.lock_file() else { return Ok(BTreeMap::new()) };
+    Ok(read(&path)?.map(|lock| lock.plugins().clone()).unwrap_or_default())
+}
+
+/// Writes the plugins of a policy into its lock file, which keeps all else.
+pub fn set_plugins(loaded: &Loaded, plugins: BTreeMap<String, LockedPlugin>) -> Result<PathBuf, Failure> {
+    let path = loaded.lock_file()?;
+    let mut lock = read(&path)?.unwrap_or_default();
+    if *lock.plugins() != plugins {
+        lock.set_plugins(plugins);
+        write(&path, &lock)
+            .map_err(|error| Error::new(Kind::Io, format!("write {}: {error}", path.display())))?;
+    }
+    Ok(path)
 }
 
 /// Reads a lock file. `None` means that it does not exist.
@@ -63,6 +86,7 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
     let rules = loaded.policy.rules.clone();
     let session = loaded.open().await?;
     let (mut lock, mut failed) = (Lock::default(), 0);
+    lock.set_plugins(before.plugins().clone());
     // Rules are bound in their order, or not at all.
     for (rule, bound) in rules.iter().zip(session.rules()) {
         let mut entries = SourceDigests::new();

@@ -204,8 +204,26 @@ fn work(arguments: Arguments, screen: progress::Screen) -> Result<Work, Failure>
         Command::Plugin { command: PluginCommand::Build(options) } => {
             Box::pin(async move { plugin::build(&options) })
         }
+        Command::Plugin { command: PluginCommand::Vendor(options) } => {
+            Box::pin(async move { plugin::vendor(&options) })
+        }
         Command::Plugin { command: PluginCommand::Test(options) } => Box::pin(plugin::test(options)),
         Command::Plugin { command: PluginCommand::Check(options) } => Box::pin(plugin::check(options)),
+        Command::Plugin { command: PluginCommand::Push(options) } => Box::pin(plugin::push(options, screen)),
+        Command::Plugin { command: PluginCommand::Install(options) } => {
+            Box::pin(plugin::install(options, screen))
+        }
+        Command::Plugin { command: PluginCommand::Update(options) } => {
+            Box::pin(plugin::update(options, screen))
+        }
+        Command::Plugin { command: PluginCommand::Remove(options) } => {
+            Box::pin(async move { plugin::remove(&options) })
+        }
+        Command::Plugin { command: PluginCommand::Keygen(options) } => {
+            Box::pin(async move { plugin::keygen(&options) })
+        }
+        Command::Plugin { command: PluginCommand::Sign(options) } => Box::pin(plugin::sign(options)),
+        Command::Plugin { command: PluginCommand::Verify(options) } => Box::pin(plugin::verify(options)),
         Command::Registry { command: RegistryCommand::Info(options) } => {
             Box::pin(registry_info::run(options))
         }

@@ -3,18 +3,26 @@
 use crate::{
     args::{PruneFlags, ReportFlags},
     failure::{self, Failure},
+    lock,
     secrets::UserSecrets,
     setup,
 };
 use dray_core::{
     PolicyId,
-    policy::{Policy, PolicyError, Problem, Prune, suggestion},
+    policy::{LockedPlugin, Policy, PolicyError, Problem, Prune, suggestion},
 };
+use dray_engine::Places;
 use dray_runtime::Secrets;
-use dray_session::{OpenError, PolicyTexts, ReadPolicyError, Session, read_policy};
+use dray_session::{
+    Environment, OpenError, PolicyTexts, ReadPolicyError, Session,
+    artifact::{Missing, Store, bootstrap, find_installed, install},
+    read_policy,
+};
 use std::{
+    collections::BTreeMap,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A policy that was read, and where it came from.
@@ -30,6 +38,10 @@ pub struct Loaded {
     pub texts: PolicyTexts,
     /// The folder with reports of scanners.
     pub scan_reports: Option<PathBuf>,
+    /// The one file to look for logins in, if the command line names it.
+    pub authfile: Option<PathBuf>,
+    /// The artifacts that its lock file has. A sync cannot read that file any more once it is confined.
+    pub locked: BTreeMap<String, LockedPlugin>,
 }
 
 /// Reads a policy from a file or from standard input, and others that are read as one with it. Relative paths are relative
@@ -59,7 +71,21 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
             let name = name.collect::<Vec<_>>().join(" and ");
             let more =
                 more.iter().map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone())).collect();
-            Ok(Loaded { policy, base, name, path, more, texts, scan_reports: None })
+            let mut loaded = Loaded {
+                policy,
+                base,
+                name,
+                path,
+                more,
+                texts,
+                scan_reports: None,
+                authfile: None,
+                locked: BTreeMap::new(),
+            };
+            if !loaded.policy.plugins.is_empty() {
+                loaded.locked = lock::plugins(&loaded)?;
+            }
+            Ok(loaded)
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
@@ -192,16 +218,69 @@ impl Loaded {
         }
     }
 
+    /// Makes its plugins ready: finds their components, and fetches what this machine does not hold, if `fetch` says so.
+    pub async fn with_plugins(&mut self, fetch: bool) -> Result<(), Failure> {
+        if self.policy.plugins.is_empty() {
+            return Ok(());
+        }
+        let cache = setup::plugin_cache(&self.policy)?;
+        let store = Store::beneath(&cache);
+        let found = find_installed(&mut self.policy.plugins, &self.base, &self.locked, &store);
+        let missing = found.map_err(|error| self.mistaken(error.0))?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if !fetch {
+            let problem = |missing: &Missing| {
+                let span = self.policy.plugins[&missing.name].source.span.clone();
+                let message = format!("the plugin {} is not installed on this machine", missing.name);
+                Problem { message, span: Some(span), help: Some("`dray plugin install` fetches it".into()) }
+            };
+            return Err(self.mistaken(missing.iter().map(problem).collect()));
+        }
+        let places = self.plugin_places().await?;
+        for Missing { name, source, digest } in missing {
+            tracing::info!("fetching the plugin {name} from {source}");
+            let keys = self.trusted_keys(&name);
+            let observer = Arc::new(setup::Silent);
+            install(&places, (&source, Some(&digest)), &keys, (&store, &cache), observer).await?;
+        }
+        let found = find_installed(&mut self.policy.plugins, &self.base, &self.locked, &store);
+        found.map(drop).map_err(|error| self.mistaken(error.0))
+    }
+
+    /// The keys of which one must have signed a plugin.
+    pub fn trusted_keys(&self, name: &str) -> Vec<PathBuf> {
+        let keys = self.policy.plugins.get(name).map(|plugin| plugin.trusted_keys.as_slice());
+        keys.unwrap_or_default().iter().map(|key| self.base.join(key)).collect()
+    }
+
+    /// The places from which its plugins are fetched, which are reached without any of them.
+    pub async fn plugin_places(&self) -> Result<Arc<Places>, Failure> {
+        let environment = self.environment()?;
+        let opened = Session::open(bootstrap(&self.policy), &self.base, environment).await;
+        opened.map(|session| session.places().clone()).map_err(|error| match error {
+            OpenError::Policy(error) => self.mistaken(error.0),
+            OpenError::Failed(error) => error.into(),
+        })
+    }
+
+    fn environment(&self) -> Result<Environment, Failure> {
+        let mut environment = setup::environment(&self.base, self.authfile.as_deref())?;
+        environment.local.scan_reports.clone_from(&self.scan_reports);
+        Ok(environment)
+    }
+
     /// Opens a session of the policy.
-    pub async fn open(self) -> Result<Session, Failure> {
+    pub async fn open(mut self) -> Result<Session, Failure> {
         self.warn();
         let named = self.policy.registries_named();
         let missing = missing_secrets(&self, |name| named.contains(name));
         if !missing.is_empty() {
             return Err(self.wrong(PolicyError(missing)));
         }
-        let mut environment = setup::environment(&self.base)?;
-        environment.local.scan_reports.clone_from(&self.scan_reports);
+        self.with_plugins(true).await?;
+        let environment = self.environment()?;
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
     }

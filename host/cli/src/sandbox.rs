@@ -4,8 +4,9 @@
 use crate::{local, policy::Loaded, secrets, setup};
 use dray_core::{
     Reference,
-    policy::{SecretRef, Tls},
+    policy::{PluginSource, SecretRef, Tls},
 };
+use dray_session::artifact::signature_file;
 use landlock::{
     ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
 };
@@ -160,7 +161,11 @@ fn paths(loaded: &Loaded) -> Paths {
         }
     }
     for plugin in policy.plugins.values() {
-        paths.read.insert(base.join(&plugin.source.value));
+        if let PluginSource::File(path) = &plugin.source.value {
+            let path = base.join(path);
+            paths.read.extend([signature_file(&path), path]);
+        }
+        paths.read.extend(plugin.trusted_keys.iter().map(|key| base.join(key)));
         paths.write.extend(plugin.grant.files.iter().map(|path| base.join(path)));
         paths.read.extend(plugin.grant.secrets.iter().filter_map(file));
     }

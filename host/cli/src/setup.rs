@@ -6,15 +6,17 @@ use crate::{
     local, policy,
     secrets::{self, UserSecrets, variable},
 };
-use dray_core::policy::{Plugin, plugin_config};
+use dray_core::policy::{Plugin, PluginSource, Policy, PolicyError, plugin_config};
 use dray_engine::{
-    Error, Local, Places,
+    Error, Event, Kind, Local, Observer, Places,
     contract::{Credentials, Plugins},
     http::{Client, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
 };
 use dray_runtime::Runtime;
 use dray_session::{
-    Environment, USER_AGENT, lazy_auth,
+    Environment, USER_AGENT,
+    artifact::{Missing, Store, find_installed},
+    lazy_auth,
     system::{System, SystemFiles},
 };
 use std::{
@@ -44,6 +46,32 @@ pub fn cache_folder() -> Option<PathBuf> {
     cache.map(|cache| cache.join("dray"))
 }
 
+/// The folder of caches, in which plugins of registries are kept.
+///
+/// # Errors
+/// Fails if there is none, and if the policy has such plugins.
+pub fn plugin_cache(policy: &Policy) -> Result<PathBuf, Failure> {
+    let artifact = |plugin: &Plugin| matches!(plugin.source.value, PluginSource::Artifact(_));
+    match cache_folder() {
+        Some(cache) => Ok(cache),
+        None if policy.plugins.values().any(artifact) => Err(no_cache()),
+        None => Ok(PathBuf::new()),
+    }
+}
+
+/// There is no folder in which plugins could be kept.
+pub fn no_cache() -> Failure {
+    let error = Error::new(Kind::Invalid, "find the folder of plugins: there is no home folder");
+    Failure::Usage(error.help("set XDG_CACHE_HOME to a folder of your own"))
+}
+
+/// Nobody watches.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event<'_>) {}
+}
+
 pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
     Runtime::new(dray_runtime::Settings { cache: cache_folder(), plugins, secrets: Arc::new(secrets) })
 }
@@ -60,14 +88,15 @@ fn few() -> Option<usize> {
     few
 }
 
-/// What a session finds around this process. Relative paths of secrets are relative to `base`.
+/// What a session finds around this process. Relative paths of secrets are relative to `base`. `authfile` is the one file to look for
+/// logins in, if the command line names it.
 ///
 /// # Errors
 /// Fails if Docker's daemon is named in a way that cannot be understood.
-pub fn environment(base: &Path) -> Result<Environment, Error> {
+pub fn environment(base: &Path, authfile: Option<&Path>) -> Result<Environment, Error> {
     // It raises the limit of open files, by which the rest is reckoned.
     let few_requests = few();
-    let authfile = env::var_os("REGISTRY_AUTH_FILE").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let authfile = authfile.map(Path::to_owned).or_else(|| variable("REGISTRY_AUTH_FILE"));
     Ok(Environment {
         secrets: Arc::new(UserSecrets { base: base.to_owned(), authfile }),
         cache: cache_folder(),
@@ -177,9 +206,8 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         // Only how places are reached is wanted of it.
         loaded.policy.rules.clear();
         loaded.policy.retains.clear();
-        let folder = working_folder()?;
-        let own = access.plugins.iter().map(|(name, file)| (name.clone(), Plugin::at(folder.join(file))));
-        loaded.policy.plugins.extend(own);
+        loaded.policy.plugins.extend(plugins(access)?);
+        loaded.authfile.clone_from(&access.authfile);
         return Ok(loaded.open().await?.places().clone());
     }
     let plain = if access.insecure { Plain::Fallback } else { Plain::Loopback };
@@ -187,8 +215,34 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
 }
 
 /// The plugins of the command line. Nothing is granted to them beyond what the references name.
-fn plugins(access: &Access) -> BTreeMap<String, Plugin> {
-    access.plugins.iter().map(|(name, file)| (name.clone(), Plugin::at(file.clone()))).collect()
+fn plugins(access: &Access) -> Result<BTreeMap<String, Plugin>, Failure> {
+    let mut plugins: BTreeMap<String, Plugin> =
+        access.plugins.iter().map(|(name, source)| (name.clone(), Plugin::at(source.clone()))).collect();
+    if plugins.is_empty() {
+        return Ok(plugins);
+    }
+    let store = Store::beneath(&cache_folder().unwrap_or_default());
+    let found = find_installed(&mut plugins, &working_folder()?, &BTreeMap::new(), &store);
+    let first = |error: PolicyError| error.0.into_iter().next();
+    match found {
+        Ok(missing) => match missing.first() {
+            None => Ok(plugins),
+            Some(Missing { name, source, .. }) => {
+                let text = format!("use the plugin {name}: it is not installed on this machine");
+                let error = Error::new(Kind::Invalid, text);
+                Err(Failure::Usage(error.help(format!("`dray plugin install {source}` fetches it"))))
+            }
+        },
+        Err(error) => {
+            let problem = first(error);
+            let text = problem.as_ref().map(|problem| problem.message.as_str()).unwrap_or_default();
+            let wrong = Error::new(Kind::Invalid, text.strip_prefix("failed to ").unwrap_or(text));
+            Err(Failure::Usage(match problem.and_then(|problem| problem.help) {
+                Some(help) => wrong.help(help),
+                None => wrong,
+            }))
+        }
+    }
 }
 
 /// The same with the credentials of one login, instead of those that are found.
@@ -211,7 +265,7 @@ fn opened(
         }
     }
     let runtime =
-        runtime(plugins(access), UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
+        runtime(plugins(access)?, UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
     let call = match &access.creds_file {
         Some(path) => {
             let file = format!("file:{}", path.display());

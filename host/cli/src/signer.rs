@@ -8,7 +8,7 @@ use dray_trust::{
 };
 use std::{
     fs,
-    io::Write,
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
@@ -34,6 +34,33 @@ pub fn passphrase(path: &Path) -> Result<String, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("read the passphrase in {}: {error}", path.display())))?;
     Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The variable in which cosign finds the passphrase of a key.
+pub const COSIGN_PASSWORD: &str = "COSIGN_PASSWORD";
+
+/// The passphrase of a new key: that of a file, or one that is typed twice.
+pub fn new_passphrase(file: Option<&Path>) -> Result<String, Failure> {
+    match file {
+        Some(path) => passphrase(path),
+        None if std::io::stdin().is_terminal() => {
+            let ask = |prompt| {
+                let asked = crate::terminal::ask(prompt, false);
+                asked.map_err(|error| Failure::usage(format!("make a key: {error}")))
+            };
+            let (first, second) = (ask("passphrase of the new key: ")?, ask("again: ")?);
+            match first == second {
+                true => Ok(first),
+                false => Err(Failure::usage("make a key: the passphrases are different")),
+            }
+        }
+        None => match std::env::var(COSIGN_PASSWORD) {
+            Ok(passphrase) => Ok(passphrase),
+            Err(_) => Err(Failure::usage(
+                "make a key: no passphrase is given; use --passphrase-file, COSIGN_PASSWORD, or a terminal",
+            )),
+        },
+    }
 }
 
 /// The passphrase of a key for which none was given: it must need none.

@@ -6,7 +6,7 @@ use crate::{
     failure::Failure,
     output::{print_json, say},
     setup,
-    signer::{self, Signer},
+    signer::{self, COSIGN_PASSWORD, Signer},
 };
 use dray_core::Reference;
 use dray_engine::{
@@ -16,9 +16,6 @@ use dray_engine::{
 use dray_trust::{Format, Name};
 use serde_json::{Value, json};
 use std::{io::IsTerminal, sync::Arc};
-
-/// The variable in which cosign finds the passphrase of a key.
-const COSIGN_PASSWORD: &str = "COSIGN_PASSWORD";
 
 pub async fn sign(options: SignOptions) -> Result<u8, Failure> {
     let places = setup::places(&options.access).await?;

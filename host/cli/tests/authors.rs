@@ -42,9 +42,45 @@ fn a_new_project_of_each_kind_passes_its_own_fixtures() {
         );
         assert_eq!(checked["findings"]["contract"], "0.3.0");
     }
-    // Nothing but the project is needed: it holds the SDK and the contract.
+    // No clone of dray is needed: the project holds the SDK and the contract.
     let manifest = std::fs::read_to_string(world.path("my-filter/Cargo.toml")).unwrap();
     assert!(!manifest.contains("..") && manifest.contains("vendor/sdk/filter"), "{manifest}");
+    // Two projects of one name share the folder in which they are built, and neither gets the other's component.
+    author(&world, &["plugin", "new", "my-filter", "--dir", "other"]).ok();
+    let source = std::fs::read_to_string(world.path("other/src/lib.rs")).unwrap();
+    let other = source.replace("const SUMMARY: &str = \"", "const SUMMARY: &str = \"The other one. ");
+    assert_ne!(source, other);
+    world.write("other/src/lib.rs", &other);
+    for (folder, is_other) in [("other", true), ("my-filter", false), ("other", true)] {
+        let checked = author(&world, &["plugin", "check", folder, "--output", "json"]).ok().json();
+        let summary = checked["summary"].as_str().unwrap();
+        assert_eq!(summary.starts_with("The other one. "), is_other, "{folder}: {summary}");
+    }
+    // A panic is told with its message, and a component that offers nothing is none.
+    world.write(
+        "other/src/lib.rs",
+        &source.replace(
+            "if config.suffix",
+            "assert!(config.suffix != \"-alpine\", \"no zero\");\n        if config.suffix",
+        ),
+    );
+    let panicked = author(&world, &["plugin", "test", "other"]);
+    assert!(panicked.code == 1 && panicked.out.contains("no zero"), "{}", panicked.out);
+    let (before, _) = source.split_once("filter::export!").unwrap();
+    world.write("other/src/lib.rs", before);
+    let empty = author(&world, &["plugin", "build", "other"]);
+    assert!(
+        empty.code == 1 && empty.err.contains("offers nothing") && empty.err.contains("export!"),
+        "{}",
+        empty.err
+    );
+    // What a project holds of dray is renewed, and what is the author's stays.
+    world.write("my-filter/vendor/sdk/filter/src/lib.rs", "broken");
+    world.write("my-filter/vendor/sdk/gone.rs", "of an earlier SDK");
+    author(&world, &["plugin", "vendor", "my-filter"]).ok();
+    assert!(!world.path("my-filter/vendor/sdk/gone.rs").exists());
+    author(&world, &["plugin", "build", "my-filter", "--out", "again.wasm"]).ok();
+
     // A transport that can only be read imports nothing that writes.
     let checked = author(&world, &["plugin", "check", "my-transport", "--output", "json"]).ok().json();
     assert!(!checked["findings"]["imports"].to_string().contains("writing"), "{checked}");
@@ -129,6 +165,18 @@ fn a_fixture_that_fails_shows_what_is_different() {
     world.write("schema/yes.toml", "[filter]\nconfig = { patern = \"v*\" }\nfails = \"patern\"\n");
     let tested = author(&world, &["plugin", "test", "glob.wasm", "--fixtures", "schema"]);
     assert!(tested.out.contains("1 fixture passed, 1 failed"), "{}", tested.out);
+    // The same holds for a call by its name.
+    world.write(
+        "call/no.toml",
+        "[[call]]\nfunction = \"tag-filter.select\"\narguments = [{}, { patern = \"v*\" }]\nexpect = {}\n",
+    );
+    world.write(
+        "call/yes.toml",
+        "[[call]]\nfunction = \"tag-filter.select\"\narguments = [{}, { patern = \"v*\" }]\nfails = { schema = \"patern\" }\n",
+    );
+    let tested = author(&world, &["plugin", "test", "glob.wasm", "--fixtures", "call"]);
+    assert!(tested.out.contains("1 fixture passed, 1 failed"), "{}", tested.out);
+    assert!(tested.out.contains("did you mean `pattern`?"), "{}", tested.out);
     // A project has a plain name, so that its component lies in its folder.
     std::fs::write(&file, manifest.replace("name = \"x\"", "name = \"../x\"")).unwrap();
     let outside = author(&world, &["plugin", "build", "x"]);

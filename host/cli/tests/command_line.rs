@@ -32,7 +32,7 @@ fn mistakes_exit_with_2_and_underline_the_place() {
             "version = 1\n[[rule]]\nname = \"a\"\nfrom = [\"docker://r.example/a\", \"docker://r.example/b\"]\nto = \"docker://m.example/x\"\ntags = [\"1\"]\n".into(),
             &["would both be written to", "{name}"],
         ),
-        ("version = 1\n[plugin.x]\nsource = \"missing.wasm\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\ntags = [{ filter = \"x\" }]\n".into(), &["missing.wasm", "cargo xtask plugins"]),
+        ("version = 1\n[plugin.x]\nsource = \"missing.wasm\"\n[[rule]]\nname = \"a\"\nfrom = \"docker://r.example/a\"\nto = \"docker://m.example/a\"\ntags = [{ filter = \"x\" }]\n".into(), &["missing.wasm", "dray plugin build"]),
     ] {
         world.write("policy.toml", &text);
         for command in ["check", "plan", "sync"] {

@@ -47,6 +47,9 @@ impl host::log::Host for State {
         }
         let message = self.scope.without_secrets(message);
         let message = &message[..message.floor_char_boundary(MESSAGE)];
+        if let (host::log::Level::Error, Some(script)) = (level, &self.scope.script) {
+            script.logged(message);
+        }
         match level {
             host::log::Level::Trace => tracing::trace!(%plugin, "{message}"),
             host::log::Level::Debug => tracing::debug!(%plugin, "{message}"),

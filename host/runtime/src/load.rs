@@ -40,6 +40,19 @@ pub enum Role {
     Dialect,
 }
 
+impl Role {
+    /// The name that the command line uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Transport => "transport",
+            Role::Auth => "auth",
+            Role::Filter => "filter",
+            Role::Verifier => "verifier",
+            Role::Dialect => "dialect",
+        }
+    }
+}
+
 /// What a plugin says about itself.
 #[derive(Clone, Debug)]
 pub struct Info {
@@ -291,11 +304,11 @@ impl Loaded {
         let failed = |why: String| Error::new(Kind::Plugin, format!("load the plugin {name}: {why}"));
         if !wasm.starts_with(b"\0asm") {
             return Err(failed("it is no WebAssembly".into())
-                .help("build it with `cargo xtask plugins FOLDER`, or see docs/plugins.md"));
+                .help("build it with `dray plugin build`, or see docs/plugins.md"));
         }
         if wasm.get(4..8) == Some(&[1, 0, 0, 0]) {
             return Err(failed("it is a core module, not a component".into())
-                .help("make it one with `cargo xtask plugins FOLDER` or `wasm-tools component new`"));
+                .help("make it one with `dray plugin build` or `wasm-tools component new`"));
         }
         let component =
             cache::component(engine, wasm, cache).map_err(|error| failed(format!("{error:#}")))?;

@@ -11,7 +11,8 @@ use crate::{
     transport::WasmTransport,
     verifier::WasmVerifier,
 };
-use dray_core::policy::{Grant, Limits, Plugin};
+use dray_core::Digest;
+use dray_core::policy::{Grant, Limits, Plugin, PluginSource};
 use dray_engine::{
     Error, Kind, Result,
     contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
@@ -79,6 +80,19 @@ pub struct Listed {
     pub limits: Limits,
 }
 
+/// The file of a plugin's component. Fails if it must be installed or signed first.
+fn component_file(name: &str, plugin: &Plugin) -> Result<PathBuf> {
+    match (&plugin.installed, &plugin.source.value) {
+        (Some(installed), _) => Ok(installed.path.clone()),
+        (None, PluginSource::File(path)) if plugin.trusted_keys.is_empty() => Ok(path.clone()),
+        (None, source) => Err(Error::new(
+            Kind::Invalid,
+            format!("load the plugin {name} from {source}: it is not installed"),
+        )
+        .help("`dray plugin install` fetches the plugins of a policy and checks their signatures")),
+    }
+}
+
 impl Runtime {
     /// A runtime that has not loaded any plugin yet.
     pub fn new(settings: Settings) -> Arc<Self> {
@@ -101,15 +115,23 @@ impl Runtime {
     async fn own(&self, name: &str) -> Result<Option<Arc<Loaded>>> {
         let Some(plugin) = self.settings.plugins.get(name).cloned() else { return Ok(None) };
         let read = {
-            let (name, path) = (name.to_owned(), plugin.source.value.clone());
+            let (name, path) = (name.to_owned(), component_file(name, &plugin)?);
+            let expected = plugin.installed.as_ref().map(|installed| installed.component.clone());
             move || {
                 let wasm = std::fs::read(&path).map_err(|error| {
                     Error::new(
                         Kind::Invalid,
                         format!("load the plugin {name} from {}: {error}", path.display()),
                     )
-                    .help("build it with `cargo xtask plugins FOLDER`, or correct `source`")
+                    .help("build it with `dray plugin build`, or correct `source`")
                 })?;
+                if let Some(expected) = expected.filter(|expected| Digest::of(&wasm) != *expected) {
+                    let at = path.display();
+                    let text = format!("load the plugin {name} from {at}: it is not {expected} any more");
+                    return Err(
+                        Error::new(Kind::Corrupt, text).help("`dray plugin install` fetches it again")
+                    );
+                }
                 Ok(Cow::Owned(wasm))
             }
         };
@@ -244,7 +266,7 @@ impl Runtime {
 
     async fn listed(&self, plugin: &Arc<Loaded>) -> Result<Listed> {
         let origin = match self.settings.plugins.get(&plugin.name).filter(|_| !plugin.builtin) {
-            Some(own) => own.source.value.display().to_string(),
+            Some(own) => own.source.value.to_string(),
             None => "built in".into(),
         };
         Ok(Listed {

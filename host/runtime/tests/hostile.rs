@@ -2,7 +2,7 @@
 //! time and memory. They are written by hand, as core modules of the canonical ABI.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test")]
 
-use dray_core::policy::{Grant, Limits, Plugin, SecretRef, Spanned};
+use dray_core::policy::{Limits, Plugin, PluginSource, SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
     contract::{Choice, Facts, Filter, Images, Plugins, Selection},
@@ -86,12 +86,7 @@ async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
     let path = folder.path().join("hostile.wasm");
     std::fs::write(&path, wasm).unwrap();
     let limits = Limits { memory: 4 << 20, call: Duration::from_millis(200) };
-    let plugin = Plugin {
-        source: Spanned { value: path, span: 0..0 },
-        grant: Grant::default(),
-        limits,
-        config: serde_json::Map::new(),
-    };
+    let plugin = Plugin { limits, ..Plugin::at(PluginSource::File(path)) };
     let plugins = BTreeMap::from([("hostile".to_owned(), plugin)]);
     let runtime = Runtime::new(Settings { cache: None, plugins, secrets: Arc::new(Nothing) });
     runtime.filter("hostile", &serde_json::json!({})).await

@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+pub mod artifact;
 mod environment;
 mod files;
 mod open;

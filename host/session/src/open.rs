@@ -8,7 +8,7 @@ use crate::{
 };
 use dray_core::{
     Endpoint, PlanLine, Report,
-    policy::{Call, Policy, PolicyError, Problem, PruneLimit, Registry, Spanned, Tls, plugin_config},
+    policy::{Call, PluginSource, Policy, PolicyError, Problem, PruneLimit, Registry, Tls, plugin_config},
 };
 use dray_engine::{
     BoundRetain, BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
@@ -100,8 +100,9 @@ impl Session {
         serve: bool,
     ) -> Result<Self, OpenError> {
         for plugin in policy.plugins.values_mut() {
-            let span = plugin.source.span.clone();
-            plugin.source = Spanned { value: base.join(&plugin.source.value), span };
+            if let PluginSource::File(path) = &mut plugin.source.value {
+                *path = base.join(&*path);
+            }
         }
         let usual = environment.usual();
         let files = environment.system.as_ref().filter(|_| !policy.ignores_system);

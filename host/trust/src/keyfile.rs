@@ -194,6 +194,22 @@ pub fn generate(passphrase: &str) -> Result<(Zeroizing<String>, String)> {
     let secret = p256::SecretKey::random(&mut rand::rngs::OsRng);
     let der = secret.to_pkcs8_der().map_err(about("the key cannot be written"))?;
     let public = secret.public_key().to_public_key_der().map_err(about("the key cannot be written"))?;
+    Ok((sealed(der.as_bytes(), passphrase)?, to_pem("PUBLIC KEY", public.as_bytes())))
+}
+
+/// Makes a key pair of Ed25519 (RFC 8032), in the same forms.
+///
+/// # Errors
+/// Fails if the machine gives no randomness.
+pub fn generate_ed25519(passphrase: &str) -> Result<(Zeroizing<String>, String)> {
+    let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new());
+    let der = made.map_err(|_| Wrong("this machine gives no randomness".into()))?;
+    let public = PrivateKey::from_pkcs8(der.as_ref())?.public_pem();
+    Ok((sealed(der.as_ref(), passphrase)?, public))
+}
+
+/// A private key in PKCS #8, encrypted with a passphrase.
+fn sealed(der: &[u8], passphrase: &str) -> Result<Zeroizing<String>> {
     let (mut salt, mut nonce) = ([0; 32], [0; 24]);
     let random = SystemRandom::new();
     let failed = |_| Wrong("this machine gives no randomness".into());
@@ -201,7 +217,7 @@ pub fn generate(passphrase: &str) -> Result<(Zeroizing<String>, String)> {
     random.fill(&mut nonce).map_err(failed)?;
     let (n, log) = COSTS[1];
     let ciphertext = cipher(passphrase, &salt, log)?
-        .encrypt(&nonce.into(), der.as_bytes())
+        .encrypt(&nonce.into(), der)
         .map_err(|_| Wrong("the key cannot be encrypted".into()))?;
     let sealed = Sealed {
         kdf: Kdf { name: "scrypt".into(), params: Params { n, r: 8, p: 1 }, salt: STANDARD.encode(salt) },
@@ -209,7 +225,7 @@ pub fn generate(passphrase: &str) -> Result<(Zeroizing<String>, String)> {
         ciphertext: STANDARD.encode(ciphertext),
     };
     let sealed = serde_json::to_vec(&sealed).map_err(about("the key cannot be written"))?;
-    Ok((Zeroizing::new(to_pem(LABELS[0], &sealed)), to_pem("PUBLIC KEY", public.as_bytes())))
+    Ok(Zeroizing::new(to_pem(LABELS[0], &sealed)))
 }
 
 #[cfg(test)]
@@ -218,14 +234,15 @@ mod tests {
 
     #[test]
     fn a_generated_key_opens_with_its_passphrase_alone() {
-        let (private, public) = generate("secret").unwrap();
-        let key = PrivateKey::parse(private.as_bytes(), "secret").unwrap();
-        assert_eq!(key.public_pem(), public);
-        let signature = key.sign(b"text").unwrap();
-        let public = PublicKey::from_pem(public.as_bytes()).unwrap();
-        assert!(public.made(b"text", &signature));
-        assert!(!public.made(b"texu", &signature));
-        let wrong = PrivateKey::parse(private.as_bytes(), "Secret").err().unwrap();
-        assert!(wrong.to_string().contains("passphrase"), "{wrong}");
+        for (private, public) in [generate("secret").unwrap(), generate_ed25519("secret").unwrap()] {
+            let key = PrivateKey::parse(private.as_bytes(), "secret").unwrap();
+            assert_eq!(key.public_pem(), public);
+            let signature = key.sign(b"text").unwrap();
+            let public = PublicKey::from_pem(public.as_bytes()).unwrap();
+            assert!(public.made(b"text", &signature));
+            assert!(!public.made(b"texu", &signature));
+            let wrong = PrivateKey::parse(private.as_bytes(), "Secret").err().unwrap();
+            assert!(wrong.to_string().contains("passphrase"), "{wrong}");
+        }
     }
 }

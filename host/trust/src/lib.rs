@@ -40,7 +40,7 @@ mod timestamp;
 pub use encryption::{ENCRYPTED, Encrypted, Opener, Recipient, decrypt, encrypt, other_annotations};
 pub use identity::Identity;
 pub use image::{Image, Name, store_scopes};
-pub use keyfile::{PrivateKey, generate};
+pub use keyfile::{PrivateKey, generate, generate_ed25519};
 pub use lookaside::{Lookaside, Lookasides, origin};
 pub use openpgp::{Keyring, SecretKey, Signed};
 pub use payload::Payload;

@@ -51,7 +51,7 @@ fn wrong(info: &Info, project: Option<&Project>, findings: &Findings) -> Vec<Str
         wrong.push("it is a transport, and serves no scheme".to_owned());
     }
     if let Some(project) = project {
-        let kind = super::role(findings.kind);
+        let kind = findings.kind.name();
         if project.kind.name() != kind {
             wrong.push(format!("its kind is {kind}, and {} in {}", project.kind, Project::FILE));
         }
@@ -70,7 +70,7 @@ fn tell(info: &Info, findings: &Findings, wrong: &[String]) {
     let line = |what: &str, value: &str| say!("{what:<11} {value}");
     line("name", &format!("{} {}", info.name, info.version));
     line("summary", &info.summary);
-    line("kind", &format!("{} (contract {})", super::role(findings.kind), findings.contract));
+    line("kind", &format!("{} (contract {})", findings.kind.name(), findings.contract));
     if !info.schemes.is_empty() {
         line("schemes", &info.schemes.join(", "));
     }

@@ -13,6 +13,9 @@ pub struct Fixture {
     pub about: String,
     /// The canonical name of the place, for transports and dialects.
     pub location: String,
+    /// Whether the place is only read.
+    #[serde(rename = "read-only")]
+    pub read_only: bool,
     /// `[plugin.NAME.config]`.
     pub settings: Map<String, Value>,
     /// What the clock says: milliseconds since 1970.
@@ -126,8 +129,12 @@ impl Fixture {
         }
         if let Some(filter) = &self.filter {
             let chooses = filter.keeps.is_some() || !filter.drops.is_empty();
-            if chooses == filter.fails.is_some() {
-                return Err("[filter] needs `keeps` or `drops`, or else `fails`".into());
+            match (chooses, filter.fails.is_some()) {
+                (false, false) => return Err("[filter] needs `keeps` or `drops`, or else `fails`".into()),
+                (true, true) => {
+                    return Err("[filter] has both `fails` and `keeps` or `drops`: write one of them".into());
+                }
+                _ => {}
             }
         }
         if let Some(auth) = &self.auth {
@@ -138,32 +145,30 @@ impl Fixture {
                 auth.none,
                 auth.fails.is_some(),
             ];
-            if said.into_iter().filter(|said| *said).count() != 1 {
-                return Err(
-                    "[auth] needs one of `bearer`, `basic`, `identity-token`, `none` and `fails`".into()
-                );
+            let kinds = "`bearer`, `basic`, `identity-token`, `none` and `fails`";
+            match said.into_iter().filter(|said| *said).count() {
+                0 => return Err(format!("[auth] needs one of {kinds}")),
+                1 => {}
+                _ => return Err(format!("[auth] has several of {kinds}: write one of them")),
             }
         }
-        if self.calls.iter().any(|call| call.expect.is_some() == call.fails.is_some()) {
-            return Err("a [[call]] needs `expect`, or else `fails`; `expect = {}` takes any answer".into());
+        for call in &self.calls {
+            match (&call.expect, &call.fails) {
+                (None, None) => {
+                    return Err(
+                        "a [[call]] needs `expect`, or else `fails`; `expect = {}` takes any answer".into()
+                    );
+                }
+                (Some(_), Some(_)) => {
+                    return Err("a [[call]] has both `expect` and `fails`: write one of them".into());
+                }
+                _ => {}
+            }
         }
         match self.secrets.keys().find(|name| !name.starts_with("env:") && !name.starts_with("file:")) {
             Some(name) => Err(format!("the secret `{name}` is named env:NAME or file:PATH")),
             None => Ok(()),
         }
-    }
-
-    /// The configurations that a policy would check by the plugin's schema.
-    pub fn configurations(&self) -> Vec<Value> {
-        let filter = self.filter.iter().map(|filter| configuration(&filter.config));
-        filter.chain(self.auth.iter().map(|auth| configuration(&auth.config))).collect()
-    }
-
-    /// Whether a mistake of one of [`Fixture::configurations`] is what the fixture expects.
-    pub fn expects(&self, number: usize, text: &str) -> bool {
-        let filter = self.filter.iter().map(|filter| &filter.fails);
-        let mut fails = filter.chain(self.auth.iter().map(|auth| &auth.fails));
-        fails.nth(number).is_some_and(|fails| fails.as_ref().is_some_and(|part| text.contains(part.as_str())))
     }
 
     /// The hosts of its requests, which count as granted.
@@ -443,9 +448,9 @@ mod tests {
         for (text, why) in [
             ("about = \"x\"\n", "calls nothing"),
             ("[filter]\ntags = []\n", "`keeps` or `drops`"),
-            ("[filter]\nkeeps = []\nfails = \"x\"\n", "`keeps` or `drops`"),
+            ("[filter]\nkeeps = []\nfails = \"x\"\n", "has both"),
             ("[auth]\nregistry = \"r\"\n", "needs one of"),
-            ("[auth]\nbearer = \"b\"\nnone = true\n", "needs one of"),
+            ("[auth]\nbearer = \"b\"\nnone = true\n", "has several of"),
             ("[[call]]\nfunction = \"a.b\"\n", "`expect`"),
             ("[secrets]\nTOKEN = \"x\"\n[filter]\nkeeps = []\n", "env:NAME"),
         ] {

@@ -1,7 +1,7 @@
 //! What the plugins of a policy ask for, and what the policy grants.
 
 use crate::{secrets::UserSecrets, setup};
-use dray_core::policy::{Grant, Plugin, Policy, SecretRef, grants_host};
+use dray_core::policy::{Grant, Policy, SecretRef, grants_host};
 use dray_engine::Error;
 use dray_runtime::{Wish, WishKind};
 use serde::Serialize;
@@ -19,12 +19,11 @@ pub struct MissingGrant {
 }
 
 /// The grants that are missing in a policy.
-pub async fn missing(policy: &Policy, base: &Path) -> Result<Vec<MissingGrant>, Error> {
+pub async fn missing(policy: &Policy) -> Result<Vec<MissingGrant>, Error> {
     let mut found = Vec::new();
     for (name, plugin) in &policy.plugins {
-        let at = Plugin { source: base.join(&plugin.source.value).into(), ..plugin.clone() };
         let secrets = UserSecrets { base: PathBuf::new(), authfile: None };
-        let runtime = setup::runtime([(name.clone(), at)].into(), secrets);
+        let runtime = setup::runtime([(name.clone(), plugin.clone())].into(), secrets);
         for listed in runtime.inspect(name).await? {
             found.extend(of_plugin(name, &plugin.grant, &listed.info.wishes));
         }

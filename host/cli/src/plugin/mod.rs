@@ -1,15 +1,21 @@
 //! `dray plugin`: lists plugins, and helps their authors.
 
+mod artifact;
 mod check;
 mod fixture;
 mod grants;
+mod install;
 mod project;
 mod test;
+mod trust;
 
+pub use artifact::push;
 pub use check::run as check;
 pub use grants::{MissingGrant, missing as missing_grants};
-pub use project::{build, create};
+pub use install::{install, remove, update};
+pub use project::{build, create, vendor};
 pub use test::run as test;
+pub use trust::{keygen, sign, verify};
 
 use crate::{
     DONE,
@@ -17,11 +23,13 @@ use crate::{
     failure::Failure,
     output::{print_pretty, say},
     policy,
+    progress::{Progress, Screen},
     secrets::UserSecrets,
     setup,
+    signals::Stop,
 };
-use dray_core::policy::{Plugin, Spanned};
-use dray_engine::{Error, Kind};
+use dray_core::policy::{Plugin, PluginSource};
+use dray_engine::{Error, Kind, Places};
 use dray_runtime::{Listed, Role, Runtime};
 use serde_json::{Value, json};
 use std::{
@@ -30,33 +38,48 @@ use std::{
     sync::Arc,
 };
 
+/// Shows how far something is that moves artifacts, until it has ended or is stopped.
+struct Watch {
+    stop: Stop,
+    progress: Arc<Progress>,
+}
+
+impl Watch {
+    fn begin(places: &Arc<Places>, screen: &Screen) -> Self {
+        let stop = Stop::listen(screen);
+        let progress = screen.watch(places, &stop);
+        Watch { stop, progress }
+    }
+
+    /// What the work gives, or the exit code if it was stopped.
+    async fn until_stopped<T, E: Into<Failure>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<Result<T, u8>, Failure> {
+        let mut told = self.stop.signal.clone();
+        let done = tokio::select! {
+            done = work => Some(done),
+            _ = told.wait_for(|stop| *stop) => None,
+        };
+        self.progress.end();
+        match done {
+            Some(done) => done.map(Ok).map_err(Into::into),
+            None => Ok(Err(self.stop.code().unwrap_or(crate::FAILED))),
+        }
+    }
+}
+
 /// A runtime that knows the plugins of a policy.
-fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
+async fn runtime(policy: Option<&Path>) -> Result<Arc<Runtime>, Failure> {
     let plugins = match policy {
         Some(path) => {
-            let loaded = policy::load(&[path.to_owned()])?;
-            let absolute = |plugin: Plugin| Plugin {
-                source: Spanned {
-                    value: loaded.base.join(&plugin.source.value),
-                    span: plugin.source.span.clone(),
-                },
-                ..plugin
-            };
-            loaded.policy.plugins.into_iter().map(|(name, plugin)| (name, absolute(plugin))).collect()
+            let mut loaded = policy::load(&[path.to_owned()])?;
+            loaded.with_plugins(false).await?;
+            loaded.policy.plugins
         }
         None => BTreeMap::new(),
     };
     Ok(setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }))
-}
-
-fn role(role: Role) -> &'static str {
-    match role {
-        Role::Transport => "transport",
-        Role::Auth => "auth",
-        Role::Filter => "filter",
-        Role::Verifier => "verifier",
-        Role::Dialect => "dialect",
-    }
 }
 
 /// What a plugin may reach, by its kind and by its grant.
@@ -83,7 +106,7 @@ fn granted(plugin: &Listed) -> String {
 fn describe(plugin: &Listed) -> Value {
     json!({
         "name": plugin.name,
-        "kind": role(plugin.role),
+        "kind": plugin.role.name(),
         "version": plugin.info.version,
         "summary": plugin.info.summary,
         "schemes": plugin.info.schemes,
@@ -95,20 +118,40 @@ fn describe(plugin: &Listed) -> Value {
 }
 
 pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
-    let listed = runtime(options.policy.as_deref())?.list().await?;
+    let listed = runtime(options.policy.as_deref()).await?.list().await?;
+    let installed = install::installed()?;
     match options.output {
-        Output::Json => print_pretty(&listed.iter().map(describe).collect::<Value>()),
+        Output::Json => {
+            let installed = installed.iter().map(|stored| {
+                json!({
+                    "name": stored.name, "kind": stored.kind, "version": stored.version, "summary": stored.summary,
+                    "origin": stored.source, "digest": stored.component, "artifact": stored.digest,
+                    "installed": stored.installed,
+                })
+            });
+            print_pretty(&listed.iter().map(describe).chain(installed).collect::<Value>());
+        }
         Output::Text => {
             say!("{:<14} {:<10} {:<8} {:<20} {:<20} GRANTED", "NAME", "KIND", "VERSION", "ORIGIN", "DIGEST");
             for plugin in &listed {
                 say!(
                     "{:<14} {:<10} {:<8} {:<20} {:<20.20} {}",
                     plugin.name,
-                    role(plugin.role),
+                    plugin.role.name(),
                     plugin.info.version,
                     plugin.origin,
                     plugin.digest,
                     granted(plugin)
+                );
+            }
+            for stored in &installed {
+                say!(
+                    "{:<14} {:<10} {:<8} {:<20} {:<20.20} installed: what a policy that names it grants",
+                    stored.name,
+                    stored.kind,
+                    stored.version,
+                    stored.source,
+                    stored.component.to_string(),
                 );
             }
         }
@@ -119,15 +162,15 @@ pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
 pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     let path = Path::new(&options.plugin);
     let listed = if path.is_file() {
-        let plugin = Plugin::at(path.to_owned());
+        let plugin = Plugin::at(PluginSource::File(path.to_owned()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);
         setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?
     } else {
-        runtime(options.policy.as_deref())?.inspect(&options.plugin).await?
+        runtime(options.policy.as_deref()).await?.inspect(&options.plugin).await?
     };
-    let kinds: Vec<&str> = listed.iter().map(|plugin| role(plugin.role)).collect();
-    let wanted = |plugin: &Listed| options.kind.as_deref().is_none_or(|kind| role(plugin.role) == kind);
+    let kinds: Vec<&str> = listed.iter().map(|plugin| plugin.role.name()).collect();
+    let wanted = |plugin: &Listed| options.kind.as_deref().is_none_or(|kind| plugin.role.name() == kind);
     let mut wanted: Vec<Listed> = listed.into_iter().filter(wanted).collect();
     let (Some(plugin), true) = (wanted.pop(), wanted.is_empty()) else {
         let name = &options.plugin;

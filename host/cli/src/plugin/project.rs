@@ -2,13 +2,13 @@
 
 use crate::{
     DONE,
-    args::{PluginBuildOptions, PluginNewOptions},
+    args::{PluginBuildOptions, PluginNewOptions, PluginVendorOptions},
     failure::Failure,
-    output::say,
+    output::{counted, say},
     secrets::variable,
     setup,
 };
-use dray_author::{Building, Creation, Kind, Language, Project};
+use dray_author::{Building, Creation, Project};
 use dray_engine::Error;
 use std::path::{Path, PathBuf};
 
@@ -33,20 +33,8 @@ fn failed(error: dray_author::Error) -> Failure {
 }
 
 pub fn create(options: &PluginNewOptions) -> Result<u8, Failure> {
-    let kind = match options.kind.as_str() {
-        "auth" => Kind::Auth,
-        "transport" => Kind::Transport,
-        "verifier" => Kind::Verifier,
-        "dialect" => Kind::Dialect,
-        _ => Kind::Filter,
-    };
-    let language = match options.lang.as_str() {
-        "python" => Language::Python,
-        "js" => Language::JavaScript,
-        "c" => Language::C,
-        _ => Language::Rust,
-    };
     let folder = options.dir.clone().unwrap_or_else(|| PathBuf::from(&options.name));
+    let (kind, language) = (options.kind, options.lang);
     let files = dray_author::create(&Creation { name: &options.name, kind, language, folder: &folder });
     let files = files.map_err(failed)?;
     for file in files.iter().filter(|file| !file.starts_with("vendor") && !file.starts_with("wit")) {
@@ -54,6 +42,13 @@ pub fn create(options: &PluginNewOptions) -> Result<u8, Failure> {
     }
     say!("and what it is built with. Next:");
     say!("  cd {} && dray plugin test", folder.display());
+    Ok(DONE)
+}
+
+/// `dray plugin vendor`
+pub fn vendor(options: &PluginVendorOptions) -> Result<u8, Failure> {
+    let files = dray_author::vendor(&options.dir).map_err(failed)?;
+    say!("{}: {} of this dray", options.dir.display(), counted(files.len() as u64, "file"));
     Ok(DONE)
 }
 
@@ -99,13 +94,14 @@ pub fn built(path: &Path) -> Result<Built, Failure> {
 pub fn build(options: &PluginBuildOptions) -> Result<u8, Failure> {
     let Built { name, wasm, .. } = made(&options.dir, true)?;
     let out = options.out.clone().unwrap_or_else(|| options.dir.join(format!("{name}.wasm")));
-    write(&out, &wasm).map_err(|error| Failure::usage(format!("write {}: {error}", out.display())))?;
+    write(&out, &wasm)
+        .map_err(|error| Failure::usage(format!("write {}: {}", out.display(), error.kind())))?;
     say!("{}: {} bytes", out.display(), wasm.len());
     Ok(DONE)
 }
 
 /// Writes a file that appears as a whole.
-fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
+pub(super) fn write(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(parent)?;
     std::io::Write::write_all(&mut file, content)?;

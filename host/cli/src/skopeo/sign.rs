@@ -257,18 +257,7 @@ pub fn generate(matches: &ArgMatches) -> Result<u8, Failure> {
             return Err(usage(format!("{path} exists already, and is not written over")));
         }
     }
-    let passphrase = match given(matches, "passphrase-file") {
-        Some(path) => signer::passphrase(Path::new(&path))?,
-        None if std::io::stdin().is_terminal() => {
-            let ask = |prompt| terminal::ask(prompt, false).map_err(|error| usage(error.to_string()));
-            let (first, second) = (ask("passphrase of the new key: ")?, ask("again: ")?);
-            if first != second {
-                return Err(usage("the passphrases are different"));
-            }
-            first
-        }
-        None => return Err(usage("no passphrase is given: use --passphrase-file, or a terminal")),
-    };
+    let passphrase = signer::new_passphrase(given(matches, "passphrase-file").as_ref().map(Path::new))?;
     let (secret, key) = dray_trust::generate(&passphrase).map_err(usage)?;
     let write = |path: &str, text: &str, mode: u32| {
         let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);

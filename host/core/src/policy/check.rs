@@ -2,17 +2,14 @@
 
 use super::call::provider;
 use super::document;
-use super::grant::is_grant;
-use super::limits::{concurrency, duration, rate};
-use super::raw::{Table, boolean, one_or_many, string, strings, table};
+use super::limits::{concurrency, rate};
+use super::plugin::plugin;
+use super::raw::{Table, boolean, one_or_many, string, table};
 use super::retain::retains;
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
 use super::*;
-use std::{
-    collections::{BTreeSet, HashSet},
-    str::FromStr,
-};
+use std::collections::{BTreeSet, HashSet};
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
 /// The JSON Schema of policies, for editors.
@@ -79,6 +76,7 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     let mut defaults = root.take("defaults").and_then(|value| table("`defaults`", value, problems));
     let mut default = |key| defaults.as_mut().and_then(|defaults| defaults.take(key));
     let (for_rules, for_registries) = (default("rule"), default("registry"));
+    let for_plugins = default("plugin");
     if let Some(defaults) = defaults {
         defaults.end(problems);
     }
@@ -99,11 +97,26 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
             }
         }
     }
+    let for_plugins = for_plugins.and_then(|value| table("`defaults.plugin`", value, problems));
+    if let Some(defaults) = &for_plugins {
+        let own = "it is one plugin's own";
+        defaults.refuse(&["source", "grant", "config"], own, problems);
+        let mut defaults = defaults.clone();
+        for key in ["source", "grant", "config", "limits", "trusted-keys"] {
+            defaults.take(key);
+        }
+        defaults.end(problems);
+    }
     if let Some(value) = root.take("plugin") {
         for (name, value) in named(value, problems) {
-            let plugin = table("a plugin", value, problems).and_then(|entry| plugin(entry, problems));
+            let plugin = table("a plugin", value, problems).and_then(|mut entry| {
+                if let Some(defaults) = &for_plugins {
+                    entry.fall_back(defaults);
+                }
+                plugin(entry, problems)
+            });
             if let Some(plugin) = plugin {
-                if BUILT_IN.contains(&name.as_str()) {
+                if is_built_in(&name) {
                     problems.push(
                         Problem::new(format!("`{name}` is built in"), plugin.source.span.clone())
                             .help("give the plugin another name"),
@@ -283,78 +296,13 @@ fn tls(value: &TomlSpanned<DeValue>, problems: &mut Vec<Problem>) -> Option<Tls>
     Some(Tls::On { ca, identity, verify, explicit: true })
 }
 
+/// Whether a name is that of a filter or an auth provider that is built in, which no other plugin may have.
+pub fn is_built_in(name: &str) -> bool {
+    BUILT_IN.contains(&name)
+}
+
 /// Filters and auth providers that are built in. A plugin of the same name would stand for what short forms mean.
 const BUILT_IN: [&str; 8] = ["glob", "regex", "semver", "latest", "age", "static", "docker-config", "ecr"];
-
-fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Plugin> {
-    let source = entry.require("source", problems).and_then(|value| string(value, problems));
-    let mut grant = Grant::default();
-    if let Some(mut entry) = entry.take("grant").and_then(|value| table("a grant", value, problems)) {
-        if let Some(value) = entry.take("hosts") {
-            for host in strings(value, problems) {
-                match is_grant(&host.value) {
-                    true => grant.hosts.push(host.value),
-                    false => problems
-                        .push(Problem::new(format!("`{}` is no host", host.value), host.span).help(
-                        "write host[:port], or *.domain[:port] for all hosts beneath a domain, in lower case",
-                    )),
-                }
-            }
-        }
-        if let Some(value) = entry.take("files") {
-            grant.files = strings(value, problems).into_iter().map(|path| path.value.into()).collect();
-        }
-        if let Some(value) = entry.take("secrets") {
-            for text in strings(value, problems) {
-                match text.value.parse() {
-                    Ok(secret) => grant.secrets.push(secret),
-                    Err(()) => problems.push(
-                        // What was written may be the secret itself.
-                        Problem::new("this does not say where the secret lies", text.span)
-                            .help("write \"env:NAME\" or \"file:PATH\""),
-                    ),
-                }
-            }
-        }
-        entry.end(problems);
-    }
-    let mut limits = Limits::default();
-    if let Some(mut entry) =
-        entry.take("limits").and_then(|value| table("a plugin's limits", value, problems))
-    {
-        if let Some(text) = entry.take("memory").and_then(|value| string(value, problems)) {
-            match bytesize::ByteSize::from_str(&text.value) {
-                Ok(size) if (64 << 10..=4u64 << 30).contains(&size.as_u64()) => {
-                    limits.memory = size.as_u64() as usize
-                }
-                _ => problems.push(
-                    Problem::new(format!("`{}` is no limit of memory", text.value), text.span)
-                        .help("write a size between 64KiB and 4GiB: \"64MiB\""),
-                ),
-            }
-        }
-        let call = entry.take("call").and_then(|value| string(value, problems));
-        let call = call.and_then(|text| duration(text, "write \"5s\" or \"500ms\"", problems));
-        limits.call = call.unwrap_or(limits.call);
-        entry.end(problems);
-    }
-    let mut config = serde_json::Map::new();
-    if let Some(value) = entry.take("config") {
-        match raw::json(value.get_ref()) {
-            serde_json::Value::Object(table) => config = table,
-            _ => problems.push(Problem::new("a plugin's config is a table", value.span())),
-        }
-    }
-    entry.end(problems);
-    let source = source?;
-    if let Some((scheme, _)) = source.value.split_once("://") {
-        problems.push(
-            Problem::new(format!("plugins cannot be loaded from {scheme}: yet"), source.span.clone())
-                .help("name a component file: source = \"plugins/calver.wasm\""),
-        );
-    }
-    Some(Plugin { source: Spanned { value: source.value.into(), span: source.span }, grant, limits, config })
-}
 
 #[cfg(test)]
 #[path = "tests.rs"]

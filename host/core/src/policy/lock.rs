@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// What a lock file begins with, for whoever opens it.
-const HEADER: &str =
-    "# The digests of a policy's tags, written by `dray lock`. `dray sync --locked` copies exactly these.\n";
+const HEADER: &str = "# The digests of a policy's plugins, written by `dray plugin install`, and of its tags, written by `dray lock`:\n\
+     # `dray sync --locked` copies exactly these.\n";
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -34,7 +34,19 @@ const VERSION: u32 = 1;
 pub struct Lock {
     version: u32,
     #[serde(default)]
+    plugin: BTreeMap<String, LockedPlugin>,
+    #[serde(default)]
     rule: Vec<Locked>,
+}
+
+/// The artifact that a plugin of a policy is, as it was when it was installed or updated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockedPlugin {
+    /// The source as the policy writes it. One that was changed must be installed anew.
+    pub source: String,
+    /// The digest of the artifact's manifest.
+    pub digest: Digest,
 }
 
 /// What one rule locks.
@@ -99,6 +111,17 @@ impl Lock {
         &mut self.rule[last].tags
     }
 
+    /// The plugins, by their names in the policy.
+    pub fn plugins(&self) -> &BTreeMap<String, LockedPlugin> {
+        &self.plugin
+    }
+
+    /// Locks exactly these plugins.
+    pub fn set_plugins(&mut self, plugins: BTreeMap<String, LockedPlugin>) {
+        self.version = VERSION;
+        self.plugin = plugins;
+    }
+
     /// The rules that are not in an older lock as they are, or are in it alone.
     pub fn changed_rules(&self, before: &Lock) -> Vec<String> {
         let of = |lock: &Lock| {
@@ -125,6 +148,13 @@ impl Lock {
     pub fn to_toml(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut out = format!("{HEADER}version = {VERSION}\n");
+        for (name, LockedPlugin { source, digest }) in &self.plugin {
+            out.push_str(&format!(
+                "\n[plugin.{}]\nsource = {}\ndigest = \"{digest}\"\n",
+                quoted(name),
+                quoted(source)
+            ));
+        }
         for Locked { name, of, tags } in &self.rule {
             out.push_str(&format!("\n[[rule]]\nname = {}\nof = \"{of}\"\n", quoted(name)));
             for (from, tags) in tags {

@@ -8,6 +8,7 @@ mod limits;
 mod listed;
 mod lock;
 mod order;
+mod plugin;
 mod problem;
 mod raw;
 mod resolved;
@@ -17,11 +18,12 @@ mod secret;
 mod tags;
 mod vars;
 
-pub use check::{parse, parse_all, plugin_config, schema};
+pub use check::{is_built_in, parse, parse_all, plugin_config, schema};
 pub use document::includes;
 pub use grant::grants_host;
 pub use listed::{ListedImage, ReadFiles, images_in};
-pub use lock::{Lock, LockChange, SourceDigests};
+pub use lock::{Lock, LockChange, LockedPlugin, SourceDigests};
+pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource};
 pub use problem::{PolicyError, Problem, suggestion};
 pub use secret::SecretRef;
 pub use vars::Variables;
@@ -133,57 +135,6 @@ impl Call {
     pub fn secrets(&self) -> impl Iterator<Item = (&str, SecretRef)> {
         let config = self.config.as_object().into_iter().flatten();
         config.filter_map(|(key, value)| Some((key.as_str(), value.as_str()?.parse().ok()?)))
-    }
-}
-
-/// A plugin that is not built in.
-#[derive(Clone, Debug)]
-pub struct Plugin {
-    /// A component file. Relative to the policy.
-    pub source: Spanned<PathBuf>,
-    /// What it may reach.
-    pub grant: Grant,
-    /// What it may use up.
-    pub limits: Limits,
-    /// `[plugin.NAME.config]`.
-    pub config: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Plugin {
-    /// A component at a path, to which nothing is granted.
-    pub fn at(source: PathBuf) -> Self {
-        Plugin {
-            source: Spanned { value: source, span: 0..0 },
-            grant: Grant::default(),
-            limits: Limits::default(),
-            config: serde_json::Map::new(),
-        }
-    }
-}
-
-/// What the operator allows a plugin.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Grant {
-    /// `host[:port]` or `*.domain[:port]`, beside those of the opened place.
-    pub hosts: Vec<String>,
-    /// Folders and archives that it may open, each by exactly this path. Relative to the policy.
-    pub files: Vec<PathBuf>,
-    /// Secrets that it may read.
-    pub secrets: Vec<SecretRef>,
-}
-
-/// What a call of a plugin may use up.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Limits {
-    /// Bytes of memory.
-    pub memory: usize,
-    /// The guest's own time in one call; its waiting for the host does not count.
-    pub call: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { memory: 256 << 20, call: Duration::from_secs(10) }
     }
 }
 

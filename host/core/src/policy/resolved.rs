@@ -39,13 +39,17 @@ impl Policy {
             table(format!("[registry.{}]", registry_key(name)), registry(entry));
         }
         for (name, plugin) in &self.plugins {
-            let mut keys = vec![("source", path(&plugin.source.value))];
+            let mut keys = vec![("source", json!(plugin.source.value.to_string()))];
             let grant = &plugin.grant;
             let files: Vec<Value> = grant.files.iter().map(|file| path(file)).collect();
             let secrets: Vec<String> = grant.secrets.iter().map(ToString::to_string).collect();
             keys.push(("grant", json!({ "hosts": grant.hosts, "files": files, "secrets": secrets })));
             let call = format!("{}ms", plugin.limits.call.as_millis());
             keys.push(("limits", json!({ "memory": format!("{}B", plugin.limits.memory), "call": call })));
+            if !plugin.trusted_keys.is_empty() {
+                let files: Vec<Value> = plugin.trusted_keys.iter().map(|file| path(file)).collect();
+                keys.push(("trusted-keys", files.into()));
+            }
             if !plugin.config.is_empty() {
                 keys.push(("config", plugin.config.clone().into()));
             }

@@ -86,6 +86,7 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
         include_str!("tags.rs"),
         include_str!("limits.rs"),
         include_str!("order.rs"),
+        include_str!("plugin.rs"),
         include_str!("retain.rs")
     );
     let asked = [
@@ -245,9 +246,22 @@ fn mistakes_are_underlined_with_a_remedy() {
         (
             "[plugin.x]\nsource = \"oci://r/a\"".into(),
             "\"oci://r/a\"",
-            "cannot be loaded from oci",
-            "component file",
+            "has neither a tag nor a digest",
+            "oci://registry.example.com/plugins/calver:1.2.0",
         ),
+        (
+            "[plugin.x]\nsource = \"https://r/a.wasm\"".into(),
+            "\"https://r/a.wasm\"",
+            "a file, or an artifact",
+            "oci://",
+        ),
+        (
+            "[defaults.plugin]\ntrusted-kyes = []".into(),
+            "trusted-kyes",
+            "has no key `trusted-kyes`",
+            "did you mean `trusted-keys`?",
+        ),
+        ("[defaults.plugin]\nsource = \"x\"".into(), "source", "has no default", ""),
         (
             "[plugin.x]\nsource = \"a\"\ngrant = { secrets = [\"hunter2\"] }".into(),
             "\"hunter2\"",

@@ -69,6 +69,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// The folder for temporary files.
+    pub fn scratch(&self) -> &Path {
+        &self.local.scratch
+    }
+
     /// The registries that ask us to wait before the next request, and how much longer.
     pub fn waits(&self) -> Vec<(String, Duration)> {
         self.client.waits()

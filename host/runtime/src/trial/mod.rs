@@ -21,7 +21,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use wasmtime::component::{Val, types::ComponentItem};
+use wasmtime::component::{Type, Val, types::ComponentItem};
 
 /// A component that can be tried.
 pub struct Trial {
@@ -56,6 +56,8 @@ pub struct Findings {
 pub struct Surroundings {
     /// The canonical name of the place, for transports and dialects.
     pub location: String,
+    /// Whether the place is only read.
+    pub read_only: bool,
     /// The secrets that are granted, by `env:NAME` or `file:PATH`.
     pub secrets: BTreeMap<String, String>,
     /// The requests that it may send, in their order.
@@ -66,6 +68,11 @@ pub struct Surroundings {
     pub now: Option<u64>,
     /// The folder of the place's files.
     pub folder: PathBuf,
+}
+
+/// An interface without the name of its package.
+fn short(name: &str) -> &str {
+    name.strip_prefix("dray:plugin/").unwrap_or(name)
 }
 
 /// A place in which calls follow each other.
@@ -124,9 +131,8 @@ impl Trial {
         let call = begun.elapsed();
         let kind = self.plugin.pre.component().component_type();
         let engine = self.plugin.pre.engine();
-        let short = |name: &str| name.strip_prefix("dray:plugin/").unwrap_or(name).to_owned();
-        let imports = kind.imports(engine).map(|(name, _)| short(name)).collect();
-        let exports = kind.exports(engine).map(|(name, _)| short(name)).collect();
+        let imports = kind.imports(engine).map(|(name, _)| short(name).to_owned()).collect();
+        let exports = kind.exports(engine).map(|(name, _)| short(name).to_owned()).collect();
         let ms = |time: Duration| (time.as_secs_f64() * 100_000.0).round() / 100.0;
         Ok(Findings {
             kind: self.plugin.role,
@@ -145,6 +151,7 @@ impl Trial {
         let script = Arc::new(Script::new(around.requests));
         let place = Place {
             location: around.location,
+            is_destination: !around.read_only,
             script: script.clone(),
             files: Arc::new(Root::folder(around.folder)),
         };
@@ -178,11 +185,17 @@ impl Stage<'_> {
         let path = format!("dray:plugin/{interface}@{}", load::CONTRACT);
         let found = instance.get_export(&mut store, None, &path);
         let Some((ComponentItem::ComponentInstance(_), parent)) = found else {
-            return Err(failed(format!("the plugin does not offer `{interface}`")));
+            let engine = plugin.pre.engine();
+            let exports = plugin.pre.component().component_type();
+            let offered: Vec<&str> = exports.exports(engine).map(|(name, _)| short(name)).collect();
+            let text = format!("the plugin does not offer `{interface}`");
+            return Err(failed(text).help(format!("it offers {}", offered.join(", "))));
         };
         let found = instance.get_export(&mut store, Some(&parent), name);
         let function = found.and_then(|(_, index)| instance.get_func(&mut store, index));
-        let function = function.ok_or_else(|| failed(format!("`{interface}` has no function `{name}`")))?;
+        let function = function.ok_or_else(|| {
+            failed(format!("`{interface}` has no function `{name}`; docs/plugins/reference.md lists them"))
+        })?;
         let kind = function.ty(&store);
         if kind.params().len() < arguments.len() {
             let names: Vec<&str> = kind.params().map(|(name, _)| name).collect();
@@ -198,12 +211,45 @@ impl Stage<'_> {
             value.map_err(|why| failed(format!("{name}: {why}")))
         });
         let values = values.collect::<Result<Vec<Val>>>()?;
+        for ((name, kind), value) in kind.params().zip(&values) {
+            if let (true, Type::String, Val::String(text)) = (name == "config", kind, value)
+                && let Some(answer) = self.refused(text).await?
+            {
+                return Ok((answer, Duration::ZERO));
+            }
+        }
+        self.script.take_errors();
         let mut results = vec![Val::Bool(false); kind.results().len()];
         let begun = Instant::now();
         let called = function.call_async(&mut store, &values, &mut results).await;
         let took = begun.elapsed();
-        called.map_err(|error| plugin.trapped(name, error))?;
-        Ok((results.first().map_or(Value::Null, value::to_json), took))
+        called.map_err(|error| {
+            let trapped = plugin.trapped(name, error);
+            // A panic is logged before it becomes a trap.
+            match self.script.take_errors().pop() {
+                Some(message) => Error::new(trapped.kind, format!("{}: {message}", trapped.text)),
+                None => trapped,
+            }
+        })?;
+        let answer = results.first().zip(kind.results().next());
+        Ok((answer.map_or(Value::Null, |(value, kind)| value::to_json(value, &kind)), took))
+    }
+
+    /// The answer that a policy gets whose configuration the schema of the plugin refuses. `None` means that the schema takes it,
+    /// and that the plugin is called.
+    async fn refused(&self, config: &str) -> Result<Option<Value>> {
+        let plugin = &self.trial.plugin;
+        // What is no JSON no policy can hand over; the plugin may be shown it all the same.
+        let Ok(config) = serde_json::from_str(if config.is_empty() { "{}" } else { config }) else {
+            return Ok(None);
+        };
+        match schema::check(&plugin.name, &plugin.info().await?.schema, &config) {
+            Ok(()) => Ok(None),
+            Err(error) if error.kind == Kind::Invalid => {
+                Ok(Some(serde_json::json!({ "error": { "schema": error.text, "help": error.help } })))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// What was wrong with the requests that were sent.

@@ -50,17 +50,29 @@ pub(crate) struct Script {
     expected: Mutex<VecDeque<Exchange>>,
     /// What is wrong with the requests that came.
     mistakes: Mutex<Vec<String>>,
+    /// What the plugin logged as an error, such as the place and the message of a panic.
+    errors: Mutex<Vec<String>>,
 }
 
 impl Script {
     pub fn new(exchanges: Vec<Exchange>) -> Self {
-        Script { expected: Mutex::new(exchanges.into()), mistakes: Mutex::default() }
+        Script { expected: Mutex::new(exchanges.into()), ..Script::default() }
     }
 
     /// The requests that were not sent.
     pub fn left(&self) -> Vec<String> {
         let left = self.expected.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         left.iter().map(|exchange| format!("{} {}", exchange.method, exchange.url)).collect()
+    }
+
+    /// Keeps an error that the plugin logged.
+    pub fn logged(&self, message: &str) {
+        self.errors.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(message.to_owned());
+    }
+
+    /// What the plugin logged as errors, which is forgotten then.
+    pub fn take_errors(&self) -> Vec<String> {
+        std::mem::take(&mut *self.errors.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     /// What was wrong with the requests that were sent.
@@ -118,6 +130,7 @@ impl Script {
 /// The place that a transport or a dialect finds.
 pub(super) struct Place {
     pub location: String,
+    pub is_destination: bool,
     pub script: Arc<Script>,
     pub files: Arc<Root>,
 }
@@ -128,7 +141,7 @@ impl TransportContext for Place {
     }
 
     fn is_destination(&self) -> bool {
-        true
+        self.is_destination
     }
 
     fn files(&self) -> Option<&Arc<Root>> {

@@ -117,8 +117,6 @@ fn bytes(json: &Value) -> Result<Vec<u8>, String> {
     let wrong = || wrong(json, "a text, or { hex = \"…\" }");
     match json {
         Value::String(text) => Ok(text.clone().into_bytes()),
-        // So an empty list is told, whatever its type.
-        Value::Array(none) if none.is_empty() => Ok(Vec::new()),
         Value::Object(one) if one.len() == 1 => {
             let digits = one.get("hex").and_then(Value::as_str).ok_or_else(wrong)?;
             let pairs = (0..digits.len()).step_by(2).map(|at| digits.get(at..at + 2));
@@ -141,46 +139,123 @@ fn at<T>(name: &str, done: Result<T, String>) -> Result<T, String> {
     done.map_err(|error| format!("{name}: {error}"))
 }
 
-/// A value as JSON.
-pub(super) fn to_json(value: &Val) -> Value {
-    match value {
-        Val::Bool(value) => json!(value),
-        Val::S8(value) => json!(value),
-        Val::U8(value) => json!(value),
-        Val::S16(value) => json!(value),
-        Val::U16(value) => json!(value),
-        Val::S32(value) => json!(value),
-        Val::U32(value) => json!(value),
-        Val::S64(value) => json!(value),
-        Val::U64(value) => json!(value),
-        Val::Float32(value) => json!(value),
-        Val::Float64(value) => json!(value),
-        Val::Char(value) => json!(value),
-        Val::String(text) => json!(text),
-        Val::List(items) if matches!(items.first(), Some(Val::U8(_))) => {
-            let bytes: Vec<u8> =
-                items.iter().map(|item| if let Val::U8(byte) = item { *byte } else { 0 }).collect();
-            match String::from_utf8(bytes) {
-                Ok(text) => json!(text),
-                Err(error) => {
-                    let digits = error.as_bytes().iter().map(|byte| format!("{byte:02x}"));
-                    json!({ "hex": digits.collect::<String>() })
-                }
-            }
+/// A value of this type as JSON.
+pub(super) fn to_json(value: &Val, kind: &Type) -> Value {
+    match (value, kind) {
+        (Val::Bool(value), _) => json!(value),
+        (Val::U8(value), _) => json!(value),
+        (Val::U16(value), _) => json!(value),
+        (Val::U32(value), _) => json!(value),
+        (Val::U64(value), _) => json!(value),
+        (Val::S64(value), _) => json!(value),
+        (Val::String(text), _) => json!(text),
+        (Val::List(items), Type::List(list)) if list.ty() == Type::U8 => {
+            text_of_bytes(items.iter().map(|item| if let Val::U8(byte) = item { *byte } else { 0 }).collect())
         }
-        Val::List(items) | Val::Tuple(items) | Val::FixedLengthList(items) => {
-            items.iter().map(to_json).collect()
+        (Val::List(items), Type::List(list)) => {
+            let kind = list.ty();
+            items.iter().map(|item| to_json(item, &kind)).collect()
         }
-        Val::Record(fields) => {
-            Value::Object(fields.iter().map(|(name, value)| (name.clone(), to_json(value))).collect())
+        (Val::Tuple(items), Type::Tuple(tuple)) => {
+            items.iter().zip(tuple.types()).map(|(item, kind)| to_json(item, &kind)).collect()
         }
-        Val::Variant(name, None) | Val::Enum(name) => json!(name),
-        Val::Variant(name, Some(payload)) => {
-            Value::Object(Map::from_iter([(name.clone(), to_json(payload))]))
+        (Val::Record(values), Type::Record(record)) => {
+            let fields = values.iter().zip(record.fields());
+            Value::Object(
+                fields.map(|((name, value), field)| (name.clone(), to_json(value, &field.ty))).collect(),
+            )
         }
-        Val::Option(value) => value.as_deref().map_or(Value::Null, to_json),
-        Val::Result(Ok(value)) => json!({ "ok": value.as_deref().map_or(Value::Null, to_json) }),
-        Val::Result(Err(error)) => json!({ "error": error.as_deref().map_or(Value::Null, to_json) }),
+        (Val::Variant(name, None) | Val::Enum(name), _) => json!(name),
+        (Val::Variant(name, Some(payload)), Type::Variant(variant)) => {
+            let case = variant.cases().find(|case| case.name == name).and_then(|case| case.ty);
+            let payload = case.map_or(Value::Null, |kind| to_json(payload, &kind));
+            Value::Object(Map::from_iter([(name.clone(), payload)]))
+        }
+        (Val::Option(None), _) => Value::Null,
+        (Val::Option(Some(value)), Type::Option(option)) => to_json(value, &option.ty()),
+        (Val::Result(Ok(value)), Type::Result(result)) => {
+            json!({ "ok": within(value.as_deref(), result.ok()) })
+        }
+        (Val::Result(Err(error)), Type::Result(result)) => {
+            json!({ "error": within(error.as_deref(), result.err()) })
+        }
         _ => json!("(a value that has no JSON)"),
+    }
+}
+
+/// What a result holds. Nothing is `null`.
+fn within(value: Option<&Val>, kind: Option<Type>) -> Value {
+    value.zip(kind).map_or(Value::Null, |(value, kind)| to_json(value, &kind))
+}
+
+/// Bytes as a text if they are one, and in hexadecimal digits otherwise.
+fn text_of_bytes(bytes: Vec<u8>) -> Value {
+    match String::from_utf8(bytes) {
+        Ok(text) => json!(text),
+        Err(error) => {
+            let digits = error.as_bytes().iter().map(|byte| format!("{byte:02x}"));
+            json!({ "hex": digits.collect::<String>() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wasmtime::{
+        Engine,
+        component::{Component, types::ComponentItem},
+    };
+
+    /// The type of the parameter of a function `f` that a component imports.
+    fn kind(text: &str) -> Type {
+        let engine = Engine::default();
+        let wat = format!(
+            "(component (type $t {text}) (import \"t\" (type $u (eq $t))) (import \"f\" (func (param \"x\" $u))))"
+        );
+        let component = Component::new(&engine, wat::parse_str(wat).unwrap()).unwrap();
+        let Some(ComponentItem::ComponentFunc(function)) =
+            component.component_type().get_import(&engine, "f").map(|found| found.ty)
+        else {
+            panic!("f is a function");
+        };
+        function.params().next().unwrap().1
+    }
+
+    #[test]
+    fn a_value_is_the_same_after_both_conversions() {
+        let record = r#"(record (field "name" string) (field "size" u64) (field "hint" (option string)))"#;
+        for (kind, json) in [
+            (kind("(list u8)"), json!("text")),
+            (kind("(list u8)"), json!("")),
+            (kind("(list u8)"), json!({ "hex": "ff00" })),
+            (kind("(list string)"), json!([])),
+            (kind("(list (tuple string u32))"), json!([["a", 1]])),
+            (kind(record), json!({ "name": "a", "size": 3, "hint": null })),
+            (kind(r#"(variant (case "none") (case "some" string))"#), json!("none")),
+            (kind(r#"(variant (case "none") (case "some" string))"#), json!({ "some": "x" })),
+            (kind(r#"(enum "a" "b")"#), json!("b")),
+            (kind("(option u32)"), Value::Null),
+        ] {
+            let value = to_val(&json, &kind).unwrap();
+            assert_eq!(to_json(&value, &kind), json);
+        }
+        let left_out = to_val(&json!({}), &kind(record)).unwrap();
+        assert_eq!(to_json(&left_out, &kind(record)), json!({ "name": "", "size": 0, "hint": null }));
+    }
+
+    #[test]
+    fn a_mistake_says_where_it_is() {
+        let record = kind(r#"(record (field "name" string) (field "tags" (list u32)))"#);
+        for (json, told) in [
+            (json!({ "nam": "a" }), "`nam` is not one of name, tags"),
+            (json!({ "name": 1 }), "name: 1 is not a text"),
+            (json!({ "tags": [-1] }), "tags: -1 is not a number that is not negative"),
+            (json!({ "tags": [5_000_000_000u64] }), "tags: 5000000000 is too large"),
+        ] {
+            assert_eq!(to_val(&json, &record).unwrap_err(), told);
+        }
+        assert!(to_val(&json!([]), &kind("(list u8)")).unwrap_err().contains("hex"));
+        assert!(to_val(&json!({ "hex": "f" }), &kind("(list u8)")).is_err());
     }
 }

@@ -1,0 +1,140 @@
+//! `dray plugin keygen`, `dray plugin sign` and `dray plugin verify`
+
+use crate::{
+    DONE,
+    args::{Access, Output, PluginKeygenOptions, PluginSignOptions, PluginVerifyOptions},
+    failure::Failure,
+    output::{print_json, say},
+    setup,
+    signer::{self, COSIGN_PASSWORD},
+    terminal,
+};
+use dray_core::{Digest, policy::PluginSource};
+use dray_engine::{Error, Image, Kind, attach, signatures};
+use dray_session::artifact::{check_signatures, signature_file};
+use dray_trust::{PrivateKey, Signature, bundle_of};
+use serde_json::json;
+use std::{
+    fs::{self, OpenOptions},
+    io::{IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A path with something added to its name.
+fn with(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+pub fn keygen(options: &PluginKeygenOptions) -> Result<u8, Failure> {
+    let (private, public) = (with(&options.name, ".key"), with(&options.name, ".pub"));
+    for path in [&private, &public] {
+        if path.symlink_metadata().is_ok() {
+            let text = format!("make a key: {} exists already, and is not written over", path.display());
+            return Err(Failure::usage(text));
+        }
+    }
+    let passphrase = signer::new_passphrase(options.passphrase_file.as_deref())?;
+    let (secret, key) = dray_trust::generate_ed25519(&passphrase)
+        .map_err(|wrong| Failure::usage(format!("make a key: {wrong}")))?;
+    let write = |path: &Path, text: &str, mode: u32| {
+        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| Failure::usage(format!("write {}: {error}", path.display())))
+    };
+    write(&private, &secret, 0o600)?;
+    write(&public, &key, 0o644)?;
+    say!("{} signs (keep it secret), and {} goes to those who install", private.display(), public.display());
+    Ok(DONE)
+}
+
+/// What the text of a command line names.
+fn source(text: &str) -> Result<PluginSource, Failure> {
+    let written = text.strip_prefix("docker://").map(|rest| format!("oci://{rest}"));
+    let parsed = written.as_deref().unwrap_or(text).parse();
+    parsed.map_err(|why: String| Failure::usage(format!("use the plugin {text}: {why}")))
+}
+
+fn private_key(options: &PluginSignOptions) -> Result<PrivateKey, Failure> {
+    let passphrase = match &options.passphrase_file {
+        Some(path) => signer::passphrase(path)?,
+        None => match std::env::var(COSIGN_PASSWORD) {
+            Ok(passphrase) => passphrase,
+            Err(_) if std::io::stdin().is_terminal() => terminal::ask("passphrase of the key: ", false)
+                .map_err(|error| Failure::usage(format!("ask for the passphrase: {error}")))?,
+            // An empty one is tried; another one has to be given.
+            Err(_) => String::new(),
+        },
+    };
+    let key = PrivateKey::parse(&signer::key_file(&options.key)?, &passphrase);
+    key.map_err(|wrong| Failure::usage(format!("use the key {}: {wrong}", options.key.display())))
+}
+
+pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
+    let key = private_key(&options)?;
+    let made = |digest: &Digest| {
+        bundle_of(&key, digest)
+            .map_err(|wrong| Failure::Failed(Error::new(Kind::Invalid, format!("sign {digest}: {wrong}"))))
+    };
+    let shown = key.shown();
+    match source(&options.plugin)? {
+        PluginSource::File(path) => {
+            let component = read(&path)?;
+            let at = signature_file(&path);
+            let written = super::project::write(&at, &made(&Digest::of(&component))?);
+            written.map_err(|error| Failure::usage(format!("write {}: {error}", at.display())))?;
+            say!("signed {} with {shown}: {}", path.display(), at.display());
+        }
+        PluginSource::Artifact(artifact) => {
+            let places = setup::places(&options.access).await?;
+            let digest = Image::open(&places, &artifact.reference).await?.manifest.descriptor.digest;
+            attach(&places, &artifact.pinned(&digest), &digest, Signature::Bundle(made(&digest)?)).await?;
+            say!("signed {digest} of {artifact} with {shown}");
+        }
+    }
+    Ok(DONE)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::usage(format!("read {}: {error}", path.display())))
+}
+
+pub async fn verify(options: PluginVerifyOptions) -> Result<u8, Failure> {
+    let (signed, bundles, digest) = match source(&options.plugin)? {
+        PluginSource::File(path) => {
+            let (component, at) = (read(&path)?, signature_file(&path));
+            let bundles = if at.is_file() { vec![read(&at)?] } else { Vec::new() };
+            let digest = Digest::of(&component);
+            (component, bundles, digest)
+        }
+        PluginSource::Artifact(artifact) => of_registry(&options.access, &artifact).await?,
+    };
+    let by = check_signatures(&options.plugin, &signed, bundles, &options.keys)?;
+    match options.output {
+        Output::Json => {
+            print_json(
+                &json!({ "plugin": options.plugin, "digest": digest, "verified": true, "signed_by": by }),
+            );
+        }
+        Output::Text => say!("{} is {digest}, signed by {by}", options.plugin),
+    }
+    Ok(DONE)
+}
+
+/// The manifest of an artifact, its sigstore bundles, and its digest.
+async fn of_registry(
+    access: &Access,
+    artifact: &dray_core::policy::ArtifactSource,
+) -> Result<(Vec<u8>, Vec<Vec<u8>>, Digest), Failure> {
+    let places = setup::places(access).await?;
+    let manifest = Image::open(&places, &artifact.reference).await?.manifest;
+    let digest = manifest.descriptor.digest;
+    let (_, found) = signatures(&places, &artifact.pinned(&digest)).await?;
+    let bundles = found.into_iter().filter_map(|found| match found.signature {
+        Signature::Bundle(json) => Some(json),
+        _ => None,
+    });
+    Ok((manifest.body, bundles.collect(), digest))
+}

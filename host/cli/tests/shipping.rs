@@ -1,0 +1,201 @@
+//! Plugins as artifacts: pushed to registries, installed, locked, signed, and used from there.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::{fs, path::PathBuf};
+use support::{IMAGES, Ran, Registry, World, has, memory::Memory};
+
+/// A component of dray's own.
+fn component(name: &str) -> Vec<u8> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../plugins/prebuilt");
+    fs::read(folder.join(format!("{name}.wasm"))).unwrap()
+}
+
+/// Runs dray with a cache of its own, so that nothing is installed yet, and without a passphrase.
+fn dray(world: &World, arguments: &[&str]) -> Ran {
+    let mut command = world.command(arguments);
+    command.env("XDG_CACHE_HOME", world.path("cache")).env("COSIGN_PASSWORD", "");
+    Ran::of(&mut command)
+}
+
+/// A policy with one plugin of a registry, which selects tags.
+fn policy(world: &World, source: &str, more: &str) {
+    let text = format!(
+        "version = 1\n[plugin.mine]\nsource = \"{source}\"\n{more}\n[[rule]]\nfrom = \"{IMAGES}\"\nto = \"oci:out\"\n\
+         tags = [{{ filter = \"mine\", pattern = \"1.0*\" }}]\n"
+    );
+    world.write("dray.toml", &text);
+}
+
+fn digest(world: &World, reference: &str) -> String {
+    dray(world, &["inspect", reference, "--output", "json"]).ok().json()["digest"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[test]
+fn what_is_pushed_is_what_the_field_reads() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let world = World::new();
+    let registry = Registry::start(&world, "registry", "");
+    fs::write(world.path("glob.wasm"), component("filter-glob")).unwrap();
+    let to = format!("docker://{}/plugins/glob:1.0", registry.host);
+    let pushed = dray(&world, &["plugin", "push", "glob.wasm", &to, "--output", "json"]).ok().json();
+    // It is the artifact of the CNCF's layout, and the same each time.
+    let again = dray(&world, &["plugin", "push", "glob.wasm", &to, "--output", "json"]).ok().json();
+    assert_eq!(pushed["digest"], again["digest"]);
+    assert_eq!(world.digest(&to, &[]), pushed["digest"].as_str().unwrap());
+    let raw = world.tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &to]);
+    let manifest: serde_json::Value = serde_json::from_str(&raw).unwrap();
+    assert_eq!(manifest["config"]["mediaType"], "application/vnd.wasm.config.v0+json");
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/wasm");
+    let config = world.tool("skopeo", &["inspect", "--raw", "--config", "--tls-verify=false", &to]);
+    let config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["layerDigests"][0], manifest["layers"][0]["digest"]);
+    assert!(config["component"]["exports"].to_string().contains("dray:plugin/tag-filter@0.3.0"), "{config}");
+
+    // It is installed byte for byte, shown, and removed.
+    let source = format!("oci://{}/plugins/glob:1.0", registry.host);
+    let installed = dray(&world, &["plugin", "install", &source]).ok();
+    assert!(installed.out.contains(pushed["digest"].as_str().unwrap()), "{}", installed.out);
+    assert!(!installed.err.contains("/var/tmp"), "{}", installed.err);
+    let listed = dray(&world, &["plugin", "list", "--output", "json"]).ok().json();
+    let ours = listed.as_array().unwrap().iter().find(|plugin| plugin["origin"] == *source).unwrap();
+    assert_eq!((&ours["artifact"], &ours["kind"]), (&pushed["digest"], &"filter".into()));
+    dray(&world, &["plugin", "remove", "glob"]).ok();
+    let unknown = dray(&world, &["plugin", "remove", "glob"]);
+    assert!(unknown.code == 2 && unknown.err.contains("none is installed"), "{}", unknown.err);
+
+    // What is no plugin is refused before anything of it is fetched.
+    dray(&world, &["copy", &format!("{IMAGES}:1.0.0"), &format!("docker://{}/app:1.0", registry.host)]).ok();
+    let image = dray(&world, &["plugin", "install", &format!("oci://{}/app:1.0", registry.host)]);
+    assert!(image.code == 1 && image.err.contains("its config is of the type"), "{}", image.err);
+    fs::write(world.path("junk.wasm"), b"\0asm\x0d\0\x01\0junk").unwrap();
+    let junk = dray(&world, &["plugin", "push", "junk.wasm", &to]);
+    assert!(junk.code != 0 && junk.err.contains("junk"), "{}", junk.err);
+    assert_eq!(world.digest(&to, &[]), pushed["digest"].as_str().unwrap());
+}
+
+#[test]
+fn a_policy_uses_what_its_lock_says_until_it_is_updated() {
+    let world = World::new();
+    let registry = Memory::start();
+    let to = format!("docker://{}/plugins/mine:1", registry.host());
+    let source = format!("oci://{}/plugins/mine:1", registry.host());
+    fs::write(world.path("one.wasm"), component("filter-glob")).unwrap();
+    fs::write(world.path("two.wasm"), component("filter-regex")).unwrap();
+    dray(&world, &["plugin", "push", "one.wasm", &to]).ok();
+    let first = digest(&world, &to);
+    policy(&world, &source, "");
+
+    // Nothing that a tag might change is used.
+    for command in ["check", "plan", "sync"] {
+        let unpinned = dray(&world, &[command]);
+        assert!(unpinned.code == 2 && unpinned.err.contains("dray plugin install"), "{}", unpinned.err);
+    }
+    dray(&world, &["plugin", "install"]).ok();
+    let lock = fs::read_to_string(world.path("dray.lock")).unwrap();
+    assert!(lock.contains(&first) && lock.contains(&source), "{lock}");
+    dray(&world, &["check"]).ok();
+    let asked = registry.asked().len();
+    let synced = dray(&world, &["sync"]).ok();
+    assert!(synced.out.contains("1 image copied"), "{}", synced.out);
+    assert_eq!(registry.asked().len(), asked, "the plugin is here already");
+    // The lock of tags keeps that of plugins, and the reverse.
+    dray(&world, &["lock"]).ok();
+    dray(&world, &["plugin", "install"]).ok();
+    dray(&world, &["sync", "--locked"]).ok();
+
+    // The tag moves. A run, also one on another machine, goes on with what is locked.
+    dray(&world, &["plugin", "push", "two.wasm", &to]).ok();
+    fs::remove_dir_all(world.path("cache")).unwrap();
+    let missing = dray(&world, &["check"]);
+    assert!(missing.code == 2 && missing.err.contains("not installed"), "{}", missing.err);
+    let synced = dray(&world, &["sync"]).ok();
+    assert!(synced.out.contains("1 unchanged"), "{}", synced.out);
+    let due = dray(&world, &["plugin", "update", "--check"]);
+    assert!(due.code == 3 && due.out.contains("due"), "{}", due.out);
+    assert!(fs::read_to_string(world.path("dray.lock")).unwrap().contains(&first));
+    let unknown = dray(&world, &["plugin", "update", "mien"]);
+    assert!(unknown.code == 2 && unknown.err.contains("did you mean `mine`?"), "{}", unknown.err);
+    let updated = dray(&world, &["plugin", "update", "--output", "json"]).ok().json();
+    assert_eq!((&updated[0]["action"], &updated[0]["before"]), (&"updated".into(), &first.clone().into()));
+    dray(&world, &["plugin", "update", "--check"]).ok();
+    // Another source is not the one that was locked.
+    policy(&world, &format!("oci://{}/plugins/mine:2", registry.host()), "");
+    let other = dray(&world, &["sync"]);
+    assert!(other.code == 2 && other.err.contains("the lock has"), "{}", other.err);
+    // A digest in the policy needs no lock.
+    policy(&world, &format!("oci://{}/plugins/mine@{first}", registry.host()), "");
+    dray(&world, &["sync"]).ok();
+    let own = format!("x=oci://{}/plugins/mine@{first}", registry.host());
+    dray(&world, &["list-tags", IMAGES, "--plugin", &own]).ok();
+
+    // What lies in the store is used only as it was installed.
+    let folder = fs::read_dir(world.path("cache/dray/plugins")).unwrap().flatten();
+    let folder = folder.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(&first[7..]));
+    fs::write(folder.unwrap().join("component.wasm"), component("filter-regex")).unwrap();
+    let changed = dray(&world, &["sync"]);
+    assert!(changed.code != 0 && changed.err.contains("any more"), "{}", changed.err);
+}
+
+#[test]
+fn only_what_a_trusted_key_signed_is_used() {
+    let world = World::new();
+    let registry = Memory::start();
+    let to = format!("docker://{}/plugins/mine:1", registry.host());
+    let source = format!("oci://{}/plugins/mine:1", registry.host());
+    fs::write(world.path("mine.wasm"), component("filter-glob")).unwrap();
+    dray(&world, &["plugin", "push", "mine.wasm", &to]).ok();
+    for name in ["acme", "mallory"] {
+        dray(&world, &["plugin", "keygen", name]).ok();
+    }
+    let again = dray(&world, &["plugin", "keygen", "acme"]);
+    assert!(again.code == 2 && again.err.contains("not written over"), "{}", again.err);
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(world.path("acme.key")).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    policy(&world, &source, "trusted-keys = [\"acme.pub\"]");
+    let unsigned = dray(&world, &["plugin", "install"]);
+    assert!(unsigned.code == 1 && unsigned.err.contains("it is not signed"), "{}", unsigned.err);
+    assert!(!world.path("dray.lock").exists());
+    dray(&world, &["plugin", "sign", &source, "--key", "mallory.key"]).ok();
+    let stranger = dray(&world, &["plugin", "install"]);
+    assert!(stranger.code == 1 && stranger.err.contains("acme.pub"), "{}", stranger.err);
+    dray(&world, &["plugin", "sign", &source, "--key", "acme.key"]).ok();
+    dray(&world, &["plugin", "verify", &source, "--key", "acme.pub"]).ok();
+    dray(&world, &["plugin", "install"]).ok();
+    // The signature is kept, so a run asks nobody.
+    let asked = registry.asked().len();
+    dray(&world, &["sync"]).ok();
+    assert_eq!(registry.asked().len(), asked);
+    // A key that is trusted no longer is none, also for what is installed.
+    policy(&world, &source, "trusted-keys = [\"mallory.pub\"]");
+    dray(&world, &["sync"]).ok();
+    dray(&world, &["plugin", "keygen", "other"]).ok();
+    policy(&world, &source, "trusted-keys = [\"other.pub\"]");
+    let refused = dray(&world, &["sync"]);
+    assert!(refused.code == 2 && refused.err.contains("other.pub"), "{}", refused.err);
+
+    // A file has its signature beside it.
+    let text = fs::read_to_string(world.path("dray.toml")).unwrap();
+    let text = text.replace("trusted-keys = [\"other.pub\"]", "").replace(&source, "mine.wasm");
+    world.write(
+        "dray.toml",
+        &text.replace("version = 1", "version = 1\n[defaults.plugin]\ntrusted-keys = [\"acme.pub\"]"),
+    );
+    let unsigned = dray(&world, &["sync"]);
+    assert!(unsigned.code == 2 && unsigned.err.contains("it is not signed"), "{}", unsigned.err);
+    dray(&world, &["plugin", "sign", "mine.wasm", "--key", "acme.key"]).ok();
+    dray(&world, &["sync"]).ok();
+    fs::write(world.path("mine.wasm"), component("filter-regex")).unwrap();
+    let changed = dray(&world, &["sync"]);
+    assert!(changed.code == 2 && changed.err.contains("acme.pub"), "{}", changed.err);
+    let verified = dray(&world, &["plugin", "verify", "mine.wasm", "--key", "acme.pub"]);
+    assert_eq!(verified.code, 1, "{}", verified.err);
+}

@@ -1,0 +1,201 @@
+//! From the plugins of a policy to the components that are used: what is pinned, what is here already, and what has to be fetched.
+
+use super::{
+    store::{Store, Stored},
+    transfer::{Pulled, pull},
+    trusted::{check_signatures, signature_file},
+};
+use dray_core::{
+    Digest,
+    policy::{ArtifactSource, Installed, LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem},
+};
+use dray_engine::{Error, Kind, Observer, Places, Result};
+use dray_runtime::Runtime;
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// An artifact that a policy names and that this machine does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The plugin's name in the policy.
+    pub name: String,
+    /// The artifact.
+    pub source: ArtifactSource,
+    /// The digest that is used.
+    pub digest: Digest,
+}
+
+/// Finds the components of a policy's plugins: files, and artifacts that the store holds. Checks the signatures where keys are
+/// named. Returns the artifacts that have to be fetched. Paths of files are absolute then.
+///
+/// # Errors
+/// Every artifact of which neither the policy nor the lock says the digest, and every plugin that is not signed as it must be.
+pub fn find_installed(
+    plugins: &mut BTreeMap<String, Plugin>,
+    base: &Path,
+    locked: &BTreeMap<String, LockedPlugin>,
+    store: &Store,
+) -> Result<Vec<Missing>, PolicyError> {
+    let (mut missing, mut problems) = (Vec::new(), Vec::new());
+    for (name, plugin) in plugins {
+        let keys: Vec<PathBuf> = plugin.trusted_keys.iter().map(|key| base.join(key)).collect();
+        let found = match &plugin.source.value {
+            PluginSource::File(path) => {
+                let path = base.join(path);
+                let found =
+                    if keys.is_empty() { Ok(None) } else { signed_file(name, &path, &keys).map(Some) };
+                plugin.source.value = PluginSource::File(path);
+                found
+            }
+            PluginSource::Artifact(source) => pinned(name, source, locked.get(name)).and_then(|digest| {
+                let Some(stored) = store.get(&digest)? else {
+                    missing.push(Missing { name: name.clone(), source: source.clone(), digest });
+                    return Ok(None);
+                };
+                signed_artifact(name, &stored, store, &keys).map(Some)
+            }),
+        };
+        match found {
+            Ok(found) => plugin.installed = found,
+            Err(error) => problems.push(Problem {
+                message: format!("failed to {error}"),
+                span: Some(plugin.source.span.clone()),
+                help: error.help,
+            }),
+        }
+    }
+    if problems.is_empty() { Ok(missing) } else { Err(PolicyError(problems)) }
+}
+
+/// The digest of an artifact that a policy or its lock names.
+fn pinned(name: &str, source: &ArtifactSource, locked: Option<&LockedPlugin>) -> Result<Digest> {
+    if let Some(digest) = &source.digest {
+        return Ok(digest.clone());
+    }
+    let why = match locked {
+        Some(locked) if locked.source == source.to_string() => return Ok(locked.digest.clone()),
+        Some(locked) => format!("the lock has {} for it", locked.source),
+        None => "the lock does not have it".to_owned(),
+    };
+    let text = format!("use the plugin {name}: {why}, and a tag may name something else tomorrow");
+    Err(Error::new(Kind::Invalid, text).help(
+        "`dray plugin install` fetches the plugins of a policy and locks their digests; or write …@sha256:…",
+    ))
+}
+
+/// A component of the store, by the digest that its manifest gives, which is what was signed.
+fn signed_artifact(name: &str, stored: &Stored, store: &Store, keys: &[PathBuf]) -> Result<Installed> {
+    let shown = format!("the plugin {name} ({})", stored.digest.short());
+    let (manifest, bundles) = store.signed(&stored.digest)?;
+    let manifest =
+        dray_core::Manifest::parse(dray_core::media_type::OCI_MANIFEST, manifest, Some(&stored.digest))
+            .map_err(|error| Error::new(Kind::Corrupt, format!("read {shown}: {error}")))?;
+    let layer = super::format::component_of(&manifest)?;
+    if !keys.is_empty() {
+        let by = check_signatures(&shown, &manifest.body, bundles, keys)?;
+        tracing::debug!("{shown} is signed by {by}");
+    }
+    Ok(Installed { path: store.component(&stored.digest), component: layer.digest })
+}
+
+/// A component file with its signature beside it.
+fn signed_file(name: &str, path: &Path, keys: &[PathBuf]) -> Result<Installed> {
+    let shown = format!("the plugin {name} ({})", path.display());
+    let read = |path: &Path| {
+        fs::read(path).map_err(|error| Error::new(Kind::Invalid, format!("read {}: {error}", path.display())))
+    };
+    let component = read(path)?;
+    let signature = signature_file(path);
+    let bundles = if signature.is_file() { vec![read(&signature)?] } else { Vec::new() };
+    let by = check_signatures(&shown, &component, bundles, keys)?;
+    tracing::debug!("{shown} is signed by {by}");
+    Ok(Installed { path: path.to_owned(), component: Digest::of(&component) })
+}
+
+/// What of a policy says how registries are reached, for fetching its plugins: neither rules nor plugins, and no registry
+/// whose login or kind is a plugin's own.
+pub fn bootstrap(policy: &Policy) -> Policy {
+    let is_own = |name: &str| policy.plugins.contains_key(name);
+    let mut bare = Policy { ignores_system: policy.ignores_system, ..Policy::default() };
+    let usable = |registry: &&dray_core::policy::Registry| {
+        let auth = registry.auth.iter().flatten().any(|call| is_own(&call.plugin.value));
+        !auth && !registry.kind.as_ref().is_some_and(|kind| is_own(&kind.value))
+    };
+    bare.default_registry = Some(&policy.default_registry).filter(usable).cloned().unwrap_or_default();
+    let named = policy.registries.iter().filter(|(_, registry)| usable(registry));
+    bare.registries = named.map(|(name, registry)| (name.clone(), registry.clone())).collect();
+    bare
+}
+
+/// Fetches an artifact, checks its signature where keys are named, and compiles it, so that later runs only load it. `digest` is
+/// the one that it must have; `None` means that the source alone says it.
+///
+/// # Errors
+/// Fails if it cannot be fetched, is another one, is not signed as it must be, or is no plugin that this dray runs.
+pub async fn install(
+    places: &Arc<Places>,
+    (source, digest): (&ArtifactSource, Option<&Digest>),
+    keys: &[PathBuf],
+    (store, cache): (&Store, &Path),
+    observer: Arc<dyn Observer>,
+) -> Result<Stored> {
+    let by_digest;
+    let from = match digest {
+        Some(digest) => {
+            by_digest = source.at(digest);
+            &by_digest
+        }
+        None => source,
+    };
+    let pulled = pull(places, from, observer).await?;
+    if let Some(expected) = digest.filter(|digest| **digest != pulled.digest) {
+        let text = format!("install {source}: it is {}, and not {expected}", pulled.digest);
+        return Err(Error::new(Kind::Corrupt, text));
+    }
+    if !keys.is_empty() {
+        check_signatures(&source.to_string(), &pulled.manifest, pulled.bundles.clone(), keys)?;
+    }
+    let folder = store.prepare(&pulled)?;
+    let about = described(&pulled, &source.to_string(), Store::prepared(&folder), cache).await?;
+    store.put(folder, &about)?;
+    Ok(about)
+}
+
+/// What a component says of itself. It is compiled for that, and the cache keeps it.
+async fn described(pulled: &Pulled, source: &str, path: PathBuf, cache: &Path) -> Result<Stored> {
+    let name = "new";
+    let settings = dray_runtime::Settings {
+        cache: Some(cache.to_owned()),
+        plugins: [(name.to_owned(), Plugin::at(PluginSource::File(path)))].into(),
+        secrets: Arc::new(crate::NoSecrets),
+    };
+    let listed = Runtime::new(settings).inspect(name).await;
+    let listed = listed.map_err(|error| {
+        let text = format!("install {source}: failed to {}", error.text);
+        let wrong = Error::new(error.kind, text);
+        match error.help {
+            Some(help) => wrong.help(help),
+            None => wrong,
+        }
+    })?;
+    let listed = listed.into_iter().next().ok_or_else(|| {
+        Error::new(Kind::Internal, format!("install {source}: the runtime does not know it"))
+    })?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+    Ok(Stored {
+        digest: pulled.digest.clone(),
+        component: Digest::of(&pulled.component),
+        source: source.to_owned(),
+        name: listed.info.name,
+        version: listed.info.version,
+        summary: listed.info.summary,
+        kind: listed.role.name().to_owned(),
+        size: pulled.component.len() as u64,
+        installed: now,
+    })
+}

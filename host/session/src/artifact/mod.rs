@@ -1,0 +1,16 @@
+//! Plugins as artifacts of registries: how they are packed, moved, kept on this machine, pinned and trusted.
+//!
+//! A policy names one as `source = "oci://HOST/REPOSITORY:TAG"`, and its lock says which digest that was when it was installed. A
+//! [`Session`](crate::Session) uses exactly this one, from the [`Store`] if it is there, and from the registry otherwise.
+
+mod format;
+mod install;
+mod store;
+mod transfer;
+mod trusted;
+
+pub use format::{About, Packed};
+pub use install::{Missing, bootstrap, find_installed, install};
+pub use store::{Store, Stored};
+pub use transfer::{Pulled, pull, push};
+pub use trusted::{check_signatures, signature_file};
