@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool")]
 
 mod bench;
+mod dist;
 mod gates;
 mod kill;
 mod plugins;
@@ -51,6 +52,8 @@ enum Task {
     Still,
     /// Write the reference of the plugin contract, docs/plugins/reference.md, from the comments of wit/plugin.wit
     Reference,
+    /// Make a release of this machine: target/dist/dray-VERSION-TARGET.tar.gz and its checksum
+    Dist,
     /// Check formatting, lints, documentation and dependencies
     Gates,
 }
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
         Task::Kill { kills, seed } => kill::run(kills, seed),
         Task::Still => still::run(),
         Task::Reference => reference::write(),
+        Task::Dist => dist::run(),
         Task::Gates => gates::run(),
     }
 }

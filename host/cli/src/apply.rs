@@ -34,7 +34,7 @@ pub fn load(options: &ApplyOptions) -> Result<Ready, Failure> {
 
 pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
-    let _running = running::take(&ready.loaded.paths(), &[], options.run.wait, &stop).await?;
+    let _running = running::take(&ready.loaded.paths(), (&[], None), options.run.wait, &stop).await?;
     let Ready { saved, loaded } = ready;
     if saved.end.failed > 0 {
         tracing::warn!("the plan leaves out what could not be planned: {} of its tags", saved.end.failed);

@@ -7,7 +7,7 @@ pub use plugin::*;
 use crate::completions;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use dray_core::{
-    Compression, Format, Platform, Reference,
+    Compression, Format, Platform, Reference, Shard,
     policy::{PluginSource, PruneLimit, is_built_in},
 };
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
@@ -203,6 +203,9 @@ pub struct SyncOptions {
     /// Only these rules
     #[arg(long = "rule", value_name = "NAME", add = completions::rules())]
     pub rules: Vec<String>,
+    /// Do one of several parts of the work, as several machines share it: 0/4 to 3/4. All that is written to one repository is in one part
+    #[arg(long, value_name = "INDEX/NUMBER")]
+    pub shard: Option<Shard>,
     #[command(flatten)]
     pub prune: PruneFlags,
     #[command(flatten)]
@@ -266,6 +269,9 @@ pub struct PlanOptions {
     /// Only these rules
     #[arg(long = "rule", value_name = "NAME", add = completions::rules())]
     pub rules: Vec<String>,
+    /// Plan one of several parts of the work (see `dray sync --help`)
+    #[arg(long, value_name = "INDEX/NUMBER")]
+    pub shard: Option<Shard>,
     /// How the plan is written to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

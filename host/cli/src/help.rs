@@ -9,7 +9,8 @@ const EXAMPLES: &[(&str, &str)] = &[
         "sync",
         "dray sync                          what dray.toml says\n\
          dray sync team.toml --rule base    one rule of another policy\n\
-         dray sync --locked                 exactly what dray.lock names",
+         dray sync --locked                 exactly what dray.lock names\n\
+         dray sync --shard 0/4              one of four parts, for four machines",
     ),
     (
         "plan",

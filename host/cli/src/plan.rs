@@ -49,7 +49,7 @@ async fn made(options: PlanOptions, screen: Screen) -> Result<u8, Failure> {
         Some((path, header)) => Some(PlanFile::create(path, header)?),
         None => None,
     };
-    let session = loaded.open().await?;
+    let session = loaded.open().await?.of_shard(options.shard);
     session.places().only_look();
     let mut plan = session.plan();
     let progress = screen.watch_plan(session.places());

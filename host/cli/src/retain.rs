@@ -28,7 +28,7 @@ pub fn load(options: &RetainOptions) -> Result<policy::Loaded, Failure> {
 
 pub async fn run(options: RetainOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
-    let _running = running::take(&loaded.paths(), &[], options.run.wait, &stop).await?;
+    let _running = running::take(&loaded.paths(), (&[], None), options.run.wait, &stop).await?;
     let policy = loaded.whole_name();
     let session = loaded.open().await?;
     if !options.apply {

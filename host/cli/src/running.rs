@@ -1,7 +1,7 @@
 //! One run of a policy at a time: a second one would do the same work twice.
 
 use crate::{failure::Failure, local, output::tell, signals::Stop};
-use dray_core::Digest;
+use dray_core::{Digest, Shard};
 use dray_engine::{Error, Kind};
 use std::{
     collections::BTreeSet,
@@ -22,10 +22,10 @@ pub struct Running {
 
 /// Takes the right to run policies, or with `wait` waits for it.
 ///
-/// Runs of different rules (`rules`; none means all) do different work, and may be under way at once.
+/// Runs of different rules (none means all) or of different shards do different work, and may be under way at once.
 pub async fn take(
     policies: &[PathBuf],
-    rules: &[String],
+    part: (&[String], Option<Shard>),
     wait: bool,
     stop: &Stop,
 ) -> Result<Vec<Running>, Failure> {
@@ -33,7 +33,7 @@ pub async fn take(
     let policies: BTreeSet<&PathBuf> = policies.iter().collect();
     let mut held = Vec::new();
     for policy in policies {
-        held.extend(take_one(policy, rules, wait, stop).await?);
+        held.extend(take_one(policy, part, wait, stop).await?);
     }
     Ok(held)
 }
@@ -41,7 +41,7 @@ pub async fn take(
 /// Takes the right to run one policy. `None` means that there is no folder for the lock, so that nobody can be kept out.
 async fn take_one(
     policy: &Path,
-    rules: &[String],
+    (rules, shard): (&[String], Option<Shard>),
     wait: bool,
     stop: &Stop,
 ) -> Result<Option<Running>, Failure> {
@@ -49,6 +49,7 @@ async fn take_one(
     let folder = state.join("running");
     let mut key = policy.as_os_str().as_encoded_bytes().to_vec();
     rules.iter().for_each(|rule| key.extend(format!("\n{rule}").bytes()));
+    key.extend(shard.map(|shard| format!("\n\n{shard}")).unwrap_or_default().bytes());
     let path = folder.join(Digest::of(&key).hex());
     let opened = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| {
         File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)

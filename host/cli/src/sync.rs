@@ -36,9 +36,10 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
 
 pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
-    let _running = running::take(&loaded.paths(), &options.rules, options.run.wait, &stop).await?;
+    let _running =
+        running::take(&loaded.paths(), (&options.rules, options.shard), options.run.wait, &stop).await?;
     let policy = loaded.whole_name();
-    let session = loaded.open().await?;
+    let session = loaded.open().await?.of_shard(options.shard);
     let plan = session.plan();
     let record = Record { command: "sync", policy: Some(&policy) };
     carried_out(&session, plan, record, &stop, &screen, &options.run).await

@@ -34,7 +34,7 @@ pub async fn run(
     }
     let paths = record.policy.as_deref().map(policies).unwrap_or_default();
     // A run of the policy would write to the same tags.
-    let _running = running::take(&paths, &[], false, &stop).await?;
+    let _running = running::take(&paths, (&[], None), false, &stop).await?;
     let places = places(paths, access).await?;
     let begun = Instant::now();
     let journal = places.journal().filter(|_| !dry_run);

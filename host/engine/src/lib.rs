@@ -30,7 +30,7 @@
 //!     let places = Places::new(plugins, client, Path::new("/srv/mirror"), local);
 //!     let rules = bind(policy, &places).await?;
 //!     let (sender, items) = mpsc::channel(64);
-//!     tokio::spawn(plan(rules, places, sender));
+//!     tokio::spawn(plan(rules, places, None, sender));
 //!     let (_stop, stopped) = watch::channel(false);
 //!     let run = Run::new(Arc::new(Counter::default()), RunOptions::default());
 //!     Ok(run.carry_out(items, stopped).await)

@@ -7,7 +7,7 @@ use crate::{
     system::System,
 };
 use dray_core::{
-    Endpoint, PlanLine, Report,
+    Endpoint, PlanLine, Report, Shard,
     policy::{Call, PluginSource, Policy, PolicyError, Problem, PruneLimit, Registry, Tls, plugin_config},
 };
 use dray_engine::{
@@ -38,6 +38,7 @@ pub struct Session {
     places: Arc<Places>,
     rules: Vec<BoundRule>,
     retains: Vec<BoundRetain>,
+    shard: Option<Shard>,
 }
 
 /// Why a session could not be opened.
@@ -163,7 +164,12 @@ impl Session {
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
         let retains = bind_retains(&policy, &places).await?;
-        Ok(Session { places, rules, retains })
+        Ok(Session { places, rules, retains, shard: None })
+    }
+
+    /// The same session, whose plans leave out the repositories of other shards. Saved plans and `[[retain]]` are not divided.
+    pub fn of_shard(self, shard: Option<Shard>) -> Self {
+        Session { shard, ..self }
     }
 
     /// Its places.
@@ -178,7 +184,7 @@ impl Session {
 
     /// A plan that grows in the background. It runs ahead of whoever takes its items by so much, and no further.
     pub fn plan(&self) -> mpsc::Receiver<Planned> {
-        planning(self.rules.clone(), self.places.clone())
+        planning(self.rules.clone(), self.places.clone(), self.shard)
     }
 
     /// What of the places of `[[retain]]` is to be deleted, in a plan that grows in the background. `limit` stands for those
@@ -306,9 +312,9 @@ fn unknown_rule(end: &Endpoint, rule: &str) -> Error {
 }
 
 /// A plan of some rules that grows in the background.
-pub fn planning(rules: Vec<BoundRule>, places: Arc<Places>) -> mpsc::Receiver<Planned> {
+pub fn planning(rules: Vec<BoundRule>, places: Arc<Places>, shard: Option<Shard>) -> mpsc::Receiver<Planned> {
     let (sender, receiver) = mpsc::channel(WAITING);
-    guarded(sender.clone(), plan(rules, places, sender));
+    guarded(sender.clone(), plan(rules, places, shard, sender));
     receiver
 }
 

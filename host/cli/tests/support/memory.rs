@@ -132,7 +132,7 @@ impl Memory {
     }
 }
 
-fn answer(stream: &mut TcpStream, method: &str, status: &str, headers: &str, body: &[u8]) {
+pub fn answer(stream: &mut TcpStream, method: &str, status: &str, headers: &str, body: &[u8]) {
     if method != "HEAD" {
         return respond(stream, status, headers, body);
     }

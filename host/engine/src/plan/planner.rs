@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use dray_core::{
-    Action, Descriptor, Digest, ImageChoice, Names,
+    Action, Descriptor, Digest, ImageChoice, Names, Shard,
     policy::{OnRefusal, Order, Prune},
 };
 use futures_util::{
@@ -41,6 +41,8 @@ struct Planner {
     rules: Vec<BoundRule>,
     places: Arc<Places>,
     limits: Routes<PlanLimits>,
+    /// `None` means that all repositories are planned.
+    shard: Option<Shard>,
     out: mpsc::Sender<Planned>,
 }
 
@@ -88,9 +90,15 @@ impl Candidate {
 }
 
 /// Plans rules and sends the items into a channel. What cannot be planned is sent as a failure. The plan runs only a
-/// limited number of copies ahead of its receiver: further ones wait until earlier ones are executed or dropped.
-pub async fn plan(rules: Vec<BoundRule>, places: Arc<Places>, out: mpsc::Sender<Planned>) {
-    let planner = Arc::new(Planner { rules, places, limits: Routes::new(PlanLimits::new), out });
+/// limited number of copies ahead of its receiver: further ones wait until earlier ones are executed or dropped. A shard leaves out
+/// the repositories of the others.
+pub async fn plan(
+    rules: Vec<BoundRule>,
+    places: Arc<Places>,
+    shard: Option<Shard>,
+    out: mpsc::Sender<Planned>,
+) {
+    let planner = Arc::new(Planner { rules, places, limits: Routes::new(PlanLimits::new), shard, out });
     let parts = partition(&planner.rules, &planner.places).await;
     // Reserve all routes at the beginning, so that each of them leaves permits to the others.
     let expected: Vec<Vec<Reservation>> =
@@ -113,8 +121,8 @@ fn ends(group: &[Pair]) -> Option<(&Place, &Place)> {
 }
 
 /// Groups pairs that may write to the same repository. They are planned together, so that colliding tags are found
-/// before any is copied.
-fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
+/// before any is copied. A shard gets its own groups, all of whose destinations are known by one name.
+fn group(pairs: Vec<Pair>, rules: &[BoundRule], shard: Option<Shard>) -> Vec<Vec<Pair>> {
     let by_tag: HashSet<String> = pairs
         .iter()
         .filter(|pair| matches!(pair.to, Target::ByTag))
@@ -131,6 +139,9 @@ fn group(pairs: Vec<Pair>, rules: &[BoundRule]) -> Vec<Vec<Pair>> {
             }
             _ => scheme.clone(),
         };
+        if shard.is_some_and(|shard| !shard.takes(&key)) {
+            continue;
+        }
         let at = *groups.entry(key).or_insert_with(|| {
             out.push(Vec::new());
             out.len() - 1
@@ -187,7 +198,7 @@ impl Planner {
             }
         }
         let (mut at, mut ways) = (HashMap::new(), Vec::new());
-        for group in group(all, &self.rules) {
+        for group in group(all, &self.rules, self.shard) {
             let ends = ends(&group);
             let at = *at.entry(ends.map(|(from, to)| from.route_to(to))).or_insert_with(|| {
                 let expected = ends.and_then(|(from, to)| reserve(from.http.as_ref(), to.http.as_ref()));

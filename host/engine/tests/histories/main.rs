@@ -83,7 +83,7 @@ async fn process(places: Arc<Places>, policy: usize) -> dray_core::Report {
     let (sender, receiver) = mpsc::channel(8);
     // It ends with the process.
     let mut planning = JoinSet::new();
-    planning.spawn(plan(rules, places, sender));
+    planning.spawn(plan(rules, places, None, sender));
     let run = Run::new(Arc::new(Silent), RunOptions { keep_going: true, ..RunOptions::default() });
     let (_stop, stopped) = watch::channel(false);
     run.carry_out(receiver, stopped).await
