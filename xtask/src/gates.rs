@@ -49,9 +49,11 @@ pub fn run() -> Result<()> {
         &embed.display().to_string(),
         &["oci:examples/images", &format!("oci:{}", mirror.display())],
     );
+    let native = format!("oci:{}:hello", mirror.display());
+    let native = step("", &embed.display().to_string(), &["banner:hello", &native]);
     // A folder that cannot be removed does no harm.
     let _ = std::fs::remove_dir_all(&mirror);
-    ran?;
+    ran.and(native)?;
     step("", "cargo", &["deny", "check", "bans", "licenses", "sources"])?;
     advisories()
 }

@@ -1,12 +1,15 @@
-//! Syncs images by a policy that is built in code, with progress of its own.
+//! Syncs images by a policy that is built in code, with progress and a transport of its own.
 //! `cargo run --manifest-path examples/embed/Cargo.toml -- FROM TO`, for instance with
-//! `oci:examples/images` and `oci:mirror`.
+//! `oci:examples/images` and `oci:mirror`, or with `banner:hello` and `oci:mirror:hello`.
 #![allow(clippy::print_stdout, reason = "it is a program")]
 
+mod banner;
+
 use anyhow::Context;
+use banner::Banner;
 use dray_core::policy::{Policy, Rule};
-use dray_engine::{Event, Observer, RunOptions};
-use dray_session::{Environment, Record, Session};
+use dray_engine::{Event, Observer};
+use dray_session::{Environment, Session};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -35,12 +38,18 @@ async fn main() -> anyhow::Result<()> {
     let policy = Policy { rules: vec![rule], ..Policy::default() };
 
     let folder = std::env::current_dir()?;
-    let session = Session::open(policy, &folder, Environment::bare(std::env::temp_dir())).await?;
+    let mut environment = Environment::bare(std::env::temp_dir());
+    environment.transports.insert("banner".into(), Arc::new(Banner));
+    let session = Session::open(policy, &folder, environment).await?;
     let progress = Arc::new(Progress::default());
-    let (_stop, stopped) = tokio::sync::watch::channel(false);
-    let record = Record { command: "embed", policy: None };
-    let options = RunOptions { keep_going: true, ..RunOptions::default() };
-    let report = session.run(session.plan(), progress.clone(), options, record, stopped).await;
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    // What is under way at Ctrl-C is not published, and the next run goes on with it.
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            let _ = stop.send(true);
+        }
+    });
+    let report = session.sync(progress.clone(), stopped).await;
     let (copied, unchanged) = (report.summary.copied, report.summary.unchanged);
     println!("{copied} copied, {unchanged} unchanged, {} bytes sent", progress.0.load(Ordering::Relaxed));
     anyhow::ensure!(report.summary.failed == 0, "{} failed", report.summary.failed);

@@ -15,7 +15,7 @@ use dray_engine::Places;
 use dray_runtime::Secrets;
 use dray_session::{
     Environment, OpenError, PolicyTexts, ReadPolicyError, Session,
-    artifact::{Missing, Store, bootstrap, find_installed, install},
+    artifact::{Missing, Silent, bootstrap, ready},
     read_policy,
 };
 use std::{
@@ -223,30 +223,22 @@ impl Loaded {
         if self.policy.plugins.is_empty() {
             return Ok(());
         }
-        let cache = setup::plugin_cache(&self.policy)?;
-        let store = Store::beneath(&cache);
-        let found = find_installed(&mut self.policy.plugins, &self.base, &self.locked, &store);
-        let missing = found.map_err(|error| self.mistaken(error.0))?;
+        let environment = self.environment()?;
+        let (base, locked) = (&self.base, &self.locked);
+        let found = ready(&mut self.policy, base, locked, &environment, fetch, Arc::new(Silent)).await;
+        let missing = found.map_err(|error| match error {
+            OpenError::Policy(error) => self.mistaken(error.0),
+            OpenError::Failed(error) => error.into(),
+        })?;
         if missing.is_empty() {
             return Ok(());
         }
-        if !fetch {
-            let problem = |missing: &Missing| {
-                let span = self.policy.plugins[&missing.name].source.span.clone();
-                let message = format!("the plugin {} is not installed on this machine", missing.name);
-                Problem { message, span: Some(span), help: Some("`dray plugin install` fetches it".into()) }
-            };
-            return Err(self.mistaken(missing.iter().map(problem).collect()));
-        }
-        let places = self.plugin_places().await?;
-        for Missing { name, source, digest } in missing {
-            tracing::info!("fetching the plugin {name} from {source}");
-            let keys = self.trusted_keys(&name);
-            let observer = Arc::new(setup::Silent);
-            install(&places, (&source, Some(&digest)), &keys, (&store, &cache), observer).await?;
-        }
-        let found = find_installed(&mut self.policy.plugins, &self.base, &self.locked, &store);
-        found.map(drop).map_err(|error| self.mistaken(error.0))
+        let problem = |missing: &Missing| {
+            let span = self.policy.plugins[&missing.name].source.span.clone();
+            let message = format!("the plugin {} is not installed on this machine", missing.name);
+            Problem { message, span: Some(span), help: Some("`dray plugin install` fetches it".into()) }
+        };
+        Err(self.mistaken(missing.iter().map(problem).collect()))
     }
 
     /// The keys of which one must have signed a plugin.

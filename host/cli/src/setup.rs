@@ -6,9 +6,9 @@ use crate::{
     local, policy,
     secrets::{self, UserSecrets, variable},
 };
-use dray_core::policy::{Plugin, PluginSource, Policy, PolicyError, plugin_config};
+use dray_core::policy::{Plugin, PolicyError, plugin_config};
 use dray_engine::{
-    Error, Event, Kind, Local, Observer, Places,
+    Error, Kind, Local, Places,
     contract::{Credentials, Plugins},
     http::{Client, Plain, Proxies, RegistrySettings, Settings, TlsSettings},
 };
@@ -46,30 +46,10 @@ pub fn cache_folder() -> Option<PathBuf> {
     cache.map(|cache| cache.join("dray"))
 }
 
-/// The folder of caches, in which plugins of registries are kept.
-///
-/// # Errors
-/// Fails if there is none, and if the policy has such plugins.
-pub fn plugin_cache(policy: &Policy) -> Result<PathBuf, Failure> {
-    let artifact = |plugin: &Plugin| matches!(plugin.source.value, PluginSource::Artifact(_));
-    match cache_folder() {
-        Some(cache) => Ok(cache),
-        None if policy.plugins.values().any(artifact) => Err(no_cache()),
-        None => Ok(PathBuf::new()),
-    }
-}
-
 /// There is no folder in which plugins could be kept.
 pub fn no_cache() -> Failure {
     let error = Error::new(Kind::Invalid, "find the folder of plugins: there is no home folder");
     Failure::Usage(error.help("set XDG_CACHE_HOME to a folder of your own"))
-}
-
-/// Nobody watches.
-pub struct Silent;
-
-impl Observer for Silent {
-    fn event(&self, _: Event<'_>) {}
 }
 
 pub fn runtime(plugins: BTreeMap<String, Plugin>, secrets: UserSecrets) -> Arc<Runtime> {
@@ -106,6 +86,7 @@ pub fn environment(base: &Path, authfile: Option<&Path>) -> Result<Environment, 
         user_agent: USER_AGENT.into(),
         few_requests,
         hosts: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
+        transports: BTreeMap::new(),
     })
 }
 

@@ -7,16 +7,21 @@ use dray_core::{
 };
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
-    contract::{Credential, Credentials, Lookup, Plugins, Signature, Unsigned},
+    contract::{Credential, Credentials, Lookup, Plugins, Signature, Transport, Unsigned},
     http::{Proxies, RegistrySettings},
 };
 use dray_runtime::{Runtime, Secrets};
 use dray_trust::Trust;
 use futures_core::future::BoxFuture;
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::Arc,
+};
 use tokio::sync::OnceCell;
 
 /// What a session finds around it.
+#[derive(Clone)]
 pub struct Environment {
     /// Where secrets and credentials are.
     pub secrets: Arc<dyn Secrets>,
@@ -34,6 +39,9 @@ pub struct Environment {
     pub few_requests: Option<usize>,
     /// Settings of hosts that no policy names, such as Docker's daemon, by name.
     pub hosts: HashMap<String, RegistrySettings>,
+    /// Transports of the program that opens the session, by their schemes. They go before those of components, and are trusted
+    /// as the program is.
+    pub transports: BTreeMap<String, Arc<dyn Transport>>,
 }
 
 /// The `User-Agent` header of dray itself.
@@ -61,6 +69,7 @@ impl Environment {
             user_agent: USER_AGENT.into(),
             few_requests: None,
             hosts: HashMap::new(),
+            transports: BTreeMap::new(),
         }
     }
 

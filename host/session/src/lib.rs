@@ -4,10 +4,12 @@
 //! that was saved ([`PlanFile`], [`Session::apply`]). dray's own command line, a daemon and anybody's program use it
 //! alike.
 //!
+//! A program that embeds dray needs little more than this:
+//!
 //! ```
-//! use dray_engine::{Event, Observer, RunOptions};
-//! use dray_session::{Environment, Record, Session};
-//! use std::sync::Arc;
+//! use dray_engine::{Event, Observer};
+//! use dray_session::{Environment, Session};
+//! use std::{path::Path, sync::Arc};
 //!
 //! struct Silent;
 //! impl Observer for Silent {
@@ -16,20 +18,31 @@
 //!
 //! # #[tokio::main(flavor = "multi_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let folder = std::env::temp_dir();
-//! let policy = dray_core::policy::parse("version = 1\n")?;
-//! let session = Session::open(policy, &folder, Environment::bare(&folder)).await?;
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("dray.toml");
+//! # std::fs::write(&path, "version = 1\n")?;
+//! let environment = Environment::bare(folder.path());
+//! // What `${env:NAME}` in the policy stands for.
+//! let variables = |_name: &str| None;
+//! let session = Session::from_policy(&path, &variables, environment).await?;
+//! // Whoever sends `true` stops the run.
 //! let (_stop, stopped) = tokio::sync::watch::channel(false);
-//! let record = Record { command: "embedded", policy: None };
-//! let report = session.run(session.plan(), Arc::new(Silent), RunOptions::default(), record, stopped).await;
+//! let report = session.sync(Arc::new(Silent), stopped).await;
 //! assert_eq!((report.summary.copied, report.summary.failed), (0, 0));
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`Session::open`] takes a policy that is built in code, [`Session::copy`] copies one image, [`Session::plan`] and [`Session::run`] stand
+//! apart for programs that look at a plan first, and `Environment::transports` has transports in Rust
+//! (`examples/embed/src/banner.rs`). What this crate offers changes only with its version, as SemVer has it; the crates beneath it change
+//! as dray needs.
 
 pub mod artifact;
 mod environment;
+mod facade;
 mod files;
+mod native;
 mod open;
 mod record;
 mod saved;

@@ -2,6 +2,7 @@
 
 use crate::{
     environment::{Environment, lazy_auth},
+    native::WithNative,
     record::{self, Record},
     saved::SavedPlan,
     system::System,
@@ -160,7 +161,10 @@ impl Session {
             return Err(PolicyError(problems).into());
         }
         runtime.lend(Client::new(for_providers(&settings)));
-        let plugins: Arc<dyn Plugins> = runtime.clone();
+        let plugins: Arc<dyn Plugins> = match environment.transports.is_empty() {
+            true => runtime.clone(),
+            false => Arc::new(WithNative { components: runtime.clone(), transports: environment.transports }),
+        };
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
         let retains = bind_retains(&policy, &places).await?;

@@ -18,7 +18,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
-        Mutex, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -99,16 +99,17 @@ pub struct Journal {
 }
 
 /// A journal that is opened when it is first used, because most commands never use it. If it cannot be opened, this is
-/// reported once, and the command goes on without it.
+/// reported once, and the command goes on without it. Clones are one journal.
+#[derive(Clone)]
 pub struct LazyJournal {
     path: Option<PathBuf>,
-    opened: OnceLock<Option<Journal>>,
+    opened: Arc<OnceLock<Option<Journal>>>,
 }
 
 impl LazyJournal {
     /// The journal in a file. `None` means that there is no journal.
     pub fn new(path: Option<PathBuf>) -> Self {
-        LazyJournal { path, opened: OnceLock::new() }
+        LazyJournal { path, opened: Arc::default() }
     }
 
     /// The journal, opened at the first call. `None` means that it does not exist or cannot be opened.

@@ -24,6 +24,7 @@ use std::{
 use tokio::sync::OnceCell;
 
 /// The local resources of a session that no reference names.
+#[derive(Clone)]
 pub struct Local {
     /// Folder for files that are expanded or downloaded. It is removed at the end of the session.
     pub scratch: PathBuf,

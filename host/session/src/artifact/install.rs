@@ -5,11 +5,12 @@ use super::{
     transfer::{Pulled, pull},
     trusted::{check_signatures, signature_file},
 };
+use crate::{Environment, OpenError, Session};
 use dray_core::{
     Digest,
     policy::{ArtifactSource, Installed, LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem},
 };
-use dray_engine::{Error, Kind, Observer, Places, Result};
+use dray_engine::{Error, Event, Kind, Observer, Places, Result};
 use dray_runtime::Runtime;
 use std::{
     collections::BTreeMap,
@@ -130,6 +131,51 @@ pub fn bootstrap(policy: &Policy) -> Policy {
     let named = policy.registries.iter().filter(|(_, registry)| usable(registry));
     bare.registries = named.map(|(name, registry)| (name.clone(), registry.clone())).collect();
     bare
+}
+
+/// Makes the plugins of a policy ready: finds their components, and if `fetch` says so, fetches the artifacts that this machine does not
+/// hold. Returns those that are missing still.
+///
+/// # Errors
+/// As [`find_installed`], and if an artifact cannot be fetched.
+pub async fn ready(
+    policy: &mut Policy,
+    base: &Path,
+    locked: &BTreeMap<String, LockedPlugin>,
+    environment: &Environment,
+    fetch: bool,
+    observer: Arc<dyn Observer>,
+) -> Result<Vec<Missing>, OpenError> {
+    let artifact = |plugin: &Plugin| matches!(plugin.source.value, PluginSource::Artifact(_));
+    let cache = match &environment.cache {
+        Some(cache) => cache.clone(),
+        None if policy.plugins.values().any(artifact) => {
+            let error = Error::new(Kind::Invalid, "find the folder of plugins: there is no folder of caches");
+            return Err(error.help("set XDG_CACHE_HOME to a folder of your own").into());
+        }
+        None => PathBuf::new(),
+    };
+    let store = Store::beneath(&cache);
+    let missing = find_installed(&mut policy.plugins, base, locked, &store)?;
+    if missing.is_empty() || !fetch {
+        return Ok(missing);
+    }
+    let session = Session::open(bootstrap(policy), base, environment.clone()).await?;
+    for Missing { name, source, digest } in missing {
+        tracing::info!("fetching the plugin {name} from {source}");
+        let keys: Vec<PathBuf> =
+            policy.plugins[&name].trusted_keys.iter().map(|key| base.join(key)).collect();
+        let from = (&source, Some(&digest));
+        install(session.places(), from, &keys, (&store, &cache), observer.clone()).await?;
+    }
+    Ok(find_installed(&mut policy.plugins, base, locked, &store)?)
+}
+
+/// Nobody watches.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event<'_>) {}
 }
 
 /// Fetches an artifact, checks its signature where keys are named, and compiles it, so that later runs only load it. `digest` is

@@ -10,7 +10,7 @@ mod transfer;
 mod trusted;
 
 pub use format::{About, Packed};
-pub use install::{Missing, bootstrap, find_installed, install};
+pub use install::{Missing, Silent, bootstrap, find_installed, install, ready};
 pub use store::{Store, Stored};
 pub use transfer::{Pulled, pull, push};
 pub use trusted::{check_signatures, signature_file};

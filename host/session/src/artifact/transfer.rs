@@ -1,10 +1,8 @@
 //! Moves artifacts between registries and this machine, as every other image is moved.
 
 use super::format::{Packed, component_of};
-use dray_core::{
-    Digest, Form, ImageChoice, Reference, Report, Wanted,
-    policy::{ArtifactSource, Referrers},
-};
+use crate::facade::whole;
+use dray_core::{Digest, Reference, Report, policy::ArtifactSource};
 use dray_engine::{
     CopyRequest, Error, Event, Image, Kind, Observer, Places, Planned, Result, Run, RunOptions, plan_copy,
     signatures,
@@ -28,22 +26,6 @@ pub struct Pulled {
     pub component: Vec<u8>,
     /// The sigstore bundles that are attached to it, not checked.
     pub bundles: Vec<Vec<u8>>,
-}
-
-/// A copy of everything, as it is.
-fn whole(source: Reference, destination: Reference) -> CopyRequest {
-    let wanted = Wanted {
-        choice: ImageChoice::All,
-        form: Form::default(),
-        referrers: Referrers::No,
-        referrer_types: Vec::new(),
-        cosign_tags: false,
-        include_foreign: false,
-        strict: true,
-        link: false,
-        skip_immutable: false,
-    };
-    CopyRequest { source, destination, wanted, require: Vec::new() }
 }
 
 /// Passes on how many bytes have moved. That something came to a temporary folder, or from one, is nobody's news.
