@@ -145,28 +145,42 @@ pub fn vendor(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     if project.language == Language::Rust {
         // A file that the SDK does not have any more must not stay.
-        remove(&folder.join("vendor/sdk"))?;
+        remove(folder, "vendor/sdk")?;
     }
     for (path, text) in embedded(project.language, project.kind) {
-        let at = folder.join(&path);
-        remove(&at)?;
-        write(&at, &text)?;
+        remove(folder, &path)?;
+        write(&folder.join(&path), &text)?;
         written.push(PathBuf::from(path));
     }
     if project.language == Language::C {
+        remove(folder, "gen")?;
         bindings_of_c(&folder.join("wit"), &folder.join("gen"))?;
     }
     Ok(written)
 }
 
-/// Removes a file, a link or a folder. What is not there is removed already.
-fn remove(path: &Path) -> Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(about) if about.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+/// Removes a file or a folder of a project. What is not there is removed already.
+///
+/// # Errors
+/// Fails if it is reached through a link, which may lead out of the project.
+fn remove(project: &Path, path: &str) -> Result<()> {
+    let mut at = project.to_owned();
+    for part in Path::new(path) {
+        at.push(part);
+        if fs::symlink_metadata(&at).is_ok_and(|about| about.is_symlink()) {
+            return Err(Error::new(format!(
+                "write {}: it is a link, which may lead out of the project",
+                at.display()
+            ))
+            .help("remove the link, and run the command again"));
+        }
+    }
+    let removed = match fs::symlink_metadata(&at) {
+        Ok(about) if about.is_dir() => fs::remove_dir_all(&at),
+        Ok(_) => fs::remove_file(&at),
         Err(_) => return Ok(()),
     };
-    removed.map_err(|error| Error::io(format!("remove {}", path.display()), &error))
+    removed.map_err(|error| Error::io(format!("remove {}", at.display()), &error))
 }
 
 fn manifest(project: &Project) -> String {
@@ -262,6 +276,20 @@ mod tests {
         let project = Project::read(&at).unwrap();
         assert_eq!((project.name.as_str(), project.kind), ("release-tags", Kind::Filter));
         assert!(create(&creation).unwrap_err().text.contains("something is there"));
+    }
+
+    #[test]
+    fn nothing_is_renewed_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (at, other) = (folder.path().join("tags"), folder.path().join("other"));
+        create(&Creation { name: "tags", kind: Kind::Filter, language: Language::Rust, folder: &at })
+            .unwrap();
+        vendor(&at).unwrap();
+        fs::rename(at.join("vendor"), &other).unwrap();
+        fs::write(other.join("sdk/precious"), "x").unwrap();
+        std::os::unix::fs::symlink(&other, at.join("vendor")).unwrap();
+        assert!(vendor(&at).unwrap_err().text.contains("it is a link"));
+        assert!(other.join("sdk/precious").exists());
     }
 
     #[test]

@@ -206,6 +206,9 @@ pub struct SyncOptions {
     /// Do one of several parts of the work, as several machines share it: 0/4 to 3/4. All that is written to one repository is in one part
     #[arg(long, value_name = "INDEX/NUMBER")]
     pub shard: Option<Shard>,
+    /// Write each call of this plugin to standard error, with its time and its size, as a line of JSON; may be given again
+    #[arg(long, value_name = "NAME")]
+    pub trace_plugin: Vec<String>,
     #[command(flatten)]
     pub prune: PruneFlags,
     #[command(flatten)]

@@ -53,6 +53,16 @@ impl Failure {
         }
     }
 
+    /// The same failure, with what was being done.
+    pub fn of(self, doing: impl Fn() -> String) -> Self {
+        let within = |error: Error| error.context(doing());
+        match self {
+            Failure::Usage(error) => Failure::Usage(within(error)),
+            Failure::Failed(error) => Failure::Failed(within(error)),
+            policy => policy,
+        }
+    }
+
     pub fn code(&self) -> u8 {
         match self {
             Failure::Policy { .. } | Failure::Usage(_) => WRONG,

@@ -9,12 +9,7 @@ use crate::{
 };
 use dray_core::policy::{Lock, LockChange, LockedPlugin, SourceDigests};
 use dray_engine::{Error, Kind, source_tags};
-use std::{
-    collections::BTreeMap,
-    io::Write,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io::Write, os::unix::fs::PermissionsExt, path::Path};
 
 /// Narrows a policy to what its lock file names.
 pub fn narrow(loaded: &mut Loaded) -> Result<(), Failure> {
@@ -34,23 +29,38 @@ pub fn plugins(loaded: &Loaded) -> Result<BTreeMap<String, LockedPlugin>, Failur
     Ok(read(&path)?.map(|lock| lock.plugins().clone()).unwrap_or_default())
 }
 
-/// Writes the plugins of a policy into its lock file, which keeps all else.
-pub fn set_plugins(loaded: &Loaded, plugins: BTreeMap<String, LockedPlugin>) -> Result<PathBuf, Failure> {
-    let path = loaded.lock_file()?;
-    let mut lock = read(&path)?.unwrap_or_default();
-    if *lock.plugins() != plugins {
+/// Locks plugins of a policy in its lock file, and forgets those that the policy does not have any more. Returns whether that changed
+/// anything.
+pub fn set_plugins(loaded: &Loaded, now: BTreeMap<String, LockedPlugin>) -> Result<bool, Failure> {
+    edit(&loaded.lock_file()?, |lock| {
+        let mut plugins = lock.plugins().clone();
+        plugins.retain(|name, _| loaded.policy.plugins.contains_key(name));
+        plugins.extend(now);
+        let changed = *lock.plugins() != plugins;
         lock.set_plugins(plugins);
-        write(&path, &lock)
-            .map_err(|error| Error::new(Kind::Io, format!("write {}: {error}", path.display())))?;
+        changed
+    })
+}
+
+/// Changes a lock file. No other command changes it meanwhile, so none takes back what another one did.
+fn edit(path: &Path, change: impl FnOnce(&mut Lock) -> bool) -> Result<bool, Failure> {
+    let failed = |error| Error::new(Kind::Io, format!("write {}: {error}", path.display()));
+    // The file itself is replaced, so its folder is locked.
+    let folder = std::fs::File::open(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
+    folder.lock().map_err(failed)?;
+    let mut lock = read(path)?.unwrap_or_default();
+    let changed = change(&mut lock);
+    if changed {
+        write(path, &lock).map_err(failed)?;
     }
-    Ok(path)
+    Ok(changed)
 }
 
 /// Reads a lock file. `None` means that it does not exist.
 fn read(path: &Path) -> Result<Option<Lock>, Failure> {
     let failed = |why: String| {
         let text = format!("read the lock file {}: {why}", path.display());
-        Failure::Usage(Error::new(Kind::Invalid, text).help("remove it, and write it anew with `dray lock`"))
+        Failure::Usage(Error::new(Kind::Invalid, text).help("mend it, or remove it and write it anew: `dray plugin install` locks plugins, and `dray lock` tags"))
     };
     let read = || match std::fs::metadata(path)?.is_file() {
         true => policy::bounded(path),
@@ -86,7 +96,6 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
     let rules = loaded.policy.rules.clone();
     let session = loaded.open().await?;
     let (mut lock, mut failed) = (Lock::default(), 0);
-    lock.set_plugins(before.plugins().clone());
     // Rules are bound in their order, or not at all.
     for (rule, bound) in rules.iter().zip(session.rules()) {
         let mut entries = SourceDigests::new();
@@ -137,10 +146,15 @@ pub async fn run(options: LockOptions) -> Result<u8, Failure> {
         }
         return Ok(if changes.is_empty() && rules.is_empty() { DONE } else { DUE });
     }
-    write(&path, &lock)
-        .map_err(|error| Error::new(Kind::Io, format!("write {}: {error}", path.display())))?;
+    let tags = lock.len();
+    edit(&path, |there| {
+        // Plugins may have been locked while the tags were read.
+        lock.set_plugins(there.plugins().clone());
+        *there = lock;
+        true
+    })?;
     if options.output == Output::Text {
-        say!("{} locks {}", path.display(), counted(lock.len() as u64, "tag"));
+        say!("{} locks {}", path.display(), counted(tags as u64, "tag"));
     }
     Ok(DONE)
 }

@@ -44,6 +44,7 @@ mod signer;
 mod skopeo;
 mod sync;
 mod terminal;
+mod trace;
 mod trust;
 mod undo;
 

@@ -4,15 +4,16 @@ use crate::{
     args::{PruneFlags, ReportFlags},
     failure::{self, Failure},
     lock,
+    output::tell,
     secrets::UserSecrets,
     setup,
 };
 use dray_core::{
     PolicyId,
-    policy::{LockedPlugin, Policy, PolicyError, Problem, Prune, suggestion},
+    policy::{LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem, Prune, suggestion},
 };
 use dray_engine::Places;
-use dray_runtime::Secrets;
+use dray_runtime::{Secrets, Tracer};
 use dray_session::{
     Environment, OpenError, PolicyTexts, ReadPolicyError, Session,
     artifact::{Missing, Silent, bootstrap, ready},
@@ -40,6 +41,8 @@ pub struct Loaded {
     pub scan_reports: Option<PathBuf>,
     /// The one file to look for logins in, if the command line names it.
     pub authfile: Option<PathBuf>,
+    /// Who hears of the calls of its plugins.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// The artifacts that its lock file has. A sync cannot read that file any more once it is confined.
     pub locked: BTreeMap<String, LockedPlugin>,
 }
@@ -80,9 +83,14 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
                 texts,
                 scan_reports: None,
                 authfile: None,
+                tracer: None,
                 locked: BTreeMap::new(),
             };
-            if !loaded.policy.plugins.is_empty() {
+            let by_tag = |plugin: &Plugin| match &plugin.source.value {
+                PluginSource::Artifact(source) => source.digest.is_none(),
+                PluginSource::File(_) => false,
+            };
+            if loaded.policy.plugins.values().any(by_tag) {
                 loaded.locked = lock::plugins(&loaded)?;
             }
             Ok(loaded)
@@ -225,7 +233,14 @@ impl Loaded {
         }
         let environment = self.environment()?;
         let (base, locked) = (&self.base, &self.locked);
-        let found = ready(&mut self.policy, base, locked, &environment, fetch, Arc::new(Silent)).await;
+        let policy = &mut self.policy;
+        let mut found = ready(policy, base, locked, &environment, false, Arc::new(Silent)).await;
+        if fetch && let Ok(missing) = &found {
+            for Missing { name, digest, source } in missing {
+                tell!("fetching the plugin {name} ({}) from {source}", digest.short());
+            }
+            found = ready(policy, base, locked, &environment, true, Arc::new(Silent)).await;
+        }
         let missing = found.map_err(|error| match error {
             OpenError::Policy(error) => self.mistaken(error.0),
             OpenError::Failed(error) => error.into(),
@@ -260,6 +275,7 @@ impl Loaded {
     fn environment(&self) -> Result<Environment, Failure> {
         let mut environment = setup::environment(&self.base, self.authfile.as_deref())?;
         environment.local.scan_reports.clone_from(&self.scan_reports);
+        environment.tracer.clone_from(&self.tracer);
         Ok(environment)
     }
 

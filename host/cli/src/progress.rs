@@ -69,7 +69,7 @@ impl Screen {
     }
 
     /// Writes past the bar.
-    fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
+    pub fn aside<R>(&self, write: impl FnOnce() -> R) -> R {
         match self.bar() {
             Some(bar) => bar.suspend(write),
             None => write(),

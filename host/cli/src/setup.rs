@@ -6,7 +6,7 @@ use crate::{
     local, policy,
     secrets::{self, UserSecrets, variable},
 };
-use dray_core::policy::{Plugin, PolicyError, plugin_config};
+use dray_core::policy::{Plugin, PluginSource, PolicyError, plugin_config};
 use dray_engine::{
     Error, Kind, Local, Places,
     contract::{Credentials, Plugins},
@@ -87,6 +87,7 @@ pub fn environment(base: &Path, authfile: Option<&Path>) -> Result<Environment, 
         few_requests,
         hosts: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
         transports: BTreeMap::new(),
+        tracer: None,
     })
 }
 
@@ -187,7 +188,14 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         // Only how places are reached is wanted of it.
         loaded.policy.rules.clear();
         loaded.policy.retains.clear();
-        loaded.policy.plugins.extend(plugins(access)?);
+        let keys: Vec<PathBuf> = loaded.policy.trusted_keys.iter().map(|key| loaded.base.join(key)).collect();
+        for (name, plugin) in plugins(access, &keys)? {
+            if loaded.policy.plugins.contains_key(&name) {
+                let text = format!("use the plugin {name}: {} has one of that name", loaded.name);
+                return Err(Failure::usage(text));
+            }
+            loaded.policy.plugins.insert(name, plugin);
+        }
         loaded.authfile.clone_from(&access.authfile);
         return Ok(loaded.open().await?.places().clone());
     }
@@ -195,10 +203,12 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
     opened(access, plain, None)
 }
 
-/// The plugins of the command line. Nothing is granted to them beyond what the references name.
-fn plugins(access: &Access) -> Result<BTreeMap<String, Plugin>, Failure> {
+/// The plugins of the command line. Nothing is granted to them beyond what the references name, and one of the keys must have signed them
+/// if there are any.
+fn plugins(access: &Access, keys: &[PathBuf]) -> Result<BTreeMap<String, Plugin>, Failure> {
+    let at = |source: &PluginSource| Plugin { trusted_keys: keys.to_vec(), ..Plugin::at(source.clone()) };
     let mut plugins: BTreeMap<String, Plugin> =
-        access.plugins.iter().map(|(name, source)| (name.clone(), Plugin::at(source.clone()))).collect();
+        access.plugins.iter().map(|(name, source)| (name.clone(), at(source))).collect();
     if plugins.is_empty() {
         return Ok(plugins);
     }
@@ -245,8 +255,10 @@ fn opened(
             return Err(Failure::usage(format!("read {}: there is no such file", path.display())));
         }
     }
-    let runtime =
-        runtime(plugins(access)?, UserSecrets { base: working_folder()?, authfile: access.authfile.clone() });
+    let runtime = runtime(
+        plugins(access, &[])?,
+        UserSecrets { base: working_folder()?, authfile: access.authfile.clone() },
+    );
     let call = match &access.creds_file {
         Some(path) => {
             let file = format!("file:{}", path.display());

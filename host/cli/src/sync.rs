@@ -11,9 +11,11 @@ use crate::{
     running,
     sandbox::confine,
     signals::Stop,
+    trace::Trace,
 };
 use dray_core::{Action, Report};
 use dray_engine::{Planned, RunOptions};
+use dray_runtime::Tracer;
 use dray_session::{Record, Session};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -34,15 +36,21 @@ pub fn load(options: &SyncOptions) -> Result<policy::Loaded, Failure> {
     Ok(loaded)
 }
 
-pub async fn run(options: SyncOptions, loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
+pub async fn run(options: SyncOptions, mut loaded: policy::Loaded, screen: Screen) -> Result<u8, Failure> {
     let stop = Stop::listen(&screen);
     let _running =
         running::take(&loaded.paths(), (&options.rules, options.shard), options.run.wait, &stop).await?;
     let policy = loaded.whole_name();
+    let trace = Trace::of(&options.trace_plugin, &screen);
+    loaded.tracer = trace.clone().map(|trace| trace as Arc<dyn Tracer>);
     let session = loaded.open().await?.of_shard(options.shard);
     let plan = session.plan();
     let record = Record { command: "sync", policy: Some(&policy) };
-    carried_out(&session, plan, record, &stop, &screen, &options.run).await
+    let code = carried_out(&session, plan, record, &stop, &screen, &options.run).await;
+    if let Some(trace) = trace {
+        trace.end();
+    }
+    code
 }
 
 /// Carries out a plan and tells of it; the exit code.

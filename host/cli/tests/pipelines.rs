@@ -44,7 +44,10 @@ fn shards_share_the_work_and_no_two_write_to_one_repository() {
         let repository = |copy: &serde_json::Value| {
             copy["destination"].as_str().unwrap().rsplit_once(':').unwrap().0.to_owned()
         };
-        plan["copies"].as_array().unwrap().iter().map(repository).collect::<Vec<_>>()
+        let mut repositories: Vec<String> =
+            plan["copies"].as_array().unwrap().iter().map(repository).collect();
+        repositories.sort();
+        repositories
     };
     let parts: Vec<Vec<String>> = ["0/3", "1/3", "2/3"].map(planned).into();
     let each: Vec<BTreeSet<&String>> = parts.iter().map(|part| part.iter().collect()).collect();

@@ -138,9 +138,75 @@ fn a_policy_uses_what_its_lock_says_until_it_is_updated() {
     // What lies in the store is used only as it was installed.
     let folder = fs::read_dir(world.path("cache/dray/plugins")).unwrap().flatten();
     let folder = folder.map(|entry| entry.path()).find(|path| path.to_string_lossy().ends_with(&first[7..]));
-    fs::write(folder.unwrap().join("component.wasm"), component("filter-regex")).unwrap();
+    let folder = folder.unwrap();
+    fs::write(folder.join("component.wasm"), component("filter-regex")).unwrap();
     let changed = dray(&world, &["sync"]);
     assert!(changed.code != 0 && changed.err.contains("any more"), "{}", changed.err);
+    // The remedy that it names is one, also for the manifest.
+    let again = dray(&world, &["plugin", "install"]).ok();
+    assert!(again.out.contains("installed"), "{}", again.out);
+    dray(&world, &["sync"]).ok();
+    fs::write(folder.join("manifest.json"), "{}").unwrap();
+    assert!(dray(&world, &["check"]).err.contains("dray plugin install"));
+    dray(&world, &["plugin", "install"]).ok();
+    dray(&world, &["check"]).ok();
+}
+
+#[test]
+fn each_plugin_is_updated_for_itself_and_two_commands_keep_each_other_s_locks() {
+    let world = World::new();
+    let registry = Memory::start();
+    let to = |name: &str| format!("docker://{}/plugins/{name}:1", registry.host());
+    fs::write(world.path("one.wasm"), component("filter-glob")).unwrap();
+    fs::write(world.path("two.wasm"), component("filter-regex")).unwrap();
+    for name in ["a", "b"] {
+        dray(&world, &["plugin", "push", "one.wasm", &to(name)]).ok();
+        let source = format!("oci://{}/plugins/{name}:1", registry.host());
+        world.write(
+            &format!("{name}.toml"),
+            &format!("version = 1\n[plugin.{name}]\nsource = \"{source}\"\n"),
+        );
+    }
+    // Several policies are read as one, and have one lock.
+    let both = ["--policy", "a.toml", "--policy", "b.toml"];
+    dray(&world, &[&["plugin", "install"], &both[..]].concat()).ok();
+    dray(&world, &["check", "a.toml", "b.toml"]).ok();
+    dray(&world, &["plugin", "push", "two.wasm", &to("b")]).ok();
+    dray(&world, &[&["plugin", "update", "--check", "a"], &both[..]].concat()).ok();
+    let due = dray(&world, &[&["plugin", "update", "--check", "b"], &both[..]].concat());
+    assert!(due.code == 3 && due.out.contains("b: due") && !due.out.contains("a:"), "{}", due.out);
+    // A lock of tags that is written at the same time keeps the plugins, and two updates keep each other's.
+    dray(&world, &["plugin", "push", "two.wasm", &to("a")]).ok();
+    std::thread::scope(|scope| {
+        for name in ["a", "b"] {
+            let (world, both) = (&world, &both);
+            scope.spawn(move || dray(world, &[&["plugin", "update", name], &both[..]].concat()).ok());
+        }
+    });
+    dray(&world, &[&["plugin", "update", "--check"], &both[..]].concat()).ok();
+    let lock = fs::read_to_string(world.path("a.lock")).unwrap();
+    world.write("a.lock", &lock.replace("digest = \"sha256", "digest = \"sha255"));
+    let broken = dray(&world, &["check", "a.toml", "b.toml"]);
+    assert!(broken.code == 2 && broken.err.contains("line 7: "), "{}", broken.err);
+
+    // What cannot be named, or is no plugin, is not written, not signed, and not fetched.
+    let untagged = dray(&world, &["plugin", "push", "one.wasm", &format!("docker://{}/x", registry.host())]);
+    assert!(untagged.code == 2 && untagged.err.contains("neither a tag nor a digest"), "{}", untagged.err);
+    let image = registry.image("app", "1", b"layer");
+    dray(&world, &["plugin", "keygen", "k"]).ok();
+    let signed =
+        dray(&world, &["plugin", "sign", &format!("oci://{}/app:1", registry.host()), "--key", "k.key"]);
+    assert!(signed.code == 1 && signed.err.contains("its config is of the type"), "{image}: {}", signed.err);
+    let huge = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/vnd.wasm.config.v0+json", "digest": image, "size": 50u64 << 30 },
+        "layers": [{ "mediaType": "application/wasm", "digest": image, "size": 1 }],
+    });
+    registry.put("huge", "1", "application/vnd.oci.image.manifest.v1+json", huge.to_string().as_bytes());
+    let huge = dray(&world, &["plugin", "install", &format!("oci://{}/huge:1", registry.host())]);
+    assert!(huge.code == 1 && huge.err.contains("its config has 53687091200 bytes"), "{}", huge.err);
+    assert_eq!(registry.count("GET /v2/huge/blobs"), 0);
 }
 
 #[test]
@@ -182,9 +248,23 @@ fn only_what_a_trusted_key_signed_is_used() {
     let refused = dray(&world, &["sync"]);
     assert!(refused.code == 2 && refused.err.contains("other.pub"), "{}", refused.err);
 
+    // The same artifact without signatures takes none away.
+    let unsigned = format!("docker://{}/unsigned/mine:1", registry.host());
+    dray(&world, &["plugin", "push", "mine.wasm", &unsigned]).ok();
+    dray(&world, &["plugin", "install", &unsigned]).ok();
+    policy(&world, &source, "trusted-keys = [\"acme.pub\"]");
+    dray(&world, &["sync"]).ok();
+    // What is here and signed needs no registry, and a key that is none is told as that.
+    let asked = registry.asked().len();
+    dray(&world, &["plugin", "install"]).ok();
+    assert_eq!(registry.asked().len(), asked);
+    policy(&world, &source, "trusted-keys = [\"acme.key\"]");
+    let wrong = dray(&world, &["check"]);
+    assert!(wrong.code == 2 && wrong.err.contains("no public key"), "{}", wrong.err);
+
     // A file has its signature beside it.
     let text = fs::read_to_string(world.path("dray.toml")).unwrap();
-    let text = text.replace("trusted-keys = [\"other.pub\"]", "").replace(&source, "mine.wasm");
+    let text = text.replace("trusted-keys = [\"acme.key\"]", "").replace(&source, "mine.wasm");
     world.write(
         "dray.toml",
         &text.replace("version = 1", "version = 1\n[defaults.plugin]\ntrusted-keys = [\"acme.pub\"]"),
@@ -198,4 +278,36 @@ fn only_what_a_trusted_key_signed_is_used() {
     assert!(changed.code == 2 && changed.err.contains("acme.pub"), "{}", changed.err);
     let verified = dray(&world, &["plugin", "verify", "mine.wasm", "--key", "acme.pub"]);
     assert_eq!(verified.code, 1, "{}", verified.err);
+    // The keys of a policy hold for the plugins of a command line, too, and no name is taken from it.
+    fs::write(world.path("evil.wasm"), component("filter-regex")).unwrap();
+    dray(&world, &["plugin", "sign", "mine.wasm", "--key", "acme.key"]).ok();
+    let list = |own: &str| dray(&world, &["list-tags", IMAGES, "--policy", "dray.toml", "--plugin", own]);
+    let evil = list("evil=evil.wasm");
+    assert!(evil.code == 2 && evil.err.contains("acme.pub"), "{}", evil.err);
+    let taken = list("mine=mine.wasm");
+    assert!(taken.code == 2 && taken.err.contains("has one of that name"), "{}", taken.err);
+}
+
+#[test]
+fn a_trace_has_each_call_with_its_time_and_its_size() {
+    let world = World::new();
+    fs::write(world.path("mine.wasm"), component("filter-glob")).unwrap();
+    policy(&world, "mine.wasm", "");
+    let synced = dray(&world, &["sync", "--trace-plugin", "mine", "--trace-plugin", "mien"]).ok();
+    let calls: Vec<serde_json::Value> = synced
+        .err
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    // Once to check the configuration, and once to choose.
+    assert_eq!(calls.len(), 2, "{}", synced.err);
+    let last = &calls[1];
+    assert_eq!((&last["plugin"], &last["function"]), (&"mine".into(), &"select".into()));
+    assert!(
+        last["arguments"].to_string().contains("1.0.0") && last["answer"]["ok"]["kept"].is_array(),
+        "{last}"
+    );
+    assert!(last["ms"].as_f64().unwrap() > 0.0 && last["argument_bytes"].as_u64().unwrap() > 20, "{last}");
+    assert!(synced.err.contains("no trace of the plugin mien"), "{}", synced.err);
 }

@@ -38,6 +38,8 @@ wasmtime::component::bindgen!({
     world: "dray:host/plugin",
     imports: { default: async },
     exports: { default: async },
+    // For traces.
+    additional_derives: [serde::Serialize],
 });
 
 pub use dray::plugin as host;

@@ -5,6 +5,7 @@ use crate::{
     cache,
     meter::{BUDGET, Ceiling, DEADLINE, Meter, OutOfMemory, OutOfTime, TICK},
     state::{Scope, State},
+    trace::Tracer,
 };
 use dray_core::{
     Digest,
@@ -125,6 +126,8 @@ pub(crate) struct Loaded {
     pub idle: AtomicUsize,
     /// Whether the types of all of its interfaces were checked, in its first instance.
     is_typed: AtomicBool,
+    /// Who hears of its calls.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// The conditions under which a component runs.
@@ -135,6 +138,8 @@ pub(crate) struct Terms {
     pub limits: Limits,
     /// `[plugin.NAME.config]`.
     pub settings: serde_json::Map<String, serde_json::Value>,
+    /// Who hears of its calls.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// Creates a wasmtime engine for plugins, and a thread that advances its epoch.
@@ -346,6 +351,7 @@ impl Loaded {
             log: AtomicUsize::new(LOG),
             idle: AtomicUsize::default(),
             is_typed: AtomicBool::default(),
+            tracer: terms.tracer,
         })
     }
 

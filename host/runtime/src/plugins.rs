@@ -8,10 +8,10 @@ use crate::{
     filter::WasmFilter,
     load::{self, Budgets, Loaded, Terms},
     schema,
+    trace::Tracer,
     transport::WasmTransport,
     verifier::WasmVerifier,
 };
-use dray_core::Digest;
 use dray_core::policy::{Grant, Limits, Plugin, PluginSource};
 use dray_engine::{
     Error, Kind, Result,
@@ -59,6 +59,7 @@ pub struct Runtime {
     budgets: Arc<Budgets>,
     loaded: Mutex<HashMap<Key, Arc<Loaded>>>,
     outside: Arc<OnceLock<Client>>,
+    tracer: OnceLock<Arc<dyn Tracer>>,
 }
 
 /// A plugin that can be used, for people.
@@ -102,7 +103,13 @@ impl Runtime {
             budgets: Arc::default(),
             loaded: Mutex::default(),
             outside: Arc::default(),
+            tracer: OnceLock::new(),
         })
+    }
+
+    /// Tells somebody of the calls of plugins that are loaded from now on. Only the first one counts.
+    pub fn trace(&self, tracer: Arc<dyn Tracer>) {
+        let _ = self.tracer.set(tracer);
     }
 
     /// Lends auth providers a client. They ask hosts with it that the operator named, and it must have no credentials. Without
@@ -125,7 +132,7 @@ impl Runtime {
                     )
                     .help("build it with `dray plugin build`, or correct `source`")
                 })?;
-                if let Some(expected) = expected.filter(|expected| Digest::of(&wasm) != *expected) {
+                if let Some(expected) = expected.filter(|expected| expected.alike(&wasm) != *expected) {
                     let at = path.display();
                     let text = format!("load the plugin {name} from {at}: it is not {expected} any more");
                     return Err(
@@ -136,8 +143,13 @@ impl Runtime {
             }
         };
         let settings = plugin.config;
-        let terms =
-            Terms { builtin: false, grant: plugin.grant, limits: plugin.limits, settings: settings.clone() };
+        let terms = Terms {
+            builtin: false,
+            grant: plugin.grant,
+            limits: plugin.limits,
+            settings: settings.clone(),
+            tracer: None,
+        };
         let loaded = self.load((name.to_owned(), None), terms, read).await?;
         let built_in = |scheme: &&String| BUILTINS.iter().any(|one| one.schemes.contains(&scheme.as_str()));
         if loaded.role == Role::Transport
@@ -180,6 +192,8 @@ impl Runtime {
             return Ok(plugin.clone());
         }
         let engine = self.engine.get_or_try_init(async || load::engine()).await?.clone();
+        let tracer = self.tracer.get().filter(|tracer| tracer.traces(&key.0)).cloned();
+        let terms = Terms { tracer, ..terms };
         let (cache, budgets, name) = (self.settings.cache.clone(), self.budgets.clone(), key.0.clone());
         let task = move || Loaded::new(&engine, &name, &read()?, terms, &budgets, cache.as_deref());
         let compiled = tokio::task::spawn_blocking(task).await;

@@ -57,8 +57,10 @@ macro_rules! asking {
         // The semaphore is never closed.
         let _one = $self.at_once.acquire().await.ok();
         let (mut store, instance) = $self.instance($scope).await?;
+        let begun = std::time::Instant::now();
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
         let result = called.await;
+        $self.plugin.traced(stringify!($function), begun, &($(&$argument,)*), &result);
         if result.is_ok() {
             $self.rest(store, instance);
         }

@@ -10,7 +10,7 @@ use dray_engine::{
     contract::{Credential, Credentials, Lookup, Plugins, Signature, Transport, Unsigned},
     http::{Proxies, RegistrySettings},
 };
-use dray_runtime::{Runtime, Secrets};
+use dray_runtime::{Runtime, Secrets, Tracer};
 use dray_trust::Trust;
 use futures_core::future::BoxFuture;
 use std::{
@@ -42,6 +42,8 @@ pub struct Environment {
     /// Transports of the program that opens the session, by their schemes. They go before those of components, and are trusted
     /// as the program is.
     pub transports: BTreeMap<String, Arc<dyn Transport>>,
+    /// Who hears of the calls of plugins. `None` means that nobody does.
+    pub tracer: Option<Arc<dyn Tracer>>,
 }
 
 /// The `User-Agent` header of dray itself.
@@ -70,6 +72,7 @@ impl Environment {
             few_requests: None,
             hosts: HashMap::new(),
             transports: BTreeMap::new(),
+            tracer: None,
         }
     }
 

@@ -119,6 +119,9 @@ impl Session {
             plugins: policy.plugins.clone(),
             secrets: environment.secrets,
         });
+        if let Some(tracer) = environment.tracer {
+            runtime.trace(tracer);
+        }
         let docker_config = || lazy_auth(&runtime, plugin_config("docker-config", Default::default()));
         let mut problems = Vec::new();
         let default = &policy.default_registry;

@@ -138,7 +138,7 @@ pub struct PluginPushOptions {
     /// A component file, or the folder of a project, which is built first
     pub plugin: PathBuf,
     /// To where: docker://registry.example.com/plugins/calver:1.2.0
-    #[arg(add = completions::references())]
+    #[arg(add = completions::references(), value_parser = destination)]
     pub destination: Reference,
     /// How the outcome is written
     #[arg(long, value_enum, default_value_t = Output::Text)]
@@ -155,9 +155,9 @@ pub struct PluginInstallOptions {
     /// One artifact: oci://registry.example.com/plugins/calver:1.2.0
     #[arg(value_parser = artifact)]
     pub source: Option<ArtifactSource>,
-    /// The policy, without SOURCE
-    #[arg(long, value_name = "FILE", default_value = POLICY)]
-    pub policy: PathBuf,
+    /// The policy, dray.toml without this; several are read as one. With SOURCE, it says how the registry is reached
+    #[arg(long, value_name = "FILE")]
+    pub policy: Vec<PathBuf>,
     /// A public key, of which one must have signed SOURCE; those of a policy say so in `trusted-keys`
     #[arg(long = "key", value_name = "FILE", requires = "source")]
     pub keys: Vec<PathBuf>,
@@ -189,9 +189,9 @@ pub struct InstallAccess {
 pub struct PluginUpdateOptions {
     /// Names of plugins of the policy. Without any, all of them
     pub names: Vec<String>,
-    /// The policy
+    /// The policy; several are read as one
     #[arg(long, value_name = "FILE", default_value = POLICY)]
-    pub policy: PathBuf,
+    pub policy: Vec<PathBuf>,
     /// Change nothing: exit with 3 if a tag names something else now
     #[arg(long)]
     pub check: bool,
@@ -255,6 +255,16 @@ pub struct PluginVerifyOptions {
     pub output: Output,
     #[command(flatten)]
     pub access: Access,
+}
+
+/// Where an artifact is written, which may also be written as policies name it.
+fn destination(text: &str) -> Result<Reference, String> {
+    let written = text.strip_prefix("oci://").map(|rest| format!("docker://{rest}"));
+    written
+        .as_deref()
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: dray_core::ParseReferenceError| error.to_string())
 }
 
 /// An artifact, which may also be written as a reference of a registry.

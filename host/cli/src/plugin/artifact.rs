@@ -12,12 +12,26 @@ use crate::{
     progress::Screen,
     setup,
 };
-use dray_core::policy::Grant;
+use dray_core::policy::{ArtifactSource, Grant, is_built_in, key_text};
 use dray_runtime::trial::Trial;
 use dray_session::artifact::{About, Packed, push as write};
 use serde_json::json;
 
+/// Shows how a policy names an artifact.
+pub fn in_a_policy(name: &str, source: &str) {
+    let name = if is_built_in(name) { format!("my-{name}") } else { name.to_owned() };
+    say!("in a policy:");
+    say!("  [plugin.{}]", key_text(&name));
+    say!("  source = \"{source}\"");
+}
+
 pub async fn push(options: PluginPushOptions, screen: Screen) -> Result<u8, Failure> {
+    // What cannot be named later is not written.
+    if options.destination.scheme == "docker"
+        && let Err(why) = format!("oci:{}", options.destination.rest).parse::<ArtifactSource>()
+    {
+        return Err(Failure::usage(format!("push to {}: {why}", options.destination)));
+    }
     let Built { name, wasm, project, .. } = built(&options.plugin)?;
     // What no dray loads is not published.
     let trial = Trial::new(&name, &wasm, Grant::default(), serde_json::Map::new())?;
@@ -47,9 +61,7 @@ pub async fn push(options: PluginPushOptions, screen: Screen) -> Result<u8, Fail
         Output::Text => {
             say!("{} {} is {digest} at {destination}", about.name, about.version);
             if destination.scheme == "docker" {
-                say!("in a policy:");
-                say!("  [plugin.{}]", about.name);
-                say!("  source = \"oci:{}\"", destination.rest);
+                in_a_policy(&about.name, &format!("oci:{}", destination.rest));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::Watch;
 use crate::{
     DONE, DUE,
-    args::{Access, InstallAccess, Output, PluginInstallOptions, PluginRemoveOptions, PluginUpdateOptions},
+    args::{Access, Output, POLICY, PluginInstallOptions, PluginRemoveOptions, PluginUpdateOptions},
     failure::Failure,
     lock,
     output::{counted, print_json, say},
@@ -16,7 +16,7 @@ use dray_core::{
     policy::{ArtifactSource, LockedPlugin, PluginSource, suggestion},
 };
 use dray_engine::{Error, Image, Kind, Observer, Places};
-use dray_session::artifact::{Store, Stored, install as fetch};
+use dray_session::artifact::{Store, Stored, check_signatures, install as fetch};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ struct Outcome {
     /// `None` means that it was not fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
-    /// `installed`, `updated`, `unchanged` or, with `--check`, `due`.
+    /// `installed`, `updated`, `unchanged` or, with `--check`, `due` and `not locked`.
     action: &'static str,
 }
 
@@ -67,35 +67,86 @@ impl Workshop {
         Ok(Workshop { places, store: Store::beneath(&cache), cache })
     }
 
-    /// Fetches an artifact, unless this machine holds what `digest` says.
+    /// Whether this machine holds an artifact as it must be, so that nothing has to be fetched.
+    fn holds(&self, name: &str, digest: &Digest, keys: &[PathBuf]) -> Result<Option<Stored>, Failure> {
+        let Some(stored) = self.store.get(digest)? else { return Ok(None) };
+        if !self.store.is_whole(digest)? {
+            return Ok(None);
+        }
+        if !keys.is_empty() {
+            let (manifest, bundles) = self.store.signed(digest)?;
+            if check_signatures(name, &manifest, bundles, keys).is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(stored))
+    }
+
+    /// Fetches an artifact, unless this machine holds what `digest` says. Returns whether it was fetched.
     async fn install(
         &self,
         source: &ArtifactSource,
         digest: Option<&Digest>,
         keys: &[PathBuf],
         observer: Arc<dyn Observer>,
-    ) -> Result<Stored, Failure> {
+    ) -> Result<(Stored, bool), Failure> {
         if let Some(digest) = digest.or(source.digest.as_ref())
-            && keys.is_empty()
-            && let Some(stored) = self.store.get(digest)?
+            && let Some(stored) = self.holds(&source.to_string(), digest, keys)?
         {
-            return Ok(stored);
+            return Ok((stored, false));
         }
-        Ok(fetch(&self.places, (source, digest), keys, (&self.store, &self.cache), observer).await?)
+        let fetched = fetch(&self.places, (source, digest), keys, (&self.store, &self.cache), observer).await;
+        Ok((fetched?, true))
+    }
+
+    /// Looks what becomes of one artifact of a policy, and installs it. `again` looks its tag up even if it is locked; with `check`
+    /// only its manifest is read, and nothing is kept.
+    async fn looked(
+        &self,
+        loaded: &Loaded,
+        (name, source): (&String, &ArtifactSource),
+        (again, check): (bool, bool),
+        observer: Arc<dyn Observer>,
+    ) -> Result<Outcome, Failure> {
+        let locked = loaded.locked.get(name).filter(|locked| locked.source == source.to_string());
+        let before = locked.map(|locked| locked.digest.clone());
+        let doing = || format!("install the plugin {name}");
+        let (digest, version, is_new) = if check {
+            let image = Image::open(&self.places, &source.reference).await;
+            let image = image.map_err(|error| Failure::from(error).of(doing))?;
+            (image.manifest.descriptor.digest, None, false)
+        } else {
+            let wanted = before.as_ref().filter(|_| !again);
+            let installed = self.install(source, wanted, &loaded.trusted_keys(name), observer).await;
+            let (stored, fetched) = installed.map_err(|failure| failure.of(doing))?;
+            (stored.digest, Some(stored.version), fetched)
+        };
+        let action = match &before {
+            Some(before) if *before == digest && is_new => "installed",
+            Some(before) if *before == digest => "unchanged",
+            None if check && source.digest.is_none() => "not locked",
+            _ if check && source.digest.is_none() => "due",
+            _ if check => "unchanged",
+            Some(_) => "updated",
+            None => "installed",
+        };
+        let (name, source) = (name.clone(), source.to_string());
+        Ok(Outcome { name, source, before, digest, version, action })
     }
 }
 
 pub async fn install(options: PluginInstallOptions, screen: Screen) -> Result<u8, Failure> {
     let Some(source) = &options.source else {
-        let mut loaded = policy::load(std::slice::from_ref(&options.policy))?;
+        let usual = [PathBuf::from(POLICY)];
+        let mut loaded = policy::load(if options.policy.is_empty() { &usual } else { &options.policy })?;
         loaded.authfile.clone_from(&options.access.authfile);
         return of_policy(&loaded, &screen, options.output, |_| false, false).await;
     };
-    let workshop = Workshop::new(setup::places(&single(&options.access)).await?)?;
+    let workshop = Workshop::new(setup::places(&single(&options)?).await?)?;
     let watch = Watch::begin(&workshop.places, &screen);
     let installed = workshop.install(source, None, &options.keys, watch.progress.clone());
     let stored = match watch.until_stopped(installed).await? {
-        Ok(stored) => stored,
+        Ok((stored, _)) => stored,
         Err(code) => return Ok(code),
     };
     let pinned = source.at(&stored.digest);
@@ -103,27 +154,32 @@ pub async fn install(options: PluginInstallOptions, screen: Screen) -> Result<u8
         Output::Json => print_json(&stored),
         Output::Text => {
             say!("{} {}: {} ({})", stored.name, stored.version, stored.summary, stored.kind);
-            say!("in a policy:");
-            say!("  [plugin.{}]", stored.name);
-            say!("  source = \"{pinned}\"");
+            super::artifact::in_a_policy(&stored.name, &pinned.to_string());
         }
     }
     Ok(DONE)
 }
 
-fn single(access: &InstallAccess) -> Access {
-    Access {
+/// How the registry of a single artifact is reached.
+fn single(options: &PluginInstallOptions) -> Result<Access, Failure> {
+    let access = &options.access;
+    let policy = match &options.policy[..] {
+        [] => None,
+        [policy] if access.tls_ca.is_none() && !access.insecure => Some(policy.clone()),
+        _ => return Err(Failure::usage("install it: one policy, or flags, say how its registry is reached")),
+    };
+    Ok(Access {
         authfile: access.authfile.clone(),
         creds_file: None,
         tls_ca: access.tls_ca.clone(),
         insecure: access.insecure,
-        policy: None,
+        policy,
         plugins: Vec::new(),
-    }
+    })
 }
 
 pub async fn update(options: PluginUpdateOptions, screen: Screen) -> Result<u8, Failure> {
-    let mut loaded = policy::load(std::slice::from_ref(&options.policy))?;
+    let mut loaded = policy::load(&options.policy)?;
     loaded.authfile.clone_from(&options.authfile);
     let known: Vec<&str> = loaded.policy.plugins.keys().map(String::as_str).collect();
     for name in &options.names {
@@ -145,7 +201,7 @@ pub async fn update(options: PluginUpdateOptions, screen: Screen) -> Result<u8, 
     of_policy(&loaded, &screen, options.output, again, options.check).await
 }
 
-/// Installs the artifacts of a policy, and locks their digests. Those that `again` chooses are looked up by their tags, the others
+/// Installs the artifacts of a policy, and locks the digests that are new. Those that `again` chooses are looked up by their tags, the others
 /// only if the lock does not have them. With `check` nothing is changed.
 async fn of_policy(
     loaded: &Loaded,
@@ -164,43 +220,24 @@ async fn of_policy(
             PluginSource::File(_) => None,
         })
         .collect();
+    if artifacts.iter().any(|(_, source)| source.digest.is_none()) {
+        // Without a lock file nothing could be locked, so nothing is fetched either.
+        loaded.lock_file()?;
+    }
     let workshop = Workshop::new(loaded.plugin_places().await?)?;
     let watch = Watch::begin(&workshop.places, screen);
     let observer = watch.progress.clone();
     let all = async {
         let (mut outcomes, mut now) = (Vec::new(), BTreeMap::new());
-        for (name, source) in &artifacts {
-            let before = locked.get(*name).filter(|locked| locked.source == source.to_string());
-            let wanted = before.filter(|_| !again(name)).map(|locked| &locked.digest);
-            let before = before.map(|locked| locked.digest.clone());
-            let (digest, version) = if check {
-                // Only the manifest is read, and nothing is kept.
-                let image = Image::open(&workshop.places, &source.reference).await?;
-                (image.manifest.descriptor.digest, None)
-            } else {
-                let keys = loaded.trusted_keys(name);
-                let stored = workshop.install(source, wanted, &keys, observer.clone()).await?;
-                (stored.digest, Some(stored.version))
-            };
-            let action = match &before {
-                Some(before) if *before == digest => "unchanged",
-                _ if check && source.digest.is_none() => "due",
-                _ if check => "unchanged",
-                Some(_) => "updated",
-                None => "installed",
-            };
-            outcomes.push(Outcome {
-                name: (*name).clone(),
-                source: source.to_string(),
-                before,
-                digest: digest.clone(),
-                version,
-                action,
-            });
-            if source.digest.is_none() {
-                let locked = LockedPlugin { source: source.to_string(), digest };
-                now.insert((*name).clone(), locked);
+        for (name, source) in artifacts.iter().filter(|(name, _)| !check || again(name)) {
+            let outcome =
+                workshop.looked(loaded, (name, source), (again(name), check), observer.clone()).await?;
+            // Another command may lock what stays as it is.
+            if source.digest.is_none() && outcome.before.as_ref() != Some(&outcome.digest) {
+                let digest = outcome.digest.clone();
+                now.insert((*name).clone(), LockedPlugin { source: source.to_string(), digest });
             }
+            outcomes.push(outcome);
         }
         Ok::<_, Failure>((outcomes, now))
     };
@@ -208,21 +245,22 @@ async fn of_policy(
         Ok(all) => all,
         Err(code) => return Ok(code),
     };
-    let is_due = outcomes.iter().any(|outcome| outcome.action == "due");
-    tell(&outcomes, output);
+    let is_due = outcomes.iter().any(|outcome| matches!(outcome.action, "due" | "not locked"));
     if check {
+        tell(&outcomes, output);
         return Ok(if is_due { DUE } else { DONE });
     }
-    let changed = now != *locked;
-    let path = match now.is_empty() && locked.is_empty() {
-        true => None,
-        false => Some(lock::set_plugins(loaded, now)?),
+    // What is told is done.
+    let changed = match now.is_empty() && locked.is_empty() {
+        true => false,
+        false => lock::set_plugins(loaded, now)?,
     };
+    tell(&outcomes, output);
     if output == Output::Text {
-        match path {
-            _ if outcomes.is_empty() => say!("{} names no artifact of a registry", loaded.name),
-            Some(path) if changed => say!("{} locks them", path.display()),
-            _ => {}
+        if outcomes.is_empty() {
+            say!("{} names no artifact of a registry", loaded.name);
+        } else if changed {
+            say!("{} locks them", loaded.lock_file()?.display());
         }
     }
     Ok(DONE)
@@ -235,7 +273,15 @@ pub fn remove(options: &PluginRemoveOptions) -> Result<u8, Failure> {
         let found: Vec<&Stored> = all
             .iter()
             .filter(|stored| {
-                stored.name == *wanted || stored.source == *wanted || stored.digest.to_string() == *wanted
+                let artifact = stored
+                    .source
+                    .parse::<ArtifactSource>()
+                    .map(|source| source.at(&stored.digest).to_string());
+                let digests = [stored.digest.to_string(), stored.component.to_string()];
+                stored.name == *wanted
+                    || stored.source == *wanted
+                    || artifact.is_ok_and(|artifact| artifact == *wanted)
+                    || digests.contains(wanted)
             })
             .collect();
         match found.is_empty() {

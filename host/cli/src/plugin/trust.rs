@@ -11,7 +11,7 @@ use crate::{
 };
 use dray_core::{Digest, policy::PluginSource};
 use dray_engine::{Error, Image, Kind, attach, signatures};
-use dray_session::artifact::{check_signatures, signature_file};
+use dray_session::artifact::{check_signatures, component_of, signature_file};
 use dray_trust::{PrivateKey, Signature, bundle_of};
 use serde_json::json;
 use std::{
@@ -33,7 +33,8 @@ pub fn keygen(options: &PluginKeygenOptions) -> Result<u8, Failure> {
     for path in [&private, &public] {
         if path.symlink_metadata().is_ok() {
             let text = format!("make a key: {} exists already, and is not written over", path.display());
-            return Err(Failure::usage(text));
+            let error = Error::new(Kind::Invalid, text);
+            return Err(Failure::Usage(error.help("choose another name: `dray plugin keygen NAME`")));
         }
     }
     let passphrase = signer::new_passphrase(options.passphrase_file.as_deref())?;
@@ -64,8 +65,9 @@ fn private_key(options: &PluginSignOptions) -> Result<PrivateKey, Failure> {
             Ok(passphrase) => passphrase,
             Err(_) if std::io::stdin().is_terminal() => terminal::ask("passphrase of the key: ", false)
                 .map_err(|error| Failure::usage(format!("ask for the passphrase: {error}")))?,
-            // An empty one is tried; another one has to be given.
-            Err(_) => String::new(),
+            // A key of `dray plugin keygen` may have an empty one.
+            Err(_) if PrivateKey::parse(&signer::key_file(&options.key)?, "").is_ok() => String::new(),
+            Err(_) => signer::without_passphrase(&options.key)?,
         },
     };
     let key = PrivateKey::parse(&signer::key_file(&options.key)?, &passphrase);
@@ -82,6 +84,10 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
     match source(&options.plugin)? {
         PluginSource::File(path) => {
             let component = read(&path)?;
+            if !component.starts_with(b"\0asm") {
+                let text = format!("sign {}: it is no WebAssembly", path.display());
+                return Err(Failure::usage(text));
+            }
             let at = signature_file(&path);
             let written = super::project::write(&at, &made(&Digest::of(&component))?);
             written.map_err(|error| Failure::usage(format!("write {}: {error}", at.display())))?;
@@ -89,7 +95,9 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
         }
         PluginSource::Artifact(artifact) => {
             let places = setup::places(&options.access).await?;
-            let digest = Image::open(&places, &artifact.reference).await?.manifest.descriptor.digest;
+            let manifest = Image::open(&places, &artifact.reference).await?.manifest;
+            component_of(&manifest)?;
+            let digest = manifest.descriptor.digest;
             attach(&places, &artifact.pinned(&digest), &digest, Signature::Bundle(made(&digest)?)).await?;
             say!("signed {digest} of {artifact} with {shown}");
         }
@@ -98,7 +106,14 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::usage(format!("read {}: {error}", path.display())))
+    fs::read(path).map_err(|error| {
+        let error = Error::new(Kind::Invalid, format!("read {}: {error}", path.display()));
+        Failure::Usage(
+            error.help(
+                "name a component file, or an artifact: oci://registry.example.com/plugins/calver:1.2.0",
+            ),
+        )
+    })
 }
 
 pub async fn verify(options: PluginVerifyOptions) -> Result<u8, Failure> {
@@ -130,6 +145,7 @@ async fn of_registry(
 ) -> Result<(Vec<u8>, Vec<Vec<u8>>, Digest), Failure> {
     let places = setup::places(access).await?;
     let manifest = Image::open(&places, &artifact.reference).await?.manifest;
+    component_of(&manifest)?;
     let digest = manifest.descriptor.digest;
     let (_, found) = signatures(&places, &artifact.pinned(&digest)).await?;
     let bundles = found.into_iter().filter_map(|found| match found.signature {

@@ -4,7 +4,7 @@ use super::call::provider;
 use super::document;
 use super::limits::{concurrency, rate};
 use super::plugin::plugin;
-use super::raw::{Table, boolean, one_or_many, string, table};
+use super::raw::{Table, boolean, one_or_many, string, strings, table};
 use super::retain::retains;
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
@@ -102,9 +102,12 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
         let own = "it is one plugin's own";
         defaults.refuse(&["source", "grant", "config"], own, problems);
         let mut defaults = defaults.clone();
-        for key in ["source", "grant", "config", "limits", "trusted-keys"] {
+        // A mistake in its values is found once for each plugin.
+        for key in ["source", "grant", "config", "limits"] {
             defaults.take(key);
         }
+        let keys = defaults.take("trusted-keys").map(|value| strings(value, &mut Vec::new()));
+        policy.trusted_keys = keys.into_iter().flatten().map(|path| path.value.into()).collect();
         defaults.end(problems);
     }
     if let Some(value) = root.take("plugin") {

@@ -85,7 +85,10 @@ impl Lock {
     /// # Errors
     /// Fails with a sentence for people if the text is no lock file of a known version.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let lock: Lock = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+        let lock: Lock = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", error.message())
+        })?;
         if lock.version != VERSION {
             return Err(format!("it has version {}, and this dray reads version {VERSION}", lock.version));
         }
@@ -146,7 +149,8 @@ impl Lock {
 
     /// The lock as a file.
     pub fn to_toml(&self) -> String {
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        // A text of JSON is one of TOML, which also forbids U+007F (TOML 1.0, "String").
+        let quoted = |text: &str| serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f");
         let mut out = format!("{HEADER}version = {VERSION}\n");
         for (name, LockedPlugin { source, digest }) in &self.plugin {
             out.push_str(&format!(

@@ -25,6 +25,7 @@ pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange, LockedPlugin, SourceDigests};
 pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource};
 pub use problem::{PolicyError, Problem, suggestion};
+pub use resolved::key_text;
 pub use secret::SecretRef;
 pub use vars::Variables;
 
@@ -55,6 +56,8 @@ pub struct Policy {
     pub registries: BTreeMap<String, Registry>,
     /// `[plugin.NAME]`
     pub plugins: BTreeMap<String, Plugin>,
+    /// Keys of `[defaults.plugin]`, which also hold for plugins of a command line.
+    pub trusted_keys: Vec<PathBuf>,
     /// `[[rule]]`, in order. A rule with `images` is one for each of them, all with its name.
     pub rules: Vec<Rule>,
     /// `[[retain]]`, in order.

@@ -118,8 +118,22 @@ impl FromStr for ArtifactSource {
             Some((repository, tag)) => (repository, Some(tag)),
             None => (repository, None),
         };
-        if host.is_empty() || repository.is_empty() || text.contains(char::is_whitespace) {
+        if host.is_empty() || repository.is_empty() {
             return Err("it names no host, or no repository".into());
+        }
+        if let Some(odd) = text.chars().find(|one| !one.is_ascii_graphic()) {
+            return Err(format!("it has the character {odd:?}"));
+        }
+        // OCI distribution specification 1.1, "Pulling manifests".
+        let plain = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'/')
+        };
+        if !repository.bytes().all(plain) {
+            return Err(format!("a repository has small letters, and `{repository}` is none"));
+        }
+        let in_tag = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if let Some(tag) = tag.filter(|tag| tag.len() > 128 || !tag.bytes().all(in_tag)) {
+            return Err(format!("`{tag}` is no tag"));
         }
         let rest = match (&digest, tag) {
             (_, Some("")) | (None, None) => return Err("it has neither a tag nor a digest".into()),
@@ -142,6 +156,9 @@ impl FromStr for PluginSource {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.starts_with("oci://") {
+            _ if text.starts_with("oci:") && !text.starts_with("oci://") => {
+                Err("an artifact is written oci://HOST/REPOSITORY:TAG".into())
+            }
             true => text.parse().map(PluginSource::Artifact),
             false => Ok(PluginSource::File(text.into())),
         }

@@ -35,6 +35,10 @@ impl Policy {
         if !default.is_empty() {
             table("[defaults.registry]".into(), default);
         }
+        if !self.trusted_keys.is_empty() {
+            let files: Vec<Value> = self.trusted_keys.iter().map(|file| path(file)).collect();
+            table("[defaults.plugin]".into(), vec![("trusted-keys", files.into())]);
+        }
         for (name, entry) in &self.registries {
             table(format!("[registry.{}]", registry_key(name)), registry(entry));
         }
@@ -46,7 +50,7 @@ impl Policy {
             keys.push(("grant", json!({ "hosts": grant.hosts, "files": files, "secrets": secrets })));
             let call = format!("{}ms", plugin.limits.call.as_millis());
             keys.push(("limits", json!({ "memory": format!("{}B", plugin.limits.memory), "call": call })));
-            if !plugin.trusted_keys.is_empty() {
+            if plugin.trusted_keys != self.trusted_keys {
                 let files: Vec<Value> = plugin.trusted_keys.iter().map(|file| path(file)).collect();
                 keys.push(("trusted-keys", files.into()));
             }
@@ -268,7 +272,7 @@ fn registry_key(name: &str) -> String {
 }
 
 /// A key as TOML writes it, bare if it can be.
-fn key_text(key: &str) -> String {
+pub fn key_text(key: &str) -> String {
     let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     if !key.is_empty() && key.bytes().all(bare) { key.into() } else { json!(key).to_string() }
 }

@@ -93,7 +93,7 @@ impl Trial {
         grant: Grant,
         settings: serde_json::Map<String, Value>,
     ) -> Result<Self> {
-        let terms = Terms { builtin: false, grant, limits: Limits::default(), settings };
+        let terms = Terms { builtin: false, grant, limits: Limits::default(), settings, tracer: None };
         let begun = Instant::now();
         let loaded = Loaded::new(&load::engine()?, name, wasm, terms, &Budgets::default(), None)?;
         Ok(Trial { plugin: Arc::new(loaded), compiled_in: begun.elapsed(), size: wasm.len() })

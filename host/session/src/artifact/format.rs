@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 /// Media type of the only layer, which is the component itself.
 const LAYER: &str = "application/wasm";
-/// The largest component in bytes.
-const LARGEST: u64 = 256 << 20;
+/// The largest component in bytes. One of Python has about 20 MB.
+const LARGEST: u64 = 64 << 20;
+/// The largest config in bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// What a component says of itself, for the config and the annotations of its artifact.
 #[derive(Clone, Debug, Default)]
@@ -85,7 +87,7 @@ impl Packed {
 ///
 /// # Errors
 /// Fails if the artifact is no component, or if the component is too large.
-pub(super) fn component_of(manifest: &Manifest) -> Result<Descriptor> {
+pub fn component_of(manifest: &Manifest) -> Result<Descriptor> {
     let wrong = |why: String| {
         let digest = manifest.descriptor.digest.short();
         Error::new(Kind::Invalid, format!("read the plugin {digest}: {why}"))
@@ -96,6 +98,12 @@ pub(super) fn component_of(manifest: &Manifest) -> Result<Descriptor> {
     };
     if config.media_type != CONFIG {
         return Err(wrong(format!("its config is of the type {}, and not {CONFIG}", config.media_type)));
+    }
+    if config.size > LARGEST_CONFIG {
+        return Err(wrong(format!(
+            "its config has {} bytes, and the most are {LARGEST_CONFIG}",
+            config.size
+        )));
     }
     match layers.as_slice() {
         [layer] if layer.media_type == LAYER && layer.size <= LARGEST => Ok(layer.clone()),

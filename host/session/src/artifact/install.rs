@@ -8,7 +8,9 @@ use super::{
 use crate::{Environment, OpenError, Session};
 use dray_core::{
     Digest,
-    policy::{ArtifactSource, Installed, LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem},
+    policy::{
+        ArtifactSource, Installed, LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem, Registry,
+    },
 };
 use dray_engine::{Error, Event, Kind, Observer, Places, Result};
 use dray_runtime::Runtime;
@@ -118,19 +120,25 @@ fn signed_file(name: &str, path: &Path, keys: &[PathBuf]) -> Result<Installed> {
     Ok(Installed { path: path.to_owned(), component: Digest::of(&component) })
 }
 
-/// What of a policy says how registries are reached, for fetching its plugins: neither rules nor plugins, and no registry
-/// whose login or kind is a plugin's own.
+/// What of a policy says how registries are reached, for fetching its plugins: neither rules nor plugins. A registry whose login is a
+/// plugin's own is asked with the logins of docker and podman instead, because that plugin may be the one that is fetched; all
+/// else that the policy says of it holds.
 pub fn bootstrap(policy: &Policy) -> Policy {
     let is_own = |name: &str| policy.plugins.contains_key(name);
-    let mut bare = Policy { ignores_system: policy.ignores_system, ..Policy::default() };
-    let usable = |registry: &&dray_core::policy::Registry| {
-        let auth = registry.auth.iter().flatten().any(|call| is_own(&call.plugin.value));
-        !auth && !registry.kind.as_ref().is_some_and(|kind| is_own(&kind.value))
+    let bare = |registry: &Registry| {
+        let mut registry = registry.clone();
+        if registry.auth.iter().flatten().any(|call| is_own(&call.plugin.value)) {
+            registry.auth = None;
+        }
+        registry.kind = registry.kind.filter(|kind| !is_own(&kind.value));
+        registry
     };
-    bare.default_registry = Some(&policy.default_registry).filter(usable).cloned().unwrap_or_default();
-    let named = policy.registries.iter().filter(|(_, registry)| usable(registry));
-    bare.registries = named.map(|(name, registry)| (name.clone(), registry.clone())).collect();
-    bare
+    Policy {
+        ignores_system: policy.ignores_system,
+        default_registry: bare(&policy.default_registry),
+        registries: policy.registries.iter().map(|(name, registry)| (name.clone(), bare(registry))).collect(),
+        ..Policy::default()
+    }
 }
 
 /// Makes the plugins of a policy ready: finds their components, and if `fetch` says so, fetches the artifacts that this machine does not
@@ -198,7 +206,7 @@ pub async fn install(
         }
         None => source,
     };
-    let pulled = pull(places, from, observer).await?;
+    let pulled = pull(places, from, !keys.is_empty(), observer).await?;
     if let Some(expected) = digest.filter(|digest| **digest != pulled.digest) {
         let text = format!("install {source}: it is {}, and not {expected}", pulled.digest);
         return Err(Error::new(Kind::Corrupt, text));
@@ -206,6 +214,7 @@ pub async fn install(
     if !keys.is_empty() {
         check_signatures(&source.to_string(), &pulled.manifest, pulled.bundles.clone(), keys)?;
     }
+    let pulled = store.with_kept(pulled)?;
     let folder = store.prepare(&pulled)?;
     let about = described(&pulled, &source.to_string(), Store::prepared(&folder), cache).await?;
     store.put(folder, &about)?;
@@ -244,4 +253,26 @@ async fn described(pulled: &Pulled, source: &str, path: PathBuf, cache: &Path) -
         size: pulled.component.len() as u64,
         installed: now,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dray_core::policy::Tls;
+
+    #[test]
+    fn registries_of_plugins_keep_all_but_the_logins_of_plugins() {
+        let policy = dray_core::policy::parse(
+            "version = 1\n[defaults.registry]\ntls = \"off\"\nauth = { username = \"u\", password = \"env:P\" }\n\
+             [registry.\"a.example\"]\ntls = { verify = true }\nauth = { provider = \"mine\" }\n\
+             [registry.\"b.example\"]\nkind = \"harbor\"\n\
+             [plugin.mine]\nsource = \"oci://a.example/mine:1\"\n",
+        );
+        let bare = bootstrap(&policy.unwrap());
+        let (own, other) = (&bare.registries["a.example"], &bare.registries["b.example"]);
+        // Neither the plugin's login nor that of other registries, and TLS as the policy says it.
+        assert!(own.auth.is_none() && matches!(own.tls, Tls::On { .. }));
+        assert!(other.auth.is_some() && other.kind.is_some() && other.tls == Tls::Off);
+        assert!(bare.plugins.is_empty() && bare.rules.is_empty());
+    }
 }

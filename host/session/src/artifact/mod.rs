@@ -9,7 +9,7 @@ mod store;
 mod transfer;
 mod trusted;
 
-pub use format::{About, Packed};
+pub use format::{About, Packed, component_of};
 pub use install::{Missing, Silent, bootstrap, find_installed, install, ready};
 pub use store::{Store, Stored};
 pub use transfer::{Pulled, pull, push};

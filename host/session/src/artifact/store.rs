@@ -3,12 +3,17 @@
 use super::transfer::Pulled;
 use dray_core::Digest;
 use dray_engine::{Error, Kind, Result};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    io::Errno,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, DirBuilder},
     io::{self, Read},
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 const COMPONENT: &str = "component.wasm";
@@ -16,6 +21,13 @@ const MANIFEST: &str = "manifest.json";
 const ABOUT: &str = "about.json";
 /// How the names of files with signatures begin.
 const SIGNATURE: &str = "signature-";
+/// How the names of folders begin that are prepared, and that are removed.
+const NEW: &str = ".new-";
+const OLD: &str = ".old-";
+/// After how long such a folder is a leftover.
+const LEFT: Duration = Duration::from_secs(24 * 3600);
+/// Signatures that are kept of an artifact.
+const SIGNATURES: usize = 64;
 /// The largest of the small files in bytes.
 const SMALL: u64 = 16 << 20;
 
@@ -107,11 +119,50 @@ impl Store {
         Ok((manifest, bundles))
     }
 
+    /// Whether the store holds an artifact whose manifest and component are what their digests say.
+    ///
+    /// # Errors
+    /// Fails if a file cannot be read.
+    pub fn is_whole(&self, digest: &Digest) -> Result<bool> {
+        let Some(about) = self.get(digest)? else { return Ok(false) };
+        let component = fs::read(self.component(digest));
+        Ok(self.signed(digest).is_ok() && component.is_ok_and(|bytes| Digest::of(&bytes) == about.component))
+    }
+
+    /// An artifact that was read, with the signatures that the store has of it. Another registry may hold the same artifact without them.
+    pub(super) fn with_kept(&self, mut pulled: Pulled) -> Result<Pulled> {
+        if self.get(&pulled.digest)?.is_some()
+            && let Ok((_, kept)) = self.signed(&pulled.digest)
+        {
+            for bundle in kept {
+                if pulled.bundles.len() < SIGNATURES && !pulled.bundles.contains(&bundle) {
+                    pulled.bundles.push(bundle);
+                }
+            }
+        }
+        Ok(pulled)
+    }
+
+    /// Removes what commands left that were killed.
+    fn sweep(&self) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let modified = entry.metadata().and_then(|about| about.modified());
+            let is_old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT));
+            if is_old && (name.starts_with(NEW) || name.starts_with(OLD)) {
+                // The next command tries again.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Makes a folder in which an artifact is prepared.
     pub(super) fn prepare(&self, pulled: &Pulled) -> Result<tempfile::TempDir> {
         let error = |error| failed("write to", &self.0, &error);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(error)?;
-        let folder = tempfile::Builder::new().prefix(".new-").tempdir_in(&self.0).map_err(error)?;
+        self.sweep();
+        let folder = tempfile::Builder::new().prefix(NEW).tempdir_in(&self.0).map_err(error)?;
         let write = |name: &str, bytes: &[u8]| {
             fs::write(folder.path().join(name), bytes).map_err(|error| failed("write", folder.path(), &error))
         };
@@ -135,16 +186,22 @@ impl Store {
         let text = serde_json::to_vec_pretty(about)
             .map_err(|error| Error::new(Kind::Internal, format!("describe {}: {error}", at.display())))?;
         fs::write(folder.path().join(ABOUT), text).map_err(error)?;
-        let old = tempfile::Builder::new().prefix(".old-").tempdir_in(&self.0).map_err(error)?;
-        // The same artifact may have got signatures since, or may have been damaged.
-        match fs::rename(&at, old.path().join("artifact")) {
-            Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(error(why)),
-            _ => {}
-        }
-        match fs::rename(folder.path(), &at) {
-            // Another process was faster, with the same artifact.
-            Err(_) if at.join(ABOUT).is_file() => Ok(()),
-            renamed => renamed.map_err(error),
+        // The same artifact may have got signatures since, or may have been damaged. It is exchanged in one step, so that it is
+        // there at any time, and the old one goes with the folder.
+        let exchanged = renameat_with(CWD, folder.path(), CWD, &at, RenameFlags::EXCHANGE);
+        match exchanged {
+            Ok(()) => Ok(()),
+            Err(Errno::NOENT) => match fs::rename(folder.path(), &at) {
+                // Another process was faster, with the same artifact.
+                Err(_) if at.join(ABOUT).is_file() => Ok(()),
+                renamed => renamed.map_err(error),
+            },
+            // A file system that exchanges nothing.
+            Err(_) => {
+                let old = tempfile::Builder::new().prefix(OLD).tempdir_in(&self.0).map_err(error)?;
+                fs::rename(&at, old.path().join("artifact")).map_err(error)?;
+                fs::rename(folder.path(), &at).map_err(error)
+            }
         }
     }
 
@@ -179,7 +236,7 @@ impl Store {
         let at = self.folder(digest);
         let error = |error| failed("remove", &at, &error);
         // It disappears as a whole.
-        let old = tempfile::Builder::new().prefix(".old-").tempdir_in(&self.0).map_err(error)?;
+        let old = tempfile::Builder::new().prefix(OLD).tempdir_in(&self.0).map_err(error)?;
         fs::rename(&at, old.path().join("artifact")).map_err(error)
     }
 }

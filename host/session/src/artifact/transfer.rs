@@ -28,12 +28,12 @@ pub struct Pulled {
     pub bundles: Vec<Vec<u8>>,
 }
 
-/// Passes on how many bytes have moved. That something came to a temporary folder, or from one, is nobody's news.
+/// Passes on how many bytes have moved. That something goes to a temporary folder, or comes from one, is nobody's news.
 struct BytesOnly(Arc<dyn Observer>);
 
 impl Observer for BytesOnly {
     fn event(&self, event: Event<'_>) {
-        if !matches!(event, Event::Finished(_)) {
+        if !matches!(event, Event::Started(_) | Event::Finished(_)) {
             self.0.event(event);
         }
     }
@@ -70,7 +70,12 @@ fn outcome(report: Report) -> Result<()> {
 fn scratch(places: &Places) -> Result<(tempfile::TempDir, Reference)> {
     let failed = |error| Error::new(Kind::Io, format!("make a temporary folder: {error}"));
     let folder = tempfile::tempdir_in(places.scratch()).map_err(failed)?;
-    let rest = format!("{}:{TAG}", folder.path().display());
+    let path = folder.path().display().to_string();
+    if path.contains([':', '@']) {
+        let text = format!("make a temporary layout in {path}: a reference cannot name it");
+        return Err(Error::new(Kind::Invalid, text).help("set TMPDIR to a path without `:` and `@`"));
+    }
+    let rest = format!("{path}:{TAG}");
     Ok((folder, Reference { scheme: "oci".into(), rest, blobs: None }))
 }
 
@@ -113,13 +118,14 @@ fn write_layout(folder: &Path, packed: &Packed, digest: &Digest) -> std::io::Res
     fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
 }
 
-/// Reads an artifact from a place.
+/// Reads an artifact from a place, `with_signatures` if somebody asks for them.
 ///
 /// # Errors
 /// Fails if it is no plugin, or if it cannot be read.
 pub async fn pull(
     places: &Arc<Places>,
     source: &ArtifactSource,
+    with_signatures: bool,
     observer: Arc<dyn Observer>,
 ) -> Result<Pulled> {
     // What it is is seen before anything of it is fetched, and the tag is not looked at again.
@@ -141,7 +147,10 @@ pub async fn pull(
         }
     };
     let component = read(&layer.digest)?;
-    let (_, found) = signatures(places, reference).await?;
+    let found = match with_signatures {
+        true => signatures(places, reference).await?.1,
+        false => Vec::new(),
+    };
     let bundles = found.into_iter().filter_map(|found| match found.signature {
         Signature::Bundle(json) => Some(json),
         _ => None,

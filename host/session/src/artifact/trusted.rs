@@ -20,6 +20,10 @@ pub fn signature_file(component: &Path) -> PathBuf {
 }
 
 fn read_key(path: &Path) -> io::Result<Vec<u8>> {
+    // Whatever else has that name, such as a pipe, has no end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
     let mut bytes = Vec::new();
     File::open(path)?.take(KEY_FILE).read_to_end(&mut bytes)?;
     Ok(bytes)
@@ -45,8 +49,13 @@ pub fn check_signatures(
     let named = keys.iter().map(|key| key.display().to_string()).collect::<Vec<_>>().join(" or ");
     let refused = |why: &str| {
         Error::new(Kind::Refused, format!("trust {shown}: it must be signed by {named}: {why}"))
-            .help("`dray plugin sign` signs a plugin, and `trusted-keys` of the policy names whose signatures count")
+            .help("`dray plugin install` looks for new signatures, and `dray plugin sign` makes one; `trusted-keys` of the policy names whose count")
     };
+    if let Err(wrong) = requirement.check_keys(&read_key) {
+        let error = Error::new(Kind::Invalid, format!("trust {shown}: {wrong}"));
+        return Err(error
+            .help("name files of public keys, such as the .pub of `dray plugin keygen`, in `trusted-keys`"));
+    }
     match requirement.judge(&subject, &signatures, &read_key) {
         Verdict::Signed(accepted) => Ok(accepted.by),
         Verdict::NotNeeded => Err(refused("no key is named")),
