@@ -121,6 +121,28 @@ fn the_other_languages_pass_the_same_fixtures() {
 }
 
 #[test]
+fn one_filter_in_four_languages_passes_the_same_fixtures() {
+    let world = World::new();
+    let examples = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/plugins");
+    let languages = [
+        ("calver", "/usr/bin/cargo"),
+        ("calver-c", "clang-19"),
+        ("calver-python", "componentize-py"),
+        ("calver-js", "jco"),
+    ];
+    for (folder, tool) in languages {
+        let path = std::env::var_os("PATH").unwrap();
+        if !std::env::split_paths(&path).any(|folder| folder.join(tool).exists()) {
+            eprintln!("left out: {folder} ({tool} is not here)");
+            continue;
+        }
+        let folder = examples.join(folder).display().to_string();
+        let tested = author(&world, &["plugin", "test", &folder]).ok();
+        assert!(tested.out.contains("calver: 5 fixtures passed, 0 failed"), "{}", tested.out);
+    }
+}
+
+#[test]
 fn a_fixture_that_fails_shows_what_is_different() {
     let world = World::new();
     author(&world, &["plugin", "new", "x", "--lang", "c"]).ok();
