@@ -7,7 +7,9 @@ use std::process::Command;
 /// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
     crate::reference::check()?;
-    for folder in ["", "plugins", "examples/plugins/calver", "examples/plugins/attested"] {
+    for folder in
+        ["", "plugins", "examples/plugins/calver", "examples/plugins/attested", "examples/plugins/vault"]
+    {
         step(folder, "cargo", &["fmt", "--all", "--check"])?;
         step(
             folder,
