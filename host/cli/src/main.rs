@@ -17,6 +17,7 @@ mod help;
 mod inspect;
 mod local;
 mod lock;
+mod lock_file;
 mod log;
 mod login;
 mod login_file;

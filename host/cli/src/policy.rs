@@ -3,7 +3,7 @@
 use crate::{
     args::{PruneFlags, ReportFlags},
     failure::{self, Failure},
-    lock,
+    lock_file,
     output::tell,
     secrets::UserSecrets,
     setup,
@@ -61,7 +61,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
             .map_err(|error| Failure::usage(format!("read the policy from standard input: {error}")))?;
         ("<stdin>".to_owned(), PathBuf::new())
     } else {
-        text = bounded(path).map_err(|error| unread(path, &error))?;
+        text = lock_file::bounded(path).map_err(|error| unread(path, &error))?;
         (path.display().to_string(), path.parent().unwrap_or(Path::new("")).to_owned())
     };
     let base = std::path::absolute(if base.as_os_str().is_empty() { Path::new(".") } else { &base });
@@ -91,25 +91,16 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Failure> {
                 PluginSource::File(_) => false,
             };
             if loaded.policy.plugins.values().any(by_tag) {
-                loaded.locked = lock::plugins(&loaded)?;
+                // Standard input has no lock file.
+                if let Ok(path) = loaded.lock_file() {
+                    loaded.locked =
+                        lock_file::read(&path)?.map(|lock| lock.plugins().clone()).unwrap_or_default();
+                }
             }
             Ok(loaded)
         }
         Err(ReadPolicyError::Wrong(texts, error)) => Err(Failure::Policy { texts, error }),
         Err(ReadPolicyError::Failed(error)) => Err(Failure::Usage(error)),
-    }
-}
-
-/// Bytes of a policy, or of its lock. More is none.
-const LARGEST: u64 = 64 << 20;
-
-/// Reads a file, which may be a pipe, and has an end.
-pub fn bounded(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    let read = std::fs::File::open(path)?.take(LARGEST).read_to_string(&mut text)?;
-    match read as u64 == LARGEST {
-        true => Err(std::io::Error::other("it is too large")),
-        false => Ok(text),
     }
 }
 

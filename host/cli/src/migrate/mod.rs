@@ -67,7 +67,7 @@ pub fn run(options: &MigrateOptions) -> Result<u8, Failure> {
     let to = options.to.as_deref().map(|to| to.trim_end_matches('/'));
     for file in &options.files {
         let asked = Asked { to, scoped: options.scoped, file };
-        let text = crate::policy::bounded(file)
+        let text = crate::lock_file::bounded(file)
             .map_err(|error| Failure::usage(format!("read {}: {error}", file.display())))?;
         let read = read(&text, options.kind, &asked, &mut draft);
         kinds.push(read.map_err(|Wrong { line, text }| {
