@@ -56,15 +56,17 @@ fn build(target: &str) -> Result<PathBuf> {
     Ok(top().join("target/dist").join(target).join("release/dray"))
 }
 
-/// The dependencies of the program (CycloneDX), if cargo-cyclonedx is installed.
-fn bill(target: &str, folder: &Path) -> Result<bool> {
+/// The dependencies of the program (CycloneDX), if cargo-cyclonedx is installed. `time` stands in it, in seconds since 1970, because the
+/// present one would make each archive another one.
+fn bill(target: &str, folder: &Path, time: &str) -> Result<()> {
     let there = Command::new("cargo").args(["cyclonedx", "--version"]).output();
     if !there.is_ok_and(|ran| ran.status.success()) {
         println!("left out: the SBOM (`cargo install cargo-cyclonedx`)");
-        return Ok(false);
+        return Ok(());
     }
+    let epoch = format!("SOURCE_DATE_EPOCH={time}");
     let arguments = ["cyclonedx", "--format", "json", "--target", target, "--override-filename", "dray.cdx"];
-    step("host/cli", "cargo", &arguments)?;
+    step("host/cli", "env", &[&[epoch.as_str(), "cargo"], &arguments[..]].concat())?;
     // It writes one beside the manifest of each crate of the workspace.
     let found = output("git", &["ls-files", "--others", "--", "*dray.cdx.json"])?;
     fs::copy(top().join("host/cli/dray.cdx.json"), folder.join("dray.cdx.json"))
@@ -72,7 +74,7 @@ fn bill(target: &str, folder: &Path) -> Result<bool> {
     for path in found.lines() {
         fs::remove_file(top().join(path)).with_context(|| format!("remove {path}"))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Makes `target/dist/dray-VERSION-TARGET.tar.gz` and its checksum.
@@ -100,16 +102,16 @@ pub fn run() -> Result<()> {
         fs::write(folder.join("completions").join(file), output(&shown, &["completions", shell])?)?;
     }
     fs::write(folder.join("dray.schema.json"), output(&shown, &["schema"])?)?;
-    bill(&target, &folder)?;
-    pack(&dist, &name)
+    let time = output("git", &["log", "-1", "--format=%ct"])?;
+    bill(&target, &folder, time.trim())?;
+    pack(&dist, &name, time.trim())
 }
 
-/// Packs a folder, so that the same content is the same archive: names in order, and the time of the commit for all.
-fn pack(dist: &Path, name: &str) -> Result<()> {
-    let time = output("git", &["log", "-1", "--format=%ct"])?;
+/// Packs a folder, so that the same content is the same archive: names in order, and one time for all.
+fn pack(dist: &Path, name: &str, time: &str) -> Result<()> {
     let archive = dist.join(format!("{name}.tar.gz"));
     let tar = dist.join(format!("{name}.tar"));
-    let mtime = format!("--mtime=@{}", time.trim());
+    let mtime = format!("--mtime=@{time}");
     let (file, folder) = (tar.display().to_string(), dist.display().to_string());
     let same = [
         "--sort=name",
