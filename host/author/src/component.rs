@@ -25,35 +25,18 @@ pub fn component(wasm: Vec<u8>) -> Result<Vec<u8>> {
         Error::new(format!("make a component: {error:#}"))
             .help("is the type handed to the SDK's `export!`, and does it fill the whole world of its kind?")
     })?;
-    match interfaces(&made)?.exports.is_empty() {
+    match is_empty(&made)? {
         false => Ok(made),
         true => Err(Error::new("make a component: it offers nothing")
             .help("hand your type to the SDK's `export!`, or export the functions of its world")),
     }
 }
 
-/// The interfaces of a component by their full names, such as `dray:plugin/tag-filter@0.3.0`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Interfaces {
-    /// What it needs.
-    pub imports: Vec<String>,
-    /// What it offers.
-    pub exports: Vec<String>,
-}
-
-/// The interfaces that a component imports and exports.
-///
-/// # Errors
-/// Fails if the bytes are no component.
-pub fn interfaces(component: &[u8]) -> Result<Interfaces> {
+/// Whether a component exports nothing.
+fn is_empty(component: &[u8]) -> Result<bool> {
     let wrong = |error: &dyn std::fmt::Display| Error::new(format!("read the component: {error}"));
-    let decoded = wit_component::decode(component).map_err(|error| wrong(&format!("{error:#}")))?;
-    let wit_component::DecodedWasm::Component(resolve, world) = decoded else {
-        return Err(wrong(&"it is a package of WIT"));
-    };
-    let names = |items: &wit_parser::IndexMap<wit_parser::WorldKey, wit_parser::WorldItem>| {
-        items.keys().map(|key| resolve.name_world_key(key)).collect()
-    };
-    let world = &resolve.worlds[world];
-    Ok(Interfaces { imports: names(&world.imports), exports: names(&world.exports) })
+    match wit_component::decode(component).map_err(|error| wrong(&format!("{error:#}")))? {
+        wit_component::DecodedWasm::Component(resolve, world) => Ok(resolve.worlds[world].exports.is_empty()),
+        wit_component::DecodedWasm::WitPackage(..) => Err(wrong(&"it is a package of WIT")),
+    }
 }

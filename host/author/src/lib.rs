@@ -12,7 +12,7 @@ mod project;
 mod toolchain;
 
 pub use compile::{Building, build};
-pub use component::{Interfaces, component, interfaces};
+pub use component::component;
 pub use create::{Creation, create, vendor};
 pub use project::{Kind, Language, Project};
 pub use toolchain::{DEBIAN, TARGET, Toolchain};

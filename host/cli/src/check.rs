@@ -7,9 +7,8 @@ use crate::{
     output::{counted, print, print_json, say},
     plugin::{MissingGrant, missing_grants},
     policy::{self, missing_secrets},
-    setup,
 };
-use dray_core::policy::{Policy, PolicyError};
+use dray_core::policy::Policy;
 use dray_session::{PolicyTexts, Session};
 use serde::Serialize;
 
@@ -65,10 +64,9 @@ async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
     }
     let missing = missing_secrets(&loaded, |_| true);
     if !missing.is_empty() {
-        return Err(loaded.wrong(PolicyError(missing)));
+        return Err(loaded.mistaken(missing));
     }
-    loaded.with_plugins(false).await?;
-    let environment = setup::environment(&loaded.base, None)?;
+    let environment = loaded.with_plugins(false).await?;
     match Session::check(loaded.policy.clone(), &loaded.base, environment).await {
         Ok(_) => {
             let missing_grants = missing_grants(&loaded.policy).await?;

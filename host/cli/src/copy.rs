@@ -9,11 +9,7 @@ use crate::{
     signals::Stop,
     sync,
 };
-use dray_core::{
-    Form, ImageChoice, Platform, Report, Wanted,
-    policy::{IndexMode, Referrers},
-    without_tag,
-};
+use dray_core::{Form, ImageChoice, Platform, Report, Wanted, policy::IndexMode, without_tag};
 use dray_engine::{CopyRequest, Places, Planned, PlannedCopy, RunOptions, plan_copy};
 use dray_session::Record;
 use std::sync::Arc;
@@ -41,13 +37,9 @@ pub async fn run(mut options: CopyOptions, screen: Screen) -> Result<u8, Failure
         wanted: Wanted {
             choice,
             form,
-            referrers: Referrers::No,
-            referrer_types: Vec::new(),
-            cosign_tags: false,
             include_foreign: options.include_foreign,
-            strict: true,
             link: options.link,
-            skip_immutable: false,
+            ..Wanted::whole()
         },
         require: Vec::new(),
     };
@@ -135,22 +127,8 @@ pub async fn tag(options: TagOptions, screen: Screen) -> Result<u8, Failure> {
     };
     let destination = options.reference.with(format!("{repository}:{}", options.tag));
     let command = format!("tag {} {}", options.reference, options.tag);
-    let request = CopyRequest {
-        source: options.reference,
-        destination,
-        wanted: Wanted {
-            choice: ImageChoice::All,
-            form: Form::default(),
-            referrers: Referrers::No,
-            referrer_types: Vec::new(),
-            cosign_tags: false,
-            include_foreign: false,
-            strict: true,
-            link: false,
-            skip_immutable: false,
-        },
-        require: Vec::new(),
-    };
+    let request =
+        CopyRequest { source: options.reference, destination, wanted: Wanted::whole(), require: Vec::new() };
     carried_out(&places, &request, &command, Output::Text, &stop, &screen, true).await
 }
 

@@ -217,27 +217,22 @@ impl Loaded {
         }
     }
 
-    /// Makes its plugins ready: finds their components, and fetches what this machine does not hold, if `fetch` says so.
-    pub async fn with_plugins(&mut self, fetch: bool) -> Result<(), Failure> {
-        if self.policy.plugins.is_empty() {
-            return Ok(());
-        }
+    /// Makes its plugins ready: finds their components, and fetches what this machine does not hold, if `fetch` says so. Returns what a
+    /// session finds around it.
+    pub async fn with_plugins(&mut self, fetch: bool) -> Result<Environment, Failure> {
         let environment = self.environment()?;
-        let (base, locked) = (&self.base, &self.locked);
-        let policy = &mut self.policy;
-        let mut found = ready(policy, base, locked, &environment, false, Arc::new(Silent)).await;
-        if fetch && let Ok(missing) = &found {
-            for Missing { name, digest, source } in missing {
+        if self.policy.plugins.is_empty() {
+            return Ok(environment);
+        }
+        let mut missing = self.missing_plugins(&environment, false).await?;
+        if fetch && !missing.is_empty() {
+            for Missing { name, digest, source } in &missing {
                 tell!("fetching the plugin {name} ({}) from {source}", digest.short());
             }
-            found = ready(policy, base, locked, &environment, true, Arc::new(Silent)).await;
+            missing = self.missing_plugins(&environment, true).await?;
         }
-        let missing = found.map_err(|error| match error {
-            OpenError::Policy(error) => self.mistaken(error.0),
-            OpenError::Failed(error) => error.into(),
-        })?;
         if missing.is_empty() {
-            return Ok(());
+            return Ok(environment);
         }
         let problem = |missing: &Missing| {
             let span = self.policy.plugins[&missing.name].source.span.clone();
@@ -245,6 +240,16 @@ impl Loaded {
             Problem { message, span: Some(span), help: Some("`dray plugin install` fetches it".into()) }
         };
         Err(self.mistaken(missing.iter().map(problem).collect()))
+    }
+
+    async fn missing_plugins(
+        &mut self,
+        environment: &Environment,
+        fetch: bool,
+    ) -> Result<Vec<Missing>, Failure> {
+        let (base, locked) = (&self.base, &self.locked);
+        let found = ready(&mut self.policy, base, locked, environment, fetch, Arc::new(Silent)).await;
+        found.map_err(|error| self.failed(error))
     }
 
     /// The keys of which one must have signed a plugin.
@@ -257,10 +262,7 @@ impl Loaded {
     pub async fn plugin_places(&self) -> Result<Arc<Places>, Failure> {
         let environment = self.environment()?;
         let opened = Session::open(bootstrap(&self.policy), &self.base, environment).await;
-        opened.map(|session| session.places().clone()).map_err(|error| match error {
-            OpenError::Policy(error) => self.mistaken(error.0),
-            OpenError::Failed(error) => error.into(),
-        })
+        opened.map(|session| session.places().clone()).map_err(|error| self.failed(error))
     }
 
     fn environment(&self) -> Result<Environment, Failure> {
@@ -276,23 +278,19 @@ impl Loaded {
         let named = self.policy.registries_named();
         let missing = missing_secrets(&self, |name| named.contains(name));
         if !missing.is_empty() {
-            return Err(self.wrong(PolicyError(missing)));
+            return Err(self.mistaken(missing));
         }
-        self.with_plugins(true).await?;
-        let environment = self.environment()?;
+        let environment = self.with_plugins(true).await?;
         let opened = Session::open(self.policy.clone(), &self.base, environment).await;
         opened.map_err(|error| self.failed(error))
     }
 
-    pub fn failed(self, error: OpenError) -> Failure {
+    /// Makes what kept a session from opening a failure of the command.
+    pub fn failed(&self, error: OpenError) -> Failure {
         match error {
-            OpenError::Policy(error) => self.wrong(error),
+            OpenError::Policy(error) => self.mistaken(error.0),
             OpenError::Failed(error) => error.into(),
         }
-    }
-
-    pub fn wrong(self, error: PolicyError) -> Failure {
-        Failure::Policy { texts: self.texts, error }
     }
 }
 

@@ -9,6 +9,7 @@ use dray_trust::{
 use std::{
     fs,
     io::{IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{SystemTime, UNIX_EPOCH},
@@ -38,6 +39,27 @@ pub fn passphrase(path: &Path) -> Result<String, Failure> {
 
 /// The variable in which cosign finds the passphrase of a key.
 pub const COSIGN_PASSWORD: &str = "COSIGN_PASSWORD";
+
+/// Fails if a file of a new key exists already.
+pub fn check_new(paths: [&Path; 2]) -> Result<(), Failure> {
+    match paths.into_iter().find(|path| path.symlink_metadata().is_ok()) {
+        None => Ok(()),
+        Some(path) => {
+            let text = format!("make a key: {} exists already, and is not written over", path.display());
+            Err(Failure::Usage(Error::new(Kind::Invalid, text).help("choose another name for the new key")))
+        }
+    }
+}
+
+/// Writes the two files of a new key, of which only this user may read the private one.
+pub fn write_pair((private, secret): (&Path, &str), (public, key): (&Path, &str)) -> Result<(), Failure> {
+    for (path, text, mode) in [(private, secret, 0o600), (public, key, 0o644)] {
+        let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+        written.map_err(|error| Failure::usage(format!("write {}: {error}", path.display())))?;
+    }
+    Ok(())
+}
 
 /// The passphrase of a new key: that of a file, or one that is typed twice.
 pub fn new_passphrase(file: Option<&Path>) -> Result<String, Failure> {

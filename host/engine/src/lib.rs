@@ -77,7 +77,7 @@ pub use run::{Run, RunOptions};
 pub use secret::Secret;
 pub use trust::{
     Demand, FoundSignature, Verified, attach, check_attachable, check_demands, forget_signatures,
-    is_demanded, kept_signatures, manifests_of, signatures, signed, verify,
+    is_demanded, kept_signatures, manifests_of, read_key, signatures, signed, verify,
 };
 
 /// Locks a mutex, even if a thread panicked while it held the lock: what it protects is never left half changed.

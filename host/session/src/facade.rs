@@ -6,8 +6,8 @@ use crate::{
     read_policy, record,
 };
 use dray_core::{
-    Form, ImageChoice, Reference, Report, Wanted,
-    policy::{Lock, PolicyError, Problem, Referrers, Variables},
+    Reference, Report, Wanted,
+    policy::{Lock, PolicyError, Problem, Variables},
 };
 use dray_engine::{CopyRequest, Error, Kind, Observer, Planned, RunOptions, plan_copy};
 use std::{fs, path::Path, sync::Arc};
@@ -75,18 +75,7 @@ impl Session {
 
 /// A copy of everything, as it is.
 pub(crate) fn whole(source: Reference, destination: Reference) -> CopyRequest {
-    let wanted = Wanted {
-        choice: ImageChoice::All,
-        form: Form::default(),
-        referrers: Referrers::No,
-        referrer_types: Vec::new(),
-        cosign_tags: false,
-        include_foreign: false,
-        strict: true,
-        link: false,
-        skip_immutable: false,
-    };
-    CopyRequest { source, destination, wanted, require: Vec::new() }
+    CopyRequest { source, destination, wanted: Wanted::whole(), require: Vec::new() }
 }
 
 impl From<crate::ReadPolicyError> for OpenError {

@@ -10,14 +10,13 @@ use crate::{
     terminal,
 };
 use dray_core::{Digest, policy::PluginSource};
-use dray_engine::{Error, Image, Kind, attach, signatures};
-use dray_session::artifact::{check_signatures, component_of, signature_file};
+use dray_engine::{Error, Image, Kind, attach};
+use dray_session::artifact::{bundles, check_signatures, component_of, signature_file};
 use dray_trust::{PrivateKey, Signature, bundle_of};
 use serde_json::json;
 use std::{
-    fs::{self, OpenOptions},
-    io::{IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
+    io::IsTerminal,
     path::{Path, PathBuf},
 };
 
@@ -30,23 +29,11 @@ fn with(path: &Path, end: &str) -> PathBuf {
 
 pub fn keygen(options: &PluginKeygenOptions) -> Result<u8, Failure> {
     let (private, public) = (with(&options.name, ".key"), with(&options.name, ".pub"));
-    for path in [&private, &public] {
-        if path.symlink_metadata().is_ok() {
-            let text = format!("make a key: {} exists already, and is not written over", path.display());
-            let error = Error::new(Kind::Invalid, text);
-            return Err(Failure::Usage(error.help("choose another name: `dray plugin keygen NAME`")));
-        }
-    }
+    signer::check_new([&private, &public])?;
     let passphrase = signer::new_passphrase(options.passphrase_file.as_deref())?;
     let (secret, key) = dray_trust::generate_ed25519(&passphrase)
         .map_err(|wrong| Failure::usage(format!("make a key: {wrong}")))?;
-    let write = |path: &Path, text: &str, mode: u32| {
-        let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| Failure::usage(format!("write {}: {error}", path.display())))
-    };
-    write(&private, &secret, 0o600)?;
-    write(&public, &key, 0o644)?;
+    signer::write_pair((&private, &secret), (&public, &key))?;
     say!("{} signs (keep it secret), and {} goes to those who install", private.display(), public.display());
     Ok(DONE)
 }
@@ -147,10 +134,6 @@ async fn of_registry(
     let manifest = Image::open(&places, &artifact.reference).await?.manifest;
     component_of(&manifest)?;
     let digest = manifest.descriptor.digest;
-    let (_, found) = signatures(&places, &artifact.pinned(&digest)).await?;
-    let bundles = found.into_iter().filter_map(|found| match found.signature {
-        Signature::Bundle(json) => Some(json),
-        _ => None,
-    });
-    Ok((manifest.body, bundles.collect(), digest))
+    let bundles = bundles(&places, &artifact.pinned(&digest)).await?;
+    Ok((manifest.body, bundles, digest))
 }

@@ -18,10 +18,7 @@ use crate::{
     signals::Stop,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use dray_core::{
-    Compression, Form, ImageChoice, Platform, Reference, Wanted,
-    policy::{IndexMode, Referrers},
-};
+use dray_core::{Compression, Form, ImageChoice, Platform, Reference, Wanted, policy::IndexMode};
 use dray_engine::{
     CopyRequest, Error, Kind, Places, PlannedCopy, RemoveOptions, attach, check_attachable,
     forget_signatures, kept_signatures, remove,
@@ -155,13 +152,8 @@ pub fn wanted(matches: &ArgMatches, globals: &Globals, ends: [&Reference; 2]) ->
             compression,
             level: level(matches, compression)?,
         },
-        referrers: Referrers::No,
-        referrer_types: Vec::new(),
-        cosign_tags: false,
-        include_foreign: false,
         strict: false,
-        link: false,
-        skip_immutable: false,
+        ..Wanted::whole()
     })
 }
 
@@ -216,17 +208,7 @@ pub async fn run(matches: &ArgMatches, globals: &Globals, screen: &Screen) -> Re
             changed.map_err(|_| Failure::usage("copy: dray itself failed"))??;
             // What was demanded of the source has been checked, and nobody signed what is in the layout.
             let ends = [(&between, &from_flags), (&destination, &to_flags)];
-            let wanted = Wanted {
-                choice: ImageChoice::All,
-                form: Form::default(),
-                referrers: Referrers::No,
-                referrer_types: Vec::new(),
-                cosign_tags: false,
-                include_foreign: false,
-                strict: false,
-                link: false,
-                skip_immutable: false,
-            };
+            let wanted = Wanted { strict: false, ..Wanted::whole() };
             (session::places_for_any(&ends, globals)?, between, wanted)
         }
         _ => (places, source, wanted),

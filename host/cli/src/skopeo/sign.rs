@@ -18,8 +18,7 @@ use dray_engine::{Error, Kind, Places, attach, check_attachable, manifests_of};
 use dray_trust::{Keyring, Name, Payload};
 use std::{
     fs,
-    io::{IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::IsTerminal,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -252,20 +251,10 @@ pub fn generate_command() -> Command {
 pub fn generate(matches: &ArgMatches) -> Result<u8, Failure> {
     let prefix = given(matches, "output-prefix").unwrap_or_default();
     let [private, public] = ["private", "pub"].map(|end| format!("{prefix}.{end}"));
-    for path in [&private, &public] {
-        if Path::new(path).exists() {
-            return Err(usage(format!("{path} exists already, and is not written over")));
-        }
-    }
+    signer::check_new([Path::new(&private), Path::new(&public)])?;
     let passphrase = signer::new_passphrase(given(matches, "passphrase-file").as_ref().map(Path::new))?;
     let (secret, key) = dray_trust::generate(&passphrase).map_err(usage)?;
-    let write = |path: &str, text: &str, mode: u32| {
-        let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-        let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
-        written.map_err(|error| usage(format!("write {path}: {error}")))
-    };
-    write(&private, &secret, 0o600)?;
-    write(&public, &key, 0o644)?;
+    signer::write_pair((Path::new(&private), &secret), (Path::new(&public), &key))?;
     say!("Key written to \"{private}\" and \"{public}\"");
     Ok(DONE)
 }

@@ -106,6 +106,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// All of an image, as it is, and nothing that refers to it.
+    pub fn whole() -> Self {
+        Wanted {
+            choice: ImageChoice::All,
+            form: Form::default(),
+            referrers: Referrers::No,
+            referrer_types: Vec::new(),
+            cosign_tags: false,
+            include_foreign: false,
+            strict: true,
+            link: false,
+            skip_immutable: false,
+        }
+    }
+
     /// Whether a referrer is copied, by its descriptor in a list.
     pub fn wants_referrer(&self, referrer: &Descriptor) -> bool {
         let kind = referrer.artifact_type.as_deref().unwrap_or_default();

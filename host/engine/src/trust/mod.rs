@@ -63,8 +63,11 @@ pub struct Verified {
     pub by: Vec<String>,
 }
 
-/// Reads a key file that a policy names.
-fn read_key(path: &Path) -> io::Result<Vec<u8>> {
+/// Reads a key file that a policy names: a regular file of at most 8 MiB.
+///
+/// # Errors
+/// Fails if it is something else, or if it cannot be read.
+pub fn read_key(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     regular::open(path)?.take(KEY_FILE + 1).read_to_end(&mut bytes)?;
     match bytes.len() as u64 > KEY_FILE {

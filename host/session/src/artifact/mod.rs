@@ -12,5 +12,5 @@ mod trusted;
 pub use format::{About, Packed, component_of};
 pub use install::{Missing, Silent, bootstrap, find_installed, install, ready};
 pub use store::{Store, Stored};
-pub use transfer::{Pulled, pull, push};
+pub use transfer::{Pulled, bundles, pull, push};
 pub use trusted::{check_signatures, signature_file};

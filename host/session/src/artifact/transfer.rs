@@ -147,13 +147,22 @@ pub async fn pull(
         }
     };
     let component = read(&layer.digest)?;
-    let found = match with_signatures {
-        true => signatures(places, reference).await?.1,
+    let bundles = match with_signatures {
+        true => bundles(places, reference).await?,
         false => Vec::new(),
     };
+    Ok(Pulled { digest, manifest: manifest.body, component, bundles })
+}
+
+/// The sigstore bundles that are attached to an artifact, not checked.
+///
+/// # Errors
+/// Fails if they cannot be read.
+pub async fn bundles(places: &Arc<Places>, reference: &Reference) -> Result<Vec<Vec<u8>>> {
+    let (_, found) = signatures(places, reference).await?;
     let bundles = found.into_iter().filter_map(|found| match found.signature {
         Signature::Bundle(json) => Some(json),
         _ => None,
     });
-    Ok(Pulled { digest, manifest: manifest.body, component, bundles: bundles.collect() })
+    Ok(bundles.collect())
 }

@@ -1,32 +1,17 @@
 //! Whether a plugin is signed by a key that a policy trusts.
 
-use dray_engine::{Error, Kind, Result};
+use dray_engine::{Error, Kind, Result, read_key};
 use dray_trust::{Identity, Image, Requirement, Signature, Subject, Verdict, Witnesses};
 use std::{
-    fs::File,
-    io::{self, Read},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
-
-/// The largest key file in bytes.
-const KEY_FILE: u64 = 1 << 20;
 
 /// The file beside a component file that holds its signature: a sigstore bundle.
 pub fn signature_file(component: &Path) -> PathBuf {
     let mut name = component.as_os_str().to_owned();
     name.push(".sigstore.json");
     name.into()
-}
-
-fn read_key(path: &Path) -> io::Result<Vec<u8>> {
-    // Whatever else has that name, such as a pipe, has no end.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(KEY_FILE).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Checks that one of these keys signed some bytes: the manifest of an artifact, or the component of a file. Returns by whom they
