@@ -11,7 +11,7 @@ use crate::{
 use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned},
+    contract::{Credential, Credentials, Key, Lookup, Payload, Reason, Signature, Unsigned},
     http::Client,
 };
 use futures_core::future::BoxFuture;
@@ -145,9 +145,11 @@ impl Credentials for WasmAuth {
     ) -> BoxFuture<'a, Result<Option<Signature>>> {
         Box::pin(async move {
             let Some(signer) = &self.signer else { return Ok(None) };
-            let payload = match request.body {
-                [] => guest::request_signer::Payload::Empty,
-                body => guest::request_signer::Payload::Sha256(Digest::of(body).hex()),
+            let payload = match request.payload {
+                Payload::Known([]) => guest::request_signer::Payload::Empty,
+                Payload::Known(body) => guest::request_signer::Payload::Sha256(Digest::of(body).hex()),
+                Payload::Sha256(hash) => guest::request_signer::Payload::Sha256(hash.to_owned()),
+                Payload::Unknown => guest::request_signer::Payload::Unknown,
             };
             let unsigned = guest::request_signer::UnsignedRequest {
                 method: request.method.to_owned(),

@@ -87,6 +87,17 @@ pub struct Unsigned<'a> {
     pub url: &'a Address,
     /// The headers that it has already.
     pub headers: &'a [(String, String)],
-    /// Its body.
-    pub body: &'a [u8],
+    /// What is known of its body.
+    pub payload: Payload<'a>,
+}
+
+/// What is known of the body of a request before it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// The body itself, which is small.
+    Known(&'a [u8]),
+    /// Its SHA-256, as 64 hexadecimal digits: it is a whole blob.
+    Sha256(&'a str),
+    /// Nothing: it is a part of a blob.
+    Unknown,
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::schedule::action::Action;
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
-    contract::{Request, Response},
+    contract::{Payload, Request, Response},
     lock,
     schedule::rate::RateLimiter,
 };
@@ -76,6 +76,8 @@ pub(super) enum Sending<'a> {
         body: &'a (dyn Fn() -> reqwest::Body + Sync),
         /// Whether a token was refused before. It is then not renewed a second time.
         renewed: bool,
+        /// What is known of the body.
+        payload: Payload<'a>,
     },
 }
 
@@ -428,13 +430,15 @@ impl PlaceHttp {
             if let Some(value) = authorization {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
+            if redirects == 0 && (own || granted.is_some()) {
+                let payload = match &body {
+                    Sending::Small(bytes) => Payload::Known(bytes),
+                    Sending::Once { payload, .. } => *payload,
+                };
+                builder = builder.headers(self.host.signature(request, &url, payload, is_safe).await?);
+            }
             let content = match &body {
-                Sending::Small(bytes) => {
-                    if redirects == 0 && (own || granted.is_some()) {
-                        builder = builder.headers(self.host.signature(request, &url, bytes, is_safe).await?);
-                    }
-                    reqwest::Body::from((*bytes).clone())
-                }
+                Sending::Small(bytes) => reqwest::Body::from((*bytes).clone()),
                 Sending::Once { body, .. } => body(),
             };
             let answer = builder.body(content).send();
