@@ -8,7 +8,7 @@ use dray_plugin_auth::{
     self as auth, Asked, Credential, Error, Lookup, Provider, Secret, Sending, Unsigned, host, kept, now,
     stamp,
 };
-use dray_plugin_sign::{Request, Scheme, sha256};
+use dray_plugin_sign::{Amazon, sha256};
 use keys::Keys;
 use serde::Deserialize;
 
@@ -144,37 +144,24 @@ fn password(answer: Answer, now: u64) -> Result<(String, String, u64), &'static 
     Ok((user.into(), password.into(), kept(left)))
 }
 
-/// Signs a request (AWS Signature Version 4). Returns the headers that are to be added to those that it has.
+/// Signs a request. Returns the headers that are to be added to those that it has.
 fn signed(
     keys: &Keys,
     service: &Service,
-    (method, path, query): (&str, &str, &str),
+    target: (&str, &str, &str),
     own: &[(String, String)],
     body: &str,
     now: u64,
 ) -> Vec<(String, String)> {
-    let time = stamp(now);
-    let mut added = vec![("x-amz-date", time.clone())];
-    added.extend(keys.token.clone().map(|token| ("x-amz-security-token", token)));
-    let is_signed = |name: &str| name == "content-type" || name.starts_with("x-amz-");
-    let mut headers: Vec<(&str, String)> = own
-        .iter()
-        .filter(|(name, _)| is_signed(name))
-        .map(|(name, value)| (name.as_str(), value.clone()))
-        .chain(added.iter().cloned())
-        .chain([("host", service.host.clone())])
-        .collect();
-    headers.sort();
-    let scope = [&time[..8], &service.region, service.name, "aws4_request"];
-    let scheme = Scheme { algorithm: "AWS4-HMAC-SHA256", time: Some(&time), prefix: "AWS4", scope: &scope };
-    let request = Request { method, path, query, headers: &headers, body };
-    let signature = scheme.sign(&keys.secret, &request);
-    let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential={}/{}, SignedHeaders={}, Signature={}",
-        keys.id, signature.scope, signature.headers, signature.signature
-    );
-    let added = added.into_iter().map(|(name, value)| (name.to_owned(), value));
-    added.chain([("authorization".to_owned(), authorization)]).collect()
+    let signer = Amazon {
+        id: &keys.id,
+        secret: &keys.secret,
+        token: keys.token.as_deref(),
+        region: &service.region,
+        service: service.name,
+        host: &service.host,
+    };
+    signer.headers(target, own, body, &stamp(now))
 }
 
 impl Provider for Ecr {

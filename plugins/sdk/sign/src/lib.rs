@@ -2,6 +2,10 @@
 //! hashed, and authenticated (HMAC-SHA256) with a key that is derived from a secret. Amazon began with it (AWS Signature
 //! Version 4), and Alibaba, Huawei, Tencent and Volcengine changed it a little each.
 
+mod amazon;
+
+pub use amazon::{Amazon, UNSIGNED};
+
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 

@@ -1,6 +1,5 @@
 //! `oci:`: OCI image layouts (OCI image specification, image layout).
 
-mod index;
 mod remove;
 
 use dray_plugin_transport::{
@@ -19,14 +18,14 @@ use dray_plugin_transport::{
         sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
-    info, is_digest, last, named, only_name, read, split_tag, store_file, unsigned, whole,
+    info, is_digest, last,
+    layout::{
+        self as index, DOCKER_LIST, DOCKER_MANIFEST, INDEX, Index, LAYOUT, LAYOUT_CONTENT, OCI_INDEX,
+        OCI_MANIFEST, blob_file, entry,
+    },
+    named, only_name, read, store_file, unsigned, whole,
 };
-use index::{DOCKER_LIST, DOCKER_MANIFEST, Index, OCI_INDEX, OCI_MANIFEST, entry};
 use std::collections::BTreeSet;
-
-const LAYOUT: &str = "oci-layout";
-const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const INDEX: &str = "index.json";
 
 struct Oci;
 
@@ -71,12 +70,6 @@ impl references::Guest for Oci {
         }
         Ok(parsed)
     }
-}
-
-/// The path of the content with this digest.
-fn blob_file(digest: &str) -> Result<String, Error> {
-    let (algorithm, hex) = dray_plugin_transport::digest(digest)?;
-    Ok(format!("blobs/{algorithm}/{hex}"))
 }
 
 /// The index of a layout, and its bytes. `None` means that the layout has no index.

@@ -1,9 +1,23 @@
-//! `index.json` names the images of a layout. Entries of other writers keep all of their fields.
+//! `index.json` names the images of a layout (OCI image specification, image layout). Entries of other writers keep all of
+//! their fields.
 
-use super::*;
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use crate::{
+    Error,
+    dray::plugin::types::{Descriptor, Manifest},
+    last, split_tag,
+};
+use dray_plugin::{
+    serde::Deserialize,
+    serde_json::{self, Map, Value, json},
+};
 use std::collections::BTreeMap;
+
+/// The file that says that a place is a layout, and what it holds.
+pub const LAYOUT: &str = "oci-layout";
+/// The content of [`LAYOUT`].
+pub const LAYOUT_CONTENT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+/// The file of the index.
+pub const INDEX: &str = "index.json";
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -11,6 +25,7 @@ pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
+/// The index of a layout.
 pub struct Index {
     document: Map<String, Value>,
     entries: Vec<Value>,
@@ -25,6 +40,7 @@ impl Default for Index {
     }
 }
 
+/// The name of an entry.
 pub fn name(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
@@ -64,6 +80,7 @@ impl Index {
         removed
     }
 
+    /// Reads an index. Fails if it is none; `location` is for the message.
     pub fn parse(location: &str, bytes: &[u8]) -> Result<Self, Error> {
         let broken = |why: String| Error::Invalid(format!("{location}/{INDEX} is broken: {why}"));
         let mut document: Map<String, Value> =
@@ -75,6 +92,7 @@ impl Index {
         }
     }
 
+    /// The index as a document.
     pub fn bytes(&self) -> Vec<u8> {
         let mut document = self.document.clone();
         document.insert("manifests".into(), self.entries.clone().into());
@@ -125,6 +143,11 @@ impl Index {
             })
         };
         self.entries.iter().map(read).collect()
+    }
+
+    /// The descriptors of the entries without a name, among which are referrers.
+    pub fn unnamed(&self) -> Vec<Descriptor> {
+        self.entries.iter().filter(|entry| name(entry).is_none()).filter_map(descriptor).collect()
     }
 
     /// The entry of a tag. Without a tag, it is the only entry of the repository.
@@ -178,8 +201,15 @@ impl Index {
     }
 }
 
+/// The entry of a manifest.
 pub fn entry(digest: &str, manifest: &Manifest) -> Value {
     json!({ "mediaType": manifest.media_type, "digest": digest, "size": manifest.body.len() })
+}
+
+/// The path of the content with this digest. Fails if it is no digest.
+pub fn blob_file(digest: &str) -> Result<String, Error> {
+    let (algorithm, hex) = crate::digest(digest)?;
+    Ok(format!("blobs/{algorithm}/{hex}"))
 }
 
 /// The digest of the manifest to which this one refers.
@@ -192,7 +222,7 @@ pub fn subject(body: &[u8]) -> Option<String> {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(crate = "dray_plugin::serde", rename_all = "camelCase")]
 struct Layout {
     image_layout_version: String,
 }
