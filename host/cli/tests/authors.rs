@@ -4,20 +4,7 @@
 mod support;
 
 use std::path::PathBuf;
-use support::{Ran, World};
-
-/// Runs dray with a cache that outlives the test, so that the standard library is compiled once.
-fn author(world: &World, arguments: &[&str]) -> Ran {
-    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
-    let mut command = world.command(arguments);
-    let home = std::env::home_dir().unwrap();
-    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
-    command.env("XDG_CACHE_HOME", cache).env("CARGO_HOME", cargo);
-    if let Some(rustup) = std::env::var_os("RUSTUP_HOME").or_else(|| Some(home.join(".rustup").into())) {
-        command.env("RUSTUP_HOME", rustup);
-    }
-    Ran::of(&mut command)
-}
+use support::{World, author};
 
 #[test]
 fn a_new_project_of_each_kind_passes_its_own_fixtures() {
@@ -141,8 +128,11 @@ fn the_examples_pass_their_fixtures_which_four_languages_share() {
         assert!(tested.out.contains("calver: 5 fixtures passed, 0 failed"), "{}", tested.out);
     }
     if dray_author::Toolchain::any().is_ok() {
-        let vault = author(&world, &["plugin", "test", &examples.join("vault").display().to_string()]).ok();
-        assert!(vault.out.contains("vault: 3 fixtures passed, 0 failed"), "{}", vault.out);
+        for (name, fixtures) in [("vault", 3), ("bucket", 4), ("bucket-login", 2)] {
+            let tested = author(&world, &["plugin", "test", &examples.join(name).display().to_string()]).ok();
+            let expected = format!("{name}: {fixtures} fixtures passed, 0 failed");
+            assert!(tested.out.contains(&expected), "{}", tested.out);
+        }
     }
 }
 

@@ -75,6 +75,9 @@ struct Call {
     #[serde(default)]
     arguments: Vec<Value>,
     expect: Option<Value>,
+    /// The answer is none.
+    #[serde(default)]
+    none: bool,
     fails: Option<Value>,
 }
 
@@ -153,16 +156,18 @@ impl Fixture {
             }
         }
         for call in &self.calls {
-            match (&call.expect, &call.fails) {
-                (None, None) => {
+            let said = [call.expect.is_some(), call.none, call.fails.is_some()];
+            match said.into_iter().filter(|said| *said).count() {
+                0 => {
+                    let text = "a [[call]] needs one of `expect`, `none` and `fails`; `expect = {}` takes any answer";
+                    return Err(text.into());
+                }
+                1 => {}
+                _ => {
                     return Err(
-                        "a [[call]] needs `expect`, or else `fails`; `expect = {}` takes any answer".into()
+                        "a [[call]] has several of `expect`, `none` and `fails`: write one of them".into()
                     );
                 }
-                (Some(_), Some(_)) => {
-                    return Err("a [[call]] has both `expect` and `fails`: write one of them".into());
-                }
-                _ => {}
             }
         }
         match self.secrets.keys().find(|name| !name.starts_with("env:") && !name.starts_with("file:")) {
@@ -187,9 +192,10 @@ impl Fixture {
         let calls = self.calls.iter().map(|call| Step {
             function: call.function.clone(),
             arguments: call.arguments.clone(),
-            expected: match &call.fails {
-                Some(fails) => Expected::Error(fails.clone()),
-                None => Expected::Answer(call.expect.clone().unwrap_or_else(|| json!({}))),
+            expected: match (&call.fails, call.none) {
+                (Some(fails), _) => Expected::Error(fails.clone()),
+                (None, true) => Expected::Answer(Value::Null),
+                (None, false) => Expected::Answer(call.expect.clone().unwrap_or_else(|| json!({}))),
             },
             tags: None,
         });
@@ -451,7 +457,8 @@ mod tests {
             ("[filter]\nkeeps = []\nfails = \"x\"\n", "has both"),
             ("[auth]\nregistry = \"r\"\n", "needs one of"),
             ("[auth]\nbearer = \"b\"\nnone = true\n", "has several of"),
-            ("[[call]]\nfunction = \"a.b\"\n", "`expect`"),
+            ("[[call]]\nfunction = \"a.b\"\n", "needs one of `expect`"),
+            ("[[call]]\nfunction = \"a.b\"\nexpect = 1\nnone = true\n", "has several of `expect`"),
             ("[secrets]\nTOKEN = \"x\"\n[filter]\nkeeps = []\n", "env:NAME"),
         ] {
             assert!(Fixture::parse(text).unwrap_err().contains(why), "{text}");

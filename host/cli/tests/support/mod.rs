@@ -162,6 +162,19 @@ impl World {
     }
 }
 
+/// Runs dray with a cache that outlives the test, so that the standard library is compiled once.
+pub fn author(world: &World, arguments: &[&str]) -> Ran {
+    let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
+    let mut command = world.command(arguments);
+    let home = std::env::home_dir().unwrap();
+    let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    command.env("XDG_CACHE_HOME", cache).env("CARGO_HOME", cargo);
+    if let Some(rustup) = std::env::var_os("RUSTUP_HOME").or_else(|| Some(home.join(".rustup").into())) {
+        command.env("RUSTUP_HOME", rustup);
+    }
+    Ran::of(&mut command)
+}
+
 /// An address on loopback that nobody listens at.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
