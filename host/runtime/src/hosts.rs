@@ -26,6 +26,8 @@ fn host_of(url: &str) -> &str {
 
 /// How many bytes of one message of a plugin are logged.
 const MESSAGE: usize = 4096;
+/// How many bytes of such a message an error shows.
+const COMPLAINT: usize = 500;
 
 impl host::log::Host for State {
     async fn emit(&mut self, level: host::log::Level, message: String) {
@@ -33,6 +35,12 @@ impl host::log::Host for State {
             return;
         }
         let plugin = &self.plugin.name;
+        if matches!(level, host::log::Level::Error) {
+            // A panic of Rust says where on one line, and why on the next.
+            let lines: Vec<&str> = message.lines().take(2).collect();
+            let said = self.scope.without_secrets(lines.join(" "));
+            self.complaint = Some(dray_core::harmless(&said, COMPLAINT));
+        }
         let cost = message.len().min(MESSAGE) + 64;
         let spend = |left: usize| left.checked_sub(cost);
         match self.plugin.log.fetch_update(Ordering::Relaxed, Ordering::Relaxed, spend) {

@@ -97,6 +97,8 @@ pub(crate) struct State {
     pub meter: Meter,
     pub scope: Scope,
     pub calls: u32,
+    /// The beginning of what the plugin last logged as an error in this call.
+    pub complaint: Option<String>,
 }
 
 impl State {
@@ -105,6 +107,7 @@ impl State {
         self.scope = scope;
         self.meter = self.plugin.meter();
         self.calls = 0;
+        self.complaint = None;
     }
 
     /// Whether the instance has stayed small.

@@ -59,7 +59,7 @@ macro_rules! asking {
         let (mut store, instance) = $self.instance($scope).await?;
         let begun = std::time::Instant::now();
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
-        let result = called.await;
+        let result = called.await.map_err(|trap| crate::adapt::explained(trap, store.data()));
         $self.plugin.traced(stringify!($function), begun, &($(&$argument,)*), &result);
         if result.is_ok() {
             $self.rest(store, instance);

@@ -1,0 +1,120 @@
+//! A plugin that breaks every promise: the report names it and what it did, other rules go on, and dray stays small.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
+
+mod support;
+
+use std::{
+    io::Write,
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+use support::{Fake, World, author, respond};
+
+/// Each deed when an image is read, and what the report says of it.
+const DEEDS: [(&str, &str); 18] = [
+    ("spin", "1s"),
+    ("recurse", "wasm trap"),
+    ("allocate", "memory"),
+    ("panic", "cheese"),
+    ("ask-name", "may only ask 127.0.0.1"),
+    ("ask-address", "may only ask 127.0.0.1"),
+    ("ask-mapped", "may only ask 127.0.0.1"),
+    ("ask-user", "may only ask 127.0.0.1"),
+    ("redirect", "not granted that host"),
+    ("climb", "led outside"),
+    ("absolute", "led outside"),
+    ("link", "led outside"),
+    ("segments", "200000 pieces"),
+    ("endless", "longer than 5 bytes"),
+    ("wrong", "digest"),
+    ("upload", "broke off 8 times"),
+    ("flood", ""),
+    ("honest", ""),
+];
+
+/// The largest resident size of a process in MiB, as long as it runs.
+fn peak(process: &mut std::process::Child) -> u64 {
+    let (mut most, begun) = (0, Instant::now());
+    while process.try_wait().unwrap().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(120), "dray hangs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
+        most = kib.unwrap_or(0).max(most);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    most >> 10
+}
+
+#[test]
+fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
+    if dray_author::Toolchain::any().is_err() {
+        assert!(std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
+        eprintln!("left out: no toolchain for WebAssembly is here");
+        return;
+    }
+    let world = World::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile_plugin");
+    author(&world, &["plugin", "build", source.to_str().unwrap(), "--out", "hostile.wasm"]).ok();
+    support::images::seed(&world);
+    world.write("secret", "a secret beside the place");
+    world.write("place/inside", "x");
+    std::os::unix::fs::symlink("../secret", world.path("place/link")).unwrap();
+
+    let other = Fake::start(|_, stream| respond(stream, "200 OK", "", b"the secret of another server"));
+    let elsewhere = other.host.clone();
+    let server = Fake::start(move |request, stream| match request.split(' ').nth(1) {
+        Some("/redirect") => {
+            respond(stream, "302 Found", &format!("Location: http://{elsewhere}/\r\n"), b"");
+        }
+        Some("/endless") => {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+            while stream.write_all(&[b'x'; 65536]).is_ok() {}
+        }
+        _ => respond(stream, "202 Accepted", "", b""),
+    });
+
+    let host = &server.host;
+    let rules = DEEDS.map(|(deed, _)| match deed {
+        "upload" => {
+            format!("[[rule]]\nfrom = \"oci:seed\"\nto = \"hostile:{host}/upload:1\"\ntags = [\"single\"]\n")
+        }
+        _ => format!("[[rule]]\nfrom = \"hostile:{host}/{deed}:1\"\nto = \"oci:out/{deed}\"\n"),
+    });
+    let policy = format!(
+        "version = 1\n[registry.\"{host}\"]\ntls = \"off\"\n[plugin.hostile]\nsource = \"hostile.wasm\"\n\
+         grant = {{ files = [\"place\"] }}\nlimits = {{ memory = \"64MiB\", call = \"1s\" }}\n{}[[rule]]\nfrom = \"oci:seed\"\nto = \"oci:good\"\n",
+        rules.concat()
+    );
+    world.write("dray.toml", &policy);
+    let mut command = world.command(&["sync", "--output", "json"]);
+    let (out, err) = (world.path("out.json"), world.path("err"));
+    command.stdin(Stdio::null());
+    command.stdout(std::fs::File::create(&out).unwrap()).stderr(std::fs::File::create(&err).unwrap());
+    let mut process = command.spawn().unwrap();
+    let most = peak(&mut process);
+    let told = std::fs::read_to_string(&err).unwrap() + &std::fs::read_to_string(&out).unwrap();
+    assert_eq!(process.wait().unwrap().code(), Some(1));
+
+    let report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&out).unwrap()).unwrap();
+    for (deed, said) in DEEDS {
+        let at = format!("hostile:{host}/{deed}:1");
+        let copies = report["copies"].as_array().unwrap();
+        let copy = copies.iter().find(|copy| copy["source"] == *at || copy["destination"] == *at).unwrap();
+        match copy["error"].as_str() {
+            None => {
+                assert!(said.is_empty() && world.path(&format!("out/{deed}/index.json")).exists(), "{copy}")
+            }
+            Some(error) => {
+                assert!(!said.is_empty() && error.contains(said), "{deed} should say `{said}`: {error}");
+                assert!(!world.path(&format!("out/{deed}/index.json")).exists(), "{deed}");
+            }
+        }
+    }
+    assert!(world.path("good/index.json").exists());
+    assert!(told.contains("logs very much") && told.len() < 4 << 20, "{} bytes", told.len());
+    assert_eq!(other.requests(), Vec::<String>::new());
+    assert!(!told.contains("a secret beside"));
+    assert!(most < 400, "{most} MiB");
+}
