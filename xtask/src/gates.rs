@@ -1,21 +1,27 @@
 //! `cargo xtask gates`: the checks that are not tests.
 
-use crate::tests::step;
+use crate::tests::{EXAMPLES, step};
 use anyhow::{Result, ensure};
-use std::process::Command;
+use std::{path::Path, process::Command};
+
+/// Checks formatting and lints of a workspace, which is compiled in `target`.
+fn lint(folder: &str, target: Option<&Path>) -> Result<()> {
+    step(folder, "cargo", &["fmt", "--all", "--check"])?;
+    let target = target.map(|target| format!("--target-dir={}", target.display()));
+    let mut clippy = vec!["clippy", "--workspace", "--all-targets", "--locked"];
+    clippy.extend(target.as_deref());
+    clippy.extend(["--", "-D", "warnings"]);
+    step(folder, "cargo", &clippy)
+}
 
 /// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
     crate::reference::check()?;
-    for folder in
-        ["", "plugins", "examples/plugins/calver", "examples/plugins/attested", "examples/plugins/vault"]
-    {
-        step(folder, "cargo", &["fmt", "--all", "--check"])?;
-        step(
-            folder,
-            "cargo",
-            &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
-        )?;
+    lint("", None)?;
+    let shared = crate::top().join("plugins/target");
+    lint("plugins", Some(&shared))?;
+    for name in EXAMPLES {
+        lint(&format!("examples/plugins/{name}"), Some(&shared))?;
     }
     step(
         "",

@@ -52,7 +52,11 @@ fn component(toolchain: &Toolchain, folder: &Path, package: Option<&str>, target
         .map(PathBuf::from)
         .or_else(|| env::home_dir().map(|home| home.join(".cargo")));
     let (home, top) = (home.context("there is no home folder")?, crate::top());
-    let remapped = [(home.as_path(), "/cargo"), (top.as_path(), "/dray"), (folder, "/plugin")];
+    let mut remapped = vec![(home.as_path(), "/cargo"), (top.as_path(), "/dray")];
+    // With the same flags, the plugins of this repository share the standard library, which takes a minute to compile.
+    if !folder.starts_with(&top) {
+        remapped.push((folder, "/plugin"));
+    }
     let mut cargo = toolchain.compile(folder, &remapped);
     cargo.arg("--locked");
     if let Some(package) = package {
@@ -79,9 +83,14 @@ fn package_name(folder: &Path) -> Result<String> {
         .to_owned())
 }
 
+/// Where the plugins of this repository are compiled.
+fn shared_target() -> PathBuf {
+    crate::top().join("target/plugins")
+}
+
 fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
     let folder = crate::top().join("plugins");
-    let target = folder.join("target/components");
+    let target = shared_target();
     let mut components = BTreeMap::new();
     for plugin in all(&crate::top())? {
         let bytes = component(toolchain, &folder, Some(&plugin.package), &target)?;
@@ -157,11 +166,7 @@ pub fn check() -> Result<()> {
 /// Builds a plugin that is not part of dray, and writes the component into its folder.
 pub fn build_one(path: &Path) -> Result<()> {
     let folder = path.canonicalize().with_context(|| format!("find {}", path.display()))?;
-    // The examples share what they are built from: the standard library takes a minute.
-    let target = match folder.starts_with(crate::top()) {
-        true => crate::top().join("target/plugins"),
-        false => folder.join("target"),
-    };
+    let target = if folder.starts_with(crate::top()) { shared_target() } else { folder.join("target") };
     let bytes = component(&Toolchain::any()?, &folder, None, &target)?;
     let out = folder.join(format!("{}.wasm", package_name(&folder)?));
     fs::write(&out, &bytes).with_context(|| format!("write {}", out.display()))?;
