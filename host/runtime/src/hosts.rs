@@ -36,10 +36,10 @@ impl host::log::Host for State {
         }
         let plugin = &self.plugin.name;
         if matches!(level, host::log::Level::Error) {
-            // A panic of Rust says where on one line, and why on the next.
-            let lines: Vec<&str> = message.lines().take(2).collect();
-            let said = self.scope.without_secrets(lines.join(" "));
-            self.complaint = Some(dray_core::harmless(&said, COMPLAINT));
+            // A panic of Rust says where on one line, and why on the next. A secret may have several lines.
+            let said = self.scope.without_secrets(message.clone());
+            let lines: Vec<&str> = said.lines().take(2).collect();
+            self.complaint = Some(dray_core::harmless(&lines.join(" "), COMPLAINT));
         }
         let cost = message.len().min(MESSAGE) + 64;
         let spend = |left: usize| left.checked_sub(cost);

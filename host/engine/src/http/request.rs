@@ -542,7 +542,7 @@ impl PlaceHttp {
     }
 
     /// Whether the transport is a plugin.
-    pub(super) fn is_strangers(&self) -> bool {
+    pub(crate) fn is_strangers(&self) -> bool {
         self.stranger
     }
 

@@ -194,8 +194,8 @@ const AHEAD: usize = 4;
 
 /// Sends a request with a body of `length` bytes, which `feed` sends into the channel. It is not tried again, because
 /// nobody knows how much arrived. The caller holds the permits. `payload` says what is known of the body, and `renewed` that
-/// the request was sent before and that a token was refused. If feeding fails, the feeder's error is returned; a broken connection gives a transient
-/// error.
+/// the request was sent before and that a token was refused. If feeding fails, the feeder's error is returned; a broken
+/// connection gives a transient error.
 pub(crate) async fn upload<F, R>(
     http: &PlaceHttp,
     request: &Request,

@@ -433,11 +433,12 @@ impl Job {
     }
 
     /// Whether the destination has an image with this digest. It then also has the image's blobs, because it would not
-    /// have accepted the image without them. For an index this does not hold.
+    /// have accepted the image without them. For an index this does not hold, and of a plugin's place nobody knows it.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool> {
         let empty = self.fresh && !self.remembered(&descriptor.digest);
         let no_image = media_type::is_index(&descriptor.media_type) || is_blob(&descriptor.media_type);
-        if no_image || !self.capabilities.many || empty {
+        let unknown = self.destination.place.http.as_ref().is_some_and(|http| http.is_strangers());
+        if no_image || !self.capabilities.many || empty || unknown {
             return Ok(false);
         }
         let there = self.destination.resolve(Some(&descriptor.digest.to_string()), None).await;

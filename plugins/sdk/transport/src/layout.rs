@@ -56,6 +56,16 @@ pub fn join(own: &str, repository: &str, tag: &str) -> String {
     if repository == own { tag.into() } else { format!("{repository}:{tag}") }
 }
 
+/// Whether two names are those of the same tag: in the layout `app`, `1.0` and `app:1.0` are.
+pub fn is_same(own: &str, one: &str, other: &str) -> bool {
+    one == other || matches!(split(own, one), (_, Some(_))) && split(own, one) == split(own, other)
+}
+
+/// Whether an entry is of a repository. One without a name is of the layout's own.
+pub fn is_of(own: &str, repository: &str, entry: &Value) -> bool {
+    name(entry).map_or(own, |name| split(own, name).0) == repository
+}
+
 fn descriptor(entry: &Value) -> Option<Descriptor> {
     Some(Descriptor {
         extra: Vec::new(),
@@ -159,9 +169,7 @@ impl Index {
     ) -> Result<Option<Descriptor>, Error> {
         let own = last(location);
         let mut entries = self.entries.iter().filter(|entry| match (name(entry), tag) {
-            (Some(name), Some(tag)) => {
-                name == join(own, repository, tag) || (repository == own && name == tag)
-            }
+            (Some(name), Some(tag)) => is_same(own, name, &join(own, repository, tag)),
             (None, Some(_)) => false,
             (Some(name), None) => repository == own || split(own, name).0 == repository,
             (None, None) => repository == own,
@@ -185,15 +193,24 @@ impl Index {
         }
     }
 
-    /// Adds an image, and takes its tag away from the entry that had it. The result is false if it is already
-    /// there.
-    pub fn add(&mut self, mut entry: Value, tag: Option<&str>) -> bool {
-        let same = |other: &Value| other.get("digest") == entry.get("digest") && name(other) == tag;
-        if self.entries.iter().any(same) {
+    /// Adds an image under a name, as [`join`] makes it, and takes the name away from every entry that had it. `own` is the
+    /// layout's own repository. The result is false if the image is already there, and no other one has the name.
+    pub fn add(&mut self, own: &str, mut entry: Value, tag: Option<&str>) -> bool {
+        let has_name = |other: &Value| match (name(other), tag) {
+            (Some(name), Some(tag)) => is_same(own, name, tag),
+            (name, tag) => name == tag,
+        };
+        let same = |other: &&Value| other.get("digest") == entry.get("digest");
+        let mut others = self.entries.iter().filter(|other| has_name(other));
+        let is_there = match tag {
+            Some(_) => others.next().is_some_and(|first| same(&first)) && others.next().is_none(),
+            None => others.any(|other| same(&other)),
+        };
+        if is_there {
             return false;
         }
         if let Some(tag) = tag {
-            self.entries.retain(|other| name(other) != Some(tag));
+            self.entries.retain(|other| !has_name(other));
             entry["annotations"] = json!({ REF_NAME: tag });
         }
         self.entries.push(entry);
@@ -244,9 +261,9 @@ mod tests {
     fn a_tag_moves_and_others_stay_as_they_are() {
         let other = r#"{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"d0","size":1,"extra":{"a":1},"annotations":{"org.opencontainers.image.ref.name":"old"}}],"annotations":{"k":"v"}}"#;
         let mut index = Index::parse("x", other.as_bytes()).unwrap();
-        assert!(index.add(image("d1"), Some("v1")));
-        assert!(!index.add(image("d1"), Some("v1")));
-        assert!(index.add(image("d2"), Some("v1")));
+        assert!(index.add("x", image("d1"), Some("v1")));
+        assert!(!index.add("x", image("d1"), Some("v1")));
+        assert!(index.add("x", image("d2"), Some("v1")));
         assert_eq!(index.tags("x", "x"), ["old", "v1"]);
         assert_eq!(index.find("x", "x", Some("v1")).unwrap().unwrap().digest, "d2");
         let written = String::from_utf8(index.bytes()).unwrap();
@@ -257,19 +274,19 @@ mod tests {
     fn without_a_tag_there_must_be_one_image() {
         let mut index = Index::default();
         assert!(index.find("x", "x", None).unwrap().is_none());
-        index.add(image("d1"), None);
+        index.add("x", image("d1"), None);
         assert_eq!(index.find("x", "x", None).unwrap().unwrap().digest, "d1");
-        index.add(image("d2"), Some("t"));
+        index.add("x", image("d2"), Some("t"));
         assert!(index.find("x", "x", None).is_err());
     }
 
     #[test]
     fn whole_names_make_repositories() {
         let mut index = Index::default();
-        index.add(image("d1"), Some("docker.io/library/nginx:1.27"));
-        index.add(image("d2"), Some("r.example:5000/a"));
-        index.add(image("d3"), Some("edge"));
-        index.add(image("d4"), None);
+        index.add("x", image("d1"), Some("docker.io/library/nginx:1.27"));
+        index.add("x", image("d2"), Some("r.example:5000/a"));
+        index.add("x", image("d3"), Some("edge"));
+        index.add("x", image("d4"), None);
         assert_eq!(index.repositories("x"), ["docker.io/library/nginx", "r.example:5000/a", "x", "x"]);
         assert_eq!(index.tags("x", "docker.io/library/nginx"), ["1.27"]);
         assert_eq!(index.tags("x", "x"), ["edge", "d4"]);
@@ -279,6 +296,30 @@ mod tests {
         assert_eq!(find("r.example:5000/a", None).as_deref(), Some("d2"));
         assert_eq!(find("x", Some("1.27")), None);
         assert_eq!(join("x", "docker.io/a", "1"), "docker.io/a:1");
+    }
+
+    #[test]
+    fn a_name_that_stands_twice_or_is_written_in_full_is_one_tag() {
+        let named = |digest: &str, name: &str| {
+            let mut entry = image(digest);
+            entry["annotations"] = json!({ REF_NAME: name });
+            entry
+        };
+        let text = json!({ "manifests": [named("d1", "x:v1"), named("d2", "v1"), named("d3", "y/x:v1")] });
+        let mut index = Index::parse("x", text.to_string().as_bytes()).unwrap();
+        let tag = |index: &Index| index.find("x", "x", Some("v1")).unwrap().unwrap().digest;
+        // The list and the lookup agree.
+        assert_eq!((tag(&index).as_str(), index.named("x", "x")["v1"].digest.as_str()), ("d1", "d1"));
+        // What is published is what is found.
+        assert!(index.add("x", image("d2"), Some("v1")));
+        assert_eq!(tag(&index), "d2");
+        assert!(!index.add("x", image("d2"), Some("v1")));
+        assert_eq!(index.find("x", "y/x", Some("v1")).unwrap().unwrap().digest, "d3");
+        assert!(
+            is_of("x", "x", &named("d", "x:1"))
+                && is_of("x", "x", &image("d"))
+                && !is_of("x", "x", &named("d", "y:1"))
+        );
     }
 
     #[test]

@@ -320,7 +320,7 @@ impl sink::Guest for Oci {
                 Some((index, bytes)) => (index, Some(bytes)),
                 None => (Index::default(), None),
             };
-            if !index.add(entry(&digest, &manifest), name.as_deref()) {
+            if !index.add(last(&location), entry(&digest, &manifest), name.as_deref()) {
                 return Ok(());
             }
             if writing::replace(INDEX, bytes.as_deref(), &index.bytes())? {

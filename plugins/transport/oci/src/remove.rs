@@ -6,12 +6,17 @@ use dray_plugin_transport::serde_json::Value;
 /// Removes the entry of a tag, if it names what is expected.
 pub fn tag(location: &str, repository: &str, tag: &str, expected: Option<&str>) -> Result<(), Error> {
     let name = index::join(last(location), repository, tag);
-    remove(location, tag, |entry| index::name(entry) == Some(&name), expected)
+    let has_name =
+        |entry: &Value| index::name(entry).is_some_and(|other| index::is_same(last(location), other, &name));
+    remove(location, tag, has_name, expected)
 }
 
-/// Removes all entries of a digest.
-pub fn manifest(location: &str, _repository: &str, digest: &str) -> Result<(), Error> {
-    remove(location, digest, |entry| index::digest(entry) == Some(digest), None)
+/// Removes all entries of a digest, in one repository.
+pub fn manifest(location: &str, repository: &str, digest: &str) -> Result<(), Error> {
+    let is_unwanted = |entry: &Value| {
+        index::digest(entry) == Some(digest) && index::is_of(last(location), repository, entry)
+    };
+    remove(location, digest, is_unwanted, None)
 }
 
 /// Removes entries, and then the files that only they needed. Another process that copies to the layout at the same time, and
