@@ -12,7 +12,7 @@ use std::{
 use support::{Fake, World, author, respond};
 
 /// Each deed when an image is read, and what the report says of it.
-const DEEDS: [(&str, &str); 18] = [
+const DEEDS: [(&str, &str); 21] = [
     ("spin", "1s"),
     ("recurse", "wasm trap"),
     ("allocate", "memory"),
@@ -26,9 +26,12 @@ const DEEDS: [(&str, &str); 18] = [
     ("absolute", "led outside"),
     ("link", "led outside"),
     ("segments", "200000 pieces"),
-    ("endless", "longer than 5 bytes"),
+    ("fetch", "may only ask 127.0.0.1"),
+    ("endless", "it is longer than"),
     ("wrong", "digest"),
     ("upload", "broke off 8 times"),
+    ("steps", "step after step"),
+    ("state", "step after step"),
     ("flood", ""),
     ("honest", ""),
 ];
@@ -47,16 +50,29 @@ fn peak(process: &mut std::process::Child) -> u64 {
     most >> 10
 }
 
+/// Whether plugins can be built here. Where they cannot, the test is left out.
+fn builds() -> bool {
+    let there = dray_author::Toolchain::any().is_ok();
+    assert!(there || std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
+    if !there {
+        eprintln!("left out: no toolchain for WebAssembly is here");
+    }
+    there
+}
+
+/// Builds one of the plugins beside the tests.
+fn build(world: &World, folder: &str, out: &str) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
+    author(world, &["plugin", "build", source.to_str().unwrap(), "--out", out]).ok();
+}
+
 #[test]
 fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
-    if dray_author::Toolchain::any().is_err() {
-        assert!(std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
-        eprintln!("left out: no toolchain for WebAssembly is here");
+    if !builds() {
         return;
     }
     let world = World::new();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hostile_plugin");
-    author(&world, &["plugin", "build", source.to_str().unwrap(), "--out", "hostile.wasm"]).ok();
+    build(&world, "hostile_plugin", "hostile.wasm");
     support::images::seed(&world);
     world.write("secret", "a secret beside the place");
     world.write("place/inside", "x");
@@ -77,8 +93,8 @@ fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
 
     let host = &server.host;
     let rules = DEEDS.map(|(deed, _)| match deed {
-        "upload" => {
-            format!("[[rule]]\nfrom = \"oci:seed\"\nto = \"hostile:{host}/upload:1\"\ntags = [\"single\"]\n")
+        "upload" | "steps" | "state" => {
+            format!("[[rule]]\nfrom = \"oci:seed\"\nto = \"hostile:{host}/{deed}:1\"\ntags = [\"single\"]\n")
         }
         _ => format!("[[rule]]\nfrom = \"hostile:{host}/{deed}:1\"\nto = \"oci:out/{deed}\"\n"),
     });
@@ -117,4 +133,44 @@ fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
     assert_eq!(other.requests(), Vec::<String>::new());
     assert!(!told.contains("a secret beside"));
     assert!(most < 400, "{most} MiB");
+}
+
+#[test]
+fn a_provider_gets_no_secret_that_was_not_granted() {
+    if !builds() {
+        return;
+    }
+    let world = World::new();
+    build(&world, "hostile_provider", "provider.wasm");
+    support::images::seed(&world);
+    let registry =
+        Fake::start(|request, stream| match request.to_ascii_lowercase().contains("authorization:") {
+            true => respond(stream, "404 Not Found", "", b""),
+            false => respond(stream, "401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", b""),
+        });
+    let host = &registry.host;
+    let policy = |grant: &str| {
+        format!(
+            "version = 1\n[plugin.provider]\nsource = \"provider.wasm\"\n{grant}[registry.\"{host}\"]\ntls = \"off\"\n\
+             auth = {{ provider = \"provider\", name = \"OTHER\" }}\n[[rule]]\nfrom = \"docker://{host}/app:1\"\n\
+             to = \"oci:app\"\n[[rule]]\nfrom = \"oci:seed\"\nto = \"oci:good\"\n"
+        )
+    };
+    // `hunter2` in Base64, after `thief:`.
+    let is_sent = || registry.requests().iter().any(|request| request.contains("dGhpZWY6aHVudGVyMg=="));
+    let run = |grant: &str| {
+        world.write("dray.toml", &policy(grant));
+        support::Ran::of(world.command(&["sync"]).env("OTHER", "hunter2"))
+    };
+    let refused = run("");
+    assert!(
+        refused.err.contains("read the secret env:OTHER: the policy does not grant it"),
+        "{}",
+        refused.err
+    );
+    assert!(refused.code == 1 && !is_sent() && !refused.err.contains("hunter2"), "{}", refused.err);
+    assert!(world.path("good/index.json").exists(), "{}", refused.err);
+    // With the grant it is sent, so the test can tell.
+    run("grant = { secrets = [\"env:OTHER\"] }\n");
+    assert!(is_sent());
 }

@@ -172,7 +172,11 @@ impl catalog::Guest for Bucket {
             });
         }
         let Some(Seen { index, .. }) = read_index(objects)? else { return Ok(Found::Absent) };
-        Ok(index.find(&location, &repository, reference.as_deref())?.map_or(Found::Absent, Found::Named))
+        Ok(match index.find(&location, &repository, reference.as_deref())? {
+            // If the manifest of a tag was lost, the tag names nothing, and can be written again.
+            Some(found) if objects.has(&blob_file(&found.digest)?)? => Found::Named(found),
+            _ => Found::Absent,
+        })
     }
 }
 
@@ -220,7 +224,9 @@ impl source::Guest for Bucket {
         let objects = Objects { location: &location, repository: &repository };
         let mut descriptors = Vec::new();
         for descriptor in read_index(objects)?.map_or(Vec::new(), |seen| seen.index.unnamed()) {
-            let body = manifest(objects, &descriptor.digest)?;
+            // An entry with an odd digest is another writer's matter.
+            let Ok(key) = blob_file(&descriptor.digest) else { continue };
+            let body = objects.get(&key)?.map(|response| response.body);
             if body.is_some_and(|body| layout::subject(&body).as_deref() == Some(&subject)) {
                 descriptors.push(descriptor);
             }
@@ -237,13 +243,25 @@ impl source::Guest for Bucket {
 /// How often the index is written before it is an error that other writers are always faster.
 const RACES: usize = 100;
 
+/// Makes the path a layout, unless it is one of a version that is not known.
+fn claim(objects: Objects) -> Result<(), Error> {
+    match objects.get(LAYOUT)? {
+        Some(there) if layout::is_layout(&there.body) => Ok(()),
+        Some(_) => Err(Error::Denied(format!(
+            "write to {}: it holds a layout of a version that is not known",
+            objects.location
+        ))),
+        None => objects.put(LAYOUT, LAYOUT_CONTENT),
+    }
+}
+
 /// Changes the index as it is at that moment. `change` says whether anything is to be written.
 fn change(objects: Objects, mut change: impl FnMut(&mut Index) -> Result<bool, Error>) -> Result<(), Error> {
     for _ in 0..RACES {
         let (mut index, etag) = match read_index(objects)? {
             Some(Seen { index, etag }) => (index, Some(etag)),
             None => {
-                objects.put(LAYOUT, LAYOUT_CONTENT)?;
+                claim(objects)?;
                 (Index::default(), None)
             }
         };
@@ -251,7 +269,7 @@ fn change(objects: Objects, mut change: impl FnMut(&mut Index) -> Result<bool, E
             return Ok(());
         }
     }
-    Err(Error::Transient(format!("{}/{INDEX} is written by others all the time", objects.location)))
+    Err(Error::Transient(format!("write {}/{INDEX}: others write it all the time", objects.location)))
 }
 
 impl sink::Guest for Bucket {
@@ -295,7 +313,7 @@ impl sink::Guest for Bucket {
             Naming::Root => None,
             Naming::Tag(tag) => Some(layout::join(last(&location), &repository, tag)),
         };
-        change(objects, |index| Ok(index.add(entry(&digest, &manifest), name.as_deref())))
+        change(objects, |index| Ok(index.add(last(&location), entry(&digest, &manifest), name.as_deref())))
     }
 
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
@@ -313,7 +331,9 @@ impl removal::Guest for Bucket {
         let name = layout::join(last(&location), &repository, &tag);
         let objects = Objects { location: &location, repository: &repository };
         change(objects, |index| {
-            let removed = index.remove(|entry| layout::name(entry) == Some(&name));
+            let removed = index.remove(|entry| {
+                layout::name(entry).is_some_and(|other| layout::is_same(last(&location), other, &name))
+            });
             if removed.is_empty() {
                 return Err(Error::NotFound(format!("{location} holds no image {tag}")));
             }
@@ -330,7 +350,10 @@ impl removal::Guest for Bucket {
     fn delete_manifest(location: String, repository: String, digest: String) -> Result<(), Error> {
         let objects = Objects { location: &location, repository: &repository };
         change(objects, |index| {
-            match index.remove(|entry| layout::digest(entry) == Some(&digest)).is_empty() {
+            let removed = index.remove(|entry| {
+                layout::digest(entry) == Some(&digest) && layout::is_of(last(&location), &repository, entry)
+            });
+            match removed.is_empty() {
                 true => Err(Error::NotFound(format!("{location} holds no image {digest}"))),
                 false => Ok(true),
             }

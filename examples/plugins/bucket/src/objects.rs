@@ -62,12 +62,17 @@ impl Objects<'_> {
             // A bucket that does not exist is a mistake, and not an empty layout.
             return match element(&response.body, "Code").as_deref() {
                 Some("NoSuchBucket") => {
-                    Err(Error::NotFound(format!("{} is in no bucket: make the bucket first", self.location)))
+                    Err(Error::NotFound(format!("find the bucket of {}: make it first", self.location)))
                 }
                 _ => Ok(None),
             };
         }
         Ok(Some(response))
+    }
+
+    /// Whether there is an object.
+    pub fn has(&self, key: &str) -> Result<bool, Error> {
+        Ok(http::send(&self.request("HEAD", key, "", &[200, 404])?, b"")?.status == 200)
     }
 
     /// Writes a small object, whatever was there.
@@ -90,7 +95,7 @@ impl Objects<'_> {
                 "write {key}: this store has no conditional writes, so writers could lose each other's tags"
             ))),
             404 if element(&response.body, "Code").as_deref() == Some("NoSuchBucket") => {
-                Err(Error::NotFound(format!("{} is in no bucket: make the bucket first", self.location)))
+                Err(Error::NotFound(format!("find the bucket of {}: make it first", self.location)))
             }
             // 404 tells that the object was deleted meanwhile.
             _ => Ok(Written::Raced),

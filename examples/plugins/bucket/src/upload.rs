@@ -9,7 +9,7 @@ use dray_plugin_transport::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Above this size in bytes, a blob is sent in parts, so that an upload that broke goes on.
+/// The usual size of a part in bytes. What is larger than a part is sent in parts, so that an upload that broke goes on.
 const WHOLE: u64 = 64 << 20;
 /// The smallest part in bytes. Stores take 5 MiB ("Amazon S3 multipart upload limits"), but a part costs a round trip, and its
 /// size is chosen before the pace of the line is known.
@@ -70,8 +70,8 @@ impl Upload<'_> {
         let Some(state) = state else {
             return if self.incoming.absent { self.begin() } else { self.look() };
         };
-        let state: State = serde_json::from_slice(state)
-            .map_err(|error| Error::Invalid(format!("read the state of an upload: {error}")))?;
+        // The state may be that of an earlier version of this plugin: then the store is asked anew.
+        let Ok(state) = serde_json::from_slice(state) else { return self.look() };
         match (state, last) {
             (State::Asked, Some(Outcome::Response(response))) => self.looked(&response),
             (State::Whole, Some(Outcome::Response(_))) => finished(Arrival::Stored),
@@ -80,10 +80,14 @@ impl Upload<'_> {
                 let id = element(&response.body, "UploadId").filter(|id| !id.is_empty()).ok_or_else(none)?;
                 self.part(id, part, Vec::new())
             }
-            // The upload was aborted, as by a rule of the bucket.
+            // The upload was aborted, as by a rule of the bucket; or it was completed, and the answer was lost.
             (State::Parts { .. } | State::Completed { .. }, Some(Outcome::Response(response)))
                 if response.status == 404 =>
             {
+                self.look()
+            }
+            // A part is not there any more (`InvalidPart`).
+            (State::Completed { .. }, Some(Outcome::Response(response))) if response.status == 400 => {
                 self.begin()
             }
             (State::Parts { id, part, mut etags }, Some(Outcome::Response(response))) => {
@@ -93,10 +97,13 @@ impl Upload<'_> {
             }
             // An error may come with the status 200, because the store begins to answer before it is done.
             (State::Completed { .. }, Some(Outcome::Response(response))) => {
-                match element(&response.body, "Code") {
-                    Some(code) => Err(Error::Transient(format!("complete an upload: the store says {code}"))),
-                    None => finished(Arrival::Stored),
+                let body = String::from_utf8_lossy(&response.body);
+                if body.contains("CompleteMultipartUploadResult") {
+                    return finished(Arrival::Stored);
                 }
+                let code = element(&response.body, "Code");
+                let said = code.as_deref().unwrap_or("nothing of the object that it made");
+                Err(Error::Transient(format!("complete an upload: the store says {said}")))
             }
             // What was interrupted is sent again: a part replaces what is there of it.
             (State::Parts { id, part, etags } | State::Completed { id, part, etags }, _) => {
@@ -144,7 +151,7 @@ impl Upload<'_> {
         let named = encoded(&id);
         if at >= size {
             let request =
-                self.objects.request("POST", self.key, &format!("?uploadId={named}"), &[200, 404])?;
+                self.objects.request("POST", self.key, &format!("?uploadId={named}"), &[200, 400, 404])?;
             let asking = Asking { request, body: list(&etags) };
             return self.step(Step::Ask(asking), &State::Completed { id, part, etags });
         }

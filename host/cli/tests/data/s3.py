@@ -25,7 +25,10 @@ s3 = boto3.client("s3", endpoint_url=url, aws_access_key_id=key["AccessKeyId"], 
 for line in sys.stdin:
     verb, name = line.split()
     if verb == "get":
-        answer = s3.get_object(Bucket="images", Key=name)["Body"].read().decode()
+        answer = s3.get_object(Bucket="images", Key=name)["Body"].read().decode(errors="replace")
+    elif verb == "delete":
+        s3.delete_object(Bucket="images", Key=name)
+        answer = True
     else:
         answer = sorted(entry["Key"] for entry in s3.list_objects_v2(Bucket="images", Prefix=name)["Contents"])
     print(json.dumps(answer), flush=True)

@@ -1,7 +1,7 @@
 //! A transport that breaks every promise: `hostile:HOST/DEED:TAG` does what DEED says when an image is read or written.
 
 use dray_plugin_transport::{
-    Error, Info, Meta,
+    Error, Info, Meta, ask,
     dray::plugin::{
         files, http, log,
         types::{Descriptor, FileRange, Manifest, Request, Segment},
@@ -58,8 +58,11 @@ fn recurse(depth: u64) -> u64 {
 fn deed(location: &str) -> Result<(), Error> {
     let (host, deed) = location.split_once('/').unwrap_or((location, ""));
     let port = host.rsplit(':').next().unwrap_or_default();
-    let ask = |url: String| http::send(&get(url), &[]).map(drop);
-    let read = |path: &str| files::read(&FileRange { path: path.into(), offset: 0, length: None }).map(drop);
+    // What it gets, it tells everybody.
+    let tell = |bytes: Vec<u8>| Err(Error::Invalid(String::from_utf8_lossy(&bytes).into_owned()));
+    let ask = |url: String| http::send(&get(url), &[]).and_then(|response| tell(response.body));
+    let read =
+        |path: &str| files::read(&FileRange { path: path.into(), offset: 0, length: None }).and_then(tell);
     match deed {
         "spin" => loop {
             std::hint::black_box(0);
@@ -124,7 +127,7 @@ impl catalog::Guest for Hostile {
         _reference: Option<String>,
         _known: Option<String>,
     ) -> Result<Found, Error> {
-        if location.ends_with("upload") {
+        if matches!(location.rsplit('/').next(), Some("upload" | "steps" | "state")) {
             return Ok(Found::Absent);
         }
         Ok(Found::Manifest(unsigned("application/vnd.oci.image.manifest.v1+json", manifest())))
@@ -149,6 +152,7 @@ impl source::Guest for Hostile {
         let (host, deed) = location.split_once('/').unwrap_or((&location, ""));
         Ok(match deed {
             "segments" => (0..200_000).map(|_| Segment::Inline(Vec::new())).collect(),
+            "fetch" => vec![Segment::Http(get("https://elsewhere.example.com/".into()))],
             "endless" => vec![Segment::Http(get(format!("https://{host}/endless")))],
             "wrong" => vec![Segment::Inline(vec![b'x'; blob.size as usize])],
             _ => {
@@ -181,10 +185,18 @@ impl sink::Guest for Hostile {
         _state: Option<Vec<u8>>,
         _last: Option<Outcome>,
     ) -> Result<NextStep, Error> {
-        let (host, _) = location.split_once('/').unwrap_or((&location, ""));
+        let (host, deed) = location.split_once('/').unwrap_or((&location, ""));
         let mut request = get(format!("https://{host}/upload"));
-        (request.method, request.expect) = ("PUT".into(), vec![200, 202]);
-        Ok(NextStep { step: Step::Send(Sending { request, offset: 0, length: None }), state: Vec::new() })
+        request.expect = vec![200, 202];
+        let state = if deed == "state" { vec![0; 1 << 20] } else { Vec::new() };
+        let step = match deed {
+            "upload" => {
+                request.method = "PUT".into();
+                Step::Send(Sending { request, offset: 0, length: None })
+            }
+            _ => ask(request),
+        };
+        Ok(NextStep { step, state })
     }
 
     fn publish(
