@@ -6,14 +6,10 @@
 use dray_plugin_transport::{
     Error,
     dray::plugin::types::{Descriptor, Manifest},
-    last, named, serde, serde_json, split_tag, tagged, unsigned,
+    last, layout as index, named, serde, serde_json, split_tag, tagged, unsigned,
 };
 use libfuzzer_sys::fuzz_target;
 
-const INDEX: &str = "index.json";
-
-#[path = "../../plugins/transport/oci/src/index.rs"]
-mod index;
 #[path = "../../plugins/transport/docker-archive/src/saved.rs"]
 mod saved;
 
@@ -28,7 +24,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = index.roots();
         let digest = format!("sha256:{}", "0".repeat(64));
-        index.add(index::entry(&digest, &unsigned("m", Vec::new())), Some("new"));
+        index.add("layout", index::entry(&digest, &unsigned("m", Vec::new())), Some("new"));
         // What is written is read again, with the same images.
         let written = index::Index::parse("layout", &index.bytes()).expect("its own bytes");
         assert_eq!(written.tags("layout", "layout"), index.tags("layout", "layout"));
