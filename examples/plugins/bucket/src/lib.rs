@@ -17,7 +17,7 @@ mod upload;
 
 use dray_plugin_transport::{
     Error, Info, Meta,
-    dray::plugin::types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
+    dray::plugin::types::{Descriptor, Manifest, Segment, TagPage},
     export,
     exports::dray::plugin::{
         catalog::{self, Found, Page},
@@ -27,11 +27,11 @@ use dray_plugin_transport::{
         sink::{self, Capabilities, Incoming, Naming, NextStep, Outcome},
         source::{self, ReferrersPage},
     },
-    is_digest, last,
+    header, is_digest, last,
     layout::{self, INDEX, Index, LAYOUT, LAYOUT_CONTENT, blob_file, entry},
     unsigned,
 };
-use objects::{Objects, Written, header};
+use objects::{Objects, Written};
 use upload::Upload;
 
 struct Bucket;
@@ -62,12 +62,7 @@ impl references::Guest for Bucket {
         let wrong =
             |why: &str| Error::Invalid(format!("`bucket:{rest}` {why}: bucket:HOST/BUCKET/PATH[:TAG]"));
         let (host, path) = rest.split_once('/').ok_or_else(|| wrong("names no bucket"))?;
-        let digest = path.find("@sha256:").or_else(|| path.find("@sha512:"));
-        let (path, name) = match (digest, path.split_once(':')) {
-            (Some(at), _) => (&path[..at], Some(&path[at + 1..])),
-            (None, Some((path, name))) => (path, Some(name)),
-            (None, None) => (path, None),
-        };
+        let (path, name) = layout::split_reference(path);
         let path = path.trim_end_matches('/');
         if host.is_empty() || path.is_empty() {
             return Err(wrong("names no bucket"));
@@ -79,17 +74,7 @@ impl references::Guest for Bucket {
             return Err(wrong("ends with a colon"));
         }
         let location = format!("{}/{path}", host.to_ascii_lowercase());
-        let mut repository = last(path).to_owned();
-        let mut reference = None;
-        match name {
-            Some(digest) if is_digest(digest) => reference = Some(digest.to_owned()),
-            Some(name) => {
-                let (of, tag) = layout::split(&repository, name);
-                (repository, reference) = (of.to_owned(), tag.map(str::to_owned));
-            }
-            None if pattern => repository = "**".into(),
-            None => {}
-        }
+        let (repository, reference) = layout::repository_of(last(path), name, pattern);
         Ok(Parsed {
             location,
             repository,
@@ -133,14 +118,8 @@ fn manifest(objects: Objects, digest: &str) -> Result<Option<Vec<u8>>, Error> {
 /// their subject and are no images by themselves.
 fn tags(objects: Objects) -> Result<(Index, Vec<String>), Error> {
     let index = index(objects)?;
-    let mut names = Vec::new();
-    for name in index.tags(last(objects.location), objects.repository) {
-        let about_another = is_digest(&name)
-            && manifest(objects, &name)?.is_some_and(|body| layout::subject(&body).is_some());
-        if !about_another {
-            names.push(name);
-        }
-    }
+    let names =
+        index.images(last(objects.location), objects.repository, |digest| manifest(objects, digest))?;
     Ok((index, names))
 }
 
@@ -186,12 +165,7 @@ impl listing::Guest for Bucket {
         let named = index.named(last(&location), &repository);
         let entry = |name: String| match named.get(&name) {
             None => dray_plugin_transport::only_name(name),
-            Some(descriptor) => TagEntry {
-                digest: Some(descriptor.digest.clone()),
-                media_type: Some(descriptor.media_type.clone()),
-                size: Some(descriptor.size),
-                ..dray_plugin_transport::only_name(name)
-            },
+            Some(descriptor) => layout::tag_entry(name, descriptor),
         };
         Ok(TagPage { entries: names.into_iter().map(entry).collect(), next: None, behind: None })
     }
@@ -225,8 +199,10 @@ impl source::Guest for Bucket {
         let mut descriptors = Vec::new();
         for descriptor in read_index(objects)?.map_or(Vec::new(), |seen| seen.index.unnamed()) {
             // An entry with an odd digest is another writer's matter.
-            let Ok(key) = blob_file(&descriptor.digest) else { continue };
-            let body = objects.get(&key)?.map(|response| response.body);
+            if !is_digest(&descriptor.digest) {
+                continue;
+            }
+            let body = manifest(objects, &descriptor.digest)?;
             if body.is_some_and(|body| layout::subject(&body).as_deref() == Some(&subject)) {
                 descriptors.push(descriptor);
             }
@@ -328,20 +304,9 @@ impl removal::Guest for Bucket {
         tag: String,
         expected: Option<String>,
     ) -> Result<(), Error> {
-        let name = layout::join(last(&location), &repository, &tag);
         let objects = Objects { location: &location, repository: &repository };
         change(objects, |index| {
-            let removed = index.remove(|entry| {
-                layout::name(entry).is_some_and(|other| layout::is_same(last(&location), other, &name))
-            });
-            if removed.is_empty() {
-                return Err(Error::NotFound(format!("{location} holds no image {tag}")));
-            }
-            if expected.as_ref().is_some_and(|expected| removed.iter().any(|entry| entry.digest != *expected))
-            {
-                return Err(Error::Conflict(format!("remove {tag}: it names another image now")));
-            }
-            Ok(true)
+            index.remove_tag(&location, &repository, &tag, expected.as_deref()).map(|_| true)
         })
     }
 
@@ -349,15 +314,7 @@ impl removal::Guest for Bucket {
     /// somebody who knows that nobody writes, may remove it.
     fn delete_manifest(location: String, repository: String, digest: String) -> Result<(), Error> {
         let objects = Objects { location: &location, repository: &repository };
-        change(objects, |index| {
-            let removed = index.remove(|entry| {
-                layout::digest(entry) == Some(&digest) && layout::is_of(last(&location), &repository, entry)
-            });
-            match removed.is_empty() {
-                true => Err(Error::NotFound(format!("{location} holds no image {digest}"))),
-                false => Ok(true),
-            }
-        })
+        change(objects, |index| index.remove_manifest(&location, &repository, &digest).map(|_| true))
     }
 }
 

@@ -55,19 +55,21 @@ impl Objects<'_> {
         })
     }
 
+    /// Sends a request. A bucket that does not exist is a mistake, and not an empty layout.
+    fn send(&self, request: Request, content: &[u8]) -> Result<Response, Error> {
+        let response = http::send(&request, content)?;
+        match element(&response.body, "Code").as_deref() {
+            Some("NoSuchBucket") if response.status == 404 => {
+                Err(Error::NotFound(format!("find the bucket of {}: make it first", self.location)))
+            }
+            _ => Ok(response),
+        }
+    }
+
     /// The content of a small object. `None` means that there is no such object.
     pub fn get(&self, key: &str) -> Result<Option<Response>, Error> {
-        let response = http::send(&self.request("GET", key, "", &[200, 404])?, b"")?;
-        if response.status == 404 {
-            // A bucket that does not exist is a mistake, and not an empty layout.
-            return match element(&response.body, "Code").as_deref() {
-                Some("NoSuchBucket") => {
-                    Err(Error::NotFound(format!("find the bucket of {}: make it first", self.location)))
-                }
-                _ => Ok(None),
-            };
-        }
-        Ok(Some(response))
+        let response = self.send(self.request("GET", key, "", &[200, 404])?, b"")?;
+        Ok((response.status == 200).then_some(response))
     }
 
     /// Whether there is an object.
@@ -88,32 +90,20 @@ impl Objects<'_> {
             Some(etag) => ("if-match".into(), etag.into()),
             None => ("if-none-match".into(), "*".into()),
         });
-        let response = http::send(&request, content)?;
-        match response.status {
+        match self.send(request, content)?.status {
             200 => Ok(Written::Yes),
             501 => Err(Error::Unsupported(format!(
                 "write {key}: this store has no conditional writes, so writers could lose each other's tags"
             ))),
-            404 if element(&response.body, "Code").as_deref() == Some("NoSuchBucket") => {
-                Err(Error::NotFound(format!("find the bucket of {}: make it first", self.location)))
-            }
             // 404 tells that the object was deleted meanwhile.
             _ => Ok(Written::Raced),
         }
     }
 }
 
-/// The value of a header.
-pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
-}
-
-/// The text of an element of an answer in XML, which has no attributes.
+/// The text of an element of an answer.
 pub fn element(body: &[u8], name: &str) -> Option<String> {
-    let text = String::from_utf8_lossy(body);
-    let (_, rest) = text.split_once(&format!("<{name}>"))?;
-    let (value, _) = rest.split_once(&format!("</{name}>"))?;
-    Some(unescaped(value))
+    dray_plugin::element(&String::from_utf8_lossy(body), name).map(unescaped)
 }
 
 /// A text without the escapes of XML that stand in ETags and identifiers (XML 1.0, 4.6).

@@ -1,11 +1,12 @@
 //! How a blob gets into a bucket: as a whole, or in parts if it is large (Amazon S3 API reference, "Multipart upload").
 
-use crate::objects::{Objects, element, header};
+use crate::objects::{Objects, element};
 use dray_plugin::{encoded, serde_json};
 use dray_plugin_transport::{
     Error, ask,
     dray::plugin::types::Response,
     exports::dray::plugin::sink::{Arrival, Asking, Incoming, NextStep, Outcome, Sending, Step},
+    header,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +19,9 @@ const SMALLEST: u64 = 16 << 20;
 const PARTS: u64 = 800;
 
 /// Where an upload stands.
-#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Deserialize, Serialize)]
 enum State {
     /// The store was asked whether it holds the blob.
-    #[default]
     Asked,
     /// The blob is sent as a whole.
     Whole,

@@ -9,13 +9,13 @@ mod web;
 dray_plugin::role!("auth-provider", "dray_plugin_auth");
 
 pub use dray::plugin::secrets;
-pub use dray_plugin::{encoded, is_reference, rfc3339, stamp, time};
+pub use dray_plugin::{element, encoded, is_reference, rfc3339, stamp, time};
 pub use exports::dray::plugin::{
     credentials::{Asked as Lookup, Credential, Guest, Reason, Secret, Sending},
     request_signer::{Guest as SignerGuest, Payload, UnsignedRequest as Unsigned},
 };
 pub use keys::{Keys, KeysAt};
-pub use web::{Asked, element, form, host};
+pub use web::{Asked, form, host};
 
 use dray::plugin::{clock, memory};
 

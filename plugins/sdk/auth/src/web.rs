@@ -5,7 +5,7 @@ use crate::{
     dray::plugin::{http, types::Request},
 };
 use dray_plugin::{
-    encoded,
+    element, encoded,
     serde::de::DeserializeOwned,
     serde_json::{self, Value},
 };
@@ -27,11 +27,6 @@ pub fn form(fields: &[(&str, &str)]) -> String {
 pub fn host(text: &str) -> String {
     let text = text.to_ascii_lowercase();
     text.strip_suffix(":443").map_or(text.clone(), str::to_owned)
-}
-
-/// The text of an element of an answer in XML, which has no attributes.
-pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(value, _)| value)
 }
 
 /// Where services say what an error is called: Amazon, OAuth 2.0 (RFC 6749, 5.2), Google, Alibaba, Tencent, Volcengine.

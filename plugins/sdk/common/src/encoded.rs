@@ -1,4 +1,4 @@
-//! Texts within URLs and forms.
+//! Texts within URLs, forms and XML.
 
 /// A text as a component of a path or a value of a query (RFC 3986, 2.1): all but unreserved characters is encoded.
 pub fn encoded(text: &str) -> String {
@@ -10,4 +10,9 @@ pub fn encoded(text: &str) -> String {
         }
     }
     out
+}
+
+/// The text of an element of an answer in XML, which has no attributes.
+pub fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>")).map(|(value, _)| value)
 }

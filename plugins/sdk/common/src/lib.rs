@@ -15,7 +15,7 @@ mod one_or_many;
 mod time;
 mod version;
 
-pub use encoded::encoded;
+pub use encoded::{element, encoded};
 pub use one_or_many::OneOrMany;
 pub use time::{rfc3339, stamp, time};
 pub use version::version;

@@ -93,8 +93,8 @@ mod tests {
         }
     }
 
-    /// The example "GET Object" of Amazon's documents of S3 ("Signature Calculations for the Authorization Header"). There
-    /// `range` is signed as well, so the list of buckets' objects is taken, which has no such header.
+    /// The example "GET Bucket (List Objects)" of Amazon's documents of S3 ("Signature Calculations for the Authorization
+    /// Header").
     #[test]
     fn a_published_request_is_signed_as_amazon_says() {
         let keys = Amazon {

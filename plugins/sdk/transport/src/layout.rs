@@ -3,8 +3,8 @@
 
 use crate::{
     Error,
-    dray::plugin::types::{Descriptor, Manifest},
-    last, split_tag,
+    dray::plugin::types::{Descriptor, Manifest, TagEntry},
+    is_digest, last, only_name, split_tag,
 };
 use dray_plugin::{
     serde::Deserialize,
@@ -41,13 +41,13 @@ impl Default for Index {
 }
 
 /// The name of an entry.
-pub fn name(entry: &Value) -> Option<&str> {
+fn name(entry: &Value) -> Option<&str> {
     entry.get("annotations")?.get(REF_NAME)?.as_str()
 }
 
 /// Splits a name into a repository and a tag. A name without a slash and without a colon is a tag in the
 /// layout's own repository.
-pub fn split<'a>(own: &'a str, name: &'a str) -> (&'a str, Option<&'a str>) {
+fn split<'a>(own: &'a str, name: &'a str) -> (&'a str, Option<&'a str>) {
     if name.contains(['/', ':']) { split_tag(name) } else { (own, Some(name)) }
 }
 
@@ -56,13 +56,48 @@ pub fn join(own: &str, repository: &str, tag: &str) -> String {
     if repository == own { tag.into() } else { format!("{repository}:{tag}") }
 }
 
+/// Splits a reference into the path of a layout and what follows it: as in skopeo, the path ends at the first colon, or at the
+/// `@` of a digest.
+pub fn split_reference(rest: &str) -> (&str, Option<&str>) {
+    let digest = rest.find("@sha256:").or_else(|| rest.find("@sha512:"));
+    match (digest, rest.split_once(':')) {
+        (Some(at), _) => (&rest[..at], Some(&rest[at + 1..])),
+        (None, Some((path, name))) => (path, Some(name)),
+        (None, None) => (rest, None),
+    }
+}
+
+/// The repository and the reference that a name means in a layout. The name is a tag, a digest, or a whole image name, which
+/// then also gives the repository. With `pattern`, a layout without a name stands for all of its repositories.
+pub fn repository_of(own: &str, name: Option<&str>, pattern: bool) -> (String, Option<String>) {
+    match name {
+        Some(digest) if is_digest(digest) => (own.into(), Some(digest.into())),
+        Some(name) => {
+            let (repository, tag) = split(own, name);
+            (repository.into(), tag.map(str::to_owned))
+        }
+        None if pattern => ("**".into(), None),
+        None => (own.into(), None),
+    }
+}
+
+/// An entry of a list of tags.
+pub fn tag_entry(name: String, descriptor: &Descriptor) -> TagEntry {
+    TagEntry {
+        digest: Some(descriptor.digest.clone()),
+        media_type: Some(descriptor.media_type.clone()),
+        size: Some(descriptor.size),
+        ..only_name(name)
+    }
+}
+
 /// Whether two names are those of the same tag: in the layout `app`, `1.0` and `app:1.0` are.
-pub fn is_same(own: &str, one: &str, other: &str) -> bool {
+fn is_same(own: &str, one: &str, other: &str) -> bool {
     one == other || matches!(split(own, one), (_, Some(_))) && split(own, one) == split(own, other)
 }
 
 /// Whether an entry is of a repository. One without a name is of the layout's own.
-pub fn is_of(own: &str, repository: &str, entry: &Value) -> bool {
+fn is_of(own: &str, repository: &str, entry: &Value) -> bool {
     name(entry).map_or(own, |name| split(own, name).0) == repository
 }
 
@@ -78,13 +113,48 @@ fn descriptor(entry: &Value) -> Option<Descriptor> {
 }
 
 /// The digest of an entry.
-pub fn digest(entry: &Value) -> Option<&str> {
+fn digest(entry: &Value) -> Option<&str> {
     entry.get("digest")?.as_str()
 }
 
 impl Index {
-    /// Takes entries out. Returns what they described.
-    pub fn remove(&mut self, unwanted: impl Fn(&Value) -> bool) -> Vec<Descriptor> {
+    /// Takes a tag out. Returns what its entries described. Fails if there is no such tag, or if it does not name what is
+    /// expected.
+    pub fn remove_tag(
+        &mut self,
+        location: &str,
+        repository: &str,
+        tag: &str,
+        expected: Option<&str>,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let own = last(location);
+        let wanted = join(own, repository, tag);
+        let removed = self.remove(|entry| name(entry).is_some_and(|name| is_same(own, name, &wanted)));
+        if removed.is_empty() {
+            return Err(Error::NotFound(format!("{location} holds no image {tag}")));
+        }
+        if expected.is_some_and(|expected| removed.iter().any(|removed| removed.digest != expected)) {
+            return Err(Error::Conflict(format!("remove {tag}: it names another image now")));
+        }
+        Ok(removed)
+    }
+
+    /// Takes all entries of a digest out that are of one repository. Returns what they described. Fails if there is none.
+    pub fn remove_manifest(
+        &mut self,
+        location: &str,
+        repository: &str,
+        named: &str,
+    ) -> Result<Vec<Descriptor>, Error> {
+        let own = last(location);
+        let removed = self.remove(|entry| digest(entry) == Some(named) && is_of(own, repository, entry));
+        match removed.is_empty() {
+            true => Err(Error::NotFound(format!("{location} holds no image {named}"))),
+            false => Ok(removed),
+        }
+    }
+
+    fn remove(&mut self, unwanted: impl Fn(&Value) -> bool) -> Vec<Descriptor> {
         let removed = self.entries.iter().filter(|entry| unwanted(entry)).filter_map(descriptor).collect();
         self.entries.retain(|entry| !unwanted(entry));
         removed
@@ -132,6 +202,24 @@ impl Index {
         self.entries.iter().filter_map(tag).collect()
     }
 
+    /// Like [`Index::tags`], without signatures and other referrers: they are copied with their subject. `read` gives the
+    /// content of a digest.
+    pub fn images(
+        &self,
+        own: &str,
+        repository: &str,
+        read: impl Fn(&str) -> Result<Option<Vec<u8>>, Error>,
+    ) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        for name in self.tags(own, repository) {
+            let about_another = is_digest(&name) && read(&name)?.is_some_and(|body| subject(&body).is_some());
+            if !about_another {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// The descriptors of the tags of a repository. Of a tag that stands twice, the first entry counts, as in `find`.
     pub fn named(&self, own: &str, repository: &str) -> BTreeMap<String, Descriptor> {
         let mut found = BTreeMap::new();
@@ -168,8 +256,9 @@ impl Index {
         tag: Option<&str>,
     ) -> Result<Option<Descriptor>, Error> {
         let own = last(location);
-        let mut entries = self.entries.iter().filter(|entry| match (name(entry), tag) {
-            (Some(name), Some(tag)) => is_same(own, name, &join(own, repository, tag)),
+        let wanted = tag.map(|tag| join(own, repository, tag));
+        let mut entries = self.entries.iter().filter(|entry| match (name(entry), &wanted) {
+            (Some(name), Some(wanted)) => is_same(own, name, wanted),
             (None, Some(_)) => false,
             (Some(name), None) => repository == own || split(own, name).0 == repository,
             (None, None) => repository == own,

@@ -99,6 +99,11 @@ pub fn ask(request: dray::plugin::types::Request) -> Step {
     Step::Ask(Asking { request, body: Vec::new() })
 }
 
+/// The value of a header, by its name in lower case.
+pub fn header<'a>(response: &'a dray::plugin::types::Response, name: &str) -> Option<&'a str> {
+    response.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
 /// The last component of a path.
 pub fn last(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)

@@ -2,6 +2,7 @@
 
 use super::*;
 use dray_plugin_transport::dray::plugin::http;
+pub use dray_plugin_transport::header;
 use serde::de::DeserializeOwned;
 
 pub const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -79,11 +80,6 @@ pub fn accept() -> (String, String) {
 
 pub fn send(request: Request, body: &[u8]) -> Result<Response, Error> {
     http::send(&request, body)
-}
-
-pub fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
-    let found = response.headers.iter().find(|(key, _)| key == name);
-    found.map(|(_, value)| value.as_str())
 }
 
 /// A media type without its parameters: `application/json; charset=utf-8` becomes `application/json`.

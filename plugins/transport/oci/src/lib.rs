@@ -6,7 +6,7 @@ use dray_plugin_transport::{
     Error, Info, Meta, at_path,
     dray::plugin::{
         files,
-        types::{Descriptor, Manifest, Segment, TagEntry, TagPage},
+        types::{Descriptor, Manifest, Segment, TagPage},
         writing,
     },
     export,
@@ -21,7 +21,7 @@ use dray_plugin_transport::{
     info, is_digest, last,
     layout::{
         self as index, DOCKER_LIST, DOCKER_MANIFEST, INDEX, Index, LAYOUT, LAYOUT_CONTENT, OCI_INDEX,
-        OCI_MANIFEST, blob_file, entry,
+        OCI_MANIFEST, blob_file, entry, tag_entry,
     },
     named, only_name, read, store_file, unsigned, whole,
 };
@@ -40,12 +40,7 @@ impl references::Guest for Oci {
     /// As in skopeo, the path ends at the first colon. The text after it is a tag, or a whole image name,
     /// which then also gives the repository.
     fn parse(scheme: String, rest: String, pattern: bool, _registries: Vec<String>) -> Result<Parsed, Error> {
-        let digest = rest.find("@sha256:").or_else(|| rest.find("@sha512:"));
-        let (path, name) = match (digest, rest.split_once(':')) {
-            (Some(at), _) => (&rest[..at], Some(&rest[at + 1..])),
-            (None, Some((path, name))) => (path, Some(name)),
-            (None, None) => (rest.as_str(), None),
-        };
+        let (path, name) = index::split_reference(&rest);
         let path = path.trim_end_matches('/');
         if path.is_empty() {
             return Err(Error::Invalid(format!("`{scheme}:{rest}` names no path: {scheme}:PATH[:TAG]")));
@@ -59,15 +54,7 @@ impl references::Guest for Oci {
         let mut parsed = at_path(path, root, None);
         // Only folders can keep their blobs elsewhere (`--shared-blob-dir`).
         parsed.separate_blobs = scheme == "oci";
-        match name {
-            Some(digest) if is_digest(digest) => parsed.reference = Some(digest.into()),
-            Some(name) => {
-                let (repository, tag) = index::split(&parsed.repository, name);
-                (parsed.repository, parsed.reference) = (repository.into(), tag.map(str::to_owned));
-            }
-            None if pattern => parsed.repository = "**".into(),
-            None => {}
-        }
+        (parsed.repository, parsed.reference) = index::repository_of(&parsed.repository, name, pattern);
         Ok(parsed)
     }
 }
@@ -126,15 +113,7 @@ impl catalog::Guest for Oci {
 
     fn tags(location: String, repository: String, _next: Option<String>) -> Result<Page, Error> {
         let (index, _) = read_index(&location)?.ok_or_else(|| no_layout(&location))?;
-        let mut names = Vec::new();
-        for name in index.tags(last(&location), &repository) {
-            // Signatures and other referrers are in the index, too. They are copied with their subject.
-            let about_another = is_digest(&name)
-                && read(&blob_file(&name)?)?.is_some_and(|body| index::subject(&body).is_some());
-            if !about_another {
-                names.push(name);
-            }
-        }
+        let names = index.images(last(&location), &repository, |digest| read(&blob_file(digest)?))?;
         Ok(Page { names, next: None })
     }
 
@@ -173,14 +152,7 @@ impl listing::Guest for Oci {
                 Some(descriptor) if files::stat(&blob_file(&descriptor.digest)?)?.is_some() => descriptor,
                 _ => return Ok(only_name(name)),
             };
-            Ok(TagEntry {
-                extra: Vec::new(),
-                name,
-                digest: Some(descriptor.digest.clone()),
-                media_type: Some(descriptor.media_type.clone()),
-                size: Some(descriptor.size),
-                updated: None,
-            })
+            Ok(tag_entry(name, descriptor))
         };
         let entries = page.names.into_iter().map(entry).collect::<Result<_, Error>>()?;
         Ok(TagPage { entries, next: page.next, behind: None })

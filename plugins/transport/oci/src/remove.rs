@@ -1,41 +1,23 @@
 //! Removes images from a layout.
 
-use super::{Error, INDEX, RACES, files_of, index, last, no_layout, read_index, writing};
-use dray_plugin_transport::serde_json::Value;
+use super::{Descriptor, Error, INDEX, Index, RACES, files_of, no_layout, read_index, writing};
 
 /// Removes the entry of a tag, if it names what is expected.
 pub fn tag(location: &str, repository: &str, tag: &str, expected: Option<&str>) -> Result<(), Error> {
-    let name = index::join(last(location), repository, tag);
-    let has_name =
-        |entry: &Value| index::name(entry).is_some_and(|other| index::is_same(last(location), other, &name));
-    remove(location, tag, has_name, expected)
+    remove(location, |index| index.remove_tag(location, repository, tag, expected))
 }
 
 /// Removes all entries of a digest, in one repository.
 pub fn manifest(location: &str, repository: &str, digest: &str) -> Result<(), Error> {
-    let is_unwanted = |entry: &Value| {
-        index::digest(entry) == Some(digest) && index::is_of(last(location), repository, entry)
-    };
-    remove(location, digest, is_unwanted, None)
+    remove(location, |index| index.remove_manifest(location, repository, digest))
 }
 
 /// Removes entries, and then the files that only they needed. Another process that copies to the layout at the same time, and
 /// has found such a file there, misses it.
-fn remove(
-    location: &str,
-    shown: &str,
-    unwanted: impl Fn(&Value) -> bool,
-    expected: Option<&str>,
-) -> Result<(), Error> {
+fn remove(location: &str, take: impl Fn(&mut Index) -> Result<Vec<Descriptor>, Error>) -> Result<(), Error> {
     for _ in 0..RACES {
         let (mut index, bytes) = read_index(location)?.ok_or_else(|| no_layout(location))?;
-        let removed = index.remove(&unwanted);
-        if removed.is_empty() {
-            return Err(Error::NotFound(format!("{location} holds no image {shown}")));
-        }
-        if expected.is_some_and(|expected| removed.iter().any(|removed| removed.digest != expected)) {
-            return Err(Error::Conflict(format!("remove {shown}: it names another image now")));
-        }
+        let removed = take(&mut index)?;
         if !writing::replace(INDEX, Some(&bytes), &index.bytes())? {
             continue;
         }
