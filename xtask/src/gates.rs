@@ -1,27 +1,23 @@
 //! `cargo xtask gates`: the checks that are not tests.
 
-use crate::tests::{EXAMPLES, step};
+use crate::tests::{EXAMPLES, SHARED, step};
 use anyhow::{Result, ensure};
-use std::{path::Path, process::Command};
+use std::process::Command;
 
-/// Checks formatting and lints of a workspace, which is compiled in `target`.
-fn lint(folder: &str, target: Option<&Path>) -> Result<()> {
+/// Checks formatting and lints of a workspace. `more` is what clippy is told beside.
+fn lint(folder: &str, more: &[&str]) -> Result<()> {
     step(folder, "cargo", &["fmt", "--all", "--check"])?;
-    let target = target.map(|target| format!("--target-dir={}", target.display()));
-    let mut clippy = vec!["clippy", "--workspace", "--all-targets", "--locked"];
-    clippy.extend(target.as_deref());
-    clippy.extend(["--", "-D", "warnings"]);
-    step(folder, "cargo", &clippy)
+    let clippy = ["clippy", "--workspace", "--all-targets", "--locked"];
+    step(folder, "cargo", &[&clippy, more, &["--", "-D", "warnings"]].concat())
 }
 
 /// Checks formatting, lints, documentation and dependencies, of the host and of the plugins.
 pub fn run() -> Result<()> {
     crate::reference::check()?;
-    lint("", None)?;
-    let shared = crate::top().join("plugins/target");
-    lint("plugins", Some(&shared))?;
+    lint("", &[])?;
+    lint("plugins", &[])?;
     for name in EXAMPLES {
-        lint(&format!("examples/plugins/{name}"), Some(&shared))?;
+        lint(&format!("examples/plugins/{name}"), &[SHARED])?;
     }
     step(
         "",

@@ -21,6 +21,9 @@ const PROGRAMS: [(&str, &str); 11] = [
 /// The examples of plugins in Rust, each of which is a workspace of its own.
 pub const EXAMPLES: [&str; 5] = ["attested", "bucket", "bucket-login", "calver", "vault"];
 
+/// What compiles an example in the folder of `plugins`, as most of it is the same.
+pub const SHARED: &str = "--target-dir=../../../plugins/target";
+
 fn is_there(program: &str) -> bool {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&folders).any(|folder| folder.join(program).exists())
@@ -67,10 +70,7 @@ pub fn run() -> Result<()> {
     step("", "cargo", &["test", "--workspace", "--locked"])?;
     step("plugins", "cargo", &["test", "--workspace", "--locked"])?;
     for name in EXAMPLES {
-        // With one folder for what is compiled, as most of it is the same.
-        let shared = crate::top().join("plugins/target");
-        let target = ["test", "--locked", "--target-dir", &shared.display().to_string()].map(str::to_owned);
-        step(&format!("examples/plugins/{name}"), "cargo", &target.each_ref().map(String::as_str))?;
+        step(&format!("examples/plugins/{name}"), "cargo", &["test", "--locked", SHARED])?;
     }
     Ok(())
 }

@@ -9,9 +9,7 @@ use support::{World, author};
 #[test]
 fn a_new_project_of_each_kind_passes_its_own_fixtures() {
     let world = World::new();
-    if dray_author::Toolchain::any().is_err() {
-        assert!(std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
-        eprintln!("left out: no toolchain for WebAssembly is here");
+    if !support::builds_plugins() {
         return;
     }
     for (kind, fixtures) in [("filter", 2), ("auth", 2), ("verifier", 1), ("dialect", 1), ("transport", 1)] {

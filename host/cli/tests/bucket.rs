@@ -98,29 +98,16 @@ fn policy(host: &str, rest: &str) -> String {
     )
 }
 
-/// Whether plugins can be built here. Where they cannot, the test is left out, as with a program that is missing.
-fn builds() -> bool {
-    let there = dray_author::Toolchain::any().is_ok();
-    assert!(there || std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
-    if !there {
-        eprintln!("left out: no toolchain for WebAssembly is here");
-    }
-    there
-}
-
-/// Builds both plugins with a cache that outlives the test.
+/// Builds both plugins.
 fn build(world: &World) {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/plugins");
     for name in ["bucket", "bucket-login"] {
-        let out = format!("{name}.wasm");
-        support::author(world, &["plugin", "build", examples.join(name).to_str().unwrap(), "--out", &out])
-            .ok();
+        support::build_plugin(world, &format!("examples/plugins/{name}"), &format!("{name}.wasm"));
     }
 }
 
 #[test]
 fn a_bucket_is_written_read_and_kept_in_order_with_signed_requests() {
-    if !support::has("moto_server") || !builds() {
+    if !support::has("moto_server") || !support::builds_plugins() {
         return;
     }
     let world = World::new();
@@ -197,7 +184,7 @@ fn a_bucket_is_written_read_and_kept_in_order_with_signed_requests() {
 
 #[test]
 fn a_large_blob_goes_in_parts_whose_hash_nobody_knows_before() {
-    if !support::has("moto_server") || !builds() {
+    if !support::has("moto_server") || !support::builds_plugins() {
         return;
     }
     let world = World::new();
@@ -223,7 +210,7 @@ fn a_large_blob_goes_in_parts_whose_hash_nobody_knows_before() {
 /// The store that checks signatures does not compare the body with the hash that was signed, so this one does.
 #[test]
 fn a_whole_blob_is_signed_with_its_hash_and_a_part_without() {
-    if !builds() {
+    if !support::builds_plugins() {
         return;
     }
     let world = World::new();

@@ -5,11 +5,10 @@ mod support;
 
 use std::{
     io::Write,
-    path::Path,
     process::Stdio,
     time::{Duration, Instant},
 };
-use support::{Fake, World, author, respond};
+use support::{Fake, World, respond};
 
 /// Each deed when an image is read, and what the report says of it.
 const DEEDS: [(&str, &str); 21] = [
@@ -50,29 +49,13 @@ fn peak(process: &mut std::process::Child) -> u64 {
     most >> 10
 }
 
-/// Whether plugins can be built here. Where they cannot, the test is left out.
-fn builds() -> bool {
-    let there = dray_author::Toolchain::any().is_ok();
-    assert!(there || std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
-    if !there {
-        eprintln!("left out: no toolchain for WebAssembly is here");
-    }
-    there
-}
-
-/// Builds one of the plugins beside the tests.
-fn build(world: &World, folder: &str, out: &str) {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
-    author(world, &["plugin", "build", source.to_str().unwrap(), "--out", out]).ok();
-}
-
 #[test]
 fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
-    if !builds() {
+    if !support::builds_plugins() {
         return;
     }
     let world = World::new();
-    build(&world, "hostile_plugin", "hostile.wasm");
+    support::build_plugin(&world, "host/cli/tests/hostile_plugin", "hostile.wasm");
     support::images::seed(&world);
     world.write("secret", "a secret beside the place");
     world.write("place/inside", "x");
@@ -137,11 +120,11 @@ fn a_plugin_that_breaks_every_promise_is_named_and_harms_nobody() {
 
 #[test]
 fn a_provider_gets_no_secret_that_was_not_granted() {
-    if !builds() {
+    if !support::builds_plugins() {
         return;
     }
     let world = World::new();
-    build(&world, "hostile_provider", "provider.wasm");
+    support::build_plugin(&world, "host/cli/tests/hostile_provider", "provider.wasm");
     support::images::seed(&world);
     let registry =
         Fake::start(|request, stream| match request.to_ascii_lowercase().contains("authorization:") {

@@ -2,7 +2,7 @@
 
 use crate::{
     adapt::calling,
-    bindings::guest::{self, credentials},
+    bindings::guest::{self, credentials, request_signer::Payload},
     clouds::Cloud,
     load::Loaded,
     memory::Memory,
@@ -11,7 +11,7 @@ use crate::{
 use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Credential, Credentials, Key, Lookup, Payload, Reason, Signature, Unsigned},
+    contract::{Body, Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned},
     http::Client,
 };
 use futures_core::future::BoxFuture;
@@ -145,11 +145,11 @@ impl Credentials for WasmAuth {
     ) -> BoxFuture<'a, Result<Option<Signature>>> {
         Box::pin(async move {
             let Some(signer) = &self.signer else { return Ok(None) };
-            let payload = match request.payload {
-                Payload::Known([]) => guest::request_signer::Payload::Empty,
-                Payload::Known(body) => guest::request_signer::Payload::Sha256(Digest::of(body).hex()),
-                Payload::Sha256(hash) => guest::request_signer::Payload::Sha256(hash.to_owned()),
-                Payload::Unknown => guest::request_signer::Payload::Unknown,
+            let payload = match request.body {
+                Body::Small([]) => Payload::Empty,
+                Body::Small(body) => Payload::Sha256(Digest::of(body).hex()),
+                Body::Blob(digest @ Digest::Sha256(_)) => Payload::Sha256(digest.hex()),
+                Body::Blob(Digest::Sha512(_)) | Body::Unknown => Payload::Unknown,
             };
             let unsigned = guest::request_signer::UnsignedRequest {
                 method: request.method.to_owned(),

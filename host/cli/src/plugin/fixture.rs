@@ -148,27 +148,11 @@ impl Fixture {
                 auth.none,
                 auth.fails.is_some(),
             ];
-            let kinds = "`bearer`, `basic`, `identity-token`, `none` and `fails`";
-            match said.into_iter().filter(|said| *said).count() {
-                0 => return Err(format!("[auth] needs one of {kinds}")),
-                1 => {}
-                _ => return Err(format!("[auth] has several of {kinds}: write one of them")),
-            }
+            once("[auth]", "`bearer`, `basic`, `identity-token`, `none` and `fails`", &said)?;
         }
         for call in &self.calls {
             let said = [call.expect.is_some(), call.none, call.fails.is_some()];
-            match said.into_iter().filter(|said| *said).count() {
-                0 => {
-                    let text = "a [[call]] needs one of `expect`, `none` and `fails`; `expect = {}` takes any answer";
-                    return Err(text.into());
-                }
-                1 => {}
-                _ => {
-                    return Err(
-                        "a [[call]] has several of `expect`, `none` and `fails`: write one of them".into()
-                    );
-                }
-            }
+            once("a [[call]]", "`expect`, `none` and `fails` (`expect = {}` takes any answer)", &said)?;
         }
         match self.secrets.keys().find(|name| !name.starts_with("env:") && !name.starts_with("file:")) {
             Some(name) => Err(format!("the secret `{name}` is named env:NAME or file:PATH")),
@@ -200,6 +184,15 @@ impl Fixture {
             tags: None,
         });
         filter.chain(auth).chain(calls).collect()
+    }
+}
+
+/// Checks that a table says one of several keys.
+fn once(table: &str, keys: &str, said: &[bool]) -> Result<(), String> {
+    match said.iter().filter(|said| **said).count() {
+        0 => Err(format!("{table} needs one of {keys}")),
+        1 => Ok(()),
+        _ => Err(format!("{table} has several of {keys}: write one of them")),
     }
 }
 

@@ -162,6 +162,22 @@ impl World {
     }
 }
 
+/// Whether plugins can be built here. Where they cannot, the test is left out, as above.
+pub fn builds_plugins() -> bool {
+    let there = dray_author::Toolchain::any().is_ok();
+    assert!(there || std::env::var_os("DRAY_TEST_ALL").is_none(), "no toolchain for WebAssembly is here");
+    if !there {
+        eprintln!("left out: no toolchain for WebAssembly is here");
+    }
+    there
+}
+
+/// Builds a plugin whose project is in a folder of the repository.
+pub fn build_plugin(world: &World, folder: &str, out: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(folder);
+    author(world, &["plugin", "build", folder.to_str().unwrap(), "--out", out]).ok();
+}
+
 /// Runs dray with a cache that outlives the test, so that the standard library is compiled once.
 pub fn author(world: &World, arguments: &[&str]) -> Ran {
     let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");

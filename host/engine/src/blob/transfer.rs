@@ -3,7 +3,7 @@
 use super::{ending::Ending, reader::BlobReader, resume::Progress, shown::ShownBlob};
 use crate::{
     Error, Event, Journal, Kind, Observer, Repository, Result,
-    contract::{Arrival, Incoming, Outcome, Payload as Unread, Request, Segment, Step},
+    contract::{Arrival, Body, Incoming, Outcome, Request, Segment, Step},
     error::Context,
     files::AtomicFile,
     http::{Backoff, PlaceHttp, SHORT, Uploaded, feed, told, upload},
@@ -12,7 +12,7 @@ use crate::{
     schedule::{fair_share::FairPermit, queue::Load, rate::RateLimiter},
 };
 use bytes::Bytes;
-use dray_core::{Descriptor, Digest, Hasher};
+use dray_core::{Descriptor, Hasher};
 use std::{
     fs::File,
     sync::{
@@ -449,9 +449,8 @@ impl<'a> Moving<'a> {
         let shown = &self.shown;
         shown.stands_at(offset);
         let sent = &mut self.sent;
-        let hash = whole_hash(self.blob, offset, end);
-        let body = hash.as_deref().map_or(Unread::Unknown, Unread::Sha256);
-        let response = upload(http, request, end - offset, body, renewed, async |sender| {
+        let known = if asked == size { Body::Blob(&self.blob.digest) } else { Body::Unknown };
+        let response = upload(http, request, asked, known, renewed, async |sender| {
             // Reading to the end verifies the digest, so an empty blob is read, too.
             while reader.position() < end || end == size {
                 let Some(chunk) = reader.next(end - reader.position()).await? else { break };
@@ -474,13 +473,6 @@ impl<'a> Moving<'a> {
         self.reader = Some(reader);
         Ok(response)
     }
-}
-
-/// SHA-256 of a request's body, in hexadecimal digits, if the body is a whole blob that is named by it. An auth provider may
-/// sign it.
-fn whole_hash(blob: &Descriptor, offset: u64, end: u64) -> Option<String> {
-    let is_whole = offset == 0 && end == blob.size;
-    (is_whole && matches!(blob.digest, Digest::Sha256(_))).then(|| blob.digest.hex())
 }
 
 /// Reads up to byte `offset`, only to hash the bytes.

@@ -1,7 +1,7 @@
 //! Auth providers: plugins that look up the credentials of a registry.
 
 use crate::{Result, Secret};
-use dray_core::Address;
+use dray_core::{Address, Digest};
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 
@@ -88,16 +88,16 @@ pub struct Unsigned<'a> {
     /// The headers that it has already.
     pub headers: &'a [(String, String)],
     /// What is known of its body.
-    pub payload: Payload<'a>,
+    pub body: Body<'a>,
 }
 
 /// What is known of the body of a request before it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payload<'a> {
-    /// The body itself, which is small.
-    Known(&'a [u8]),
-    /// Its SHA-256, as 64 hexadecimal digits: it is a whole blob.
-    Sha256(&'a str),
-    /// Nothing: it is a part of a blob.
+pub enum Body<'a> {
+    /// The body itself.
+    Small(&'a [u8]),
+    /// It is a whole blob with this digest.
+    Blob(&'a Digest),
+    /// Nothing, as of a part of a blob.
     Unknown,
 }

@@ -8,7 +8,7 @@ mod verifier;
 mod vocabulary;
 
 use crate::Result;
-pub use credentials::{Credential, Credentials, Key, Lookup, Payload, Reason, Signature, Unsigned};
+pub use credentials::{Body, Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned};
 pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport, UntaggedManifest};
 pub use filter::{Choice, Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;

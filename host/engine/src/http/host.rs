@@ -15,7 +15,7 @@ use super::{
 use crate::schedule::action::{Action, Windows};
 use crate::{
     Error, Kind, Result,
-    contract::{Access, Credential, Key, Lookup, Payload, Reason, Request, Unsigned},
+    contract::{Access, Body, Credential, Key, Lookup, Reason, Request, Unsigned},
     lock,
     schedule::rate::RateLimiter,
 };
@@ -466,7 +466,7 @@ impl Host {
         &self,
         request: &Request,
         url: &Url,
-        payload: Payload<'_>,
+        body: Body<'_>,
         is_safe: bool,
     ) -> Result<HeaderMap> {
         let mut signed = HeaderMap::new();
@@ -480,7 +480,7 @@ impl Host {
                 Error::new(Kind::Unauthorized, text).help("its API needs TLS: leave tls = \"off\" out")
             );
         }
-        let unsigned = Unsigned { method: &request.method, url: &url, headers: &request.headers, payload };
+        let unsigned = Unsigned { method: &request.method, url: &url, headers: &request.headers, body };
         for provider in &self.settings.auth {
             let Some(headers) = provider.sign(&self.registry, &unsigned).await.map_err(unusable)? else {
                 continue;

@@ -12,7 +12,7 @@ use super::{
 use crate::schedule::action::Action;
 use crate::{
     DOCUMENT_LIMIT, Error, Kind, Result,
-    contract::{Payload, Request, Response},
+    contract::{Body, Request, Response},
     lock,
     schedule::rate::RateLimiter,
 };
@@ -77,7 +77,7 @@ pub(super) enum Sending<'a> {
         /// Whether a token was refused before. It is then not renewed a second time.
         renewed: bool,
         /// What is known of the body.
-        payload: Payload<'a>,
+        known: Body<'a>,
     },
 }
 
@@ -431,11 +431,11 @@ impl PlaceHttp {
                 builder = builder.header(header::AUTHORIZATION, value);
             }
             if redirects == 0 && (own || granted.is_some()) {
-                let payload = match &body {
-                    Sending::Small(bytes) => Payload::Known(bytes),
-                    Sending::Once { payload, .. } => *payload,
+                let known = match &body {
+                    Sending::Small(bytes) => Body::Small(bytes),
+                    Sending::Once { known, .. } => *known,
                 };
-                builder = builder.headers(self.host.signature(request, &url, payload, is_safe).await?);
+                builder = builder.headers(self.host.signature(request, &url, known, is_safe).await?);
             }
             let content = match &body {
                 Sending::Small(bytes) => reqwest::Body::from((*bytes).clone()),

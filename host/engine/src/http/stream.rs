@@ -11,7 +11,7 @@ use super::{
 use crate::schedule::action::Action;
 use crate::{
     Error, Kind, Result,
-    contract::{Payload, Request, Response},
+    contract::{Body, Request, Response},
     lock,
 };
 use bytes::Bytes;
@@ -193,14 +193,14 @@ impl http_body::Body for Fed {
 const AHEAD: usize = 4;
 
 /// Sends a request with a body of `length` bytes, which `feed` sends into the channel. It is not tried again, because
-/// nobody knows how much arrived. The caller holds the permits. `payload` says what is known of the body, and `renewed` that
+/// nobody knows how much arrived. The caller holds the permits. `known` says what is known of the body, and `renewed` that
 /// the request was sent before and that a token was refused. If feeding fails, the feeder's error is returned; a broken
 /// connection gives a transient error.
 pub(crate) async fn upload<F, R>(
     http: &PlaceHttp,
     request: &Request,
     length: u64,
-    payload: Payload<'_>,
+    known: Body<'_>,
     renewed: bool,
     feed: F,
 ) -> Result<Uploaded>
@@ -218,7 +218,7 @@ where
     };
     let put = async {
         let confined = http.is_strangers();
-        let sending = Sending::Once { body: &body, renewed, payload };
+        let sending = Sending::Once { body: &body, renewed, known };
         match http.follow(request, Action::Upload, &[], sending, None, confined).await? {
             Followed::Again(url) => Ok(Uploaded::Again(Address::new(url))),
             Followed::Answer(response, url) => {

@@ -4,7 +4,7 @@
 use super::Place;
 use crate::{
     Error, Result, blocking,
-    contract::{Payload, Request, Response},
+    contract::{Body, Request, Response},
     files::Root,
     http::{Download, PlaceHttp, Reader, Uploaded, feed, permits, upload},
     schedule::queue::Load,
@@ -45,7 +45,7 @@ impl Place {
         let (http, files) = self.parts("send the archive")?;
         let (mut chunks, size) = blocking("send the archive", move || files.sealed()).await??;
         let _permits = permits(None, Some(http), Load::of(size)).await;
-        let sent = upload(http, request, size, Payload::Unknown, false, async |sender| {
+        let sent = upload(http, request, size, Body::Unknown, false, async |sender| {
             while let Some(chunk) = chunks.recv().await {
                 if !feed(&sender, chunk?).await? {
                     break;
