@@ -36,7 +36,7 @@ pub struct Plugin {
 /// The plugins that are built into dray, sorted by kind and name.
 pub fn all(top: &Path) -> Result<Vec<Plugin>> {
     let mut plugins = Vec::new();
-    for kind in ["transport", "auth", "filter", "dialect", "verifier"] {
+    for kind in ["transport", "auth", "filter", "dialect", "verifier", "mapper", "observer"] {
         for entry in fs::read_dir(top.join("plugins").join(kind))? {
             let name = format!("{kind}-{}", entry?.file_name().to_string_lossy());
             plugins.push(Plugin { package: format!("dray-{name}"), name });

@@ -42,6 +42,9 @@ const AUTH: Template = template!("rust/auth": "src/lib.rs", "src/schema.json", "
 const VERIFIER: Template = template!("rust/verifier": "src/lib.rs", "src/schema.json", "fixtures/note.toml");
 const DIALECT: Template = template!("rust/dialect": "src/lib.rs", "fixtures/list.toml");
 const TRANSPORT: Template = template!("rust/transport": "src/lib.rs", "fixtures/read.toml");
+const MAPPER: Template = template!("rust/mapper": "src/lib.rs", "src/schema.json", "fixtures/prefix.toml", "fixtures/mistake.toml");
+const OBSERVER: Template =
+    template!("rust/observer": "src/lib.rs", "src/schema.json", "fixtures/failures.toml");
 const RUST: Template = template!("rust": "Cargo.toml", "README.md", ".gitignore");
 const SUFFIX: Template = template!("rust/filter": "fixtures/suffix.toml", "fixtures/mistake.toml");
 const PYTHON: Template = template!("python": "plugin.py", "README.md", ".gitignore");
@@ -56,6 +59,8 @@ fn crates(kind: Kind) -> &'static [&'static str] {
         Kind::Transport => &["source", "transport"],
         Kind::Verifier => &["verifier"],
         Kind::Dialect => &["dialect"],
+        Kind::Mapper => &["mapper"],
+        Kind::Observer => &["observer"],
     }
 }
 
@@ -82,6 +87,8 @@ pub fn create(creation: &Creation<'_>) -> Result<Vec<PathBuf>> {
         (Language::Rust, Kind::Verifier) => &[RUST, VERIFIER],
         (Language::Rust, Kind::Dialect) => &[RUST, DIALECT],
         (Language::Rust, Kind::Transport) => &[RUST, TRANSPORT],
+        (Language::Rust, Kind::Mapper) => &[RUST, MAPPER],
+        (Language::Rust, Kind::Observer) => &[RUST, OBSERVER],
         (Language::Python, Kind::Filter) => &[PYTHON, SUFFIX],
         (Language::JavaScript, Kind::Filter) => &[JAVASCRIPT, SUFFIX],
         (Language::C, Kind::Filter) => &[C, SUFFIX],

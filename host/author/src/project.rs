@@ -18,11 +18,23 @@ pub enum Kind {
     Verifier,
     /// It knows one kind of registry.
     Dialect,
+    /// It renames tags.
+    Mapper,
+    /// It hears what a run did.
+    Observer,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] = [Kind::Filter, Kind::Auth, Kind::Transport, Kind::Verifier, Kind::Dialect];
+    pub const ALL: [Kind; 7] = [
+        Kind::Filter,
+        Kind::Auth,
+        Kind::Transport,
+        Kind::Verifier,
+        Kind::Dialect,
+        Kind::Mapper,
+        Kind::Observer,
+    ];
 
     /// The name that the command line and `dray-plugin.toml` use.
     pub fn name(self) -> &'static str {
@@ -32,6 +44,8 @@ impl Kind {
             Kind::Transport => "transport",
             Kind::Verifier => "verifier",
             Kind::Dialect => "dialect",
+            Kind::Mapper => "mapper",
+            Kind::Observer => "observer",
         }
     }
 }
@@ -138,7 +152,7 @@ impl Project {
         let project: Project = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::new(format!("read {}:{line}: {}", path.display(), error.message()))
-                .help("its keys are name, version, kind (filter, auth, transport, verifier, dialect), license and language (rust, python, js, c)")
+                .help("its keys are name, version, kind (filter, auth, transport, verifier, dialect, mapper, observer), license and language (rust, python, js, c)")
         })?;
         // The name is that of the component's file, too.
         Self::check_name(&project.name)?;

@@ -154,7 +154,8 @@ fn paths(loaded: &Loaded) -> Paths {
     if !policy.ignores_system {
         paths.read.extend(setup::system_files().paths());
     }
-    for call in policy.rules.iter().flat_map(|rule| &rule.require) {
+    for call in policy.rules.iter().flat_map(|rule| &rule.require).chain(&policy.observers) {
+        paths.read.extend(call.secrets().filter_map(|(_, secret)| file(&secret)));
         // A wrong demand is told when the session is opened.
         if let Ok(requirement) = dray_engine::signed(&call.config, base) {
             paths.read.extend(requirement.files().into_iter().map(PathBuf::from));

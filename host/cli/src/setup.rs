@@ -188,6 +188,7 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
         // Only how places are reached is wanted of it.
         loaded.policy.rules.clear();
         loaded.policy.retains.clear();
+        loaded.policy.observers.clear();
         let keys: Vec<PathBuf> = loaded.policy.trusted_keys.iter().map(|key| loaded.base.join(key)).collect();
         for (name, plugin) in plugins(access, &keys)? {
             if loaded.policy.plugins.contains_key(&name) {

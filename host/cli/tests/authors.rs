@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::PathBuf;
-use support::{World, author};
+use support::{World, author, memory::Memory};
 
 #[test]
 fn a_new_project_of_each_kind_passes_its_own_fixtures() {
@@ -12,7 +12,15 @@ fn a_new_project_of_each_kind_passes_its_own_fixtures() {
     if !support::builds_plugins() {
         return;
     }
-    for (kind, fixtures) in [("filter", 2), ("auth", 2), ("verifier", 1), ("dialect", 1), ("transport", 1)] {
+    for (kind, fixtures) in [
+        ("filter", 2),
+        ("auth", 2),
+        ("verifier", 1),
+        ("dialect", 1),
+        ("transport", 1),
+        ("mapper", 2),
+        ("observer", 1),
+    ] {
         let name = format!("my-{kind}");
         author(&world, &["plugin", "new", &name, "--kind", kind]).ok();
         let tested = author(&world, &["plugin", "test", &name, "--output", "json"]).ok().json();
@@ -205,4 +213,82 @@ fn a_fixture_that_fails_shows_what_is_different() {
     std::fs::copy(hub, world.path("hub.wasm")).unwrap();
     let tested = author(&world, &["plugin", "test", "hub.wasm", "--fixtures", "hub"]);
     assert!(tested.code == 1 && tested.out.contains("expects no further request"), "{}", tested.out);
+}
+
+#[test]
+fn a_filter_asks_what_the_destination_has() {
+    let world = World::new();
+    if !support::builds_plugins() {
+        return;
+    }
+    author(&world, &["plugin", "new", "absent"]).ok();
+    world.write(
+        "absent/src/lib.rs",
+        r##"//! Keeps the tags that the destination does not have.
+use dray_plugin_filter::{self as filter, Choice, Error, Selection, TagFilter, destination, keep_unless};
+
+#[derive(serde::Deserialize)]
+struct Config {}
+
+struct Absent;
+
+impl TagFilter for Absent {
+    type Config = Config;
+    const NAME: &str = "absent";
+    const VERSION: &str = "0.1.0";
+    const SUMMARY: &str = "Keeps the tags that the destination does not have";
+    const CONFIG_SCHEMA: &str = r#"{ "type": "object" }"#;
+
+    fn select(given: &Choice, _: &Config) -> Result<Selection, Error> {
+        let there = destination()?;
+        let is_there = |tag: &str| there.binary_search_by(|entry| entry.name.as_str().cmp(tag)).is_ok();
+        Ok(keep_unless(&given.tags, |tag| is_there(tag).then_some("it is there")))
+    }
+}
+
+filter::export!(Absent with_types_in filter);
+"##,
+    );
+    for fixture in ["suffix", "mistake"] {
+        std::fs::remove_file(world.path(&format!("absent/fixtures/{fixture}.toml"))).unwrap();
+    }
+    world.write(
+        "absent/fixtures/absent.toml",
+        "destination = [\"1\"]\n[filter]\ntags = [\"1\", \"2\"]\nkeeps = [\"2\"]\ndrops = { \"1\" = \"it is there\" }\n",
+    );
+    world.write(
+        "absent/fixtures/nowhere.toml",
+        "[filter]\ntags = [\"1\"]\nfails = \"list the tags of the destination\"\n",
+    );
+    let tested = author(&world, &["plugin", "test", "absent"]).ok();
+    assert!(tested.out.contains("2 fixtures passed"), "{}", tested.out);
+    author(&world, &["plugin", "build", "absent"]).ok();
+
+    let (source, destination) = (Memory::start(), Memory::start());
+    for tag in ["1", "2", "3"] {
+        source.image("app", tag, tag.as_bytes());
+    }
+    let rule = |to: &str| {
+        format!(
+            "version = 1\n[plugin.absent]\nsource = \"absent/absent.wasm\"\n[[rule]]\nfrom = \"docker://{}/app\"\n\
+             to = \"docker://{}/{to}\"\ntags = [{{ filter = \"absent\" }}]\n",
+            source.host(),
+            destination.host()
+        )
+    };
+    world.write("dray.toml", &rule("app"));
+    // The repository does not exist yet, so everything is absent.
+    assert!(world.dray(&["sync"]).ok().out.contains("3 images copied"));
+    source.image("app", "1", b"changed");
+    source.image("app", "4", b"new");
+    assert!(world.dray(&["sync"]).ok().out.contains("1 image copied"));
+    assert!(world.dray(&["plan", "--explain"]).ok().out.contains("it is there"));
+    // Where each tag has a destination of its own, nothing can be said.
+    world.write("dray.toml", &rule("{tag}"));
+    let nowhere = world.dray(&["sync"]);
+    assert!(
+        nowhere.code == 1 && nowhere.err.contains("no one repository is the destination"),
+        "{}",
+        nowhere.err
+    );
 }

@@ -250,3 +250,39 @@ fn a_whole_blob_is_signed_with_its_hash_and_a_part_without() {
         |part: &str| requests.iter().filter(|line| line.starts_with("PUT") && line.contains(part)).count();
     assert_eq!((puts("partNumber="), puts("/index.json")), (3, 2));
 }
+
+#[test]
+fn a_bucket_that_everybody_may_read_is_configured_by_its_place() {
+    if !support::builds_plugins() {
+        return;
+    }
+    let world = World::new();
+    build(&world);
+    support::images::seed(&world);
+    let layout = world.path("seed");
+    let fake = Fake::start(move |request, stream| {
+        let path = request.split(' ').nth(1).unwrap().trim_start_matches("/public/");
+        let is_signed = request.to_lowercase().contains("authorization:");
+        match std::fs::read(layout.join(path)) {
+            Ok(content) if !is_signed => respond(stream, "200 OK", "ETag: \"1\"\r\n", &content),
+            Ok(_) => respond(stream, "403 Forbidden", "", b""),
+            Err(_) => respond(stream, "404 Not Found", "", b""),
+        }
+    });
+    let at = |glob: &str| {
+        let glob = format!("[plugin.bucket.at.\"{glob}\"]\nanonymous = true\n");
+        world.write("dray.toml", &policy(&fake.host, &glob));
+        let place = format!("bucket:{}/public", fake.host);
+        let keys = [("KEY_ID", "AKIA"), ("KEY", "secret")];
+        Ran::of(world.command(&["list-tags", "--policy", "dray.toml", &place]).envs(keys))
+    };
+    let listed = at(&format!("{}/pub*", fake.host)).ok();
+    assert!(listed.out.lines().any(|line| line == "multi"), "{}", listed.out);
+    // Other places of the same plugin are as they were.
+    let signed = at(&format!("{}/other", fake.host));
+    assert!(signed.code == 1 && signed.err.contains("403"), "{}", signed.err);
+    // The schema of the plugin holds for it.
+    world.write("dray.toml", &policy(&fake.host, "[plugin.bucket.at.\"x/*\"]\nanonymos = true\n"));
+    let wrong = world.dray(&["list-tags", "--policy", "dray.toml", "bucket:x/y"]);
+    assert!(wrong.code != 0 && wrong.err.contains("did you mean `anonymous`?"), "{}", wrong.err);
+}

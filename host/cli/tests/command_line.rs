@@ -270,6 +270,8 @@ fn plugins_can_be_looked_at() {
             "scanned",
             "scan",
             "min-age",
+            "regex",
+            "webhook",
             "harbor",
             "quay",
             "docker-hub",

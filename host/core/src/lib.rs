@@ -27,7 +27,6 @@
 //! ```
 
 mod config;
-mod cosign;
 mod digest;
 mod form;
 mod manifest;
@@ -37,6 +36,7 @@ mod platform;
 pub mod policy;
 mod reference;
 mod registries_conf;
+mod related;
 mod report;
 mod resumable;
 mod schema1;
@@ -46,14 +46,13 @@ mod trim;
 mod yaml;
 
 pub use config::ImageConfig;
-pub use cosign::{cosign_signatures, cosign_tags};
 pub use digest::{Algorithm, Digest, Hasher, ParseDigestError};
 pub use form::{
     Compression, Form, Format, ParseFormError, convert_image, convert_index, is_blob, is_compressed_as,
     is_image_config, layer_compression, new_image,
 };
 pub use manifest::{Children, Descriptor, Manifest, ManifestError, NESTING, media_type};
-pub use names::{CHOICES, FillError, Names, expand_braces, matches};
+pub use names::{CHOICES, FillError, Names, expand_braces, is_tag, matches};
 pub use plan::{
     Action, Copy, Deletion, DestinationState, Endpoint, Gone, ImageChoice, MAX_LINE, Missing, Naming,
     Observed, PLAN_VERSION, PlanEnd, PlanHeader, PlanLine, PolicyId, ReadPlanError, Reason, Seen, Spared,
@@ -62,6 +61,7 @@ pub use plan::{
 pub use platform::{ParsePlatformError, Platform};
 pub use reference::{ParseReferenceError, Reference, without_tag};
 pub use registries_conf::{PullFrom, PullSource, RegistriesConf};
+pub use related::{cosign_signatures, cosign_tags, is_related, related_tag};
 pub use report::{CopyReport, Report, Summary, Trouble};
 pub use schema1::Schema1;
 pub use shard::Shard;

@@ -39,6 +39,19 @@ pub enum FillError {
     },
 }
 
+/// Whether a text is a tag (OCI distribution specification 1.1, "Pulling manifests").
+///
+/// ```
+/// assert!(dray_core::is_tag("v1.27_x-y"));
+/// assert!(!dray_core::is_tag("") && !dray_core::is_tag("-1") && !dray_core::is_tag("a/b"));
+/// ```
+pub fn is_tag(text: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    text.len() <= 128
+        && text.bytes().all(fits)
+        && text.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric() || first == b'_')
+}
+
 impl Names<'_> {
     /// The value of `{path|strip:N}`.
     fn stripped(&self, placeholder: &str) -> Result<&str, FillError> {

@@ -89,17 +89,6 @@ pub(crate) fn named_secrets(config: &serde_json::Value, into: &mut Vec<SecretRef
     }
 }
 
-/// An error of a guest that was told secrets.
-fn told(said: &Scope, error: Error, doing: &str) -> Error {
-    let text = said.without_secrets(error.text);
-    let help = error.help.map(|help| said.without_secrets(help));
-    let told = Error::new(error.kind, text).context(doing.to_owned());
-    match help {
-        Some(help) => told.help(help),
-        None => told,
-    }
-}
-
 impl Credentials for WasmAuth {
     fn lookup<'a>(&'a self, asked: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>> {
         Box::pin(async move {
@@ -118,8 +107,8 @@ impl Credentials for WasmAuth {
             let scope = self.scope();
             let said = scope.clone();
             let found = calling!(self, &self.indices, scope, call_lookup, &asked, &self.config);
-            let found =
-                found.map_err(|error| told(&said, error, &format!("find the credentials of {registry}")))?;
+            let found = found
+                .map_err(|error| said.safe(error).context(format!("find the credentials of {registry}")))?;
             Ok(found.map(|found| Credential {
                 key: match found.secret {
                     credentials::Secret::Basic((user, password)) => Key::Basic(user, Secret::new(password)),
@@ -162,7 +151,7 @@ impl Credentials for WasmAuth {
             let said = scope.clone();
             let signed = calling!(self, signer, scope, call_sign, registry, &unsigned, &self.config);
             let signed =
-                signed.map_err(|error| told(&said, error, &format!("sign a request to {registry}")))?;
+                signed.map_err(|error| said.safe(error).context(format!("sign a request to {registry}")))?;
             let secret = |(name, value)| (name, Secret::new(value));
             Ok(signed.map(|headers: Vec<(String, String)>| headers.into_iter().map(secret).collect()))
         })

@@ -18,6 +18,7 @@ wasmtime::component::bindgen!({
             import dray:plugin/memory@0.3.0;
             import dray:plugin/images@0.3.0;
             import dray:plugin/knowledge@0.3.0;
+            import dray:plugin/destination@0.3.0;
             export dray:plugin/meta@0.3.0;
             export dray:plugin/references@0.3.0;
             export dray:plugin/catalog@0.3.0;
@@ -29,6 +30,8 @@ wasmtime::component::bindgen!({
             export dray:plugin/credentials@0.3.0;
             export dray:plugin/request-signer@0.3.0;
             export dray:plugin/tag-filter@0.3.0;
+            export dray:plugin/tag-mapping@0.3.0;
+            export dray:plugin/observation@0.3.0;
             export dray:plugin/registry-dialect@0.3.0;
             export dray:plugin/registry-knowledge@0.3.0;
             export dray:plugin/registry-untagged@0.3.0;

@@ -21,7 +21,7 @@ macro_rules! builtin {
 }
 
 /// Plugins of different kinds may have the same name: `provider = "ecr"` and `kind = "ecr"` are two.
-pub(crate) static BUILTINS: [Builtin; 44] = [
+pub(crate) static BUILTINS: [Builtin; 46] = [
     builtin!("transport", "docker", Role::Transport, &["docker"]),
     builtin!("transport", "oci", Role::Transport, &["oci", "oci-archive"]),
     builtin!("transport", "dir", Role::Transport, &["dir"]),
@@ -51,6 +51,8 @@ pub(crate) static BUILTINS: [Builtin; 44] = [
     builtin!("filter", "scanned", Role::Filter, &[]),
     builtin!("verifier", "scan", Role::Verifier, &[]),
     builtin!("verifier", "min-age", Role::Verifier, &[]),
+    builtin!("mapper", "regex", Role::Mapper, &[]),
+    builtin!("observer", "webhook", Role::Observer, &[]),
     builtin!("dialect", "harbor", Role::Dialect, &[]),
     builtin!("dialect", "quay", Role::Dialect, &[]),
     builtin!("dialect", "docker-hub", Role::Dialect, &[]),

@@ -88,6 +88,18 @@ pub(crate) fn tag_page(page: types::TagPage) -> contract::TagPage {
     }
 }
 
+/// A tag of a list, for guests.
+pub(crate) fn tag_entry(listed: contract::Listed) -> types::TagEntry {
+    types::TagEntry {
+        name: listed.name,
+        digest: listed.digest.map(|digest| digest.to_string()),
+        media_type: listed.media_type,
+        size: listed.size,
+        updated: listed.updated,
+        extra: Vec::new(),
+    }
+}
+
 pub(crate) fn request(request: types::Request) -> contract::Request {
     let access = request
         .access

@@ -20,7 +20,7 @@ fn grants(plugin: &Loaded, host: &str) -> bool {
 }
 
 /// The host of an address, with its port if it is written. It is empty if the address is not one of HTTPS.
-fn host_of(url: &str) -> &str {
+pub(crate) fn host_of(url: &str) -> &str {
     url.strip_prefix("https://").and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default()
 }
 
@@ -100,7 +100,7 @@ impl host::http::Host for State {
         body: Vec<u8>,
     ) -> Result<types::Response, types::Error> {
         self.called()?;
-        if self.plugin.role == Role::Auth {
+        if matches!(self.plugin.role, Role::Auth | Role::Observer) {
             return self.ask(request, body).await;
         }
         let place = self.place("send a request")?;
@@ -146,7 +146,7 @@ impl host::http::Host for State {
 }
 
 impl State {
-    /// Asks a host for an auth provider, without anybody's credentials: those that it was given are in the request.
+    /// Asks a host for an auth provider or an observer, without anybody's credentials: those that it was given are in the request.
     async fn ask(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
         if let Some(script) = &self.scope.script {
             return script
@@ -156,7 +156,7 @@ impl State {
         }
         let Some(outside) = &self.scope.outside else {
             return Err(types::Error::Denied(
-                "send a request: this command lends providers no network".into(),
+                "send a request: this command lends plugins of this kind no network".into(),
             ));
         };
         let http = outside.access(host_of(&request.url)).map_err(convert::to_guest)?;
@@ -298,7 +298,8 @@ impl host::writing::Host for State {
 
 impl host::settings::Host for State {
     async fn get(&mut self) -> String {
-        self.plugin.settings.clone()
+        let location = self.scope.context.as_ref().map_or("", |place| place.location());
+        serde_json::Value::Object(self.plugin.settings.of(location)).to_string()
     }
 }
 
@@ -431,6 +432,17 @@ impl host::images::Host for State {
             platforms: facts.platforms,
         };
         Ok(facts.into_iter().map(convert).collect())
+    }
+}
+
+impl host::destination::Host for State {
+    async fn tags(&mut self) -> Result<Vec<types::TagEntry>, types::Error> {
+        self.called()?;
+        let Some(images) = self.scope.images.clone() else {
+            return Err(types::Error::Denied("list the tags of the destination: there is none".into()));
+        };
+        let listed = images.at_destination().await.map_err(convert::to_guest)?;
+        Ok(listed.into_iter().map(convert::tag_entry).collect())
     }
 }
 

@@ -9,10 +9,11 @@ use crate::{
 };
 use dray_core::{
     Digest,
-    policy::{Grant, Limits},
+    policy::{Grant, Limits, config_at},
 };
 use dray_engine::{Error, Kind, Result};
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{
         Arc,
@@ -39,6 +40,10 @@ pub enum Role {
     Verifier,
     /// It knows one kind of registry.
     Dialect,
+    /// It renames tags on their way.
+    Mapper,
+    /// It hears what a run did.
+    Observer,
 }
 
 impl Role {
@@ -50,6 +55,8 @@ impl Role {
             Role::Filter => "filter",
             Role::Verifier => "verifier",
             Role::Dialect => "dialect",
+            Role::Mapper => "mapper",
+            Role::Observer => "observer",
         }
     }
 }
@@ -111,8 +118,8 @@ pub(crate) struct Loaded {
     pub digest: Digest,
     pub grant: Grant,
     pub limits: Limits,
-    /// `[plugin.NAME.config]` as JSON.
-    pub settings: String,
+    /// `[plugin.NAME.config]`, and what stands over it for some places.
+    pub settings: Configuration,
     pub pre: InstancePre<State>,
     engine: Engine,
     info: OnceCell<Info>,
@@ -136,10 +143,25 @@ pub(crate) struct Terms {
     pub builtin: bool,
     pub grant: Grant,
     pub limits: Limits,
-    /// `[plugin.NAME.config]`.
-    pub settings: serde_json::Map<String, serde_json::Value>,
+    pub settings: Configuration,
     /// Who hears of its calls.
     pub tracer: Option<Arc<dyn Tracer>>,
+}
+
+/// What the operator configured for a plugin.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Configuration {
+    /// `[plugin.NAME.config]`.
+    pub usual: serde_json::Map<String, serde_json::Value>,
+    /// `[plugin.NAME.at."GLOB"]`, by the globs.
+    pub at: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Configuration {
+    /// The configuration for a place, by its location.
+    pub fn of(&self, location: &str) -> serde_json::Map<String, serde_json::Value> {
+        config_at(&self.usual, &self.at, location)
+    }
 }
 
 /// Creates a wasmtime engine for plugins, and a thread that advances its epoch.
@@ -207,6 +229,8 @@ fn role(engine: &Engine, component: &Component) -> Result<Role, String> {
         ("tag-filter", Role::Filter),
         ("verification", Role::Verifier),
         ("registry-dialect", Role::Dialect),
+        ("tag-mapping", Role::Mapper),
+        ("observation", Role::Observer),
     ];
     let filled: Vec<Role> = roles.into_iter().filter(|(name, _)| has(name)).map(|(_, role)| role).collect();
     match filled[..] {
@@ -254,6 +278,8 @@ fn typed(pre: &InstancePre<State>, store: &mut Store<State>, instance: &Instance
         "credentials": credentials,
         "request-signer": request_signer,
         "tag-filter": tag_filter,
+        "tag-mapping": tag_mapping,
+        "observation": observation,
         "registry-dialect": registry_dialect,
         "registry-knowledge": registry_knowledge,
         "registry-untagged": registry_untagged,
@@ -290,6 +316,12 @@ fn linker(engine: &Engine, role: Role, writes: bool) -> wasmtime::Result<Linker<
         Role::Filter => {
             host::images::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
             host::knowledge::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::destination::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+        }
+        Role::Mapper => {}
+        Role::Observer => {
+            host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
+            host::http::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?;
         }
         Role::Verifier => host::secrets::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state)?,
     }
@@ -342,7 +374,7 @@ impl Loaded {
             digest: Digest::of(wasm),
             grant: terms.grant,
             limits: terms.limits,
-            settings: serde_json::Value::Object(terms.settings).to_string(),
+            settings: terms.settings,
             pre,
             engine: engine.clone(),
             info: OnceCell::new(),
@@ -395,11 +427,8 @@ impl Loaded {
             (None, None) => format!("{:#}", error.root_cause()),
         };
         let role = match self.role {
-            Role::Transport => "transport",
             Role::Auth => "auth provider",
-            Role::Filter => "filter",
-            Role::Verifier => "verifier",
-            Role::Dialect => "dialect",
+            other => other.name(),
         };
         Error::new(Kind::Plugin, format!("call {call} of the {role} {}: {why}", self.name))
     }

@@ -6,7 +6,9 @@ use crate::{
     builtin::{BUILTINS, Builtin},
     dialect::{KINDS, WasmDialect, is_known},
     filter::WasmFilter,
-    load::{self, Budgets, Loaded, Terms},
+    load::{self, Budgets, Configuration, Loaded, Terms},
+    mapper::WasmMapper,
+    observer::WasmObserver,
     schema,
     trace::Tracer,
     transport::WasmTransport,
@@ -15,7 +17,7 @@ use crate::{
 use dray_core::policy::{Grant, Limits, Plugin, PluginSource};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
     http::Client,
     unknown,
 };
@@ -94,6 +96,35 @@ fn component_file(name: &str, plugin: &Plugin) -> Result<PathBuf> {
     }
 }
 
+/// Checks what the operator configured for a plugin by its schema. Plugins that get their table with each call have no other.
+async fn configured(plugin: &Arc<Loaded>, settings: &Configuration) -> Result<()> {
+    let Configuration { usual, at } = settings;
+    let name = &plugin.name;
+    if !matches!(plugin.role, Role::Transport | Role::Dialect) {
+        let key = match (usual.is_empty(), at.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "config",
+            (true, false) => "at",
+        };
+        let text = format!("configure the plugin {name}: it takes its configuration where it is used");
+        let help =
+            format!("write the keys beside `{name}` where it is used, and leave [plugin.{name}.{key}] out");
+        return Err(Error::new(Kind::Invalid, text).help(help));
+    }
+    let schema = &plugin.info().await?.schema;
+    // Keys that all places need may stand in `at` alone.
+    if at.is_empty() || !usual.is_empty() {
+        schema::check(name, schema, &usual.clone().into())?;
+    }
+    for (glob, table) in at {
+        let mut whole = usual.clone();
+        whole.extend(table.clone());
+        schema::check(name, schema, &whole.into())
+            .map_err(|error| error.context(format!("configure the plugin {name} at {glob}")))?;
+    }
+    Ok(())
+}
+
 impl Runtime {
     /// A runtime that has not loaded any plugin yet.
     pub fn new(settings: Settings) -> Arc<Self> {
@@ -142,7 +173,7 @@ impl Runtime {
                 Ok(Cow::Owned(wasm))
             }
         };
-        let settings = plugin.config;
+        let settings = Configuration { usual: plugin.config, at: plugin.at };
         let terms = Terms {
             builtin: false,
             grant: plugin.grant,
@@ -158,18 +189,7 @@ impl Runtime {
             let text = format!("load the plugin {name}: it serves {scheme}, which is built in");
             return Err(Error::new(Kind::Invalid, text).help("give it a scheme of its own"));
         }
-        // Plugins of the other kinds get their table with each call, and it is checked there.
-        let by_table = matches!(loaded.role, Role::Auth | Role::Filter | Role::Verifier);
-        match (by_table, settings.is_empty()) {
-            (true, false) => {
-                let text =
-                    format!("configure the plugin {name}: it takes its configuration where it is used");
-                return Err(Error::new(Kind::Invalid, text)
-                    .help(format!("write the keys beside `{name}` in the rule or the registry, and leave [plugin.{name}.config] out")));
-            }
-            (true, true) => {}
-            (false, _) => schema::check(name, &loaded.info().await?.schema, &settings.into())?,
-        }
+        configured(&loaded, &settings).await?;
         Ok(Some(loaded))
     }
 
@@ -390,6 +410,29 @@ impl Plugins for Runtime {
             let plugin = self.configured("verifier", Role::Verifier, name, config).await?;
             let secrets = self.settings.secrets.clone();
             Ok(Arc::new(WasmVerifier::new(plugin, config, secrets)?) as Arc<dyn Verifier>)
+        })
+    }
+
+    fn mapper<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Mapper>>> {
+        Box::pin(async move {
+            let plugin = self.configured("mapper", Role::Mapper, name, config).await?;
+            Ok(Arc::new(WasmMapper::new(plugin, config)?) as Arc<dyn Mapper>)
+        })
+    }
+
+    fn listener<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
+        Box::pin(async move {
+            let plugin = self.configured("observer", Role::Observer, name, config).await?;
+            let (secrets, outside) = (self.settings.secrets.clone(), self.outside.clone());
+            Ok(Arc::new(WasmObserver::new(plugin, config, secrets, outside)?) as Arc<dyn Listener>)
         })
     }
 

@@ -75,9 +75,23 @@ impl Outside {
 }
 
 impl Scope {
-    /// Remembers a secret that the guest is given.
+    /// Remembers a secret that the guest is given. What stands behind the host in an address is one by itself, because messages may
+    /// name the address in another way.
     pub fn tell(&self, secret: &Secret) {
-        self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(secret.clone());
+        let rest = secret.expose().trim().strip_prefix("https://").and_then(|rest| rest.split_once('/'));
+        let path = rest.filter(|(_, path)| path.len() > 3).map(|(_, path)| Secret::new(format!("/{path}")));
+        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        told.push(secret.clone());
+        told.extend(path);
+    }
+
+    /// An error of the guest, without the secrets that the guest was given.
+    pub fn safe(&self, error: Error) -> Error {
+        let told = Error::new(error.kind, self.without_secrets(error.text));
+        match error.help {
+            Some(help) => told.help(self.without_secrets(help)),
+            None => told,
+        }
     }
 
     /// A text of the guest, without the secrets that the guest was given.
@@ -149,6 +163,14 @@ mod tests {
         ] {
             assert_eq!(outside.access(host).is_ok(), allowed, "{host}");
         }
+    }
+
+    #[test]
+    fn the_path_of_a_secret_address_is_in_no_text() {
+        let scope = Scope::default();
+        scope.tell(&Secret::new("https://chat.example/services/hunter2\n"));
+        let text = "POST http://chat.example/services/hunter2 answered 403".to_owned();
+        assert_eq!(scope.without_secrets(text), "POST http://chat.example… answered 403");
     }
 
     #[test]

@@ -43,16 +43,6 @@ impl WasmVerifier {
     fn scope(&self) -> Scope {
         Scope { secrets: Some(self.secrets.clone()), granted: self.granted.clone(), ..Scope::default() }
     }
-
-    /// An error without the secrets that the plugin was told.
-    fn safe(said: &Scope, error: Error) -> Error {
-        let text = said.without_secrets(error.text);
-        let told = Error::new(error.kind, text);
-        match error.help {
-            Some(help) => told.help(said.without_secrets(help)),
-            None => told,
-        }
-    }
 }
 
 /// A text of a plugin, as it may be shown.
@@ -70,7 +60,7 @@ impl Verifier for WasmVerifier {
             let scope = self.scope();
             let said = scope.clone();
             let wanted = calling!(self, &self.indices, scope, call_wants, &self.config);
-            wanted.map_err(|error: Error| Self::safe(&said, error))
+            wanted.map_err(|error: Error| said.safe(error))
         })
     }
 
@@ -99,7 +89,7 @@ impl Verifier for WasmVerifier {
             let scope = self.scope();
             let said = scope.clone();
             let judged = calling!(self, &self.indices, scope, call_verify, &subject, &evidence, &self.config);
-            let judged = judged.map_err(|error: Error| Self::safe(&said, error))?;
+            let judged = judged.map_err(|error: Error| said.safe(error))?;
             Ok(match judged {
                 verification::Verdict::Accepted(by) => Judgement::Accepted(text(&said, by)),
                 verification::Verdict::Refused(why) => {

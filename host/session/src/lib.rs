@@ -42,6 +42,7 @@ pub mod artifact;
 mod environment;
 mod facade;
 mod files;
+mod listening;
 mod native;
 mod open;
 mod record;

@@ -2,7 +2,7 @@
 
 use dray_engine::{
     Result,
-    contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
 };
 use futures_core::future::BoxFuture;
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,6 +28,22 @@ impl Plugins for WithNative {
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
         self.components.filter(name, config)
+    }
+
+    fn mapper<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Mapper>>> {
+        self.components.mapper(name, config)
+    }
+
+    fn listener<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
+        self.components.listener(name, config)
     }
 
     fn verifier<'a>(

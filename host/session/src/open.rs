@@ -2,6 +2,7 @@
 
 use crate::{
     environment::{Environment, lazy_auth},
+    listening::{self, Telling},
     native::WithNative,
     record::{self, Record},
     saved::SavedPlan,
@@ -14,7 +15,7 @@ use dray_core::{
 use dray_engine::{
     BoundRetain, BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
     bind_retains,
-    contract::{Credentials, KnownBy, Plugins},
+    contract::{Credentials, KnownBy, Listener, Plugins},
     delete_again,
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan, plan_retention,
@@ -39,6 +40,7 @@ pub struct Session {
     places: Arc<Places>,
     rules: Vec<BoundRule>,
     retains: Vec<BoundRetain>,
+    listeners: Vec<Arc<dyn Listener>>,
     shard: Option<Shard>,
 }
 
@@ -171,7 +173,8 @@ impl Session {
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
         let retains = bind_retains(&policy, &places).await?;
-        Ok(Session { places, rules, retains, shard: None })
+        let listeners = listening::bind(&policy.observers, &places).await?;
+        Ok(Session { places, rules, retains, listeners, shard: None })
     }
 
     /// The same session, whose plans leave out the repositories of other shards. Saved plans and `[[retain]]` are not divided.
@@ -240,7 +243,14 @@ impl Session {
         stop: watch::Receiver<bool>,
     ) -> Report {
         options.rules = self.rules.iter().map(|rule| (rule.name.clone(), rule.limits.clone())).collect();
-        record::run(&self.places, plan, observer, options, record, stop).await
+        if self.listeners.is_empty() {
+            return record::run(&self.places, plan, observer, options, record, stop).await;
+        }
+        let telling = Telling::begin(&self.listeners, observer, record);
+        let report = record::run(&self.places, plan, telling.clone(), options, record, stop.clone()).await;
+        let was_stopped = *stop.borrow();
+        telling.end(&report, was_stopped).await;
+        report
     }
 }
 

@@ -123,7 +123,7 @@ pub struct PluginInspectOptions {
     /// A plugin's name, or a component file
     pub plugin: String,
     /// Its kind, where plugins of several kinds have the same name
-    #[arg(long, value_name = "KIND", value_parser = ["transport", "auth", "filter", "verifier", "dialect"])]
+    #[arg(long, value_name = "KIND", value_parser = ["transport", "auth", "filter", "verifier", "dialect", "mapper", "observer"])]
     pub kind: Option<String>,
     /// Where the name may be declared
     #[arg(long, value_name = "FILE")]

@@ -27,11 +27,14 @@ pub struct Fixture {
     /// Facts about images.
     #[serde(rename = "image")]
     pub images: Vec<Image>,
+    /// The tags of the destination, for filters. `None` means that there is no one destination.
+    pub destination: Option<Vec<String>>,
     /// The requests that the plugin sends, in their order.
     #[serde(rename = "request")]
     pub requests: Vec<Exchange>,
     filter: Option<Filter>,
     auth: Option<Auth>,
+    mapper: Option<Mapper>,
     #[serde(rename = "call")]
     calls: Vec<Call>,
 }
@@ -64,6 +67,18 @@ struct Auth {
     /// Further fields of the credential, such as `lifetime`.
     credential: Map<String, Value>,
     none: bool,
+    fails: Option<String>,
+}
+
+/// What a mapper gets, and what it makes of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Mapper {
+    repository: String,
+    tags: Vec<String>,
+    config: Value,
+    /// The tags that get another name, with it.
+    names: Option<BTreeMap<String, String>>,
     fails: Option<String>,
 }
 
@@ -128,7 +143,7 @@ impl Fixture {
     /// Checks that something is called, and that what is expected is said, once.
     fn check(&self) -> Result<(), String> {
         if self.steps().is_empty() {
-            return Err("it calls nothing: write [filter], [auth] or [[call]]".into());
+            return Err("it calls nothing: write [filter], [auth], [mapper] or [[call]]".into());
         }
         if let Some(filter) = &self.filter {
             let chooses = filter.keeps.is_some() || !filter.drops.is_empty();
@@ -138,6 +153,14 @@ impl Fixture {
                     return Err("[filter] has both `fails` and `keeps` or `drops`: write one of them".into());
                 }
                 _ => {}
+            }
+        }
+        if let Some(mapper) = &self.mapper {
+            let said = [mapper.names.is_some(), mapper.fails.is_some()];
+            once("[mapper]", "`names` and `fails`", &said)?;
+            let names = mapper.names.iter().flatten();
+            if let Some((tag, _)) = names.into_iter().find(|(tag, _)| !mapper.tags.contains(tag)) {
+                return Err(format!("[mapper] has a name for `{tag}`, which is none of its `tags`"));
             }
         }
         if let Some(auth) = &self.auth {
@@ -173,6 +196,7 @@ impl Fixture {
     pub fn steps(&self) -> Vec<Step> {
         let filter = self.filter.iter().map(Filter::step);
         let auth = self.auth.iter().map(Auth::step);
+        let mapper = self.mapper.iter().map(Mapper::step);
         let calls = self.calls.iter().map(|call| Step {
             function: call.function.clone(),
             arguments: call.arguments.clone(),
@@ -183,7 +207,7 @@ impl Fixture {
             },
             tags: None,
         });
-        filter.chain(auth).chain(calls).collect()
+        filter.chain(auth).chain(mapper).chain(calls).collect()
     }
 }
 
@@ -216,6 +240,25 @@ impl Filter {
                 None => Expected::Answer(expected),
             },
             tags: Some(self.tags.clone()),
+        }
+    }
+}
+
+impl Mapper {
+    fn step(&self) -> Step {
+        let names = self.names.iter().flatten().collect::<BTreeMap<_, _>>();
+        let expected: Vec<Value> = self.tags.iter().map(|tag| json!(names.get(tag))).collect();
+        Step {
+            function: "tag-mapping.rename".into(),
+            arguments: vec![
+                json!({ "repository": self.repository, "tags": self.tags }),
+                configuration(&self.config),
+            ],
+            expected: match &self.fails {
+                Some(fails) => Expected::Error(json!(fails)),
+                None => Expected::Answer(expected.into()),
+            },
+            tags: None,
         }
     }
 }

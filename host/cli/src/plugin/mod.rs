@@ -96,6 +96,8 @@ fn granted(plugin: &Listed) -> String {
         Role::Filter => vec!["facts about images".into()],
         Role::Verifier => vec!["manifests with their signatures".into()],
         Role::Dialect => vec!["the registries of its kind".into()],
+        Role::Mapper => vec!["names of tags".into()],
+        Role::Observer => vec!["what a run did, and the secrets and hosts named in its table".into()],
     };
     parts.extend(plugin.grant.hosts.iter().map(|host| format!("host {host}")));
     parts.extend(plugin.grant.files.iter().map(|path| format!("files {}", path.display())));

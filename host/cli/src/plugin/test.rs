@@ -118,6 +118,7 @@ async fn played(name: &str, wasm: &[u8], fixture: &Fixture, outcome: &mut Outcom
         secrets: fixture.secrets.clone(),
         requests: fixture.requests.clone(),
         images: fixture.images.clone(),
+        destination: fixture.destination.clone(),
         now: fixture.now,
         folder: folder.path().to_owned(),
     });

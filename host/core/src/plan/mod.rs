@@ -6,9 +6,9 @@ mod prune;
 mod saved;
 
 use crate::{
-    Descriptor, Digest, Form, Platform, Selection, TrimError,
+    Descriptor, Digest, Form, Platform, Selection, TrimError, cosign_tags,
     policy::{IndexMode, Referrers},
-    select,
+    related_tag, select,
 };
 pub use decide::{Missing, Observed, decide};
 pub use prune::{Gone, Spared, may_prune};
@@ -93,6 +93,9 @@ pub struct Wanted {
     /// Whether what cosign keeps beneath tags of the image's digests is copied with it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cosign_tags: bool,
+    /// Templates of further tags that are made of the image's digests and are copied with it (`sha256-{hex}.vex`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub related: Vec<String>,
     /// Whether foreign layers are copied, too. Their makers do not let others distribute them.
     pub include_foreign: bool,
     /// Whether it is an error if the image cannot be converted. A command that copies one image sets this, because its
@@ -114,11 +117,29 @@ impl Wanted {
             referrers: Referrers::No,
             referrer_types: Vec::new(),
             cosign_tags: false,
+            related: Vec::new(),
             include_foreign: false,
             strict: true,
             link: false,
             skip_immutable: false,
         }
+    }
+
+    /// Whether tags that are made of the image's digests are copied with it.
+    pub fn wants_related(&self) -> bool {
+        self.cosign_tags || !self.related.is_empty()
+    }
+
+    /// The tags that are made of a digest and are copied with what it names, each once.
+    pub fn related_tags(&self, digest: &Digest) -> Vec<String> {
+        let mut tags: Vec<String> = if self.cosign_tags { cosign_tags(digest).collect() } else { Vec::new() };
+        for template in &self.related {
+            let tag = related_tag(template, digest);
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+        }
+        tags
     }
 
     /// Whether a referrer is copied, by its descriptor in a list.
@@ -136,6 +157,7 @@ impl Wanted {
         parts.extend(self.referrers.are_wanted().then(|| "referrers".to_owned()));
         parts.extend(self.referrer_types.iter().cloned());
         parts.extend(self.cosign_tags.then(|| "cosign".to_owned()));
+        parts.extend(self.related.iter().cloned());
         parts.extend(self.include_foreign.then(|| "foreign".to_owned()));
         parts.join(",")
     }

@@ -174,6 +174,7 @@ mod tests {
                 referrers: Referrers::Wanted,
                 referrer_types: Vec::new(),
                 cosign_tags: false,
+                related: Vec::new(),
                 include_foreign: false,
                 strict: false,
                 link: false,

@@ -1,10 +1,10 @@
 //! TOML → [`Policy`], or every mistake in it.
 
-use super::call::provider;
+use super::call::{call, provider};
 use super::document;
 use super::limits::{concurrency, rate};
 use super::plugin::plugin;
-use super::raw::{Table, boolean, one_or_many, string, strings, table};
+use super::raw::{Table, boolean, list, one_or_many, string, strings, table};
 use super::retain::retains;
 use super::rule::{check_defaults, rules};
 use super::vars::Variables;
@@ -100,10 +100,10 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     let for_plugins = for_plugins.and_then(|value| table("`defaults.plugin`", value, problems));
     if let Some(defaults) = &for_plugins {
         let own = "it is one plugin's own";
-        defaults.refuse(&["source", "grant", "config"], own, problems);
+        defaults.refuse(&["source", "grant", "config", "at"], own, problems);
         let mut defaults = defaults.clone();
         // A mistake in its values is found once for each plugin.
-        for key in ["source", "grant", "config", "limits"] {
+        for key in ["source", "grant", "config", "at", "limits"] {
             defaults.take(key);
         }
         let keys = defaults.take("trusted-keys").map(|value| strings(value, &mut Vec::new()));
@@ -136,6 +136,11 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     if let Some(value) = root.take("retain") {
         policy.retains = retains(value, problems);
     }
+    if let Some(value) = root.take("observe") {
+        let tables = list(value, problems);
+        policy.observers =
+            tables.into_iter().filter_map(|table| call(table, "an observer", "observer", problems)).collect();
+    }
     if let Some(value) = root.take("rule") {
         policy.rules = rules(value, for_rules.as_ref(), problems);
     }
@@ -151,7 +156,8 @@ fn warnings(policy: &Policy, registries: &BTreeMap<String, Range<usize>>) -> Vec
     // A host that only a template, a list or a plugin knows may be meant.
     let unknown = hosts.iter().any(|host| host.contains(['{', '*']))
         || policy.rules.iter().any(|rule| !rule.images_from.is_empty())
-        || !policy.plugins.is_empty();
+        || !policy.plugins.is_empty()
+        || !policy.observers.is_empty();
     let unused = registries.iter().filter(|(name, _)| !unknown && !hosts.contains(*name));
     let warning = |(name, span): (&String, &Range<usize>)| {
         let help = suggestion(name, hosts.iter().map(String::as_str));

@@ -112,7 +112,7 @@ fn merged<'a>(documents: Vec<DeTable<'a>>, problems: &mut Vec<Problem>) -> DeTab
                 continue;
             };
             match (key.get_ref().as_ref(), before.get_mut(), value.into_inner()) {
-                ("rule", DeValue::Array(before), DeValue::Array(more)) => {
+                ("rule" | "retain" | "observe", DeValue::Array(before), DeValue::Array(more)) => {
                     more.into_iter().for_each(|rule| before.push(rule));
                 }
                 ("registry" | "plugin" | "vars", DeValue::Table(before), DeValue::Table(more)) => {
@@ -127,7 +127,7 @@ fn merged<'a>(documents: Vec<DeTable<'a>>, problems: &mut Vec<Problem>) -> DeTab
                     }
                 }
                 ("version" | "include", ..) => {}
-                ("rule", _, wrong) => problems.push(Problem::new(
+                ("rule" | "retain" | "observe", _, wrong) => problems.push(Problem::new(
                     format!("expected a list of tables, found {}", wrong.type_str()),
                     key.span(),
                 )),

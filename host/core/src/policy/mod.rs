@@ -23,7 +23,7 @@ pub use document::includes;
 pub use grant::grants_host;
 pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange, LockedPlugin, SourceDigests};
-pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource};
+pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource, config_at};
 pub use problem::{PolicyError, Problem, suggestion};
 pub use resolved::key_text;
 pub use secret::SecretRef;
@@ -62,6 +62,8 @@ pub struct Policy {
     pub rules: Vec<Rule>,
     /// `[[retain]]`, in order.
     pub retains: Vec<Retain>,
+    /// `[[observe]]`, in order.
+    pub observers: Vec<Call>,
     /// `[defaults.registry]`: how registries are talked to that are not named.
     pub default_registry: Registry,
     /// Whether the machine's files are not obeyed: registries.conf, policy.json, registries.d and certs.d
@@ -162,6 +164,10 @@ pub struct Rule {
     pub referrer_types: Vec<String>,
     /// Copy what cosign keeps beneath tags of an image's digests, with the image.
     pub cosign_tags: bool,
+    /// Templates of further tags that are made of an image's digests and are copied with it.
+    pub related: Vec<String>,
+    /// The mapper that gives `{tag}` in `to` another value.
+    pub map_tags: Option<Call>,
     /// Copy layers that their makers do not let others distribute.
     pub include_foreign: bool,
     /// Files of the destination may be further names of the source's.
@@ -289,6 +295,8 @@ impl Rule {
             referrers: Referrers::No,
             referrer_types: Vec::new(),
             cosign_tags: false,
+            related: Vec::new(),
+            map_tags: None,
             include_foreign: false,
             link: false,
             form: crate::Form::default(),

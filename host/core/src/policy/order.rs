@@ -41,9 +41,7 @@ impl Backup {
         if sample.contains(['{', '}']) {
             return Err("`backup` knows {tag}, {date}, {time} and {digest}".into());
         }
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        let begins = sample.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if !begins || !sample.bytes().all(fits) || sample.len() > 128 {
+        if !crate::is_tag(&sample) {
             return Err(format!("`backup` makes `{sample}`, which is no tag"));
         }
         Ok(backup)

@@ -7,7 +7,7 @@ use super::{
     raw::{self, Table, string, strings, table},
 };
 use crate::{Digest, Reference};
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, time::Duration};
 
 /// A plugin that is not built in.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct Plugin {
     pub limits: Limits,
     /// `[plugin.NAME.config]`.
     pub config: serde_json::Map<String, serde_json::Value>,
+    /// `[plugin.NAME.at."GLOB"]`: the same for places whose location a glob matches, in the order of the globs.
+    pub at: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// Files of public keys, of which one must have signed it. Relative to the policy. An empty list demands no signature.
     pub trusted_keys: Vec<PathBuf>,
     /// Its component, once it was installed or its signature was checked. `None` means that neither happened.
@@ -27,6 +29,20 @@ pub struct Plugin {
 }
 
 impl Plugin {
+    /// Its configuration for a place: `config`, with the keys of each table of `at` over it whose glob matches the location.
+    ///
+    /// ```
+    /// let text = "version = 1\n[plugin.s3]\nsource = \"s3.wasm\"\nconfig = { region = \"eu-west-1\", style = \"path\" }\n\
+    ///     [plugin.s3.at.\"us.example.com/*\"]\nregion = \"us-east-1\"\n";
+    /// let policy = dray_core::policy::parse(text)?;
+    /// let config = policy.plugins["s3"].config_at("us.example.com/images");
+    /// assert_eq!((config["region"].as_str(), config["style"].as_str()), (Some("us-east-1"), Some("path")));
+    /// # Ok::<_, dray_core::policy::PolicyError>(())
+    /// ```
+    pub fn config_at(&self, location: &str) -> serde_json::Map<String, serde_json::Value> {
+        config_at(&self.config, &self.at, location)
+    }
+
     /// A component at some source, to which nothing is granted.
     pub fn at(source: PluginSource) -> Self {
         Plugin {
@@ -34,10 +50,24 @@ impl Plugin {
             grant: Grant::default(),
             limits: Limits::default(),
             config: serde_json::Map::new(),
+            at: BTreeMap::new(),
             trusted_keys: Vec::new(),
             installed: None,
         }
     }
+}
+
+/// A configuration for a place: the usual keys, with those of each table over them whose glob matches the location.
+pub fn config_at(
+    usual: &serde_json::Map<String, serde_json::Value>,
+    at: &BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    location: &str,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut config = usual.clone();
+    for (_, table) in at.iter().filter(|(glob, _)| crate::matches(glob, location)) {
+        config.extend(table.clone());
+    }
+    config
 }
 
 /// Where the component of a plugin is.
@@ -260,6 +290,23 @@ pub(super) fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Pl
             _ => problems.push(Problem::new("a plugin's config is a table", value.span())),
         }
     }
+    let mut at = BTreeMap::new();
+    if let Some(value) = entry.take("at") {
+        match raw::json(value.get_ref()) {
+            serde_json::Value::Object(tables) => {
+                for (glob, table) in tables {
+                    match table {
+                        serde_json::Value::Object(table) => drop(at.insert(glob, table)),
+                        _ => problems.push(
+                            Problem::new(format!("`at.{}` is a table", super::key_text(&glob)), value.span())
+                                .help("write [plugin.NAME.at.\"storage.example.com/*\"], and keys of `config` beneath it"),
+                        ),
+                    }
+                }
+            }
+            _ => problems.push(Problem::new("a plugin's `at` is a table", value.span())),
+        }
+    }
     let keys = entry.take("trusted-keys").map(|value| strings(value, problems)).unwrap_or_default();
     let trusted_keys: Vec<PathBuf> = keys.into_iter().map(|path| path.value.into()).collect();
     entry.end(problems);
@@ -274,6 +321,7 @@ pub(super) fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Pl
             grant,
             limits,
             config,
+            at,
             trusted_keys,
             installed: None,
         }),

@@ -57,6 +57,9 @@ impl Policy {
             if !plugin.config.is_empty() {
                 keys.push(("config", plugin.config.clone().into()));
             }
+            if !plugin.at.is_empty() {
+                keys.push(("at", json!(plugin.at)));
+            }
             table(format!("[plugin.{}]", key_text(name)), keys);
         }
         let mut taken: HashSet<String> = HashSet::new();
@@ -75,6 +78,11 @@ impl Policy {
         }
         for one in &self.retains {
             table("[[retain]]".into(), retain(one));
+        }
+        for one in &self.observers {
+            let table_of = call(one, "observer");
+            let keys = table_of.as_object().into_iter().flatten();
+            table("[[observe]]".into(), keys.map(|(key, value)| (key.as_str(), value.clone())).collect());
         }
         out
     }
@@ -172,6 +180,8 @@ fn rule(rule: &Rule) -> Vec<(&'static str, Value)> {
         },
     );
     add("cosign-tags", rule.cosign_tags.then_some(json!(true)));
+    add("related", (!rule.related.is_empty()).then(|| json!(rule.related)));
+    add("map-tags", rule.map_tags.as_ref().map(|mapper| call(mapper, "mapper")));
     add("repositories", chosen(&rule.repositories));
     add("include-foreign", rule.include_foreign.then_some(json!(true)));
     add("from-blobs", blobs.map(path));

@@ -1,6 +1,6 @@
 //! `[[rule]]`: what is copied where.
 
-use super::call::demand;
+use super::call::{call, demand};
 use super::limits::rule_limits;
 use super::order::order;
 use super::raw::{Table, boolean, one_or_many, string, strings, table};
@@ -9,7 +9,9 @@ use super::{
     Call, IndexMode, OnChange, OnEmpty, OnRefusal, Order, Problem, Referrers, Repositories, Rule, RuleLimits,
     Spanned, Tags,
 };
-use crate::{Compression, FillError, Form, Format, Names, Platform, Reference, expand_braces};
+use crate::{
+    Compression, FillError, Form, Format, Names, Platform, Reference, expand_braces, related::wrong_template,
+};
 use std::{collections::HashSet, path::PathBuf};
 use toml::{Spanned as TomlSpanned, de::DeValue};
 
@@ -73,6 +75,8 @@ struct Common {
     referrers: Referrers,
     referrer_types: Vec<String>,
     cosign_tags: bool,
+    related: Vec<String>,
+    map_tags: Option<Call>,
     include_foreign: bool,
     link: bool,
     form: Form,
@@ -93,6 +97,8 @@ impl Common {
             referrers: self.referrers,
             referrer_types: self.referrer_types.clone(),
             cosign_tags: self.cosign_tags,
+            related: self.related.clone(),
+            map_tags: self.map_tags.clone(),
             include_foreign: self.include_foreign,
             link: self.link,
             form: self.form,
@@ -297,6 +303,8 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let referrers = entry.take("referrers").map(|value| referrers(value, problems));
     let (referrers, referrer_types) = referrers.unwrap_or_default();
     let cosign_tags = entry.take("cosign-tags").and_then(|value| boolean(value, problems)).unwrap_or(false);
+    let related = entry.take("related").map(|value| related(value, problems)).unwrap_or_default();
+    let map_tags = entry.take("map-tags").and_then(|value| call(value, "`map-tags`", "mapper", problems));
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);
@@ -345,6 +353,8 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
         referrers,
         referrer_types,
         cosign_tags,
+        related,
+        map_tags,
         include_foreign,
         link,
         form,
@@ -503,6 +513,22 @@ fn referrers(value: &Value<'_>, problems: &mut Vec<Problem>) -> (Referrers, Vec<
             all(Referrers::No)
         }
     }
+}
+
+/// Templates of tags that are made of an image's digests.
+fn related(value: &Value<'_>, problems: &mut Vec<Problem>) -> Vec<String> {
+    let mut templates = Vec::new();
+    for text in one_or_many(value).into_iter().filter_map(|value| string(value, problems)).collect::<Vec<_>>()
+    {
+        match wrong_template(&text.value) {
+            None => templates.push(text.value),
+            Some(why) => problems.push(
+                Problem::new(format!("`{}` is no template of related tags: {why}", text.value), text.span)
+                    .help("write related = [\"sha256-{hex}.sig\"]"),
+            ),
+        }
+    }
+    templates
 }
 
 /// A value of which few words are known.

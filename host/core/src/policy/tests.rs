@@ -100,6 +100,8 @@ fn the_schema_has_the_keys_that_the_reader_asks_for() {
         "rate(entry, \"",
         "\"an auth provider\", \"",
         "\"a filter\", \"",
+        "\"an observer\", \"",
+        "\"`map-tags`\", \"",
     ]
     .iter()
     .flat_map(|call| source.split(call).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()));

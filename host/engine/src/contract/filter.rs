@@ -1,6 +1,7 @@
 //! Tag filters, and the facts about images that they can ask for.
 
-use crate::Result;
+use super::Listed;
+use crate::{Error, Kind, Result};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 
@@ -46,6 +47,16 @@ pub trait Images: Send + Sync {
     fn look_up(&self, tags: Vec<String>) -> BoxFuture<'_, Result<Vec<Known>>> {
         Box::pin(async move { Ok(vec![Known::default(); tags.len()]) })
     }
+    /// Returns the tags of the destination, sorted by name. Fails as unsupported if there is no one destination.
+    fn at_destination(&self) -> BoxFuture<'_, Result<Vec<Listed>>> {
+        Box::pin(async { Err(no_destination()) })
+    }
+}
+
+/// The error for a filter that asks for the tags of a destination where there is no one destination.
+pub(crate) fn no_destination() -> Error {
+    let text = "list the tags of the destination: no one repository is the destination here";
+    Error::new(Kind::Unsupported, text)
 }
 
 /// What a filter chose.

@@ -3,6 +3,8 @@
 mod credentials;
 mod dialect;
 mod filter;
+mod listener;
+mod mapper;
 mod transport;
 mod verifier;
 mod vocabulary;
@@ -10,8 +12,11 @@ mod vocabulary;
 use crate::Result;
 pub use credentials::{Body, Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned};
 pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport, UntaggedManifest};
+pub(crate) use filter::no_destination;
 pub use filter::{Choice, Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
+pub use listener::{Happening, Listener};
+pub use mapper::Mapper;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};
 pub use verifier::{Evidence, Judgement, Verifier};
@@ -30,6 +35,18 @@ pub trait Plugins: Send + Sync {
         name: &'a str,
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Filter>>>;
+    /// The mapper of a name. Its configuration is checked against its schema.
+    fn mapper<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Mapper>>>;
+    /// The listener of a name, a plugin of the kind observer. Its configuration is checked against its schema.
+    fn listener<'a>(
+        &'a self,
+        name: &'a str,
+        config: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>>;
     /// The verifier of a name. Its configuration is checked against its schema.
     fn verifier<'a>(
         &'a self,

@@ -464,7 +464,9 @@ impl PlaceHttp {
                 }
             };
             self.host.moves();
-            tracing::trace!(method = %request.method, url = %redacted(&url), status = response.status().as_u16(), "answered");
+            // A provider's or an observer's address may be a secret itself.
+            let shown = if self.authorizes { authority.clone() } else { redacted(&url) };
+            tracing::trace!(method = %request.method, url = %shown, status = response.status().as_u16(), "answered");
             if own {
                 self.host.heed(action, response.headers());
             }

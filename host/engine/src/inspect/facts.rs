@@ -2,7 +2,7 @@
 
 use crate::{
     Kind, Repository, Result,
-    contract::{Facts, Images, Known, KnownTag},
+    contract::{Facts, Images, Known, KnownTag, Listed, no_destination},
 };
 use dray_core::{Children, Descriptor, ImageConfig, NESTING, Platform, cosign_signatures};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
@@ -16,6 +16,8 @@ pub(crate) struct RepositoryImages {
     pushed: HashMap<String, u64>,
     /// What the registry's dialect told, which is asked once. `None` means that it tells nothing.
     told: OnceCell<Option<HashMap<String, Known>>>,
+    /// Where all tags of the repository go. `None` means that there is no one destination.
+    destination: Option<Repository>,
 }
 
 /// Number of images that are read at once for one question of a filter.
@@ -35,6 +37,21 @@ impl Images for RepositoryImages {
         }
         .boxed()
     }
+
+    fn at_destination(&self) -> BoxFuture<'_, Result<Vec<Listed>>> {
+        async move {
+            let Some(destination) = &self.destination else { return Err(no_destination()) };
+            let mut listed = match destination.listed(&destination.name).await {
+                Ok(list) => list.tags,
+                // It is made when the first image arrives.
+                Err(error) if error.kind == Kind::NotFound => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            listed.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(listed)
+        }
+        .boxed()
+    }
 }
 
 /// Artifact types of what cosign attaches as a signature. The beginning is enough, because versions differ behind it.
@@ -47,7 +64,12 @@ const SIGNATURES: [&str; 3] = [
 impl RepositoryImages {
     /// The images of a repository whose list of tags said when some were pushed.
     pub fn new(repository: Repository, pushed: HashMap<String, u64>) -> Self {
-        RepositoryImages { repository, pushed, told: OnceCell::new() }
+        RepositoryImages { repository, pushed, told: OnceCell::new(), destination: None }
+    }
+
+    /// The same, for filters that may ask where the tags go.
+    pub fn towards(self, destination: Option<Repository>) -> Self {
+        RepositoryImages { destination, ..self }
     }
 
     /// What the registry knows of all tags.

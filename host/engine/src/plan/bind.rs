@@ -3,7 +3,7 @@
 use super::template::{destination, names};
 use crate::{
     Error, Kind, Places, Result,
-    contract::{Choice, Filter},
+    contract::{Choice, Filter, Mapper},
     place::OpenReference,
     trust::{self, Demand},
 };
@@ -31,6 +31,8 @@ pub struct BoundRule {
     pub(crate) repositories: Repositories,
     pub(crate) to: Reference,
     pub(crate) tags: Option<BoundTags>,
+    /// What renames the tags: `{tag}` in `to` is what it answers.
+    pub(crate) mapper: Option<Arc<dyn Mapper>>,
     pub(crate) wanted: Wanted,
     pub(crate) on_empty: OnEmpty,
     pub(crate) on_change: OnChange,
@@ -136,6 +138,10 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         Some(tags) => Some(bind_tags(tags, places, problems).await),
         None => None,
     };
+    let mapper = match &rule.map_tags {
+        Some(call) => bind_mapper(rule, call, places, problems).await,
+        None => None,
+    };
     let mut require = Vec::new();
     for call in &rule.require {
         require.extend(bind_demand(call, places, problems).await);
@@ -150,6 +156,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         referrers: rule.referrers,
         referrer_types: rule.referrer_types.clone(),
         cosign_tags: rule.cosign_tags,
+        related: rule.related.clone(),
         include_foreign: rule.include_foreign,
         strict: false,
         link: rule.link,
@@ -162,6 +169,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         repositories: rule.repositories.clone(),
         to: to.value.clone(),
         tags,
+        mapper,
         wanted,
         on_empty: rule.on_empty,
         on_change: rule.on_change,
@@ -332,6 +340,27 @@ async fn bind_filter(call: &Call, places: &Arc<Places>, problems: &mut Vec<Probl
     }
 }
 
+/// Binds a mapper, and lets it check its configuration.
+async fn bind_mapper(
+    rule: &Rule,
+    call: &Call,
+    places: &Arc<Places>,
+    problems: &mut Vec<Problem>,
+) -> Option<Arc<dyn Mapper>> {
+    if !rule.to.value.rest.contains("{tag}") {
+        let text = "`map-tags` says what {tag} in `to` stands for, and `to` has no {tag}";
+        problems.push(
+            Problem::new(text, call.span.clone()).help(format!("write to = \"{}:{{tag}}\"", rule.to.value)),
+        );
+    }
+    let checked = async {
+        let mapper = places.plugins().mapper(&call.plugin.value, &call.config).await?;
+        mapper.rename("", &[]).await?;
+        Ok::<_, Error>(mapper)
+    };
+    checked.await.map_err(|error| problems.push(in_call(error, call))).ok()
+}
+
 /// Binds a demand, and reads its keys, so that a wrong one is found before anything moves.
 async fn bind_demand(call: &Call, places: &Arc<Places>, problems: &mut Vec<Problem>) -> Option<Demand> {
     let bound = async {
@@ -384,13 +413,19 @@ impl crate::contract::Images for NoImages {
     ) -> futures_util::future::BoxFuture<'_, Result<Vec<crate::contract::Facts>>> {
         Box::pin(async { Ok(Vec::new()) })
     }
+
+    fn at_destination(&self) -> futures_util::future::BoxFuture<'_, Result<Vec<crate::contract::Listed>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// Reports literal tags of different sources that would be written to the same destination tag.
 fn collisions(policy: &Policy, rules: &[BoundRule], problems: &mut Vec<Problem>) {
     let mut written: HashMap<String, (String, &str)> = HashMap::new();
     for (rule, bound) in policy.rules.iter().zip(rules) {
-        for source in bound.from.iter().filter(|source| !source.pattern) {
+        // What a mapper makes of a tag is known only later.
+        let sources = bound.from.iter().filter(|source| !source.pattern && bound.mapper.is_none());
+        for source in sources {
             let names = names(&source.at);
             let Ok(to) = names.fill(&rule.to.value.to_string()) else { continue };
             let literals = match (&bound.tags, &source.at.reference) {

@@ -20,7 +20,7 @@ use crate::{
 };
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
-    Missing, Naming, Observed, Seen, Wanted, cosign_tags, decide, media_type,
+    Missing, Naming, Observed, Seen, Wanted, decide, media_type,
     policy::{IndexMode, Referrers},
 };
 use std::collections::HashSet;
@@ -238,7 +238,7 @@ impl Comparison<'_> {
     fn is_assumed(&self, descriptor: &Descriptor, form: Form, name: &Name) -> bool {
         let known = self.remembered(descriptor).is_some_and(|seen| seen.parts == self.wanted.parts());
         // An image may have got new referrers at the source although it is unchanged itself.
-        let alone = !self.wanted.referrers.are_wanted() && !self.wanted.cosign_tags;
+        let alone = !self.wanted.referrers.are_wanted() && !self.wanted.wants_related();
         known && alone && name.tag().is_some() && form.is_unchanged() && self.destination.place().assumed()
     }
 
@@ -340,7 +340,7 @@ impl Comparison<'_> {
         let chosen = sparse || other || matches!(&self.wanted.choice, ImageChoice::Some(_, IndexMode::Keep));
         let (look_for_children, look_for_referrers) =
             (is_index && chosen, self.wanted.referrers.are_wanted() && capabilities.many);
-        let look_beneath = self.wanted.cosign_tags && capabilities.many;
+        let look_beneath = self.wanted.wants_related() && capabilities.many;
         if !look_for_children && !look_for_referrers && !look_beneath {
             return Ok(missing);
         }
@@ -363,7 +363,7 @@ impl Comparison<'_> {
         }
         if look_beneath && missing.parts == 0 && missing.referrers == 0 {
             let subjects = std::iter::once(descriptor).chain(&children);
-            let tags = subjects.flat_map(|subject| cosign_tags(&subject.digest));
+            let tags = subjects.flat_map(|subject| self.wanted.related_tags(&subject.digest));
             let tags = tags.filter(|tag| self.beneath.is_none_or(|known| known.contains(tag)));
             missing.referrers = unlike(source, destination, tags).await?;
         }

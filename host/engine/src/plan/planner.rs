@@ -9,7 +9,7 @@ use super::{
     observe::{Comparison, wanted_at},
     partition::{Member, partition},
     prune::{Kept, Pruning, due, vanished},
-    tags::{Dropped, KnownTags, Tags, tags},
+    tags::{Dropped, KnownTags, Tags, renamed, tags},
     template::{destination, names},
 };
 use crate::trust::Demand;
@@ -55,7 +55,7 @@ struct Wanted {
     listed: Option<Vec<String>>,
     /// Whether the source could not be listed, and was left out.
     left_out: bool,
-    /// The tags of the source beneath which cosign keeps something.
+    /// The tags of the source that are made of digests and travel with their images.
     beneath: Option<Arc<HashSet<String>>>,
 }
 
@@ -73,7 +73,7 @@ struct Candidate {
     before: Before,
     /// What the list of the source says that the tag names.
     listed: Option<Descriptor>,
-    /// The tags of the source beneath which cosign keeps something. `None` means that it is to be asked.
+    /// The tags of the source that are made of digests and travel with their images. `None` means that it is to be asked.
     beneath: Option<Arc<HashSet<String>>>,
 }
 
@@ -284,7 +284,10 @@ impl Planner {
         whole: bool,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let Wanted { tags, mut named, listed, beneath, .. } = match self.wanted_tags(rule, &source).await? {
+        let Wanted { tags, mut named, listed, beneath, .. } = match self
+            .wanted_tags(rule, &source, Some(&destination))
+            .await?
+        {
             Ok(tags) => tags,
             Err(error) => {
                 return self
@@ -370,7 +373,11 @@ impl Planner {
                 prunes.push((index, source, to, None));
                 continue;
             }
-            let wanted = self.wanted_tags(rule, &source).await?;
+            let only = match &to {
+                Target::Repository(only) => Some(only),
+                Target::ByTag => None,
+            };
+            let wanted = self.wanted_tags(rule, &source, only).await?;
             let Wanted { tags, mut named, listed, left_out, beneath } = match wanted {
                 Ok(tags) => tags,
                 Err(error) => {
@@ -386,11 +393,21 @@ impl Planner {
             {
                 prunes.push((index, source.clone(), Target::Repository(at.clone()), listed));
             }
+            let renamed = match renamed(rule, &source, &tags).await {
+                Ok(renamed) => renamed,
+                Err(error) => {
+                    whole = false;
+                    let (from, to) = (source.written.to_string(), rule.to.to_string());
+                    self.failed(rule, (from, to), error, false).await?;
+                    continue;
+                }
+            };
             for reference in tags {
                 let destination = match &to {
                     Target::Repository(spot) => Ok(spot.clone()),
                     Target::ByTag => {
-                        let tag = reference.as_deref().unwrap_or("latest").replace(':', "-");
+                        let tag = reference.as_deref().unwrap_or("latest");
+                        let tag = renamed.get(tag).cloned().unwrap_or_else(|| tag.replace(':', "-"));
                         let names = Names { tag: Some(&tag), ..names(&source) };
                         destination(&names, &rule.to, &self.places).await
                     }
@@ -653,11 +670,12 @@ impl Planner {
         &self,
         rule: &BoundRule,
         source: &OpenReference,
+        destination: Option<&OpenReference>,
     ) -> Result<Result<Wanted>, Unwanted> {
         // Tags are listed where the name leads, and not at mirrors, which may have fewer.
         let at = self.places.reads(source, None).await.map(|mut reads| reads.pop());
         let listed = match at {
-            Ok(at) => tags(rule, at.as_ref().unwrap_or(source)).await,
+            Ok(at) => tags(rule, at.as_ref().unwrap_or(source), destination).await,
             Err(error) => Err(error),
         };
         let mut listed = match listed {

@@ -36,7 +36,7 @@ pub async fn source_tags(rule: &BoundRule) -> Vec<Result<SourceTags>> {
 }
 
 async fn resolved(rule: &BoundRule, source: &OpenReference) -> Result<SourceTags> {
-    let listed = tags(rule, source).await?;
+    let listed = tags(rule, source, None).await?;
     if listed.kept.is_empty() {
         rule.empty(source, listed.dropped.len())?;
     }

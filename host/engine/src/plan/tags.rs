@@ -8,7 +8,7 @@ use crate::{
     inspect::RepositoryImages,
     place::OpenReference,
 };
-use dray_core::{Descriptor, Digest, policy::Prune};
+use dray_core::{Descriptor, Digest, is_related, policy::Prune};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -39,7 +39,7 @@ pub(crate) struct Tags {
     pub listed: Option<Vec<String>>,
     /// Whether the repository could not be listed, and was left out.
     pub left_out: bool,
-    /// The tags beneath which cosign keeps something, if the rule copies them. `None` means that it was not asked.
+    /// The tags that are made of digests and travel with their images. `None` means that the rule copies none of them.
     pub beneath: Option<Arc<HashSet<String>>>,
 }
 
@@ -52,8 +52,13 @@ pub(crate) struct Dropped {
     pub why: Option<String>,
 }
 
-/// The tags of a repository that a rule wants. Fails if they cannot be listed, or if a filter fails.
-pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tags> {
+/// The tags of a repository that a rule wants. Fails if they cannot be listed, or if a filter fails. Filters may ask for those
+/// of the destination, if all tags go to one repository.
+pub(crate) async fn tags(
+    rule: &BoundRule,
+    source: &OpenReference,
+    destination: Option<&OpenReference>,
+) -> Result<Tags> {
     let only = |kept| Ok(Tags { kept, ..Tags::default() });
     if let Some(reference) = &source.reference {
         return only(vec![Some(reference.clone())]);
@@ -96,18 +101,23 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         }
         tags.push(listed.name);
     }
-    // What cosign keeps beneath tags travels with its image.
-    let beneath = rule.wanted.cosign_tags.then(|| {
-        let of_cosign = tags.iter().filter(|tag| is_cosigns(tag)).cloned();
-        Arc::new(of_cosign.collect::<HashSet<_>>())
-    });
+    // What is kept beneath tags of an image's digests travels with the image.
+    let wanted = &rule.wanted;
+    let belongs = |tag: &String| {
+        let is_of = |template: &String| is_related(template, tag);
+        wanted.cosign_tags && is_cosigns(tag) || wanted.related.iter().any(is_of)
+    };
+    let beneath = wanted
+        .wants_related()
+        .then(|| Arc::new(tags.iter().filter(|tag| belongs(tag)).cloned().collect::<HashSet<_>>()));
     let all = (rule.order.prune != Prune::No).then(|| tags.clone());
     // Lists of referrers are not images. With `referrers` they are merged; otherwise they are ignored.
-    tags.retain(|tag| !is_fallback(tag) && (beneath.is_none() || !is_cosigns(tag)));
+    tags.retain(|tag| !is_fallback(tag) && beneath.as_ref().is_none_or(|beneath| !beneath.contains(tag)));
     let signatures = |tags: &[String]| tags.iter().filter(|tag| is_cosigns(tag)).count();
     let (before, mut dropped) = (signatures(&tags), Vec::new());
     let every = if asks { tags.clone() } else { Vec::new() };
-    let images = Arc::new(RepositoryImages::new(source.repository.clone(), pushed));
+    let images = RepositoryImages::new(source.repository.clone(), pushed);
+    let images = Arc::new(images.towards(destination.map(|to| to.repository.clone())));
     for BoundFilter { filter, config, label } in filters {
         let given = Choice { repository: &source.repository.name, tags: &tags, all: &every };
         let selection = filter.select(given, config, images.clone()).await;
@@ -136,6 +146,20 @@ pub(crate) async fn tags(rule: &BoundRule, source: &OpenReference) -> Result<Tag
         left_out: false,
         beneath,
     })
+}
+
+/// The new names of those tags that the mapper of a rule renames.
+pub(crate) async fn renamed(
+    rule: &BoundRule,
+    source: &OpenReference,
+    tags: &[Option<String>],
+) -> Result<HashMap<String, String>> {
+    let Some(mapper) = &rule.mapper else { return Ok(HashMap::new()) };
+    // A digest is no tag.
+    let tags: Vec<String> = tags.iter().flatten().filter(|tag| !tag.contains(':')).cloned().collect();
+    let names = mapper.rename(&source.repository.name, &tags).await;
+    let names = names.context(|| format!("rename the tags of {}", source.written))?;
+    Ok(tags.into_iter().zip(names).filter_map(|(tag, name)| Some((tag, name?))).collect())
 }
 
 /// The knowledge about a destination's tags.

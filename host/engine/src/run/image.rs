@@ -274,7 +274,7 @@ impl Job {
                 }
                 // Others that find the manifest held may refer to it, so it must be published by then. No claim is held
                 // while referrers are copied, because they may refer back to the manifest.
-                let follows = self.wanted.referrers.are_wanted() || self.wanted.cosign_tags;
+                let follows = self.wanted.referrers.are_wanted() || self.wanted.wants_related();
                 let first = if follows { &Naming::Child } else { &naming };
                 self.publish(&manifest, first).await?;
                 ticket.held();
@@ -284,8 +284,8 @@ impl Job {
             }
         }
         lock(&self.subjects).push(manifest.descriptor.digest.clone());
-        if self.wanted.cosign_tags {
-            self.beneath_tags(self.all_subjects()).await?;
+        if self.wanted.wants_related() {
+            self.related_tags(self.all_subjects()).await?;
         }
         self.all_referrers().await?;
         self.publish(&manifest, &naming).await

@@ -3,13 +3,13 @@
 mod allowance;
 mod claims;
 mod convert;
-mod cosign;
 mod deletions;
 mod finish;
 mod image;
 mod keep;
 mod publish;
 mod referrers;
+mod related;
 mod shared;
 
 use crate::{

@@ -8,7 +8,7 @@ mod registry;
 
 use dray_engine::{
     DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
-    contract::{Credentials, Dialect, Filter, KnownBy, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
     http::{Client, RegistrySettings, Settings},
     plan,
 };
@@ -43,6 +43,18 @@ impl Plugins for OneWay {
     }
 
     fn filter<'a>(&'a self, _: &'a str, _: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Filter>>> {
+        Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
+    }
+
+    fn mapper<'a>(&'a self, _: &'a str, _: &'a serde_json::Value) -> BoxFuture<'a, Result<Arc<dyn Mapper>>> {
+        Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
+    }
+
+    fn listener<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a serde_json::Value,
+    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
         Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
     }
 

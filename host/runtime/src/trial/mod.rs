@@ -5,7 +5,7 @@ mod value;
 
 use crate::{
     Info, Role, Wish,
-    load::{self, Budgets, Loaded, Terms},
+    load::{self, Budgets, Configuration, Loaded, Terms},
     schema,
     state::Scope,
 };
@@ -64,6 +64,8 @@ pub struct Surroundings {
     pub requests: Vec<Exchange>,
     /// Facts about images.
     pub images: Vec<Image>,
+    /// The tags of the destination. `None` means that there is no one destination.
+    pub destination: Option<Vec<String>>,
     /// What the clock says, in milliseconds since 1970. `None` means the time of the machine.
     pub now: Option<u64>,
     /// The folder of the place's files.
@@ -93,6 +95,7 @@ impl Trial {
         grant: Grant,
         settings: serde_json::Map<String, Value>,
     ) -> Result<Self> {
+        let settings = Configuration { usual: settings, ..Configuration::default() };
         let terms = Terms { builtin: false, grant, limits: Limits::default(), settings, tracer: None };
         let begun = Instant::now();
         let loaded = Loaded::new(&load::engine()?, name, wasm, terms, &Budgets::default(), None)?;
@@ -158,7 +161,7 @@ impl Trial {
         let granted = around.secrets.keys().filter_map(|name| name.parse().ok()).collect();
         let scope = Scope {
             context: Some(Arc::new(place)),
-            images: Some(Arc::new(Album(around.images))),
+            images: Some(Arc::new(Album { images: around.images, destination: around.destination })),
             secrets: Some(Arc::new(Told(around.secrets))),
             granted,
             memory: Some(Arc::default()),

@@ -3,7 +3,7 @@
 use dray_core::policy::SecretRef;
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Facts, Images, Known, Request, Response, TransportContext},
+    contract::{Facts, Images, Known, Listed, Request, Response, TransportContext},
     files::Root,
 };
 use futures_core::future::BoxFuture;
@@ -213,12 +213,16 @@ pub struct Image {
     pub severity: Option<String>,
 }
 
-/// The images of a fixture.
-pub(super) struct Album(pub Vec<Image>);
+/// The images of a fixture, and the tags that its destination has.
+pub(super) struct Album {
+    pub images: Vec<Image>,
+    pub destination: Option<Vec<String>>,
+}
 
 impl Album {
     fn of(&self, tags: Vec<String>) -> impl Iterator<Item = Image> {
-        tags.into_iter().map(|tag| self.0.iter().find(|image| image.tag == tag).cloned().unwrap_or_default())
+        tags.into_iter()
+            .map(|tag| self.images.iter().find(|image| image.tag == tag).cloned().unwrap_or_default())
     }
 }
 
@@ -247,5 +251,12 @@ impl Images for Album {
         });
         let known = known.collect();
         Box::pin(async { Ok(known) })
+    }
+
+    fn at_destination(&self) -> BoxFuture<'_, Result<Vec<Listed>>> {
+        let listed = |name: &String| Listed::name(name);
+        let tags = self.destination.as_ref().map(|tags| tags.iter().map(listed).collect());
+        let none = || Error::new(Kind::Unsupported, "list the tags of the destination: the fixture has none");
+        Box::pin(async move { tags.ok_or_else(none) })
     }
 }

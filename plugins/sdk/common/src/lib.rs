@@ -7,6 +7,10 @@
 //! | `dray-plugin-transport` | a kind of place from which images are read and to which they are written |
 //! | `dray-plugin-auth` | a source of credentials |
 //! | `dray-plugin-filter` | a selection of tags |
+//! | `dray-plugin-mapper` | new names for tags |
+//! | `dray-plugin-dialect` | what one kind of registry does in another way |
+//! | `dray-plugin-verifier` | a judgement of images |
+//! | `dray-plugin-observer` | somebody who hears what a run did |
 //!
 //! `docs/plugins.md` walks through a whole filter.
 

@@ -39,6 +39,7 @@
 
 dray_plugin::role!("filter", "dray_plugin_filter");
 
+pub use dray::plugin::types::TagEntry;
 pub use exports::dray::plugin::tag_filter::{Choice, Dropped, Guest, Selection};
 
 /// A filter of tags. Every type that implements it can be exported with [`export!`].
@@ -80,6 +81,11 @@ impl<T: TagFilter> Guest for T {
     fn select(given: Choice, json: String) -> Result<Selection, Error> {
         <T as TagFilter>::select(&given, &config(&json)?)
     }
+}
+
+/// The tags that the destination has now, sorted by name. Fails with `unsupported` where no one repository is the destination.
+pub fn destination() -> Result<Vec<TagEntry>, Error> {
+    dray::plugin::destination::tags()
 }
 
 impl Choice {

@@ -1,19 +1,19 @@
-//! Copies what cosign keeps beneath tags that are made of the digest of an image: signatures, attestations and SBOMs
-//! (cosign, `SIGNATURE_SPEC.md`). They arrive before the image gets its tag.
+//! Copies what is kept beneath tags that are made of the digest of an image: cosign's signatures, attestations and SBOMs
+//! (cosign, `SIGNATURE_SPEC.md`), and what `related` of a rule names. They arrive before the image gets its tag.
 
 use super::image::{CHILDREN, Job, all};
 use crate::{Kind, Result, error::Context, lock};
-use dray_core::{Digest, Naming, cosign_tags, media_type};
+use dray_core::{Digest, Naming, media_type};
 use std::{collections::HashSet, sync::Arc};
 
 impl Job {
     /// Copies what is beneath the tags of these manifests at the source.
-    pub(super) async fn beneath_tags(self: &Arc<Self>, subjects: HashSet<Digest>) -> Result<()> {
-        let tags = subjects.iter().flat_map(cosign_tags).collect::<Vec<_>>();
-        all(tags.into_iter().map(|tag| self.clone().beneath_tag(tag)), CHILDREN).await
+    pub(super) async fn related_tags(self: &Arc<Self>, subjects: HashSet<Digest>) -> Result<()> {
+        let tags = subjects.iter().flat_map(|subject| self.wanted.related_tags(subject)).collect::<Vec<_>>();
+        all(tags.into_iter().map(|tag| self.clone().related_tag(tag)), CHILDREN).await
     }
 
-    async fn beneath_tag(self: Arc<Self>, tag: String) -> Result<()> {
+    async fn related_tag(self: Arc<Self>, tag: String) -> Result<()> {
         let doing = || format!("copy what is beneath the tag {tag}");
         let there = match self.source.resolve(Some(&tag), None).await {
             // Places for one image have no other tags.
@@ -23,8 +23,8 @@ impl Job {
         let Some(there) = there else { return Ok(()) };
         let descriptor = there.descriptor;
         if media_type::is_index(&descriptor.media_type) {
-            // cosign writes images beneath these tags, and an index would lead anywhere.
-            tracing::warn!("{tag} is an index, and nothing of cosign's: it stays behind");
+            // What belongs to an image is small, and an index would lead anywhere.
+            tracing::warn!("{tag} is an index, and so nothing that belongs to an image: it stays behind");
             return Ok(());
         }
         let named = self.destination.resolve(Some(&tag), None).await;
