@@ -8,7 +8,7 @@ mod banner;
 use anyhow::Context;
 use banner::Banner;
 use dray_core::policy::{Policy, Rule};
-use dray_engine::{Event, Observer};
+use dray_engine::{Event, Watcher};
 use dray_session::{Environment, Session};
 use std::sync::{
     Arc,
@@ -19,7 +19,7 @@ use std::sync::{
 #[derive(Default)]
 struct Progress(AtomicU64);
 
-impl Observer for Progress {
+impl Watcher for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Sent(bytes) => _ = self.0.fetch_add(bytes, Ordering::Relaxed),

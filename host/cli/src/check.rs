@@ -5,7 +5,7 @@ use crate::{
     args::{CheckOptions, Output},
     failure::{Failure, Mistake},
     output::{counted, print, print_json, say},
-    plugin::{MissingGrant, missing_grants},
+    plugin::{Differences, MissingGrant, UnaskedGrant, compared_grants},
     policy::{self, missing_secrets},
 };
 use dray_core::policy::Policy;
@@ -25,6 +25,8 @@ struct Checked {
     warnings: Vec<Mistake>,
     /// What its plugins ask for, and are not granted.
     missing_grants: Vec<MissingGrant>,
+    /// What its plugins are granted, and do not get because they do not ask for it.
+    unasked_grants: Vec<UnaskedGrant>,
 }
 
 /// A policy that is sound.
@@ -32,16 +34,17 @@ struct Sound {
     name: String,
     texts: PolicyTexts,
     policy: Policy,
-    missing_grants: Vec<MissingGrant>,
+    grants: Differences,
 }
 
 pub async fn run(options: &CheckOptions) -> Result<u8, Failure> {
     let checked = checked(options).await;
     match (options.output, checked) {
         (Output::Text, checked) => text(checked?, options),
-        (Output::Json, Ok(Sound { texts, policy, missing_grants, .. })) => print_json(&Checked {
+        (Output::Json, Ok(Sound { texts, policy, grants, .. })) => print_json(&Checked {
             sound: true,
-            missing_grants,
+            missing_grants: grants.missing,
+            unasked_grants: grants.unasked,
             rules: policy.rules.iter().map(|rule| rule.name.value.clone()).collect(),
             warnings: policy.warnings.iter().map(|warning| Mistake::new(&texts, warning)).collect(),
             ..Checked::default()
@@ -69,14 +72,14 @@ async fn checked(options: &CheckOptions) -> Result<Sound, Failure> {
     let environment = loaded.with_plugins(false).await?;
     match Session::check(loaded.policy.clone(), &loaded.base, environment).await {
         Ok(_) => {
-            let missing_grants = missing_grants(&loaded.policy).await?;
-            Ok(Sound { name: loaded.name, texts: loaded.texts, policy: loaded.policy, missing_grants })
+            let grants = compared_grants(&loaded.policy).await?;
+            Ok(Sound { name: loaded.name, texts: loaded.texts, policy: loaded.policy, grants })
         }
         Err(error) => Err(loaded.failed(error)),
     }
 }
 
-fn text(Sound { name, policy, missing_grants, .. }: Sound, options: &CheckOptions) {
+fn text(Sound { name, policy, grants, .. }: Sound, options: &CheckOptions) {
     if options.resolved {
         return print(&policy.to_toml());
     }
@@ -88,12 +91,15 @@ fn text(Sound { name, policy, missing_grants, .. }: Sound, options: &CheckOption
             say!("{name} {are} sound: {}, {retains} [[retain]]", counted(rules as u64, "rule"));
         }
     }
-    for MissingGrant { plugin, wish, add } in missing_grants {
+    for MissingGrant { plugin, wish, add } in grants.missing {
         say!(
             "the plugin {plugin} asks for {}, and is not granted it: {}. To grant it, add",
             wish.name,
             wish.why
         );
         add.lines().for_each(|line| say!("  {line}"));
+    }
+    for UnaskedGrant { plugin, grant } in grants.unasked {
+        say!("the plugin {plugin} does not ask for {grant}, and does not get it: leave it out of its grant");
     }
 }

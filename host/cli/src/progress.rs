@@ -9,7 +9,7 @@ use crate::{
     terminal::Unechoed,
 };
 use dray_core::{Action, Copy, CopyReport};
-use dray_engine::{BlobProgress, Event, Observer, Places, STOP_GRACE};
+use dray_engine::{BlobProgress, Event, Places, STOP_GRACE, Watcher};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::{
     collections::BTreeMap,
@@ -383,7 +383,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-impl Observer for Progress {
+impl Watcher for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
             Event::Started(copy) => self.started(copy),

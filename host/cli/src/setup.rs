@@ -207,7 +207,8 @@ pub async fn places(access: &Access) -> Result<Arc<Places>, Failure> {
 /// The plugins of the command line. Nothing is granted to them beyond what the references name, and one of the keys must have signed them
 /// if there are any.
 fn plugins(access: &Access, keys: &[PathBuf]) -> Result<BTreeMap<String, Plugin>, Failure> {
-    let at = |source: &PluginSource| Plugin { trusted_keys: keys.to_vec(), ..Plugin::at(source.clone()) };
+    let at =
+        |source: &PluginSource| Plugin { trusted_keys: keys.to_vec(), ..Plugin::from_source(source.clone()) };
     let mut plugins: BTreeMap<String, Plugin> =
         access.plugins.iter().map(|(name, source)| (name.clone(), at(source))).collect();
     if plugins.is_empty() {

@@ -92,13 +92,13 @@ fn counting(mut plan: mpsc::Receiver<Planned>, progress: Arc<Progress>) -> mpsc:
 }
 
 /// Writes the report; the exit code.
-pub fn end(mut report: Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
-    report.stopped = stop.code().is_some();
+pub fn end(report: Report, output: Output, stop: &Stop, unfinished: bool) -> u8 {
     match output {
         Output::Json => print_json(&report),
         Output::Text => summarise(&report, unfinished),
     }
-    match stop.code() {
+    // A run that was whole before it was told to stop did all of its work.
+    match stop.code().filter(|_| report.stopped) {
         Some(code) => code,
         None if report.summary.failed > 0 => FAILED,
         None => DONE,

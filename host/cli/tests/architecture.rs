@@ -90,7 +90,7 @@ const HANDED_ON: [(&str, &str); 30] = [
     ("Event", "events"),
     ("BlobProgress", "events"),
     ("STOP_GRACE", "blob"),
-    ("Observer", "events"),
+    ("Watcher", "events"),
     ("DOCUMENT_LIMIT", "limits"),
     ("Secret", "secret"),
     ("Unpacked", "layer"),

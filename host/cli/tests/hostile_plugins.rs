@@ -132,20 +132,20 @@ fn a_provider_gets_no_secret_that_was_not_granted() {
             false => respond(stream, "401 Unauthorized", "WWW-Authenticate: Basic realm=\"x\"\r\n", b""),
         });
     let host = &registry.host;
-    let policy = |grant: &str| {
+    let policy = |grant: &str, name: &str| {
         format!(
             "version = 1\n[plugin.provider]\nsource = \"provider.wasm\"\n{grant}[registry.\"{host}\"]\ntls = \"off\"\n\
-             auth = {{ provider = \"provider\", name = \"OTHER\" }}\n[[rule]]\nfrom = \"docker://{host}/app:1\"\n\
+             auth = {{ provider = \"provider\", name = \"{name}\" }}\n[[rule]]\nfrom = \"docker://{host}/app:1\"\n\
              to = \"oci:app\"\n[[rule]]\nfrom = \"oci:seed\"\nto = \"oci:good\"\n"
         )
     };
     // `hunter2` in Base64, after `thief:`.
     let is_sent = || registry.requests().iter().any(|request| request.contains("dGhpZWY6aHVudGVyMg=="));
-    let run = |grant: &str| {
-        world.write("dray.toml", &policy(grant));
-        support::Ran::of(world.command(&["sync"]).env("OTHER", "hunter2"))
+    let run = |grant: &str, name: &str| {
+        world.write("dray.toml", &policy(grant, name));
+        support::Ran::of(world.command(&["sync"]).env(name, "hunter2"))
     };
-    let refused = run("");
+    let refused = run("", "OTHER");
     assert!(
         refused.err.contains("read the secret env:OTHER: the policy does not grant it"),
         "{}",
@@ -153,7 +153,15 @@ fn a_provider_gets_no_secret_that_was_not_granted() {
     );
     assert!(refused.code == 1 && !is_sent() && !refused.err.contains("hunter2"), "{}", refused.err);
     assert!(world.path("good/index.json").exists(), "{}", refused.err);
+    // Nor does it get what is granted and what it has not asked for.
+    let both = "grant = { secrets = [\"env:OTHER\", \"env:SECOND\"] }\n";
+    let unasked = run(both, "SECOND");
+    assert!(unasked.err.contains("the secret env:SECOND: the policy does not grant it"), "{}", unasked.err);
+    assert!(!is_sent(), "{}", unasked.err);
+    let checked = world.dray(&["check"]).ok();
+    let told = "does not ask for secrets = [\"env:SECOND\"], and does not get it";
+    assert!(checked.out.contains(told), "{}", checked.out);
     // With the grant it is sent, so the test can tell.
-    run("grant = { secrets = [\"env:OTHER\"] }\n");
+    run(both, "OTHER");
     assert!(is_sent());
 }

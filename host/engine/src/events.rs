@@ -2,7 +2,7 @@ use crate::Error;
 use dray_core::{Copy, CopyReport, Digest};
 use std::time::Duration;
 
-/// What happens during planning and running, for observers.
+/// What happens during planning and running, for watchers.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -49,7 +49,7 @@ pub struct BlobProgress<'a> {
 }
 
 /// Receives events. It is called often and from many tasks, so it must be quick.
-pub trait Observer: Send + Sync {
+pub trait Watcher: Send + Sync {
     /// Handles an event.
     fn event(&self, event: Event<'_>);
 }

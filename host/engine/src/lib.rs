@@ -3,12 +3,12 @@
 //!
 //! [`contract`] says what a plugin is. [`Places`] opens places through transports, and everything in a place is read
 //! and written through a [`Repository`]. [`bind`] brings a policy and its plugins together, [`plan()`] makes a stream
-//! of [`Planned`] items, and a [`Run`] carries them out and reports to an [`Observer`]. The [`Journal`] remembers runs.
+//! of [`Planned`] items, and a [`Run`] carries them out and reports to an [`Watcher`]. The [`Journal`] remembers runs.
 //! `dray_session` puts all of this together; use it unless you bring your own plugins.
 //!
 //! ```
 //! use dray_core::{Report, policy::{Policy, PolicyError}};
-//! use dray_engine::{Event, Local, Observer, Places, Run, RunOptions, bind, contract::Plugins, http::Client, plan};
+//! use dray_engine::{Event, Local, Watcher, Places, Run, RunOptions, bind, contract::Plugins, http::Client, plan};
 //! use std::{path::Path, sync::{Arc, atomic::{AtomicU64, Ordering}}};
 //! use tokio::sync::{mpsc, watch};
 //!
@@ -16,7 +16,7 @@
 //! #[derive(Default)]
 //! struct Counter(AtomicU64);
 //!
-//! impl Observer for Counter {
+//! impl Watcher for Counter {
 //!     fn event(&self, event: Event<'_>) {
 //!         if let Event::Sent(bytes) = event {
 //!             self.0.fetch_add(bytes, Ordering::Relaxed);
@@ -59,7 +59,7 @@ mod trust;
 
 pub use blob::STOP_GRACE;
 pub use error::{Error, Kind, Result};
-pub use events::{BlobProgress, Event, Observer};
+pub use events::{BlobProgress, Event, Watcher};
 pub use inspect::{Image, RegistryInfo, list_repositories, list_tags, registry_info, tag_digests};
 pub use journal::{Journal, LazyJournal, RunRecord, TagChanged, Trimmed, Usage};
 pub use layer::Unpacked;

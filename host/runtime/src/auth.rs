@@ -49,9 +49,9 @@ impl WasmAuth {
             Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
         })?;
         // A secret that the table of a provider names is granted to the provider.
-        let mut granted = plugin.grant.secrets.clone();
+        let mut granted = plugin.grant().secrets.clone();
         named_secrets(config, &mut granted);
-        let mut hosts = plugin.grant.hosts.clone();
+        let mut hosts = plugin.grant().hosts.clone();
         let cloud = Cloud::of(&plugin.name).filter(|_| plugin.builtin);
         if let Some(cloud) = cloud {
             granted.extend(cloud.secrets(config));

@@ -2,7 +2,7 @@
 
 use crate::{Role, bindings::host, clouds, convert, load::Loaded, state::State};
 use dray_core::policy::{SecretRef, grants_host};
-use dray_engine::{Error, Kind, Secret, contract::Context, files::Root};
+use dray_engine::{Error, Kind, Secret, contract::Context, files::Root, http::HostAccess};
 use host::types;
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ impl types::Host for State {}
 
 /// Whether the operator granted a host to a plugin.
 fn grants(plugin: &Loaded, host: &str) -> bool {
-    plugin.grant.hosts.iter().any(|granted| grants_host(granted, host))
+    plugin.grant().hosts.iter().any(|granted| grants_host(granted, host))
 }
 
 /// The host of an address, with its port if it is written. It is empty if the address is not one of HTTPS.
@@ -159,9 +159,14 @@ impl State {
                 "send a request: this command lends plugins of this kind no network".into(),
             ));
         };
-        let http = outside.access(host_of(&request.url)).map_err(convert::to_guest)?;
+        // A run waits for its observers at its end, so they may try for less long.
+        let (access, limit) = match self.plugin.role {
+            Role::Observer => (HostAccess::Observer, HEARD),
+            _ => (HostAccess::Provider, ANSWER),
+        };
+        let http = outside.access(host_of(&request.url), access).map_err(convert::to_guest)?;
         let request = convert::request(request);
-        let limit = ANSWER.min(self.meter.left());
+        let limit = limit.min(self.meter.left());
         let sent = tokio::time::timeout(limit, http.send(&request, body.into())).await;
         let sent = sent.map_err(|_| {
             types::Error::Transient(format!("send a request: no answer in {} s", limit.as_secs()))
@@ -309,7 +314,7 @@ impl host::secrets::Host for State {
         let granted = name.parse::<SecretRef>().ok().filter(|name| self.scope.granted.contains(name));
         let (Some(granted), Some(secrets)) = (granted, &self.scope.secrets) else {
             return Err(types::Error::Denied(format!(
-                "read the secret {name}: the policy does not grant it"
+                "read the secret {name}: the policy does not grant it, or the plugin does not ask for it"
             )));
         };
         let secret = secrets.get(&granted).map_err(convert::to_guest)?;
@@ -330,6 +335,9 @@ impl host::secrets::Host for State {
 
 /// How long a host may take to answer an auth provider, with all attempts.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long a host may take to answer an observer, with all attempts.
+const HEARD: Duration = Duration::from_secs(5);
 
 /// How long a credential helper may take to answer. It may have to ask its user.
 const HELPER: Duration = Duration::from_secs(120);

@@ -55,10 +55,12 @@ mod trace;
 mod transport;
 pub mod trial;
 mod verifier;
+mod wishes;
 
 pub use cache::{Compiled, compiled, trim};
 pub use clouds::METADATA;
-pub use load::{Info, Role, Wish, WishKind};
+pub use load::{Info, Role};
 pub use plugins::{Listed, Runtime, Settings};
 pub use state::Secrets;
 pub use trace::{Call, Tracer};
+pub use wishes::{Wish, WishKind, narrowed};

@@ -6,6 +6,7 @@ use crate::{
     meter::{BUDGET, Ceiling, DEADLINE, Meter, OutOfMemory, OutOfTime, TICK},
     state::{Scope, State},
     trace::Tracer,
+    wishes::{Wish, WishKind},
 };
 use dray_core::{
     Digest,
@@ -16,7 +17,7 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
@@ -87,36 +88,14 @@ impl Info {
     }
 }
 
-/// Something that a plugin needs beyond what every plugin of its kind may use.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Wish {
-    /// What it is.
-    pub kind: WishKind,
-    /// Its name as the policy grants it, or a description where the plugin does not know it.
-    pub name: String,
-    /// What it is for.
-    pub why: String,
-}
-
-/// The kinds of things that a policy grants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WishKind {
-    /// A host of the network.
-    Host,
-    /// A secret.
-    Secret,
-    /// A folder or an archive.
-    Files,
-}
-
 /// A component that is ready to be instantiated.
 pub(crate) struct Loaded {
     pub name: String,
     pub role: Role,
     pub builtin: bool,
     pub digest: Digest,
-    pub grant: Grant,
+    /// What it gets of the operator: what is granted and what it asks for. Before it was asked, it gets nothing.
+    grant: OnceLock<Grant>,
     pub limits: Limits,
     /// `[plugin.NAME.config]`, and what stands over it for some places.
     pub settings: Configuration,
@@ -141,7 +120,6 @@ pub(crate) struct Loaded {
 #[derive(Default)]
 pub(crate) struct Terms {
     pub builtin: bool,
-    pub grant: Grant,
     pub limits: Limits,
     pub settings: Configuration,
     /// Who hears of its calls.
@@ -372,7 +350,7 @@ impl Loaded {
             role,
             builtin: terms.builtin,
             digest: Digest::of(wasm),
-            grant: terms.grant,
+            grant: OnceLock::new(),
             limits: terms.limits,
             settings: terms.settings,
             pre,
@@ -410,6 +388,17 @@ impl Loaded {
             self.is_typed.store(true, Ordering::Relaxed);
         }
         Ok((store, instance))
+    }
+
+    /// What it may reach beyond what every plugin of its kind may.
+    pub fn grant(&self) -> &Grant {
+        static NOTHING: Grant = Grant { hosts: Vec::new(), files: Vec::new(), secrets: Vec::new() };
+        self.grant.get().unwrap_or(&NOTHING)
+    }
+
+    /// Gives the plugin what it may reach. Only the first grant counts.
+    pub fn give(&self, grant: Grant) {
+        let _ = self.grant.set(grant);
     }
 
     /// A meter for one call.

@@ -1,7 +1,6 @@
 //! Adapts mappers to the engine.
 
 use crate::{adapt::calling, bindings::guest, load::Loaded, state::Scope};
-use dray_core::is_tag;
 use dray_engine::{Error, Kind, Result, contract::Mapper};
 use futures_core::future::BoxFuture;
 use std::sync::Arc;
@@ -24,6 +23,10 @@ impl WasmMapper {
 }
 
 impl Mapper for WasmMapper {
+    fn name(&self) -> &str {
+        &self.plugin.name
+    }
+
     fn rename<'a>(
         &'a self,
         repository: &'a str,
@@ -35,41 +38,16 @@ impl Mapper for WasmMapper {
                 tags: tags.to_vec(),
                 extra: Vec::new(),
             };
-            let names = calling!(self, &self.indices, Scope::default(), call_rename, &given, &self.config)?;
-            checked(names, tags).map_err(|why| {
-                Error::new(Kind::Plugin, format!("call the plugin {}: {why}", self.plugin.name))
-            })
+            let names: Vec<Option<String>> =
+                calling!(self, &self.indices, Scope::default(), call_rename, &given, &self.config)?;
+            match names.len() == tags.len() {
+                true => Ok(names),
+                false => {
+                    let (plugin, names, tags) = (&self.plugin.name, names.len(), tags.len());
+                    let text = format!("call the plugin {plugin}: it gave {names} names to {tags} tags");
+                    Err(Error::new(Kind::Plugin, text))
+                }
+            }
         })
-    }
-}
-
-/// Checks the names that a mapper gave to these tags.
-fn checked(names: Vec<Option<String>>, tags: &[String]) -> Result<Vec<Option<String>>, String> {
-    if names.len() != tags.len() {
-        return Err(format!("it gave {} names to {} tags", names.len(), tags.len()));
-    }
-    let wrong = names.iter().zip(tags).find(|(name, _)| name.as_deref().is_some_and(|name| !is_tag(name)));
-    match wrong {
-        Some((name, tag)) => {
-            let name = dray_core::harmless(name.as_deref().unwrap_or_default(), 150);
-            Err(format!("it renamed {tag} to `{name}`, which is no tag"))
-        }
-        None => Ok(names),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_a_tag_and_each_tag_has_one() {
-        let tags = ["v1".to_owned(), "v2".to_owned()];
-        let names = |names: &[Option<&str>]| names.iter().map(|name| name.map(str::to_owned)).collect();
-        assert!(checked(names(&[Some("1"), None]), &tags).is_ok());
-        assert!(checked(names(&[Some("1")]), &tags).unwrap_err().contains("1 names to 2 tags"));
-        for bad in ["", "a/b", "..", "-x", "a:b", "a b", "ä"] {
-            assert!(checked(names(&[Some(bad), None]), &tags).unwrap_err().contains("no tag"), "{bad}");
-        }
     }
 }

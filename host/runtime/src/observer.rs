@@ -11,7 +11,7 @@ use crate::{
 use dray_core::policy::SecretRef;
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Happening, Listener},
+    contract::{Happening, Observer},
     http::Client,
 };
 use futures_core::future::BoxFuture;
@@ -42,7 +42,7 @@ impl WasmObserver {
         })?;
         // What the table of an observer names is granted to it: secrets, and the hosts of addresses, also of those that are
         // secrets themselves, as the addresses of chat rooms are.
-        let (mut named, mut hosts) = (Vec::new(), plugin.grant.hosts.clone());
+        let (mut named, mut hosts) = (Vec::new(), plugin.grant().hosts.clone());
         named_secrets(config, &mut named);
         named_hosts(config, &mut hosts);
         for name in &named {
@@ -51,7 +51,7 @@ impl WasmObserver {
                 named_hosts(&Value::String(secret.expose().trim().to_owned()), &mut hosts);
             }
         }
-        let granted = plugin.grant.secrets.iter().cloned().chain(named).collect();
+        let granted = plugin.grant().secrets.iter().cloned().chain(named).collect();
         Ok(WasmObserver { plugin, indices, config: config.to_string(), secrets, granted, client, hosts })
     }
 
@@ -82,7 +82,7 @@ fn named_hosts(config: &Value, into: &mut Vec<String>) {
     }
 }
 
-impl Listener for WasmObserver {
+impl Observer for WasmObserver {
     fn name(&self) -> &str {
         &self.plugin.name
     }

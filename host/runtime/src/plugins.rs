@@ -13,11 +13,12 @@ use crate::{
     trace::Tracer,
     transport::WasmTransport,
     verifier::WasmVerifier,
+    wishes::narrowed,
 };
 use dray_core::policy::{Grant, Limits, Plugin, PluginSource};
 use dray_engine::{
     Error, Kind, Result,
-    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Mapper, Observer, Plugins, Transport, Verifier},
     http::Client,
     unknown,
 };
@@ -77,7 +78,7 @@ pub struct Listed {
     pub origin: String,
     /// The digest of its component.
     pub digest: String,
-    /// What the operator grants to it.
+    /// What it gets of the operator.
     pub grant: Grant,
     /// How much memory and time it may use.
     pub limits: Limits,
@@ -174,14 +175,9 @@ impl Runtime {
             }
         };
         let settings = Configuration { usual: plugin.config, at: plugin.at };
-        let terms = Terms {
-            builtin: false,
-            grant: plugin.grant,
-            limits: plugin.limits,
-            settings: settings.clone(),
-            tracer: None,
-        };
+        let terms = Terms { builtin: false, limits: plugin.limits, settings: settings.clone(), tracer: None };
         let loaded = self.load((name.to_owned(), None), terms, read).await?;
+        loaded.give(narrowed(&plugin.grant, &loaded.info().await?.wishes));
         let built_in = |scheme: &&String| BUILTINS.iter().any(|one| one.schemes.contains(&scheme.as_str()));
         if loaded.role == Role::Transport
             && let Some(scheme) = loaded.info().await?.schemes.iter().find(built_in)
@@ -309,7 +305,7 @@ impl Runtime {
             info: plugin.info().await?.clone(),
             origin,
             digest: plugin.digest.to_string(),
-            grant: plugin.grant.clone(),
+            grant: plugin.grant().clone(),
             limits: plugin.limits,
         })
     }
@@ -424,15 +420,15 @@ impl Plugins for Runtime {
         })
     }
 
-    fn listener<'a>(
+    fn observer<'a>(
         &'a self,
         name: &'a str,
         config: &'a serde_json::Value,
-    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
+    ) -> BoxFuture<'a, Result<Arc<dyn Observer>>> {
         Box::pin(async move {
             let plugin = self.configured("observer", Role::Observer, name, config).await?;
             let (secrets, outside) = (self.settings.secrets.clone(), self.outside.clone());
-            Ok(Arc::new(WasmObserver::new(plugin, config, secrets, outside)?) as Arc<dyn Listener>)
+            Ok(Arc::new(WasmObserver::new(plugin, config, secrets, outside)?) as Arc<dyn Observer>)
         })
     }
 

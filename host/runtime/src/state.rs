@@ -62,27 +62,27 @@ pub(crate) struct Outside {
 
 impl Outside {
     /// The access of a host. Fails if the guest may not ask it.
-    pub fn access(&self, host: &str) -> Result<PlaceHttp> {
+    pub fn access(&self, host: &str, access: HostAccess) -> Result<PlaceHttp> {
         let named = self.named.iter().any(|named| grants_host(named, host));
         // Nothing that a URL might read in another way is compared.
         let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         if !(named || plain && (self.may_ask)(host)) {
             let text = format!("send a request to {host}: the policy does not grant that host");
-            return Err(Error::new(Kind::Denied, text).help("name it in `grant.hosts` of the plugin"));
+            return Err(Error::new(Kind::Denied, text).help(
+                "a plugin gets the hosts of `grant.hosts` that it asks for: `dray check` compares them",
+            ));
         }
-        PlaceHttp::new(&self.client, host, HostAccess::Provider)
+        PlaceHttp::new(&self.client, host, access)
     }
 }
 
 impl Scope {
-    /// Remembers a secret that the guest is given. What stands behind the host in an address is one by itself, because messages may
-    /// name the address in another way.
+    /// Remembers a secret that the guest is given. A file ends with a newline, which guests take away.
     pub fn tell(&self, secret: &Secret) {
-        let rest = secret.expose().trim().strip_prefix("https://").and_then(|rest| rest.split_once('/'));
-        let path = rest.filter(|(_, path)| path.len() > 3).map(|(_, path)| Secret::new(format!("/{path}")));
-        let mut told = self.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        told.push(secret.clone());
-        told.extend(path);
+        self.told
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+            .push(Secret::new(secret.expose().trim()));
     }
 
     /// An error of the guest, without the secrets that the guest was given.
@@ -161,16 +161,8 @@ mod tests {
             ("sts.evil.example:443@x.amazonaws.com", false),
             ("", false),
         ] {
-            assert_eq!(outside.access(host).is_ok(), allowed, "{host}");
+            assert_eq!(outside.access(host, HostAccess::Provider).is_ok(), allowed, "{host}");
         }
-    }
-
-    #[test]
-    fn the_path_of_a_secret_address_is_in_no_text() {
-        let scope = Scope::default();
-        scope.tell(&Secret::new("https://chat.example/services/hunter2\n"));
-        let text = "POST http://chat.example/services/hunter2 answered 403".to_owned();
-        assert_eq!(scope.without_secrets(text), "POST http://chat.example… answered 403");
     }
 
     #[test]

@@ -156,11 +156,11 @@ impl Transport for WasmTransport {
     }
 
     fn granted_hosts(&self) -> &[String] {
-        &self.plugin.grant.hosts
+        &self.plugin.grant().hosts
     }
 
     fn granted_files(&self) -> &[std::path::PathBuf] {
-        &self.plugin.grant.files
+        &self.plugin.grant().files
     }
 
     fn has_dialects(&self) -> bool {

@@ -35,7 +35,7 @@ impl WasmVerifier {
             Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
         })?;
         // A file that the table of a verifier names, such as a key, is granted to it.
-        let mut granted = plugin.grant.secrets.clone();
+        let mut granted = plugin.grant().secrets.clone();
         named_secrets(config, &mut granted);
         Ok(WasmVerifier { plugin, indices, config: config.to_string(), secrets, granted })
     }

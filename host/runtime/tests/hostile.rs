@@ -86,7 +86,7 @@ async fn load(wasm: &[u8]) -> Result<Arc<dyn Filter>> {
     let path = folder.path().join("hostile.wasm");
     std::fs::write(&path, wasm).unwrap();
     let limits = Limits { memory: 4 << 20, call: Duration::from_millis(200) };
-    let plugin = Plugin { limits, ..Plugin::at(PluginSource::File(path)) };
+    let plugin = Plugin { limits, ..Plugin::from_source(PluginSource::File(path)) };
     let plugins = BTreeMap::from([("hostile".to_owned(), plugin)]);
     let runtime = Runtime::new(Settings { cache: None, plugins, secrets: Arc::new(Nothing) });
     runtime.filter("hostile", &serde_json::json!({})).await

@@ -9,7 +9,7 @@ use dray_core::{
     Reference, Report, Wanted,
     policy::{Lock, PolicyError, Problem, Variables},
 };
-use dray_engine::{CopyRequest, Error, Kind, Observer, Planned, RunOptions, plan_copy};
+use dray_engine::{CopyRequest, Error, Kind, Planned, RunOptions, Watcher, plan_copy};
 use std::{fs, path::Path, sync::Arc};
 use tokio::sync::{mpsc, watch};
 
@@ -45,10 +45,10 @@ impl Session {
 
     /// Plans the rules and carries the plan out. Turning `stop` to true ends the run: what is under way is not published, and a
     /// later one goes on with it.
-    pub async fn sync(&self, observer: Arc<dyn Observer>, stop: watch::Receiver<bool>) -> Report {
+    pub async fn sync(&self, watcher: Arc<dyn Watcher>, stop: watch::Receiver<bool>) -> Report {
         let options = RunOptions { keep_going: true, ..RunOptions::default() };
         let record = Record { command: "sync", policy: None };
-        self.run(self.plan(), observer, options, record, stop).await
+        self.run(self.plan(), watcher, options, record, stop).await
     }
 
     /// Copies one image with all of its platforms, as it is.
@@ -59,7 +59,7 @@ impl Session {
         &self,
         source: Reference,
         destination: Reference,
-        observer: Arc<dyn Observer>,
+        watcher: Arc<dyn Watcher>,
         stop: watch::Receiver<bool>,
     ) -> Result<Report, Error> {
         let planned = plan_copy(self.places(), &whole(source, destination)).await?;
@@ -69,7 +69,7 @@ impl Session {
         drop(sender);
         let options = RunOptions { unchanged: true, ..RunOptions::default() };
         let record = Record { command: "copy", policy: None };
-        Ok(record::run(self.places(), receiver, observer, options, record, stop).await)
+        Ok(record::run(self.places(), receiver, watcher, options, record, stop).await)
     }
 }
 

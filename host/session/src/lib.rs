@@ -7,12 +7,12 @@
 //! A program that embeds dray needs little more than this:
 //!
 //! ```
-//! use dray_engine::{Event, Observer};
+//! use dray_engine::{Event, Watcher};
 //! use dray_session::{Environment, Session};
 //! use std::{path::Path, sync::Arc};
 //!
 //! struct Silent;
-//! impl Observer for Silent {
+//! impl Watcher for Silent {
 //!     fn event(&self, _: Event<'_>) {}
 //! }
 //!
@@ -42,8 +42,8 @@ pub mod artifact;
 mod environment;
 mod facade;
 mod files;
-mod listening;
 mod native;
+mod observing;
 mod open;
 mod record;
 mod saved;

@@ -2,7 +2,7 @@
 
 use dray_engine::{
     Result,
-    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
+    contract::{Credentials, Dialect, Filter, KnownBy, Mapper, Observer, Plugins, Transport, Verifier},
 };
 use futures_core::future::BoxFuture;
 use std::{collections::BTreeMap, sync::Arc};
@@ -38,12 +38,12 @@ impl Plugins for WithNative {
         self.components.mapper(name, config)
     }
 
-    fn listener<'a>(
+    fn observer<'a>(
         &'a self,
         name: &'a str,
         config: &'a serde_json::Value,
-    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
-        self.components.listener(name, config)
+    ) -> BoxFuture<'a, Result<Arc<dyn Observer>>> {
+        self.components.observer(name, config)
     }
 
     fn verifier<'a>(

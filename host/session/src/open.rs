@@ -2,8 +2,8 @@
 
 use crate::{
     environment::{Environment, lazy_auth},
-    listening::{self, Telling},
     native::WithNative,
+    observing::{self, Telling},
     record::{self, Record},
     saved::SavedPlan,
     system::System,
@@ -13,9 +13,9 @@ use dray_core::{
     policy::{Call, PluginSource, Policy, PolicyError, Problem, PruneLimit, Registry, Tls, plugin_config},
 };
 use dray_engine::{
-    BoundRetain, BoundRule, Demand, Error, Kind, Observer, Places, Planned, RunOptions, Secret, bind,
+    BoundRetain, BoundRule, Demand, Error, Kind, Places, Planned, RunOptions, Secret, Watcher, bind,
     bind_retains,
-    contract::{Credentials, KnownBy, Listener, Plugins},
+    contract::{Credentials, KnownBy, Observer, Plugins},
     delete_again,
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan, plan_retention,
@@ -40,7 +40,7 @@ pub struct Session {
     places: Arc<Places>,
     rules: Vec<BoundRule>,
     retains: Vec<BoundRetain>,
-    listeners: Vec<Arc<dyn Listener>>,
+    observers: Vec<Arc<dyn Observer>>,
     shard: Option<Shard>,
 }
 
@@ -173,8 +173,8 @@ impl Session {
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
         let retains = bind_retains(&policy, &places).await?;
-        let listeners = listening::bind(&policy.observers, &places).await?;
-        Ok(Session { places, rules, retains, listeners, shard: None })
+        let observers = observing::bind(&policy.observers, &places).await?;
+        Ok(Session { places, rules, retains, observers, shard: None })
     }
 
     /// The same session, whose plans leave out the repositories of other shards. Saved plans and `[[retain]]` are not divided.
@@ -237,19 +237,18 @@ impl Session {
     pub async fn run(
         &self,
         plan: mpsc::Receiver<Planned>,
-        observer: Arc<dyn Observer>,
+        watcher: Arc<dyn Watcher>,
         mut options: RunOptions,
         record: Record<'_>,
         stop: watch::Receiver<bool>,
     ) -> Report {
         options.rules = self.rules.iter().map(|rule| (rule.name.clone(), rule.limits.clone())).collect();
-        if self.listeners.is_empty() {
-            return record::run(&self.places, plan, observer, options, record, stop).await;
+        if self.observers.is_empty() {
+            return record::run(&self.places, plan, watcher, options, record, stop).await;
         }
-        let telling = Telling::begin(&self.listeners, observer, record);
+        let telling = Telling::begin(&self.observers, watcher, record);
         let report = record::run(&self.places, plan, telling.clone(), options, record, stop.clone()).await;
-        let was_stopped = *stop.borrow();
-        telling.end(&report, was_stopped).await;
+        telling.end(&report, stop).await;
         report
     }
 }
@@ -342,7 +341,7 @@ fn guarded(sender: mpsc::Sender<Planned>, planning: impl Future<Output = ()> + S
         if planning.await.is_err() {
             let error = Error::new(Kind::Internal, "plan: dray itself failed");
             let (rule, source, destination) = Default::default();
-            // Whoever stopped listening need not be told.
+            // Whoever stopped observing need not be told.
             let _ = sender.send(Planned::Failed { rule, source, destination, error, deletes: false }).await;
         }
     });

@@ -1,7 +1,7 @@
 //! The record that a run leaves in the journal.
 
 use dray_core::{Action, Report};
-use dray_engine::{Event, Journal, Observer, Places, Planned, Run, RunOptions};
+use dray_engine::{Event, Journal, Places, Planned, Run, RunOptions, Watcher};
 use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 
@@ -18,7 +18,7 @@ pub struct Record<'a> {
 struct Recorded {
     places: Arc<Places>,
     number: Option<i64>,
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
 }
 
 impl Recorded {
@@ -27,7 +27,7 @@ impl Recorded {
     }
 }
 
-impl Observer for Recorded {
+impl Watcher for Recorded {
     fn event(&self, event: Event<'_>) {
         if let Event::Finished(copy) = &event
             && copy.action != Action::Unchanged
@@ -35,7 +35,7 @@ impl Observer for Recorded {
         {
             journal.did(number, copy);
         }
-        self.observer.event(event);
+        self.watcher.event(event);
     }
 }
 
@@ -43,7 +43,7 @@ impl Observer for Recorded {
 pub async fn run(
     places: &Arc<Places>,
     plan: mpsc::Receiver<Planned>,
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
     mut options: RunOptions,
     record: Record<'_>,
     stop: watch::Receiver<bool>,
@@ -57,7 +57,7 @@ pub async fn run(
             .ok()
     });
     options.run = number;
-    let recorded = Arc::new(Recorded { places: places.clone(), number, observer });
+    let recorded = Arc::new(Recorded { places: places.clone(), number, watcher });
     let report = Run::new(recorded.clone(), options).carry_out(plan, stop.clone()).await;
     if let Some((journal, number)) = recorded.journal()
         && let Err(error) = journal.end(number, &report.summary, *stop.borrow())

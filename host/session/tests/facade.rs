@@ -5,7 +5,7 @@
 mod banner;
 
 use dray_core::Digest;
-use dray_engine::{Event, Image, Observer};
+use dray_engine::{Event, Image, Watcher};
 use dray_session::{Environment, Session};
 use std::{
     fs,
@@ -20,7 +20,7 @@ const IMAGES: &str = concat!("oci:", env!("CARGO_MANIFEST_DIR"), "/../../example
 #[derive(Default)]
 struct Kept(Mutex<Vec<String>>);
 
-impl Observer for Kept {
+impl Watcher for Kept {
     fn event(&self, event: Event<'_>) {
         if let Event::Finished(copy) = event {
             self.0.lock().unwrap().push(copy.destination.clone());

@@ -3,7 +3,7 @@
 use crate::{secrets::UserSecrets, setup};
 use dray_core::policy::{Grant, Policy, SecretRef, grants_host};
 use dray_engine::Error;
-use dray_runtime::{Wish, WishKind};
+use dray_runtime::{Wish, WishKind, narrowed};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -18,24 +18,58 @@ pub struct MissingGrant {
     pub add: String,
 }
 
-/// The grants that are missing in a policy.
-pub async fn missing(policy: &Policy) -> Result<Vec<MissingGrant>, Error> {
-    let mut found = Vec::new();
+/// A grant that a plugin does not get, because it does not ask for it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UnaskedGrant {
+    /// The plugin's name in the policy.
+    pub plugin: String,
+    /// What is granted, as the policy writes it.
+    pub grant: String,
+}
+
+/// How the grants of a policy and the wishes of its plugins differ.
+#[derive(Debug, Default)]
+pub struct Differences {
+    pub missing: Vec<MissingGrant>,
+    pub unasked: Vec<UnaskedGrant>,
+}
+
+/// Compares what the plugins of a policy ask for with what the policy grants.
+pub async fn compared(policy: &Policy) -> Result<Differences, Error> {
+    let mut found = Differences::default();
     for (name, plugin) in &policy.plugins {
         let secrets = UserSecrets { base: PathBuf::new(), authfile: None };
         let runtime = setup::runtime([(name.clone(), plugin.clone())].into(), secrets);
         for listed in runtime.inspect(name).await? {
-            found.extend(of_plugin(name, &plugin.grant, &listed.info.wishes));
+            found.missing.extend(missing(name, &plugin.grant, &listed.info.wishes));
+            found.unasked.extend(unasked(name, &plugin.grant, &listed.info.wishes));
         }
     }
     Ok(found)
 }
 
+/// What is granted to a plugin that it does not ask for.
+fn unasked(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<UnaskedGrant> {
+    let with = |grant| narrowed(&grant, wishes);
+    let hosts = grant
+        .hosts
+        .iter()
+        .filter(|host| with(Grant { hosts: vec![(*host).clone()], ..Grant::default() }).hosts.is_empty());
+    let asked = with(grant.clone());
+    let files = grant.files.iter().filter(|path| !asked.files.contains(path));
+    let secrets = grant.secrets.iter().filter(|secret| !asked.secrets.contains(secret));
+    let hosts = hosts.map(|host| format!("hosts = [{host:?}]"));
+    let files = files.map(|path| format!("files = [{path:?}]"));
+    let secrets = secrets.map(|secret| format!("secrets = [{:?}]", secret.to_string()));
+    let told = |grant| UnaskedGrant { plugin: name.to_owned(), grant };
+    hosts.chain(files).chain(secrets).map(told).collect()
+}
+
 /// The wishes of a plugin that its grant does not fulfil.
-fn of_plugin(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
+fn missing(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
     let missing = |wish: &&Wish| {
         // What the plugin cannot name before it is configured is described with words.
-        let named = !wish.name.contains(char::is_whitespace);
+        let named = wish.is_named();
         match wish.kind {
             WishKind::Host if named => !grant.hosts.iter().any(|host| grants_host(host, &wish.name)),
             WishKind::Host => grant.hosts.is_empty(),
@@ -53,7 +87,7 @@ fn of_plugin(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
             WishKind::Secret => ("secrets", "env:NAME"),
             WishKind::Files => ("files", "PATH"),
         };
-        let named = !wish.name.contains(char::is_whitespace);
+        let named = wish.is_named();
         let value = if named { wish.name.as_str() } else { example };
         let add = format!("[plugin.{name}]\ngrant = {{ {key} = [{value:?}] }}");
         MissingGrant { plugin: name.to_owned(), wish: wish.clone(), add }
@@ -75,7 +109,7 @@ mod tests {
             wish(WishKind::Files, "/srv/cache"),
         ];
         let added = |grant: &Grant| {
-            of_plugin("p", grant, &wishes).into_iter().map(|missing| missing.add).collect::<Vec<_>>()
+            missing("p", grant, &wishes).into_iter().map(|missing| missing.add).collect::<Vec<_>>()
         };
         assert_eq!(
             added(&Grant::default()),
@@ -92,5 +126,9 @@ mod tests {
             secrets: vec!["env:TOKEN".parse().unwrap()],
         };
         assert_eq!(added(&grant), [""; 0]);
+        assert_eq!(unasked("p", &grant, &wishes), []);
+        let told = unasked("p", &grant, &wishes[..1]);
+        let told: Vec<&str> = told.iter().map(|one| one.grant.as_str()).collect();
+        assert_eq!(told, ["files = [\"/srv/cache\"]", "secrets = [\"env:TOKEN\"]"]);
     }
 }

@@ -15,7 +15,7 @@ use dray_core::{
     Digest,
     policy::{ArtifactSource, LockedPlugin, PluginSource, suggestion},
 };
-use dray_engine::{Error, Image, Kind, Observer, Places};
+use dray_engine::{Error, Image, Kind, Places, Watcher};
 use dray_session::artifact::{Store, Stored, check_signatures, install as fetch};
 use serde::Serialize;
 use std::{
@@ -88,14 +88,14 @@ impl Workshop {
         source: &ArtifactSource,
         digest: Option<&Digest>,
         keys: &[PathBuf],
-        observer: Arc<dyn Observer>,
+        watcher: Arc<dyn Watcher>,
     ) -> Result<(Stored, bool), Failure> {
         if let Some(digest) = digest.or(source.digest.as_ref())
             && let Some(stored) = self.holds(&source.to_string(), digest, keys)?
         {
             return Ok((stored, false));
         }
-        let fetched = fetch(&self.places, (source, digest), keys, (&self.store, &self.cache), observer).await;
+        let fetched = fetch(&self.places, (source, digest), keys, (&self.store, &self.cache), watcher).await;
         Ok((fetched?, true))
     }
 
@@ -106,7 +106,7 @@ impl Workshop {
         loaded: &Loaded,
         (name, source): (&String, &ArtifactSource),
         (again, check): (bool, bool),
-        observer: Arc<dyn Observer>,
+        watcher: Arc<dyn Watcher>,
     ) -> Result<Outcome, Failure> {
         let locked = loaded.locked.get(name).filter(|locked| locked.source == source.to_string());
         let before = locked.map(|locked| locked.digest.clone());
@@ -117,7 +117,7 @@ impl Workshop {
             (image.manifest.descriptor.digest, None, false)
         } else {
             let wanted = before.as_ref().filter(|_| !again);
-            let installed = self.install(source, wanted, &loaded.trusted_keys(name), observer).await;
+            let installed = self.install(source, wanted, &loaded.trusted_keys(name), watcher).await;
             let (stored, fetched) = installed.map_err(|failure| failure.of(doing))?;
             (stored.digest, Some(stored.version), fetched)
         };
@@ -226,12 +226,12 @@ async fn of_policy(
     }
     let workshop = Workshop::new(loaded.plugin_places().await?)?;
     let watch = Watch::begin(&workshop.places, screen);
-    let observer = watch.progress.clone();
+    let watcher = watch.progress.clone();
     let all = async {
         let (mut outcomes, mut now) = (Vec::new(), BTreeMap::new());
         for (name, source) in artifacts.iter().filter(|(name, _)| !check || again(name)) {
             let outcome =
-                workshop.looked(loaded, (name, source), (again(name), check), observer.clone()).await?;
+                workshop.looked(loaded, (name, source), (again(name), check), watcher.clone()).await?;
             // Another command may lock what stays as it is.
             if source.digest.is_none() && outcome.before.as_ref() != Some(&outcome.digest) {
                 let digest = outcome.digest.clone();

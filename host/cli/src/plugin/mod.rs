@@ -11,7 +11,7 @@ mod trust;
 
 pub use artifact::push;
 pub use check::run as check;
-pub use grants::{MissingGrant, missing as missing_grants};
+pub use grants::{Differences, MissingGrant, UnaskedGrant, compared as compared_grants};
 pub use install::{install, remove, update};
 pub use project::{build, create, vendor};
 pub use test::run as test;
@@ -164,7 +164,7 @@ pub async fn list(options: PluginListOptions) -> Result<u8, Failure> {
 pub async fn inspect(options: PluginInspectOptions) -> Result<u8, Failure> {
     let path = Path::new(&options.plugin);
     let listed = if path.is_file() {
-        let plugin = Plugin::at(PluginSource::File(path.to_owned()));
+        let plugin = Plugin::from_source(PluginSource::File(path.to_owned()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let plugins = BTreeMap::from([(name.clone(), plugin)]);
         setup::runtime(plugins, UserSecrets { base: PathBuf::new(), authfile: None }).inspect(&name).await?

@@ -6,8 +6,8 @@ mod prune;
 mod saved;
 
 use crate::{
-    Descriptor, Digest, Form, Platform, Selection, TrimError, cosign_tags,
-    policy::{IndexMode, Referrers},
+    Descriptor, Digest, Form, Platform, Selection, TrimError, cosign_tags, is_tag,
+    policy::{IndexMode, OnChange, Referrers},
     related_tag, select,
 };
 pub use decide::{Missing, Observed, decide};
@@ -96,6 +96,9 @@ pub struct Wanted {
     /// Templates of further tags that are made of the image's digests and are copied with it (`sha256-{hex}.vex`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<String>,
+    /// What to do about such tags, and those of cosign, that name something else at the destination.
+    #[serde(default, skip_serializing_if = "is_usual")]
+    pub on_change: OnChange,
     /// Whether foreign layers are copied, too. Their makers do not let others distribute them.
     pub include_foreign: bool,
     /// Whether it is an error if the image cannot be converted. A command that copies one image sets this, because its
@@ -108,7 +111,29 @@ pub struct Wanted {
     pub skip_immutable: bool,
 }
 
+fn is_usual(on_change: &OnChange) -> bool {
+    *on_change == OnChange::default()
+}
+
 impl Wanted {
+    /// The same, with what another rule wants beside the image itself.
+    pub fn with(mut self, other: &Wanted) -> Self {
+        self.referrer_types = match (self.referrers.are_wanted(), other.referrers.are_wanted()) {
+            (true, true) if self.referrer_types.is_empty() || other.referrer_types.is_empty() => Vec::new(),
+            (true, true) => [self.referrer_types, other.referrer_types.clone()].concat(),
+            (true, false) => self.referrer_types,
+            (false, _) => other.referrer_types.clone(),
+        };
+        if other.referrers == Referrers::Required || !self.referrers.are_wanted() {
+            self.referrers = other.referrers;
+        }
+        self.cosign_tags |= other.cosign_tags;
+        self.related.extend(other.related.iter().cloned());
+        self.related.sort();
+        self.related.dedup();
+        self
+    }
+
     /// All of an image, as it is, and nothing that refers to it.
     pub fn whole() -> Self {
         Wanted {
@@ -118,6 +143,7 @@ impl Wanted {
             referrer_types: Vec::new(),
             cosign_tags: false,
             related: Vec::new(),
+            on_change: OnChange::default(),
             include_foreign: false,
             strict: true,
             link: false,
@@ -133,8 +159,10 @@ impl Wanted {
     /// The tags that are made of a digest and are copied with what it names, each once.
     pub fn related_tags(&self, digest: &Digest) -> Vec<String> {
         let mut tags: Vec<String> = if self.cosign_tags { cosign_tags(digest).collect() } else { Vec::new() };
-        for template in &self.related {
-            let tag = related_tag(template, digest);
+        let related = self.related.iter().filter_map(|template| related_tag(template, digest));
+        // Of a long hash, some are no tags.
+        tags.retain(|tag| is_tag(tag));
+        for tag in related {
             if !tags.contains(&tag) {
                 tags.push(tag);
             }

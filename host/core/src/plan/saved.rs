@@ -175,6 +175,7 @@ mod tests {
                 referrer_types: Vec::new(),
                 cosign_tags: false,
                 related: Vec::new(),
+                on_change: crate::policy::OnChange::default(),
                 include_foreign: false,
                 strict: false,
                 link: false,

@@ -144,6 +144,10 @@ fn policy(mut root: Table, problems: &mut Vec<Problem>) -> Policy {
     if let Some(value) = root.take("rule") {
         policy.rules = rules(value, for_rules.as_ref(), problems);
     }
+    let related: BTreeSet<&String> = policy.rules.iter().flat_map(|rule| &rule.related).collect();
+    for retain in &mut policy.retains {
+        retain.related = related.iter().copied().cloned().collect();
+    }
     policy.warnings = warnings(&policy, &places);
     root.end(problems);
     policy

@@ -351,6 +351,8 @@ pub struct Retain {
     pub limit: PruneLimit,
     /// Under which tag an image is kept that loses its own.
     pub backup: Option<Backup>,
+    /// Templates of the tags that rules of the policy copy with their images (`related`), and that are no images by themselves.
+    pub related: Vec<String>,
 }
 
 /// Which tags a rule wants.
@@ -377,7 +379,8 @@ pub enum OnEmpty {
 }
 
 /// What to do about a tag that names something else at the destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnChange {
     /// Write over it.
     #[default]

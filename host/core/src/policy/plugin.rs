@@ -29,22 +29,8 @@ pub struct Plugin {
 }
 
 impl Plugin {
-    /// Its configuration for a place: `config`, with the keys of each table of `at` over it whose glob matches the location.
-    ///
-    /// ```
-    /// let text = "version = 1\n[plugin.s3]\nsource = \"s3.wasm\"\nconfig = { region = \"eu-west-1\", style = \"path\" }\n\
-    ///     [plugin.s3.at.\"us.example.com/*\"]\nregion = \"us-east-1\"\n";
-    /// let policy = dray_core::policy::parse(text)?;
-    /// let config = policy.plugins["s3"].config_at("us.example.com/images");
-    /// assert_eq!((config["region"].as_str(), config["style"].as_str()), (Some("us-east-1"), Some("path")));
-    /// # Ok::<_, dray_core::policy::PolicyError>(())
-    /// ```
-    pub fn config_at(&self, location: &str) -> serde_json::Map<String, serde_json::Value> {
-        config_at(&self.config, &self.at, location)
-    }
-
     /// A component at some source, to which nothing is granted.
-    pub fn at(source: PluginSource) -> Self {
+    pub fn from_source(source: PluginSource) -> Self {
         Plugin {
             source: source.into(),
             grant: Grant::default(),
@@ -57,7 +43,20 @@ impl Plugin {
     }
 }
 
-/// A configuration for a place: the usual keys, with those of each table over them whose glob matches the location.
+/// A configuration for a place: the usual keys, with those of each table over them whose glob matches the location, in the order of
+/// the globs' letters.
+///
+/// ```
+/// use dray_core::policy::config_at;
+///
+/// let text = "version = 1\n[plugin.s3]\nsource = \"s3.wasm\"\nconfig = { region = \"eu-west-1\", style = \"path\" }\n\
+///     [plugin.s3.at.\"us.example.com/**\"]\nregion = \"us-east-1\"\n";
+/// let policy = dray_core::policy::parse(text)?;
+/// let plugin = &policy.plugins["s3"];
+/// let config = config_at(&plugin.config, &plugin.at, "us.example.com/images/app");
+/// assert_eq!((config["region"].as_str(), config["style"].as_str()), (Some("us-east-1"), Some("path")));
+/// # Ok::<_, dray_core::policy::PolicyError>(())
+/// ```
 pub fn config_at(
     usual: &serde_json::Map<String, serde_json::Value>,
     at: &BTreeMap<String, serde_json::Map<String, serde_json::Value>>,

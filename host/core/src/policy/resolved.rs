@@ -93,7 +93,7 @@ impl Rule {
     pub(super) fn fingerprint(&self) -> Digest {
         let mut said = serde_json::Map::new();
         for (key, value) in rule(self) {
-            if matches!(key, "from" | "to" | "tags") {
+            if matches!(key, "from" | "to" | "tags" | "map-tags") {
                 said.insert(key.to_owned(), value);
             }
         }

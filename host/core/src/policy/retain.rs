@@ -55,7 +55,7 @@ fn retain(value: &Value<'_>, problems: &mut Vec<Problem>) -> Option<Retain> {
         }
     }
     let name = name.unwrap_or_else(|| Spanned { value: "retain".into(), span });
-    Some(Retain { name, at, repositories, keep, untagged, limit, backup })
+    Some(Retain { name, at, repositories, keep, untagged, limit, backup, related: Vec::new() })
 }
 
 /// The shortest time for which a manifest without a tag stays: what is being pushed has no tag yet.

@@ -304,7 +304,9 @@ fn common(entry: &mut Table<'_>, problems: &mut Vec<Problem>) -> Common {
     let (referrers, referrer_types) = referrers.unwrap_or_default();
     let cosign_tags = entry.take("cosign-tags").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let related = entry.take("related").map(|value| related(value, problems)).unwrap_or_default();
-    let map_tags = entry.take("map-tags").and_then(|value| call(value, "`map-tags`", "mapper", problems));
+    // `false` takes back what `[defaults.rule]` says.
+    let map_tags = entry.take("map-tags").filter(|value| value.get_ref().as_bool() != Some(false));
+    let map_tags = map_tags.and_then(|value| call(value, "`map-tags`", "mapper", problems));
     let include_foreign =
         entry.take("include-foreign").and_then(|value| boolean(value, problems)).unwrap_or(false);
     let link = entry.take("link").and_then(|value| boolean(value, problems)).unwrap_or(false);

@@ -2,7 +2,7 @@
 
 use super::ranges::{Gauge, LARGE, Ranges, may_pay};
 use crate::{
-    DOCUMENT_LIMIT, Error, Event, Kind, Observer, Repository, Result,
+    DOCUMENT_LIMIT, Error, Event, Kind, Repository, Result, Watcher,
     contract::Segment,
     files::{Root, pump},
     http::{Backoff, Download, Permits, PlaceHttp, Reader, permits},
@@ -202,7 +202,7 @@ impl BlobReader {
         &mut self,
         destination: Option<&PlaceHttp>,
         load: &Load,
-        observer: Option<&dyn Observer>,
+        watcher: Option<&dyn Watcher>,
     ) -> Result<Option<Permits>> {
         self.hurried = destination.is_some();
         let place = self.place.clone();
@@ -220,8 +220,8 @@ impl BlobReader {
             };
             let Some((after, error)) = self.ready().await? else { return Ok(permits) };
             permits.into_iter().for_each(Permits::unused);
-            if let Some(observer) = observer {
-                observer.event(Event::Retrying { image: None, error: &error, after });
+            if let Some(watcher) = watcher {
+                watcher.event(Event::Retrying { image: None, error: &error, after });
             }
             tokio::time::sleep(after).await;
         }

@@ -2,7 +2,7 @@
 
 use super::{reader::through, shown::ShownBlob, transfer::Payload};
 use crate::{
-    Error, Kind, Observer, Repository, Result,
+    Error, Kind, Repository, Result, Watcher,
     decode::Plain,
     error::Context,
     layer::{Chunked, write_chunked},
@@ -40,14 +40,14 @@ pub(crate) async fn recompress(
     (layer, diff_id): (&Descriptor, &Digest),
     wanted: (Compression, Option<u8>),
     rates: &[&RateLimiter],
-    (observer, image): (&dyn Observer, &str),
+    (watcher, image): (&dyn Watcher, &str),
 ) -> Result<Recompressed> {
     let place = &destination.place;
     let scratch = place.local.scratch.clone();
     let files = if place.unpacks().await? { None } else { place.files.clone() };
     let mut reader = source.blob(layer).await?;
-    let _permits = reader.start(None, &Load::of(layer.size), Some(observer)).await?;
-    let shown = ShownBlob::new(observer, image, &layer.digest, layer.size);
+    let _permits = reader.start(None, &Load::of(layer.size), Some(watcher)).await?;
+    let shown = ShownBlob::new(watcher, image, &layer.digest, layer.size);
     let written = through(
         &mut reader,
         rates,
@@ -82,11 +82,11 @@ pub(crate) async fn measure(
     source: &Repository,
     digest: &Digest,
     rates: &[&RateLimiter],
-    observer: &dyn Observer,
+    watcher: &dyn Watcher,
 ) -> Result<(u64, Compression, Digest)> {
     let blob = Descriptor::new("", digest.clone(), 0);
     let mut reader = source.blob(&blob).await?.of_unknown_size();
-    let _permits = reader.start(None, &Load::of(0), Some(observer)).await?;
+    let _permits = reader.start(None, &Load::of(0), Some(watcher)).await?;
     let read = through(
         &mut reader,
         rates,

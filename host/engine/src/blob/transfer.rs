@@ -2,7 +2,7 @@
 
 use super::{ending::Ending, reader::BlobReader, resume::Progress, shown::ShownBlob};
 use crate::{
-    Error, Event, Journal, Kind, Observer, Repository, Result,
+    Error, Event, Journal, Kind, Repository, Result, Watcher,
     contract::{Arrival, Body, Incoming, Outcome, Request, Segment, Step},
     error::Context,
     files::AtomicFile,
@@ -83,7 +83,7 @@ pub(crate) struct Transfer<'a> {
     pub rates: &'a [&'a RateLimiter],
     /// Says whether the run or this attempt is to end.
     pub ending: &'a Ending,
-    pub observer: &'a dyn Observer,
+    pub watcher: &'a dyn Watcher,
 }
 
 impl Transfer<'_> {
@@ -94,7 +94,7 @@ impl Transfer<'_> {
     pub async fn run(self) -> Result<Stored> {
         let blob = self.incoming.blob.clone();
         let mut moving = Moving {
-            shown: ShownBlob::new(self.observer, self.image, &blob.digest, blob.size),
+            shown: ShownBlob::new(self.watcher, self.image, &blob.digest, blob.size),
             blob: &blob,
             reader: None,
             begun: 0,
@@ -114,7 +114,7 @@ impl Transfer<'_> {
         let stored = moving.run(self.incoming.clone()).await;
         if stored.is_err() && !matches!(self.payload, Payload::Plain(_)) {
             // Another attempt expects all of it again.
-            self.observer.event(Event::Spared(blob.size.saturating_sub(moving.told())));
+            self.watcher.event(Event::Spared(blob.size.saturating_sub(moving.told())));
         }
         stored.context(|| format!("copy the blob {}", blob.digest.short()))
     }
@@ -230,7 +230,7 @@ impl<'a> Moving<'a> {
                     }
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
                     let image = Some(self.transfer.image);
-                    self.transfer.observer.event(Event::Retrying { image, error: &error, after });
+                    self.transfer.watcher.event(Event::Retrying { image, error: &error, after });
                     tokio::time::sleep(after).await;
                     self.said = Some(error.text.clone());
                     Outcome::Interrupted(error.text)
@@ -259,7 +259,7 @@ impl<'a> Moving<'a> {
         }
     }
 
-    /// Bytes that were reported to the observer.
+    /// Bytes that were reported to the watcher.
     fn told(&self) -> u64 {
         self.spared + self.sent
     }
@@ -379,16 +379,16 @@ impl<'a> Moving<'a> {
         tracing::info!("the {what} of {digest} goes on at byte {offset} of {size}");
     }
 
-    /// Declares that `offset` bytes are there, and reports to the observer what is spared or must be sent again.
+    /// Declares that `offset` bytes are there, and reports to the watcher what is spared or must be sent again.
     pub(super) fn stands_at(&mut self, offset: u64) {
         let told = self.told();
         if offset < told {
             self.sent = self.sent.min(offset.saturating_sub(self.spared));
             self.spared = self.spared.min(offset);
-            self.transfer.observer.event(Event::Expected(told - offset));
+            self.transfer.watcher.event(Event::Expected(told - offset));
         } else if offset > told {
             self.spared += offset - told;
-            self.transfer.observer.event(Event::Spared(offset - told));
+            self.transfer.watcher.event(Event::Spared(offset - told));
         }
     }
 
@@ -424,7 +424,7 @@ impl<'a> Moving<'a> {
         if end > size || offset > end {
             return Err(Error::new(Kind::Plugin, format!("send bytes {offset} to {end} of {size}")));
         }
-        let Transfer { rates, ending, observer, .. } = *self.transfer;
+        let Transfer { rates, ending, watcher, .. } = *self.transfer;
         let place = self.transfer.destination.place.clone();
         let none = || Error::invalid(format!("write to {}: it has no host", place.location));
         let http = place.http.as_ref().ok_or_else(none)?;
@@ -443,7 +443,7 @@ impl<'a> Moving<'a> {
         // taken.
         let mut reader = self.reader(offset).await?;
         let load = Load { size: end - offset, wanted: self.transfer.wanted_by.clone() };
-        let permits = reader.start(Some(http), &load, Some(observer)).await?;
+        let permits = reader.start(Some(http), &load, Some(watcher)).await?;
         ending.check()?;
         let begun = Instant::now();
         let shown = &self.shown;
@@ -463,7 +463,7 @@ impl<'a> Moving<'a> {
                     break;
                 }
                 *sent += bytes;
-                observer.event(Event::Sent(bytes));
+                watcher.event(Event::Sent(bytes));
                 shown.stands_at(reader.position());
             }
             Ok(())

@@ -22,7 +22,7 @@ const CHUNK: usize = 512 << 10;
 
 impl Moving<'_> {
     pub(super) async fn write(&mut self, path: &str) -> Result<Outcome> {
-        let Transfer { destination, observer, link, .. } = *self.transfer;
+        let Transfer { destination, watcher, link, .. } = *self.transfer;
         let place = &destination.place;
         let files = place
             .files
@@ -33,7 +33,7 @@ impl Moving<'_> {
             let file = file.ok_or_else(|| Error::new(Kind::Plugin, format!("write {path} once more")))?;
             let (files, path) = (files.clone(), path.to_owned());
             blocking("write a file", move || files.keep(file, &path)).await??;
-            observer.event(Event::Sent(self.blob.size));
+            watcher.event(Event::Sent(self.blob.size));
             return Ok(Outcome::Written);
         }
         let _permit = self.disk_permit().await;
@@ -82,7 +82,7 @@ impl Moving<'_> {
 
     /// Passes the blob to a writer, until the blob ends or the writer fails.
     async fn fill(&mut self, reader: &mut BlobReader, writer: &Writer) -> Result<()> {
-        let _permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
+        let _permits = reader.start(None, &self.load(), Some(self.transfer.watcher)).await?;
         self.transfer.ending.check()?;
         let (begun, mut brought) = (Instant::now(), 0);
         self.shown.stands_at(reader.position());
@@ -98,7 +98,7 @@ impl Moving<'_> {
                 break;
             }
             self.sent += bytes;
-            self.transfer.observer.event(Event::Sent(bytes));
+            self.transfer.watcher.event(Event::Sent(bytes));
             self.shown.stands_at(reader.position());
         }
         Ok(())
@@ -112,15 +112,15 @@ impl Moving<'_> {
         layer: &Descriptor,
         mut reader: BlobReader,
     ) -> Result<Outcome> {
-        let observer = self.transfer.observer;
+        let watcher = self.transfer.watcher;
         self.begin()?;
-        let permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
+        let permits = reader.start(None, &self.load(), Some(self.transfer.watcher)).await?;
         let writer = files.writer(path, None).await?;
         let mut feed = writer.feeder();
-        observer.event(Event::Expected(layer.size));
+        watcher.event(Event::Expected(layer.size));
         let shown = self.shown.of_size(layer.size);
         let passed = |bytes, position| {
-            observer.event(Event::Sent(bytes));
+            watcher.event(Event::Sent(bytes));
             shown.stands_at(position);
         };
         let decompressed = through(&mut reader, self.transfer.rates, "decompress it", passed, move |bytes| {
@@ -176,7 +176,7 @@ impl Moving<'_> {
         let bytes = Arc::new(file.file().try_clone().map_err(failed)?);
         let mut reader = BlobReader::local(&self.transfer.source.place, self.blob, bytes);
         while let Some(chunk) = reader.next(u64::MAX).await? {
-            self.transfer.observer.event(Event::Sent(chunk.len() as u64));
+            self.transfer.watcher.event(Event::Sent(chunk.len() as u64));
         }
         blocking("copy a file", move || file.keep()).await?.map_err(failed)?;
         Ok(Outcome::Written)
@@ -184,17 +184,17 @@ impl Moving<'_> {
 
     /// Unpacks a layer into a folder, which appears only after the blob has been verified.
     pub(super) async fn unpack(&mut self, path: &str) -> Result<Outcome> {
-        let Transfer { destination, observer, rates, .. } = *self.transfer;
+        let Transfer { destination, watcher, rates, .. } = *self.transfer;
         let place = &destination.place;
         let files = place.files.clone();
         let files = files
             .ok_or_else(|| Error::invalid(format!("unpack to {path}: {} has no files", place.location)))?;
         let _permit = self.disk_permit().await;
         if let Payload::Plain(layer) = self.transfer.payload {
-            observer.event(Event::Expected(layer.size));
+            watcher.event(Event::Expected(layer.size));
         }
         let mut reader = self.reader(0).await?;
-        let permits = reader.start(None, &self.load(), Some(self.transfer.observer)).await?;
+        let permits = reader.start(None, &self.load(), Some(self.transfer.watcher)).await?;
         let folder = path.to_owned();
         let size = match self.transfer.payload {
             Payload::Plain(layer) => layer.size,
@@ -202,7 +202,7 @@ impl Moving<'_> {
         };
         let shown = self.shown.of_size(size);
         let passed = |bytes, position| {
-            observer.event(Event::Sent(bytes));
+            watcher.event(Event::Sent(bytes));
             shown.stands_at(position);
         };
         let unpacking =

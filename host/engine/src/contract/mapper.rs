@@ -5,8 +5,10 @@ use futures_util::future::BoxFuture;
 
 /// Renames tags. It is bound to its configuration.
 pub trait Mapper: Send + Sync {
-    /// The names of tags at the destination, one for each tag in their order; `None` keeps the name. The names have been checked to
-    /// be tags. Without tags, it checks the configuration.
+    /// The name of the plugin.
+    fn name(&self) -> &str;
+    /// The names of tags at the destination, one for each tag in their order; `None` keeps the name. Nobody has checked that they
+    /// are tags. Without tags, it checks the configuration.
     fn rename<'a>(
         &'a self,
         repository: &'a str,

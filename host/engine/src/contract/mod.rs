@@ -3,8 +3,8 @@
 mod credentials;
 mod dialect;
 mod filter;
-mod listener;
 mod mapper;
+mod observer;
 mod transport;
 mod verifier;
 mod vocabulary;
@@ -15,8 +15,8 @@ pub use dialect::{Dialect, KnownBy, KnownTag, Offers, ScanReport, UntaggedManife
 pub(crate) use filter::no_destination;
 pub use filter::{Choice, Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
-pub use listener::{Happening, Listener};
 pub use mapper::Mapper;
+pub use observer::{Happening, Observer};
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};
 pub use verifier::{Evidence, Judgement, Verifier};
@@ -41,12 +41,12 @@ pub trait Plugins: Send + Sync {
         name: &'a str,
         config: &'a serde_json::Value,
     ) -> BoxFuture<'a, Result<Arc<dyn Mapper>>>;
-    /// The listener of a name, a plugin of the kind observer. Its configuration is checked against its schema.
-    fn listener<'a>(
+    /// The observer of a name. Its configuration is checked against its schema.
+    fn observer<'a>(
         &'a self,
         name: &'a str,
         config: &'a serde_json::Value,
-    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>>;
+    ) -> BoxFuture<'a, Result<Arc<dyn Observer>>>;
     /// The verifier of a name. Its configuration is checked against its schema.
     fn verifier<'a>(
         &'a self,

@@ -42,6 +42,8 @@ pub struct PlaceHttp {
     pub(super) stranger: bool,
     /// Whether the authorization of a request is written by whoever makes it. Such a request is sent to no other host.
     authorizes: bool,
+    /// Whether the addresses of its requests may be secrets, so that no text shows more of them than the host.
+    hides: bool,
     /// Origins to which the place itself sent an upload, and whether the server that named each one is public.
     pub(super) learned: Mutex<HashMap<String, bool>>,
     /// Origins to which we refused to follow the place, and the reason.
@@ -64,6 +66,8 @@ pub enum HostAccess {
     },
     /// A source of credentials asks the host. It writes the authorization of its requests itself, and no other host gets them.
     Provider,
+    /// As a provider, and the addresses of its requests may be secrets.
+    Observer,
 }
 
 /// The body of a request.
@@ -95,11 +99,14 @@ impl PlaceHttp {
         // Normalise the host as addresses write it: in lower case, without the default port.
         let url = Url::parse(&format!("https://{host}"));
         let url = url.map_err(|error| Error::invalid(format!("read the host {host}: {error}")))?;
-        let authorizes = matches!(access, HostAccess::Provider);
+        let hides = matches!(access, HostAccess::Observer);
+        let authorizes = hides || matches!(access, HostAccess::Provider);
         let (registry, granted, standing, stranger) = match access {
             HostAccess::Trusted { registry } => (registry, Vec::new(), Standing::Own, false),
             // No client certificate goes along either, and nothing of a registry that dray serves.
-            HostAccess::Provider => (host.to_owned(), Vec::new(), Standing::Chosen, true),
+            HostAccess::Provider | HostAccess::Observer => {
+                (host.to_owned(), Vec::new(), Standing::Chosen, true)
+            }
             HostAccess::Stranger { granted, named } => {
                 let standing = if named { Standing::Own } else { Standing::Chosen };
                 (host.to_owned(), granted, standing, true)
@@ -112,6 +119,7 @@ impl PlaceHttp {
             granted: Mutex::new(granted.into_iter().map(|host| (host, false)).collect()),
             stranger,
             authorizes,
+            hides,
             learned: Mutex::default(),
             refused: Mutex::default(),
         })
@@ -128,6 +136,7 @@ impl PlaceHttp {
             granted: Mutex::default(),
             stranger: true,
             authorizes: false,
+            hides: false,
             learned: Mutex::default(),
             refused: Mutex::default(),
         })
@@ -228,7 +237,8 @@ impl PlaceHttp {
         if let Some(left) = self.host.asks_for_patience().filter(|_| refuses) {
             let (method, registry) = (&request.method, &self.host.registry);
             let text = format!("{method} {}: {registry} asks for patience", request.url.shown());
-            return Err(Backoff::once().give_up(Error::new(Kind::RateLimited(Some(left)), text)));
+            let error = self.without_address(request, Error::new(Kind::RateLimited(Some(left)), text));
+            return Err(Backoff::once().give_up(error));
         }
         let mut backoff = if refuses { Backoff::once() } else { self.host.away.backoff() };
         loop {
@@ -237,9 +247,10 @@ impl PlaceHttp {
                     self.host.refusals.passed(action);
                     return Ok(response);
                 }
-                Err(error) => error,
+                Err(error) => self.without_address(request, error),
             };
-            if matches!(action, Action::Write) && error.kind == Kind::Transient {
+            // An observer's server may have heard of what it did not acknowledge, too.
+            if (matches!(action, Action::Write) || self.hides) && error.kind == Kind::Transient {
                 // The write may have succeeded although its answer was lost. The caller checks this before it writes
                 // again.
                 return Err(error);
@@ -266,6 +277,18 @@ impl PlaceHttp {
                 }
             }
         }
+    }
+
+    /// An error of a request, without what stands behind the host in its address if that may be a secret.
+    fn without_address(&self, request: &Request, error: Error) -> Error {
+        let Some(url) = Url::parse(request.url.expose()).ok().filter(|_| self.hides) else { return error };
+        let written = request.url.expose().split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let written = written.map(|(_, rest)| format!("/{rest}")).unwrap_or_default();
+        let hidden = [written.as_str(), &url[url::Position::BeforePath..], url.path()].into_iter();
+        let text = hidden
+            .filter(|part| part.len() > 1)
+            .fold(error.text.clone(), |text, part| text.replace(part, "/…"));
+        error.retold(text)
     }
 
     async fn attempt(&self, request: &Request, body: Bytes) -> Result<Response> {
@@ -464,8 +487,7 @@ impl PlaceHttp {
                 }
             };
             self.host.moves();
-            // A provider's or an observer's address may be a secret itself.
-            let shown = if self.authorizes { authority.clone() } else { redacted(&url) };
+            let shown = if self.hides { authority.clone() } else { redacted(&url) };
             tracing::trace!(method = %request.method, url = %shown, status = response.status().as_u16(), "answered");
             if own {
                 self.host.heed(action, response.headers());

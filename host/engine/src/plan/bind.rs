@@ -157,6 +157,7 @@ async fn bind_rule(rule: &Rule, places: &Arc<Places>, problems: &mut Vec<Problem
         referrer_types: rule.referrer_types.clone(),
         cosign_tags: rule.cosign_tags,
         related: rule.related.clone(),
+        on_change: rule.on_change,
         include_foreign: rule.include_foreign,
         strict: false,
         link: rule.link,
@@ -201,6 +202,7 @@ pub struct BoundRetain {
     pub(crate) untagged: Option<Duration>,
     pub(crate) limit: PruneLimit,
     pub(crate) backup: Option<Backup>,
+    pub(crate) related: Vec<String>,
 }
 
 impl BoundRetain {
@@ -242,6 +244,7 @@ pub async fn bind_retains(policy: &Policy, places: &Arc<Places>) -> Result<Vec<B
             untagged: retain.untagged,
             limit: retain.limit,
             backup: retain.backup.clone(),
+            related: retain.related.clone(),
         });
     }
     if problems.is_empty() { Ok(bound) } else { Err(PolicyError(problems)) }
@@ -350,7 +353,7 @@ async fn bind_mapper(
     if !rule.to.value.rest.contains("{tag}") {
         let text = "`map-tags` says what {tag} in `to` stands for, and `to` has no {tag}";
         problems.push(
-            Problem::new(text, call.span.clone()).help(format!("write to = \"{}:{{tag}}\"", rule.to.value)),
+            Problem::new(text, call.span.clone()).help("end `to` with :{tag}, or write {tag} into its path"),
         );
     }
     let checked = async {

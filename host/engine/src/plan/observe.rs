@@ -21,7 +21,7 @@ use crate::{
 use dray_core::{
     Action, Children, Compression, Copy, Descriptor, DestinationState, Digest, Form, ImageChoice, Manifest,
     Missing, Naming, Observed, Seen, Wanted, decide, media_type,
-    policy::{IndexMode, Referrers},
+    policy::{IndexMode, OnChange, Referrers},
 };
 use std::collections::HashSet;
 
@@ -365,7 +365,7 @@ impl Comparison<'_> {
             let subjects = std::iter::once(descriptor).chain(&children);
             let tags = subjects.flat_map(|subject| self.wanted.related_tags(&subject.digest));
             let tags = tags.filter(|tag| self.beneath.is_none_or(|known| known.contains(tag)));
-            missing.referrers = unlike(source, destination, tags).await?;
+            missing.referrers = unlike(source, destination, tags, self.wanted.on_change).await?;
         }
         Ok(missing)
     }
@@ -427,6 +427,7 @@ async fn unlike(
     source: &Repository,
     destination: &Repository,
     tags: impl Iterator<Item = String>,
+    on_change: OnChange,
 ) -> Result<usize> {
     let digest = async |repository: &Repository, tag: &str| {
         let there = repository.resolve(Some(tag), None).await?;
@@ -434,8 +435,10 @@ async fn unlike(
     };
     let mut missing = 0;
     for tag in tags {
-        let wanted = digest(source, &tag).await?;
-        missing += usize::from(wanted.is_some() && wanted != digest(destination, &tag).await?);
+        let Some(wanted) = digest(source, &tag).await? else { continue };
+        let there = digest(destination, &tag).await?;
+        let stays = on_change == OnChange::Keep && there.is_some();
+        missing += usize::from(!stays && there != Some(wanted));
     }
     Ok(missing)
 }

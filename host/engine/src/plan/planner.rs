@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use dray_core::{
-    Action, Descriptor, Digest, ImageChoice, Names, Shard,
+    Action, Descriptor, Digest, ImageChoice, Names, Shard, Wanted as ImageWanted,
     policy::{OnRefusal, Order, Prune},
 };
 use futures_util::{
@@ -296,7 +296,8 @@ impl Planner {
             }
         };
         if rule.order.prune != Prune::No {
-            let kept = Kept { wanted: tags.iter().flatten().cloned().collect(), orders: vec![&rule.order] };
+            let wanted = tags.iter().flatten().cloned().collect();
+            let kept = Kept { wanted, orders: vec![&rule.order], related: self.related() };
             let pruning = Pruning { rule, source: &source, destination: &destination, listed };
             self.prune(vec![pruning], &kept, whole).await?;
         }
@@ -346,8 +347,9 @@ impl Planner {
             let ends = [candidate.source.place(), candidate.destination.place()];
             let limits = self.limits(ends[0], ends[1]);
             let _permit = limits.compare(|| ends.iter().map(|place| place.width()).sum()).await;
-            let require = self.rules[candidate.rule].require.clone();
-            self.candidate(candidate, None, require).await
+            let BoundRule { require, wanted, .. } = &self.rules[candidate.rule];
+            let (require, wanted) = (require.clone(), wanted.clone());
+            self.candidate(candidate, None, require, wanted).await
         });
         // What two lists tell needs no request, and so no task: of a million tags, most are so.
         if let Some(planned) = poll_immediate(&mut comparing).await {
@@ -407,9 +409,14 @@ impl Planner {
                     Target::Repository(spot) => Ok(spot.clone()),
                     Target::ByTag => {
                         let tag = reference.as_deref().unwrap_or("latest");
-                        let tag = renamed.get(tag).cloned().unwrap_or_else(|| tag.replace(':', "-"));
-                        let names = Names { tag: Some(&tag), ..names(&source) };
-                        destination(&names, &rule.to, &self.places).await
+                        let kept = || Ok(tag.replace(':', "-"));
+                        match renamed.get(tag).cloned().unwrap_or_else(kept) {
+                            Ok(tag) => {
+                                let names = Names { tag: Some(&tag), ..names(&source) };
+                                destination(&names, &rule.to, &self.places).await
+                            }
+                            Err(error) => Err(error),
+                        }
                     }
                 };
                 match destination {
@@ -490,7 +497,7 @@ impl Planner {
                 candidate.destination.reference.clone().or_else(|| candidate.reference.clone())
             };
             let wanted = candidates.iter().filter(is_here).filter_map(tag).collect();
-            let kept = Kept { wanted, orders: orders.clone() };
+            let kept = Kept { wanted, orders: orders.clone(), related: self.related() };
             let prunings = prunes.iter().map(|(rule, source, destination, listed)| Pruning {
                 rule,
                 source,
@@ -500,6 +507,11 @@ impl Planner {
             self.prune(prunings.collect(), &kept, whole).await?;
         }
         Ok(())
+    }
+
+    /// The templates of the tags that rules copy with their images.
+    fn related(&self) -> Vec<String> {
+        self.rules.iter().flat_map(|rule| rule.wanted.related.iter().cloned()).collect()
     }
 
     /// Plans what is to be deleted in one repository, of which all sources are given. `whole` says whether all is known that
@@ -532,10 +544,18 @@ impl Planner {
     }
 
     /// Decides between the candidates for one tag: they have the same content, or they collide.
-    async fn settle(
-        &self,
-        mut candidates: Vec<(Candidate, Result<(Chosen, OpenReference)>)>,
-    ) -> Vec<Planned> {
+    async fn settle(&self, candidates: Vec<(Candidate, Result<(Chosen, OpenReference)>)>) -> Vec<Planned> {
+        // What is gone since it was listed is no reason to leave out what others write to the same tag.
+        let is_gone = |(candidate, chosen): &(Candidate, Result<_>)| {
+            let missing = chosen.as_ref().is_err_and(|error: &Error| error.kind == Kind::NotFound);
+            missing && self.was_listed(candidate)
+        };
+        let (gone, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_gone);
+        let mut planned = Vec::new();
+        for (candidate, chosen) in gone {
+            let wanted = self.rules[candidate.rule].wanted.clone();
+            planned.push(self.candidate(candidate, Some(chosen), Vec::new(), wanted).await);
+        }
         let mut contents: Vec<(String, &ImageChoice)> = candidates
             .iter()
             .filter_map(|(candidate, resolved)| {
@@ -559,19 +579,28 @@ impl Planner {
                     .help("tell them apart in `to`, for instance with {name} or {path}, or narrow the tags");
                 self.failure(&candidate, error)
             };
-            return candidates.into_iter().map(collide).collect();
+            planned.extend(candidates.into_iter().map(collide));
+            return planned;
         }
         // If several rules give the same content, it is copied once.
         let failed = candidates.iter().position(|(_, resolved)| resolved.is_err());
         let first = failed.unwrap_or(0);
         if candidates.is_empty() {
-            return Vec::new();
+            return planned;
         }
-        // What one of the rules demands holds for the one copy.
-        let rules = candidates.iter().map(|(candidate, _)| &self.rules[candidate.rule]);
-        let require = rules.flat_map(|rule| rule.require.iter().cloned()).collect();
-        let (candidate, resolved) = candidates.swap_remove(first);
-        vec![self.candidate(candidate, Some(resolved), require).await]
+        // What one of the rules demands holds for the one copy, and what one of them wants beside the image comes along.
+        let rules: Vec<&BoundRule> =
+            candidates.iter().map(|(candidate, _)| &self.rules[candidate.rule]).collect();
+        let require = rules.iter().flat_map(|rule| rule.require.iter().cloned()).collect();
+        let (mut candidate, resolved) = candidates.swap_remove(first);
+        let own = &self.rules[candidate.rule].wanted;
+        let wanted = rules.iter().fold(own.clone(), |wanted, rule| wanted.with(&rule.wanted));
+        if wanted != *own {
+            // What is known of the tags of the source is what its own rule asked.
+            candidate.beneath = None;
+        }
+        planned.push(self.candidate(candidate, Some(resolved), require, wanted).await);
+        planned
     }
 
     fn failure(&self, candidate: &Candidate, error: Error) -> Planned {
@@ -589,11 +618,12 @@ impl Planner {
         candidate: Candidate,
         chosen: Option<Result<(Chosen, OpenReference)>>,
         require: Vec<Demand>,
+        wanted: ImageWanted,
     ) -> Planned {
         let rule = &self.rules[candidate.rule];
         let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
-            let wanted = &wanted_at(&rule.wanted, destination).await?;
+            let wanted = &wanted_at(&wanted, destination).await?;
             let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
             let choose = |known| choose_at(&self.places, source, candidate.read(), wanted, known);
             let compare = async |(chosen, at): (Chosen, OpenReference)| {

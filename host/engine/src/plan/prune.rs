@@ -4,7 +4,7 @@ use super::{
     bind::{BoundFilter, BoundRule, Source},
     expand::{Pair, Target},
     item::PlannedDeletion,
-    tags::{is_cosigns, is_fallback},
+    tags::{belongs, is_fallback},
     template::{destination, names},
 };
 use crate::{
@@ -44,6 +44,8 @@ pub(super) struct Kept<'a> {
     pub wanted: HashSet<String>,
     /// What the rules say of tags that stay.
     pub orders: Vec<&'a Order>,
+    /// Templates of the tags that rules copy with their images.
+    pub related: Vec<String>,
 }
 
 impl Kept<'_> {
@@ -61,7 +63,7 @@ struct Found {
     deletions: Vec<PlannedDeletion>,
     /// Tags of the destination that name images, without those that stay in any case.
     images: usize,
-    /// The same, with cosign's tags.
+    /// The same, with tags that belong to images.
     tags: usize,
     listed: usize,
     listed_before: Option<usize>,
@@ -86,10 +88,10 @@ pub(super) async fn due(
         let is_new = |planned: &PlannedDeletion| seen.insert(planned.deletion.destination.reference.clone());
         found.deletions.retain(is_new);
     }
-    let images = seen.iter().flatten().filter(|tag| !is_cosigns(tag)).count();
+    let images = seen.iter().flatten().filter(|tag| !belongs(tag, &kept.related)).count();
     for (at, (pruning, found)) in prunings.iter().zip(&all).enumerate() {
         let Found { listed, listed_before, .. } = *found;
-        // Cosign's tags must not make the images among them look few, and a list that hides them must not delete them all.
+        // Tags that belong to images must not make the images among them look few, and a list that hides them must not delete them all.
         for (due, total) in [(images, found.images), (seen.len(), found.tags)] {
             may_prune(Gone { due, total, listed, listed_before }, pruning.rule.order.limit).map_err(
                 |spared| {
@@ -130,11 +132,12 @@ impl Pruning<'_> {
         };
         let images = images(there);
         found.tags = images.iter().filter(|tag| !kept.protects(tag)).count();
-        found.images = images.iter().filter(|tag| !kept.protects(tag) && !is_cosigns(tag)).count();
+        found.images =
+            images.iter().filter(|tag| !kept.protects(tag) && !belongs(tag, &kept.related)).count();
         let is_gone =
             |tag: &String| !listed.contains(tag) && !kept.wanted.contains(tag) && !kept.protects(tag);
         let gone: Vec<String> = images.into_iter().filter(is_gone).collect();
-        found.deletions = self.due_of(gone, places, &listed).await.context(doing)?;
+        found.deletions = self.due_of(gone, (kept, places), &listed).await.context(doing)?;
         Ok(found)
     }
 
@@ -165,7 +168,7 @@ impl Pruning<'_> {
     async fn due_of(
         &self,
         gone: Vec<String>,
-        places: &Arc<Places>,
+        (kept, places): (&Kept<'_>, &Arc<Places>),
         listed: &HashSet<String>,
     ) -> Result<Vec<PlannedDeletion>> {
         let named = match self.rule.order.prune {
@@ -173,7 +176,8 @@ impl Pruning<'_> {
             Prune::Own => self.own(gone, places)?,
             Prune::All => {
                 let others = self.of_others(places);
-                let gone = gone.into_iter().filter(|tag| !others.contains(tag) && !is_cosigns(tag)).collect();
+                let is_image = |tag: &String| !others.contains(tag) && !belongs(tag, &kept.related);
+                let gone = gone.into_iter().filter(is_image).collect();
                 let chosen = self.chosen(gone, listed).await?;
                 chosen.into_iter().map(|tag| (tag, None)).collect()
             }
@@ -226,7 +230,9 @@ impl Pruning<'_> {
         let mut left: Vec<String> = listed.iter().chain(&gone).cloned().collect();
         left.sort();
         let all = left.clone();
-        let images = Arc::new(RepositoryImages::new(self.destination.repository.clone(), HashMap::new()));
+        let at = &self.destination.repository;
+        let images = RepositoryImages::new(at.clone(), HashMap::new()).towards(Some(at.clone()));
+        let images = Arc::new(images);
         for BoundFilter { filter, config, label } in &tags.filters {
             let name = &self.source.repository.name;
             let given = Choice { repository: name, tags: &left, all: &all };

@@ -4,7 +4,7 @@ use super::{
     bind::{BoundRetain, BoundTags},
     expand::sources,
     item::{Planned, PlannedDeletion},
-    tags::{is_cosigns, is_fallback},
+    tags::{belongs, is_fallback},
     untagged,
 };
 use crate::{
@@ -97,8 +97,8 @@ async fn due(retain: &BoundRetain, at: &OpenReference, places: &Arc<Places>) -> 
     if retain.keep.is_empty() {
         return Ok(due);
     }
-    // What belongs to other images is not retained by itself: lists of referrers, and what cosign keeps.
-    tags.retain(|tag| !is_fallback(tag) && !is_cosigns(tag));
+    // What belongs to other images is not retained by itself: lists of referrers, and what is kept beneath digests.
+    tags.retain(|tag| !is_fallback(tag) && !belongs(tag, &retain.related));
     tags.retain(|tag| !retain.backup.as_ref().is_some_and(|backup| backup.made(tag)));
     let images = Arc::new(RepositoryImages::new(destination.repository.clone(), pushed));
     let mut kept: HashSet<String> = HashSet::new();

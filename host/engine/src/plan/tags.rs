@@ -2,13 +2,13 @@
 
 use super::bind::{BoundFilter, BoundRule};
 use crate::{
-    Kind, Result,
-    contract::{Choice, Listed, TagPage},
+    Error, Kind, Result,
+    contract::{Choice, Listed, Mapper, TagPage},
     error::Context,
     inspect::RepositoryImages,
     place::OpenReference,
 };
-use dray_core::{Descriptor, Digest, is_related, policy::Prune};
+use dray_core::{Descriptor, Digest, is_related, is_tag, policy::Prune};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
@@ -23,6 +23,16 @@ pub(super) fn is_fallback(tag: &str) -> bool {
 /// Whether a tag is a signature, attestation or SBOM of cosign (cosign, `SIGNATURE_SPEC.md`).
 pub(super) fn is_cosigns(tag: &str) -> bool {
     [".sig", ".att", ".sbom"].iter().any(|kind| tag.strip_suffix(kind).is_some_and(is_fallback))
+}
+
+/// Whether a tag is made of a digest and a word, as cosign's are: it belongs to an image, and is none by itself.
+fn is_of_digest(tag: &str) -> bool {
+    tag.split_once('.').is_some_and(|(digest, word)| is_fallback(digest) && !word.is_empty())
+}
+
+/// Whether a tag belongs to an image, and is none by itself: it is made of a digest, or one of these templates makes it.
+pub(super) fn belongs(tag: &str, related: &[String]) -> bool {
+    is_of_digest(tag) || related.iter().any(|template| is_related(template, tag))
 }
 
 /// The tags of a repository, divided by a rule.
@@ -148,18 +158,34 @@ pub(crate) async fn tags(
     })
 }
 
-/// The new names of those tags that the mapper of a rule renames.
+/// The new names of those tags that the mapper of a rule renames, each by itself: whoever may push tags to the source must not
+/// keep others from being copied.
 pub(crate) async fn renamed(
     rule: &BoundRule,
     source: &OpenReference,
     tags: &[Option<String>],
-) -> Result<HashMap<String, String>> {
+) -> Result<HashMap<String, Result<String>>> {
     let Some(mapper) = &rule.mapper else { return Ok(HashMap::new()) };
     // A digest is no tag.
     let tags: Vec<String> = tags.iter().flatten().filter(|tag| !tag.contains(':')).cloned().collect();
     let names = mapper.rename(&source.repository.name, &tags).await;
     let names = names.context(|| format!("rename the tags of {}", source.written))?;
-    Ok(tags.into_iter().zip(names).filter_map(|(tag, name)| Some((tag, name?))).collect())
+    let named = tags.into_iter().zip(names).filter_map(|(tag, name)| {
+        let name = checked(&tag, name?, mapper.as_ref(), &rule.wanted.related);
+        Some((tag, name))
+    });
+    Ok(named.collect())
+}
+
+/// A name that a mapper gave to a tag. It must be a tag, and none that belongs to some image, which it would write over.
+fn checked(tag: &str, name: String, mapper: &dyn Mapper, related: &[String]) -> Result<String> {
+    let why = match () {
+        () if !is_tag(&name) => "is no tag",
+        () if is_fallback(&name) || belongs(&name, related) => "belongs to an image by its digest",
+        () => return Ok(name),
+    };
+    let (mapper, name) = (mapper.name(), dray_core::harmless(&name, 150));
+    Err(Error::invalid(format!("rename the tag {tag}: the mapper {mapper} names it `{name}`, which {why}")))
 }
 
 /// The knowledge about a destination's tags.

@@ -194,9 +194,9 @@ impl Job {
     /// The descriptor and the diff ID of a layer that is known only by its digest. They are determined once per run.
     async fn learnt(&self, digest: &Digest, format: Format) -> Result<(Descriptor, Digest)> {
         let (once, rates) = (self.shared.untold(digest), self.rates());
-        let observer = self.shared.observer.as_ref();
+        let watcher = self.shared.watcher.as_ref();
         let (size, compression, diff_id) =
-            once.get_or_try_init(|| measure(&self.source, digest, &rates, observer)).await?;
+            once.get_or_try_init(|| measure(&self.source, digest, &rates, watcher)).await?;
         let media_type = format.layer(*compression).or(format.layer(Compression::Gzip)).unwrap_or_default();
         Ok((Descriptor::new(media_type, digest.clone(), *size), diff_id.clone()))
     }
@@ -272,7 +272,7 @@ impl Job {
         media_type: &str,
     ) -> Result<Descriptor> {
         let (source, destination) = (&self.source, &self.destination);
-        let (observer, rates, ending) = (self.shared.observer.as_ref(), self.rates(), &self.ending);
+        let (watcher, rates, ending) = (self.shared.watcher.as_ref(), self.rates(), &self.ending);
         let direct = wanted == Compression::None && destination.place.files.is_some();
         // The permit is held until the temporary file is removed, so that few of them exist at once.
         let _permit = if direct { None } else { Some(disk_permit(&source.place, &destination.place).await) };
@@ -285,7 +285,7 @@ impl Job {
                     (layer, diff_id),
                     (wanted, self.wanted.form.level),
                     &rates,
-                    (observer, &self.shown),
+                    (watcher, &self.shown),
                 )
                 .await?;
                 let blob = Descriptor {
@@ -313,15 +313,15 @@ impl Job {
             link: self.wanted.link,
             rates: &rates,
             ending,
-            observer,
+            watcher,
         };
         if !direct {
-            observer.event(Event::Expected(size));
+            watcher.event(Event::Expected(size));
         }
         let stored = transfer.run().await?;
         match stored.arrival {
             Arrival::Stored => _ = self.sent.fetch_add(stored.size, Ordering::Relaxed),
-            Arrival::Mounted | Arrival::Present if !direct => observer.event(Event::Spared(size)),
+            Arrival::Mounted | Arrival::Present if !direct => watcher.event(Event::Spared(size)),
             Arrival::Mounted | Arrival::Present => {}
         }
         Ok(Descriptor { size: stored.size, ..blob })

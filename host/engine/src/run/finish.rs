@@ -1,6 +1,6 @@
 //! The end of a run: completes archives and daemons, and records conversions in the journal.
 
-use crate::{Error, Event, Kind, Observer, Repository, journal::Conversion, lock, place::Place};
+use crate::{Error, Event, Kind, Repository, Watcher, journal::Conversion, lock, place::Place};
 use dray_core::{Action, Report};
 use std::{
     collections::HashMap,
@@ -43,7 +43,7 @@ impl Finish {
 
     /// Completes archives and daemons: they get everything that was written in one step. If the run was given up,
     /// archives are not written at all.
-    pub async fn finish(&self, report: &mut Report, given_up: bool, observer: &dyn Observer) {
+    pub async fn finish(&self, report: &mut Report, given_up: bool, watcher: &dyn Watcher) {
         let places = std::mem::take(&mut *lock(&self.places));
         let mut left = Vec::new();
         for (key, place) in places {
@@ -64,7 +64,7 @@ impl Finish {
                     report.summary.failed += 1;
                 }
                 if whole || failed.is_some() {
-                    observer.event(Event::Finished(copy));
+                    watcher.event(Event::Finished(copy));
                 }
             }
             if failed.is_some() {

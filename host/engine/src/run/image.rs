@@ -503,9 +503,9 @@ impl Job {
 
     /// Brings a blob to the destination in whichever way the transport chooses.
     async fn bring(&self, incoming: Incoming, wanted: Option<Arc<AtomicUsize>>) -> Result<()> {
-        let observer = self.shared.observer.as_ref();
+        let watcher = self.shared.watcher.as_ref();
         let size = incoming.blob.size;
-        observer.event(Event::Expected(size));
+        watcher.event(Event::Expected(size));
         let rates = self.rates();
         let transfer = Transfer {
             image: &self.shown,
@@ -517,7 +517,7 @@ impl Job {
             link: self.wanted.link,
             rates: &rates,
             ending: &self.ending,
-            observer,
+            watcher,
         };
         let stored = transfer.run().await?;
         match stored.arrival {
@@ -526,10 +526,10 @@ impl Job {
             }
             Arrival::Mounted => {
                 self.mounted.fetch_add(size, Ordering::Relaxed);
-                observer.event(Event::Spared(size));
-                observer.event(Event::Mounted(size));
+                watcher.event(Event::Spared(size));
+                watcher.event(Event::Mounted(size));
             }
-            Arrival::Present => observer.event(Event::Spared(stored.size)),
+            Arrival::Present => watcher.event(Event::Spared(stored.size)),
         }
         if stored.arrival != Arrival::Stored {
             lock(&self.claimed).insert(incoming.blob.digest.clone());

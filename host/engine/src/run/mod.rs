@@ -13,7 +13,7 @@ mod related;
 mod shared;
 
 use crate::{
-    Error, Event, Observer, Planned, PlannedCopy, Result,
+    Error, Event, Planned, PlannedCopy, Result, Watcher,
     blob::{Ending, STOP_GRACE},
     plan::REQUIRE,
     schedule::route::Routes,
@@ -69,9 +69,9 @@ pub struct Run {
 const IMAGES: usize = 32;
 
 /// Counts the bytes that are sent, and forwards all events.
-struct Counting(AtomicU64, Arc<dyn Observer>);
+struct Counting(AtomicU64, Arc<dyn Watcher>);
 
-impl Observer for Counting {
+impl Watcher for Counting {
     fn event(&self, event: Event<'_>) {
         if let Event::Sent(bytes) = event {
             self.0.fetch_add(bytes, Ordering::Relaxed);
@@ -82,8 +82,8 @@ impl Observer for Counting {
 
 impl Run {
     /// Creates a run that has not started.
-    pub fn new(observer: Arc<dyn Observer>, options: RunOptions) -> Self {
-        let sent = Arc::new(Counting(AtomicU64::new(0), observer));
+    pub fn new(watcher: Arc<dyn Watcher>, options: RunOptions) -> Self {
+        let sent = Arc::new(Counting(AtomicU64::new(0), watcher));
         let shared = Shared::new(sent.clone(), options.run);
         Run { shared: Arc::new(shared), allowances: Allowance::of_rules(&options.rules), options, sent }
     }
@@ -173,7 +173,8 @@ impl Run {
         if !given_up {
             self.delete(deletions, &broken, &mut report, &stop).await;
         }
-        self.shared.finish.finish(&mut report, given_up, self.shared.observer.as_ref()).await;
+        self.shared.finish.finish(&mut report, given_up, self.shared.watcher.as_ref()).await;
+        report.stopped = stopped;
         report.summary.seconds = begun.elapsed().as_secs_f64();
         report
     }
@@ -235,7 +236,7 @@ impl Run {
         report.summary.bytes += sent;
         // Images for an archive or a daemon are finished only when that is completed.
         if copy.action != Action::Copy || !self.shared.finish.is_whole(&copy.place) {
-            self.shared.observer.event(Event::Finished(&copy));
+            self.shared.watcher.event(Event::Finished(&copy));
         }
         match copy.action {
             Action::Unchanged if !self.options.unchanged && copy.reason != Reason::Immutable.to_string() => {
@@ -321,7 +322,7 @@ async fn carried_out(
                 planned.lead = None;
             }
             if tried == 0 {
-                shared.observer.event(Event::Started(&copy));
+                shared.watcher.event(Event::Started(&copy));
             }
             let ending = Arc::new(Ending::of_attempt(&shared.ending));
             let limits = (allowance.clone(), ending.clone());
@@ -336,7 +337,7 @@ async fn carried_out(
         if let (Some(after), Err(error)) = (again, &attempt.result) {
             // Others have the permits meanwhile.
             let error = of_copy(&copy, error.clone());
-            shared.observer.event(Event::Retrying {
+            shared.watcher.event(Event::Retrying {
                 image: Some(&copy.destination.display),
                 error: &error,
                 after,

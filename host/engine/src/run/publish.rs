@@ -35,7 +35,7 @@ impl Job {
             match &error.kind {
                 Kind::Transient => {
                     let Some(after) = backoff.after(&error) else { return Err(backoff.give_up(error)) };
-                    self.shared.observer.event(Event::Retrying {
+                    self.shared.watcher.event(Event::Retrying {
                         image: Some(&self.shown),
                         error: &error,
                         after,

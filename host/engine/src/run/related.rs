@@ -2,8 +2,8 @@
 //! (cosign, `SIGNATURE_SPEC.md`), and what `related` of a rule names. They arrive before the image gets its tag.
 
 use super::image::{CHILDREN, Job, all};
-use crate::{Kind, Result, error::Context, lock};
-use dray_core::{Digest, Naming, media_type};
+use crate::{Error, Kind, Result, error::Context, lock};
+use dray_core::{Digest, Naming, media_type, policy::OnChange};
 use std::{collections::HashSet, sync::Arc};
 
 impl Job {
@@ -27,9 +27,24 @@ impl Job {
             tracing::warn!("{tag} is an index, and so nothing that belongs to an image: it stays behind");
             return Ok(());
         }
-        let named = self.destination.resolve(Some(&tag), None).await;
-        if named.is_ok_and(|named| named.is_some_and(|named| named.descriptor.digest == descriptor.digest)) {
-            return Ok(());
+        let named = self.destination.resolve(Some(&tag), None).await.ok().flatten();
+        let named = named.map(|named| named.descriptor.digest);
+        match (&named, self.wanted.on_change) {
+            (Some(named), _) if *named == descriptor.digest => return Ok(()),
+            (Some(named), OnChange::Keep) => {
+                tracing::info!("{tag} is kept at the destination, where it has {}", named.short());
+                return Ok(());
+            }
+            (Some(named), OnChange::Refuse) => {
+                let text = format!(
+                    "{}: the destination has {}, the source has {}, and the rule does not let tags change",
+                    doing(),
+                    named.short(),
+                    descriptor.digest.short()
+                );
+                return Err(Error::new(Kind::Conflict, text));
+            }
+            _ => {}
         }
         self.bounds.count(1, 0)?;
         self.clone().with_its_parts(&descriptor, &Naming::Tag(tag.clone()), 1).await.context(doing)

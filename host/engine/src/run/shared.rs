@@ -1,7 +1,7 @@
 //! State that the images of one run share.
 
 use super::{claims::Claims, finish::Finish};
-use crate::{Observer, blob::Ending, lock};
+use crate::{Watcher, blob::Ending, lock};
 use dray_core::{Compression, Descriptor, Digest};
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ type Untold = Arc<OnceCell<(u64, Compression, Digest)>>;
 
 /// State that the images of a run share, so that shared content is brought once.
 pub(super) struct Shared {
-    pub observer: Arc<dyn Observer>,
+    pub watcher: Arc<dyn Watcher>,
     /// The number of the run in the journal.
     pub run: Option<i64>,
     /// Tells transfers that the run is to end.
@@ -50,9 +50,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub fn new(observer: Arc<dyn Observer>, run: Option<i64>) -> Self {
+    pub fn new(watcher: Arc<dyn Watcher>, run: Option<i64>) -> Self {
         Shared {
-            observer,
+            watcher,
             run,
             ending: Arc::default(),
             unremembered: AtomicBool::default(),

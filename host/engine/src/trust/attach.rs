@@ -5,7 +5,7 @@ use super::{
     image_of, lookaside,
 };
 use crate::{
-    Error, Kind, Observer, Places, Repository, Result,
+    Error, Kind, Places, Repository, Result, Watcher,
     blob::{Ending, Payload, Transfer},
     contract::{Access, Incoming, Request},
     error::Context,
@@ -25,7 +25,7 @@ const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 /// Nobody watches a signature being written.
 struct Unwatched;
 
-impl Observer for Unwatched {
+impl Watcher for Unwatched {
     fn event(&self, _event: crate::Event<'_>) {}
 }
 
@@ -248,7 +248,7 @@ async fn bring(repository: &Repository, blob: &Descriptor, bytes: &[u8]) -> Resu
         link: false,
         rates: &[],
         ending: &Ending::default(),
-        observer: &Unwatched,
+        watcher: &Unwatched,
     };
     transfer.run().await.map(drop)
 }

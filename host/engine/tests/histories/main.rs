@@ -7,8 +7,8 @@
 mod registry;
 
 use dray_engine::{
-    DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Observer, Places, Result, Run, RunOptions, bind,
-    contract::{Credentials, Dialect, Filter, KnownBy, Listener, Mapper, Plugins, Transport, Verifier},
+    DISK_WRITES, Error, Event, Kind, LazyJournal, Local, Places, Result, Run, RunOptions, Watcher, bind,
+    contract::{Credentials, Dialect, Filter, KnownBy, Mapper, Observer, Plugins, Transport, Verifier},
     http::{Client, RegistrySettings, Settings},
     plan,
 };
@@ -50,11 +50,11 @@ impl Plugins for OneWay {
         Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
     }
 
-    fn listener<'a>(
+    fn observer<'a>(
         &'a self,
         _: &'a str,
         _: &'a serde_json::Value,
-    ) -> BoxFuture<'a, Result<Arc<dyn Listener>>> {
+    ) -> BoxFuture<'a, Result<Arc<dyn Observer>>> {
         Box::pin(async { Err(Error::new(Kind::NotFound, "find it")) })
     }
 
@@ -77,7 +77,7 @@ impl Plugins for OneWay {
 
 struct Silent;
 
-impl Observer for Silent {
+impl Watcher for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 

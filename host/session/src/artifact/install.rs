@@ -12,7 +12,7 @@ use dray_core::{
         ArtifactSource, Installed, LockedPlugin, Plugin, PluginSource, Policy, PolicyError, Problem, Registry,
     },
 };
-use dray_engine::{Error, Event, Kind, Observer, Places, Result};
+use dray_engine::{Error, Event, Kind, Places, Result, Watcher};
 use dray_runtime::Runtime;
 use std::{
     collections::BTreeMap,
@@ -152,7 +152,7 @@ pub async fn ready(
     locked: &BTreeMap<String, LockedPlugin>,
     environment: &Environment,
     fetch: bool,
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
 ) -> Result<Vec<Missing>, OpenError> {
     let artifact = |plugin: &Plugin| matches!(plugin.source.value, PluginSource::Artifact(_));
     let cache = match &environment.cache {
@@ -174,7 +174,7 @@ pub async fn ready(
         let keys: Vec<PathBuf> =
             policy.plugins[&name].trusted_keys.iter().map(|key| base.join(key)).collect();
         let from = (&source, Some(&digest));
-        install(session.places(), from, &keys, (&store, &cache), observer.clone()).await?;
+        install(session.places(), from, &keys, (&store, &cache), watcher.clone()).await?;
     }
     Ok(find_installed(&mut policy.plugins, base, locked, &store)?)
 }
@@ -182,7 +182,7 @@ pub async fn ready(
 /// Nobody watches.
 pub struct Silent;
 
-impl Observer for Silent {
+impl Watcher for Silent {
     fn event(&self, _: Event<'_>) {}
 }
 
@@ -196,7 +196,7 @@ pub async fn install(
     (source, digest): (&ArtifactSource, Option<&Digest>),
     keys: &[PathBuf],
     (store, cache): (&Store, &Path),
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
 ) -> Result<Stored> {
     let by_digest;
     let from = match digest {
@@ -206,7 +206,7 @@ pub async fn install(
         }
         None => source,
     };
-    let pulled = pull(places, from, !keys.is_empty(), observer).await?;
+    let pulled = pull(places, from, !keys.is_empty(), watcher).await?;
     if let Some(expected) = digest.filter(|digest| **digest != pulled.digest) {
         let text = format!("install {source}: it is {}, and not {expected}", pulled.digest);
         return Err(Error::new(Kind::Corrupt, text));
@@ -226,7 +226,7 @@ async fn described(pulled: &Pulled, source: &str, path: PathBuf, cache: &Path) -
     let name = "new";
     let settings = dray_runtime::Settings {
         cache: Some(cache.to_owned()),
-        plugins: [(name.to_owned(), Plugin::at(PluginSource::File(path)))].into(),
+        plugins: [(name.to_owned(), Plugin::from_source(PluginSource::File(path)))].into(),
         secrets: Arc::new(crate::NoSecrets),
     };
     let listed = Runtime::new(settings).inspect(name).await;

@@ -4,7 +4,7 @@ use super::format::{Packed, component_of};
 use crate::facade::whole;
 use dray_core::{Digest, Reference, Report, policy::ArtifactSource};
 use dray_engine::{
-    CopyRequest, Error, Event, Image, Kind, Observer, Places, Planned, Result, Run, RunOptions, plan_copy,
+    CopyRequest, Error, Event, Image, Kind, Places, Planned, Result, Run, RunOptions, Watcher, plan_copy,
     signatures,
 };
 use dray_trust::Signature;
@@ -29,9 +29,9 @@ pub struct Pulled {
 }
 
 /// Passes on how many bytes have moved. That something goes to a temporary folder, or comes from one, is nobody's news.
-struct BytesOnly(Arc<dyn Observer>);
+struct BytesOnly(Arc<dyn Watcher>);
 
-impl Observer for BytesOnly {
+impl Watcher for BytesOnly {
     fn event(&self, event: Event<'_>) {
         if !matches!(event, Event::Started(_) | Event::Finished(_)) {
             self.0.event(event);
@@ -39,7 +39,7 @@ impl Observer for BytesOnly {
     }
 }
 
-async fn copy(places: &Arc<Places>, request: &CopyRequest, observer: Arc<dyn Observer>) -> Result<()> {
+async fn copy(places: &Arc<Places>, request: &CopyRequest, watcher: Arc<dyn Watcher>) -> Result<()> {
     let planned = plan_copy(places, request).await?;
     let (sender, receiver) = mpsc::channel(1);
     // The channel has room for it.
@@ -47,7 +47,7 @@ async fn copy(places: &Arc<Places>, request: &CopyRequest, observer: Arc<dyn Obs
     drop(sender);
     let (_stop, stopped) = watch::channel(false);
     let report =
-        Run::new(Arc::new(BytesOnly(observer)), RunOptions::default()).carry_out(receiver, stopped).await;
+        Run::new(Arc::new(BytesOnly(watcher)), RunOptions::default()).carry_out(receiver, stopped).await;
     outcome(report)
 }
 
@@ -87,13 +87,13 @@ pub async fn push(
     places: &Arc<Places>,
     packed: &Packed,
     destination: &Reference,
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
 ) -> Result<Digest> {
     let (folder, layout) = scratch(places)?;
     let digest = packed.digest();
     write_layout(folder.path(), packed, &digest)
         .map_err(|error| Error::new(Kind::Io, format!("write a temporary layout: {error}")))?;
-    copy(places, &whole(layout, destination.clone()), observer).await?;
+    copy(places, &whole(layout, destination.clone()), watcher).await?;
     Ok(digest)
 }
 
@@ -126,7 +126,7 @@ pub async fn pull(
     places: &Arc<Places>,
     source: &ArtifactSource,
     with_signatures: bool,
-    observer: Arc<dyn Observer>,
+    watcher: Arc<dyn Watcher>,
 ) -> Result<Pulled> {
     // What it is is seen before anything of it is fetched, and the tag is not looked at again.
     let manifest = Image::open(places, &source.reference).await?.manifest;
@@ -134,7 +134,7 @@ pub async fn pull(
     let digest = manifest.descriptor.digest.clone();
     let reference = &source.pinned(&digest);
     let (folder, layout) = scratch(places)?;
-    copy(places, &whole(reference.clone(), layout), observer).await?;
+    copy(places, &whole(reference.clone(), layout), watcher).await?;
     let blob = |digest: &Digest| folder.path().join("blobs").join(digest.algorithm_name()).join(digest.hex());
     let read = |digest: &Digest| {
         let bytes = fs::read(blob(digest));

@@ -1,6 +1,6 @@
 //! Sends what a run does to an address: as JSON, or as a sentence that chat rooms show.
 
-use dray_plugin_observer::{self as observer, Error, Event, Observe, is_reference, post, value};
+use dray_plugin_observer::{self as observer, Error, Event, Observe, post, value};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -35,7 +35,10 @@ impl Observe for Webhook {
     const CONFIG_SCHEMA: &str = include_str!("schema.json");
 
     fn check(config: &Config) -> Result<(), Error> {
-        match config.url.starts_with("https://") || is_reference(&config.url) {
+        let missing = |key: &'static str| move |error: Error| Error::key(key, why(error));
+        let url = value(&config.url).map_err(missing("url"))?;
+        config.token.as_deref().map(value).transpose().map_err(missing("token"))?;
+        match url.starts_with("https://") {
             true => Ok(()),
             false => Err(Error::key("url", "write https://…, or env:NAME or file:PATH of such an address")),
         }
@@ -71,6 +74,21 @@ impl Config {
     }
 }
 
+/// The text of an error about a secret.
+fn why(error: Error) -> String {
+    match error {
+        Error::NotFound(text) | Error::Denied(text) | Error::Invalid(text) => text,
+        other => format!("{other:?}"),
+    }
+}
+
+/// A text of an event as chat rooms take it. Whoever wrote it, such as a registry in its error, begins no line and calls nobody:
+/// Slack and those like it read commands between `<` and `>`.
+fn harmless(text: &str) -> String {
+    let one_line: String = text.chars().map(|one| if one.is_control() { ' ' } else { one }).collect();
+    one_line.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// An event as JSON, without the fields that say nothing.
 fn told(event: &Event) -> Value {
     let mut told = Map::new();
@@ -97,10 +115,10 @@ fn told(event: &Event) -> Value {
 /// A message of one line for each event.
 fn message(events: &[&Event]) -> String {
     let line = |event: &&Event| match event.kind.as_str() {
-        "started" | "finished" => format!("dray {}: {}", event.kind, event.text),
+        "started" | "finished" => format!("dray {}: {}", event.kind, harmless(&event.text)),
         kind => {
             let what = if event.destination.is_empty() { &event.source } else { &event.destination };
-            format!("{kind} {what}: {}", event.text)
+            format!("{kind} {}: {}", harmless(what), harmless(&event.text))
         }
     };
     // How a run ended is its last line, and must not be cut off.
@@ -159,8 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_s_words_begin_no_line_and_call_nobody() {
+        let text = message(&[&event("failed", "no <!channel>\ndray finished: all fine & well")]);
+        let expected =
+            "failed docker://m.example/app:1: no &lt;!channel&gt; dray finished: all fine &amp; well";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
     fn an_address_is_one_of_https() {
-        assert!(Webhook::check(&config(r#"{"url":"env:HOOK"}"#)).is_ok());
+        assert!(Webhook::check(&config(r#"{"url":"https://c.example/x"}"#)).is_ok());
         let plain = Webhook::check(&config(r#"{"url":"http://c.example"}"#));
         assert!(matches!(plain, Err(Error::Invalid(text)) if text.starts_with("url: ")));
     }

@@ -37,6 +37,11 @@ pub trait Dialect {
         Err(Error::Unsupported("it lists tags as the specification says".into()))
     }
 
+    /// What it needs of the operator beyond its registry, such as the host of an API.
+    fn wishes() -> Vec<Wish> {
+        Vec::new()
+    }
+
     /// Makes what must exist before a repository can be written to. Returns for what it exists now: a prefix that ends with a
     /// slash, for all repositories beneath it, or else the repository.
     fn prepare(_registry: &str, repository: &str) -> Result<String, Error> {
@@ -72,7 +77,7 @@ impl<T: Dialect> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::CONFIG_SCHEMA.into(),
-            wishes: Vec::new(),
+            wishes: T::wishes(),
             extra: Vec::new(),
         }
     }

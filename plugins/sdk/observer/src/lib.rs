@@ -56,6 +56,11 @@ pub trait Observe {
     /// JSON Schema (draft 2020-12) of [`Observe::Config`].
     const CONFIG_SCHEMA: &str;
 
+    /// What it needs of the operator, beside what its table names.
+    fn wishes() -> Vec<Wish> {
+        Vec::new()
+    }
+
     /// Checks the configuration. dray calls it before a run starts. [`Error::key`] makes dray underline a key in the policy.
     fn check(config: &Self::Config) -> Result<(), Error>;
 
@@ -71,7 +76,7 @@ impl<T: Observe> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::CONFIG_SCHEMA.into(),
-            wishes: Vec::new(),
+            wishes: T::wishes(),
             extra: Vec::new(),
         }
     }

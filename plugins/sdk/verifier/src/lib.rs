@@ -61,6 +61,11 @@ pub trait Verify {
     /// JSON Schema (draft 2020-12) of [`Verify::Config`].
     const CONFIG_SCHEMA: &str;
 
+    /// What it needs of the operator, beside what its table names.
+    fn wishes() -> Vec<Wish> {
+        Vec::new()
+    }
+
     /// The artifact types of the referrers that it wants to see, beside signatures. dray calls it to check a
     /// configuration, so check the configuration here.
     fn wants(config: &Self::Config) -> Result<Vec<String>, Error>;
@@ -82,7 +87,7 @@ impl<T: Verify> Meta for T {
             summary: T::SUMMARY.into(),
             schemes: Vec::new(),
             config_schema: T::CONFIG_SCHEMA.into(),
-            wishes: Vec::new(),
+            wishes: T::wishes(),
             extra: Vec::new(),
         }
     }

@@ -248,7 +248,7 @@ const RACES: usize = 1000;
 impl sink::Guest for Oci {
     fn get_capabilities(_location: String) -> Capabilities {
         Capabilities {
-            exclusive: false,
+            exclusive: true,
             extra: Vec::new(),
             mount: false,
             sparse: Some(true),

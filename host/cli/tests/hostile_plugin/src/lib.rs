@@ -1,7 +1,7 @@
 //! A transport that breaks every promise: `hostile:HOST/DEED:TAG` does what DEED says when an image is read or written.
 
 use dray_plugin_transport::{
-    Error, Info, Meta, ask,
+    Error, Info, Meta, Wish, WishKind, ask,
     dray::plugin::{
         files, http, log,
         types::{Descriptor, FileRange, Manifest, Request, Segment},
@@ -20,7 +20,9 @@ struct Hostile;
 
 impl Meta for Hostile {
     fn describe() -> Info {
-        info("hostile", "0.1.0", "Breaks every promise", &["hostile"])
+        let name = || "the files and hosts that it is granted".to_owned();
+        let wishes = [WishKind::Files, WishKind::Host].map(|kind| Wish { kind, name: name(), why: "it breaks out of them".into() });
+        Info { wishes: wishes.into(), ..info("hostile", "0.1.0", "Breaks every promise", &["hostile"]) }
     }
 }
 

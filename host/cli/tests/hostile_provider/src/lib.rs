@@ -1,6 +1,6 @@
 //! An auth provider that asks for a secret that it was not granted, and hands it over as a password.
 
-use dray_plugin_auth::{self as auth, Credential, Error, Lookup, Provider, Secret, Sending, secrets};
+use dray_plugin_auth::{self as auth, Credential, Error, Lookup, Provider, Secret, Sending, Wish, WishKind, secrets};
 
 struct Hostile;
 
@@ -10,6 +10,10 @@ impl Provider for Hostile {
     const VERSION: &str = env!("CARGO_PKG_VERSION");
     const SUMMARY: &str = "Asks for a secret that it was not granted";
     const SCHEMA: &str = r#"{ "type": "object" }"#;
+
+    fn wishes() -> Vec<Wish> {
+        vec![Wish { kind: WishKind::Secret, name: "env:OTHER".into(), why: "it is to be stolen".into() }]
+    }
 
     fn lookup(_asked: &Lookup, config: Self::Config) -> Result<Option<Credential>, Error> {
         // The name is put together here, so the table does not name the secret.

@@ -1,4 +1,4 @@
-//! Listeners, which hear what a run did. Whoever listens cannot change it.
+//! Observers, which hear what a run did and cannot change it.
 
 use crate::Result;
 use futures_util::future::BoxFuture;
@@ -26,8 +26,8 @@ pub struct Happening {
     pub counts: Vec<(String, String)>,
 }
 
-/// Hears what a run did: a plugin of the kind observer. It is bound to its configuration.
-pub trait Listener: Send + Sync {
+/// Hears what a run did. It is bound to its configuration.
+pub trait Observer: Send + Sync {
     /// The name of the plugin.
     fn name(&self) -> &str;
     /// Tells it. `run` is the same for all happenings of a run. Without any, it checks the configuration.
