@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::PathBuf;
-use support::{World, author, memory::Memory};
+use support::{Fake, World, author, memory::Memory, respond};
 
 #[test]
 fn a_new_project_of_each_kind_passes_its_own_fixtures() {
@@ -291,4 +291,74 @@ filter::export!(Absent with_types_in filter);
         "{}",
         nowhere.err
     );
+}
+
+#[test]
+fn a_real_run_becomes_fixtures_without_its_secrets() {
+    let world = World::new();
+    if !support::builds_plugins() {
+        return;
+    }
+    author(&world, &["plugin", "new", "suffix"]).ok();
+    author(&world, &["plugin", "new", "login", "--kind", "auth"]).ok();
+    let login = Fake::start(|request, stream| {
+        let body = br#"{ "access_token": "tok-hunter3", "expires_in": 3600 }"#;
+        let is_right = request.starts_with("POST /oauth2/token ");
+        respond(stream, if is_right { "200 OK" } else { "404 Not Found" }, "Set-Cookie: a=hunter4\r\n", body);
+    });
+    let registry = Memory::odd(|asked, _| {
+        let is_known = asked.head.to_lowercase().contains("authorization: bearer tok-hunter3");
+        let challenge = "Www-Authenticate: Bearer realm=\"https://127.0.0.1:1/token\"\r\n".to_owned();
+        (!is_known).then(|| ("401 Unauthorized", challenge, Vec::new()))
+    });
+    for tag in ["1.0-alpine", "1.0"] {
+        registry.image("app", tag, tag.as_bytes());
+    }
+    let (host, service) = (registry.host(), &login.host);
+    world.write(
+        "dray.toml",
+        &format!(
+            "version = 1\n[plugin.suffix]\nsource = \"suffix/suffix.wasm\"\n[plugin.login]\nsource = \"login/login.wasm\"\n\
+             grant = {{ hosts = [\"{service}\"] }}\n[registry.\"{service}\"]\ntls = \"off\"\n[registry.\"{host}\"]\ntls = \"off\"\n\
+             auth = {{ provider = \"login\", login = \"{service}\", client = \"dray\", secret = \"env:CLIENT_SECRET\" }}\n\
+             [[rule]]\nfrom = \"docker://{host}/app\"\nto = \"oci:app\"\ntags = [{{ filter = \"suffix\", suffix = \"-alpine\" }}]\n"
+        ),
+    );
+    for name in ["login", "suffix"] {
+        author(&world, &["plugin", "build", name]).ok();
+    }
+    let recorded = |name: &str| {
+        let arguments = ["plugin", "test", name, "--record", "dray.toml"];
+        let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("authors");
+        let home = std::env::home_dir().unwrap();
+        let mut command = world.command(&arguments);
+        command.env("XDG_CACHE_HOME", cache).env("CLIENT_SECRET", "hunter2");
+        command.env(
+            "CARGO_HOME",
+            std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from),
+        );
+        command.env(
+            "RUSTUP_HOME",
+            std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from),
+        );
+        let ran = support::Ran::of(&mut command).ok();
+        let text = std::fs::read_to_string(world.path(&format!("{name}/fixtures/recorded-1.toml"))).unwrap();
+        assert!(!text.contains("hunter"), "{text}");
+        (ran, text)
+    };
+    let (ran, text) = recorded("login");
+    assert!(ran.out.contains("ok   recorded-1.toml: recorded: credentials.lookup"), "{}{}", ran.out, ran.err);
+    assert!(text.contains("recorded-secret-1") && text.contains("recorded-token"), "{text}");
+    assert!(ran.err.contains("look through what was recorded"), "{}", ran.err);
+    let (ran, text) = recorded("suffix");
+    assert!(ran.out.contains("suffix: 3 fixtures passed, 0 failed"), "{}{}", ran.out, ran.err);
+    assert!(
+        text.contains("keeps = [\"1.0-alpine\"]") && text.contains("\"1.0\" = \"another suffix\""),
+        "{text}"
+    );
+    assert!(!world.path("app").exists(), "a recording copies nothing");
+    // Without a rule that uses it, there is nothing to record.
+    author(&world, &["plugin", "new", "other"]).ok();
+    let none = author(&world, &["plugin", "test", "other", "--record", "dray.toml"]);
+    assert!(none.code == 2 && none.err.contains("has no [plugin.other]"), "{} {}", none.code, none.err);
 }

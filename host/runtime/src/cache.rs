@@ -9,7 +9,10 @@ use std::{
     fs::{self, DirBuilder, File},
     hash::{DefaultHasher, Hash, Hasher},
     io::{Read, Write},
-    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::DirBuilderExt,
+    },
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -35,8 +38,7 @@ pub(crate) fn component(engine: &Engine, wasm: &[u8], folder: Option<&Path>) -> 
     let mut compatibility = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut compatibility);
     let name = format!("{}-{:016x}{ENDING}", Digest::of(wasm).hex(), compatibility.finish());
-    match read(&dir, &name).and_then(|compiled| compiled.map(|compiled| load(engine, &compiled)).transpose())
-    {
+    match open(&dir, &name).and_then(|compiled| compiled.map(|compiled| load(engine, compiled)).transpose()) {
         Ok(Some(component)) => return Ok(component),
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, name, "the cached component cannot be used"),
@@ -100,21 +102,29 @@ fn open_file(dir: &OwnedFd, name: &str) -> std::io::Result<Option<File>> {
     }
 }
 
-fn read(dir: &OwnedFd, name: &str) -> wasmtime::Result<Option<Vec<u8>>> {
+/// Opens a compiled component. `None` means that it is not cached.
+fn open(dir: &OwnedFd, name: &str) -> wasmtime::Result<Option<File>> {
     let Some(file) = open_file(dir, name)? else { return Ok(None) };
-    let mut compiled = Vec::new();
-    file.take(LARGEST + 1).read_to_end(&mut compiled)?;
-    match compiled.len() as u64 > LARGEST {
+    match file.metadata()?.len() > LARGEST {
         true => Err(refused("it is too large").into()),
-        false => Ok(Some(compiled)),
+        false => Ok(Some(file)),
     }
 }
 
 #[allow(unsafe_code, reason = "compiled code is machine code: loading it is trusting it")]
-fn load(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<Component> {
-    // SAFETY: the bytes were read from an open file that only this user can write, in a folder that only this user can
-    // write, and each file in it appears as a whole, by a rename.
-    unsafe { Component::deserialize(engine, compiled) }
+fn load(engine: &Engine, mut compiled: File) -> wasmtime::Result<Component> {
+    // wasmtime maps a file by its path, and this one names the open file, which cannot be exchanged. Where it leads nowhere (a
+    // sandbox, another system), the file is read.
+    let open = format!("/proc/self/fd/{}", compiled.as_raw_fd());
+    // SAFETY: the open file can be written by this user alone, in a folder that only this user can write. Each file in it appears as
+    // a whole, by a rename, and nothing of dray writes to one afterwards, so what is mapped does not change.
+    if let Ok(component) = unsafe { Component::deserialize_file(engine, open) } {
+        return Ok(component);
+    }
+    let mut bytes = Vec::new();
+    compiled.read_to_end(&mut bytes)?;
+    // SAFETY: as above.
+    unsafe { Component::deserialize(engine, &bytes) }
 }
 
 fn keep(compiled: &[u8], dir: &OwnedFd, name: &str) -> std::io::Result<()> {
@@ -229,15 +239,17 @@ mod tests {
         let (_top, folder) = folder();
         let dir = open_folder(&folder, true).unwrap();
         keep(b"code", &dir, &name('a')).unwrap();
-        assert_eq!(read(&dir, &name('a')).unwrap().unwrap(), b"code");
-        assert!(read(&dir, &name('b')).unwrap().is_none());
+        let mut code = String::new();
+        open(&dir, &name('a')).unwrap().unwrap().read_to_string(&mut code).unwrap();
+        assert_eq!(code, "code");
+        assert!(open(&dir, &name('b')).unwrap().is_none());
         symlink(folder.join(name('a')), folder.join(name('c'))).unwrap();
-        assert!(read(&dir, &name('c')).is_err());
+        assert!(open(&dir, &name('c')).is_err());
         fs::hard_link(folder.join(name('a')), folder.join("other")).unwrap();
-        assert!(read(&dir, &name('a')).is_err());
+        assert!(open(&dir, &name('a')).is_err());
         fs::remove_file(folder.join("other")).unwrap();
         fs::set_permissions(folder.join(name('a')), fs::Permissions::from_mode(0o666)).unwrap();
-        assert!(read(&dir, &name('a')).is_err());
+        assert!(open(&dir, &name('a')).is_err());
     }
 
     #[test]

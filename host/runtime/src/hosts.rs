@@ -1,6 +1,6 @@
 //! The functions of the host that guests can call.
 
-use crate::{Role, bindings::host, clouds, convert, load::Loaded, state::State};
+use crate::{Answered, Heard, Role, bindings::host, clouds, convert, load::Loaded, state::State, trial};
 use dray_core::policy::{SecretRef, grants_host};
 use dray_engine::{Error, Kind, Secret, contract::Context, files::Root, http::HostAccess};
 use host::types;
@@ -89,12 +89,45 @@ impl host::clock::Host for State {
         if let Some(now) = self.scope.now {
             return now;
         }
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.hear(|| Heard::Now(now));
+        now
     }
 }
 
 impl host::http::Host for State {
     async fn send(
+        &mut self,
+        request: types::Request,
+        body: Vec<u8>,
+    ) -> Result<types::Response, types::Error> {
+        let kept = self.records().then(|| (convert::request(request.clone()), body.clone()));
+        let answer = self.sent(request, body).await;
+        if let Some((request, body)) = kept {
+            let answered = answer.as_ref().ok().map(|answer| Answered {
+                status: answer.status,
+                headers: answer.headers.clone(),
+                body: answer.body.clone(),
+            });
+            self.hear(|| Heard::Request(request, body, answered));
+        }
+        answer
+    }
+
+    async fn download(&mut self, request: types::Request, path: String) -> Result<(), types::Error> {
+        self.called()?;
+        self.hear(|| Heard::Other("http.download"));
+        let place = self.place("download")?;
+        let begun = Instant::now();
+        let downloaded = place.download(&convert::request(request), &path).await;
+        self.meter.pause(begun.elapsed());
+        downloaded.map_err(convert::to_guest)
+    }
+}
+
+impl State {
+    /// Sends a request of the guest, if it may.
+    async fn sent(
         &mut self,
         request: types::Request,
         body: Vec<u8>,
@@ -135,17 +168,6 @@ impl host::http::Host for State {
         response.map(convert::response).map_err(convert::to_guest)
     }
 
-    async fn download(&mut self, request: types::Request, path: String) -> Result<(), types::Error> {
-        self.called()?;
-        let place = self.place("download")?;
-        let begun = Instant::now();
-        let downloaded = place.download(&convert::request(request), &path).await;
-        self.meter.pause(begun.elapsed());
-        downloaded.map_err(convert::to_guest)
-    }
-}
-
-impl State {
     /// Asks a host for an auth provider or an observer, without anybody's credentials: those that it was given are in the request.
     async fn ask(&mut self, request: types::Request, body: Vec<u8>) -> Result<types::Response, types::Error> {
         if let Some(script) = &self.scope.script {
@@ -219,6 +241,7 @@ impl State {
         work: impl FnOnce(&Root) -> dray_engine::Result<T> + Send + 'static,
     ) -> Result<T, types::Error> {
         self.called()?;
+        self.hear(|| Heard::Other("files"));
         let denied = || types::Error::Denied("use files: the opened place has none".into());
         let files =
             self.scope.context.as_ref().and_then(|place| place.files()).cloned().ok_or_else(denied)?;
@@ -319,6 +342,7 @@ impl host::secrets::Host for State {
         };
         let secret = secrets.get(&granted).map_err(convert::to_guest)?;
         self.scope.tell(&secret);
+        self.hear(|| Heard::Secret(granted.to_string(), secret.clone()));
         Ok(secret.expose().to_owned())
     }
 
@@ -422,7 +446,10 @@ impl host::images::Host for State {
         let Some(images) = self.scope.images.clone() else {
             return Err(types::Error::Denied("inspect images: there are none".into()));
         };
-        let facts = images.inspect(tags).await.map_err(convert::to_guest)?;
+        let facts = images.inspect(tags.clone()).await.map_err(convert::to_guest)?;
+        for (tag, facts) in tags.iter().zip(&facts) {
+            self.hear(|| Heard::Image(trial::Image::of_facts(tag, facts)));
+        }
         let convert = |facts: dray_engine::contract::Facts| host::images::Facts {
             digest: facts.digest,
             media_type: facts.media_type,
@@ -450,6 +477,7 @@ impl host::destination::Host for State {
             return Err(types::Error::Denied("list the tags of the destination: there is none".into()));
         };
         let listed = images.at_destination().await.map_err(convert::to_guest)?;
+        self.hear(|| Heard::Destination(listed.iter().map(|listed| listed.name.clone()).collect()));
         Ok(listed.into_iter().map(convert::tag_entry).collect())
     }
 }
@@ -460,7 +488,10 @@ impl host::knowledge::Host for State {
         let Some(images) = self.scope.images.clone() else {
             return Err(types::Error::Denied("look images up: there are none".into()));
         };
-        let known = images.look_up(tags).await.map_err(convert::to_guest)?;
+        let known = images.look_up(tags.clone()).await.map_err(convert::to_guest)?;
+        for (tag, known) in tags.iter().zip(&known) {
+            self.hear(|| Heard::Image(trial::Image::of_known(tag, known)));
+        }
         let convert = |known: dray_engine::contract::Known| host::knowledge::Known {
             pushed: known.pushed,
             labels: known.labels,

@@ -368,8 +368,15 @@ impl Loaded {
     /// A new instance in a new store.
     pub async fn instance(self: &Arc<Self>, scope: Scope) -> Result<(Store<State>, Instance)> {
         let limits = Ceiling::new(self.limits.memory, self.budget.clone());
-        let state =
-            State { plugin: self.clone(), limits, meter: self.meter(), scope, calls: 0, complaint: None };
+        let state = State {
+            plugin: self.clone(),
+            limits,
+            meter: self.meter(),
+            scope,
+            calls: 0,
+            complaint: None,
+            heard: Vec::new(),
+        };
         let mut store = Store::new(&self.engine, state);
         store.limiter_async(|state| &mut state.limits);
         store.call_hook(|mut context, hook| Ok(context.data_mut().meter.hook(hook)?));

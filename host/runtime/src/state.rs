@@ -5,6 +5,7 @@ use crate::{
     load::Loaded,
     memory::Memory,
     meter::{Ceiling, Meter, SMALL},
+    record::Heard,
     trial::Script,
 };
 use dray_core::policy::{SecretRef, grants_host};
@@ -113,6 +114,8 @@ pub(crate) struct State {
     pub calls: u32,
     /// The beginning of what the plugin last logged as an error in this call.
     pub complaint: Option<String>,
+    /// What the guest asked for in this call, if its calls are recorded.
+    pub heard: Vec<Heard>,
 }
 
 impl State {
@@ -122,6 +125,19 @@ impl State {
         self.meter = self.plugin.meter();
         self.calls = 0;
         self.complaint = None;
+        self.heard.clear();
+    }
+
+    /// Whether the calls of the guest are recorded.
+    pub fn records(&self) -> bool {
+        self.plugin.tracer.as_ref().is_some_and(|tracer| tracer.records(&self.plugin.name))
+    }
+
+    /// Keeps what the guest asked for, if its calls are recorded.
+    pub fn hear(&mut self, heard: impl FnOnce() -> Heard) {
+        if self.records() {
+            self.heard.push(heard());
+        }
     }
 
     /// Whether the instance has stayed small.

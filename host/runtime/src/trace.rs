@@ -1,6 +1,6 @@
 //! Tells of each call of a plugin, for its author.
 
-use crate::{Role, bindings::host::types, load::Loaded};
+use crate::{Role, bindings::host::types, load::Loaded, record::Recorded, state::State};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::time::Instant;
@@ -11,6 +11,12 @@ pub trait Tracer: Send + Sync {
     fn traces(&self, plugin: &str) -> bool;
     /// A call has ended.
     fn called(&self, call: &Call<'_>);
+    /// Whether calls of a plugin are recorded as a whole, with everything that belongs to them.
+    fn records(&self, _plugin: &str) -> bool {
+        false
+    }
+    /// A call has been recorded. It may hold secrets.
+    fn recorded(&self, _call: Recorded) {}
 }
 
 /// A call of a plugin that has ended.
@@ -43,8 +49,17 @@ impl Loaded {
         begun: Instant,
         arguments: &impl Serialize,
         result: &wasmtime::Result<Result<T, types::Error>>,
+        state: &mut State,
     ) {
         let Some(tracer) = &self.tracer else { return };
+        if let (true, Ok(answer)) = (tracer.records(&self.name), result) {
+            let place = state.scope.context.as_ref();
+            let place = place.map(|place| (place.location().to_owned(), !place.is_destination()));
+            let heard = std::mem::take(&mut state.heard);
+            if let Some(recorded) = self.recorded(function, arguments, answer, heard, place) {
+                tracer.recorded(recorded);
+            }
+        }
         let ms = (begun.elapsed().as_secs_f64() * 100_000.0).round() / 100.0;
         let json = |value: serde_json::Result<Value>| value.unwrap_or_else(|error| json!(error.to_string()));
         let arguments = json(serde_json::to_value(arguments));

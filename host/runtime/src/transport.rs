@@ -60,7 +60,7 @@ macro_rules! asking {
         let begun = std::time::Instant::now();
         let called = async { indices.load(&mut store, &instance)?.$function(&mut store $(, $argument)*).await };
         let result = called.await.map_err(|trap| crate::adapt::explained(trap, store.data()));
-        $self.plugin.traced(stringify!($function), begun, &($(&$argument,)*), &result);
+        $self.plugin.traced(stringify!($function), begun, &($(&$argument,)*), &result, store.data_mut());
         if result.is_ok() {
             $self.rest(store, instance);
         }

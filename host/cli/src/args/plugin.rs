@@ -84,7 +84,7 @@ pub struct PluginBuildOptions {
 
 #[derive(Args)]
 #[command(
-    after_help = "A fixture is a file in TOML:\n\n  about = \"what it shows\"\n  [filter]                        tags, all, config; keeps, drops, or fails\n  [auth]                          registry, repository, why, config; bearer, basic, identity-token, none, or fails\n  [[call]]                        any function: function, arguments; expect, or fails\n  [[request]]                     what it sends, in order: method, url, headers, body, answer = { status, headers, body }\n  [secrets] [files] [[image]]     what it finds; location, read-only, settings and now (milliseconds) before them\n\ndocs/plugins.md tells more. No request leaves this machine."
+    after_help = "A fixture is a file in TOML:\n\n  about = \"what it shows\"\n  [filter]                        tags, all, config; keeps, drops, or fails\n  [auth]                          registry, repository, why, config; bearer, basic, identity-token, none, or fails\n  [[call]]                        any function: function, arguments; expect, or fails\n  [[request]]                     what it sends, in order: method, url, headers, body, answer = { status, headers, body }\n  [secrets] [files] [[image]]     what it finds; location, read-only, settings and now (milliseconds) before them\n\ndocs/plugins.md tells more. No request of a fixture leaves this machine.\n\n--record plans a policy that has [plugin.NAME] of this plugin, with its requests, and writes fixtures/recorded-N.toml. Secrets that the policy grants are replaced in them; look through them all the same."
 )]
 pub struct PluginTestOptions {
     /// The folder of a project, which is built first, or a component file
@@ -93,6 +93,9 @@ pub struct PluginTestOptions {
     /// The folder of the fixtures. Without it, `fixtures` beside the component
     #[arg(long, value_name = "DIR")]
     pub fixtures: Option<PathBuf>,
+    /// Plan this policy with the plugin, and make a fixture of each of its calls. Nothing is copied
+    #[arg(long, value_name = "POLICY")]
+    pub record: Option<PathBuf>,
     /// How the outcome is written
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

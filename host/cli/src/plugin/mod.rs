@@ -6,6 +6,7 @@ mod fixture;
 mod grants;
 mod install;
 mod project;
+mod record;
 mod test;
 mod trust;
 

@@ -3,12 +3,13 @@
 use super::{
     fixture::{Difference, Fixture},
     project::{Built, built},
+    record::record,
 };
 use crate::{
     DONE, FAILED,
     args::{Output, PluginTestOptions},
     failure::Failure,
-    output::{counted, print_pretty, say},
+    output::{counted, print_pretty, say, tell},
 };
 use dray_core::policy::Grant;
 use dray_engine::{Error, Kind};
@@ -33,8 +34,15 @@ struct Outcome {
 }
 
 pub async fn run(options: PluginTestOptions) -> Result<u8, Failure> {
-    let Built { name, wasm, folder, .. } = built(&options.plugin)?;
-    let fixtures = files(&options.fixtures.clone().unwrap_or_else(|| folder.join("fixtures")))?;
+    let built = built(&options.plugin)?;
+    let folder = options.fixtures.clone().unwrap_or_else(|| built.folder.join("fixtures"));
+    if let Some(policy) = &options.record {
+        for file in record(&built, policy, &folder).await? {
+            tell!("recorded {}", file.display());
+        }
+    }
+    let Built { name, wasm, .. } = built;
+    let fixtures = files(&folder)?;
     let mut outcomes = Vec::new();
     for path in fixtures {
         let outcome = replay(&name, &wasm, path).await?;

@@ -21,6 +21,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+pub(crate) use value::text_of_bytes;
 use wasmtime::component::{Type, Val, types::ComponentItem};
 
 /// A component that can be tried.

@@ -7,7 +7,7 @@ use dray_engine::{
     files::Root,
 };
 use futures_core::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},
@@ -182,7 +182,7 @@ impl crate::Secrets for Told {
 }
 
 /// Facts about the image of a tag.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Image {
     /// The tag.
@@ -211,6 +211,36 @@ pub struct Image {
     pub signed: Option<bool>,
     /// The worst vulnerability.
     pub severity: Option<String>,
+}
+
+impl Image {
+    /// What is read of the image of a tag.
+    pub(crate) fn of_facts(tag: &str, facts: &Facts) -> Self {
+        Image {
+            tag: tag.into(),
+            digest: facts.digest.clone(),
+            media_type: facts.media_type.clone(),
+            artifact_type: facts.artifact_type.clone(),
+            size: facts.size,
+            created: facts.created,
+            labels: facts.labels.iter().cloned().collect(),
+            annotations: facts.annotations.iter().cloned().collect(),
+            platforms: facts.platforms.clone(),
+            ..Image::default()
+        }
+    }
+
+    /// What a registry knows of the image of a tag.
+    pub(crate) fn of_known(tag: &str, known: &Known) -> Self {
+        Image {
+            tag: tag.into(),
+            pushed: known.pushed,
+            registry_labels: known.labels.clone(),
+            signed: known.signed,
+            severity: known.severity.clone(),
+            ..Image::default()
+        }
+    }
 }
 
 /// The images of a fixture, and the tags that its destination has.

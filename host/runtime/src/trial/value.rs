@@ -189,7 +189,7 @@ fn within(value: Option<&Val>, kind: Option<Type>) -> Value {
 }
 
 /// Bytes as a text if they are one, and in hexadecimal digits otherwise.
-fn text_of_bytes(bytes: Vec<u8>) -> Value {
+pub(crate) fn text_of_bytes(bytes: Vec<u8>) -> Value {
     match String::from_utf8(bytes) {
         Ok(text) => json!(text),
         Err(error) => {
