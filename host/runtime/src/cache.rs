@@ -2,7 +2,7 @@
 
 use dray_core::Digest;
 use rustix::{
-    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, renameat, statat, unlinkat},
+    fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, fstatfs, openat, renameat, statat, unlinkat},
     io::Errno,
 };
 use std::{
@@ -114,11 +114,14 @@ fn open(dir: &OwnedFd, name: &str) -> wasmtime::Result<Option<File>> {
 #[allow(unsafe_code, reason = "compiled code is machine code: loading it is trusting it")]
 fn load(engine: &Engine, mut compiled: File) -> wasmtime::Result<Component> {
     // wasmtime maps a file by its path, and this one names the open file, which cannot be exchanged. Where it leads nowhere (a
-    // sandbox, another system), the file is read.
+    // sandbox, another system), the file is read; so is one of another machine, which may take it away while it is mapped.
     let open = format!("/proc/self/fd/{}", compiled.as_raw_fd());
     // SAFETY: the open file can be written by this user alone, in a folder that only this user can write. Each file in it appears as
-    // a whole, by a rename, and nothing of dray writes to one afterwards, so what is mapped does not change.
-    if let Ok(component) = unsafe { Component::deserialize_file(engine, open) } {
+    // a whole, by a rename, and nothing of dray writes to one afterwards, so what is mapped does not change as long as nothing else
+    // of this user writes into a file of dray's cache.
+    if is_local(&compiled)
+        && let Ok(component) = unsafe { Component::deserialize_file(engine, open) }
+    {
         return Ok(component);
     }
     let mut bytes = Vec::new();
@@ -127,11 +130,21 @@ fn load(engine: &Engine, mut compiled: File) -> wasmtime::Result<Component> {
     unsafe { Component::deserialize(engine, &bytes) }
 }
 
+/// Whether a file lies on a file system of this machine (magic numbers of statfs(2)).
+fn is_local(file: &File) -> bool {
+    const OTHERS: [i64; 6] = [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997];
+    #[allow(clippy::unnecessary_cast, reason = "its type differs from machine to machine")]
+    fstatfs(file).is_ok_and(|about| !OTHERS.contains(&(about.f_type as i64)))
+}
+
 fn keep(compiled: &[u8], dir: &OwnedFd, name: &str) -> std::io::Result<()> {
     let temporary = format!(".{:016x}{ENDING}", random());
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(openat(dir, &*temporary, flags, Mode::RUSR | Mode::WUSR)?);
-    let written = file.write_all(compiled).and_then(|()| Ok(renameat(dir, &*temporary, dir, name)?));
+    let written = file
+        .write_all(compiled)
+        .and_then(|()| file.sync_data())
+        .and_then(|()| Ok(renameat(dir, &*temporary, dir, name)?));
     if written.is_err() {
         // The first error is more useful than one of the clean-up.
         let _ = unlinkat(dir, &*temporary, AtFlags::empty());

@@ -72,6 +72,7 @@ impl host::memory::Host for State {
     async fn recall(&mut self, name: String) -> Option<String> {
         let text = self.scope.memory.as_ref()?.recall(&name)?;
         self.scope.tell(&text);
+        self.hear(|| Heard::Other("memory.recall"));
         Some(text.expose().to_owned())
     }
 
@@ -104,12 +105,15 @@ impl host::http::Host for State {
         let kept = self.records().then(|| (convert::request(request.clone()), body.clone()));
         let answer = self.sent(request, body).await;
         if let Some((request, body)) = kept {
-            let answered = answer.as_ref().ok().map(|answer| Answered {
-                status: answer.status,
-                headers: answer.headers.clone(),
-                body: answer.body.clone(),
-            });
-            self.hear(|| Heard::Request(request, body, answered));
+            match &answer {
+                Ok(answer) => {
+                    let (status, headers, body_of) =
+                        (answer.status, answer.headers.clone(), answer.body.clone());
+                    let answered = Answered { status, headers, body: body_of };
+                    self.hear(|| Heard::Request(request, body, answered));
+                }
+                Err(_) => self.hear(|| Heard::Other("a request that failed")),
+            }
         }
         answer
     }
@@ -126,6 +130,14 @@ impl host::http::Host for State {
 }
 
 impl State {
+    /// What the host answers with. A failure is nothing that a fixture holds.
+    fn heard<T>(&mut self, answer: dray_engine::Result<T>, what: &'static str) -> Result<T, types::Error> {
+        if answer.is_err() {
+            self.hear(|| Heard::Other(what));
+        }
+        answer.map_err(convert::to_guest)
+    }
+
     /// Sends a request of the guest, if it may.
     async fn sent(
         &mut self,
@@ -340,7 +352,8 @@ impl host::secrets::Host for State {
                 "read the secret {name}: the policy does not grant it, or the plugin does not ask for it"
             )));
         };
-        let secret = secrets.get(&granted).map_err(convert::to_guest)?;
+        let secret = secrets.get(&granted);
+        let secret = self.heard(secret, "secrets.get")?;
         self.scope.tell(&secret);
         self.hear(|| Heard::Secret(granted.to_string(), secret.clone()));
         Ok(secret.expose().to_owned())
@@ -446,7 +459,8 @@ impl host::images::Host for State {
         let Some(images) = self.scope.images.clone() else {
             return Err(types::Error::Denied("inspect images: there are none".into()));
         };
-        let facts = images.inspect(tags.clone()).await.map_err(convert::to_guest)?;
+        let facts = images.inspect(tags.clone()).await;
+        let facts = self.heard(facts, "images.inspect")?;
         for (tag, facts) in tags.iter().zip(&facts) {
             self.hear(|| Heard::Image(trial::Image::of_facts(tag, facts)));
         }
@@ -488,7 +502,8 @@ impl host::knowledge::Host for State {
         let Some(images) = self.scope.images.clone() else {
             return Err(types::Error::Denied("look images up: there are none".into()));
         };
-        let known = images.look_up(tags.clone()).await.map_err(convert::to_guest)?;
+        let known = images.look_up(tags.clone()).await;
+        let known = self.heard(known, "knowledge.look-up")?;
         for (tag, known) in tags.iter().zip(&known) {
             self.hear(|| Heard::Image(trial::Image::of_known(tag, known)));
         }

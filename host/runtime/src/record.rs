@@ -1,6 +1,6 @@
 //! Keeps what a plugin is given, what it asks the host, and what it answers, so that a fixture can be made of a real call.
 
-use crate::{bindings::host::types, load::Loaded, trial};
+use crate::{bindings::host::types, load::Loaded, state::State, trial};
 use dray_engine::{Secret, contract::Request};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -20,6 +20,8 @@ pub struct Recorded {
     pub answer: Value,
     /// What the plugin asked for meanwhile, in its order.
     pub heard: Vec<Heard>,
+    /// Secrets that the plugin was told, and texts that it remembers.
+    pub told: Vec<Secret>,
     /// The location of the opened place, if there is one, and whether it is only read.
     pub place: Option<(String, bool)>,
 }
@@ -31,8 +33,8 @@ pub enum Heard {
     Now(u64),
     /// A secret by its name.
     Secret(String, Secret),
-    /// A request with its body, and the answer. `None` means that there was none.
-    Request(Request, Vec<u8>, Option<Answered>),
+    /// A request with its body, and the answer.
+    Request(Request, Vec<u8>, Answered),
     /// Facts about the image of a tag, as a fixture has them.
     Image(trial::Image),
     /// The tags of the destination.
@@ -73,9 +75,12 @@ impl Loaded {
         function: &str,
         arguments: &impl Serialize,
         answer: &Result<T, types::Error>,
-        heard: Vec<Heard>,
-        place: Option<(String, bool)>,
+        state: &mut State,
     ) -> Option<Recorded> {
+        let place = state.scope.context.as_ref();
+        let place = place.map(|place| (place.location().to_owned(), !place.is_destination()));
+        let told = state.scope.told.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let heard = std::mem::take(&mut state.heard);
         let name = function.trim_start_matches("call_").replace('_', "-");
         let (function, kind) = self.exported(&name)?;
         let json = |value: serde_json::Result<Value>| value.unwrap_or_default();
@@ -97,7 +102,7 @@ impl Loaded {
             Ok(answer) => json!({ "ok": within(json(serde_json::to_value(answer)), &result.0) }),
             Err(error) => json!({ "error": within(json(serde_json::to_value(error)), &result.1) }),
         };
-        Some(Recorded { function, arguments, answer, heard, place })
+        Some(Recorded { function, arguments, answer, heard, told, place })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     record::Heard,
     trial::Script,
 };
-use dray_core::policy::{SecretRef, grants_host};
+use dray_core::policy::{SecretRef, grants_host, is_host_grant};
 use dray_engine::{
     Error, Kind, Result, Secret,
     contract::{Context, Images},
@@ -64,7 +64,9 @@ pub(crate) struct Outside {
 impl Outside {
     /// The access of a host. Fails if the guest may not ask it.
     pub fn access(&self, host: &str, access: HostAccess) -> Result<PlaceHttp> {
-        let named = self.named.iter().any(|named| grants_host(named, host));
+        // Nothing that a URL reads in another way than as a host is one, whoever named it.
+        let is_host = is_host_grant(&host.to_ascii_lowercase()) && !host.contains('*');
+        let named = is_host && self.named.iter().any(|named| grants_host(named, host));
         // Nothing that a URL might read in another way is compared.
         let plain = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
         if !(named || plain && (self.may_ask)(host)) {
@@ -165,7 +167,7 @@ mod tests {
     fn a_provider_asks_only_hosts_that_somebody_named() {
         let outside = Outside {
             client: Client::new(dray_engine::http::Settings::default()),
-            named: vec!["login.example.com:8443".into()],
+            named: vec!["login.example.com:8443".into(), "*@127.0.0.1:8123\\.b".into()],
             may_ask: |host| host.ends_with(".amazonaws.com"),
         };
         for (host, allowed) in [
@@ -175,6 +177,7 @@ mod tests {
             ("sts.amazonaws.com.evil.example", false),
             ("sts.evil.example\\.amazonaws.com", false),
             ("sts.evil.example:443@x.amazonaws.com", false),
+            ("*@127.0.0.1:8123\\.b", false),
             ("", false),
         ] {
             assert_eq!(outside.access(host, HostAccess::Provider).is_ok(), allowed, "{host}");

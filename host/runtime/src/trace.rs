@@ -52,13 +52,10 @@ impl Loaded {
         state: &mut State,
     ) {
         let Some(tracer) = &self.tracer else { return };
-        if let (true, Ok(answer)) = (tracer.records(&self.name), result) {
-            let place = state.scope.context.as_ref();
-            let place = place.map(|place| (place.location().to_owned(), !place.is_destination()));
-            let heard = std::mem::take(&mut state.heard);
-            if let Some(recorded) = self.recorded(function, arguments, answer, heard, place) {
-                tracer.recorded(recorded);
-            }
+        if let (true, Ok(answer)) = (tracer.records(&self.name), result)
+            && let Some(recorded) = self.recorded(function, arguments, answer, state)
+        {
+            tracer.recorded(recorded);
         }
         let ms = (begun.elapsed().as_secs_f64() * 100_000.0).round() / 100.0;
         let json = |value: serde_json::Result<Value>| value.unwrap_or_else(|error| json!(error.to_string()));

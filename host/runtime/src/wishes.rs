@@ -1,7 +1,7 @@
 //! What plugins ask of the operator, and what of a grant they get: what the operator grants and the plugin asks for.
 
-use dray_core::policy::{Grant, grants_host};
-use std::path::{Path, PathBuf};
+use dray_core::policy::{Grant, grants_host, is_host_grant};
+use std::path::{Component, Path, PathBuf};
 
 /// Something that a plugin needs beyond what every plugin of its kind may use.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -49,14 +49,16 @@ pub fn narrowed(grant: &Grant, wishes: &[Wish]) -> Grant {
     let of = |kind| wishes.iter().filter(move |wish| wish.kind == kind);
     let hosts = |wish: &Wish| -> Vec<String> {
         let both = |granted: &String| match wish.is_named() {
-            true => narrower(granted, &wish.name).map(str::to_owned),
+            true => narrower(granted, &wish.name),
             false => Some(granted.clone()),
         };
         grant.hosts.iter().filter_map(both).collect()
     };
     let mut narrowed = Grant {
         hosts: of(WishKind::Host).flat_map(hosts).collect(),
-        files: kept(&grant.files, of(WishKind::Files), |path: &PathBuf, name| path == Path::new(name)),
+        files: kept(&grant.files, of(WishKind::Files), |path: &PathBuf, name| {
+            plain_path(path) == plain_path(Path::new(name))
+        }),
         secrets: kept(&grant.secrets, of(WishKind::Secret), |secret, name| secret.to_string() == name),
     };
     narrowed.hosts.sort();
@@ -64,17 +66,32 @@ pub fn narrowed(grant: &Grant, wishes: &[Wish]) -> Grant {
     narrowed
 }
 
-/// Of two names or wildcards of hosts, the one that the other covers. `None` means that neither does.
-fn narrower<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+/// What a grant of a host and a wish for one have in common: the one that the other covers. A wish without a port is for any port. `None`
+/// means that they have nothing in common. A wish is a plugin's own text, so it counts only if the policy could grant it.
+pub fn narrower(granted: &str, wish: &str) -> Option<String> {
+    if !is_host_grant(granted) || !is_host_grant(wish) {
+        return None;
+    }
+    let port =
+        |text: &str| text.rsplit_once(':').filter(|_| !text.ends_with(']')).map(|(_, port)| port.to_owned());
+    let wish = match (port(granted), port(wish)) {
+        (Some(port), None) => format!("{wish}:{port}"),
+        _ => wish.to_owned(),
+    };
     let covers = |wide: &str, narrow: &str| match (wide.strip_prefix('*'), narrow.strip_prefix('*')) {
         (Some(domain), Some(beneath)) => beneath.ends_with(domain),
         _ => grants_host(wide, narrow),
     };
-    match (covers(one, other), covers(other, one)) {
-        (true, _) => Some(other),
-        (_, true) => Some(one),
+    match (covers(granted, &wish), covers(&wish, granted)) {
+        (true, _) => Some(wish),
+        (_, true) => Some(granted.to_owned()),
         _ => None,
     }
+}
+
+/// A path without `.` in it.
+fn plain_path(path: &Path) -> PathBuf {
+    path.components().filter(|part| *part != Component::CurDir).collect()
 }
 
 /// Those of several things that a wish asks for.
@@ -112,7 +129,13 @@ mod tests {
         assert_eq!(hosts(&["*.b.example"]), ["*.b.example"]);
         assert_eq!(hosts(&["*.example"]), ["*.b.example", "a.example"]);
         assert_eq!(hosts(&["*.x.b.example"]), ["*.x.b.example"]);
-        assert_eq!(hosts(&["c.example"]), [""; 0]);
+        for none in
+            ["c.example", "*@127.0.0.1:8123\\.b.example", "*", "*.", "https://a.example", "a.example:80"]
+        {
+            assert_eq!(hosts(&[none]), [""; 0], "{none}");
+        }
+        let port = Grant { hosts: vec!["a.example:8443".into()], ..Grant::default() };
+        assert_eq!(narrowed(&port, &[wish(WishKind::Host, "a.example")]).hosts, ["a.example:8443"]);
         assert_eq!(hosts(&["the host of your login"]), ["*.b.example", "a.example"]);
         let few = narrowed(&grant, &[wish(WishKind::Secret, "env:TOKEN"), wish(WishKind::Files, "cache")]);
         assert_eq!(few.secrets, ["env:TOKEN".parse().unwrap()]);

@@ -113,7 +113,7 @@ impl Telling {
 
     /// Tells of the end, and waits a little until everybody has heard of everything. Once `stop` is true, it waits less.
     pub async fn end(&self, report: &Report, mut stop: watch::Receiver<bool>) {
-        let finished = finished(report, *stop.borrow());
+        let finished = finished(report);
         let ears = std::mem::take(&mut *lock(&self.ears));
         let over = async {
             let stopped = async {
@@ -133,7 +133,9 @@ impl Telling {
                 // The last word waits for room, because it tells whether all went well.
                 let _ = queue.send(finished).await;
                 drop(queue);
-                let _ = task.await;
+                if task.await.is_err_and(|error| error.is_panic()) {
+                    tracing::warn!("an observer broke off: dray itself failed");
+                }
             }
         });
         let heard = join_all(heard);
@@ -152,7 +154,7 @@ impl Telling {
 }
 
 /// The last event of a run.
-fn finished(report: &Report, was_stopped: bool) -> Happening {
+fn finished(report: &Report) -> Happening {
     let summary = &report.summary;
     let counts = [
         ("copied", summary.copied),
@@ -164,7 +166,7 @@ fn finished(report: &Report, was_stopped: bool) -> Happening {
     ];
     let said = counts[..5].iter().filter(|(name, count)| *count > 0 || *name == "copied");
     let said: Vec<String> = said.map(|(name, count)| format!("{count} {name}")).collect();
-    let stopped = if was_stopped { "stopped: " } else { "" };
+    let stopped = if report.stopped { "stopped: " } else { "" };
     let counts = counts.map(|(name, count)| (name.to_owned(), count.to_string()));
     Happening {
         kind: "finished",

@@ -1,9 +1,9 @@
 //! What the plugins of a policy ask for, and what the policy grants.
 
 use crate::{secrets::UserSecrets, setup};
-use dray_core::policy::{Grant, Policy, SecretRef, grants_host};
+use dray_core::policy::{Grant, Policy, SecretRef};
 use dray_engine::Error;
-use dray_runtime::{Wish, WishKind, narrowed};
+use dray_runtime::{Wish, WishKind, narrowed, narrower};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -71,7 +71,7 @@ fn missing(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
         // What the plugin cannot name before it is configured is described with words.
         let named = wish.is_named();
         match wish.kind {
-            WishKind::Host if named => !grant.hosts.iter().any(|host| grants_host(host, &wish.name)),
+            WishKind::Host if named => !grant.hosts.iter().any(|host| narrower(host, &wish.name).is_some()),
             WishKind::Host => grant.hosts.is_empty(),
             WishKind::Secret => match wish.name.parse::<SecretRef>() {
                 Ok(secret) => !grant.secrets.contains(&secret),

@@ -2,12 +2,15 @@
 
 use super::project::{Built, write};
 use crate::{failure::Failure, output::tell, policy};
-use dray_core::policy::{PluginSource, Spanned, key_text};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine as _};
+use dray_core::policy::{PluginSource, Spanned, config_at, key_text};
 use dray_engine::{Error, Kind};
 use dray_runtime::{Call, Heard, Recorded, Tracer};
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeMap,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -56,7 +59,7 @@ pub async fn record(built: &Built, policy: &Path, fixtures: &Path) -> Result<Vec
     let span = plugin.source.span.clone();
     plugin.source = Spanned { value: PluginSource::File(component.path().to_owned()), span };
     (plugin.installed, plugin.trusted_keys) = (None, Vec::new());
-    let settings = plugin.config.clone();
+    let settings = (plugin.config.clone(), plugin.at.clone());
     let recorder = Arc::new(Recorder { plugin: built.name.clone(), calls: Mutex::default() });
     loaded.tracer = Some(recorder.clone());
     let session = loaded.open().await?;
@@ -74,18 +77,11 @@ pub async fn record(built: &Built, policy: &Path, fixtures: &Path) -> Result<Vec
     std::fs::create_dir_all(fixtures)
         .map_err(|error| Failure::usage(format!("make {}: {error}", fixtures.display())))?;
     let mut files = Vec::new();
-    let mut number = 0;
     for text in fixtures_of {
-        let path = loop {
-            number += 1;
-            let path = fixtures.join(format!("recorded-{number}.toml"));
-            if !path.exists() {
-                break path;
-            }
-        };
-        write(&path, text.as_bytes())
-            .map_err(|error| Failure::usage(format!("write {}: {}", path.display(), error.kind())))?;
-        files.push(path);
+        let file = kept(fixtures, &text);
+        files.push(
+            file.map_err(|error| Failure::usage(format!("write into {}: {error}", fixtures.display())))?,
+        );
     }
     tell!(
         "look through what was recorded before you keep it: secrets that were granted are replaced, and no others"
@@ -93,8 +89,26 @@ pub async fn record(built: &Built, policy: &Path, fixtures: &Path) -> Result<Vec
     Ok(files)
 }
 
+/// Writes a fixture under the first name that is free. Nobody else may read it, because a secret may be in it that nobody knew of.
+fn kept(fixtures: &Path, text: &str) -> std::io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        number += 1;
+        let path = fixtures.join(format!("recorded-{number}.toml"));
+        let mut options = std::fs::OpenOptions::new();
+        match options.write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(mut file) => return file.write_all(text.as_bytes()).map(|()| path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// `[plugin.NAME.config]`, and what stands over it for some places.
+type Configured = (Map<String, Value>, BTreeMap<String, Map<String, Value>>);
+
 /// The fixtures of calls, each call once.
-fn rendered(calls: Vec<Recorded>, settings: &Map<String, Value>) -> Vec<String> {
+fn rendered(calls: Vec<Recorded>, settings: &Configured) -> Vec<String> {
     let mut seen = Vec::new();
     let mut texts = Vec::new();
     let mut left_out = 0;
@@ -119,8 +133,10 @@ fn rendered(calls: Vec<Recorded>, settings: &Map<String, Value>) -> Vec<String> 
             left_out += 1;
             continue;
         }
-        replace_secrets(&mut call);
-        texts.push(fixture(call, settings));
+        let location = call.place.as_ref().map_or("", |(location, _)| location);
+        let mut settings = config_at(&settings.0, &settings.1, location).into();
+        replace_secrets(&mut call, &mut settings);
+        texts.push(fixture(call, &settings));
     }
     if left_out > 0 {
         tell!("left out: {left_out} more calls; {FIXTURES} fixtures are made at once");
@@ -134,34 +150,103 @@ fn is_check(call: &Recorded) -> bool {
     let no_tags = |given: &Value| given["tags"].as_array().is_some_and(Vec::is_empty);
     match call.function.as_str() {
         "tag-filter.select" | "tag-mapping.rename" => given.is_some_and(no_tags),
+        "observation.observe" => call.arguments.get(1).and_then(Value::as_array).is_some_and(Vec::is_empty),
         _ => false,
     }
 }
 
-/// Replaces the secrets of a call everywhere: those that were granted, and the credential that a provider answers with.
-fn replace_secrets(call: &mut Recorded) {
+/// The secrets of a call, each with what stands for it: those that were granted or remembered, what a login service answered
+/// with, and the credential that a provider gives.
+fn secrets(call: &Recorded) -> Vec<(String, String)> {
     let mut secrets: Vec<(String, String)> = Vec::new();
+    let mut add = |secret: &str, name: &str| {
+        let secret = secret.trim();
+        if !secret.is_empty() && !secrets.iter().any(|(known, _)| known == secret) {
+            let number = secrets.len() + 1;
+            secrets.push((secret.to_owned(), format!("recorded-{name}-{number}")));
+        }
+    };
     for heard in &call.heard {
         if let Heard::Secret(_, secret) = heard {
-            let secret = secret.expose().trim().to_owned();
-            if !secret.is_empty() && !secrets.iter().any(|(known, _)| *known == secret) {
-                secrets.push((secret, format!("recorded-secret-{}", secrets.len() + 1)));
-            }
+            add(secret.expose(), "secret");
         }
     }
-    if call.function == "credentials.lookup" {
+    if call.function.starts_with("credentials.") {
         let answered = &call.answer["ok"]["secret"];
         let tokens = [&answered["bearer"], &answered["identity-token"], &answered["basic"][1]];
-        for token in tokens.into_iter().filter_map(Value::as_str).filter(|token| !token.is_empty()) {
-            if !secrets.iter().any(|(known, _)| known == token) {
-                secrets.push((token.to_owned(), "recorded-token".into()));
+        tokens.into_iter().filter_map(Value::as_str).for_each(|token| add(token, "token"));
+        if let (Some(user), Some(password)) = (answered["basic"][0].as_str(), answered["basic"][1].as_str()) {
+            add(&BASE64_STANDARD.encode(format!("{user}:{password}")), "token");
+        }
+        for heard in &call.heard {
+            if let Heard::Request(_, _, answer) = heard {
+                let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+                tokens_of(&told, &mut |token| add(token, "token"));
             }
         }
     }
+    // What it remembers is known by a better name, as a rule.
+    call.told.iter().for_each(|told| add(told.expose(), "secret"));
     // A secret may be a part of another one.
     secrets.sort_by_key(|(secret, _)| std::cmp::Reverse(secret.len()));
-    let safe =
-        |text: &str| secrets.iter().fold(text.to_owned(), |text, (secret, name)| text.replace(secret, name));
+    secrets
+}
+
+/// The texts of a login service's answer that are secrets, by their keys.
+fn tokens_of(value: &Value, add: &mut impl FnMut(&str)) {
+    const KEYS: [&str; 6] = ["token", "secret", "password", "key", "assertion", "credential"];
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = key.to_ascii_lowercase();
+                match value {
+                    // `token_type` and the like are words.
+                    Value::String(text)
+                        if KEYS.iter().any(|one| key.contains(one)) && !key.ends_with("type") =>
+                    {
+                        add(text)
+                    }
+                    other => tokens_of(other, add),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| tokens_of(item, add)),
+        _ => {}
+    }
+}
+
+/// The forms in which a request or an answer may hold a secret.
+fn forms(secret: &str) -> Vec<String> {
+    let percent = |plus: bool| {
+        let byte = |byte: u8| match byte {
+            b' ' if plus => "+".to_owned(),
+            byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        };
+        secret.bytes().map(byte).collect::<String>()
+    };
+    let quoted = json!(secret).to_string();
+    let forms = [
+        secret.to_owned(),
+        percent(false),
+        percent(true),
+        percent(false).to_lowercase(),
+        quoted[1..quoted.len() - 1].to_owned(),
+        BASE64_STANDARD.encode(secret),
+        BASE64_URL_SAFE_NO_PAD.encode(secret),
+    ];
+    forms.into()
+}
+
+/// Replaces the secrets of a call everywhere.
+fn replace_secrets(call: &mut Recorded, settings: &mut Value) {
+    let secrets = secrets(call);
+    let safe = |text: &str| {
+        secrets.iter().fold(text.to_owned(), |text, (secret, name)| {
+            forms(secret).iter().fold(text, |text, form| text.replace(form.as_str(), name))
+        })
+    };
+    *settings = in_texts(settings, &safe);
     call.arguments.iter_mut().chain([&mut call.answer]).for_each(|value| *value = in_texts(value, &safe));
     for heard in &mut call.heard {
         match heard {
@@ -171,11 +256,9 @@ fn replace_secrets(call: &mut Recorded) {
                 request.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
                 request.headers.iter_mut().for_each(|(_, value)| *value = safe(value));
                 *body = safe(&String::from_utf8_lossy(body)).into_bytes();
-                if let Some(answer) = answer {
-                    answer.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()));
-                    answer.headers.iter_mut().for_each(|(_, value)| *value = safe(value));
-                    answer.body = safe(&String::from_utf8_lossy(&answer.body)).into_bytes();
-                }
+                answer.headers.retain(|(name, _)| HEADERS.contains(&name.as_str()));
+                answer.headers.iter_mut().for_each(|(_, value)| *value = safe(value));
+                answer.body = safe(&String::from_utf8_lossy(&answer.body)).into_bytes();
             }
             _ => {}
         }
@@ -197,7 +280,7 @@ fn in_texts(value: &Value, change: &impl Fn(&str) -> String) -> Value {
 }
 
 /// The text of the fixture of a call.
-fn fixture(call: Recorded, settings: &Map<String, Value>) -> String {
+fn fixture(call: Recorded, settings: &Value) -> String {
     let mut text = format!("about = {}\n", toml(&json!(format!("recorded: {}", call.function))));
     let mut line = |key: &str, value: &Value| text.push_str(&format!("{key} = {}\n", toml(value)));
     if let Some((location, is_only_read)) = &call.place {
@@ -229,8 +312,8 @@ fn fixture(call: Recorded, settings: &Map<String, Value>) -> String {
     if let Some(destination) = destination {
         line("destination", &json!(destination));
     }
-    if !settings.is_empty() {
-        line("settings", &settings.clone().into());
+    if !is_empty(settings) {
+        line("settings", settings);
     }
     if !secrets.is_empty() {
         line("secrets", &json!(secrets));
@@ -240,7 +323,7 @@ fn fixture(call: Recorded, settings: &Map<String, Value>) -> String {
     }
     text.push_str(&called(&call));
     for heard in &call.heard {
-        if let Heard::Request(request, body, Some(answer)) = heard {
+        if let Heard::Request(request, body, answer) = heard {
             let headers: BTreeMap<&String, &String> =
                 answer.headers.iter().map(|(name, value)| (name, value)).collect();
             let mut exchange = Map::new();
@@ -384,7 +467,7 @@ mod tests {
         let answer = dray_runtime::Answered {
             status: 200,
             headers: vec![("set-cookie".into(), "session=1".into())],
-            body: br#"{"access_token":"tok-1"}"#.to_vec(),
+            body: br#"{"access_token":"tok-1","refresh_token":"tok-2","token_type":"Bearer"}"#.to_vec(),
         };
         let call = Recorded {
             function: "credentials.lookup".into(),
@@ -392,18 +475,19 @@ mod tests {
             answer: json!({ "ok": { "secret": { "bearer": "tok-1" }, "origin": "hunter2 of env:S" } }),
             heard: vec![
                 Heard::Secret("env:S".into(), dray_engine::Secret::new("hunter2\n")),
-                Heard::Request(request, b"secret=hunter2".to_vec(), Some(answer)),
+                Heard::Request(request, b"secret=hunter2&again=hunt%2Ber".to_vec(), answer),
             ],
+            told: vec![dray_engine::Secret::new("hunt+er")],
             place: None,
         };
-        let texts = rendered(vec![call], &Map::new());
+        let texts = rendered(vec![call], &Configured::default());
         let text = &texts[0];
-        for secret in ["hunter2", "tok-1", "aHVudGVyMg", "session"] {
+        for secret in ["hunter2", "tok-1", "tok-2", "aHVudGVyMg", "hunt%2Ber", "session"] {
             assert!(!text.contains(secret), "{text}");
         }
         let fixture = super::super::fixture::Fixture::parse(text).unwrap();
         assert_eq!(fixture.secrets["env:S"], "recorded-secret-1");
         assert_eq!(fixture.requests[0].url, "https://login.example.com/token?key=recorded-secret-1");
-        assert!(text.contains("recorded-token"), "{text}");
+        assert!(text.contains("recorded-token") && text.contains("Bearer"), "{text}");
     }
 }

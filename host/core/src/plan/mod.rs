@@ -117,10 +117,27 @@ fn is_usual(on_change: &OnChange) -> bool {
 
 impl Wanted {
     /// The same, with what another rule wants beside the image itself.
+    ///
+    /// ```
+    /// use dray_core::{Wanted, policy::OnChange};
+    ///
+    /// let one = Wanted { cosign_tags: true, ..Wanted::whole() };
+    /// let other = Wanted { related: vec!["vex-{hex}".into()], on_change: OnChange::Keep, ..Wanted::whole() };
+    /// let both = one.clone().with(&other);
+    /// assert!(both.cosign_tags && both.related == other.related && both.on_change == OnChange::Keep);
+    /// assert_eq!(both.clone().with(&one).with(&other), both);
+    /// ```
     pub fn with(mut self, other: &Wanted) -> Self {
+        let more = |mut all: Vec<String>, others: &[String]| {
+            for one in others.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>() {
+                all.push(one);
+            }
+            all
+        };
         self.referrer_types = match (self.referrers.are_wanted(), other.referrers.are_wanted()) {
+            // No types mean all of them.
             (true, true) if self.referrer_types.is_empty() || other.referrer_types.is_empty() => Vec::new(),
-            (true, true) => [self.referrer_types, other.referrer_types.clone()].concat(),
+            (true, true) => more(self.referrer_types, &other.referrer_types),
             (true, false) => self.referrer_types,
             (false, _) => other.referrer_types.clone(),
         };
@@ -128,9 +145,13 @@ impl Wanted {
             self.referrers = other.referrers;
         }
         self.cosign_tags |= other.cosign_tags;
-        self.related.extend(other.related.iter().cloned());
-        self.related.sort();
-        self.related.dedup();
+        self.related = more(self.related, &other.related);
+        // What one rule does not let change, no other one changes.
+        self.on_change = match (self.on_change, other.on_change) {
+            (OnChange::Refuse, _) | (_, OnChange::Refuse) => OnChange::Refuse,
+            (OnChange::Keep, _) | (_, OnChange::Keep) => OnChange::Keep,
+            (OnChange::Copy, OnChange::Copy) => OnChange::Copy,
+        };
         self
     }
 

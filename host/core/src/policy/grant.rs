@@ -20,7 +20,14 @@ pub fn grants_host(granted: &str, host: &str) -> bool {
 }
 
 /// Whether a text is a grant of hosts: `host[:port]` or `*.domain[:port]`, in lower case.
-pub(super) fn is_grant(text: &str) -> bool {
+///
+/// ```
+/// use dray_core::policy::is_host_grant;
+///
+/// assert!(is_host_grant("*.example.com:8443") && is_host_grant("[::1]:5000"));
+/// assert!(!is_host_grant("*@evil.example\\.example.com"));
+/// ```
+pub fn is_host_grant(text: &str) -> bool {
     let named = text.strip_prefix("*.").unwrap_or(text);
     let (host, port) = match named.rsplit_once(':') {
         Some((host, port)) if !named.ends_with(']') => (host, port),
@@ -56,7 +63,7 @@ mod tests {
             "[::1]",
             "localhost",
         ] {
-            assert!(is_grant(good), "{good}");
+            assert!(is_host_grant(good), "{good}");
         }
         for bad in [
             "",
@@ -72,7 +79,7 @@ mod tests {
             "a b",
             "*.1",
         ] {
-            assert!(!is_grant(bad), "{bad}");
+            assert!(!is_host_grant(bad), "{bad}");
         }
     }
 

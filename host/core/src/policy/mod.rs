@@ -20,7 +20,7 @@ mod vars;
 
 pub use check::{is_built_in, parse, parse_all, plugin_config, schema};
 pub use document::includes;
-pub use grant::grants_host;
+pub use grant::{grants_host, is_host_grant};
 pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange, LockedPlugin, SourceDigests};
 pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource, config_at};

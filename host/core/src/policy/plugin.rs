@@ -2,7 +2,7 @@
 
 use super::{
     Problem, SecretRef, Spanned,
-    grant::is_grant,
+    grant::is_host_grant,
     limits::duration,
     raw::{self, Table, string, strings, table},
 };
@@ -236,7 +236,7 @@ pub(super) fn plugin(mut entry: Table, problems: &mut Vec<Problem>) -> Option<Pl
     if let Some(mut entry) = entry.take("grant").and_then(|value| table("a grant", value, problems)) {
         if let Some(value) = entry.take("hosts") {
             for host in strings(value, problems) {
-                match is_grant(&host.value) {
+                match is_host_grant(&host.value) {
                     true => grant.hosts.push(host.value),
                     false => problems
                         .push(Problem::new(format!("`{}` is no host", host.value), host.span).help(

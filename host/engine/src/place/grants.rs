@@ -33,7 +33,7 @@ pub(super) fn check(
         let error = Error::new(Kind::Denied, text);
         Err(match grant {
             Some(grant) => error.help(format!(
-                "if the plugin is to have it, grant it with `grant = {{ {grant} }}` in the table [plugin.{name}]"
+                "if the plugin is to have it, grant it with `grant = {{ {grant} }}` in the table [plugin.{name}]; the plugin has to ask for it, too"
             )),
             None => error,
         })

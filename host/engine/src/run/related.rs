@@ -27,8 +27,12 @@ impl Job {
             tracing::warn!("{tag} is an index, and so nothing that belongs to an image: it stays behind");
             return Ok(());
         }
-        let named = self.destination.resolve(Some(&tag), None).await.ok().flatten();
-        let named = named.map(|named| named.descriptor.digest);
+        let named = match (self.destination.resolve(Some(&tag), None).await, self.wanted.on_change) {
+            (Ok(named), _) => named.map(|named| named.descriptor.digest),
+            // It is only a question whether the work can be spared.
+            (Err(_), OnChange::Copy) => None,
+            (Err(error), OnChange::Keep | OnChange::Refuse) => return Err(error.context(doing())),
+        };
         match (&named, self.wanted.on_change) {
             (Some(named), _) if *named == descriptor.digest => return Ok(()),
             (Some(named), OnChange::Keep) => {
