@@ -401,7 +401,7 @@ fn what_a_registry_still_allows_is_heeded() {
     let most = widest.clone();
     let fake = Fake::start(move |request, stream| {
         let known = answered.load(SeqCst) > 8;
-        let width = width.during(Duration::from_millis(5));
+        let width = width.during(Duration::from_millis(20));
         if known {
             most.fetch_max(width, SeqCst);
         }

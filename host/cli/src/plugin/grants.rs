@@ -1,7 +1,7 @@
 //! What the plugins of a policy ask for, and what the policy grants.
 
 use crate::{secrets::UserSecrets, setup};
-use dray_core::policy::{Grant, Policy, SecretRef};
+use dray_core::policy::{Grant, Policy, SecretRef, is_host_grant};
 use dray_engine::Error;
 use dray_runtime::{Wish, WishKind, narrowed, narrower};
 use serde::Serialize;
@@ -71,7 +71,11 @@ fn missing(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
         // What the plugin cannot name before it is configured is described with words.
         let named = wish.is_named();
         match wish.kind {
-            WishKind::Host if named => !grant.hosts.iter().any(|host| narrower(host, &wish.name).is_some()),
+            // What no policy could grant, nobody is told to grant.
+            WishKind::Host if named => {
+                is_host_grant(&wish.name)
+                    && !grant.hosts.iter().any(|host| narrower(host, &wish.name).is_some())
+            }
             WishKind::Host => grant.hosts.is_empty(),
             WishKind::Secret => match wish.name.parse::<SecretRef>() {
                 Ok(secret) => !grant.secrets.contains(&secret),
