@@ -3,7 +3,7 @@
 //!
 //! [`contract`] says what a plugin is. [`Places`] opens places through transports, and everything in a place is read
 //! and written through a [`Repository`]. [`bind`] brings a policy and its plugins together, [`plan()`] makes a stream
-//! of [`Planned`] items, and a [`Run`] carries them out and reports to an [`Watcher`]. The [`Journal`] remembers runs.
+//! of [`Planned`] items, and a [`Run`] carries them out and reports to a [`Watcher`]. The [`Journal`] remembers runs.
 //! `dray_session` puts all of this together; use it unless you bring your own plugins.
 //!
 //! ```

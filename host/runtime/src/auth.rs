@@ -10,7 +10,7 @@ use crate::{
 };
 use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{
-    Error, Kind, Result, Secret,
+    Result, Secret,
     contract::{Body, Credential, Credentials, Key, Lookup, Reason, Signature, Unsigned},
     http::Client,
 };
@@ -44,10 +44,8 @@ impl WasmAuth {
         secrets: Arc<dyn Secrets>,
         client: Arc<OnceLock<Client>>,
     ) -> Result<Self> {
-        let indices = guest::credentials::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        })?;
+        let indices =
+            guest::credentials::GuestIndices::new(&plugin.pre).map_err(|error| plugin.unfit(&error))?;
         // A secret that the table of a provider names is granted to the provider.
         let mut granted = plugin.grant().secrets.clone();
         named_secrets(config, &mut granted);

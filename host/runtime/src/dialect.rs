@@ -57,9 +57,7 @@ pub(crate) struct WasmDialect {
 
 impl WasmDialect {
     pub async fn new(plugin: Arc<Loaded>) -> Result<Self> {
-        let failed = |error: wasmtime::Error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        };
+        let failed = |error: wasmtime::Error| plugin.unfit(&error);
         let indices = guest::registry_dialect::GuestIndices::new(&plugin.pre).map_err(failed)?;
         let (mut store, instance) = plugin.instance(Scope::default()).await?;
         let described = async { indices.load(&mut store, &instance)?.call_describe_kind(&mut store).await };

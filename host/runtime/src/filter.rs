@@ -15,10 +15,8 @@ pub(crate) struct WasmFilter {
 
 impl WasmFilter {
     pub fn new(plugin: Arc<Loaded>) -> Result<Self> {
-        let indices = guest::tag_filter::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        })?;
+        let indices =
+            guest::tag_filter::GuestIndices::new(&plugin.pre).map_err(|error| plugin.unfit(&error))?;
         Ok(WasmFilter { plugin, indices })
     }
 }

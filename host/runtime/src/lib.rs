@@ -65,4 +65,4 @@ pub use plugins::{Listed, Runtime, Settings};
 pub use record::{Answered, Heard, Recorded};
 pub use state::Secrets;
 pub use trace::{Call, Tracer};
-pub use wishes::{Wish, WishKind, narrowed, narrower};
+pub use wishes::{Wish, WishKind, narrowed};

@@ -415,6 +415,11 @@ impl Loaded {
         Meter::new(self.limits.call, (!patient).then_some(DEADLINE))
     }
 
+    /// The error for an interface that is not as it must be.
+    pub fn unfit(&self, error: &wasmtime::Error) -> Error {
+        Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", self.name))
+    }
+
     /// The error for a trap.
     pub fn trapped(&self, call: &str, error: wasmtime::Error) -> Error {
         let why = match (error.downcast_ref::<OutOfTime>(), error.downcast_ref::<OutOfMemory>()) {

@@ -14,10 +14,8 @@ pub(crate) struct WasmMapper {
 
 impl WasmMapper {
     pub fn new(plugin: Arc<Loaded>, config: &serde_json::Value) -> Result<Self> {
-        let indices = guest::tag_mapping::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        })?;
+        let indices =
+            guest::tag_mapping::GuestIndices::new(&plugin.pre).map_err(|error| plugin.unfit(&error))?;
         Ok(WasmMapper { plugin, indices, config: config.to_string() })
     }
 }

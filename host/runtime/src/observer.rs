@@ -10,7 +10,7 @@ use crate::{
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{
-    Error, Kind, Result,
+    Error, Result,
     contract::{Happening, Observer},
     http::Client,
 };
@@ -36,10 +36,8 @@ impl WasmObserver {
         secrets: Arc<dyn Secrets>,
         client: Arc<OnceLock<Client>>,
     ) -> Result<Self> {
-        let indices = guest::observation::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        })?;
+        let indices =
+            guest::observation::GuestIndices::new(&plugin.pre).map_err(|error| plugin.unfit(&error))?;
         // What the table of an observer names is granted to it: secrets, and the hosts of addresses, also of those that are
         // secrets themselves, as the addresses of chat rooms are.
         let (mut named, mut hosts) = (Vec::new(), plugin.grant().hosts.clone());

@@ -70,9 +70,7 @@ macro_rules! asking {
 
 impl WasmTransport {
     pub fn new(scheme: &str, plugin: Arc<Loaded>) -> Result<Self> {
-        let failed = |error: wasmtime::Error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        };
+        let failed = |error: wasmtime::Error| plugin.unfit(&error);
         Ok(WasmTransport {
             scheme: scheme.into(),
             references: guest::references::GuestIndices::new(&plugin.pre).map_err(failed)?,

@@ -9,7 +9,7 @@ use crate::{
 };
 use dray_core::{Manifest, policy::SecretRef};
 use dray_engine::{
-    Error, Kind, Result,
+    Error, Result,
     contract::{Evidence, Judgement, Verifier},
 };
 use futures_core::future::BoxFuture;
@@ -30,10 +30,8 @@ pub(crate) struct WasmVerifier {
 
 impl WasmVerifier {
     pub fn new(plugin: Arc<Loaded>, config: &serde_json::Value, secrets: Arc<dyn Secrets>) -> Result<Self> {
-        let indices = guest::verification::GuestIndices::new(&plugin.pre);
-        let indices = indices.map_err(|error| {
-            Error::new(Kind::Plugin, format!("load the plugin {}: {error:#}", plugin.name))
-        })?;
+        let indices =
+            guest::verification::GuestIndices::new(&plugin.pre).map_err(|error| plugin.unfit(&error))?;
         // A file that the table of a verifier names, such as a key, is granted to it.
         let mut granted = plugin.grant().secrets.clone();
         named_secrets(config, &mut granted);

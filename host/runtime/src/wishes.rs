@@ -1,6 +1,6 @@
 //! What plugins ask of the operator, and what of a grant they get: what the operator grants and the plugin asks for.
 
-use dray_core::policy::{Grant, grants_host, is_host_grant};
+use dray_core::policy::{Grant, narrower_host};
 use std::path::{Component, Path, PathBuf};
 
 /// Something that a plugin needs beyond what every plugin of its kind may use.
@@ -49,7 +49,7 @@ pub fn narrowed(grant: &Grant, wishes: &[Wish]) -> Grant {
     let of = |kind| wishes.iter().filter(move |wish| wish.kind == kind);
     let hosts = |wish: &Wish| -> Vec<String> {
         let both = |granted: &String| match wish.is_named() {
-            true => narrower(granted, &wish.name),
+            true => narrower_host(granted, &wish.name),
             false => Some(granted.clone()),
         };
         grant.hosts.iter().filter_map(both).collect()
@@ -64,29 +64,6 @@ pub fn narrowed(grant: &Grant, wishes: &[Wish]) -> Grant {
     narrowed.hosts.sort();
     narrowed.hosts.dedup();
     narrowed
-}
-
-/// What a grant of a host and a wish for one have in common: the one that the other covers. A wish without a port is for any port. `None`
-/// means that they have nothing in common. A wish is a plugin's own text, so it counts only if the policy could grant it.
-pub fn narrower(granted: &str, wish: &str) -> Option<String> {
-    if !is_host_grant(granted) || !is_host_grant(wish) {
-        return None;
-    }
-    let port =
-        |text: &str| text.rsplit_once(':').filter(|_| !text.ends_with(']')).map(|(_, port)| port.to_owned());
-    let wish = match (port(granted), port(wish)) {
-        (Some(port), None) => format!("{wish}:{port}"),
-        _ => wish.to_owned(),
-    };
-    let covers = |wide: &str, narrow: &str| match (wide.strip_prefix('*'), narrow.strip_prefix('*')) {
-        (Some(domain), Some(beneath)) => beneath.ends_with(domain),
-        _ => grants_host(wide, narrow),
-    };
-    match (covers(granted, &wish), covers(&wish, granted)) {
-        (true, _) => Some(wish),
-        (_, true) => Some(granted.to_owned()),
-        _ => None,
-    }
 }
 
 /// A path without `.` in it.

@@ -1,4 +1,5 @@
-//! Tells the observers of a policy what a run does. They hear of it in batches and in the background, and cannot hold the run up.
+//! Tells the observers of a policy what a run does. They hear of it in batches and in the background, and hold up its
+//! end for a little at most.
 
 use crate::Record;
 use dray_core::{

@@ -341,7 +341,7 @@ fn guarded(sender: mpsc::Sender<Planned>, planning: impl Future<Output = ()> + S
         if planning.await.is_err() {
             let error = Error::new(Kind::Internal, "plan: dray itself failed");
             let (rule, source, destination) = Default::default();
-            // Whoever stopped observing need not be told.
+            // Whoever stopped listening need not be told.
             let _ = sender.send(Planned::Failed { rule, source, destination, error, deletes: false }).await;
         }
     });

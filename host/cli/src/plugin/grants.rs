@@ -3,9 +3,9 @@
 use crate::{secrets::UserSecrets, setup};
 use dray_core::policy::{Grant, Policy, SecretRef, is_host_grant};
 use dray_engine::Error;
-use dray_runtime::{Wish, WishKind, narrowed, narrower};
+use dray_runtime::{Wish, WishKind, narrowed};
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A grant that a plugin asks for, and does not have.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,21 +68,12 @@ fn unasked(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<UnaskedGrant> {
 /// The wishes of a plugin that its grant does not fulfil.
 fn missing(name: &str, grant: &Grant, wishes: &[Wish]) -> Vec<MissingGrant> {
     let missing = |wish: &&Wish| {
-        // What the plugin cannot name before it is configured is described with words.
-        let named = wish.is_named();
+        let got = narrowed(grant, std::slice::from_ref(*wish));
+        // What no policy could grant, nobody is told to grant.
         match wish.kind {
-            // What no policy could grant, nobody is told to grant.
-            WishKind::Host if named => {
-                is_host_grant(&wish.name)
-                    && !grant.hosts.iter().any(|host| narrower(host, &wish.name).is_some())
-            }
-            WishKind::Host => grant.hosts.is_empty(),
-            WishKind::Secret => match wish.name.parse::<SecretRef>() {
-                Ok(secret) => !grant.secrets.contains(&secret),
-                Err(()) => false,
-            },
-            WishKind::Files if named => !grant.files.iter().any(|path| *path == Path::new(&wish.name)),
-            WishKind::Files => grant.files.is_empty(),
+            WishKind::Host => got.hosts.is_empty() && (!wish.is_named() || is_host_grant(&wish.name)),
+            WishKind::Secret => got.secrets.is_empty() && wish.name.parse::<SecretRef>().is_ok(),
+            WishKind::Files => got.files.is_empty(),
         }
     };
     let told = |wish: &Wish| {

@@ -111,6 +111,16 @@ pub struct Wanted {
     pub skip_immutable: bool,
 }
 
+/// A list with those of some others that it does not have yet.
+fn joined(mut all: Vec<String>, others: impl Iterator<Item = String>) -> Vec<String> {
+    for other in others {
+        if !all.contains(&other) {
+            all.push(other);
+        }
+    }
+    all
+}
+
 fn is_usual(on_change: &OnChange) -> bool {
     *on_change == OnChange::default()
 }
@@ -128,30 +138,18 @@ impl Wanted {
     /// assert_eq!(both.clone().with(&one).with(&other), both);
     /// ```
     pub fn with(mut self, other: &Wanted) -> Self {
-        let more = |mut all: Vec<String>, others: &[String]| {
-            for one in others.iter().filter(|one| !all.contains(one)).cloned().collect::<Vec<_>>() {
-                all.push(one);
-            }
-            all
-        };
         self.referrer_types = match (self.referrers.are_wanted(), other.referrers.are_wanted()) {
             // No types mean all of them.
             (true, true) if self.referrer_types.is_empty() || other.referrer_types.is_empty() => Vec::new(),
-            (true, true) => more(self.referrer_types, &other.referrer_types),
+            (true, true) => joined(self.referrer_types, other.referrer_types.iter().cloned()),
             (true, false) => self.referrer_types,
             (false, _) => other.referrer_types.clone(),
         };
-        if other.referrers == Referrers::Required || !self.referrers.are_wanted() {
-            self.referrers = other.referrers;
-        }
+        self.referrers = self.referrers.max(other.referrers);
         self.cosign_tags |= other.cosign_tags;
-        self.related = more(self.related, &other.related);
+        self.related = joined(self.related, other.related.iter().cloned());
         // What one rule does not let change, no other one changes.
-        self.on_change = match (self.on_change, other.on_change) {
-            (OnChange::Refuse, _) | (_, OnChange::Refuse) => OnChange::Refuse,
-            (OnChange::Keep, _) | (_, OnChange::Keep) => OnChange::Keep,
-            (OnChange::Copy, OnChange::Copy) => OnChange::Copy,
-        };
+        self.on_change = self.on_change.max(other.on_change);
         self
     }
 
@@ -179,16 +177,10 @@ impl Wanted {
 
     /// The tags that are made of a digest and are copied with what it names, each once.
     pub fn related_tags(&self, digest: &Digest) -> Vec<String> {
-        let mut tags: Vec<String> = if self.cosign_tags { cosign_tags(digest).collect() } else { Vec::new() };
+        let of_cosign = self.cosign_tags.then(|| cosign_tags(digest)).into_iter().flatten();
         let related = self.related.iter().filter_map(|template| related_tag(template, digest));
         // Of a long hash, some are no tags.
-        tags.retain(|tag| is_tag(tag));
-        for tag in related {
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
-        }
-        tags
+        joined(Vec::new(), of_cosign.chain(related).filter(|tag| is_tag(tag)))
     }
 
     /// Whether a referrer is copied, by its descriptor in a list.

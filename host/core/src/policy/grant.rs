@@ -29,10 +29,7 @@ pub fn grants_host(granted: &str, host: &str) -> bool {
 /// ```
 pub fn is_host_grant(text: &str) -> bool {
     let named = text.strip_prefix("*.").unwrap_or(text);
-    let (host, port) = match named.rsplit_once(':') {
-        Some((host, port)) if !named.ends_with(']') => (host, port),
-        _ => (named, "443"),
-    };
+    let (host, port) = split(named);
     let plain =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_');
     let address = host.starts_with('[') && host.ends_with(']') && !text.starts_with('*');
@@ -44,7 +41,43 @@ pub fn is_host_grant(text: &str) -> bool {
     // A domain of digits alone would name addresses.
     let last = host.rsplit('.').next().unwrap_or_default();
     let numbers = text.starts_with('*') && last.bytes().all(|byte| byte.is_ascii_digit());
-    (address || name) && !numbers && port.parse::<u16>().is_ok()
+    (address || name) && !numbers && port.is_none_or(|port| port.parse::<u16>().is_ok())
+}
+
+/// Splits `host[:port]`. The brackets of an IPv6 address are kept.
+fn split(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    }
+}
+
+/// What a grant of a host and a plugin's wish for one have in common: the one that the other covers. A wish without a port is for any
+/// port. `None` means that they have nothing in common. A wish is a plugin's own text, so it counts only if a policy could grant it.
+///
+/// ```
+/// use dray_core::policy::narrower_host;
+///
+/// assert_eq!(narrower_host("*.example.com", "login.example.com").as_deref(), Some("login.example.com"));
+/// assert_eq!(narrower_host("*.example.com", "*@evil.example\\.example.com"), None);
+/// ```
+pub fn narrower_host(granted: &str, wish: &str) -> Option<String> {
+    if !is_host_grant(granted) || !is_host_grant(wish) {
+        return None;
+    }
+    let wish = match (split(granted), split(wish)) {
+        ((_, Some(port)), (_, None)) => format!("{wish}:{port}"),
+        _ => wish.to_owned(),
+    };
+    let covers = |wide: &str, narrow: &str| match (wide.strip_prefix('*'), narrow.strip_prefix('*')) {
+        (Some(domain), Some(beneath)) => beneath.ends_with(domain),
+        _ => grants_host(wide, narrow),
+    };
+    match (covers(granted, &wish), covers(&wish, granted)) {
+        (true, _) => Some(wish),
+        (_, true) => Some(granted.to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod vars;
 
 pub use check::{is_built_in, parse, parse_all, plugin_config, schema};
 pub use document::includes;
-pub use grant::{grants_host, is_host_grant};
+pub use grant::{grants_host, is_host_grant, narrower_host};
 pub use listed::{ListedImage, ReadFiles, images_in};
 pub use lock::{Lock, LockChange, LockedPlugin, SourceDigests};
 pub use plugin::{ArtifactSource, Grant, Installed, Limits, Plugin, PluginSource, config_at};
@@ -314,8 +314,8 @@ impl Rule {
     }
 }
 
-/// Whether what refers to an image is copied with it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether what refers to an image is copied with it. The order is that of how much is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Referrers {
     /// It is not.
@@ -378,8 +378,8 @@ pub enum OnEmpty {
     Error,
 }
 
-/// What to do about a tag that names something else at the destination.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What to do about a tag that names something else at the destination. The order is that of strictness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnChange {
     /// Write over it.

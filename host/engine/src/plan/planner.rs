@@ -347,9 +347,8 @@ impl Planner {
             let ends = [candidate.source.place(), candidate.destination.place()];
             let limits = self.limits(ends[0], ends[1]);
             let _permit = limits.compare(|| ends.iter().map(|place| place.width()).sum()).await;
-            let BoundRule { require, wanted, .. } = &self.rules[candidate.rule];
-            let (require, wanted) = (require.clone(), wanted.clone());
-            self.candidate(candidate, None, require, wanted).await
+            let require = self.rules[candidate.rule].require.clone();
+            self.candidate(candidate, None, require, None).await
         });
         // What two lists tell needs no request, and so no task: of a million tags, most are so.
         if let Some(planned) = poll_immediate(&mut comparing).await {
@@ -553,8 +552,7 @@ impl Planner {
         let (gone, mut candidates): (Vec<_>, Vec<_>) = candidates.into_iter().partition(is_gone);
         let mut planned = Vec::new();
         for (candidate, chosen) in gone {
-            let wanted = self.rules[candidate.rule].wanted.clone();
-            planned.push(self.candidate(candidate, Some(chosen), Vec::new(), wanted).await);
+            planned.push(self.candidate(candidate, Some(chosen), Vec::new(), None).await);
         }
         let mut contents: Vec<(String, &ImageChoice)> = candidates
             .iter()
@@ -594,12 +592,13 @@ impl Planner {
         let require = rules.iter().flat_map(|rule| rule.require.iter().cloned()).collect();
         let (mut candidate, resolved) = candidates.swap_remove(first);
         let own = &self.rules[candidate.rule].wanted;
-        let wanted = rules.iter().fold(own.clone(), |wanted, rule| wanted.with(&rule.wanted));
-        if wanted != *own {
+        let joined = rules.iter().fold(own.clone(), |wanted, rule| wanted.with(&rule.wanted));
+        let joined = (joined != *own).then_some(joined);
+        if joined.is_some() {
             // What is known of the tags of the source is what its own rule asked.
             candidate.beneath = None;
         }
-        planned.push(self.candidate(candidate, Some(resolved), require, wanted).await);
+        planned.push(self.candidate(candidate, Some(resolved), require, joined).await);
         planned
     }
 
@@ -613,17 +612,19 @@ impl Planner {
         }
     }
 
+    /// Compares a candidate. `joined` is what its rule and others that write the same tag want together; `None` means that it is what
+    /// its own rule wants.
     async fn candidate(
         &self,
         candidate: Candidate,
         chosen: Option<Result<(Chosen, OpenReference)>>,
         require: Vec<Demand>,
-        wanted: ImageWanted,
+        joined: Option<ImageWanted>,
     ) -> Planned {
         let rule = &self.rules[candidate.rule];
         let Candidate { source, reference, destination, before, .. } = &candidate;
         let compared = async {
-            let wanted = &wanted_at(&wanted, destination).await?;
+            let wanted = &wanted_at(joined.as_ref().unwrap_or(&rule.wanted), destination).await?;
             let (reference, pin) = (reference.as_deref(), candidate.pin.as_deref());
             let choose = |known| choose_at(&self.places, source, candidate.read(), wanted, known);
             let compare = async |(chosen, at): (Chosen, OpenReference)| {
