@@ -6,6 +6,7 @@
 use dray_plugin_transport::{
     Error,
     dray::plugin::types::{Descriptor, Manifest},
+    exports::dray::plugin::sink::Naming,
     last, layout as index, named, serde, serde_json, split_tag, tagged, unsigned,
 };
 use libfuzzer_sys::fuzz_target;
@@ -24,7 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         let _ = index.roots();
         let digest = format!("sha256:{}", "0".repeat(64));
-        index.add("layout", index::entry(&digest, &unsigned("m", Vec::new())), Some("new"));
+        let tag = Naming::Tag("new".into());
+        let name = index::to_name("layout".into(), digest, &unsigned("m", Vec::new()), tag);
+        index.name("layout", &[name.expect("it has a tag")]);
         // What is written is read again, with the same images.
         let written = index::Index::parse("layout", &index.bytes()).expect("its own bytes");
         assert_eq!(written.tags("layout", "layout"), index.tags("layout", "layout"));

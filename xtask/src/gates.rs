@@ -38,8 +38,15 @@ pub fn run() -> Result<()> {
     let mut package = vec!["package", "--quiet", "--allow-dirty", "--no-verify"];
     package.extend(packages.iter().map(String::as_str));
     step("plugins", "cargo", &package)?;
+    // A program that embeds dray without components.
+    let without = ["--package", "dray-session", "--no-default-features", "--test", "without"];
+    step("", "cargo", &[&["test", "--locked"], &without[..]].concat())?;
     // The fuzz targets are compiled for a fuzzer elsewhere. This only checks that they still compile.
-    step("fuzz", "env", &["RUSTFLAGS=--cfg fuzzing", "cargo", "check", "--locked"])?;
+    step(
+        "",
+        "cargo",
+        &["check", "--locked", "--target-dir", "target", "--manifest-path", "fuzz/Cargo.toml"],
+    )?;
     // The example is a program of its own, as any user of the crates would write it. It is checked as that, and run as the
     // workspace has built it for the tests.
     let manifest = ["--manifest-path", "examples/embed/Cargo.toml"];

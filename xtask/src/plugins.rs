@@ -9,6 +9,8 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
+    process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 /// `plugins/toolchain.json`: the toolchain that builds the committed components. Another rustc produces other bytes.
@@ -88,14 +90,38 @@ fn shared_target() -> PathBuf {
     crate::top().join("target/plugins")
 }
 
+/// Builds all plugins of dray. Most of that is optimising at link time, which one thread does, so two of them are built at
+/// once, each in a folder of its own: cargo locks its target folder.
 fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
+    let plugins = all(&crate::top())?;
     let folder = crate::top().join("plugins");
-    let target = shared_target();
-    let mut components = BTreeMap::new();
-    for plugin in all(&crate::top())? {
-        let bytes = component(toolchain, &folder, Some(&plugin.package), &target)?;
+    let build = |plugin: &Plugin, target: &Path| {
+        let bytes = component(toolchain, &folder, Some(&plugin.package), target)?;
         println!("{}: {} bytes", plugin.name, bytes.len());
-        components.insert(plugin.name, bytes);
+        Ok::<_, anyhow::Error>((plugin.name.clone(), bytes))
+    };
+    let (first, rest) = plugins.split_first().context("there are no plugins")?;
+    let (target, second) = (shared_target(), crate::top().join("target/plugins-second"));
+    // The standard library is compiled once.
+    let mut components = BTreeMap::from([build(first, &target)?]);
+    if !second.exists() {
+        let copied = Command::new("cp").arg("-a").arg(&target).arg(&second).status().context("run cp")?;
+        ensure!(copied.success(), "copying {} failed", target.display());
+    }
+    let waiting = Mutex::new(rest.iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let built = std::thread::scope(|scope| {
+        let builders = [target, second].map(|target| {
+            let (next, build) = (&next, &build);
+            scope.spawn(move || std::iter::from_fn(next).map(|plugin| build(plugin, &target)).collect())
+        });
+        // A thread ends by itself or by a panic, which is passed on.
+        builders.map(|builder| -> Result<Vec<_>> {
+            builder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    });
+    for built in built {
+        components.extend(built?);
     }
     Ok(components)
 }

@@ -1,7 +1,18 @@
 //! `cargo xtask test`: all tests.
 
-use anyhow::{Result, ensure};
-use std::{path::Path, process::Command};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Mutex, PoisonError},
+    time::Instant,
+};
+
+/// How many test programs run at once, and how many threads each of them has. The tests that wait for a registry's patience
+/// need no processor, and those that compile or copy have two of them on the smallest machine.
+const AT_ONCE: usize = 3;
+const THREADS: usize = 2;
 
 /// The programs that the tests run, each with the Debian package that contains it.
 const PROGRAMS: [(&str, &str); 11] = [
@@ -45,6 +56,85 @@ pub fn step(folder: &str, program: &str, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A test program that cargo has built.
+struct Tests {
+    name: String,
+    program: PathBuf,
+    /// The folder of its package, in which cargo starts it.
+    folder: PathBuf,
+}
+
+/// Builds the test programs of a workspace.
+fn built(folder: &str) -> Result<Vec<Tests>> {
+    let arguments =
+        ["test", "--workspace", "--locked", "--no-run", "--message-format=json-render-diagnostics"];
+    println!("\n== cargo {}", arguments.join(" "));
+    let built = Command::new("cargo")
+        .args(arguments)
+        .current_dir(crate::top().join(folder))
+        .env("CARGO_TERM_COLOR", "auto")
+        .stderr(Stdio::inherit())
+        .output()?;
+    ensure!(built.status.success(), "`cargo {}` failed", arguments.join(" "));
+    let mut programs = Vec::new();
+    for line in built.stdout.split(|byte| *byte == b'\n') {
+        let Ok(message) = serde_json::from_slice::<Value>(line) else { continue };
+        let (true, Some(program)) = (message["profile"]["test"] == true, message["executable"].as_str())
+        else {
+            continue;
+        };
+        let manifest = message["manifest_path"].as_str().context("cargo names no manifest of a test")?;
+        let name = message["target"]["name"].as_str().unwrap_or(program);
+        programs.push(Tests {
+            name: name.to_owned(),
+            program: program.into(),
+            folder: Path::new(manifest).parent().context("the manifest is in no folder")?.to_owned(),
+        });
+    }
+    programs.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(programs)
+}
+
+/// Runs the test programs of a workspace, a few at once, because most of their time is waiting. What one prints is shown
+/// when it ends. All of them run, also where one fails.
+fn together(folder: &str) -> Result<()> {
+    let programs = built(folder)?;
+    let waiting = Mutex::new(programs.iter());
+    let failed = Mutex::new(Vec::new());
+    let run = || -> Result<()> {
+        while let Some(tests) = next(&waiting) {
+            let begun = Instant::now();
+            let ran = Command::new(&tests.program)
+                .arg(format!("--test-threads={THREADS}"))
+                .current_dir(&tests.folder)
+                .env("CARGO_MANIFEST_DIR", &tests.folder)
+                .output()
+                .with_context(|| format!("run {}", tests.program.display()))?;
+            let told = [ran.stdout, ran.stderr].map(|told| String::from_utf8_lossy(&told).into_owned());
+            println!("\n== {} ({} s)\n{}", tests.name, begun.elapsed().as_secs(), told.concat());
+            if !ran.status.success() {
+                failed.lock().unwrap_or_else(PoisonError::into_inner).push(tests.name.as_str());
+            }
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run)).collect();
+        // A thread ends by itself or by a panic, which is passed on.
+        runners.into_iter().try_for_each(|runner| match runner.join() {
+            Ok(ran) => ran,
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(failed.is_empty(), "tests failed in {}", failed.join(", "));
+    Ok(())
+}
+
+fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Tests>>) -> Option<&'a Tests> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
+}
+
 /// Installs what the tests need, if apt is installed and the user is root, and runs every test.
 pub fn run() -> Result<()> {
     let root = std::env::var("USER").is_ok_and(|user| user == "root")
@@ -67,7 +157,8 @@ pub fn run() -> Result<()> {
             Err(error) => println!("left out: the example plugin {name}: {error:#}"),
         }
     }
-    step("", "cargo", &["test", "--workspace", "--locked"])?;
+    together("")?;
+    step("", "cargo", &["test", "--workspace", "--locked", "--doc"])?;
     step("plugins", "cargo", &["test", "--workspace", "--locked"])?;
     for name in EXAMPLES {
         step(&format!("examples/plugins/{name}"), "cargo", &["test", "--locked", SHARED])?;

@@ -42,6 +42,6 @@ pub async fn run(options: ApplyOptions, ready: Ready, screen: Screen) -> Result<
     let policy = saved.header.policy.path.clone();
     let session = loaded.open().await?;
     let plan = session.apply(saved);
-    let record = Record { command: "apply", policy: Some(&policy) };
+    let record = Record::of("apply").with_policy(&policy);
     sync::carried_out(&session, plan, record, &stop, &screen, &options.run).await
 }

@@ -98,8 +98,9 @@ pub async fn run_all(
     }
     drop(sender);
     progress.planned_all();
-    let options = RunOptions { unchanged: true, ..RunOptions::default() };
-    let record = Record { command, policy: None };
+    let mut options = RunOptions::default();
+    options.unchanged = true;
+    let record = Record::of(command);
     let signal = stop.signal.clone();
     let report = dray_session::run(places, receiver, progress.clone(), options, record, signal).await;
     progress.end();

@@ -38,6 +38,6 @@ pub async fn run(options: RetainOptions, loaded: policy::Loaded, screen: Screen)
     if !options.apply {
         return plan::shown(planned, options.run.output, &screen.watch_plan(session.places())).await;
     }
-    let record = Record { command: "retain", policy: Some(&policy) };
+    let record = Record::of("retain").with_policy(&policy);
     sync::carried_out(&session, planned, record, &stop, &screen, &options.run).await
 }

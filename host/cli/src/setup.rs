@@ -77,18 +77,16 @@ pub fn environment(base: &Path, authfile: Option<&Path>) -> Result<Environment, 
     // It raises the limit of open files, by which the rest is reckoned.
     let few_requests = few();
     let authfile = authfile.map(Path::to_owned).or_else(|| variable("REGISTRY_AUTH_FILE"));
-    Ok(Environment {
-        secrets: Arc::new(UserSecrets { base: base.to_owned(), authfile }),
-        cache: cache_folder(),
-        local: local::local(),
-        system: Some(system_files()),
-        proxies: proxies(),
-        user_agent: USER_AGENT.into(),
-        few_requests,
-        hosts: [(local::DAEMON.to_owned(), local::daemon()?)].into(),
-        transports: BTreeMap::new(),
-        tracer: None,
-    })
+    let local = local::local();
+    let mut environment = Environment::bare(&local.scratch);
+    environment.secrets = Arc::new(UserSecrets { base: base.to_owned(), authfile });
+    environment.cache = cache_folder();
+    environment.local = local;
+    environment.system = Some(system_files());
+    environment.proxies = proxies();
+    environment.few_requests = few_requests;
+    environment.hosts = [(local::DAEMON.to_owned(), local::daemon()?)].into();
+    Ok(environment)
 }
 
 /// The places of a command that says how each registry is reached.
@@ -141,30 +139,21 @@ pub fn system_files() -> SystemFiles {
         false => data,
     };
     let folders = |file: &str| user.iter().map(|folder| folder.join(file)).chain([etc.join(file)]).collect();
-    SystemFiles {
-        registries: named("CONTAINERS_REGISTRIES_CONF", "registries.conf", "/usr/share/containers"),
-        registries_required: secrets::variable("CONTAINERS_REGISTRIES_CONF").is_some(),
-        registries_more: match secrets::variable("CONTAINERS_REGISTRIES_CONF") {
-            Some(_) => Vec::new(),
-            None => [
-                Some(etc.join("registries.conf.d")),
-                user.as_ref().map(|user| user.join("registries.conf.d")),
-            ]
-            .into_iter()
-            .flatten()
-            .collect(),
-        },
-        policy: named("CONTAINERS_POLICY_JSON", "policy.json", "/usr/share/containers"),
-        policy_required: secrets::variable("CONTAINERS_POLICY_JSON").is_some(),
-        always_signed: false,
-        registries_d: folders("registries.d"),
-        certs_d: user
-            .iter()
-            .map(|folder| folder.join("certs.d"))
-            .chain([etc.join("certs.d"), PathBuf::from("/etc/docker/certs.d")])
-            .collect(),
-        lookaside: lookaside.map(|folder| folder.join("containers/sigstore")),
+    let mut files = SystemFiles::default();
+    files.registries = named("CONTAINERS_REGISTRIES_CONF", "registries.conf", "/usr/share/containers");
+    files.registries_required = secrets::variable("CONTAINERS_REGISTRIES_CONF").is_some();
+    if !files.registries_required {
+        let more =
+            [Some(etc.join("registries.conf.d")), user.as_ref().map(|user| user.join("registries.conf.d"))];
+        files.registries_more = more.into_iter().flatten().collect();
     }
+    files.policy = named("CONTAINERS_POLICY_JSON", "policy.json", "/usr/share/containers");
+    files.policy_required = secrets::variable("CONTAINERS_POLICY_JSON").is_some();
+    files.registries_d = folders("registries.d");
+    let own = user.iter().map(|folder| folder.join("certs.d"));
+    files.certs_d = own.chain([etc.join("certs.d"), PathBuf::from("/etc/docker/certs.d")]).collect();
+    files.lookaside = lookaside.map(|folder| folder.join("containers/sigstore"));
+    files
 }
 
 /// How a web server with signatures is reached: as any other host, and without a login.
@@ -268,7 +257,7 @@ fn opened(
         }
         None => plugin_config("docker-config", Default::default()),
     };
-    let auth = login.unwrap_or_else(|| lazy_auth(&runtime, call));
+    let auth = login.unwrap_or_else(|| lazy_auth(runtime.clone(), call));
     let tls = TlsSettings {
         ca: access.tls_ca.iter().cloned().collect(),
         identity: None,

@@ -45,7 +45,7 @@ pub async fn run(options: SyncOptions, mut loaded: policy::Loaded, screen: Scree
     loaded.tracer = trace.clone().map(|trace| trace as Arc<dyn Tracer>);
     let session = loaded.open().await?.of_shard(options.shard);
     let plan = session.plan();
-    let record = Record { command: "sync", policy: Some(&policy) };
+    let record = Record::of("sync").with_policy(&policy);
     let code = carried_out(&session, plan, record, &stop, &screen, &options.run).await;
     if let Some(trace) = trace {
         trace.end();
@@ -65,7 +65,8 @@ pub async fn carried_out(
     let RunFlags { output, fail_fast, .. } = *flags;
     let progress = screen.watch(session.places(), stop);
     let unchanged = output == Output::Json;
-    let options = RunOptions { keep_going: !fail_fast, unchanged, ..RunOptions::default() };
+    let mut options = RunOptions::default();
+    (options.keep_going, options.unchanged) = (!fail_fast, unchanged);
     let plan = counting(plan, progress.clone());
     let report = session.run(plan, progress.clone(), options, record, stop.signal.clone()).await;
     progress.end();

@@ -7,6 +7,7 @@ use std::{fs, path::Path};
 use support::{
     Registry, World, has,
     images::{diff_ids, layered, raw, seed},
+    memory::Memory,
 };
 
 #[test]
@@ -220,6 +221,38 @@ fn layouts_share_their_blobs() {
     assert_eq!(raw(&world, "dir:back"), raw(&world, "oci:seed:multi"));
     let refused = world.dray(&["copy", "--dest-shared-blob-dir", "x", "oci:seed:single", "dir:no"]);
     assert!(refused.code == 1 && refused.err.contains("`oci:` alone"), "{}", refused.err);
+}
+
+#[test]
+fn images_of_a_layout_are_named_together() {
+    const TAGS: usize = 200;
+    let (world, source) = (World::new(), Memory::start());
+    for tag in 0..TAGS {
+        source.image("app", &format!("v{tag}"), format!("{tag}").as_bytes());
+    }
+    let from = source.host();
+    world.write(
+        "dray.toml",
+        &format!("version = 1\n[[rule]]\nfrom = \"docker://{from}/app\"\nto = \"oci:mirror/app\"\n"),
+    );
+    let ran = world.dray(&["sync", "--trace-plugin", "oci"]).ok();
+    assert!(ran.out.contains("200 images copied"), "{}", ran.out);
+    let calls = |function: &str| ran.err.matches(&format!("\"function\":\"{function}\"")).count();
+    // Each manifest is written by itself, and the index once for many.
+    assert_eq!(calls("publish"), TAGS);
+    assert!((1..=TAGS / 2).contains(&calls("name")), "{}", calls("name"));
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(world.path("mirror/app/index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), TAGS);
+    assert!(world.dray(&["sync"]).ok().out.contains("200 unchanged"));
+    if has("skopeo") {
+        world.tool("skopeo", &["copy", "oci:mirror/app:v0", "dir:first"]);
+    }
+    // Where the index was listed, it is not read again for each tag.
+    world.write("on.toml", "version = 1\n[[rule]]\nfrom = \"oci:mirror/app\"\nto = \"oci:further/app\"\n");
+    let ran = world.dray(&["sync", "on.toml", "--trace-plugin", "oci"]).ok();
+    assert!(ran.out.contains("200 images copied"), "{}", ran.out);
+    assert!(!ran.err.contains("\"function\":\"resolve\""), "{}", ran.err);
 }
 
 #[test]

@@ -63,7 +63,7 @@ pub use events::{BlobProgress, Event, Watcher};
 pub use inspect::{Image, RegistryInfo, list_repositories, list_tags, registry_info, tag_digests};
 pub use journal::{Journal, LazyJournal, RunRecord, TagChanged, Trimmed, Usage};
 pub use layer::Unpacked;
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub use layer::fuzzing;
 pub use limits::DOCUMENT_LIMIT;
 pub use place::{DISK_WRITES, Local, Places, Repository};

@@ -242,7 +242,7 @@ impl Registry {
 }
 
 /// Entry points for fuzzing.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing {
     use crate::route::{self, Reference, Route};
 

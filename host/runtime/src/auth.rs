@@ -1,12 +1,13 @@
 //! Adapts auth providers to the engine.
 
 use crate::{
+    Secrets,
     adapt::calling,
     bindings::guest::{self, credentials, request_signer::Payload},
     clouds::Cloud,
     load::Loaded,
     memory::Memory,
-    state::{Outside, Scope, Secrets},
+    state::{Outside, Scope},
 };
 use dray_core::{Digest, policy::SecretRef};
 use dray_engine::{

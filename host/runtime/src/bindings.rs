@@ -25,6 +25,7 @@ wasmtime::component::bindgen!({
             export dray:plugin/listing@0.3.0;
             export dray:plugin/source@0.3.0;
             export dray:plugin/sink@0.3.0;
+            export dray:plugin/naming-together@0.3.0;
             export dray:plugin/provision@0.3.0;
             export dray:plugin/removal@0.3.0;
             export dray:plugin/credentials@0.3.0;

@@ -254,6 +254,14 @@ pub(crate) fn next_step(next: guest::sink::NextStep) -> NextStep {
     NextStep { step, state: next.state }
 }
 
+pub(crate) fn new_name(name: &contract::NewName) -> guest::naming_together::NewName {
+    guest::naming_together::NewName {
+        repository: name.repository.clone(),
+        manifest: descriptor_to_guest(&name.manifest),
+        tag: name.tag.clone(),
+    }
+}
+
 pub(crate) fn naming(naming: &Naming) -> guest::sink::Naming {
     match naming {
         Naming::Child => guest::sink::Naming::Child,

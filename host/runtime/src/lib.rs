@@ -60,9 +60,9 @@ mod wishes;
 
 pub use cache::{Compiled, compiled, trim};
 pub use clouds::METADATA;
+pub use dray_engine::contract::Secrets;
 pub use load::{Info, Role};
 pub use plugins::{Listed, Runtime, Settings};
 pub use record::{Answered, Heard, Recorded};
-pub use state::Secrets;
 pub use trace::{Call, Tracer};
 pub use wishes::{Wish, WishKind, narrowed};

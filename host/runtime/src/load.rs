@@ -251,6 +251,7 @@ fn typed(pre: &InstancePre<State>, store: &mut Store<State>, instance: &Instance
         "listing": listing,
         "source": source,
         "sink": sink,
+        "naming-together": naming_together,
         "provision": provision,
         "removal": removal,
         "credentials": credentials,

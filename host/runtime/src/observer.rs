@@ -1,12 +1,13 @@
 //! Adapts observers to the engine.
 
 use crate::{
+    Secrets,
     adapt::calling,
     auth::named_secrets,
     bindings::guest::{self, observation},
     hosts::host_of,
     load::Loaded,
-    state::{Outside, Scope, Secrets},
+    state::{Outside, Scope},
 };
 use dray_core::policy::SecretRef;
 use dray_engine::{

@@ -11,25 +11,10 @@ use crate::{
 use dray_core::policy::{SecretRef, grants_host, is_host_grant};
 use dray_engine::{
     Error, Kind, Result, Secret,
-    contract::{Context, Images},
+    contract::{Context, Images, Secrets},
     http::{Client, HostAccess, PlaceHttp},
 };
 use std::sync::{Arc, Mutex};
-
-/// Where secrets come from. The caller of the runtime implements it by reading the environment and files.
-pub trait Secrets: Send + Sync {
-    /// A secret that the policy grants.
-    ///
-    /// # Errors
-    /// Fails if the secret does not exist.
-    fn get(&self, name: &SecretRef) -> Result<Secret>;
-
-    /// Path and content of the auth.json and config.json files, in the order of the search.
-    ///
-    /// # Errors
-    /// Fails if a file exists and cannot be read.
-    fn auth_files(&self) -> Result<Vec<(String, Secret)>>;
-}
 
 /// What a call has access to.
 #[derive(Clone, Default)]

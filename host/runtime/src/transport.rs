@@ -10,8 +10,8 @@ use dray_core::{Descriptor, Digest, Manifest, Naming};
 use dray_engine::{
     Error, Kind, Result,
     contract::{
-        Capabilities, Context, Found, Incoming, Listed, NextStep, Outcome, Page, Parsed, RawManifest,
-        Segment, TagPage, Transport,
+        Capabilities, Context, Found, Incoming, Listed, NewName, NextStep, Outcome, Page, Parsed,
+        RawManifest, Segment, TagPage, Transport,
     },
 };
 use futures_core::future::BoxFuture;
@@ -33,6 +33,8 @@ pub(crate) struct WasmTransport {
     source: Option<guest::source::GuestIndices>,
     /// `None` means that the transport cannot be written to.
     sink: Option<guest::sink::GuestIndices>,
+    /// `None` means that each image is named by itself.
+    together: Option<guest::naming_together::GuestIndices>,
     /// `None` means that nothing has to be made before a repository is written to.
     provision: Option<guest::provision::GuestIndices>,
     /// `None` means that the transport removes no images.
@@ -78,6 +80,7 @@ impl WasmTransport {
             listing: guest::listing::GuestIndices::new(&plugin.pre).ok(),
             source: guest::source::GuestIndices::new(&plugin.pre).ok(),
             sink: guest::sink::GuestIndices::new(&plugin.pre).ok(),
+            together: guest::naming_together::GuestIndices::new(&plugin.pre).ok(),
             provision: guest::provision::GuestIndices::new(&plugin.pre).ok(),
             removal: guest::removal::GuestIndices::new(&plugin.pre).ok(),
             plugin,
@@ -416,6 +419,32 @@ impl Transport for WasmTransport {
                 &manifest,
                 &convert::naming(naming)
             )
+        })
+    }
+
+    fn names_together(&self) -> bool {
+        self.together.is_some()
+    }
+
+    fn name_together<'a>(
+        &'a self,
+        context: Context,
+        names: &'a [NewName],
+    ) -> BoxFuture<'a, Result<Vec<Result<()>>>> {
+        Box::pin(async move {
+            let singly = || Error::new(Kind::Unsupported, "name several images at once");
+            let together = self.together.as_ref().ok_or_else(singly)?;
+            let names: Vec<_> = names.iter().map(convert::new_name).collect();
+            let answers = asking!(self, together, at(&context), call_name, context.location(), &names)?;
+            if answers.len() != names.len() {
+                let (asked, told) = (names.len(), answers.len());
+                let text = format!(
+                    "name {asked} images: the plugin {} answered for {told} of them",
+                    self.plugin.name
+                );
+                return Err(Error::new(Kind::Plugin, text));
+            }
+            Ok(answers.into_iter().map(|answer| answer.map_err(convert::error)).collect())
         })
     }
 

@@ -1,11 +1,12 @@
 //! Adapts verifiers to the engine.
 
 use crate::{
+    Secrets,
     adapt::calling,
     auth::named_secrets,
     bindings::guest::{self, verification},
     load::Loaded,
-    state::{Scope, Secrets},
+    state::Scope,
 };
 use dray_core::{Manifest, policy::SecretRef};
 use dray_engine::{

@@ -1,27 +1,24 @@
 //! What a session finds around it. Libraries read no environment, so whoever opens a session says.
 
 use crate::system::SystemFiles;
-use dray_core::{
-    RegistriesConf,
-    policy::{Call, SecretRef},
-};
+use dray_core::{RegistriesConf, policy::SecretRef};
 use dray_engine::{
     DISK_WRITES, Error, Kind, LazyJournal, Local, Result, Secret,
-    contract::{Credential, Credentials, Lookup, Plugins, Signature, Transport, Unsigned},
+    contract::{Secrets, Transport},
     http::{Proxies, RegistrySettings},
 };
-use dray_runtime::{Runtime, Secrets, Tracer};
+#[cfg(feature = "plugins")]
+use dray_runtime::Tracer;
 use dray_trust::Trust;
-use futures_core::future::BoxFuture;
 use std::{
     collections::{BTreeMap, HashMap},
     path::PathBuf,
     sync::Arc,
 };
-use tokio::sync::OnceCell;
 
-/// What a session finds around it.
+/// What a session finds around it. It begins with [`Environment::bare`].
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Environment {
     /// Where secrets and credentials are.
     pub secrets: Arc<dyn Secrets>,
@@ -43,6 +40,7 @@ pub struct Environment {
     /// as the program is.
     pub transports: BTreeMap<String, Arc<dyn Transport>>,
     /// Who hears of the calls of plugins. `None` means that nobody does.
+    #[cfg(feature = "plugins")]
     pub tracer: Option<Arc<dyn Tracer>>,
 }
 
@@ -72,6 +70,7 @@ impl Environment {
             few_requests: None,
             hosts: HashMap::new(),
             transports: BTreeMap::new(),
+            #[cfg(feature = "plugins")]
             tracer: None,
         }
     }
@@ -94,45 +93,4 @@ impl Secrets for NoSecrets {
     fn auth_files(&self) -> Result<Vec<(String, Secret)>> {
         Ok(Vec::new())
     }
-}
-
-/// An auth provider that is loaded when a registry asks for credentials.
-struct Lazy {
-    runtime: Arc<Runtime>,
-    call: Call,
-    loaded: OnceCell<Arc<dyn Credentials>>,
-}
-
-impl Credentials for Lazy {
-    fn lookup<'a>(&'a self, asked: Lookup<'a>) -> BoxFuture<'a, Result<Option<Credential>>> {
-        Box::pin(async move {
-            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
-            let provider = self.loaded.get_or_try_init(load).await?;
-            provider.lookup(asked).await
-        })
-    }
-
-    fn is_ahead(&self) -> BoxFuture<'_, Result<bool>> {
-        Box::pin(async move {
-            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
-            self.loaded.get_or_try_init(load).await?.is_ahead().await
-        })
-    }
-
-    fn sign<'a>(
-        &'a self,
-        registry: &'a str,
-        request: &'a Unsigned<'a>,
-    ) -> BoxFuture<'a, Result<Option<Signature>>> {
-        Box::pin(async move {
-            let load = || self.runtime.auth(&self.call.plugin.value, &self.call.config);
-            let provider = self.loaded.get_or_try_init(load).await?;
-            provider.sign(registry, request).await
-        })
-    }
-}
-
-/// An auth provider that is loaded when a registry asks for credentials.
-pub fn lazy_auth(runtime: &Arc<Runtime>, call: Call) -> Arc<dyn Credentials> {
-    Arc::new(Lazy { runtime: runtime.clone(), call, loaded: OnceCell::new() })
 }

@@ -1,13 +1,13 @@
 //! What most programs that embed dray need, in few words: a session of a policy file, a sync, and one copy.
 
-use crate::{
-    Environment, OpenError, Record, Session,
-    artifact::{Silent, ready},
-    read_policy, record,
-};
+#[cfg(feature = "plugins")]
+use crate::artifact::{Silent, ready};
+use crate::{Environment, OpenError, Record, Session, read_policy, record};
+#[cfg(feature = "plugins")]
+use dray_core::policy::{Lock, Policy};
 use dray_core::{
     Reference, Report, Wanted,
-    policy::{Lock, PolicyError, Problem, Variables},
+    policy::{PolicyError, Problem, Variables},
 };
 use dray_engine::{CopyRequest, Error, Kind, Planned, RunOptions, Watcher, plan_copy};
 use std::{fs, path::Path, sync::Arc};
@@ -24,30 +24,21 @@ impl Session {
         variables: Variables<'_>,
         environment: Environment,
     ) -> Result<Session, OpenError> {
-        let failed = |path: &Path, error: &dyn std::fmt::Display| {
-            Error::new(Kind::Invalid, format!("read {}: {error}", path.display()))
-        };
         let path = std::path::absolute(path).map_err(|error| failed(path, &error))?;
         let base = path.parent().unwrap_or(Path::new("/"));
         let text = fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
-        let (mut policy, _texts) = read_policy(&path.display().to_string(), text, base, &[], variables)?;
-        let lock = path.with_extension("lock");
-        let locked = match fs::read_to_string(&lock) {
-            Ok(text) => Lock::parse(&text).map_err(|error| failed(&lock, &error))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::default(),
-            Err(error) => return Err(failed(&lock, &error).into()),
-        };
-        let missing =
-            ready(&mut policy, base, locked.plugins(), &environment, true, Arc::new(Silent)).await?;
-        debug_assert!(missing.is_empty(), "they were fetched");
+        let (policy, _texts) = read_policy(&path.display().to_string(), text, base, &[], variables)?;
+        #[cfg(feature = "plugins")]
+        let policy = with_plugins(policy, &path, base, &environment).await?;
         Session::open(policy, base, environment).await
     }
 
     /// Plans the rules and carries the plan out. Turning `stop` to true ends the run: what is under way is not published, and a
     /// later one goes on with it.
     pub async fn sync(&self, watcher: Arc<dyn Watcher>, stop: watch::Receiver<bool>) -> Report {
-        let options = RunOptions { keep_going: true, ..RunOptions::default() };
-        let record = Record { command: "sync", policy: None };
+        let mut options = RunOptions::default();
+        options.keep_going = true;
+        let record = Record::of("sync");
         self.run(self.plan(), watcher, options, record, stop).await
     }
 
@@ -67,10 +58,34 @@ impl Session {
         // The channel has room for it.
         let _ = sender.send(Planned::Copy(Box::new(planned))).await;
         drop(sender);
-        let options = RunOptions { unchanged: true, ..RunOptions::default() };
-        let record = Record { command: "copy", policy: None };
+        let mut options = RunOptions::default();
+        options.unchanged = true;
+        let record = Record::of("copy");
         Ok(record::run(self.places(), receiver, watcher, options, record, stop).await)
     }
+}
+
+fn failed(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::new(Kind::Invalid, format!("read {}: {error}", path.display()))
+}
+
+/// Finds the plugins that a policy and its lock name, and fetches those that this machine does not hold.
+#[cfg(feature = "plugins")]
+async fn with_plugins(
+    mut policy: Policy,
+    path: &Path,
+    base: &Path,
+    environment: &Environment,
+) -> Result<Policy, OpenError> {
+    let lock = path.with_extension("lock");
+    let locked = match fs::read_to_string(&lock) {
+        Ok(text) => Lock::parse(&text).map_err(|error| failed(&lock, &error))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lock::default(),
+        Err(error) => return Err(failed(&lock, &error).into()),
+    };
+    let missing = ready(&mut policy, base, locked.plugins(), environment, true, Arc::new(Silent)).await?;
+    debug_assert!(missing.is_empty(), "they were fetched");
+    Ok(policy)
 }
 
 /// A copy of everything, as it is.

@@ -35,13 +35,18 @@
 //!
 //! [`Session::open`] takes a policy that is built in code, [`Session::copy`] copies one image, [`Session::plan`] and [`Session::run`] stand
 //! apart for programs that look at a plan first, and `Environment::transports` has transports in Rust
-//! (`examples/embed/src/banner.rs`). What this crate offers changes only with its version, as SemVer has it; the crates beneath it change
+//! (`examples/embed/src/banner.rs`). Without the feature `plugins`, a program has only such transports: it needs no wasmtime then,
+//! and runs no component, not even those that are built into dray. What this crate offers changes only with its version, as SemVer has it; the crates beneath it change
 //! as dray needs.
 
+#[cfg(feature = "plugins")]
 pub mod artifact;
+#[cfg_attr(not(feature = "plugins"), path = "no_components.rs")]
+mod components;
 mod environment;
 mod facade;
 mod files;
+mod lazy;
 mod native;
 mod observing;
 mod open;
@@ -49,8 +54,9 @@ mod record;
 mod saved;
 pub mod system;
 
-pub use environment::{Environment, NoSecrets, USER_AGENT, lazy_auth};
+pub use environment::{Environment, NoSecrets, USER_AGENT};
 pub use files::{PolicyText, PolicyTexts, ReadPolicyError, read_policy};
+pub use lazy::lazy_auth;
 pub use open::{OpenError, Session, planning};
 pub use record::{Record, run};
 pub use saved::{PlanFile, SavedPlan};

@@ -1,7 +1,8 @@
 //! Opening a session: plugins, places, settings of registries, folders that are served.
 
 use crate::{
-    environment::{Environment, lazy_auth},
+    components::Components,
+    environment::Environment,
     native::WithNative,
     observing::{self, Telling},
     record::{self, Record},
@@ -10,7 +11,7 @@ use crate::{
 };
 use dray_core::{
     Endpoint, PlanLine, Report, Shard,
-    policy::{Call, PluginSource, Policy, PolicyError, Problem, PruneLimit, Registry, Tls, plugin_config},
+    policy::{Call, PluginSource, Policy, PolicyError, Problem, PruneLimit, Registry, Tls},
 };
 use dray_engine::{
     BoundRetain, BoundRule, Demand, Error, Kind, Places, Planned, RunOptions, Secret, Watcher, bind,
@@ -20,7 +21,6 @@ use dray_engine::{
     http::{Client, Origin, Plain, RegistrySettings, Settings, TlsSettings},
     in_call, observe_again, plan, plan_retention,
 };
-use dray_runtime::Runtime;
 use futures_util::{StreamExt, stream};
 use std::{
     collections::HashMap,
@@ -111,26 +111,19 @@ impl Session {
         let usual = environment.usual();
         let files = environment.system.as_ref().filter(|_| !policy.ignores_system);
         let system = files.map(System::obey).transpose()?;
-        let mut local = environment.local;
+        let mut local = environment.local.clone();
         if let Some(system) = &system {
             local.trust = system.trust.clone();
             local.registries = system.registries.clone();
         }
-        let runtime = Runtime::new(dray_runtime::Settings {
-            cache: environment.cache,
-            plugins: policy.plugins.clone(),
-            secrets: environment.secrets,
-        });
-        if let Some(tracer) = environment.tracer {
-            runtime.trace(tracer);
-        }
-        let docker_config = || lazy_auth(&runtime, plugin_config("docker-config", Default::default()));
+        let components = Components::new(&environment, &policy.plugins);
+        let plugins = components.plugins();
         let mut problems = Vec::new();
         let default = &policy.default_registry;
         let default = RegistrySettings {
             auth: match &default.auth {
-                Some(calls) => auth(calls, &runtime, &mut problems).await,
-                None => vec![docker_config()],
+                Some(calls) => auth(calls, plugins.as_ref(), &mut problems).await,
+                None => components.usual_auth(),
             },
             ..registry_settings(default, base, &usual)
         };
@@ -146,11 +139,11 @@ impl Session {
         }
         for (name, registry) in &policy.registries {
             let auth = match &registry.auth {
-                Some(calls) => auth(calls, &runtime, &mut problems).await,
-                None => vec![docker_config()],
+                Some(calls) => auth(calls, plugins.as_ref(), &mut problems).await,
+                None => components.usual_auth(),
             };
             if let Some(kind) = registry.kind.as_ref().filter(|kind| kind.value != "none")
-                && let Err(error) = runtime.dialect(KnownBy::Kind(&kind.value)).await
+                && let Err(error) = plugins.dialect(KnownBy::Kind(&kind.value)).await
             {
                 let message = format!("failed to {error}");
                 problems.push(Problem { message, span: Some(kind.span.clone()), help: error.help });
@@ -165,10 +158,10 @@ impl Session {
         if !problems.is_empty() {
             return Err(PolicyError(problems).into());
         }
-        runtime.lend(Client::new(for_providers(&settings)));
+        components.lend(&settings);
         let plugins: Arc<dyn Plugins> = match environment.transports.is_empty() {
-            true => runtime.clone(),
-            false => Arc::new(WithNative { components: runtime.clone(), transports: environment.transports }),
+            true => plugins,
+            false => Arc::new(WithNative { components: plugins, transports: environment.transports }),
         };
         let places = Places::new(plugins, Client::new(settings), base, local);
         let rules = bind(&policy, &places).await?;
@@ -253,29 +246,6 @@ impl Session {
     }
 }
 
-/// The settings for requests of auth providers. They have no credentials, and whatever loosens TLS for registries in general
-/// does not hold for them, because keys and passwords travel in them. Only a table of exactly this host does.
-fn for_providers(settings: &Settings) -> Settings {
-    let bare = |settings: &RegistrySettings| RegistrySettings { auth: Vec::new(), ..settings.clone() };
-    let RegistrySettings { proxy, tls, .. } = &settings.default;
-    let tls = TlsSettings { ca: tls.ca.clone(), ..TlsSettings::default() };
-    // A machine asks for its own identity on its own link, where nobody offers TLS.
-    let metadata = || RegistrySettings {
-        proxy: Some("none".into()),
-        tls: TlsSettings { plain: Plain::Always, ..TlsSettings::default() },
-        ..RegistrySettings::default()
-    };
-    let metadata = dray_runtime::METADATA.map(|address| (address.to_owned(), metadata()));
-    let named = settings.registries.iter().map(|(name, own)| (name.clone(), bare(own)));
-    Settings {
-        registries: metadata.into_iter().chain(named).collect(),
-        default: RegistrySettings { proxy: proxy.clone(), tls, ..RegistrySettings::default() },
-        proxies: settings.proxies.clone(),
-        system: None,
-        user_agent: settings.user_agent.clone(),
-    }
-}
-
 async fn again(
     places: &Arc<Places>,
     (rules, failed_rules): (&HashMap<String, Vec<Demand>>, &[String]),
@@ -349,12 +319,12 @@ fn guarded(sender: mpsc::Sender<Planned>, planning: impl Future<Output = ()> + S
 
 async fn auth(
     calls: &[Call],
-    runtime: &Arc<Runtime>,
+    plugins: &dyn Plugins,
     problems: &mut Vec<Problem>,
 ) -> Vec<Arc<dyn Credentials>> {
     let mut providers = Vec::new();
     for call in calls {
-        match runtime.auth(&call.plugin.value, &call.config).await {
+        match plugins.auth(&call.plugin.value, &call.config).await {
             Ok(provider) => providers.push(provider),
             Err(error) => problems.push(in_call(error, call)),
         }

@@ -7,11 +7,24 @@ use tokio::sync::{mpsc, watch};
 
 /// What a run is called in the journal.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Record<'a> {
     /// The command, without secrets.
     pub command: &'a str,
     /// The policy, for people.
     pub policy: Option<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    /// The record of a command that has no policy.
+    pub fn of(command: &'a str) -> Self {
+        Record { command, policy: None }
+    }
+
+    /// The same of a policy.
+    pub fn with_policy(self, policy: &'a str) -> Self {
+        Record { policy: Some(policy), ..self }
+    }
 }
 
 /// Writes down what comes of a run, and passes all events on.

@@ -1,4 +1,5 @@
 //! What a program does that embeds dray.
+#![cfg(feature = "plugins")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../../../examples/embed/src/banner.rs"]

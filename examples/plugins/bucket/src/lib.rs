@@ -28,7 +28,8 @@ use dray_plugin_transport::{
         source::{self, ReferrersPage},
     },
     header, is_digest, last,
-    layout::{self, INDEX, Index, LAYOUT, LAYOUT_CONTENT, blob_file, entry},
+    layout::{self, INDEX, Index, LAYOUT, LAYOUT_CONTENT, blob_file},
+    together::{self, NewName},
     unsigned,
 };
 use objects::{Objects, Written};
@@ -284,16 +285,23 @@ impl sink::Guest for Bucket {
     ) -> Result<(), Error> {
         let objects = Objects { location: &location, repository: &repository };
         objects.put(&blob_file(&digest)?, &manifest.body)?;
-        let name = match &naming {
-            Naming::Child => return Ok(()),
-            Naming::Root => None,
-            Naming::Tag(tag) => Some(layout::join(last(&location), &repository, tag)),
-        };
-        change(objects, |index| Ok(index.add(last(&location), entry(&digest, &manifest), name.as_deref())))
+        match layout::to_name(repository.clone(), digest, &manifest, naming) {
+            Some(name) => change(objects, |index| Ok(index.name(&location, std::slice::from_ref(&name)))),
+            None => Ok(()),
+        }
     }
 
     fn finish(_location: String, _alone: bool) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+impl together::Guest for Bucket {
+    fn name(location: String, names: Vec<NewName>) -> Result<Vec<Result<(), Error>>, Error> {
+        let Some(first) = names.first() else { return Ok(Vec::new()) };
+        let objects = Objects { location: &location, repository: &first.repository };
+        change(objects, |index| Ok(index.name(&location, &names)))?;
+        Ok(names.iter().map(|_| Ok(())).collect())
     }
 }
 
@@ -320,6 +328,7 @@ impl removal::Guest for Bucket {
 
 dray_plugin_transport::prepares_nothing!(Bucket);
 export!(Bucket with_types_in dray_plugin_transport);
+together::export!(Bucket with_types_in dray_plugin_transport::together);
 
 #[cfg(test)]
 mod tests {

@@ -63,8 +63,8 @@ fn settings(flags: &ImageFlags, runtime: &Arc<Runtime>) -> Result<RegistrySettin
         vec![Arc::new(GivenLogin(Key::Basic(user.clone(), Secret::new(password.as_str()))))]
     } else {
         let runtime = match &flags.authfile {
-            Some(authfile) => &finding(Some(authfile.clone()))?,
-            None => runtime,
+            Some(authfile) => finding(Some(authfile.clone()))?,
+            None => runtime.clone(),
         };
         vec![lazy_auth(runtime, plugin_config("docker-config", Default::default()))]
     };
@@ -95,7 +95,9 @@ pub fn places_for_any(
     images: &[(&Reference, &ImageFlags)],
     globals: &Globals,
 ) -> Result<Arc<Places>, Failure> {
-    opened(images, &SystemFiles { policy: Vec::new(), policy_required: false, ..globals.system_files() })
+    let mut files = globals.system_files();
+    (files.policy, files.policy_required) = (Vec::new(), false);
+    opened(images, &files)
 }
 
 /// The places of a command that copies. Each image is reached as its own flags say.

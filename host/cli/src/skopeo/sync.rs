@@ -262,8 +262,8 @@ impl Sync {
         // Every copy of one image belongs to the rule of this name.
         let limits = RuleLimits { retry: retry.times, ..RuleLimits::default() };
         let rules = [("copy".to_owned(), limits)].into();
-        let options =
-            RunOptions { keep_going: self.keep_going, unchanged: true, rules, ..RunOptions::default() };
+        let mut options = RunOptions::default();
+        (options.keep_going, options.unchanged, options.rules) = (self.keep_going, true, rules);
         let places = self.places.clone();
         let (times, shown) = (retry.clone(), progress.clone());
         let planning = tokio::spawn(async move {
@@ -281,7 +281,7 @@ impl Sync {
             }
             shown.planned_all();
         });
-        let record = Record { command, policy: None };
+        let record = Record::of(command);
         let report =
             dray_session::run(&places, receiver, progress.clone(), options, record, stop.signal.clone())
                 .await;

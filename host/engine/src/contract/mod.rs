@@ -5,6 +5,7 @@ mod dialect;
 mod filter;
 mod mapper;
 mod observer;
+mod secrets;
 mod transport;
 mod verifier;
 mod vocabulary;
@@ -17,12 +18,13 @@ pub use filter::{Choice, Facts, Filter, Images, Known, Selection};
 use futures_util::future::BoxFuture;
 pub use mapper::Mapper;
 pub use observer::{Happening, Observer};
+pub use secrets::Secrets;
 use std::sync::Arc;
 pub use transport::{Context, Transport, TransportContext};
 pub use verifier::{Evidence, Judgement, Verifier};
 pub use vocabulary::{
-    Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, Listed, NextStep, Outcome, Page, Parsed,
-    RawManifest, Request, Response, Segment, Step, TagPage,
+    Access, Arrival, Capabilities, Files, Found, Holdings, Incoming, Listed, NewName, NextStep, Outcome,
+    Page, Parsed, RawManifest, Request, Response, Segment, Step, TagPage,
 };
 
 /// Loads plugins by the scheme or the name by which they are used.

@@ -1,8 +1,8 @@
 //! Transports: what a kind of place can be asked, and what the host offers a transport for that.
 
 use super::vocabulary::{
-    Capabilities, Found, Incoming, NextStep, Outcome, Page, Parsed, RawManifest, Request, Response, Segment,
-    TagPage,
+    Capabilities, Found, Incoming, NewName, NextStep, Outcome, Page, Parsed, RawManifest, Request, Response,
+    Segment, TagPage,
 };
 use crate::{Result, files::Root};
 use bytes::Bytes;
@@ -118,6 +118,19 @@ pub trait Transport: Send + Sync {
         manifest: &'a Manifest,
         naming: &'a Naming,
     ) -> BoxFuture<'a, Result<()>>;
+    /// Whether several images can be named in one step.
+    fn names_together(&self) -> bool {
+        false
+    }
+    /// Names several images, whose manifests were published as children. The results are in the same order. Fails if it is not
+    /// known which of them were named.
+    fn name_together<'a>(
+        &'a self,
+        _context: Context,
+        _names: &'a [NewName],
+    ) -> BoxFuture<'a, Result<Vec<Result<()>>>> {
+        Box::pin(async { Err(crate::Error::new(crate::Kind::Unsupported, "name several images at once")) })
+    }
     /// Whether something may have to be made before a repository can be written to.
     fn provisions(&self) -> bool {
         false

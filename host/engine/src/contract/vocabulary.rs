@@ -208,6 +208,17 @@ pub struct Holdings {
     pub unpacked: bool,
 }
 
+/// A name that an image gets whose manifest the place holds.
+#[derive(Clone, Debug)]
+pub struct NewName {
+    /// Repository in which the image gets it.
+    pub repository: String,
+    /// The manifest.
+    pub manifest: Descriptor,
+    /// `None` means that it becomes an image without a tag.
+    pub tag: Option<String>,
+}
+
 /// A blob that is to be stored.
 #[derive(Clone, Debug)]
 pub struct Incoming {

@@ -22,7 +22,7 @@ mod settings;
 mod stream;
 mod trickle;
 
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub use auth::challenges_of;
 pub(crate) use body::told;
 pub use client::Client;

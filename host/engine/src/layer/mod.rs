@@ -181,7 +181,7 @@ impl Read for Rebuilt {
 }
 
 /// Functions for the fuzz targets.
-#[cfg(fuzzing)]
+#[cfg(feature = "fuzzing")]
 pub mod fuzzing {
     use super::*;
 

@@ -5,6 +5,7 @@ mod grants;
 mod kind;
 mod listing;
 pub(crate) mod mounts;
+mod naming;
 mod places;
 mod repository;
 mod survey;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use kind::Speech;
 use mounts::Mounts;
+use naming::Names;
 pub use places::{DISK_WRITES, Local, Places};
 pub use repository::Repository;
 pub(crate) use repository::{OpenReference, Resolved};
@@ -65,8 +67,8 @@ pub struct Place {
     /// Permits for writing to the disks of this machine.
     pub(crate) disks: Arc<FairShare>,
     capabilities: OnceCell<Capabilities>,
-    /// Held while an image is published at a place that takes one at a time.
-    publishing: tokio::sync::Mutex<()>,
+    /// Who names images at a place that keeps all names in one document.
+    names: Names,
     /// Allows one download at a time, because two readers of an image want the same archive.
     downloading: tokio::sync::Mutex<()>,
     /// Whether this session may write to the place.

@@ -1,6 +1,6 @@
 //! The places of a session. Each is opened once.
 
-use super::{OpenReference, Place, Repository, grants, kind::Speech, mounts::Mounts};
+use super::{OpenReference, Place, Repository, grants, kind::Speech, mounts::Mounts, naming::Names};
 use crate::{
     Error, Journal, Kind, LazyJournal, Result,
     contract::{Files, Parsed, Plugins, Transport},
@@ -301,7 +301,7 @@ impl Places {
             local: self.local.clone(),
             disks: self.disks.clone(),
             capabilities: OnceCell::new(),
-            publishing: tokio::sync::Mutex::default(),
+            names: Names::default(),
             downloading: tokio::sync::Mutex::default(),
             destination: AtomicBool::new(false),
             mounts: Mounts::default(),

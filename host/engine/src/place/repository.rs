@@ -5,8 +5,8 @@ use super::{Place, listing};
 use crate::{
     Error, Kind, Result, TagChanged,
     contract::{
-        Found, Incoming, Known, KnownTag, Listed, NextStep, Outcome, Page, RawManifest, ScanReport, Segment,
-        TagPage, UntaggedManifest,
+        Found, Incoming, Known, KnownTag, Listed, NewName, NextStep, Outcome, Page, RawManifest, ScanReport,
+        Segment, TagPage, UntaggedManifest,
     },
     error::Context,
     journal::{Journal, RepositoryKey},
@@ -486,12 +486,28 @@ impl Repository {
     /// Publishes a manifest. All of its parts must exist. Fails with `Missing` if the place does not have some of them,
     /// and with another error if it refuses the manifest.
     pub(crate) async fn publish(&self, manifest: &Manifest, naming: &Naming) -> Result<()> {
-        self.place.prepare(&self.name).await?;
-        let _turn = match self.place.capabilities().await?.exclusive {
-            true => Some(self.place.publishing.lock().await),
-            false => None,
-        };
-        self.place.transport.publish(self.place.context(), &self.name, manifest, naming).await
+        let (place, transport) = (&self.place, &self.place.transport);
+        place.prepare(&self.name).await?;
+        if !place.capabilities().await?.exclusive {
+            return transport.publish(place.context(), &self.name, manifest, naming).await;
+        }
+        if transport.names_together() {
+            // A child gets no name, so it disturbs nobody.
+            transport.publish(place.context(), &self.name, manifest, &Naming::Child).await?;
+            let tag = match naming {
+                Naming::Child => return Ok(()),
+                Naming::Root => None,
+                Naming::Tag(tag) => Some(tag.clone()),
+            };
+            let name = NewName { repository: self.name.clone(), manifest: manifest.descriptor.clone(), tag };
+            let step =
+                |names: Vec<NewName>| async move { transport.name_together(place.context(), &names).await };
+            if let Some(named) = place.names.name(name, step).await {
+                return named;
+            }
+        }
+        let _turn = place.names.turn().await;
+        transport.publish(place.context(), &self.name, manifest, naming).await
     }
 }
 

@@ -51,6 +51,8 @@ struct Wanted {
     tags: Vec<Option<String>>,
     /// What a list says that they name.
     named: HashMap<String, Descriptor>,
+    /// Whether that is as good as asking for each tag.
+    current: bool,
     /// All tags that the source lists, if the rule deletes what is gone.
     listed: Option<Vec<String>>,
     /// Whether the source could not be listed, and was left out.
@@ -73,6 +75,8 @@ struct Candidate {
     before: Before,
     /// What the list of the source says that the tag names.
     listed: Option<Descriptor>,
+    /// Whether that is as good as asking for the tag.
+    current: bool,
     /// The tags of the source that are made of digests and travel with their images. `None` means that it is to be asked.
     beneath: Option<Arc<HashSet<String>>>,
 }
@@ -284,7 +288,7 @@ impl Planner {
         whole: bool,
     ) -> Result<(), Unwanted> {
         let rule = &self.rules[index];
-        let Wanted { tags, mut named, listed, beneath, .. } = match self
+        let Wanted { tags, mut named, current, listed, beneath, .. } = match self
             .wanted_tags(rule, &source, Some(&destination))
             .await?
         {
@@ -326,6 +330,7 @@ impl Planner {
                 source: source.clone(),
                 pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                 listed: reference.as_ref().and_then(|tag| named.remove(tag)),
+                current,
                 beneath: beneath.clone(),
                 reference,
                 destination: destination.clone(),
@@ -379,7 +384,7 @@ impl Planner {
                 Target::ByTag => None,
             };
             let wanted = self.wanted_tags(rule, &source, only).await?;
-            let Wanted { tags, mut named, listed, left_out, beneath } = match wanted {
+            let Wanted { tags, mut named, current, listed, left_out, beneath } = match wanted {
                 Ok(tags) => tags,
                 Err(error) => {
                     whole = false;
@@ -425,6 +430,7 @@ impl Planner {
                         source: source.clone(),
                         pin: reference.as_deref().and_then(|tag| rule.pinned(tag)).map(Digest::to_string),
                         listed: reference.as_ref().and_then(|tag| named.remove(tag)),
+                        current,
                         beneath: beneath.clone(),
                         reference,
                         destination,
@@ -650,7 +656,8 @@ impl Planner {
             let mut planned = compare(chosen).await?;
             // A list is enough to see that nothing has changed. What is to be copied is asked for itself, because a list may
             // be older than what the tag names now.
-            if planned.copy.action == Action::Copy && candidate.known().1.is_some() {
+            let asked = candidate.known().1.is_none() || candidate.current;
+            if planned.copy.action == Action::Copy && !asked {
                 planned = compare(choose((before, None)).await?).await?;
             }
             rule.allowed(planned)
@@ -730,8 +737,8 @@ impl Planner {
             let source = source.endpoint(Some(&tag));
             self.send(Planned::Dropped { rule: rule.name.clone(), source, by, why }).await?;
         }
-        let Tags { kept: tags, named, listed, left_out, beneath, .. } = listed;
-        let wanted = Wanted { tags, named, listed, left_out, beneath };
+        let Tags { kept: tags, named, current, listed, left_out, beneath, .. } = listed;
+        let wanted = Wanted { tags, named, current, listed, left_out, beneath };
         Ok(empty.map(|()| wanted))
     }
 }

@@ -45,6 +45,8 @@ pub(crate) struct Tags {
     pub signatures: usize,
     /// What the list of the source says that its tags name.
     pub named: HashMap<String, Descriptor>,
+    /// Whether that is as good as asking for each tag: an answer about one tag would be read from the same document.
+    pub current: bool,
     /// All tags that the source lists, if the rule deletes what is gone. `None` means that it was not asked.
     pub listed: Option<Vec<String>>,
     /// Whether the repository could not be listed, and was left out.
@@ -82,7 +84,7 @@ pub(crate) async fn tags(
     };
     let listed = source.repository.listed(&source.written.to_string()).await;
     let listed = match listed.context(|| format!("list the tags of {}", source.written)) {
-        Ok(list) => list.tags,
+        Ok(list) => list,
         // A place that does not support tags holds one image.
         Err(error) if error.kind == Kind::Unsupported => return only(vec![None]),
         // A catalog may contain repositories that are not accessible or have no tags any more.
@@ -96,6 +98,9 @@ pub(crate) async fn tags(
         }
         Err(error) => return Err(error),
     };
+    // A registry reads the manifest of a tag in the same request that would ask for the tag.
+    let current = listed.behind.is_none() && !source.place().transport.has_dialects();
+    let listed = listed.tags;
     let mut named = HashMap::new();
     let (mut tags, mut pushed) = (Vec::with_capacity(listed.len()), HashMap::new());
     let asks = !filters.is_empty();
@@ -152,6 +157,7 @@ pub(crate) async fn tags(
         dropped,
         signatures: left,
         named,
+        current,
         listed: all,
         left_out: false,
         beneath,

@@ -37,6 +37,7 @@ use tokio::{
 
 /// Options of a run.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct RunOptions {
     /// Maximum number of images that are copied at once on one route.
     pub images: usize,

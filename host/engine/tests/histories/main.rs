@@ -96,7 +96,9 @@ async fn process(places: Arc<Places>, policy: usize) -> dray_core::Report {
     // It ends with the process.
     let mut planning = JoinSet::new();
     planning.spawn(plan(rules, places, None, sender));
-    let run = Run::new(Arc::new(Silent), RunOptions { keep_going: true, ..RunOptions::default() });
+    let mut options = RunOptions::default();
+    options.keep_going = true;
+    let run = Run::new(Arc::new(Silent), options);
     let (_stop, stopped) = watch::channel(false);
     run.carry_out(receiver, stopped).await
 }

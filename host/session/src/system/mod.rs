@@ -21,6 +21,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// Where the files are. Of each list, the first that exists counts, unless it says otherwise.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct SystemFiles {
     /// registries.conf.
     pub registries: Vec<PathBuf>,

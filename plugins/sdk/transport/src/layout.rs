@@ -4,7 +4,9 @@
 use crate::{
     Error,
     dray::plugin::types::{Descriptor, Manifest, TagEntry},
+    exports::dray::plugin::sink::Naming,
     is_digest, last, only_name, split_tag,
+    together::NewName,
 };
 use dray_plugin::{
     serde::Deserialize,
@@ -282,9 +284,21 @@ impl Index {
         }
     }
 
+    /// Adds images to the index of the layout at `location`. The result is false if nothing changes by that.
+    pub fn name(&mut self, location: &str, names: &[NewName]) -> bool {
+        let own = last(location);
+        let mut changed = false;
+        for NewName { repository, manifest, tag } in names {
+            let Descriptor { media_type, digest, size, .. } = manifest;
+            let entry = json!({ "mediaType": media_type, "digest": digest, "size": size });
+            changed |= self.add(own, entry, tag.as_deref().map(|tag| join(own, repository, tag)).as_deref());
+        }
+        changed
+    }
+
     /// Adds an image under a name, as [`join`] makes it, and takes the name away from every entry that had it. `own` is the
     /// layout's own repository. The result is false if the image is already there, and no other one has the name.
-    pub fn add(&mut self, own: &str, mut entry: Value, tag: Option<&str>) -> bool {
+    fn add(&mut self, own: &str, mut entry: Value, tag: Option<&str>) -> bool {
         let has_name = |other: &Value| match (name(other), tag) {
             (Some(name), Some(tag)) => is_same(own, name, tag),
             (name, tag) => name == tag,
@@ -307,9 +321,22 @@ impl Index {
     }
 }
 
-/// The entry of a manifest.
-pub fn entry(digest: &str, manifest: &Manifest) -> Value {
-    json!({ "mediaType": manifest.media_type, "digest": digest, "size": manifest.body.len() })
+/// The name that `publish` gives a manifest. `None` means that it is a child, which gets none.
+pub fn to_name(repository: String, digest: String, manifest: &Manifest, naming: Naming) -> Option<NewName> {
+    let tag = match naming {
+        Naming::Child => return None,
+        Naming::Root => None,
+        Naming::Tag(tag) => Some(tag),
+    };
+    let manifest = Descriptor {
+        media_type: manifest.media_type.clone(),
+        digest,
+        size: manifest.body.len() as u64,
+        artifact_type: None,
+        annotations: Vec::new(),
+        extra: Vec::new(),
+    };
+    Some(NewName { repository, manifest, tag })
 }
 
 /// The path of the content with this digest. Fails if it is no digest.

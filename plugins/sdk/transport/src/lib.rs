@@ -7,6 +7,7 @@ dray_plugin::role!("transport", "dray_plugin_transport");
 
 mod docker_names;
 pub mod layout;
+pub mod together;
 
 pub use docker_names::{full, tagged};
 pub use dray_plugin::{serde, serde_json};

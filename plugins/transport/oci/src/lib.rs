@@ -21,9 +21,11 @@ use dray_plugin_transport::{
     info, is_digest, last,
     layout::{
         self as index, DOCKER_LIST, DOCKER_MANIFEST, INDEX, Index, LAYOUT, LAYOUT_CONTENT, OCI_INDEX,
-        OCI_MANIFEST, blob_file, entry, tag_entry,
+        OCI_MANIFEST, blob_file, tag_entry,
     },
-    named, only_name, read, store_file, unsigned, whole,
+    named, only_name, read, store_file,
+    together::{self, NewName},
+    unsigned, whole,
 };
 use std::collections::BTreeSet;
 
@@ -242,6 +244,27 @@ fn files_of(mut open: Vec<Descriptor>) -> Result<Option<BTreeSet<String>>, Error
     Ok(Some(found))
 }
 
+/// Adds images to the index, all in one step.
+fn add(location: &str, names: &[NewName]) -> Result<(), Error> {
+    for _ in 0..RACES {
+        let (mut index, bytes) = match read_index(location)? {
+            Some((index, bytes)) => (index, Some(bytes)),
+            None => (Index::default(), None),
+        };
+        if !index.name(location, names) || writing::replace(INDEX, bytes.as_deref(), &index.bytes())? {
+            return Ok(());
+        }
+    }
+    Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
+}
+
+impl together::Guest for Oci {
+    fn name(location: String, names: Vec<NewName>) -> Result<Vec<Result<(), Error>>, Error> {
+        add(&location, &names)?;
+        Ok(names.iter().map(|_| Ok(())).collect())
+    }
+}
+
 /// How often the index is written before it is an error that other writers are always faster.
 const RACES: usize = 1000;
 
@@ -282,24 +305,10 @@ impl sink::Guest for Oci {
         if current.as_deref() != Some(&manifest.body) {
             writing::replace(&path, current.as_deref(), &manifest.body)?;
         }
-        let name = match &naming {
-            Naming::Child => return Ok(()),
-            Naming::Root => None,
-            Naming::Tag(tag) => Some(index::join(last(&location), &repository, tag)),
-        };
-        for _ in 0..RACES {
-            let (mut index, bytes) = match read_index(&location)? {
-                Some((index, bytes)) => (index, Some(bytes)),
-                None => (Index::default(), None),
-            };
-            if !index.add(last(&location), entry(&digest, &manifest), name.as_deref()) {
-                return Ok(());
-            }
-            if writing::replace(INDEX, bytes.as_deref(), &index.bytes())? {
-                return Ok(());
-            }
+        match index::to_name(repository, digest, &manifest, naming) {
+            Some(name) => add(&location, &[name]),
+            None => Ok(()),
         }
-        Err(Error::Transient(format!("{location}/{INDEX} is written by others all the time")))
     }
 
     fn finish(location: String, alone: bool) -> Result<(), Error> {
@@ -336,6 +345,7 @@ impl removal::Guest for Oci {
 
 dray_plugin_transport::prepares_nothing!(Oci);
 export!(Oci with_types_in dray_plugin_transport);
+together::export!(Oci with_types_in dray_plugin_transport::together);
 
 #[cfg(test)]
 mod tests {
