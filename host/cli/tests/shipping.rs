@@ -13,6 +13,11 @@ fn component(name: &str) -> Vec<u8> {
 }
 
 /// Runs dray with a cache of its own, so that nothing is installed yet, and without a passphrase.
+/// The same component with a further custom section (core specification, 5.5.3), and so with another digest.
+fn with_section(component: &[u8]) -> Vec<u8> {
+    [component, b"\0\x05\x04more"].concat()
+}
+
 fn dray(world: &World, arguments: &[&str]) -> Ran {
     let mut command = world.command(arguments);
     command.env("XDG_CACHE_HOME", world.path("cache")).env("COSIGN_PASSWORD", "");
@@ -66,6 +71,16 @@ fn what_is_pushed_is_what_the_field_reads() {
     let listed = dray(&world, &["plugin", "list", "--output", "json"]).ok().json();
     let ours = listed.as_array().unwrap().iter().find(|plugin| plugin["origin"] == *source).unwrap();
     assert_eq!((&ours["artifact"], &ours["kind"]), (&pushed["digest"], &"filter".into()));
+    // Of several with one name, each is named by its digest.
+    fs::write(world.path("other.wasm"), with_section(&component("filter-glob"))).unwrap();
+    let other = format!("docker://{}/plugins/other:1.0", registry.host);
+    dray(&world, &["plugin", "push", "other.wasm", &other]).ok();
+    let other = dray(&world, &["plugin", "install", &other, "--output", "json"]).ok().json();
+    let several = dray(&world, &["plugin", "remove", "glob"]);
+    let other = other["digest"].as_str().unwrap();
+    assert!(several.code == 2 && several.err.contains("2 have that name") && several.err.contains(other));
+    let removed = dray(&world, &["plugin", "remove", other, "--output", "json"]).ok().json();
+    assert_eq!((removed.as_array().unwrap().len(), &removed[0]), (1, &other.into()));
     dray(&world, &["plugin", "remove", "glob"]).ok();
     let unknown = dray(&world, &["plugin", "remove", "glob"]);
     assert!(unknown.code == 2 && unknown.err.contains("none is installed"), "{}", unknown.err);
@@ -234,6 +249,9 @@ fn only_what_a_trusted_key_signed_is_used() {
     let stranger = dray(&world, &["plugin", "install"]);
     assert!(stranger.code == 1 && stranger.err.contains("acme.pub"), "{}", stranger.err);
     dray(&world, &["plugin", "sign", &source, "--key", "acme.key"]).ok();
+    // Another signature of the same key would prove nothing more.
+    let again = dray(&world, &["plugin", "sign", &source, "--key", "acme.key", "--output", "json"]);
+    assert_eq!(again.ok().json()["action"], "unchanged");
     dray(&world, &["plugin", "verify", &source, "--key", "acme.pub"]).ok();
     dray(&world, &["plugin", "install"]).ok();
     // The signature is kept, so a run asks nobody.

@@ -177,6 +177,9 @@ pub struct InstallAccess {
     /// Credentials in the form of auth.json or config.json, instead of the usual places
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     pub authfile: Option<PathBuf>,
+    /// File that holds `user:password` for the registry of SOURCE
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub creds_file: Option<PathBuf>,
     /// PEM file of further trusted authorities
     #[arg(long, value_name = "FILE", requires = "source")]
     pub tls_ca: Option<PathBuf>,
@@ -214,6 +217,9 @@ pub struct PluginRemoveOptions {
     /// Names of installed plugins, or their digests
     #[arg(required = true)]
     pub plugins: Vec<String>,
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Args)]
@@ -227,6 +233,9 @@ pub struct PluginKeygenOptions {
     /// File whose first line is the passphrase of the new key
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 #[derive(Args)]
@@ -242,6 +251,9 @@ pub struct PluginSignOptions {
     /// File whose first line is the passphrase of the key. Without it, COSIGN_PASSWORD or a terminal
     #[arg(long, value_name = "FILE")]
     pub passphrase_file: Option<PathBuf>,
+    /// How the outcome is written
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
     #[command(flatten)]
     pub access: Access,
 }

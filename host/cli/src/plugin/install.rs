@@ -165,12 +165,14 @@ fn single(options: &PluginInstallOptions) -> Result<Access, Failure> {
     let access = &options.access;
     let policy = match &options.policy[..] {
         [] => None,
-        [policy] if access.tls_ca.is_none() && !access.insecure => Some(policy.clone()),
+        [policy] if access.tls_ca.is_none() && access.creds_file.is_none() && !access.insecure => {
+            Some(policy.clone())
+        }
         _ => return Err(Failure::usage("install it: one policy, or flags, say how its registry is reached")),
     };
     Ok(Access {
         authfile: access.authfile.clone(),
-        creds_file: None,
+        creds_file: access.creds_file.clone(),
         tls_ca: access.tls_ca.clone(),
         insecure: access.insecure,
         policy,
@@ -284,9 +286,10 @@ pub fn remove(options: &PluginRemoveOptions) -> Result<u8, Failure> {
                     || digests.contains(wanted)
             })
             .collect();
-        match found.is_empty() {
-            false => Ok(found),
-            true => Err(unknown(wanted, &all)),
+        match found.as_slice() {
+            [] => Err(unknown(wanted, &all)),
+            [_, _, ..] => Err(several(wanted, &found)),
+            [_] => Ok(found),
         }
     };
     // All of them are found before one is removed.
@@ -296,10 +299,25 @@ pub fn remove(options: &PluginRemoveOptions) -> Result<u8, Failure> {
         if !removed.contains(&&stored.digest) {
             store.remove(&stored.digest)?;
             removed.push(&stored.digest);
-            say!("removed {} {} ({})", stored.name, stored.version, stored.digest.short());
+            if options.output == Output::Text {
+                say!("removed {} {} ({})", stored.name, stored.version, stored.digest.short());
+            }
         }
     }
+    if options.output == Output::Json {
+        print_json(&removed);
+    }
     Ok(DONE)
+}
+
+/// Several artifacts have the name, of which perhaps not all are to go.
+fn several(wanted: &str, found: &[&Stored]) -> Failure {
+    let error =
+        Error::new(Kind::Invalid, format!("remove the plugin {wanted}: {} have that name", found.len()));
+    let listed =
+        found.iter().map(|stored| format!("{} ({} of {})", stored.digest, stored.version, stored.source));
+    let listed: Vec<String> = listed.collect();
+    Failure::Usage(error.help(format!("name their digests: {}", listed.join(", "))))
 }
 
 fn unknown(wanted: &str, all: &[Stored]) -> Failure {

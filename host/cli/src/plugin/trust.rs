@@ -11,7 +11,7 @@ use crate::{
 };
 use dray_core::{Digest, policy::PluginSource};
 use dray_engine::{Error, Image, Kind, attach};
-use dray_session::artifact::{bundles, check_signatures, component_of, signature_file};
+use dray_session::artifact::{bundles, check_signatures, component_of, is_signed_by, signature_file};
 use dray_trust::{PrivateKey, Signature, bundle_of};
 use serde_json::json;
 use std::{
@@ -34,7 +34,13 @@ pub fn keygen(options: &PluginKeygenOptions) -> Result<u8, Failure> {
     let (secret, key) = dray_trust::generate_ed25519(&passphrase)
         .map_err(|wrong| Failure::usage(format!("make a key: {wrong}")))?;
     signer::write_pair((&private, &secret), (&public, &key))?;
-    say!("{} signs (keep it secret), and {} goes to those who install", private.display(), public.display());
+    match options.output {
+        Output::Json => print_json(&json!({ "private": private, "public": public })),
+        Output::Text => {
+            let (private, public) = (private.display(), public.display());
+            say!("{private} signs (keep it secret), and {public} goes to those who install");
+        }
+    }
     Ok(DONE)
 }
 
@@ -78,15 +84,34 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
             let at = signature_file(&path);
             let written = super::project::write(&at, &made(&Digest::of(&component))?);
             written.map_err(|error| Failure::usage(format!("write {}: {error}", at.display())))?;
-            say!("signed {} with {shown}: {}", path.display(), at.display());
+            match options.output {
+                Output::Json => print_json(&json!({
+                    "plugin": options.plugin, "digest": Digest::of(&component), "key": shown, "signature": at,
+                    "action": "signed",
+                })),
+                Output::Text => say!("signed {} with {shown}: {}", path.display(), at.display()),
+            }
         }
         PluginSource::Artifact(artifact) => {
             let places = setup::places(&options.access).await?;
             let manifest = Image::open(&places, &artifact.reference).await?.manifest;
             component_of(&manifest)?;
             let digest = manifest.descriptor.digest;
-            attach(&places, &artifact.pinned(&digest), &digest, Signature::Bundle(made(&digest)?)).await?;
-            say!("signed {digest} of {artifact} with {shown}");
+            let pinned = artifact.pinned(&digest);
+            // A further signature of the same key would prove nothing more.
+            let found = bundles(&places, &pinned).await?;
+            let is_new = !is_signed_by(&key.public_pem(), &manifest.body, found);
+            if is_new {
+                attach(&places, &pinned, &digest, Signature::Bundle(made(&digest)?)).await?;
+            }
+            let action = if is_new { "signed" } else { "unchanged" };
+            match options.output {
+                Output::Json => print_json(&json!({
+                    "plugin": options.plugin, "digest": digest, "key": shown, "action": action,
+                })),
+                Output::Text if is_new => say!("signed {digest} of {artifact} with {shown}"),
+                Output::Text => say!("{digest} of {artifact} is signed with {shown} already"),
+            }
         }
     }
     Ok(DONE)

@@ -13,4 +13,4 @@ pub use format::{About, Packed, component_of};
 pub use install::{Missing, Silent, bootstrap, find_installed, install, ready};
 pub use store::{Store, Stored};
 pub use transfer::{Pulled, bundles, pull, push};
-pub use trusted::{check_signatures, signature_file};
+pub use trusted::{check_signatures, is_signed_by, signature_file};
