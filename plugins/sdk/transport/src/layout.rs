@@ -9,10 +9,10 @@ use crate::{
     together::NewName,
 };
 use dray_plugin::{
-    serde::Deserialize,
+    serde::{Deserialize, Serialize},
     serde_json::{self, Map, Value, json},
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The file that says that a place is a layout, and what it holds.
 pub const LAYOUT: &str = "oci-layout";
@@ -95,7 +95,7 @@ pub fn tag_entry(name: String, descriptor: &Descriptor) -> TagEntry {
 
 /// Whether two names are those of the same tag: in the layout `app`, `1.0` and `app:1.0` are.
 fn is_same(own: &str, one: &str, other: &str) -> bool {
-    one == other || matches!(split(own, one), (_, Some(_))) && split(own, one) == split(own, other)
+    split(own, one) == split(own, other)
 }
 
 /// Whether an entry is of a repository. One without a name is of the layout's own.
@@ -176,8 +176,9 @@ impl Index {
 
     /// The index as a document.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut document = self.document.clone();
-        document.insert("manifests".into(), self.entries.clone().into());
+        let parts = self.document.iter().map(|(key, value)| (key.as_str(), Part::Other(value)));
+        let entries = ("manifests", Part::Entries(&self.entries));
+        let document: BTreeMap<&str, Part<'_>> = parts.chain([entries]).collect();
         // Serialising a map of JSON values never fails.
         serde_json::to_vec(&document).unwrap_or_default()
     }
@@ -284,41 +285,67 @@ impl Index {
         }
     }
 
-    /// Adds images to the index of the layout at `location`. The result is false if nothing changes by that.
+    /// Gives names to images in the layout at `location`, in their order, and takes each name away from every entry that had it.
+    /// The result is false if nothing changes by that. It reads the entries once, however many names there are.
     pub fn name(&mut self, location: &str, names: &[NewName]) -> bool {
         let own = last(location);
-        let mut changed = false;
-        for NewName { repository, manifest, tag } in names {
-            let Descriptor { media_type, digest, size, .. } = manifest;
-            let entry = json!({ "mediaType": media_type, "digest": digest, "size": size });
-            changed |= self.add(own, entry, tag.as_deref().map(|tag| join(own, repository, tag)).as_deref());
+        let full = |new: &NewName| new.tag.as_deref().map(|tag| join(own, &new.repository, tag));
+        let full: Vec<Option<String>> = names.iter().map(full).collect();
+        let (slots, mut there, mut untagged) = self.there(own, &full);
+        let (mut gone, mut changed) = (BTreeSet::new(), false);
+        for ((new, full), slot) in names.iter().zip(full).zip(slots) {
+            let Descriptor { media_type, digest: wanted, size, .. } = &new.manifest;
+            let mut entry = json!({ "mediaType": media_type, "digest": wanted, "size": size });
+            if let Some(slot) = slot {
+                let there = &mut there[slot];
+                if matches!(there[..], [only] if digest(&self.entries[only]) == Some(wanted)) {
+                    continue;
+                }
+                gone.extend(there.drain(..));
+                there.push(self.entries.len());
+                entry["annotations"] = json!({ REF_NAME: full });
+            } else if !untagged.insert(wanted.clone()) {
+                continue;
+            }
+            self.entries.push(entry);
+            changed = true;
         }
+        let mut at = 0..;
+        self.entries.retain(|_| at.next().is_some_and(|at| !gone.contains(&at)));
         changed
     }
 
-    /// Adds an image under a name, as [`join`] makes it, and takes the name away from every entry that had it. `own` is the
-    /// layout's own repository. The result is false if the image is already there, and no other one has the name.
-    fn add(&mut self, own: &str, mut entry: Value, tag: Option<&str>) -> bool {
-        let has_name = |other: &Value| match (name(other), tag) {
-            (Some(name), Some(tag)) => is_same(own, name, tag),
-            (name, tag) => name == tag,
-        };
-        let same = |other: &&Value| other.get("digest") == entry.get("digest");
-        let mut others = self.entries.iter().filter(|other| has_name(other));
-        let is_there = match tag {
-            Some(_) => others.next().is_some_and(|first| same(&first)) && others.next().is_none(),
-            None => others.any(|other| same(&other)),
-        };
-        if is_there {
-            return false;
+    /// For each name its slot, the positions of the entries that have the name of a slot, and the digests of the entries without a
+    /// name.
+    fn there(&self, own: &str, names: &[Option<String>]) -> There {
+        let mut slots = BTreeMap::new();
+        let mut of_names = Vec::with_capacity(names.len());
+        for name in names {
+            let next = slots.len();
+            of_names.push(name.as_deref().map(|name| *slots.entry(split(own, name)).or_insert(next)));
         }
-        if let Some(tag) = tag {
-            self.entries.retain(|other| !has_name(other));
-            entry["annotations"] = json!({ REF_NAME: tag });
+        let (mut there, mut untagged) = (vec![Vec::new(); slots.len()], BTreeSet::new());
+        for (at, entry) in self.entries.iter().enumerate() {
+            match name(entry) {
+                Some(name) => {
+                    slots.get(&split(own, name)).into_iter().for_each(|slot| there[*slot].push(at));
+                }
+                None => untagged.extend(digest(entry).map(str::to_owned)),
+            }
         }
-        self.entries.push(entry);
-        true
+        (of_names, there, untagged)
     }
+}
+
+/// What [`Index::there`] finds.
+type There = (Vec<Option<usize>>, Vec<Vec<usize>>, BTreeSet<String>);
+
+/// A part of an index that is written.
+#[derive(Serialize)]
+#[serde(crate = "dray_plugin::serde", untagged)]
+enum Part<'a> {
+    Other(&'a Value),
+    Entries(&'a [Value]),
 }
 
 /// The name that `publish` gives a manifest. `None` means that it is a child, which gets none.
@@ -373,13 +400,24 @@ mod tests {
         json!({ "mediaType": OCI_MANIFEST, "digest": digest, "size": 1 })
     }
 
+    /// A name of an image, as a layout has it.
+    fn new(digest: &str, name: Option<&str>) -> NewName {
+        let (repository, tag) = repository_of("x", name, false);
+        let manifest = descriptor(&image(digest)).unwrap();
+        NewName { repository, manifest, tag }
+    }
+
+    fn add(index: &mut Index, digest: &str, name: Option<&str>) -> bool {
+        index.name("x", &[new(digest, name)])
+    }
+
     #[test]
     fn a_tag_moves_and_others_stay_as_they_are() {
         let other = r#"{"schemaVersion":2,"manifests":[{"mediaType":"m","digest":"d0","size":1,"extra":{"a":1},"annotations":{"org.opencontainers.image.ref.name":"old"}}],"annotations":{"k":"v"}}"#;
         let mut index = Index::parse("x", other.as_bytes()).unwrap();
-        assert!(index.add("x", image("d1"), Some("v1")));
-        assert!(!index.add("x", image("d1"), Some("v1")));
-        assert!(index.add("x", image("d2"), Some("v1")));
+        assert!(add(&mut index, "d1", Some("v1")));
+        assert!(!add(&mut index, "d1", Some("v1")));
+        assert!(add(&mut index, "d2", Some("v1")));
         assert_eq!(index.tags("x", "x"), ["old", "v1"]);
         assert_eq!(index.find("x", "x", Some("v1")).unwrap().unwrap().digest, "d2");
         let written = String::from_utf8(index.bytes()).unwrap();
@@ -390,19 +428,21 @@ mod tests {
     fn without_a_tag_there_must_be_one_image() {
         let mut index = Index::default();
         assert!(index.find("x", "x", None).unwrap().is_none());
-        index.add("x", image("d1"), None);
+        add(&mut index, "d1", None);
         assert_eq!(index.find("x", "x", None).unwrap().unwrap().digest, "d1");
-        index.add("x", image("d2"), Some("t"));
+        add(&mut index, "d2", Some("t"));
         assert!(index.find("x", "x", None).is_err());
     }
 
     #[test]
     fn whole_names_make_repositories() {
         let mut index = Index::default();
-        index.add("x", image("d1"), Some("docker.io/library/nginx:1.27"));
-        index.add("x", image("d2"), Some("r.example:5000/a"));
-        index.add("x", image("d3"), Some("edge"));
-        index.add("x", image("d4"), None);
+        add(&mut index, "d1", Some("docker.io/library/nginx:1.27"));
+        let mut without_tag = image("d2");
+        without_tag["annotations"] = json!({ REF_NAME: "r.example:5000/a" });
+        index.entries.push(without_tag);
+        add(&mut index, "d3", Some("edge"));
+        add(&mut index, "d4", None);
         assert_eq!(index.repositories("x"), ["docker.io/library/nginx", "r.example:5000/a", "x", "x"]);
         assert_eq!(index.tags("x", "docker.io/library/nginx"), ["1.27"]);
         assert_eq!(index.tags("x", "x"), ["edge", "d4"]);
@@ -427,15 +467,40 @@ mod tests {
         // The list and the lookup agree.
         assert_eq!((tag(&index).as_str(), index.named("x", "x")["v1"].digest.as_str()), ("d1", "d1"));
         // What is published is what is found.
-        assert!(index.add("x", image("d2"), Some("v1")));
+        assert!(add(&mut index, "d2", Some("v1")));
         assert_eq!(tag(&index), "d2");
-        assert!(!index.add("x", image("d2"), Some("v1")));
+        assert!(!add(&mut index, "d2", Some("v1")));
         assert_eq!(index.find("x", "y/x", Some("v1")).unwrap().unwrap().digest, "d3");
         assert!(
             is_of("x", "x", &named("d", "x:1"))
                 && is_of("x", "x", &image("d"))
                 && !is_of("x", "x", &named("d", "y:1"))
         );
+    }
+
+    #[test]
+    fn many_names_are_given_in_their_order() {
+        let mut index = Index::default();
+        add(&mut index, "d0", Some("old"));
+        add(&mut index, "d1", Some("v1"));
+        add(&mut index, "d2", None);
+        let names = [
+            new("d1", Some("v1")),
+            new("d2", None),
+            new("d3", Some("v2")),
+            new("d4", Some("v2")),
+            new("d5", Some("x:old")),
+            new("d3", Some("r.example/app:v2")),
+            new("d6", None),
+        ];
+        assert!(index.name("x", &names) && !index.name("x", &names[4..]));
+        let written: Value = serde_json::from_slice(&index.bytes()).unwrap();
+        let shown = |entry: &Value| format!("{} {}", digest(entry).unwrap(), name(entry).unwrap_or("-"));
+        let entries: Vec<String> = written["manifests"].as_array().unwrap().iter().map(shown).collect();
+        assert_eq!(entries, ["d1 v1", "d2 -", "d4 v2", "d5 old", "d3 r.example/app:v2", "d6 -"]);
+        // A name that is given back and forth in one step changes the index, and ends as the last one says.
+        assert!(index.name("x", &[new("d9", Some("v1")), new("d1", Some("v1"))]));
+        assert_eq!(index.find("x", "x", Some("v1")).unwrap().unwrap().digest, "d1");
     }
 
     #[test]
