@@ -105,8 +105,14 @@ fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
     // The standard library is compiled once.
     let mut components = BTreeMap::from([build(first, &target)?]);
     if !second.exists() {
-        let copied = Command::new("cp").arg("-a").arg(&target).arg(&second).status().context("run cp")?;
+        // A copy that is broken off must not pass for a whole one.
+        let half = second.with_extension("half");
+        if half.exists() {
+            fs::remove_dir_all(&half)?;
+        }
+        let copied = Command::new("cp").arg("-a").arg(&target).arg(&half).status().context("run cp")?;
         ensure!(copied.success(), "copying {} failed", target.display());
+        fs::rename(&half, &second)?;
     }
     let waiting = Mutex::new(rest.iter());
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();

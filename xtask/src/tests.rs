@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::{
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -91,6 +92,7 @@ fn built(folder: &str) -> Result<Vec<Tests>> {
             folder: Path::new(manifest).parent().context("the manifest is in no folder")?.to_owned(),
         });
     }
+    ensure!(!programs.is_empty(), "cargo named no test programs");
     programs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(programs)
 }
@@ -104,15 +106,21 @@ fn together(folder: &str) -> Result<()> {
     let run = || -> Result<()> {
         while let Some(tests) = next(&waiting) {
             let begun = Instant::now();
-            let ran = Command::new(&tests.program)
+            // What a program that hangs has printed can be read here, and whoever it leaves behind holds nothing up.
+            let log = tests.program.with_extension("log");
+            println!("== {} begins: {}", tests.name, log.display());
+            let out = File::create(&log).with_context(|| format!("write {}", log.display()))?;
+            let status = Command::new(&tests.program)
                 .arg(format!("--test-threads={THREADS}"))
                 .current_dir(&tests.folder)
                 .env("CARGO_MANIFEST_DIR", &tests.folder)
-                .output()
+                .stdout(out.try_clone()?)
+                .stderr(out)
+                .status()
                 .with_context(|| format!("run {}", tests.program.display()))?;
-            let told = [ran.stdout, ran.stderr].map(|told| String::from_utf8_lossy(&told).into_owned());
-            println!("\n== {} ({} s)\n{}", tests.name, begun.elapsed().as_secs(), told.concat());
-            if !ran.status.success() {
+            let told = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+            println!("\n== {} ({} s)\n{told}", tests.name, begun.elapsed().as_secs());
+            if !status.success() {
                 failed.lock().unwrap_or_else(PoisonError::into_inner).push(tests.name.as_str());
             }
         }

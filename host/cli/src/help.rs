@@ -125,7 +125,11 @@ const EXAMPLES: &[(&str, &str)] = &[
         "dray plugin update --check         exits with 3 if a tag names something else now\n\
          dray plugin update release-tags",
     ),
-    ("plugin remove", "dray plugin remove release-tags"),
+    (
+        "plugin remove",
+        "dray plugin remove release-tags\n\
+         dray plugin remove oci://registry.example.com/plugins/release-tags:1.0.0",
+    ),
     ("plugin keygen", "dray plugin keygen acme            makes acme.key and acme.pub"),
     (
         "plugin sign",

@@ -150,6 +150,29 @@ fn a_bucket_is_written_read_and_kept_in_order_with_signed_requests() {
     assert!(!left.out.lines().any(|line| line == tag), "{}", left.out);
     assert_eq!(left.out.lines().count(), entries.len() - 1);
 
+    // All tags are copied out of it with a list of its repositories and one of the tags, and without a question about each of them.
+    let on = format!("[[rule]]\nfrom = \"{to}\"\nto = \"oci:on\"\n");
+    world.write("on.toml", &store.policy(&on));
+    let indexes = |store: &Store| {
+        store
+            .requests()
+            .iter()
+            .filter(|request| request.contains("GET /images/mirror/seed/index.json"))
+            .count()
+    };
+    let before = indexes(&store);
+    let copied = store.dray(&world, &["sync", "on.toml"]).ok();
+    assert_eq!((count(&copied), indexes(&store) - before), (entries.len() as u64 - 1, 2), "{}", copied.out);
+    // A tag that is listed and whose manifest is gone is left out, and the others are copied.
+    let is_index = |entry: &&Value| entry["mediaType"].as_str().unwrap().contains("index");
+    // No other one names an index.
+    let gone = entries[1..].iter().find(is_index).unwrap()["digest"].as_str().unwrap().replace(':', "/");
+    store.sees("delete", &format!("mirror/seed/blobs/{gone}"));
+    world.write("on.toml", &store.policy(&on.replace("oci:on", "oci:rest")));
+    let rest = store.dray(&world, &["sync", "on.toml"]).ok();
+    assert!(rest.err.contains("it was listed, and is not there"), "{}", rest.err);
+    assert_eq!(count(&rest), entries.len() as u64 - 2, "{}", rest.out);
+
     // A child whose manifest is there and whose layers are not is copied with them: a bucket accepts anything.
     let multi = format!("bucket:{}/images/again:1", store.host);
     let copy = |store: &Store| {

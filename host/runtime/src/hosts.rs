@@ -2,7 +2,7 @@
 
 use crate::{Answered, Heard, Role, bindings::host, clouds, convert, load::Loaded, state::State, trial};
 use dray_core::policy::{SecretRef, grants_host};
-use dray_engine::{Error, Kind, Secret, contract::Context, files::Root, http::HostAccess};
+use dray_engine::{DOCUMENT_LIMIT, Error, Kind, Secret, contract::Context, files::Root, http::HostAccess};
 use host::types;
 use std::{
     collections::BTreeSet,
@@ -299,6 +299,14 @@ impl host::writing::Host for State {
         expected: Option<Vec<u8>>,
         content: Vec<u8>,
     ) -> Result<bool, types::Error> {
+        // What is longer could not be read again.
+        if content.len() > DOCUMENT_LIMIT {
+            let (size, most) = (content.len() >> 20, DOCUMENT_LIMIT >> 20);
+            let text =
+                format!("write {path}: it would have {size} MiB, and dray reads at most {most} MiB of it");
+            let error = Error::new(Kind::Invalid, text);
+            return Err(convert::to_guest(error.help("divide the images among several places")));
+        }
         self.changing(move |files| files.replace(&path, expected.as_deref(), &content)).await
     }
 

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 
 impl Session {
     /// Opens a session of a policy file: reads it with what it includes and with its lock, fetches the plugins that the lock or the
-    /// policy names by their digests and that this machine does not hold, and loads them. `variables` are those of `${env:NAME}`.
+    /// policy names by their digests and that this machine does not hold, and loads them; without the feature `plugins`, none is.
+    /// `variables` are those of `${env:NAME}`.
     ///
     /// # Errors
     /// Fails if a file cannot be read, if the policy is wrong, or if a plugin cannot be fetched or loaded.

@@ -177,7 +177,7 @@ pub struct InstallAccess {
     /// Credentials in the form of auth.json or config.json, instead of the usual places
     #[arg(long, value_name = "FILE", env = "REGISTRY_AUTH_FILE")]
     pub authfile: Option<PathBuf>,
-    /// File that holds `user:password` for the registry of SOURCE
+    /// A file that holds USER:PASSWORD, for all registries of this command
     #[arg(long, value_name = "FILE", requires = "source")]
     pub creds_file: Option<PathBuf>,
     /// PEM file of further trusted authorities
@@ -211,7 +211,7 @@ pub struct PluginUpdateOptions {
 
 #[derive(Args)]
 #[command(
-    after_help = "A policy that still names one fetches it again when it is used. Lock files stay as they are."
+    after_help = "Where several have one name, such as two versions, name the digest: `dray plugin list --output json` shows it as `artifact`. The whole source does as well, if only one came from it.\n\nA policy that still names one fetches it again when it is used. Lock files stay as they are."
 )]
 pub struct PluginRemoveOptions {
     /// Names of installed plugins, or their digests
@@ -240,7 +240,7 @@ pub struct PluginKeygenOptions {
 
 #[derive(Args)]
 #[command(
-    after_help = "The signature of an artifact is a sigstore bundle that refers to it in the registry; that of a file is a bundle beside it, FILE.sigstore.json. cosign reads both."
+    after_help = "The signature of an artifact is a sigstore bundle that refers to it in the registry; that of a file is a bundle beside it, FILE.sigstore.json. cosign reads both. An artifact that the key has signed before stays as it is."
 )]
 pub struct PluginSignOptions {
     /// An artifact (oci://registry.example.com/plugins/calver:1.2.0), or a component file

@@ -294,20 +294,27 @@ pub fn remove(options: &PluginRemoveOptions) -> Result<u8, Failure> {
     };
     // All of them are found before one is removed.
     let found: Vec<Vec<&Stored>> = options.plugins.iter().map(chosen).collect::<Result<_, _>>()?;
-    let mut removed = Vec::new();
+    let (mut removed, mut failed): (Vec<&Stored>, _) = (Vec::new(), None);
     for stored in found.into_iter().flatten() {
-        if !removed.contains(&&stored.digest) {
-            store.remove(&stored.digest)?;
-            removed.push(&stored.digest);
-            if options.output == Output::Text {
-                say!("removed {} {} ({})", stored.name, stored.version, stored.digest.short());
-            }
+        if removed.contains(&stored) {
+            continue;
+        }
+        if let Err(error) = store.remove(&stored.digest) {
+            failed = Some(error);
+            break;
+        }
+        removed.push(stored);
+        if options.output == Output::Text {
+            say!("removed {} {} ({})", stored.name, stored.version, stored.digest.short());
         }
     }
     if options.output == Output::Json {
         print_json(&removed);
     }
-    Ok(DONE)
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(DONE),
+    }
 }
 
 /// Several artifacts have the name, of which perhaps not all are to go.

@@ -35,7 +35,10 @@ pub fn keygen(options: &PluginKeygenOptions) -> Result<u8, Failure> {
         .map_err(|wrong| Failure::usage(format!("make a key: {wrong}")))?;
     signer::write_pair((&private, &secret), (&public, &key))?;
     match options.output {
-        Output::Json => print_json(&json!({ "private": private, "public": public })),
+        Output::Json => {
+            let [private, public] = [private, public].map(|path| path.display().to_string());
+            print_json(&json!({ "private": private, "public": public }));
+        }
         Output::Text => {
             let (private, public) = (private.display(), public.display());
             say!("{private} signs (keep it secret), and {public} goes to those who install");
@@ -99,7 +102,11 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
             let digest = manifest.descriptor.digest;
             let pinned = artifact.pinned(&digest);
             // A further signature of the same key would prove nothing more.
-            let found = bundles(&places, &pinned).await?;
+            // Whoever attached what cannot be read does not keep it from being signed.
+            let found = bundles(&places, &pinned).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the signatures of {artifact} are not known");
+                Vec::new()
+            });
             let is_new = !is_signed_by(&key.public_pem(), &manifest.body, found);
             if is_new {
                 attach(&places, &pinned, &digest, Signature::Bundle(made(&digest)?)).await?;

@@ -27,7 +27,7 @@ impl Names {
     }
 
     /// Names an image together with those that wait by then. One of them has the turn and calls `step` for all. `None` means
-    /// that the step failed, or that the one who called it was interrupted, so that nothing is known of this name.
+    /// that the step failed for good, or that the one who called it was interrupted, so that nothing is known of this name.
     pub async fn name<S>(&self, name: NewName, step: impl Fn(Vec<NewName>) -> S) -> Option<Result<()>>
     where
         S: Future<Output = Result<Vec<Result<()>>>>,
@@ -47,7 +47,11 @@ impl Names {
                     // Who waits no longer needs no answer.
                     let _ = answer.send(result);
                 }),
-                Err(error) => tracing::debug!(%error, "naming {} images one by one", answers.len()),
+                // A place that asks for patience is not asked once for each of them instead.
+                Err(error) if error.is_transient() => answers.into_iter().for_each(|answer| {
+                    let _ = answer.send(Err(error.clone()));
+                }),
+                Err(error) => tracing::info!("naming {} images one by one: failed to {error}", answers.len()),
             }
         }
     }
@@ -98,8 +102,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_that_fails_is_told_to_all_as_unknown() {
+    async fn a_step_that_fails_is_told_to_all() {
         let names = Names::default();
+        let step = async |_: Vec<NewName>| Err(Error::new(Kind::Transient, "name them"));
+        let answers = join_all((0..3).map(|tag| names.name(name(tag), step))).await;
+        assert!(answers.iter().all(|answer| answer.as_ref().is_some_and(Result::is_err)));
         let step = async |_: Vec<NewName>| Err(Error::new(Kind::Plugin, "name them"));
         assert!(join_all((0..3).map(|tag| names.name(name(tag), step))).await.iter().all(Option::is_none));
     }

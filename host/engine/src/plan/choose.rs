@@ -54,7 +54,9 @@ async fn choose(
     (before, listed): (&Before, Option<&Descriptor>),
 ) -> Result<Chosen> {
     let shown = source.endpoint(reference).display;
-    if before.absent != Absent::Unknown && source.place().http.is_some() {
+    // A registry reads a manifest by its tag at no more cost. Others would look the tag up in their document, which was listed.
+    let by_tag = listed.is_none() || source.place().transport.has_dialects();
+    if before.absent != Absent::Unknown && source.place().http.is_some() && by_tag {
         let read = Box::pin(source.repository.manifest(reference)).await;
         let manifest = read.context(|| format!("resolve {shown}"))?;
         return part(source, reference, &shown, wanted, manifest.into()).await;

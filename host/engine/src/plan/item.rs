@@ -1,7 +1,7 @@
 //! The items of a plan, as the planner passes them to the run.
 
-use crate::{Error, Repository, place::OpenReference};
-use dray_core::{Copy, Deletion, DestinationState, Endpoint, Manifest};
+use crate::{Error, Kind, Repository, Result, place::OpenReference};
+use dray_core::{Copy, Deletion, Descriptor, DestinationState, Endpoint, Manifest};
 use tokio::sync::OwnedSemaphorePermit;
 
 /// What dropped an image that the demands of its rule refused (`Planned::Dropped::by`).
@@ -64,6 +64,24 @@ pub struct PlannedDeletion {
 }
 
 impl PlannedCopy {
+    /// Reads the manifest that a list named, unless planning has read it or a part of it. The result is false if it is not
+    /// there any more.
+    pub(crate) async fn read_listed(&mut self, listed: &Descriptor) -> Result<bool> {
+        if self.manifest.is_some() || self.copy.descriptor.digest != listed.digest {
+            return Ok(true);
+        }
+        match self.source.manifest_named(None, listed).await {
+            Ok(manifest) => {
+                // A list need not say the size.
+                self.copy.descriptor.size = manifest.descriptor.size;
+                self.manifest = Some(manifest);
+                Ok(true)
+            }
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            Err(error) => Err(error.context(format!("read {}", self.copy.source.display))),
+        }
+    }
+
     /// The same copy, for another attempt.
     pub(crate) fn again(&self) -> PlannedCopy {
         PlannedCopy {

@@ -655,10 +655,12 @@ impl Planner {
             };
             let mut planned = compare(chosen).await?;
             // A list is enough to see that nothing has changed. What is to be copied is asked for itself, because a list may
-            // be older than what the tag names now.
-            let asked = candidate.known().1.is_none() || candidate.current;
-            if planned.copy.action == Action::Copy && !asked {
-                planned = compare(choose((before, None)).await?).await?;
+            // be older than what the tag names now. Of a current list it is enough that the image is still there.
+            if let Some(listed) = candidate.known().1.filter(|_| planned.copy.action == Action::Copy) {
+                let is_there = candidate.current && planned.read_listed(listed).await?;
+                if !is_there {
+                    planned = compare(choose((before, None)).await?).await?;
+                }
             }
             rule.allowed(planned)
         };

@@ -211,7 +211,9 @@ fn claim(location: &str) -> Result<(), Error> {
         None => {
             // What another writer has begun, in this run or in another one, counts as ours.
             let ours = |name: &str| name.starts_with(".dray-") || matches!(name, "blobs" | LAYOUT);
-            if files::entries("")?.iter().any(|entry| !ours(&entry.name)) {
+            let strange = files::entries("")?.iter().any(|entry| !ours(&entry.name));
+            // Another writer may have claimed it since, and gone on.
+            if strange && read(LAYOUT)?.is_none() {
                 return Err(Error::Denied(format!(
                     "{location} is not empty and holds no OCI layout: choose an empty folder"
                 )));
