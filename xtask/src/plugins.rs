@@ -1,6 +1,9 @@
 //! Builds plugins. Rust is compiled to a core module, from which a component is made.
 
-use crate::sources::{self, Manifest};
+use crate::{
+    sources::{self, Manifest},
+    tests::next,
+};
 use anyhow::{Context, Result, bail, ensure};
 use dray_author::{TARGET, Toolchain};
 use dray_core::Digest;
@@ -10,7 +13,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
 };
 
 /// `plugins/toolchain.json`: the toolchain that builds the committed components. Another rustc produces other bytes.
@@ -115,11 +118,12 @@ fn components(toolchain: &Toolchain) -> Result<BTreeMap<String, Vec<u8>>> {
         fs::rename(&half, &second)?;
     }
     let waiting = Mutex::new(rest.iter());
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let built = std::thread::scope(|scope| {
         let builders = [target, second].map(|target| {
-            let (next, build) = (&next, &build);
-            scope.spawn(move || std::iter::from_fn(next).map(|plugin| build(plugin, &target)).collect())
+            let (waiting, build) = (&waiting, &build);
+            let builds =
+                move || std::iter::from_fn(|| next(waiting)).map(|plugin| build(plugin, &target)).collect();
+            scope.spawn(builds)
         });
         // A thread ends by itself or by a panic, which is passed on.
         builders.map(|builder| -> Result<Vec<_>> {

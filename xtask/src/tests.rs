@@ -65,14 +65,14 @@ struct Tests {
     folder: PathBuf,
 }
 
-/// Builds the test programs of a workspace.
-fn built(folder: &str) -> Result<Vec<Tests>> {
+/// Builds the test programs of the workspace.
+fn built() -> Result<Vec<Tests>> {
     let arguments =
         ["test", "--workspace", "--locked", "--no-run", "--message-format=json-render-diagnostics"];
     println!("\n== cargo {}", arguments.join(" "));
     let built = Command::new("cargo")
         .args(arguments)
-        .current_dir(crate::top().join(folder))
+        .current_dir(crate::top())
         .env("CARGO_TERM_COLOR", "auto")
         .stderr(Stdio::inherit())
         .output()?;
@@ -97,10 +97,10 @@ fn built(folder: &str) -> Result<Vec<Tests>> {
     Ok(programs)
 }
 
-/// Runs the test programs of a workspace, a few at once, because most of their time is waiting. What one prints is shown
+/// Runs the test programs of the workspace, a few at once, because most of their time is waiting. What one prints is shown
 /// when it ends. All of them run, also where one fails.
-fn together(folder: &str) -> Result<()> {
-    let programs = built(folder)?;
+fn together() -> Result<()> {
+    let programs = built()?;
     let waiting = Mutex::new(programs.iter());
     let failed = Mutex::new(Vec::new());
     let run = || -> Result<()> {
@@ -139,7 +139,8 @@ fn together(folder: &str) -> Result<()> {
     Ok(())
 }
 
-fn next<'a>(waiting: &Mutex<std::slice::Iter<'a, Tests>>) -> Option<&'a Tests> {
+/// The next item of an iterator that several threads share.
+pub fn next<T: Iterator>(waiting: &Mutex<T>) -> Option<T::Item> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
@@ -165,7 +166,7 @@ pub fn run() -> Result<()> {
             Err(error) => println!("left out: the example plugin {name}: {error:#}"),
         }
     }
-    together("")?;
+    together()?;
     step("", "cargo", &["test", "--workspace", "--locked", "--doc"])?;
     step("plugins", "cargo", &["test", "--workspace", "--locked"])?;
     for name in EXAMPLES {

@@ -101,8 +101,8 @@ pub async fn sign(options: PluginSignOptions) -> Result<u8, Failure> {
             component_of(&manifest)?;
             let digest = manifest.descriptor.digest;
             let pinned = artifact.pinned(&digest);
-            // A further signature of the same key would prove nothing more.
-            // Whoever attached what cannot be read does not keep it from being signed.
+            // A further signature of the same key would prove nothing more. Whoever attached what cannot be read does not keep it
+            // from being signed.
             let found = bundles(&places, &pinned).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "the signatures of {artifact} are not known");
                 Vec::new()
